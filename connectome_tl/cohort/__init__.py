@@ -1,0 +1,1 @@
+"""Who is in the study: subjects, tables, outcomes, and the plan of who trains and who tests."""

@@ -1,0 +1,166 @@
+"""The cohort: every subject's connectome, covariates, outcomes and kinships, in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.results import FlowStep
+from connectome_tl.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Subjects in one order; row i of everything is subject `ids[i]`.
+
+    Attributes:
+        name: for messages and reports.
+        ids: (n_subjects,) unique.
+        regions: (n_regions,) region names; empty where the cohort has no connectomes.
+        atlas: name of the atlas, or the label table's.
+        measures: (n_measures,) names of the edge measures.
+        weights: (n_subjects, n_measures, n_regions, n_regions) float32, already transformed
+            (log1p, Fisher z), diagonal as the settings say.
+        node_mask: (n_subjects, n_regions) bool, False where a subject lacks a region.
+        region_features: (n_subjects, n_regions, n_features) NaN where unknown; n_features may be 0.
+        covariates: index `ids`, one column per covariate; numeric columns float with NaN,
+            categorical ones text with NA.
+        covariate_specs: what each column is and who may use it.
+        tasks: the outcomes, in column order of `targets`.
+        targets: index `ids`, one column per task, NaN where missing.
+        status: index `ids`, one column per task: observed, lost, died, untestable.
+        age: (n_subjects,) in `age_unit`, NaN where unknown; unit is never implicit.
+        site, family: (n_subjects,) text, "" where unknown.
+        flow: how the table became these subjects.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    regions: tuple[str, ...]
+    atlas: str
+    measures: tuple[str, ...]
+    weights: np.ndarray
+    node_mask: np.ndarray
+    covariates: pd.DataFrame
+    covariate_specs: tuple[Covariate, ...]
+    tasks: tuple[Task, ...]
+    targets: pd.DataFrame
+    status: pd.DataFrame
+    age: np.ndarray
+    age_unit: str
+    site: np.ndarray
+    family: np.ndarray
+    region_features: np.ndarray | None = None
+    region_feature_names: tuple[str, ...] = ()
+    flow: tuple[FlowStep, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)  # input name -> SHA-256
+
+    def __post_init__(self) -> None:
+        n_subjects = len(self.ids)
+        if len(set(self.ids)) != n_subjects:
+            raise InternalError("subject ids stand twice", subject=_first_double(self.ids))
+        for what, size in (
+            ("weights", len(self.weights)),
+            ("node_mask", len(self.node_mask)),
+            ("covariates", len(self.covariates)),
+            ("targets", len(self.targets)),
+            ("age", len(self.age)),
+            ("site", len(self.site)),
+            ("family", len(self.family)),
+        ):
+            if size != n_subjects:
+                raise InternalError(f"{what} has the wrong number of rows", expected=str(n_subjects), got=str(size))
+
+    @property
+    def n_subjects(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.regions)
+
+    @property
+    def n_measures(self) -> int:
+        return len(self.measures)
+
+    def positions(self, ids: Iterable[str]) -> np.ndarray:
+        """Row numbers of the given ids, in their order.
+
+        Raises:
+            DataError: an id that is not in this cohort.
+        """
+        where = {subject: i for i, subject in enumerate(self.ids)}
+        rows = []
+        for subject in ids:
+            if subject not in where:
+                raise DataError(
+                    f"not in cohort {self.name!r}",
+                    subject=subject,
+                    remedy="Was the split plan made for another cohort?",
+                )
+            rows.append(where[subject])
+        return np.array(rows, dtype=int)
+
+    def take(self, ids: Sequence[str]) -> Cohort:
+        """The same cohort with these subjects, in this order."""
+        rows = self.positions(ids)
+        return replace(
+            self,
+            ids=tuple(ids),
+            weights=self.weights[rows],
+            node_mask=self.node_mask[rows],
+            covariates=self.covariates.iloc[rows],
+            targets=self.targets.iloc[rows],
+            status=self.status.iloc[rows],
+            age=self.age[rows],
+            site=self.site[rows],
+            family=self.family[rows],
+            region_features=None if self.region_features is None else self.region_features[rows],
+        )
+
+    def task(self, name: str) -> Task:
+        """The task of that name.
+
+        Raises:
+            DataError: no such task, with those there are.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise DataError(
+            f"cohort {self.name!r} has no outcome called {name!r}",
+            expected=f"one of {', '.join(t.name for t in self.tasks) or '(none)'}",
+        )
+
+    def fingerprint(self) -> str:
+        """Hash of all that can change a fit; equal cohorts have equal fingerprints."""
+        return content_hash(
+            list(self.ids),
+            list(self.regions),
+            list(self.measures),
+            self.weights,
+            self.node_mask,
+            self.covariates,
+            [spec.model_dump() for spec in self.covariate_specs],
+            self.targets,
+            self.age,
+            self.age_unit,
+            list(self.site),
+            list(self.family),
+            self.region_features if self.region_features is not None else "none",
+        )
+
+
+def _first_double(ids: Sequence[str]) -> str:
+    seen: set[str] = set()
+    for subject in ids:
+        if subject in seen:
+            return subject
+        seen.add(subject)
+    return ""

@@ -1,0 +1,131 @@
+"""The connectome of one subject: weights, the names of its rows, and which regions are there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connectome_tl.atlas import order_of
+from connectome_tl.errors import DataError, Problem, raise_all
+
+
+@dataclass(frozen=True, eq=False)
+class Connectome:
+    """Symmetric, weighted, undirected; several measures over one set of regions.
+
+    Attributes:
+        weights: (n_measures, n_regions, n_regions), symmetric, finite; rows and columns of a
+            missing region are 0 and carry no information (see `node_mask`).
+        regions: region names in row order, (n_regions,).
+        measures: names of the measures, (n_measures,).
+        node_mask: (n_regions,) bool, False where the subject lacks the region. A missing region
+            is not a region without connections.
+        subject, file: whose it is and where it came from, for messages.
+    """
+
+    weights: np.ndarray
+    regions: tuple[str, ...]
+    measures: tuple[str, ...]
+    node_mask: np.ndarray
+    subject: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        raise_all("the connectome is not usable", matrix_problems(self))
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.regions)
+
+    @property
+    def n_measures(self) -> int:
+        return len(self.measures)
+
+    def aligned_to(self, names: Sequence[str]) -> Connectome:
+        """The same connectome in the order of `names`; a region it lacks becomes a masked node.
+
+        Raises:
+            DataError: it has a region that is not among `names`.
+        """
+        position = order_of(self.regions, names, where="the atlas")
+        n_regions = len(names)
+        weights = np.zeros((self.n_measures, n_regions, n_regions), dtype=self.weights.dtype)
+        weights[:, position[:, None], position[None, :]] = self.weights
+        node_mask = np.zeros(n_regions, dtype=bool)
+        node_mask[position] = self.node_mask
+        return replace(self, weights=weights, regions=tuple(names), node_mask=node_mask)
+
+
+def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6) -> list[Problem]:
+    """Everything that makes a matrix unusable, each naming subject and regions."""
+    subject, file = connectome.subject, connectome.file
+    weights, n_regions = connectome.weights, connectome.n_regions
+
+    def problem(what: str, **more: str) -> Problem:
+        return Problem(what, subject=subject, file=file, **more)
+
+    expected = (connectome.n_measures, n_regions, n_regions)
+    if weights.shape != expected:
+        return [
+            problem(
+                "the matrix has the wrong size",
+                expected=f"{expected} (measures, regions, regions)",
+                got=f"{weights.shape}",
+                remedy="Check the atlas: tools that drop the last region write a smaller matrix.",
+            )
+        ]
+    if connectome.node_mask.shape != (n_regions,):
+        return [
+            problem("the node mask has the wrong size", expected=f"({n_regions},)", got=f"{connectome.node_mask.shape}")
+        ]
+    found: list[Problem] = []
+    bad = ~np.isfinite(weights)
+    if bad.any():
+        first = np.argwhere(bad)[0]
+        found.append(
+            problem(
+                f"{int(bad.sum())} entries are NaN or infinite",
+                got=f"first at {connectome.regions[first[1]]} - {connectome.regions[first[2]]}",
+                remedy="A region without data is left out or masked, not filled with NaN.",
+            )
+        )
+        return found
+    scale = max(float(np.abs(weights).max(initial=0.0)), 1e-300)
+    error = np.abs(weights - weights.swapaxes(1, 2))
+    if error.max(initial=0.0) > symmetry_tolerance * scale:
+        _, i, j = np.unravel_index(int(error.argmax()), error.shape)
+        found.append(
+            problem(
+                "the matrix is not symmetric",
+                got=f"a difference of {error.max():.3g} between {connectome.regions[i]} and {connectome.regions[j]}",
+                remedy="An upper triangle is read with `layout: upper`; directed connectomes are not supported.",
+            )
+        )
+    return found
+
+
+def upper_indices(n_regions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column positions of the upper triangle without diagonal, in the order of stacked files."""
+    rows, columns = np.triu_indices(n_regions, 1)
+    return rows, columns
+
+
+def from_upper(values: np.ndarray, *, subject: str | None = None, file: str | None = None) -> np.ndarray:
+    """(..., n_edges) upper triangles to (..., n_regions, n_regions) symmetric matrices.
+
+    Raises:
+        DataError: the number of edges is not n (n - 1) / 2 of any n.
+    """
+    n_edges = values.shape[-1]
+    n_regions = int((1 + np.sqrt(1 + 8 * n_edges)) // 2)
+    if n_regions * (n_regions - 1) // 2 != n_edges:
+        raise DataError(
+            "not an upper triangle", expected="n (n - 1) / 2 values", got=str(n_edges), subject=subject, file=file
+        )
+    rows, columns = upper_indices(n_regions)
+    matrices = np.zeros((*values.shape[:-1], n_regions, n_regions), dtype=values.dtype)
+    matrices[..., rows, columns] = values
+    matrices[..., columns, rows] = values
+    return matrices

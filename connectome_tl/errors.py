@@ -1,0 +1,122 @@
+"""What can go wrong, said in full: what was expected, what came, which subject and file, what to do.
+
+Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no input, 70 our fault,
+74 input/output, 75 interrupted: run again to resume), so that a scheduler can retry only 74 and 75.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, with everything a reader needs to mend it."""
+
+    what: str
+    expected: str | None = None
+    got: str | None = None
+    subject: str | None = None
+    file: str | Path | None = None
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part
+            for part in (
+                f"subject {self.subject}" if self.subject is not None else "",
+                f"file {self.file}" if self.file is not None else "",
+            )
+            if part
+        )
+        parts = [f"{place}: {self.what}" if place else self.what]
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.got is not None:
+            parts.append(f"got {self.got}")
+        text = "; ".join(parts)
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class ConnectomeTLError(Exception):
+    """Base of all errors this package raises on purpose. `problems` holds one or many."""
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str | None = None,
+        got: str | None = None,
+        subject: str | None = None,
+        file: str | Path | None = None,
+        remedy: str | None = None,
+        problems: Iterable[Problem] = (),
+    ) -> None:
+        given = tuple(problems)
+        self.problems = given or (Problem(what, expected, got, subject, file, remedy),)
+        if given:
+            lines = [what, *(f"  {i}. {problem}" for i, problem in enumerate(given, 1))]
+            super().__init__("\n".join(lines))
+        else:
+            super().__init__(str(self.problems[0]))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An error crosses process borders when a worker raises it; its keyword fields must survive.
+        return (_rebuild, (type(self), str(self), self.problems))
+
+
+def _rebuild(kind: type[ConnectomeTLError], text: str, problems: tuple[Problem, ...]) -> ConnectomeTLError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, text)
+    error.problems = problems
+    return error
+
+
+class UsageError(ConnectomeTLError):
+    """The command, a setting or an argument is wrong: exit 64."""
+
+    exit_code = 64
+
+
+class DataError(ConnectomeTLError):
+    """The input data are wrong: exit 65."""
+
+    exit_code = 65
+
+
+class LeakageError(DataError):
+    """A fitted step saw rows it must not see: exit 65, nothing is reported."""
+
+
+class MissingInputError(ConnectomeTLError):
+    """A named input is not there: exit 66."""
+
+    exit_code = 66
+
+
+class InternalError(ConnectomeTLError):
+    """A promise of this package's own does not hold: exit 70."""
+
+
+class OutputError(ConnectomeTLError):
+    """Reading or writing failed for reasons outside the data (disk full, read-only, locked): exit 74."""
+
+    exit_code = 74
+
+
+class InterruptedRunError(ConnectomeTLError):
+    """Stopped before the end; the same command goes on from there: exit 75."""
+
+    exit_code = 75
+
+
+def raise_all(summary: str, problems: Iterable[Problem], kind: type[ConnectomeTLError] = DataError) -> None:
+    """Raise one error that lists every problem at once; do nothing when there is none."""
+    found = tuple(problems)
+    if found:
+        raise kind(summary, problems=found)
