@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from connectome_tl.settings.base import Record
 from connectome_tl.tasks import Task
 
@@ -158,5 +160,5 @@ class RunRecord(Record):
     transductive: bool = False
     simulated: bool = False
     split_hash: str = ""
-    provenance: dict[str, str] = {}
-    versions: dict[str, str] = {}
+    provenance: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,265 @@
+"""SplitPlan: who trains and who tests, made first, frozen, hashed, saved.
+
+It sees ids, families, sites and one declared stratum column, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, LeakageError, Problem, UsageError, raise_all
+from connectome_tl.provenance import content_hash, read_json, write_json
+from connectome_tl.settings.study import SplitSettings
+
+
+@dataclass(frozen=True)
+class InnerFold:
+    """Training and validation ids inside one outer training fold."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One outer fold: disjoint ids, no family on both sides."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    inner: tuple[InnerFold, ...] = ()
+
+    def admit(self, step: str, ids: Iterable[str]) -> None:
+        """Let a fitted step pass only if no row it saw is tested in this fold.
+
+        Raises:
+            LeakageError: it saw test rows; says which step and which subjects.
+        """
+        seen = sorted(set(ids) & set(self.test))
+        if seen:
+            raise LeakageError(
+                f"{step} was fitted on {len(seen)} subjects of the test fold",
+                expected="training rows only",
+                got=", ".join(seen[:5]) + (" ..." if len(seen) > 5 else ""),
+                remedy="Nothing was reported. Fit this step on fold.train.",
+            )
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """All outer folds of all repeats, with their inner folds."""
+
+    repeats: tuple[tuple[Fold, ...], ...]
+
+    @property
+    def n_repeats(self) -> int:
+        return len(self.repeats)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over every id of every fold, in order."""
+        return content_hash(self._record())
+
+    def folds(self) -> Iterable[tuple[int, int, Fold]]:
+        """(repeat, fold, Fold) of all."""
+        for r, folds in enumerate(self.repeats):
+            for f, fold in enumerate(folds):
+                yield r, f, fold
+
+    def save(self, path: str | Path) -> Path:
+        return write_json(path, {"hash": self.hash, "repeats": self._record()})
+
+    @staticmethod
+    def load(path: str | Path) -> SplitPlan:
+        """Read a saved plan.
+
+        Raises:
+            DataError: the file was changed after it was saved, or is not a split plan.
+        """
+        content = read_json(path)
+        try:
+            plan = SplitPlan(
+                tuple(
+                    tuple(
+                        Fold(
+                            tuple(fold["train"]),
+                            tuple(fold["test"]),
+                            tuple(InnerFold(tuple(i["train"]), tuple(i["test"])) for i in fold["inner"]),
+                        )
+                        for fold in repeat["folds"]
+                    )
+                    for repeat in content["repeats"]
+                )
+            )
+            saved = content["hash"]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"not a split plan: {error!r}", file=path) from error
+        if plan.hash != saved:
+            raise DataError(
+                "the split plan was changed after it was saved",
+                file=path,
+                expected=saved[:12],
+                got=plan.hash[:12],
+                remedy="Splits are fixed before the first fit; restore the file.",
+            )
+        return plan
+
+    def _record(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "folds": [
+                    {
+                        "train": list(fold.train),
+                        "test": list(fold.test),
+                        "inner": [{"train": list(i.train), "test": list(i.test)} for i in fold.inner],
+                    }
+                    for fold in folds
+                ]
+            }
+            for folds in self.repeats
+        ]
+
+
+def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
+    """The split plan of a cohort; a function of ids, families, sites, stratum and settings alone.
+
+    Raises:
+        UsageError: the stratum column does not exist; too few subjects, families or sites.
+    """
+    strata = _strata(cohort, settings.stratum)
+    groups = kinship_groups(cohort.family)
+    ids = np.array(cohort.ids, dtype=object)
+    everyone = np.arange(cohort.n_subjects)
+    n_groups = len(np.unique(groups))
+    if settings.scheme != "site_out" and n_groups < settings.outer:
+        raise UsageError(
+            "too few subjects (families count once) for the folds",
+            expected=f"at least {settings.outer}",
+            got=str(n_groups),
+        )
+    repeats = []
+    for repeat in range(settings.repeats):
+        folds = []
+        for f, (train, test) in enumerate(_outer(everyone, strata, groups, cohort, settings, repeat)):
+            inner = []
+            if settings.inner:
+                seed = _seed(settings.seed, repeat, f + 1)
+                inner = [
+                    InnerFold(tuple(ids[train[a]]), tuple(ids[train[b]]))
+                    for a, b in _kfold(strata[train], groups[train], settings.inner, seed)
+                ]
+            folds.append(Fold(tuple(ids[train]), tuple(ids[test]), tuple(inner)))
+        repeats.append(tuple(folds))
+    plan = SplitPlan(tuple(repeats))
+    _check(plan, cohort)
+    return plan
+
+
+def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(n_subjects,) group number per subject: one per family; a subject without family is alone."""
+    known: dict[str, int] = {}
+    groups = []
+    for i, name in enumerate(family):
+        groups.append(known.setdefault(str(name) if name else f"\x00{i}", len(known)))
+    return np.array(groups, dtype=int)
+
+
+def _strata(cohort: Cohort, column: str | None) -> np.ndarray:
+    if column is None:
+        return np.zeros(cohort.n_subjects, dtype=int)
+    if column == "site":
+        values = np.asarray(cohort.site, dtype=object)
+    elif column in cohort.targets.columns:
+        values = cohort.targets[column].to_numpy()
+    elif column in cohort.covariates.columns:
+        values = cohort.covariates[column].to_numpy()
+    else:
+        known = [*cohort.targets.columns, *cohort.covariates.columns, "site"]
+        raise UsageError(f"splits.stratum: no column {column!r}", expected=f"one of {', '.join(known)}")
+    text = np.array([str(value) for value in values])
+    numeric = values.astype(float) if values.dtype != object else None
+    if numeric is not None and len(np.unique(text)) > 6:
+        # A score is stratified by its tertiles; missing ones make a stratum of their own.
+        edges = np.nanquantile(numeric, [1 / 3, 2 / 3])
+        text = np.where(np.isnan(numeric), "missing", np.digitize(numeric, edges).astype(str))
+    return np.unique(text, return_inverse=True)[1]
+
+
+def _outer(
+    everyone: np.ndarray, strata: np.ndarray, groups: np.ndarray, cohort: Cohort, settings: SplitSettings, repeat: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    seed = _seed(settings.seed, repeat, 0)
+    if settings.scheme == "site_out":
+        sites = np.unique(cohort.site)
+        if len(sites) < 2:
+            raise UsageError("scheme site_out needs at least two sites", got=str(len(sites)))
+        # A family with members at two sites would stand on both sides: it leaves the training rows.
+        held = [(cohort.site == site) for site in sites]
+        return [(everyone[~test & ~np.isin(groups, groups[test])], everyone[test]) for test in held]
+    if settings.scheme == "kfold":
+        return _kfold(strata, groups, settings.outer, seed)
+    labelled = _draw(strata, groups, settings.n_labelled or 0, seed)
+    rest = everyone[~np.isin(groups, groups[labelled])]
+    parts = _kfold(strata[rest], groups[rest], settings.outer, seed + 1)
+    return [(labelled, rest[test]) for _, test in parts]
+
+
+def _draw(strata: np.ndarray, groups: np.ndarray, n_labelled: int, seed: int) -> np.ndarray:
+    """Row numbers of a stratified draw of `n_labelled` subjects, no two of one family."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(strata))
+    order = order[np.sort(np.unique(groups[order], return_index=True)[1])]  # first of each family
+    if len(order) <= n_labelled:
+        raise UsageError("too few subjects for few_labels", expected=f"more than {n_labelled}", got=str(len(order)))
+    levels, counts = np.unique(strata[order], return_counts=True)
+    quota = counts * n_labelled / counts.sum()
+    take = np.floor(quota).astype(int)
+    take[np.argsort(quota - take)[::-1][: n_labelled - take.sum()]] += 1
+    chosen = [order[strata[order] == level][:k] for level, k in zip(levels, take, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    levels, counts = np.unique(strata, return_counts=True)
+    # A stratum with fewer members than folds cannot be spread; the rare ones share one.
+    rare = np.isin(strata, levels[counts < n_folds])
+    strata = np.where(rare, -1, strata)
+    if 0 < rare.sum() < n_folds:
+        strata = np.where(rare, levels[counts.argmax()], strata)
+    if len(np.unique(groups)) < n_folds:
+        raise UsageError(
+            "too few subjects (families count once) for the folds",
+            expected=f"at least {n_folds}",
+            got=str(len(np.unique(groups))),
+        )
+    splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
+    made = splitter(n_splits=n_folds, shuffle=True, random_state=seed)
+    return list(made.split(np.zeros(len(strata)), strata, groups))
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _check(plan: SplitPlan, cohort: Cohort) -> None:
+    """What must hold of any plan, asserted where it is made."""
+    family = dict(zip(cohort.ids, kinship_groups(cohort.family), strict=True))
+    problems: list[Problem] = []
+    for r, folds in enumerate(plan.repeats):
+        tested = [subject for fold in folds for subject in fold.test]
+        if len(tested) != len(set(tested)):
+            problems.append(Problem(f"repeat {r}: a subject is tested twice"))
+        for f, fold in enumerate(folds):
+            if not fold.test or not fold.train:
+                problems.append(Problem(f"repeat {r}, fold {f} is empty", remedy="Use fewer folds."))
+            if {family[s] for s in fold.train} & {family[s] for s in fold.test}:
+                problems.append(Problem(f"repeat {r}, fold {f}: a family is on both sides"))
+    raise_all("the split plan does not hold", problems, UsageError)

@@ -1,0 +1,167 @@
+"""Strict YAML to settings and back: an unknown key is an error with its line, path and nearest right key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from connectome_tl.errors import MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.settings.base import Settings
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+Path_ = tuple[Hashable, ...]
+_MAX_BYTES = 1_000_000  # settings are written by people; anything larger is not one
+
+
+def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequence[str] = ()) -> SettingsT:
+    """Read a YAML file as settings of one kind.
+
+    Args:
+        overrides: `key.sub=value` texts that replace or add single values (`--set`).
+
+    Raises:
+        MissingInputError: no such file.
+        UsageError: every fault at once, each with its line, path and, for an unknown key, the nearest one.
+    """
+    file = Path(path)
+    try:
+        raw = file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise MissingInputError("settings file not found", file=file) from error
+    if len(raw) > _MAX_BYTES:
+        raise UsageError("too large for a settings file", file=file, expected=f"at most {_MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError("not UTF-8 text", file=file) from error
+    return parse_settings(text, kind, file=file, overrides=overrides)
+
+
+def parse_settings(
+    text: str, kind: type[SettingsT], *, file: str | Path | None = None, overrides: Sequence[str] = ()
+) -> SettingsT:
+    """`load_settings` of a text; see there."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"not YAML: {' '.join(str(error).split())}", file=file) from error
+    problems: list[Problem] = []
+    lines: dict[Path_, int] = {}
+    value = {} if node is None else _value(node, (), lines, problems, file)
+    raise_all("the settings cannot be read", problems, UsageError)
+    if not isinstance(value, dict):
+        raise UsageError("settings are a mapping of keys to values", file=file, got=type(value).__name__)
+    for override in overrides:
+        _override(value, override)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise_all("the settings are wrong", [_problem(item, kind, lines, file) for item in error.errors()], UsageError)
+        raise  # not reached: a validation error always has at least one item
+
+
+def dump_settings(settings: Settings) -> str:
+    """Settings as YAML that `parse_settings` reads back to an equal object."""
+    return yaml.safe_dump(
+        settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+def _value(
+    node: yaml.Node, path: Path_, lines: dict[Path_, int], problems: list[Problem], file: str | Path | None
+) -> Any:
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*path, i), lines, problems, file) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        out: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in out:
+                problems.append(Problem(f"line {line}: key {_dotted((*path, key))} stands twice", file=file))
+            out[key] = _value(value_node, (*path, key), lines, problems, file)
+            lines[(*path, key)] = line
+        return out
+    constructor = yaml.SafeLoader("")
+    try:
+        return constructor.construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:
+        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: {error}", file=file))
+        return None
+    finally:
+        constructor.dispose()
+
+
+def _override(value: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError("cannot be read as a setting", expected="key=value, for example splits.repeats=5", got=text)
+    *parents, last = key.strip().split(".")
+    here: Any = value
+    for parent in parents:
+        here = here[int(parent)] if isinstance(here, list) and parent.isdigit() else here.setdefault(parent, {})
+        if not isinstance(here, (dict, list)):
+            raise UsageError(f"{parent} is a single value, nothing can be set below it", got=text)
+    if isinstance(here, list):
+        here[int(last)] = yaml.safe_load(raw)
+    else:
+        here[last] = yaml.safe_load(raw)
+
+
+def _problem(item: ErrorDetails, kind: type[BaseModel], lines: dict[Path_, int], file: str | Path | None) -> Problem:
+    path: Path_ = item["loc"]
+    known = path
+    while known not in lines and known:
+        known = known[:-1]
+    where = f"line {lines[known]}: {_dotted(path)}" if lines.get(known) else _dotted(path)
+    if item["type"] == "extra_forbidden":
+        fields = _fields_at(kind, path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), fields, n=1, cutoff=0.4)
+        return Problem(
+            f"{where}: unknown key",
+            file=file,
+            expected=f"one of {', '.join(fields)}" if fields else None,
+            remedy=f"Did you mean {near[0]}?" if near else None,
+        )
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return Problem(f"{where}: this key is required", file=file)
+    got = item.get("input")
+    shown = repr(got) if isinstance(got, (str, int, float, bool, type(None))) else None
+    return Problem(f"{where}: {message}", file=file, got=shown)
+
+
+def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:
+    """Field names of the settings model that lies at a path below `kind`."""
+    models: list[type[BaseModel]] = [kind]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        below = [
+            model
+            for m in models
+            if part in m.model_fields
+            for model in _models_in(m.model_fields[str(part)].annotation)
+        ]
+        models = below or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _dotted(path: Path_) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(top)"

@@ -1,0 +1,232 @@
+"""`study.yaml`: three cohorts, three stages, a model, a split plan. Every number that decides a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from connectome_tl.settings.base import Settings
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Norm = Literal["layer", "batch", "none"]
+PARTS = ("encoder", "clinical", "fusion", "heads")
+
+
+class GraphEncoder(Settings):
+    """Dense graph convolutions over the connectome.
+
+    `node_features: profile` gives each region its scaled row of connections, so the weights belong
+    to one atlas; `strength` gives it only atlas-free summaries, so the weights carry over to any
+    number of regions and the output does not change when regions are shuffled. `readout: regional`
+    weighs each region by its own learned factors (atlas-bound), `mean` does not.
+    """
+
+    kind: Literal["graph"] = "graph"
+    node_features: Literal["profile", "strength"] = "profile"
+    n_layers: Annotated[int, Field(ge=1, le=8)] = 2
+    width: Annotated[int, Field(ge=1)] = 32
+    embedding: Annotated[int, Field(ge=1)] = 32
+    readout: Literal["mean", "regional"] = "regional"
+    norm: Literal["layer", "none"] = "layer"
+    dropout: Probability = 0.2
+    engine: Literal["dense", "pyg"] = "dense"
+
+    @property
+    def is_atlas_bound(self) -> bool:
+        return self.node_features == "profile" or self.readout == "regional"
+
+
+class FlatEncoder(Settings):
+    """The connectome branch of He et al. 2020 (doi:10.1038/s41598-020-71914-x): upper-triangle edges
+    through dense layers without bias, normalised, ReLU. The published demo has widths 128 and 32 and
+    batch normalisation; layer normalisation is our default, since a batch of one breaks the other."""
+
+    kind: Literal["flat"] = "flat"
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = (128, 32)
+    norm: Norm = "layer"
+    dropout: Probability = 0.0
+
+    @property
+    def is_atlas_bound(self) -> bool:
+        return True
+
+
+class ModelSettings(Settings):
+    """Encoders, fusion and heads. Widths of the clinical branch (16) and the fused layer (8) are
+    those of the published demo of He et al. 2020."""
+
+    encoder: Annotated[GraphEncoder | FlatEncoder, Field(discriminator="kind")] = GraphEncoder()
+    clinical_width: Annotated[int, Field(ge=1)] = 16
+    fused_width: Annotated[int, Field(ge=1)] = 8
+    norm: Norm = "layer"
+    dropout: Probability = 0.0
+
+
+class MaskedEdges(Settings):
+    """Hide a share of edges, predict their scaled values from the rest."""
+
+    kind: Literal["masked_edges"] = "masked_edges"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    rank: Annotated[int, Field(ge=1)] = 16
+
+
+class DenoisingAutoencoder(Settings):
+    """Reconstruct clean edges from noisy ones through the embedding (the founding paper's kind of
+    second stage; its own noise and objective were not published, so these are settings)."""
+
+    kind: Literal["denoising"] = "denoising"
+    noise: NonNegative = 0.5
+    drop: Probability = 0.1
+    hidden: Annotated[int, Field(ge=1)] = 64
+
+
+class Training(Settings):
+    """How one fit is trained: AdamW, full batch unless `batch_size` is given, a fixed number of epochs.
+
+    Args:
+        part_learning_rates: factor on `learning_rate` for a named part (encoder, clinical, fusion, heads).
+        freeze: parts that do not move; their dropout is off.
+        anchor: strength of the pull towards the parent's weights (L2-SP, Li et al. 2018,
+            arXiv:1802.01483); 0 is none.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 100
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-2
+    part_learning_rates: dict[str, Positive] = Field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    clip_norm: Positive | None = 1.0
+    anchor: NonNegative = 0.0
+    edge_noise: NonNegative = 0.0
+
+    @field_validator("part_learning_rates", "freeze")
+    @classmethod
+    def _parts_exist(cls, value: dict[str, float] | tuple[str, ...]) -> dict[str, float] | tuple[str, ...]:
+        wrong = sorted(set(value) - set(PARTS))
+        if wrong:
+            raise ValueError(f"no part is called {', '.join(wrong)}; parts are {', '.join(PARTS)}")
+        if set(value) >= set(PARTS) and not isinstance(value, dict):
+            raise ValueError("everything frozen: nothing would be learned")
+        return value
+
+
+class Pretrain(Settings):
+    """Stage 1: supervised, on the source cohort."""
+
+    training: Training = Training(epochs=120, batch_size=64, learning_rate=1e-3, weight_decay=1e-2)
+
+
+class Adapt(Settings):
+    """Stage 2: unsupervised, on neonates without outcomes."""
+
+    objective: Annotated[MaskedEdges | DenoisingAutoencoder, Field(discriminator="kind")] = MaskedEdges()
+    training: Training = Training(epochs=40, batch_size=64, learning_rate=3e-4, weight_decay=1e-2)
+    transductive: bool = False
+
+
+class FineTune(Settings):
+    """Stage 3: supervised and joint, on the infants with outcomes.
+
+    `scaling: parent` keeps the scalers of the stage before (fitted on more subjects); `own` fits them
+    on this stage's training rows. `carry` lists what is taken from the stage before; a head is
+    carried only when the stage before had the same task.
+    """
+
+    training: Training = Training(
+        epochs=60, learning_rate=1e-3, weight_decay=1e-2, part_learning_rates={"encoder": 0.1}
+    )
+    carry: tuple[Literal["encoder", "fusion", "heads"], ...] = ("encoder", "fusion", "heads")
+    scaling: Literal["own", "parent"] = "own"
+
+
+class Stages(Settings):
+    """A stage that is null is left out; its control is then left out too."""
+
+    pretrain: Pretrain | None = Pretrain()
+    adapt: Adapt | None = Adapt()
+    finetune: FineTune = FineTune()
+
+
+class CohortUse(Settings):
+    """A cohort file and which of its outcomes are used (all of them when null)."""
+
+    cohort: str
+    tasks: tuple[str, ...] | None = None
+
+
+class SplitSettings(Settings):
+    """Who trains and who tests.
+
+    `kfold` is repeated, nested, stratified and grouped; `site_out` holds out each site in turn;
+    `few_labels` draws `n_labelled` training subjects and cuts the rest into `outer` test parts.
+    """
+
+    scheme: Literal["kfold", "site_out", "few_labels"] = "kfold"
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 5
+    outer: Annotated[int, Field(ge=2)] = 5
+    inner: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    stratum: str | None = None
+    n_labelled: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_scheme(self) -> SplitSettings:
+        if (self.scheme == "few_labels") != (self.n_labelled is not None):
+            raise ValueError("n_labelled goes with scheme few_labels, and is needed there")
+        if self.inner == 1:
+            raise ValueError("inner is a number of folds: 0 (none) or at least 2")
+        return self
+
+
+class Confounds(Settings):
+    """Covariates whose linear part is taken out of every edge, fitted on training rows.
+
+    A column written `log(column)` is taken as its natural logarithm.
+    """
+
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+Control = Literal["scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical"]
+Baseline = Literal["prevalence", "nuisance_only", "clinical_only", "ridge"]
+ALL_CONTROLS: tuple[Control, ...] = ("scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical")
+ALL_BASELINES: tuple[Baseline, ...] = ("prevalence", "nuisance_only", "clinical_only", "ridge")
+
+
+class StudySettings(Settings):
+    """The whole of `study.yaml`. Cohort paths are relative to the file itself.
+
+    Args:
+        n_seeds: fits per fold with other initial weights; their predictions are averaged.
+        permutations: label permutations of the fine-tuning (first repeat only); 0 for none.
+        threshold: probability at which a risk becomes a class, fixed in advance.
+        n_jobs: processes; results do not depend on it.
+    """
+
+    title: str = "Neurodevelopmental outcome from the connectome"
+    source: CohortUse | None = None
+    pool: CohortUse | None = None
+    target: CohortUse
+    stages: Stages = Stages()
+    model: ModelSettings = ModelSettings()
+    splits: SplitSettings = SplitSettings()
+    confounds: Confounds | None = None
+    controls: tuple[Control, ...] = ALL_CONTROLS
+    baselines: tuple[Baseline, ...] = ALL_BASELINES
+    permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
+    n_seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    n_jobs: Annotated[int, Field(ge=1)] = 2
+
+    @model_validator(mode="after")
+    def _stages_have_cohorts(self) -> StudySettings:
+        if self.stages.pretrain is not None and self.source is None:
+            raise ValueError("stage pretrain needs a source cohort; give source, or stages.pretrain: null")
+        if self.stages.adapt is not None and self.pool is None:
+            raise ValueError("stage adapt needs a pool of unlabelled subjects; give pool, or stages.adapt: null")
+        return self
