@@ -19,11 +19,16 @@ from connectome_tl.errors import DataError, MissingInputError, Problem, UsageErr
 
 _PACKAGE = Path(__file__).parent
 TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
+_HEAD_KEYS = ("title", "space", "node_set", "source", "licence", "image")
+_SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region. `index` is its label in the atlas image; x, y, z is its centroid in mm (RAS+)."""
+    """One region. `index` is its label in the atlas image; x, y, z is its centroid in mm (RAS+).
+
+    `aliases` are other names in use for the same region (`Precentral_L` for `PreCG.L`).
+    """
 
     index: int
     name: str
@@ -32,6 +37,7 @@ class Region:
     x: float
     y: float
     z: float
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Atlas:
         space: the coordinate space of the centroids.
         node_set: atlases of one node set have the same region names, in any order
             (an adult and a neonatal AAL-90, for example), so their connectomes can be lined up by name.
+        order: how and why the rows stand as they do, where that is not the order of the labels.
     """
 
     name: str
@@ -53,6 +60,7 @@ class Atlas:
     licence: str
     image: str
     regions: tuple[Region, ...]
+    order: str = ""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -70,13 +78,32 @@ class Atlas:
     def table(self) -> pd.DataFrame:
         return pd.DataFrame([vars(region) for region in self.regions], columns=list(TABLE_COLUMNS))
 
+    @cached_property
+    def label_order(self) -> np.ndarray:
+        """Row numbers sorted by label, (n_regions,): the order in which tools write unnamed matrices."""
+        return np.argsort([region.index for region in self.regions], kind="stable")
+
+    @cached_property
+    def _known(self) -> dict[str, str]:
+        """Every name and alias, with separators and case made alike, to the region's name."""
+        found = {_alike(alias): region.name for region in self.regions for alias in region.aliases}
+        return found | {_alike(name): name for name in self.names}
+
+    def resolved(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Names or aliases to this atlas's names; what it does not know is left as it came."""
+        return tuple(self._known.get(_alike(name), name) for name in names)
+
     def order_of(self, names: Sequence[str]) -> np.ndarray:
-        """Positions in this atlas of the given region names, (len(names),).
+        """Positions in this atlas of the given region names or aliases, (len(names),).
 
         Raises:
             DataError: an unknown or doubled name, with the nearest known ones.
         """
-        return order_of(names, self.names, where=f"atlas {self.name}")
+        return order_of(self.resolved(names), self.names, where=f"atlas {self.name}")
+
+
+def _alike(name: str) -> str:
+    return name.strip().translate(_SEPARATORS).casefold()
 
 
 def order_of(names: Sequence[str], known: Sequence[str], *, where: str) -> np.ndarray:
@@ -138,7 +165,7 @@ def read_atlas(folder: Path) -> Atlas:
     head_file, table_file = folder / "atlas.json", folder / "regions.tsv"
     try:
         head = json.loads(head_file.read_text("utf-8"))
-        table = pd.read_csv(table_file, sep="\t", dtype={"name": str, "hemisphere": str, "lobe": str})
+        table = pd.read_csv(table_file, sep="\t", dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise MissingInputError("atlas file not found", file=error.filename) from error
     except ValueError as error:
@@ -148,28 +175,35 @@ def read_atlas(folder: Path) -> Atlas:
         for column in TABLE_COLUMNS
         if column not in table.columns
     ]
-    raise_all("the atlas table is incomplete", problems)
-    for column in ("index", "name"):
-        problems += [
-            Problem(f"{column} {value!r} stands twice", file=table_file)
-            for value in table[column][table[column].duplicated()]
-        ]
-    if table[["x", "y", "z"]].isna().any().any():
-        problems.append(Problem("a centroid is missing", file=table_file))
-    if not set(table["hemisphere"]) <= {"L", "R", "M"}:
-        problems.append(Problem("hemisphere is L, R or M", file=table_file))
+    problems += [Problem(f"key {key!r} is missing", file=head_file) for key in _HEAD_KEYS if key not in head]
+    raise_all("the atlas is incomplete", problems)
+    problems = _table_problems(table, table_file)
     raise_all("the atlas table is wrong", problems)
+    aliases = table["aliases"] if "aliases" in table.columns else pd.Series("", index=table.index)
     regions = tuple(
-        Region(int(index), name, hemisphere, lobe, float(x), float(y), float(z))
-        for index, name, hemisphere, lobe, x, y, z in table[list(TABLE_COLUMNS)].itertuples(index=False, name=None)
+        Region(int(index), name, hemisphere, lobe, float(x), float(y), float(z), tuple(filter(None, more.split("|"))))
+        for (index, name, hemisphere, lobe, x, y, z), more in zip(
+            table[list(TABLE_COLUMNS)].itertuples(index=False, name=None), aliases, strict=True
+        )
     )
     return Atlas(
-        name=folder.name,
-        title=head["title"],
-        space=head["space"],
-        node_set=head["node_set"],
-        source=head["source"],
-        licence=head["licence"],
-        image=head["image"],
-        regions=regions,
+        name=folder.name, regions=regions, order=head.get("order", ""), **{key: head[key] for key in _HEAD_KEYS}
     )
+
+
+def _table_problems(table: pd.DataFrame, file: Path) -> list[Problem]:
+    problems = [
+        Problem(f"{column} {value!r} stands twice", file=file)
+        for column in ("index", "name")
+        for value in table[column][table[column].duplicated()]
+    ]
+    numbers = table[["index", "x", "y", "z"]].apply(pd.to_numeric, errors="coerce")
+    if numbers["index"].isna().any() or (numbers["index"] % 1 != 0).any() or (numbers["index"] <= 0).any():
+        problems.append(Problem("index is a whole number above 0: the label in the image", file=file))
+    if not np.isfinite(numbers[["x", "y", "z"]].to_numpy(dtype=float)).all():
+        problems.append(Problem("a centroid is missing or not a number", file=file))
+    if not set(table["hemisphere"]) <= {"L", "R", "M"}:
+        problems.append(Problem("hemisphere is L, R or M", file=file))
+    if (table["name"] == "").any():
+        problems.append(Problem("a region has no name", file=file))
+    return problems

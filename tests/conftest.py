@@ -1,0 +1,17 @@
+"""What all tests share: where the real data lie, when they are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data, read only; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("CONNECTOME_TL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found at {folder}; set CONNECTOME_TL_DATA")
+    return folder
