@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from connectome_tl.settings.base import Record
 from connectome_tl.tasks import Task
 
 VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell"]
+
+
+def _undefined(value: object) -> object:
+    return math.nan if value is None else value
+
+
+# A number that may be undefined: NaN in memory, null in JSON, and back again.
+Number = Annotated[float, BeforeValidator(_undefined)]
 
 
 class Score(Record):
@@ -18,12 +27,13 @@ class Score(Record):
     task: str
     model: str
     metric: str  # auc, balanced_accuracy, sensitivity, specificity, brier, r2, mae
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     n: int
     n_positive: int | None = None
     method: str = ""
+    reason: str = ""  # why it is undefined, where it is
 
 
 class Comparison(Record):
@@ -39,12 +49,14 @@ class Comparison(Record):
     model: str
     control: str
     question: str  # "Does pretraining help?", "Is it better than clinical covariates alone?"
-    difference: float
-    low: float
-    high: float
+    difference: Number
+    low: Number
+    high: Number
     sign: int = 1
     verdict: VerdictWord
     n: int
+    n_positive: int | None = None
+    margin: float | None = None  # half width of the equivalence band; None where none was fixed
     method: str = ""
 
 
@@ -55,10 +67,10 @@ class PermutationResult(Record):
     model: str
     metric: str
     question: str
-    observed: float
-    null: tuple[float, ...]
-    p_value: float
-    p_value_max: float
+    observed: Number
+    null: tuple[Number, ...]
+    p_value: Number
+    p_value_max: Number
     n_permutations: int
     method: str = ""
 
@@ -113,9 +125,9 @@ class TrainingCurve(Record):
     model: str
     n_fits: int
     step: tuple[int, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    median: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
 
 
 class Prediction(Record):
@@ -126,9 +138,9 @@ class Prediction(Record):
     model: str
     repeat: int
     fold: int
-    y_true: float
-    y_score: float
-    y_pred: float
+    y_true: Number
+    y_score: Number
+    y_pred: Number
 
 
 class TaskVerdict(Record):
@@ -141,6 +153,74 @@ class TaskVerdict(Record):
     against_clinical: str
     transfer: tuple[str, ...] = ()
     caution: tuple[str, ...] = ()
+
+
+class DecisionCurve(Record):
+    """Net benefit of one model over risk thresholds (Vickers & Elkin 2006, doi:10.1177/0272989X06295361).
+
+    Every tuple has one entry per threshold; `low` and `high` are empty where no interval was made.
+    """
+
+    task: str
+    model: str
+    threshold: tuple[Number, ...]
+    net_benefit: tuple[Number, ...]
+    treat_all: tuple[Number, ...]
+    low: tuple[Number, ...] = ()
+    high: tuple[Number, ...] = ()
+    n: int
+    n_positive: int | None = None
+
+
+class SubgroupScore(Record):
+    """One score within one level of a variable. Groups under 10 arrive as NaN with the reason."""
+
+    task: str
+    model: str
+    metric: str
+    variable: str
+    level: str
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    n_positive: int | None = None
+    reason: str = ""
+
+
+class ResultTable(Record):
+    """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
+
+    section: Literal["clinical", "missing", "adequacy", "audit"]
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+class EdgeImportance(Record):
+    """How much one edge matters, by the positions of its two regions."""
+
+    first: int
+    second: int
+    value: Number
+
+
+class RegionImportance(Record):
+    """What one model uses for one task: a value per region, and the strongest edges.
+
+    `coordinates` are centroids in mm (RAS+), (n_regions, 3); `stability` is the share of fits in
+    which the region is among the most important, empty where it was not assessed.
+    """
+
+    task: str
+    model: str
+    method: str
+    regions: tuple[str, ...]
+    coordinates: tuple[tuple[float, float, float], ...]
+    value: tuple[Number, ...]
+    stability: tuple[Number, ...] = ()
+    edges: tuple[EdgeImportance, ...] = ()
 
 
 class RunRecord(Record):
@@ -157,8 +237,65 @@ class RunRecord(Record):
     predictions: tuple[Prediction, ...] = ()
     methods: str = ""
     warnings: tuple[str, ...] = ()
+    decision_curves: tuple[DecisionCurve, ...] = ()
+    subgroups: tuple[SubgroupScore, ...] = ()
+    importances: tuple[RegionImportance, ...] = ()
+    tables: tuple[ResultTable, ...] = ()
     transductive: bool = False
     simulated: bool = False
+    exploratory: bool = False
     split_hash: str = ""
     provenance: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class QualityFinding(Record):
+    """One thing a check found; `subject` is empty where it concerns the whole cohort."""
+
+    level: Literal["error", "warning", "note"]
+    check: str
+    message: str
+    subject: str = ""
+    regions: tuple[str, ...] = ()
+
+
+class SubjectMeasure(Record):
+    """One quality measure over all subjects, in the order of `CohortQualityRecord.subjects`.
+
+    `low` and `high` are the limits beyond which a subject is an outlier, where there are any.
+    """
+
+    name: str
+    values: tuple[Number, ...]
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+class MatrixImage(Record):
+    """A connectome to look at: `values` is (n_rows * n_rows,) row by row, already scaled for viewing."""
+
+    title: str
+    n_rows: int
+    values: tuple[Number, ...]
+    flagged: bool = False
+
+
+class CohortQualityRecord(Record):
+    """What the cohort report shows beside the `CohortRecord`: checks, matrices, distributions.
+
+    `sites`, `ages` and each measure have one entry per subject; `missing` holds (position of the
+    subject, position of the region) of every region that a subject lacks.
+    """
+
+    subjects: tuple[str, ...]
+    regions: tuple[str, ...]
+    sites: tuple[str, ...] = ()
+    ages: tuple[Number, ...] = ()
+    age_unit: str = ""
+    missing: tuple[tuple[int, int], ...] = ()
+    measures: tuple[SubjectMeasure, ...] = ()
+    findings: tuple[QualityFinding, ...] = ()
+    matrices: tuple[MatrixImage, ...] = ()
+    simulated: bool = False
     versions: dict[str, str] = Field(default_factory=dict)
