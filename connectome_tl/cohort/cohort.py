@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,11 @@ class Cohort:
         age: (n_subjects,) in `age_unit`, NaN where unknown; unit is never implicit.
         site, family: (n_subjects,) text, "" where unknown.
         flow: how the table became these subjects.
+        scores: index `ids`, the numbers behind the targets, one column per outcome column; what a
+            cut-off made binary is still a score here. None where the cohort was made without them.
+        age_reference: "birth" or "postmenstrual".
+        volumes: (n_subjects,) image files of the voxel pathway; empty where there are none.
+        notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
     """
 
     name: str
@@ -60,6 +66,10 @@ class Cohort:
     region_feature_names: tuple[str, ...] = ()
     flow: tuple[FlowStep, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)  # input name -> SHA-256
+    scores: pd.DataFrame | None = None
+    age_reference: str = "birth"
+    volumes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)
@@ -122,6 +132,8 @@ class Cohort:
             site=self.site[rows],
             family=self.family[rows],
             region_features=None if self.region_features is None else self.region_features[rows],
+            scores=None if self.scores is None else self.scores.iloc[rows],
+            volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
         )
 
     def task(self, name: str) -> Task:
@@ -138,22 +150,37 @@ class Cohort:
             expected=f"one of {', '.join(t.name for t in self.tasks) or '(none)'}",
         )
 
-    def fingerprint(self) -> str:
-        """Hash of all that can change a fit; equal cohorts have equal fingerprints."""
+    @cached_property
+    def row_hashes(self) -> tuple[str, ...]:
+        """One SHA-256 per subject over everything of that subject that can change a fit."""
+        features = self.region_features
+        covariates, targets = self.covariates.to_dict("records"), self.targets.to_dict("records")
+        return tuple(
+            content_hash(
+                subject,
+                self.weights[i],
+                self.node_mask[i],
+                covariates[i],
+                targets[i],
+                self.age[i],
+                self.site[i],
+                self.family[i],
+                features[i] if features is not None else None,
+            )
+            for i, subject in enumerate(self.ids)
+        )
+
+    def rows_hash(self, ids: Sequence[str]) -> str:
+        """Hash of these rows and of what the columns mean; other subjects of the cohort do not change it."""
+        hashes = self.row_hashes
         return content_hash(
-            list(self.ids),
-            list(self.regions),
-            list(self.measures),
-            self.weights,
-            self.node_mask,
-            self.covariates,
-            [spec.model_dump() for spec in self.covariate_specs],
-            self.targets,
-            self.age,
+            [hashes[i] for i in self.positions(ids)],
+            self.regions,
+            self.measures,
             self.age_unit,
-            list(self.site),
-            list(self.family),
-            self.region_features if self.region_features is not None else "none",
+            self.region_feature_names,
+            self.covariate_specs,
+            self.tasks,
         )
 
 

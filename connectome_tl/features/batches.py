@@ -1,0 +1,140 @@
+"""Rows of a cohort to arrays a model takes: scaled with what was fitted on training rows, never refitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.scaling import (
+    ConfoundModel,
+    CovariateEncoder,
+    EdgeScaler,
+    RegionScaler,
+    TargetScaler,
+    confound_table,
+)
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Arrays of some subjects, one row each; see `connectome_tl.nn.layers.Inputs` for the shapes.
+
+    `messages` are the transformed (and, where asked, deconfounded) edges before scaling.
+    """
+
+    ids: tuple[str, ...]
+    edges: np.ndarray
+    messages: np.ndarray
+    regional: np.ndarray
+    node_mask: np.ndarray
+    clinical: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFeatures:
+    """Everything that was learned about features from training rows, and whose rows they were."""
+
+    ids: tuple[str, ...]
+    edges: EdgeScaler
+    confounds: ConfoundModel | None = None
+    regional: RegionScaler | None = None
+    covariates: CovariateEncoder | None = None
+
+    def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
+        """Arrays of these subjects of a cohort with the same regions and measures."""
+        at = cohort.positions(ids)
+        weights, node_mask = cohort.weights[at], cohort.node_mask[at]
+        if self.confounds is not None:
+            weights = self.confounds.apply(weights, _confounds(cohort, self.confounds.names)[at])
+        regional = np.zeros((len(at), cohort.n_regions, 0), dtype=np.float32)
+        if self.regional is not None and cohort.region_features is not None:
+            regional = self.regional.apply(cohort.region_features[at])
+        clinical = np.zeros((len(at), 0), dtype=np.float32)
+        if self.covariates is not None:
+            clinical = self.covariates.apply(cohort.covariates.iloc[at])
+        return Rows(
+            tuple(ids),
+            self.edges.apply(weights, node_mask),
+            weights.astype(np.float32),
+            regional,
+            node_mask.astype(np.float32),
+            clinical,
+        )
+
+    def with_edges_of(self, arrays: Mapping[str, np.ndarray]) -> FittedFeatures:
+        """The same, but edges (and confounds) scaled as a stage before did; `arrays` are its `state()`."""
+        edges = EdgeScaler(arrays["edges.mean"], arrays["edges.scale"], arrays["edges.constant"], self.ids)
+        confounds = self.confounds
+        if confounds is not None and "confounds.slopes" in arrays:
+            confounds = replace(confounds, center=arrays["confounds.center"], slopes=arrays["confounds.slopes"])
+        return replace(self, edges=edges, confounds=confounds)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All fitted state as (arrays, plain values): what a checkpoint saves and a poisoned fold must not move."""
+        arrays: dict[str, np.ndarray] = {}
+        plain: dict[str, Any] = {"ids": list(self.ids)}
+        for name in ("edges", "confounds", "regional", "covariates"):
+            part = getattr(self, name)
+            if part is None:
+                continue
+            for field in fields(part):
+                value = getattr(part, field.name)
+                if isinstance(value, np.ndarray):
+                    arrays[f"{name}.{field.name}"] = value
+                elif field.name != "ids":
+                    plain[f"{name}.{field.name}"] = value
+        return arrays, plain
+
+
+def fit_features(
+    cohort: Cohort, ids: Sequence[str], *, clinical: bool, confounds: Sequence[str] = ()
+) -> FittedFeatures:
+    """Fit scalers, imputation and confound removal on these rows alone.
+
+    Args:
+        clinical: fit an encoder of the clinical covariates too.
+        confounds: columns (see `confound_table`) to take out of every edge.
+    """
+    train = cohort.take(ids)
+    weights, model = train.weights, None
+    if confounds:
+        table = _confounds(train, confounds)
+        model = ConfoundModel.fit(weights, table, confounds, ids)
+        weights = model.apply(weights, table)
+    specs = clinical_specs(train.covariate_specs)
+    return FittedFeatures(
+        ids=tuple(ids),
+        edges=EdgeScaler.fit(weights, train.node_mask, ids),
+        confounds=model,
+        regional=None if train.region_features is None else RegionScaler.fit(train.region_features, ids),
+        covariates=CovariateEncoder.fit(train.covariates, specs) if clinical and specs else None,
+    )
+
+
+def clinical_specs(specs: Sequence[Covariate]) -> tuple[Covariate, ...]:
+    """The covariates that are fused with the connectome."""
+    return tuple(spec for spec in specs if spec.role in ("clinical", "both"))
+
+
+def fit_targets(
+    cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], label_ids: Sequence[str] | None = None
+) -> tuple[TargetScaler, np.ndarray]:
+    """Target scaler and scaled targets (n_subjects, n_tasks), NaN where missing.
+
+    Args:
+        label_ids: whose outcome row each subject gets; a permutation test moves whole rows.
+    """
+    names = [task.name for task in tasks]
+    raw = cohort.targets[names].to_numpy(dtype=float)[cohort.positions(ids if label_ids is None else label_ids)]
+    scaler = TargetScaler.fit(raw, tasks, ids)
+    return scaler, scaler.apply(raw)
+
+
+def _confounds(cohort: Cohort, names: Sequence[str]) -> np.ndarray:
+    return confound_table(names, cohort.covariates, cohort.age, cohort.name)

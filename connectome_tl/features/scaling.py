@@ -1,0 +1,228 @@
+"""Scalers, imputation and confound removal: fitted on training rows, each remembering their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.tasks import Task
+
+_TINY = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeScaler:
+    """Per-edge mean and standard deviation over the training rows that have the edge.
+
+    Attributes:
+        mean, scale: (n_measures, n_regions, n_regions); an edge that is constant or never present
+            in training has scale 1 and becomes 0 for everybody.
+        ids: the rows it was fitted on.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    constant: np.ndarray
+    ids: tuple[str, ...]
+
+    @staticmethod
+    def fit(weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> EdgeScaler:
+        """From (n_subjects, n_measures, n_regions, n_regions) weights and (n_subjects, n_regions) masks."""
+        present = edge_mask(node_mask)
+        count = present.sum(axis=0)
+        values = weights if present.all() else np.where(present, weights, 0.0)
+        mean = values.sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
+        spread = (values.astype(np.float64) - mean) * present
+        variance = (spread**2).sum(axis=0) / np.maximum(count - 1, 1)
+        scale = np.sqrt(variance)
+        constant = (scale <= _TINY * np.maximum(np.abs(mean), 1.0)) | (count < 2)
+        return EdgeScaler(mean, np.where(constant, 1.0, scale), constant, tuple(ids))
+
+    def apply(self, weights: np.ndarray, node_mask: np.ndarray) -> np.ndarray:
+        """Scaled edges, float32; absent and constant edges are 0, the training mean."""
+        scaled = (weights - self.mean) / self.scale
+        keep = edge_mask(node_mask) & ~self.constant
+        return np.where(keep, scaled, 0.0).astype(np.float32)
+
+
+def edge_mask(node_mask: np.ndarray) -> np.ndarray:
+    """(n_subjects, n_regions) to (n_subjects, 1, n_regions, n_regions): an edge needs both its regions."""
+    return (node_mask[:, :, None] & node_mask[:, None, :])[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class RegionScaler:
+    """Per-region, per-feature mean and standard deviation; an unknown value becomes the training mean."""
+
+    mean: np.ndarray  # (n_regions, n_features)
+    scale: np.ndarray
+    ids: tuple[str, ...]
+
+    @staticmethod
+    def fit(features: np.ndarray, ids: Sequence[str]) -> RegionScaler:
+        known = np.isfinite(features)
+        count = known.sum(axis=0)
+        mean = np.where(known, features, 0.0).sum(axis=0) / np.maximum(count, 1)
+        variance = (np.where(known, features - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1)
+        scale = np.sqrt(variance)
+        return RegionScaler(mean, np.where(scale <= _TINY * np.maximum(np.abs(mean), 1), 1.0, scale), tuple(ids))
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        scaled = (features - self.mean) / self.scale
+        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class CovariateEncoder:
+    """Covariates to numbers: median imputation with an indicator, standardised, categories one-hot.
+
+    A category never seen in training is all zeros, a column that is constant in training is left out.
+    """
+
+    names: tuple[str, ...]  # of the encoded columns
+    medians: Mapping[str, float]
+    levels: Mapping[str, tuple[str, ...]]
+    indicators: tuple[str, ...]  # numeric columns with missing values in training
+    mean: np.ndarray
+    scale: np.ndarray
+    ids: tuple[str, ...]
+
+    @staticmethod
+    def fit(table: pd.DataFrame, specs: Sequence[Covariate]) -> CovariateEncoder:
+        """From a table with one row per training subject; its index is the ids."""
+        medians, levels, indicators = {}, {}, []
+        for spec in specs:
+            column = table[spec.column]
+            if spec.type == "numeric":
+                numbers = column.to_numpy(dtype=float)
+                medians[spec.column] = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else 0.0
+                if np.isnan(numbers).any():
+                    indicators.append(spec.column)
+            else:
+                found = sorted({str(value) for value in column.dropna()})
+                # Two levels are one column; more are one column each.
+                levels[spec.column] = tuple(found[1:] if len(found) == 2 else found)
+        names = (*medians, *(f"{c} missing" for c in indicators), *(f"{c}={v}" for c, vs in levels.items() for v in vs))
+        encoder = CovariateEncoder(
+            names,
+            medians,
+            levels,
+            tuple(indicators),
+            np.zeros(len(names)),
+            np.ones(len(names)),
+            tuple(str(i) for i in table.index),
+        )
+        raw = encoder._encode(table)
+        spread = raw.std(axis=0, ddof=1) if len(raw) > 1 else np.zeros(len(names))
+        mean = raw.mean(axis=0) if len(raw) else np.zeros(len(names))
+        constant = spread <= _TINY
+        # A constant column says nothing in training, so it must say nothing in test: infinite scale, zero value.
+        scale = np.where(constant, np.inf, spread)
+        return CovariateEncoder(names, medians, levels, tuple(indicators), mean, scale, encoder.ids)
+
+    def apply(self, table: pd.DataFrame) -> np.ndarray:
+        """(n_subjects, n_encoded) float32, finite."""
+        return ((self._encode(table) - self.mean) / self.scale).astype(np.float32)
+
+    def _encode(self, table: pd.DataFrame) -> np.ndarray:
+        columns = []
+        for column, median in self.medians.items():
+            numbers = table[column].to_numpy(dtype=float)
+            columns.append(np.where(np.isnan(numbers), median, numbers))
+        columns += [np.isnan(table[column].to_numpy(dtype=float)).astype(float) for column in self.indicators]
+        for column, values in self.levels.items():
+            text = table[column].astype("string")
+            columns += [(text == value).fillna(False).to_numpy(dtype=float) for value in values]
+        return np.column_stack(columns) if columns else np.zeros((len(table), 0))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetScaler:
+    """Mean and standard deviation of each regression target over training rows; binary ones pass."""
+
+    mean: np.ndarray  # (n_tasks,)
+    scale: np.ndarray
+    ids: tuple[str, ...]
+
+    @staticmethod
+    def fit(targets: np.ndarray, tasks: Sequence[Task], ids: Sequence[str]) -> TargetScaler:
+        mean, scale = np.zeros(len(tasks)), np.ones(len(tasks))
+        for t, task in enumerate(tasks):
+            seen = targets[np.isfinite(targets[:, t]), t]
+            if task.kind == "regression" and len(seen):
+                mean[t] = seen.mean()
+                spread = seen.std(ddof=1) if len(seen) > 1 else 0.0
+                scale[t] = spread if spread > _TINY else 1.0
+        return TargetScaler(mean, scale, tuple(ids))
+
+    def apply(self, targets: np.ndarray) -> np.ndarray:
+        return (targets - self.mean) / self.scale
+
+    def undo(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs * self.scale + self.mean
+
+
+@dataclass(frozen=True, eq=False)
+class ConfoundModel:
+    """The linear part of confounds in every edge, by least squares on training rows; the mean stays.
+
+    `log(column)` in the names takes the natural logarithm.
+    """
+
+    names: tuple[str, ...]
+    center: np.ndarray  # (n_confounds,)
+    slopes: np.ndarray  # (n_confounds, n_measures, n_regions, n_regions)
+    ids: tuple[str, ...]
+
+    @staticmethod
+    def fit(weights: np.ndarray, confounds: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> ConfoundModel:
+        known = np.isfinite(confounds)
+        center = np.where(known, confounds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        design = np.where(known, confounds - center, 0.0)
+        flat = weights.reshape(len(weights), -1).astype(np.float64)
+        slopes, *_ = np.linalg.lstsq(design, flat - flat.mean(axis=0), rcond=1e-6)
+        return ConfoundModel(tuple(names), center, slopes.reshape(len(names), *weights.shape[1:]), tuple(ids))
+
+    def apply(self, weights: np.ndarray, confounds: np.ndarray) -> np.ndarray:
+        """Weights without what the confounds explain; an unknown confound counts as the training mean."""
+        design = np.where(np.isfinite(confounds), confounds - self.center, 0.0)
+        return (weights - np.tensordot(design, self.slopes, axes=1)).astype(np.float32)
+
+
+def confound_table(names: Sequence[str], covariates: pd.DataFrame, age: np.ndarray, cohort_name: str) -> np.ndarray:
+    """(n_subjects, n_confounds) numbers: numeric columns, two-level categories as 0/1, `age`, `log(column)`.
+
+    Raises:
+        UsageError: no such column.
+        DataError: a logarithm of a number that is not positive.
+    """
+    columns = []
+    for name in names:
+        logarithm = name.startswith("log(") and name.endswith(")")
+        column = name[4:-1] if logarithm else name
+        if column == "age" and "age" not in covariates.columns:
+            values = np.asarray(age, dtype=float)
+        elif column not in covariates.columns:
+            raise UsageError(
+                f"confounds: cohort {cohort_name!r} has no column {column!r}",
+                expected=f"age or one of {', '.join(covariates.columns)}",
+            )
+        elif pd.api.types.is_numeric_dtype(covariates[column]):
+            values = covariates[column].to_numpy(dtype=float)
+        else:
+            text = covariates[column].astype("string")
+            levels = sorted(text.dropna().unique())
+            if len(levels) > 2:
+                raise UsageError(f"confounds: {column!r} has {len(levels)} categories, at most 2 can be a confound")
+            values = np.where(text.isna(), np.nan, (text == levels[-1]).fillna(False).to_numpy(dtype=float))
+        if logarithm:
+            if np.any(values[np.isfinite(values)] <= 0):
+                raise DataError(f"confounds: {column!r} has values of 0 or less, which have no logarithm")
+            values = np.log(values)
+        columns.append(values)
+    return np.column_stack(columns)

@@ -1,0 +1,1 @@
+"""Ordinary torch modules: tensors and settings only, no file, table or subject."""

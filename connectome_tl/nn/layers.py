@@ -1,0 +1,105 @@
+"""Layers over dense connectomes: message passing is a matrix product."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Inputs(NamedTuple):
+    """What a model sees of a batch; every tensor has one row per subject.
+
+    Attributes:
+        edges: (batch, n_measures, n_regions, n_regions) scaled edges, 0 where absent.
+        adjacency: (batch, n_measures, n_regions, n_regions) normalised edges that carry messages.
+        regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
+        node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
+        clinical: (batch, n_clinical) encoded covariates; n_clinical may be 0.
+    """
+
+    edges: Tensor
+    adjacency: Tensor
+    regional: Tensor
+    node_mask: Tensor
+    clinical: Tensor
+
+    def rows(self, index: Tensor) -> Inputs:
+        return Inputs(*(tensor[index] for tensor in self))
+
+
+def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:
+    """D^-1/2 W D^-1/2 with D the sum of absolute weights, so that negative edges keep their sign.
+
+    Shapes: weights (batch, n_measures, n_regions, n_regions), node_mask (batch, n_regions).
+    A missing region and a region without edges send and get nothing.
+    """
+    mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
+    weights = weights * mask
+    degree = weights.abs().sum(dim=-1)
+    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+    return root[..., :, None] * weights * root[..., None, :]
+
+
+class GraphConv(nn.Module):
+    """h_i' = W_0 h_i + sum over measures m and regions j of a_mij W_m h_j.
+
+    Shapes: h (batch, n_regions, n_in), adjacency (batch, n_measures, n_regions, n_regions), output
+    (batch, n_regions, n_out). `engine="pyg"` passes the same messages along sparse edges through
+    torch_geometric, with the same weights: for large sparse atlases, and as the check of this one.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_measures: int, engine: str = "dense") -> None:
+        super().__init__()
+        self.own = nn.Linear(n_in, n_out)
+        self.messages = nn.ModuleList(nn.Linear(n_in, n_out, bias=False) for _ in range(n_measures))
+        self.engine = engine
+
+    def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
+        out = self.own(h)
+        for m, message in enumerate(self.messages):
+            sent = message(h)
+            out = out + (adjacency[:, m] @ sent if self.engine == "dense" else _sparse_sum(sent, adjacency[:, m]))
+        return out
+
+
+def _sparse_sum(sent: Tensor, adjacency: Tensor) -> Tensor:
+    from torch_geometric.nn import SimpleConv
+    from torch_geometric.utils import dense_to_sparse
+
+    n_batch, n_regions, n_out = sent.shape
+    edge_index, edge_weight = dense_to_sparse(adjacency.transpose(1, 2))  # PyG sends from row to column
+    summed = SimpleConv(aggr="sum")(sent.reshape(n_batch * n_regions, n_out), edge_index, edge_weight)
+    return summed.reshape(n_batch, n_regions, n_out)
+
+
+class RegionalReadout(nn.Module):
+    """Each region weighs its features by its own learned factors; absent regions are left out.
+
+    Shapes: (batch, n_regions, width) and (batch, n_regions) to (batch, width).
+    """
+
+    def __init__(self, n_regions: int, width: int) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.empty(n_regions, width))
+        nn.init.normal_(self.factors)
+
+    def forward(self, h: Tensor, node_mask: Tensor) -> Tensor:
+        n_present = node_mask.sum(dim=1, keepdim=True).clamp_min(1)
+        return (h * node_mask[..., None] * self.factors).sum(dim=1) / n_present.sqrt()
+
+
+class MeanReadout(nn.Module):
+    """Mean over the regions that exist: the same whatever the order and number of regions."""
+
+    def forward(self, h: Tensor, node_mask: Tensor) -> Tensor:
+        n_present = node_mask.sum(dim=1, keepdim=True).clamp_min(1)
+        return (h * node_mask[..., None]).sum(dim=1) / n_present
+
+
+def norm_layer(kind: str, width: int) -> nn.Module:
+    """Layer or batch normalisation of (batch, width) features, or nothing."""
+    if kind == "layer":
+        return nn.LayerNorm(width)
+    return nn.BatchNorm1d(width) if kind == "batch" else nn.Identity()

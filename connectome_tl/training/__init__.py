@@ -1,0 +1,1 @@
+"""Fits: one loop, plans in, results out; three stages as records."""

@@ -1,0 +1,168 @@
+"""The three stages, and every control, as chains of fit plans. A new scheme adds a record here, not a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold, kinship_groups
+from connectome_tl.errors import LeakageError
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.plans import FitPlan
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What one model of the study does: which stages it goes through and what its last stage sees."""
+
+    name: str
+    pretrain: bool = True
+    adapt: bool = True
+    clinical: bool = True
+    single_task: bool = False
+
+
+SCHEMES: tuple[Scheme, ...] = (
+    Scheme("full"),
+    Scheme("scratch", pretrain=False, adapt=False),
+    Scheme("no_pretrain", pretrain=False),
+    Scheme("no_adapt", adapt=False),
+    Scheme("single_task", single_task=True),
+    Scheme("no_clinical", clinical=False),
+)
+
+
+@dataclass(frozen=True)
+class StudyCohorts:
+    """The cohorts of a study, regions in one order."""
+
+    target: Cohort
+    source: Cohort | None = None
+    pool: Cohort | None = None
+
+    def by_name(self) -> dict[str, Cohort]:
+        """What `fit` takes: the names that plans use."""
+        found = {"target": self.target, "source": self.source, "pool": self.pool}
+        return {name: cohort for name, cohort in found.items() if cohort is not None}
+
+
+def schemes_of(study: StudySettings) -> tuple[Scheme, ...]:
+    """The full model and those controls that differ from it in this study."""
+    has_pretrain, has_adapt = study.stages.pretrain is not None, study.stages.adapt is not None
+    useful = {
+        "full": True,
+        "scratch": has_pretrain or has_adapt,
+        "no_pretrain": has_pretrain and has_adapt,
+        "no_adapt": has_pretrain and has_adapt,
+        "single_task": True,
+        "no_clinical": True,
+    }
+    return tuple(s for s in SCHEMES if useful[s.name] and (s.name == "full" or s.name in study.controls))
+
+
+def chain(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    scheme: Scheme,
+    fold: Fold,
+    tasks: Sequence[str],
+    *,
+    seed: int,
+    label_rows: Sequence[str] | None = None,
+    keep: bool = True,
+) -> FitPlan:
+    """The plan of a model's last stage on one fold; its parents hang on it.
+
+    Args:
+        tasks: outcomes trained together.
+        label_rows: for a permutation, whose outcomes each training row gets.
+        keep: keep the fitted state of the last stage.
+
+    Raises:
+        LeakageError: a subject of the test fold is in the source cohort.
+    """
+    stages, target = study.stages, cohorts.target
+    parent: FitPlan | None = None
+    if scheme.pretrain and stages.pretrain is not None and cohorts.source is not None and study.source is not None:
+        source = cohorts.source
+        _refuse_known(source, fold)
+        parent = FitPlan(
+            label=scheme.name,
+            stage="pretrain",
+            cohort="source",
+            data=source.rows_hash(source.ids),
+            rows=source.ids,
+            tasks=study.source.tasks or tuple(task.name for task in source.tasks),
+            model=study.model,
+            training=stages.pretrain.training,
+            seed=seed,
+            clinical=False,
+            confounds=study.confounds,
+        )
+    if scheme.adapt and stages.adapt is not None and cohorts.pool is not None:
+        rows = adaptation_rows(cohorts.pool, target, fold, transductive=stages.adapt.transductive)
+        parent = FitPlan(
+            label=scheme.name,
+            stage="adapt",
+            cohort="pool",
+            data=cohorts.pool.rows_hash(rows),
+            rows=rows,
+            tasks=parent.tasks if parent is not None else (),
+            model=study.model,
+            training=stages.adapt.training,
+            seed=seed,
+            parent=parent,
+            objective=stages.adapt.objective,
+            clinical=False,
+            confounds=study.confounds,
+            carry=("encoder", "fusion", "heads"),
+        )
+    finetune = stages.finetune
+    sources = fold.train if label_rows is None else tuple(dict.fromkeys((*fold.train, *label_rows)))
+    return FitPlan(
+        label=scheme.name,
+        stage="finetune",
+        cohort="target",
+        data=target.rows_hash(sources),
+        rows=fold.train,
+        tasks=tuple(tasks),
+        model=study.model,
+        training=finetune.training,
+        seed=seed,
+        parent=parent,
+        clinical=scheme.clinical,
+        confounds=study.confounds,
+        carry=finetune.carry,
+        scaling=finetune.scaling,
+        label_rows=None if label_rows is None else tuple(label_rows),
+        predict=fold.test,
+        keep=keep,
+    )
+
+
+def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:
+    """Pool subjects that stage 2 may see in this fold: nobody of the test fold, nor their kin.
+
+    The same id in both cohorts is the same infant. With `transductive` the test infants' images stay
+    (never their outcomes), and every table and figure says so.
+    """
+    if transductive:
+        return pool.ids
+    tested = set(fold.test)
+    families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
+    groups = kinship_groups(pool.family)
+    kin = {g for g, i, name in zip(groups, pool.ids, pool.family, strict=True) if i in tested or name in families}
+    return tuple(i for i, g in zip(pool.ids, groups, strict=True) if g not in kin)
+
+
+def _refuse_known(source: Cohort, fold: Fold) -> None:
+    shared = sorted(set(source.ids) & set(fold.test))
+    if shared:
+        raise LeakageError(
+            f"{len(shared)} subjects of a test fold are in the source cohort {source.name!r}",
+            expected="no subject in both",
+            got=", ".join(shared[:5]),
+            remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids if they are "
+            "other people.",
+        )
