@@ -1,0 +1,359 @@
+"""How often the shipped 95 % intervals hold the truth, by simulated studies with known truths.
+
+Each study draws a cohort, cross-validates a linear learner in repeated stratified folds and asks each
+interval whether it holds the truth, which is known in closed form: scores of a linear model on
+Gaussian features are Gaussian in each class. Two truths, two estimands: the mean over studies
+("this procedure on a new cohort of this size") and the mean over the study's own fitted models
+("this fitted model on new infants").
+
+    python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
+    python benchmarks/coverage.py --tune             # other cells, other seeds: variance factors asked for
+    python benchmarks/coverage.py --studies 200      # quick
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from connectome_tl.evaluation import intervals
+from connectome_tl.evaluation.intervals import WIDENING, Estimand, Widening
+from connectome_tl.evaluation.linear import decompose, probability_from_ridge
+
+ALPHAS = np.logspace(0, 5, 9)
+HERMITE, HERMITE_WEIGHT = np.polynomial.hermite_e.hermegauss(41)
+HERMITE_WEIGHT = HERMITE_WEIGHT / HERMITE_WEIGHT.sum()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of study. `signal`: AUC of the best linear score (binary), R2 of it (regression)."""
+
+    n: int
+    n_positive: int | None  # None: regression
+    signal: float
+    learner: str = "edges"  # edges: ridge with chosen alpha; clinical: few features, no penalty
+    n_features: int = 300
+    n_signal: int = 30
+    n_factors: int = 2  # shared variance: connectomes vary together
+    repeats: int = 5
+    folds: int = 5
+    random_counts: bool = False
+
+    @property
+    def name(self) -> str:
+        ratio = "" if self.n_positive is None else f" 1:{round((self.n - self.n_positive) / self.n_positive)}"
+        extra = " random n+" if self.random_counts else ""
+        design = f"{self.repeats}x{self.folds}"
+        return f"{self.n}{ratio} | {self.learner} {self.n_features}, {design}{extra} | {self.signal:g}"
+
+
+@dataclass
+class Tally:
+    """Estimates, own truths and interval makers of one metric over the studies of a cell."""
+
+    estimate: list[float] = field(default_factory=list)
+    own_truth: list[float] = field(default_factory=list)
+    bounds: dict[Estimand, list[tuple[float, float]]] = field(default_factory=lambda: {"procedure": [], "fitted": []})
+    plain: list[tuple[float, float]] = field(default_factory=list)
+
+    def coverage(self, estimand: Estimand, plain: bool = False) -> float:
+        low, high = np.array(self.plain if plain else self.bounds[estimand]).T
+        truth = np.array(self.own_truth)
+        truth = truth if estimand == "fitted" else np.full_like(truth, truth.mean())
+        return float(((low <= truth) & (truth <= high)).mean())
+
+    def width(self, estimand: Estimand) -> float:
+        low, high = np.array(self.bounds[estimand]).T
+        return float(np.median(high - low))
+
+    def factor_asked(self, estimand: Estimand, scale: str) -> float:
+        """Variance factor with which exactly 95 % of these intervals would hold the truth."""
+        truth = np.array(self.own_truth)
+        truth = truth if estimand == "fitted" else np.full_like(truth, truth.mean())
+        low, high = np.array(self.plain).T
+        estimate = np.array(self.estimate)
+        if scale == "score":  # Wilson: accepted when (estimate - truth)^2 <= z^2 c V(truth)
+            unit = np.array(self.own_variance_at(truth))
+            asked = (estimate - truth) ** 2 / (intervals.Z95**2 * unit)
+        else:  # symmetric on the log scale
+            logs = (np.log(1 - estimate), np.log(1 - truth), np.log(1 - low)) if scale == "r2" else (
+                np.log(estimate), np.log(truth), np.log(high))  # fmt: skip
+            asked = ((logs[0] - logs[1]) / (logs[2] - logs[0])) ** 2
+        return float(np.quantile(asked, 0.95))
+
+    variance_of: list = field(default_factory=list)
+
+    def own_variance_at(self, truth: np.ndarray) -> list[float]:
+        return [function(float(t)) for function, t in zip(self.variance_of, truth)]
+
+
+class Population:
+    """Features N(0, I + L L'), shifted between classes or weighted into a score."""
+
+    def __init__(self, cell: Cell) -> None:
+        p, k = cell.n_features, cell.n_factors
+        rng = np.random.default_rng(p + 1000 * k)
+        self.loading = rng.standard_normal((p, k)) * (0.5 if k else 0.0)
+        self.sigma = np.eye(p) + self.loading @ self.loading.T
+        direction = np.zeros(p)
+        direction[: cell.n_signal] = 1.0
+        if cell.n_positive is None:
+            strength = cell.signal / (1.0 - cell.signal)  # signal variance over noise variance 1
+            self.beta = direction * np.sqrt(strength / (direction @ self.sigma @ direction))
+        else:
+            separation = np.sqrt(2) * stats.norm.ppf(cell.signal)  # Mahalanobis distance
+            best = direction @ np.linalg.solve(self.sigma, direction)
+            self.beta = direction * separation / np.sqrt(best)
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        p, k = self.loading.shape
+        return rng.standard_normal((n, p)) + rng.standard_normal((n, k)) @ self.loading.T
+
+
+def folds_of(rng: np.random.Generator, y: np.ndarray, n_folds: int, stratify: bool) -> np.ndarray:
+    """(n,) test folds; balanced within classes when stratified."""
+    fold = np.empty(y.size, dtype=int)
+    start = 0
+    for members in [np.flatnonzero(y == v) for v in np.unique(y)] if stratify else [np.arange(y.size)]:
+        fold[rng.permutation(members)] = (np.arange(members.size) + start) % n_folds
+        start += members.size
+    return fold
+
+
+def fit(gram: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, float]:
+    """Dual weights and intercept term (mean of y) of ridge on the rows of a Gram matrix."""
+    values, vectors = decompose(gram)
+    rotated = vectors.T @ y
+    alpha = alphas[0]
+    if alphas.size > 1:
+        weight = 1.0 / (values[:, None] + alphas)
+        error = (vectors @ (weight * rotated[:, None])) / ((vectors**2) @ weight)
+        alpha = alphas[(error**2).mean(axis=0).argmin()]
+    dual = vectors @ (rotated / (values + alpha))
+    return dual, float(y.mean() - (gram @ dual).mean())
+
+
+def study(rng: np.random.Generator, cell: Cell, population: Population, tallies: dict[str, Tally]) -> None:
+    """Draw one cohort, cross-validate, ask every interval."""
+    binary = cell.n_positive is not None
+    x = population.draw(rng, cell.n)
+    if binary:
+        n_positive = cell.n_positive
+        if cell.random_counts:
+            n_positive = int(np.clip(rng.binomial(cell.n, cell.n_positive / cell.n), 2, cell.n - 2))
+        y = np.where(np.arange(cell.n) < n_positive, 1.0, -1.0)
+        x += np.outer(y, population.beta / 2)
+    else:
+        y = x @ population.beta + rng.standard_normal(cell.n)
+    alphas = np.array([1e-3]) if cell.learner == "clinical" else ALPHAS
+    gram = x @ x.T
+    decision, fold = np.empty((cell.repeats, cell.n)), np.empty((cell.repeats, cell.n), dtype=int)
+    base = np.empty_like(decision)
+    truths: list[tuple[np.ndarray, int, int]] = []
+    for r in range(cell.repeats):
+        fold[r] = folds_of(rng, y, cell.folds, binary)
+        for k in range(cell.folds):
+            train, test = np.flatnonzero(fold[r] != k), np.flatnonzero(fold[r] == k)
+            dual, intercept = fit(gram[np.ix_(train, train)], y[train], alphas)
+            decision[r, test] = gram[np.ix_(test, train)] @ dual + intercept
+            base[r, test] = y[train].mean()
+            weights = x[train].T @ dual
+            truth = (binary_truth if binary else regression_truth)(cell, population, weights, intercept)
+            truths.append((truth, int((y[test] > 0).sum()), test.size))
+    if binary:
+        tally_binary(tallies, y, decision, fold, truths)
+    else:
+        tally_regression(tallies, cell, y, decision, base, truths)
+
+
+def binary_truth(cell: Cell, population: Population, weights: np.ndarray, intercept: float) -> np.ndarray:
+    """AUC, sensitivity, specificity, Brier of a linear model on the population."""
+    sd = np.sqrt(weights @ population.sigma @ weights) + 1e-300
+    shift = weights @ population.beta / 2
+    prevalence = cell.n_positive / cell.n
+    brier = 0.0
+    for sign, share in ((1.0, prevalence), (-1.0, 1 - prevalence)):
+        p = probability_from_ridge(intercept + sign * shift + sd * HERMITE)
+        brier += share * float(HERMITE_WEIGHT @ (p - (sign > 0)) ** 2)
+    return np.array(
+        [
+            stats.norm.cdf(np.sqrt(2) * shift / sd),
+            stats.norm.cdf((intercept + shift) / sd),
+            stats.norm.cdf(-(intercept - shift) / sd),
+            brier,
+        ]
+    )
+
+
+def regression_truth(_: Cell, population: Population, weights: np.ndarray, intercept: float) -> np.ndarray:
+    """Mean squared and mean absolute error of a linear model on the population."""
+    error = weights - population.beta
+    variance = 1.0 + error @ population.sigma @ error
+    sd = np.sqrt(variance)
+    absolute = sd * np.sqrt(2 / np.pi) * np.exp(-(intercept**2) / (2 * variance)) + intercept * (
+        1 - 2 * stats.norm.cdf(-intercept / sd)
+    )
+    return np.array([variance + intercept**2, absolute])
+
+
+def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray, fold: np.ndarray, truths) -> None:
+    positive = y > 0
+    alone = np.arange(y.size)
+    pairs = intervals.within_fold_pairs(positive.astype(float), decision, fold)
+    n_pairs = np.array([p * (m - p) for _, p, m in truths])
+    truth = np.array([t for t, _, _ in truths])
+    own = {
+        "auc": float(n_pairs @ truth[:, 0] / n_pairs.sum()),
+        "sensitivity": float(truth[:, 1].mean()),
+        "specificity": float(truth[:, 2].mean()),
+        "brier": float(truth[:, 3].mean()),
+    }
+    own["balanced_accuracy"] = (own["sensitivity"] + own["specificity"]) / 2
+    called = (decision > 0).mean(axis=0)
+    brier = ((probability_from_ridge(decision) - positive) ** 2).mean(axis=0)
+    right = {"sensitivity": called[positive], "specificity": 1 - called[~positive]}
+
+    def bounds(wide: dict[str, Widening]) -> dict[str, tuple[float, float]]:
+        made = {"auc": intervals.auc_interval(pairs, alone, wide["auc"])}
+        for name, value in right.items():
+            made[name] = intervals.proportion_interval(value, np.arange(value.size), wide["proportion"])
+        made["balanced_accuracy"] = intervals.mean_of_two_interval(
+            *((float(value.mean()), *made[name]) for name, value in right.items())
+        )
+        made["brier"] = intervals.positive_mean_interval(brier, alone, wide["brier"])
+        return made
+
+    estimates = {"auc": pairs.auc, "brier": float(brier.mean())}
+    estimates |= {name: float(value.mean()) for name, value in right.items()}
+    estimates["balanced_accuracy"] = (estimates["sensitivity"] + estimates["specificity"]) / 2
+    record(tallies, estimates, own, bounds)
+    tallies["auc"].variance_of.append(intervals.auc_variance(pairs.met))
+    for name, value in right.items():
+        tallies[name].variance_of.append(lambda p, m=value.size: p * (1 - p) / m)
+
+
+def tally_regression(tallies: dict[str, Tally], cell: Cell, y, decision, base, truths) -> None:
+    alone = np.arange(y.size)
+    loss, reference = ((decision - y) ** 2).mean(axis=0), ((base - y) ** 2).mean(axis=0)
+    absolute = np.abs(decision - y).mean(axis=0)
+    truth = np.array([t for t, _, _ in truths]).mean(axis=0)
+    n_train = cell.n * (1 - 1 / cell.folds)
+    total = 1.0 / (1.0 - cell.signal) * (1 + 1 / n_train)
+    own = {"r2": 1 - float(truth[0]) / total, "mae": float(truth[1])}
+
+    def bounds(wide: dict[str, Widening]) -> dict[str, tuple[float, float]]:
+        return {
+            "r2": intervals.r2_interval(loss, reference, alone, wide["r2"]),
+            "mae": intervals.positive_mean_interval(absolute, alone, wide["mae"]),
+        }
+
+    estimates = {"r2": 1 - float(loss.mean() / reference.mean()), "mae": float(absolute.mean())}
+    record(tallies, estimates, own, bounds)
+
+
+def record(tallies, estimates, own, bounds) -> None:
+    made = {estimand: bounds(WIDENING[estimand]) for estimand in ("procedure", "fitted")}
+    plain = bounds(dict.fromkeys(WIDENING["procedure"], intervals.TEST_ONLY))
+    for name, estimate in estimates.items():
+        tally = tallies.setdefault(name, Tally())
+        tally.estimate.append(estimate)
+        tally.own_truth.append(own[name])
+        tally.plain.append(plain[name])
+        for estimand in made:
+            tally.bounds[estimand].append(made[estimand][name])
+
+
+def run(cell: Cell, n_studies: int, seed: int) -> dict[str, Tally]:
+    population, tallies = Population(cell), {}
+    for k in range(n_studies):
+        study(np.random.default_rng([seed, cell.n, k]), cell, population, tallies)
+    return tallies
+
+
+CLINICAL = {"learner": "clinical", "n_features": 4, "n_signal": 2, "n_factors": 1}
+TUNE = [
+    Cell(n, m, s, **kind)
+    for n, m in ((33, 16), (33, 7), (60, 12), (90, 45))
+    for kind, strengths in (({"n_features": 200, "n_signal": 10}, (0.5, 0.9, 0.99)), (CLINICAL, (0.5, 0.65, 0.85)))
+    for s in strengths
+] + [
+    Cell(n, None, s, **kind)
+    for n in (33, 90)
+    for kind, strengths in (({"n_features": 200, "n_signal": 10}, (0.05, 0.6)), (CLINICAL, (0.05, 0.4)))
+    for s in strengths
+]
+EDGES = {"n_features": 300, "n_signal": 60, "n_factors": 3}
+CONFIRM = [
+    *(
+        Cell(n, m, s, **kind)
+        for n in (33, 60, 120)
+        for m in (n // 2, n // 5)
+        for kind, strengths in ((EDGES, (0.85, 0.99)), (CLINICAL, (0.6, 0.8)))
+        for s in strengths
+    ),
+    *(Cell(33, 6, s, repeats=1, **EDGES) for s in (0.5, 0.97)),
+    *(Cell(33, 16, s, repeats=10, folds=10, **EDGES) for s in (0.5, 0.97)),
+    *(Cell(60, 12, s, random_counts=True, repeats=2, folds=3, **EDGES) for s in (0.5, 0.97)),
+    *(
+        Cell(n, None, s, **kind)
+        for n in (33, 60, 120)
+        for kind, strengths in ((EDGES, (0.1, 0.7)), (CLINICAL, (0.1, 0.5)))
+        for s in strengths
+    ),
+]
+SCALES = {"auc": "score", "sensitivity": "score", "specificity": "score", "r2": "r2"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 1000 when tuning)")
+    parser.add_argument("--only", choices=("binary", "regression"))
+    given = parser.parse_args()
+    n_studies = given.studies or (1000 if given.tune else 2000)
+    wanted = {"binary": [False], "regression": [True]}.get(given.only, [False, True])
+    cells = [c for c in (TUNE if given.tune else CONFIRM) if (c.n_positive is None) in wanted]
+    start = time.process_time()
+    print(f"variance factors shipped: {WIDENING}\n{n_studies} simulated studies per cell")
+    lowest: dict[tuple[str, str], float] = {}
+    if given.tune:
+        print(
+            "\n| n | learner | signal | metric | truth | mean | asked, procedure | asked, fitted |\n" + "|---" * 8 + "|"
+        )
+    else:
+        print(
+            "\n| n | learner, repeats x folds | signal | metric | truth | covered, procedure | width | "
+            "covered, fitted | width | covered by the test-only interval |\n" + "|---" * 10 + "|"
+        )
+    for cell in cells:
+        for metric, tally in run(cell, n_studies, seed=1 if given.tune else 2).items():
+            head = f"| {cell.name} | {metric} | {np.mean(tally.own_truth):.3f} |"
+            if given.tune:
+                if metric == "balanced_accuracy":
+                    continue
+                asked = [tally.factor_asked(e, SCALES.get(metric, "log")) for e in ("procedure", "fitted")]
+                print(head, f"{np.mean(tally.estimate):.3f} | {asked[0]:.2f} | {asked[1]:.2f} |", flush=True)
+                continue
+            covered = {e: tally.coverage(e) for e in ("procedure", "fitted")}
+            for e, share in covered.items():
+                lowest[metric, e] = min(lowest.get((metric, e), 1.0), share)
+            print(
+                head,
+                f"{covered['procedure']:.3f} | {tally.width('procedure'):.2f} | {covered['fitted']:.3f} | "
+                f"{tally.width('fitted'):.2f} | {tally.coverage('procedure', plain=True):.3f} |",
+                flush=True,
+            )
+    if lowest:
+        print("\nlowest coverage over the cells")
+        for (metric, e), share in sorted(lowest.items()):
+            print(f"  {metric}, {e}: {share:.3f}")
+    print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Scores of out-of-fold predictions, each with an interval: AUC, accuracy and Brier; R2 and MAE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from connectome_tl.evaluation.intervals import (
+    ESTIMANDS,
+    WIDENING,
+    Estimand,
+    auc_interval,
+    mean_of_two_interval,
+    positive_mean_interval,
+    proportion_interval,
+    r2_interval,
+    within_fold_pairs,
+)
+from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold, tasks_and_models
+from connectome_tl.settings.results import Score
+from connectome_tl.tasks import Task
+
+BASE_MODEL = "prevalence"
+
+
+def scores(
+    predictions: pd.DataFrame,
+    tasks: Sequence[Task],
+    clusters: Mapping[str, str] | None = None,
+    estimand: Estimand = "procedure",
+) -> list[Score]:
+    """Every metric of every task and model in the table, with 95 % intervals.
+
+    Args:
+        predictions: `subject, task, model, repeat, fold, y_true, y_score, y_pred`; y_true NaN is
+            predicted but not scored; a binary y_score is a probability.
+        tasks: what to score; binary and regression tasks have metrics.
+        clusters: family of each subject; relatives count as one draw.
+        estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`.
+
+    Raises:
+        DataError: the table breaks its contract (see `predictions.out_of_fold`).
+    """
+    found: list[Score] = []
+    for task, model in tasks_and_models(predictions, list(tasks)):
+        rows = out_of_fold(predictions, task.name, model, clusters)
+        if task.is_binary:
+            found += binary_scores(rows, task.name, model, estimand)
+        elif task.kind == "regression":
+            base = regression_base(predictions, rows, task.name)
+            found += regression_scores(rows, base, task.name, model, estimand)
+    return found
+
+
+def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "procedure") -> list[Score]:
+    """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
+    y, n = rows.y_true, rows.y_true.size
+    pairs = within_fold_pairs(y, rows.score, rows.fold)
+    called = rows.predicted.mean(axis=0)  # in what share of the repeats a subject is called positive
+    positive, negative = y == 1, y == 0
+    wide = WIDENING[estimand]
+    sensitivity = _proportion(called[positive], rows.cluster[positive], estimand)
+    specificity = _proportion(1.0 - called[negative], rows.cluster[negative], estimand)
+    balanced = (sensitivity[0] + specificity[0]) / 2.0
+    brier = ((rows.score - y) ** 2).mean(axis=0)
+    found = {
+        "auc": (pairs.auc, *auc_interval(pairs, rows.cluster, wide["auc"])),
+        "balanced_accuracy": (balanced, *mean_of_two_interval(sensitivity, specificity)),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "brier": (float(brier.mean()), *positive_mean_interval(brier, rows.cluster, wide["brier"])),
+    }
+    n_positive = int(positive.sum())
+    return [
+        Score(
+            task=task,
+            model=model,
+            metric=metric,
+            value=value,
+            low=low,
+            high=high,
+            n=n,
+            n_positive=n_positive,
+            method=_method(metric, rows, estimand, tied=metric == "auc" and not pairs.decided),
+        )
+        for metric, (value, low, high) in found.items()
+    ]
+
+
+def regression_scores(
+    rows: OutOfFold, base: np.ndarray, task: str, model: str, estimand: Estimand = "procedure"
+) -> list[Score]:
+    """Out-of-fold R2 against `base` (n_repeats, n_subjects), the training folds' mean, and MAE."""
+    y, wide = rows.y_true, WIDENING[estimand]
+    squared, reference = ((rows.predicted - y) ** 2).mean(axis=0), ((base - y) ** 2).mean(axis=0)
+    absolute = np.abs(rows.predicted - y).mean(axis=0)
+    r2 = float(1.0 - squared.mean() / reference.mean()) if reference.any() else float("nan")
+    found = {
+        "r2": (r2, *r2_interval(squared, reference, rows.cluster, wide["r2"])),
+        "mae": (float(absolute.mean()), *positive_mean_interval(absolute, rows.cluster, wide["mae"])),
+    }
+    return [
+        Score(
+            task=task,
+            model=model,
+            metric=metric,
+            value=value,
+            low=low,
+            high=high,
+            n=y.size,
+            method=_method(metric, rows, estimand),
+        )
+        for metric, (value, low, high) in found.items()
+    ]
+
+
+def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np.ndarray:
+    """What R2 is measured against: the `prevalence` model's out-of-fold means, else the overall mean."""
+    table = predictions[(predictions["task"] == task) & (predictions["model"] == BASE_MODEL)]
+    if not table.empty:
+        base = out_of_fold(predictions, task, BASE_MODEL)
+        if base.predicted.shape == rows.predicted.shape and (base.subjects == rows.subjects).all():
+            return base.predicted
+    return np.full_like(rows.predicted, rows.y_true.mean())
+
+
+def _proportion(value: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> tuple[float, float, float]:
+    if not value.size:
+        return float("nan"), float("nan"), float("nan")
+    return float(value.mean()), *proportion_interval(value, cluster, WIDENING[estimand]["proportion"])
+
+
+def _method(metric: str, rows: OutOfFold, estimand: Estimand, tied: bool = False) -> str:
+    if tied:
+        return "all scores of a fold tie: .5 by definition"
+    how = {
+        "auc": ("pairs within repeat and test fold; Hanley-McNeil variance of these pairs, score interval", "auc"),
+        "balanced_accuracy": ("mean of sensitivity and specificity, intervals combined (Zou-Donner)", "proportion"),
+        "sensitivity": ("Wilson interval over positives", "proportion"),
+        "specificity": ("Wilson interval over negatives", "proportion"),
+        "brier": ("t interval over families on the log scale", "brier"),
+        "mae": ("t interval over families on the log scale", "mae"),
+        "r2": ("against the training folds' mean; t interval over families, log of the ratio", "r2"),
+    }
+    text, factor = how[metric]
+    repeats = f"{rows.n_repeats} repeat{'s' if rows.n_repeats > 1 else ''}"
+    return (
+        f"out of fold, {repeats}; {text}; variance x {WIDENING[estimand][factor].factor:g} "
+        f"for training sets; 95 % for {ESTIMANDS[estimand]}"
+    )
+
+
+def within_fold_counts(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Won and met pairs of many labelings at once, for permutation tests.
+
+    Args:
+        y_true: (n_subjects, n_labelings) 0, 1 or NaN (not scored).
+        score: (n_subjects, n_labelings).
+        fold: (n_subjects,) of one repeat.
+
+    Returns:
+        (won, met), each (n_labelings,): the AUC pooled over repeats is sum(won) / sum(met).
+    """
+    won, met = np.zeros(score.shape[1]), np.zeros(score.shape[1])
+    for k in np.unique(fold):
+        y, s = y_true[fold == k], score[fold == k]
+        # Unscored subjects go to the bottom, where they push every rank up by their number.
+        unknown = np.isnan(y)
+        ranks = rankdata(np.where(unknown, -np.inf, s), axis=0) - unknown.sum(axis=0)
+        n_positive, n_negative = (y == 1).sum(axis=0), (y == 0).sum(axis=0)
+        won += np.where(y == 1, ranks, 0.0).sum(axis=0) - n_positive * (n_positive + 1) / 2.0
+        met += n_positive * n_negative
+    return won, met

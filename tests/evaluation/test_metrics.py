@@ -1,0 +1,220 @@
+"""Scores equal scikit-learn's, inside folds; intervals obey what they promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    brier_score_loss,
+    mean_absolute_error,
+    r2_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals import (
+    TEST_ONLY,
+    WIDENING,
+    auc_interval,
+    auc_variance,
+    proportion_interval,
+    within_fold_pairs,
+)
+from connectome_tl.evaluation.metrics import scores, within_fold_counts
+from connectome_tl.tasks import Task
+
+MOTOR = Task(name="motor", kind="binary", column="motor")
+LANGUAGE = Task(name="language", kind="regression", column="language")
+
+
+def table(rng, n=40, n_repeats=3, n_folds=5, task="motor", model="full", kind="binary", tie=False):
+    """A table of predictions with folds that differ between repeats."""
+    y = (rng.random(n) < 0.4).astype(float) if kind == "binary" else rng.normal(95, 15, n)
+    rows = []
+    for r in range(n_repeats):
+        fold = rng.permutation(np.arange(n) % n_folds)
+        if kind == "binary":
+            score = 1 / (1 + np.exp(-(y - 0.4 + rng.normal(0, 1, n))))
+            score = np.round(score, 1) if tie else score
+            predicted = (score > 0.5).astype(float)
+        else:
+            score = predicted = y + rng.normal(0, 10, n)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "subject": [f"s{i:03d}" for i in range(n)],
+                    "task": task,
+                    "model": model,
+                    "repeat": r,
+                    "fold": fold,
+                    "y_true": y,
+                    "y_score": score,
+                    "y_pred": predicted,
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def by_metric(found):
+    return {score.metric: score for score in found}
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_auc_is_scikit_learns_within_each_fold_weighted_by_pairs(tie):
+    predictions = table(np.random.default_rng(1), tie=tie)
+    value, pairs = 0.0, 0
+    for _, rows in predictions.groupby(["repeat", "fold"]):
+        n = int(rows["y_true"].sum()) * int((1 - rows["y_true"]).sum())
+        if n:
+            value += n * roc_auc_score(rows["y_true"], rows["y_score"])
+            pairs += n
+    assert by_metric(scores(predictions, [MOTOR]))["auc"].value == pytest.approx(value / pairs)
+
+
+def test_auc_does_not_compare_scores_of_different_models():
+    predictions = table(np.random.default_rng(2))
+    shifted = predictions.assign(y_score=predictions["y_score"] + 7 * predictions["fold"] + 100 * predictions["repeat"])
+    one, two = (by_metric(scores(t, [MOTOR]))["auc"] for t in (predictions, shifted))
+    assert (one.value, one.low, one.high) == (two.value, two.low, two.high)
+
+
+def test_folds_of_one_class_add_no_pairs_and_no_pairs_give_nan():
+    predictions = table(np.random.default_rng(3), n_repeats=1)
+    predictions["fold"] = predictions["y_true"].astype(int)
+    auc = by_metric(scores(predictions, [MOTOR]))["auc"]
+    assert all(math.isnan(v) for v in (auc.value, auc.low, auc.high))
+    one_class = predictions.assign(y_true=1.0)
+    found = by_metric(scores(one_class, [MOTOR]))
+    assert math.isnan(found["auc"].value)
+    assert math.isnan(found["specificity"].value)
+    assert math.isnan(found["balanced_accuracy"].low)
+    assert found["sensitivity"].value >= 0
+
+
+def test_threshold_metrics_and_brier_are_the_mean_of_scikit_learns_over_repeats():
+    predictions = table(np.random.default_rng(4))
+    found = by_metric(scores(predictions, [MOTOR]))
+    by_repeat = [rows for _, rows in predictions.groupby("repeat")]
+    oracles = {
+        "balanced_accuracy": lambda t: balanced_accuracy_score(t.y_true, t.y_pred),
+        "sensitivity": lambda t: recall_score(t.y_true, t.y_pred),
+        "specificity": lambda t: recall_score(1 - t.y_true, 1 - t.y_pred),
+        "brier": lambda t: brier_score_loss(t.y_true, t.y_score),
+    }
+    for metric, oracle in oracles.items():
+        score = found[metric]
+        assert score.value == pytest.approx(np.mean([oracle(t) for t in by_repeat]))
+        assert 0 <= score.low < score.value < score.high <= 1
+        assert "this procedure on a new cohort" in score.method
+
+
+def test_r2_and_mae_equal_scikit_learn_and_r2_of_the_base_is_exactly_zero():
+    rng = np.random.default_rng(5)
+    predictions = table(rng, task="language", kind="regression", n_repeats=2)
+    found = by_metric(scores(predictions, [LANGUAGE]))
+    by_repeat = [rows for _, rows in predictions.groupby("repeat")]
+    assert found["r2"].value == pytest.approx(np.mean([r2_score(t.y_true, t.y_pred) for t in by_repeat]))
+    assert found["mae"].value == pytest.approx(np.mean([mean_absolute_error(t.y_true, t.y_pred) for t in by_repeat]))
+    base = predictions.copy()
+    for _, rows in base.groupby(["repeat", "fold"]):
+        train = base[(base["repeat"] == rows["repeat"].iloc[0]) & (base["fold"] != rows["fold"].iloc[0])]
+        base.loc[rows.index, "y_pred"] = train["y_true"].mean()
+    both = pd.concat([predictions, base.assign(model="prevalence")], ignore_index=True)
+    full, prevalence = (by_metric(s for s in scores(both, [LANGUAGE]) if s.model == m) for m in ("full", "prevalence"))
+    assert (prevalence["r2"].value, prevalence["r2"].low, prevalence["r2"].high) == (0, 0, 0)
+    expected = 1 - ((predictions.y_pred - predictions.y_true) ** 2).sum() / ((base.y_pred - base.y_true) ** 2).sum()
+    assert full["r2"].value == pytest.approx(expected)
+    assert full["r2"].value > found["r2"].value  # the training mean is a weaker reference than the test mean
+
+
+def test_subjects_without_an_outcome_are_predicted_but_not_scored():
+    predictions = table(np.random.default_rng(6))
+    lost = predictions["subject"].isin(["s003", "s017"])
+    with_nan = predictions.assign(y_true=predictions["y_true"].mask(lost))
+    assert scores(with_nan, [MOTOR]) == scores(predictions[~lost], [MOTOR])
+    assert by_metric(scores(with_nan, [MOTOR]))["auc"].n == 38
+
+
+def test_constant_predictions_have_an_auc_of_one_half_by_definition():
+    predictions = table(np.random.default_rng(7)).assign(y_score=0.4, model="prevalence")
+    auc = by_metric(scores(predictions, [MOTOR]))["auc"]
+    assert (auc.value, auc.low, auc.high) == (0.5, 0.5, 0.5)
+
+
+def test_relatives_do_not_narrow_an_interval():
+    """Twins with equal data are one draw: the interval must be about that of the single children."""
+    rng = np.random.default_rng(8)
+    single = table(rng, n=40)
+    twin = single.assign(subject=single["subject"] + "b")
+    both = pd.concat([single, twin], ignore_index=True)
+    family = {s: s[:4] for s in both["subject"].unique()}
+    alone, related, ignored = scores(single, [MOTOR]), scores(both, [MOTOR], family), scores(both, [MOTOR])
+    for one, two, three in zip(alone, related, ignored):
+        assert two.value == pytest.approx(one.value)
+        assert two.high - two.low > 0.9 * (one.high - one.low)
+        assert three.high - three.low < 0.8 * (one.high - one.low)
+
+
+def test_rows_in_any_order_give_the_same_scores():
+    predictions = table(np.random.default_rng(9))
+    shuffled = predictions.sample(frac=1, random_state=0)
+    assert scores(predictions, [MOTOR]) == scores(shuffled, [MOTOR])
+
+
+def test_variance_of_the_complete_design_is_hanley_and_mcneils():
+    auc, m, n = 0.8, 7, 26
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    average = (q1 + q2) / 2 - auc**2
+    expected = (auc * (1 - auc) + (m - 1 + n - 1) * average) / (m * n)
+    assert auc_variance(np.full((m, n), 3.0))(auc) == pytest.approx(expected)
+    assert auc_variance(np.ones((m, n)))(1 - auc) == pytest.approx(expected)
+
+
+def test_a_perfect_auc_of_few_subjects_still_has_an_interval():
+    y = np.r_[np.ones(4), np.zeros(6)]
+    pairs = within_fold_pairs(y, y[None], np.zeros((1, 10), dtype=int))
+    low, high = auc_interval(pairs, np.arange(10), WIDENING["procedure"]["auc"])
+    assert 0.3 < low < 0.9
+    assert high == 1
+
+
+def test_wilson_interval_of_the_proportion_equals_statsmodels():
+    from statsmodels.stats.proportion import proportion_confint
+
+    value = np.r_[np.ones(5), np.zeros(14)]
+    expected = proportion_confint(5, 19, method="wilson")
+    assert proportion_interval(value, np.arange(19), TEST_ONLY) == pytest.approx(expected)
+
+
+def test_pair_counts_of_many_labelings_agree_with_the_pairs_of_one():
+    rng = np.random.default_rng(10)
+    y = np.where(rng.random((33, 6)) < 0.4, 1.0, 0.0)
+    y[rng.random(y.shape) < 0.15] = np.nan
+    score = np.round(rng.normal(size=y.shape), 1)
+    fold = np.arange(33) % 5
+    won, met = within_fold_counts(y, score, fold)
+    for k in range(6):
+        seen = ~np.isnan(y[:, k])
+        pairs = within_fold_pairs(y[seen, k], score[seen, k][None], fold[seen][None])
+        assert (won[k], met[k]) == (pairs.won.sum(), pairs.met.sum())
+
+
+@pytest.mark.parametrize(
+    ("wreck", "message"),
+    [
+        (lambda t: t.drop(columns="fold"), "no fold"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
+        (lambda t: t.iloc[1:], "not predicted in every repeat"),
+        (lambda t: t.assign(y_score=t["y_score"].where(t.index != 5)), "not finite"),
+        (lambda t: t.assign(y_true=t["y_true"].where(t.index != 5, 1 - t["y_true"])), "differs between repeats"),
+    ],
+)
+def test_a_broken_table_is_refused_in_words(wreck, message):
+    with pytest.raises(DataError, match=message):
+        scores(wreck(table(np.random.default_rng(11))), [MOTOR])
