@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,14 +12,37 @@ from connectome_tl.tasks import Operator, Task, TaskKind
 AgeUnit = Literal["weeks", "months", "years", "days"]
 Transform = Literal["none", "log1p", "fisher_z"]
 AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
+_WHICH_UNIT = "is 42 weeks or years? An age carries its unit: weeks, months, years or days"
+_AGE_WORDS = (
+    "age",
+    "pma",
+    "ga",
+    "scan_age",
+    "age_at_scan",
+    "age_scan",
+    "gestational_age",
+    "postmenstrual_age",
+    "corrected_age",
+    "birth_age",
+)
 
 
 class AgeColumn(Settings):
-    """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA)."""
+    """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA).
+
+    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks.
+    """
 
     column: str
     unit: AgeUnit
     reference: Literal["birth", "postmenstrual"] = "birth"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_the_unit(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, dict) and value.get("unit") is None):
+            raise ValueError(_WHICH_UNIT)
+        return value
 
 
 class Covariate(Settings):
@@ -43,6 +66,12 @@ class Covariate(Settings):
             raise ValueError("a variable known only at follow-up cannot predict the follow-up; leave it out")
         return value
 
+    @model_validator(mode="after")
+    def _an_age_has_a_unit(self) -> Covariate:
+        if self.type == "numeric" and not self.unit and self.column.lower() in _AGE_WORDS:
+            raise ValueError(f"{self.column}: {_WHICH_UNIT}")
+        return self
+
 
 class StatusRule(Settings):
     """What a missing outcome is called, and what death and untestable mean for this task.
@@ -56,7 +85,11 @@ class StatusRule(Settings):
 
 
 class Outcome(Settings):
-    """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix)."""
+    """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix).
+
+    `levels` are the texts of the classes: for a binary outcome negative then positive
+    (`[control, patient]`), for an ordinal one from low to high.
+    """
 
     name: str
     column: str
@@ -71,10 +104,20 @@ class Outcome(Settings):
     @model_validator(mode="after")
     def _is_a_task(self) -> Outcome:
         self.task()
-        if self.kind == "regression" and self.status is not None:
+        if self.kind != "binary" and self.status is not None:
             for state in ("died", "untestable"):
                 if getattr(self.status, state) in ("positive", "negative"):
-                    raise ValueError(f"a regression has no positive class: {state} can only be 'missing'")
+                    raise ValueError(f"a {self.kind} outcome has no positive class: {state} can only be 'missing'")
+        if self.kind == "binary" and self.levels and (len(self.levels) != 2 or self.operator is not None):
+            raise ValueError("a binary outcome has two levels, negative then positive, and then no cut-off")
+        if self.kind == "multiclass" and len(self.levels) < 2:
+            raise ValueError("a multiclass outcome needs its levels, for example levels: [none, mild, severe]")
+        if len(set(self.levels)) != len(self.levels):
+            raise ValueError("levels must differ")
+        if self.kind == "regression" and not self.unit and self.column.lower() in _AGE_WORDS:
+            raise ValueError(f"{self.column}: {_WHICH_UNIT}")
+        if not self.edition and any(word in f"{self.name} {self.column}".lower() for word in ("bayley", "bsid")):
+            raise ValueError("say the edition (edition: Bayley-III); scores of different editions do not mix")
         return self
 
     def task(self) -> Task:
@@ -91,7 +134,14 @@ class Outcome(Settings):
 
 
 class ConnectomeFiles(Settings):
-    """One file per subject (`files`, with `{id}` in it) or one stacked array with a table of its rows."""
+    """One file per subject (`files`, with `{id}` in it) or one stacked array with a table of its rows.
+
+    Rows of a matrix are matched by name. Where the file has no names they come from `labels` (a
+    table in row order) or from `atlas`; `order` then says whether unnamed rows follow the atlas
+    table as `atlas show` prints it, or the label numbers of the image. `zero_rows: missing` reads
+    a region without a single edge as one that the subject lacks. `unmatched: drop` leaves out rows
+    without matrix and matrices without row, and counts them, instead of refusing.
+    """
 
     files: str | None = None
     stack: str | None = None
@@ -105,6 +155,9 @@ class ConnectomeFiles(Settings):
     measure: str | tuple[str, ...] = "weight"
     transform: Transform = "none"
     diagonal: Literal["zero", "keep"] = "zero"
+    order: Literal["table", "label"] | None = None
+    zero_rows: Literal["keep", "missing"] = "keep"
+    unmatched: Literal["refuse", "drop"] = "refuse"
 
     @model_validator(mode="after")
     def _one_source(self) -> ConnectomeFiles:
@@ -114,6 +167,10 @@ class ConnectomeFiles(Settings):
             raise ValueError("files needs {id} where the subject's id stands, for example matrices/{id}.csv")
         if self.atlas is None and self.labels is None:
             raise ValueError("rows are matched by name: give atlas (see `connectome-tl atlas list`) or labels")
+        if self.regions == "cerebrum" and self.atlas is None:
+            raise ValueError("regions: cerebrum needs an atlas, which knows the lobes")
+        if self.transform == "fisher_z" and self.diagonal == "keep":
+            raise ValueError("Fisher's z of a diagonal of ones is infinite: use diagonal: zero")
         return self
 
     @property
@@ -122,18 +179,36 @@ class ConnectomeFiles(Settings):
 
 
 class RegionFeatureFiles(Settings):
-    """Regional measures beside the connectome: one table or array per subject, or one stack."""
+    """Regional measures beside the connectome: one table per subject with a `name` column, or one
+    stack (n_subjects, n_regions, n_features) with the rows and regions of the connectomes."""
 
     files: str | None = None
     stack: str | None = None
     key: str | None = None
     names: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _one_source(self) -> RegionFeatureFiles:
+        if (self.files is None) == (self.stack is None):
+            raise ValueError("give either files (one table per subject) or stack (all in one array)")
+        if self.files is not None and "{id}" not in self.files:
+            raise ValueError("files needs {id} where the subject's id stands")
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError("names are those of the features, each once")
+        return self
+
 
 class VolumeFiles(Settings):
     """Images for the voxel pathway, one per subject, `{id}` in the name."""
 
     files: str
+
+    @field_validator("files")
+    @classmethod
+    def _has_an_id(cls, value: str) -> str:
+        if "{id}" not in value:
+            raise ValueError("files needs {id} where the subject's id stands")
+        return value
 
 
 class CohortSettings(Settings):
@@ -145,7 +220,10 @@ class CohortSettings(Settings):
     age: AgeColumn | None = None
     gestational_age: AgeColumn | None = None
     site: str | None = None
-    family: str | None = None
+    family: str | tuple[str, ...] | None = Field(
+        default=None, description="twins, siblings, repeated scans: rows that share any of these are kept together"
+    )
+    missing: tuple[str, ...] = Field(default=(), description="further codes for a missing value, as written")
     select: str | None = Field(default=None, description="keep rows where this is true, e.g. `age < 13`")
     covariates: tuple[Covariate, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
@@ -165,6 +243,8 @@ class CohortSettings(Settings):
             raise ValueError(f"covariate columns stand twice: {', '.join(doubled)}")
         outcome_columns = {outcome.column for outcome in self.outcomes}
         leaked = sorted(outcome_columns & set(columns))
+        if self.region_features is not None and self.connectomes is None:
+            raise ValueError("region_features go with connectomes, which name the regions")
         if leaked:
             raise ValueError(f"an outcome cannot be its own covariate: {', '.join(leaked)}")
         return self

@@ -1,0 +1,132 @@
+"""Which file is whose: patterns with `{id}`, and matching the ids of tables, files and stacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from connectome_tl.cohort.tables import Findings, bare
+from connectome_tl.errors import Problem
+
+_SHOWN = 20
+
+
+def found_files(pattern: str, folder: Path, findings: Findings) -> dict[str, Path]:
+    """Files that fit a pattern, by the id in their name.
+
+    `{id}` stands for the id and may stand twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
+    anything inside one folder or file name. Two files of one subject are a problem.
+    """
+    base = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
+    parts = list(base.parts)
+    fixed = next((i for i, part in enumerate(parts) if "{id}" in part or "*" in part), len(parts))
+    root = Path(*parts[:fixed]) if fixed else Path()
+    if not root.is_dir():
+        findings.problems.append(Problem("folder not found", file=root))
+        return {}
+    tail = "/".join(parts[fixed:])
+    name = re.compile(_as_regex(tail))
+    wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob(wildcard)):
+        match = name.fullmatch(path.relative_to(root).as_posix())
+        if match is None or not path.is_file():
+            continue
+        subject = match.group("id")
+        if subject in found:
+            findings.problems.append(
+                Problem(
+                    "two files fit the pattern",
+                    subject=subject,
+                    file=path,
+                    got=f"also {found[subject].name}",
+                    remedy="Make the pattern narrower (session, atlas, measure).",
+                )
+            )
+        else:
+            found[subject] = path
+    return found
+
+
+def _as_regex(tail: str) -> str:
+    pieces = re.split(r"(\{id\}|\*)", tail)
+    text, seen = "", False
+    for piece in pieces:
+        if piece == "{id}":
+            text += "(?P=id)" if seen else r"(?P<id>[^/]+?)"
+            seen = True
+        else:
+            text += r"[^/]*" if piece == "*" else re.escape(piece)
+    return text
+
+
+def matched(
+    ids: Sequence[str],
+    everyone: Iterable[str],
+    available: Iterable[str],
+    findings: Findings,
+    *,
+    what: str,
+    file: str | Path,
+    unmatched: Literal["refuse", "drop"] = "refuse",
+) -> dict[str, str]:
+    """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
+
+    Args:
+        ids: subjects wanted. everyone: all ids of the table, before `select`.
+        available: ids of files or of rows of a stack.
+
+    Returns:
+        Only ids that have data. The others, and data without a row in the table, are problems, or
+        notes where `unmatched` is `drop`. Ids that differ in zero padding only are always problems.
+    """
+    there = {name: name for name in available}
+    short = {name.removeprefix("sub-"): name for name in there}
+    found: dict[str, str] = {}
+    for subject in ids:
+        name = there.get(subject) or short.get(subject.removeprefix("sub-"))
+        if name is not None:
+            found[subject] = name
+    known = {subject.removeprefix("sub-") for subject in everyone}
+    without = [subject for subject in ids if subject not in found]
+    extra = [name for name in there if name.removeprefix("sub-") not in known]
+    alike = {bare(name): name for name in extra}
+    padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
+    findings.problems += [
+        Problem(
+            f"the id is written differently for {what}",
+            expected=repr(subject),
+            got=repr(name),
+            subject=subject,
+            file=file,
+            remedy="Zeros in front were lost or added, by a spreadsheet perhaps; write the id the same everywhere.",
+        )
+        for subject, name in padded
+    ]
+    settled = {subject for subject, _ in padded} | {name for _, name in padded}
+    without = [subject for subject in without if subject not in settled]
+    extra = [name for name in extra if name not in settled]
+    if unmatched == "drop":
+        if without:
+            findings.notes.append(f"{len(without)} rows without {what} were left out: {_listed(without)}")
+        if extra:
+            findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {_listed(extra)}")
+        return found
+    remedy = "Leave the row out with select, or say unmatched: drop."
+    _report(without, f"in the table but without {what}", file, remedy, findings)
+    _report(extra, f"{what} but no row in the table", file, "Add the row, or say unmatched: drop.", findings)
+    return found
+
+
+def _report(subjects: Sequence[str], text: str, file: str | Path, remedy: str, findings: Findings) -> None:
+    findings.problems += [Problem(text, subject=subject, file=file, remedy=remedy) for subject in subjects[:_SHOWN]]
+    if len(subjects) > _SHOWN:
+        findings.problems.append(
+            Problem(f"{text}: {len(subjects) - _SHOWN} more", got=_listed(subjects[_SHOWN:]), file=file)
+        )
+
+
+def _listed(subjects: Sequence[str]) -> str:
+    return ", ".join(subjects[:10]) + (" ..." if len(subjects) > 10 else "")

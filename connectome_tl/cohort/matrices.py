@@ -1,0 +1,174 @@
+"""All matrices of a cohort, from one file per subject or one stack, lined up to one set of regions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.atlas import Atlas, load_atlas, order_of
+from connectome_tl.cohort.files import found_files, matched
+from connectome_tl.cohort.tables import Findings
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.formats import read_matrix
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
+from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.settings.cohort import ConnectomeFiles
+
+Track = Callable[[Sequence[Path], str], Iterable[Path]]
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """Matrices of the subjects that have one, not yet transformed.
+
+    Attributes:
+        ids: (n_subjects,) as the table writes them.
+        weights: (n_subjects, n_measures, n_regions, n_regions) float32.
+        node_mask: (n_subjects, n_regions) bool.
+        region_features: (n_subjects, n_regions, n_features) where the stack holds them, else None.
+        sources: input name to SHA-256.
+    """
+
+    ids: tuple[str, ...]
+    regions: tuple[str, ...]
+    weights: np.ndarray
+    node_mask: np.ndarray
+    sources: dict[str, str]
+    region_features: np.ndarray | None = None
+
+
+def known_rows(spec: ConnectomeFiles, folder: Path) -> RowNames:
+    """What the settings say about rows.
+
+    Raises:
+        UsageError: no such atlas. MissingInputError, DataError: the label table.
+    """
+    atlas = None if spec.atlas is None else load_atlas(spec.atlas)
+    table = None if spec.labels is None else read_labels(folder / spec.labels)
+    if atlas is not None and table is not None:
+        table = replace(table, names=atlas.resolved(table.names))
+        order_of(table.names, atlas.names, where=f"atlas {atlas.name}")
+    return RowNames(atlas, table, spec.order)
+
+
+def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas | None) -> np.ndarray:
+    """Positions of the regions that the setting `regions` keeps, (n_kept,).
+
+    Raises:
+        DataError: a listed region is not there.
+    """
+    if kept == "all":
+        return np.arange(len(names))
+    if kept == "cerebrum":
+        if atlas is None:
+            raise UsageError("regions: cerebrum needs an atlas, which knows the lobes")
+        cerebrum = {region.name for region in atlas.regions if region.lobe not in ("Cerebellum", "Brainstem")}
+        return np.array([i for i, name in enumerate(names) if name in cerebrum], dtype=int)
+    return order_of(kept if atlas is None else atlas.resolved(tuple(kept)), names, where="the connectomes")
+
+
+def read_files(
+    spec: ConnectomeFiles,
+    known: RowNames,
+    ids: Sequence[str],
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    track: Track | None = None,
+) -> Matrices | None:
+    """One file per subject (and per measure, where `{measure}` stands in the pattern).
+
+    Args:
+        ids: subjects wanted. everyone: all ids of the table, before `select`.
+        track: wraps the list of files to show progress.
+
+    Returns:
+        None when nothing could be read; all that is wrong is in `findings`.
+    """
+    pattern = str(spec.files)
+    per_measure = "{measure}" in pattern
+    patterns = [pattern.replace("{measure}", name) for name in spec.measures] if per_measure else [pattern]
+    found = [found_files(one, folder, findings) for one in patterns]
+    names = [
+        matched(ids, everyone, files, findings, what="a matrix", file=one, unmatched=spec.unmatched)
+        for one, files in zip(patterns, found, strict=True)
+    ]
+    wanted = [subject for subject in ids if all(subject in name for name in names)]
+    files = [found[k][names[k][subject]] for subject in wanted for k in range(len(found))]
+    weights: np.ndarray | None = None
+    node_mask = np.ones((len(wanted), 0), dtype=bool)
+    regions: tuple[str, ...] = ()
+    hashes: list[str] = []
+    for at, path in enumerate(files if track is None else track(files, "matrices")):
+        i, part = divmod(at, len(found))
+        try:
+            measures = (spec.measures[part],) if per_measure else spec.measures
+            connectome = one_connectome(spec, known, path, wanted[i], measures, findings)
+            if weights is None:
+                regions = connectome.regions
+                size = (len(wanted), len(spec.measures), len(regions), len(regions))
+                weights, node_mask = np.zeros(size, np.float32), np.ones((len(wanted), len(regions)), dtype=bool)
+            connectome = connectome.aligned_to(regions)
+            hashes.append(file_hash(path))
+        except ConnectomeTLError as error:
+            findings.problems += [
+                replace(problem, subject=problem.subject or wanted[i], file=problem.file or path)
+                for problem in error.problems
+            ]
+            continue
+        with np.errstate(over="ignore"):
+            weights[i, part : part + 1 if per_measure else None] = connectome.weights
+        if not np.isfinite(weights[i]).all():
+            findings.problems.append(Problem("a weight is too large for float32", subject=wanted[i], file=path))
+        node_mask[i] &= connectome.node_mask
+    if weights is None:
+        if not findings.problems:
+            findings.problems.append(Problem("no matrix was found", file=folder / pattern))
+        return None
+    sources = {f"connectomes ({len(hashes)} files)": content_hash(sorted(hashes))}
+    return Matrices(tuple(wanted), regions, weights, node_mask, sources)
+
+
+def one_connectome(
+    spec: ConnectomeFiles, known: RowNames, path: Path, subject: str, measures: tuple[str, ...], findings: Findings
+) -> Connectome:
+    """Read, name, line up and check one file; the measures are those asked for, in their order.
+
+    Raises:
+        ConnectomeTLError: whatever is wrong with it.
+    """
+    matrix = read_matrix(path, format=spec.format)
+    findings.notes += [note for note in matrix.notes if note not in findings.notes]
+    connectome = connectome_from(
+        matrix,
+        known,
+        measures=measures,
+        layout=spec.layout,
+        zero_rows=spec.zero_rows,
+        subject=subject,
+        file=path,
+    )
+    if not matrix.measures or matrix.measures == measures:
+        return connectome
+    if len(matrix.measures) == 1 and measures == ("weight",):
+        return replace(connectome, measures=measures)
+    positions = []
+    for name in measures:
+        if name not in matrix.measures:
+            near = difflib.get_close_matches(name, matrix.measures, n=3, cutoff=0.3)
+            raise DataError(
+                f"measure {name!r} is not in the file",
+                expected=f"one of {', '.join(matrix.measures)}",
+                subject=subject,
+                file=path,
+                remedy=f"Nearest: {', '.join(near)}." if near else None,
+            )
+        positions.append(matrix.measures.index(name))
+    return replace(connectome, weights=connectome.weights[positions], measures=measures)
