@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from connectome_tl.nn.layers import GraphConv, Inputs, MeanReadout, RegionalReadout, norm_layer
+from connectome_tl.nn.layers import GraphConv, Inputs, MeanReadout, RegionalReadout, SharedDropout, norm_layer
 from connectome_tl.settings.study import FlatEncoder, GraphEncoder
 
 
@@ -20,16 +20,18 @@ class DenseGraphEncoder(nn.Module):
         per_measure = n_regions if settings.node_features == "profile" else 3
         n_in = n_measures * per_measure + n_features
         widths = [n_in] + [settings.width] * settings.n_layers
-        self.convs = nn.ModuleList(
-            GraphConv(a, b, n_measures, settings.engine) for a, b in itertools.pairwise(widths)
-        )
+        self.convs = nn.ModuleList(GraphConv(a, b, n_measures, settings.engine) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(norm_layer(settings.norm, settings.width) for _ in self.convs)
         self.readouts = nn.ModuleList(
             RegionalReadout(n_regions, settings.width) if settings.readout == "regional" else MeanReadout()
             for _ in self.convs
         )
         self.project = nn.Linear(settings.width * settings.n_layers, settings.embedding)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = SharedDropout(settings.dropout)
+        self.direct = EdgeProjection(n_regions, n_measures, settings.embedding) if settings.direct else None
+        if settings.direct:
+            nn.init.zeros_(self.project.weight)
+            nn.init.zeros_(self.project.bias)
 
     def forward(self, inputs: Inputs) -> Tensor:
         h = self._nodes(inputs)
@@ -38,7 +40,8 @@ class DenseGraphEncoder(nn.Module):
             h = torch.relu(norm(conv(h, inputs.adjacency))) * inputs.node_mask[..., None]
             h = self.dropout(h)
             read.append(readout(h, inputs.node_mask))
-        return self.project(torch.cat(read, dim=1))
+        embedding = self.project(torch.cat(read, dim=1))
+        return embedding if self.direct is None else embedding + self.direct(inputs, self.dropout)
 
     def _nodes(self, inputs: Inputs) -> Tensor:
         if self.node_features == "profile":
@@ -46,6 +49,23 @@ class DenseGraphEncoder(nn.Module):
             profile = inputs.edges.permute(0, 2, 1, 3).reshape(n_batch, n_regions, n_measures * n_regions)
             return torch.cat([profile, inputs.regional], dim=2)
         return torch.cat([_summaries(inputs), inputs.regional], dim=2)
+
+
+class EdgeProjection(nn.Module):
+    """Upper-triangle edges, linearly, to (batch, embedding)."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, n_regions: int, n_measures: int, embedding: int) -> None:
+        super().__init__()
+        rows, columns = torch.triu_indices(n_regions, n_regions, offset=1)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        self.linear = nn.Linear(len(rows) * n_measures, embedding, bias=False)
+
+    def forward(self, inputs: Inputs, dropout: nn.Module) -> Tensor:
+        return self.linear(dropout(inputs.edges[:, :, self.rows, self.columns].flatten(1)))
 
 
 def _summaries(inputs: Inputs) -> Tensor:
@@ -76,7 +96,7 @@ class FlatEdgeEncoder(nn.Module):
         widths = [n_edges, *settings.widths]
         self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(norm_layer(settings.norm, b) for b in widths[1:])
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = SharedDropout(settings.dropout)
 
     def forward(self, inputs: Inputs) -> Tensor:
         h = inputs.edges[:, :, self.rows, self.columns].flatten(1)

@@ -98,6 +98,24 @@ class MeanReadout(nn.Module):
         return (h * node_mask[..., None]).sum(dim=1) / n_present
 
 
+class SharedDropout(nn.Module):
+    """Dropout with one mask for the whole batch: (batch, ...) features, a mask of (...).
+
+    Drawing a mask per row costs more than the rest of a small network; a mask per step regularises
+    the same weights.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return x
+        keep = torch.rand(x.shape[1:], dtype=x.dtype) >= self.share
+        return x * (keep / (1 - self.share))
+
+
 def norm_layer(kind: str, width: int) -> nn.Module:
     """Layer or batch normalisation of (batch, width) features, or nothing."""
     if kind == "layer":

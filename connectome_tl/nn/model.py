@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.nn.graph_encoder import build_encoder
-from connectome_tl.nn.layers import Inputs, norm_layer
+from connectome_tl.nn.layers import Inputs, SharedDropout, norm_layer
 from connectome_tl.settings.study import ModelSettings
 
 
@@ -48,7 +48,7 @@ class OutcomeModel(nn.Module):
         if sizes.n_clinical:
             self.fusion["clinical"] = nn.Linear(settings.clinical_width, fused, bias=False)
         self.fusion["norm"] = norm_layer(settings.norm, fused)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = SharedDropout(settings.dropout)
         self.heads = nn.ModuleDict({task: nn.Linear(fused, 1) for task in sizes.tasks})
 
     def forward(self, inputs: Inputs) -> Tensor:

@@ -21,22 +21,25 @@ class GraphEncoder(Settings):
     `node_features: profile` gives each region its scaled row of connections, so the weights belong
     to one atlas; `strength` gives it only atlas-free summaries, so the weights carry over to any
     number of regions and the output does not change when regions are shuffled. `readout: regional`
-    weighs each region by its own learned factors (atlas-bound), `mean` does not.
+    weighs each region by its own learned factors (atlas-bound), `mean` does not. `direct` adds a
+    linear map of the edges to the embedding: the network starts as that linear model and the
+    messages learn what it lacks, which at these sample sizes is worth more than depth.
     """
 
     kind: Literal["graph"] = "graph"
     node_features: Literal["profile", "strength"] = "profile"
+    direct: bool = True
     n_layers: Annotated[int, Field(ge=1, le=8)] = 2
-    width: Annotated[int, Field(ge=1)] = 32
+    width: Annotated[int, Field(ge=1)] = 16
     embedding: Annotated[int, Field(ge=1)] = 32
     readout: Literal["mean", "regional"] = "regional"
     norm: Literal["layer", "none"] = "layer"
-    dropout: Probability = 0.2
+    dropout: Probability = 0.5
     engine: Literal["dense", "pyg"] = "dense"
 
     @property
     def is_atlas_bound(self) -> bool:
-        return self.node_features == "profile" or self.readout == "regional"
+        return self.node_features == "profile" or self.readout == "regional" or self.direct
 
 
 class FlatEncoder(Settings):

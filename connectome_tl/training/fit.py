@@ -158,19 +158,19 @@ def _fit_one(
         objective = _adaptation(plan, sizes)
         extra = list(objective.parameters())
 
-        def loss_of(index: Tensor) -> Tensor:
-            return objective(model.encoder, inputs.rows(index))
+        def loss_of(index: Tensor | None) -> Tensor:
+            return objective(model.encoder, inputs if index is None else inputs.rows(index))
     else:
         extra = []
         goal = torch.from_numpy(targets.astype(np.float32))
         kinds = [task.kind for task in tasks]
         noise = plan.training.edge_noise
 
-        def loss_of(index: Tensor) -> Tensor:
-            batch = inputs.rows(index)
+        def loss_of(index: Tensor | None) -> Tensor:
+            batch = inputs if index is None else inputs.rows(index)
             if noise:
                 batch = batch._replace(edges=_noisy(batch.edges, noise))
-            return multi_task_loss(model(batch), goal[index], kinds)
+            return multi_task_loss(model(batch), goal if index is None else goal[index], kinds)
 
     curve = train(model, loss_of, len(rows.ids), plan.training, extra=extra, hook=hook)
     state = {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
@@ -199,7 +199,7 @@ def _fit_one(
 
 def train(
     model: OutcomeModel,
-    loss_of: Callable[[Tensor], Tensor],
+    loss_of: Callable[[Tensor | None], Tensor],
     n_rows: int,
     settings: Training,
     *,
@@ -209,7 +209,7 @@ def train(
     """Train in place for a fixed number of epochs.
 
     Args:
-        loss_of: row numbers of a batch to its loss; the mean is over labels seen, so an epoch's loss
+        loss_of: row numbers of a batch (None for all) to its loss; the mean is over labels seen, so an epoch's loss
             weighs batches by their rows.
         extra: parameters that the objective owns.
 
@@ -228,15 +228,13 @@ def train(
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if settings.anchor else []
     size = settings.batch_size or n_rows
-    everyone = torch.arange(n_rows)
     curve = np.zeros(settings.epochs)
     model.train()
     for part in settings.freeze:
         _part(model, part).eval()  # frozen parts neither drop out nor move running statistics
     for epoch in range(settings.epochs):
-        order = everyone if size >= n_rows else torch.randperm(n_rows)
         total = 0.0
-        for index in order.split(size):
+        for index in [None] if size >= n_rows else torch.randperm(n_rows).split(size):
             optimiser.zero_grad(set_to_none=True)
             loss = loss_of(index)
             objective = loss
@@ -246,7 +244,7 @@ def train(
             if settings.clip_norm is not None:
                 nn.utils.clip_grad_norm_(moving, settings.clip_norm)
             optimiser.step()
-            total += float(loss.detach()) * len(index)
+            total += float(loss.detach()) * (n_rows if index is None else len(index))
         curve[epoch] = total / n_rows
         if hook is not None:
             hook(epoch, curve[epoch])

@@ -1,0 +1,133 @@
+"""What any model must beat: prevalence, nuisance only, clinical only, ridge on edges. Same splits, same scalers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold, SplitPlan
+from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.errors import InternalError
+from connectome_tl.evaluation.linear import fit_ridge
+from connectome_tl.evaluation.logistic import fit_logistic
+from connectome_tl.evaluation.nested_cv import prediction_rows
+from connectome_tl.features.batches import clinical_specs, fit_features
+from connectome_tl.features.scaling import CovariateEncoder
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+
+_COVARIATE_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
+MIN_PER_CLASS = 2  # fewer training rows of a class than this and a baseline falls back to the prevalence
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Features of one fold: training and test rows, and the ids whatever made them was fitted on."""
+
+    train: np.ndarray
+    test: np.ndarray
+    fitted_on: tuple[str, ...]
+
+
+def baseline_predictions(
+    study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]
+) -> pd.DataFrame:
+    """Out-of-fold predictions of the study's baselines, as rows of the prediction table.
+
+    A baseline without anything to work on (no nuisance variable, say) is left out.
+    """
+    tables = []
+    for name in study.baselines:
+        design = _designs(study, cohort)[name]
+        if design is None:
+            continue
+        for repeat, number, fold in splits.folds():
+            made = design(fold)
+            fold.admit(name, made.fitted_on)
+            for task in tasks:
+                y = cohort.targets[task.name].to_numpy(float)
+                y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
+                score = _predict(task, made, y_train, edges=name == "ridge")
+                tables.append(prediction_rows(task, name, repeat, number, fold.test, y_test, score, study.threshold))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def nuisance_table(cohort: Cohort) -> tuple[pd.DataFrame, tuple[Covariate, ...]]:
+    """Age at scan, site, and the covariates whose role is nuisance (sex, motion, brain volume), as available."""
+    specs = [spec for spec in cohort.covariate_specs if spec.role in ("nuisance", "both")]
+    table = cohort.covariates[[spec.column for spec in specs]].copy()
+    if np.isfinite(cohort.age).any() and "age at scan" not in table:
+        table["age at scan"] = cohort.age
+        specs.append(Covariate(column="age at scan", unit=cohort.age_unit, role="nuisance"))
+    if len({site for site in cohort.site if site}) > 1:
+        table["site"] = pd.array([site or None for site in cohort.site], dtype="str")
+        specs.append(Covariate(column="site", type="categorical", role="nuisance"))
+    return table, tuple(specs)
+
+
+def edge_table(study: StudySettings, cohort: Cohort, fold: Fold) -> Design:
+    """Upper-triangle edges of all measures, confounds removed where the study says so, absent edges NaN."""
+    rows, columns = upper_indices(cohort.n_regions)
+
+    def flat(ids: Sequence[str]) -> np.ndarray:
+        found = features.rows(cohort, ids)
+        present = found.node_mask[:, rows] * found.node_mask[:, columns]
+        edges = np.where(present[:, None] > 0, found.messages[:, :, rows, columns].astype(float), np.nan)
+        return edges.reshape(len(ids), -1)
+
+    names = study.confounds.columns if study.confounds is not None else ()
+    features = fit_features(cohort, fold.train, clinical=False, confounds=names)
+    return Design(flat(fold.train), flat(fold.test), features.ids)
+
+
+def _designs(study: StudySettings, cohort: Cohort) -> dict[str, Callable[[Fold], Design] | None]:
+    nuisance, nuisance_specs = nuisance_table(cohort)
+    clinical = clinical_specs(cohort.covariate_specs)
+
+    def of_covariates(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design] | None:
+        if not specs:
+            return None
+
+        def design(fold: Fold) -> Design:
+            encoder = CovariateEncoder.fit(table.loc[list(fold.train)], specs)
+            return Design(
+                encoder.apply(table.loc[list(fold.train)]), encoder.apply(table.loc[list(fold.test)]), encoder.ids
+            )
+
+        return design
+
+    return {
+        "prevalence": lambda fold: Design(np.zeros((len(fold.train), 0)), np.zeros((len(fold.test), 0)), fold.train),
+        "nuisance_only": of_covariates(nuisance, nuisance_specs),
+        "clinical_only": of_covariates(cohort.covariates, clinical),
+        "ridge": lambda fold: edge_table(study, cohort, fold),
+    }
+
+
+def _predict(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) -> np.ndarray:
+    """Probabilities or values (n_test,) of one task, fitted on the training rows with a known outcome."""
+    seen = np.isfinite(y_train)
+    if not seen.any():
+        raise InternalError(f"no training row of a fold has outcome {task.name!r}")
+    base = np.full(len(design.test), y_train[seen].mean())
+    x_train = design.train
+    varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train, axis=0) > 0).any())
+    enough = seen.sum() >= 2 * MIN_PER_CLASS and (
+        not task.is_binary or min(y_train[seen].sum(), (1 - y_train[seen]).sum()) >= MIN_PER_CLASS
+    )
+    if not varies or not enough:
+        return base
+    ids = design.fitted_on
+    if edges and task.is_binary:
+        fit = fit_ridge(x_train, 2 * y_train - 1, train_ids=ids)
+        return fit.predict_probability(design.test)[:, 0]
+    if edges:
+        return fit_ridge(x_train, y_train, train_ids=ids).predict(design.test)[:, 0]
+    if task.is_binary:
+        return fit_logistic(x_train, y_train, _COVARIATE_ALPHAS, ids).predict_probability(design.test)[:, 0]
+    return fit_ridge(x_train, y_train, _COVARIATE_ALPHAS, ids).predict(design.test)[:, 0]

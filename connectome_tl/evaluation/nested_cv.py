@@ -1,0 +1,182 @@
+"""Out-of-fold predictions of every model of a study: the same folds, the same rows, for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import Fold, SplitPlan
+from connectome_tl.errors import UsageError
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.stages import Scheme, StudyCohorts, chain, schemes_of
+
+COLUMNS = ("subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred")
+
+
+@dataclass(frozen=True)
+class PlannedFold:
+    """The plans (one per seed) whose mean predicts some tasks of one model on one fold."""
+
+    model: str
+    tasks: tuple[Task, ...]
+    repeat: int
+    fold_number: int
+    fold: Fold
+    plans: tuple[FitPlan, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """Predictions of every model and the fits behind them, by key."""
+
+    predictions: pd.DataFrame
+    planned: tuple[PlannedFold, ...]
+    results: dict[str, FitResult]
+
+
+def tasks_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Task, ...]:
+    """The target's tasks of this study, in order.
+
+    Raises:
+        UsageError: none, an unknown one, or one of a kind that has no head.
+    """
+    names = study.target.tasks if study.target.tasks is not None else tuple(t.name for t in cohorts.target.tasks)
+    tasks = tuple(cohorts.target.task(name) for name in names)
+    if not tasks:
+        raise UsageError("the target cohort has no outcome", remedy="Give `outcomes` in its cohort.yaml.")
+    for task in tasks:
+        if task.kind not in ("binary", "regression"):
+            raise UsageError(
+                f"task {task.name!r} is {task.kind}; networks have heads for binary and regression tasks",
+                remedy="Give it a cut-off (binary) or treat its levels as a score (regression).",
+            )
+    return tasks
+
+
+def plan_folds(
+    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
+) -> tuple[PlannedFold, ...]:
+    """Every model of the study on every fold."""
+    planned = []
+    for scheme in schemes_of(study):
+        groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
+        if scheme.single_task and len(tasks) == 1:
+            continue  # it would be the full model again
+        for repeat, number, fold in splits.folds():
+            planned += [
+                PlannedFold(
+                    scheme.name, group, repeat, number, fold, seeded_chains(study, cohorts, scheme, fold, group)
+                )
+                for group in groups
+            ]
+    return tuple(planned)
+
+
+def seeded_chains(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    scheme: Scheme,
+    fold: Fold,
+    tasks: Sequence[Task],
+    *,
+    label_rows: Sequence[str] | None = None,
+    keep: bool = True,
+) -> tuple[FitPlan, ...]:
+    """One chain of plans per seed. Seeds do not depend on the repeat, so stage 1 is fitted once per seed."""
+    names = [task.name for task in tasks]
+    return tuple(
+        chain(study, cohorts, scheme, fold, names, seed=study.seed + s, label_rows=label_rows, keep=keep)
+        for s in range(study.n_seeds)
+    )
+
+
+def cross_validate(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    *,
+    store: FitStore | None = None,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Fit every model on every fold and predict its test rows.
+
+    Raises:
+        LeakageError: a fit, or a stage before it, saw a row of its test fold.
+    """
+    tasks = tasks_of(study, cohorts)
+    planned = plan_folds(study, cohorts, splits, tasks)
+    results = fit(
+        [plan for item in planned for plan in item.plans],
+        cohorts.by_name(),
+        store=store,
+        n_jobs=study.n_jobs,
+        progress=progress,
+    )
+    transductive = study.stages.adapt is not None and study.stages.adapt.transductive
+    tables = []
+    for item in planned:
+        for plan in item.plans:
+            for member in plan.lineage():
+                if not (transductive and member.stage == "adapt"):
+                    item.fold.admit(f"{item.model}: {member.stage}", member.rows)
+        tables.append(fold_predictions(item, results, cohorts, study.threshold))
+    return CrossValidation(pd.concat(tables, ignore_index=True), planned, results)
+
+
+def fold_predictions(
+    item: PlannedFold,
+    results: dict[str, FitResult],
+    cohorts: StudyCohorts,
+    threshold: float,
+    truth: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The mean over seeds, as rows of the prediction table.
+
+    Args:
+        truth: (n_test, n_tasks) outcomes to compare with, when they are not the subjects' own.
+    """
+    ids = item.fold.test
+    outputs = np.mean([[results[plan.key].predictions[i] for i in ids] for plan in item.plans], axis=0)
+    if truth is None:
+        truth = cohorts.target.targets[[t.name for t in item.tasks]].to_numpy(float)[cohorts.target.positions(ids)]
+    return pd.concat(
+        [
+            prediction_rows(task, item.model, item.repeat, item.fold_number, ids, truth[:, t], outputs[:, t], threshold)
+            for t, task in enumerate(item.tasks)
+        ],
+        ignore_index=True,
+    )
+
+
+def prediction_rows(
+    task: Task,
+    model: str,
+    repeat: int,
+    fold: int,
+    ids: Sequence[str],
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    threshold: float,
+) -> pd.DataFrame:
+    """Rows of the prediction table of one task: `y_pred` is the class at the threshold, or the value."""
+    y_pred = (y_score >= threshold).astype(float) if task.is_binary else y_score
+    return pd.DataFrame(
+        {
+            "subject": list(ids),
+            "task": task.name,
+            "model": model,
+            "repeat": repeat,
+            "fold": fold,
+            "y_true": y_true,
+            "y_score": y_score,
+            "y_pred": y_pred,
+        },
+        columns=list(COLUMNS),
+    )

@@ -1,0 +1,1 @@
+"""Cohorts, phantoms and volumes with a known truth."""
