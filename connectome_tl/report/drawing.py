@@ -1,0 +1,143 @@
+"""A small panel and its SVG: one look for all figures, the same bytes for the same input.
+
+Text stays text (selectable, in the page's font); mathematics in names is not parsed; every id is
+made unique; nothing refers to anything outside.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+import warnings
+import xml.etree.ElementTree as ElementTree
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, ACCENT = "#1F2A37", "#5F6B7A", "#E5E9EF", "#0072B2"
+_STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same layout on every machine
+    "font.size": 8.0,
+    "text.parse_math": False,  # a name with a dollar sign is a name
+    "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.linewidth": 0.7,
+    "axes.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "path.simplify": True,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of all figures, as a context."""
+    import matplotlib
+
+    return matplotlib.rc_context(cast(Any, _STYLE))
+
+
+def panel(
+    width: float = 3.6, height: float = 2.75, *, left: float = 0.135, bottom: float = 0.155
+) -> tuple[Figure, Axes]:
+    """One axes with fixed margins, sizes in inches. Call it, and draw, within `style()`."""
+    figure = figure_of(width, height)
+    axes = figure.add_axes((left, bottom, 0.975 - left, 0.935 - bottom))
+    return figure, axes
+
+
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches, tied to no window."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def clean(text: str, longest: int = 40) -> str:
+    """Text that may stand in a figure: one line, no control characters, shortened with an ellipsis."""
+    text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> str:
+    """The figure as inline SVG.
+
+    Args:
+        name: unique on the page; ids are made from it.
+        description: what a screen reader says.
+        stamp: what is printed into the figure itself ("simulated", ...), so that it stays there
+            when the figure is copied out.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if stamp:
+        figure.text(0.985, 0.985, stamp, ha="right", va="top", fontsize=6.0, color="#9B2C2C", fontweight="bold")
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # The page's own font draws the text; that DejaVu lacks a sign only makes a width inexact.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        import matplotlib
+
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
+    return _inline(buffer.getvalue(), name, description)
+
+
+def _inline(svg: str, name: str, description: str) -> str:
+    """matplotlib's SVG without namespaces, metadata and page-wide styles, its ids prefixed by `name`."""
+    root = ElementTree.fromstring(svg[svg.index("<svg") :])
+    used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+    for parent in root.iter():
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style", "title"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        attributes = {}
+        for key, value in element.attrib.items():
+            key = _local(key)
+            if key == "id":
+                if value not in used:
+                    continue
+                value = f"{name}-{value}"
+            elif key == "href":
+                value = f"#{name}-{value.removeprefix('#')}"
+            elif "url(#" in value:
+                value = value.replace("url(#", f"url(#{name}-")
+            attributes[key] = value
+        element.attrib.clear()
+        element.attrib.update(attributes)
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("role", "img")
+    root.set("aria-label", description)
+    root.set("stroke-linejoin", "round")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _local(name: str) -> str:
+    return name.rsplit("}", 1)[-1]

@@ -1,0 +1,268 @@
+"""What the templates show, worked out: rows with their texts and their places on an axis in per cent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from connectome_tl.report.labels import (
+    TRANSFER_CONTROLS,
+    ModelLabel,
+    count,
+    interval,
+    metric_label,
+    metric_order,
+    model_label,
+    model_order,
+    number,
+    primary_metric,
+    signed,
+    verdict_class,
+    verdict_text,
+)
+from connectome_tl.settings.results import Comparison, RunRecord, Score
+from connectome_tl.tasks import Task
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A horizontal axis; positions are per cent of its length."""
+
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    reference: float | None = None  # per cent: chance, or zero
+    band: tuple[float, float] | None = None  # per cent: start and width of the equivalence band
+
+    def at(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(1.0, max(0.0, share)), 2)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value with its interval on an `Axis`; None where undefined. `cut_*`: it goes on beyond the axis."""
+
+    dot: float | None
+    start: float | None
+    width: float | None
+    cut_low: bool = False
+    cut_high: bool = False
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    model: ModelLabel
+    bar: Bar
+    value: str
+    interval: str
+    count: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DifferenceRow:
+    model: ModelLabel
+    control: ModelLabel
+    question: str
+    metric: str
+    bar: Bar
+    value: str
+    interval: str
+    count: str
+    verdict: str
+    css: str
+    method: str
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One task's scores: a row per model, a cell per metric."""
+
+    metrics: tuple[str, ...]
+    rows: tuple[tuple[ModelLabel, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """Everything of one task, except its figures."""
+
+    number: int
+    task: Task
+    n_text: str
+    metric: str
+    forest: tuple[ForestRow, ...]
+    forest_axis: Axis
+    differences: tuple[DifferenceRow, ...]
+    difference_axis: Axis
+    other_differences: tuple[DifferenceRow, ...]
+    scores: ScoreTable
+    full: ForestRow | None
+    answers: dict[str, DifferenceRow]  # the full model against each control, by the control's name
+    harm: tuple[DifferenceRow, ...]  # controls without a stage that do better: negative transfer
+
+
+def task_views(record: RunRecord) -> list[TaskView]:
+    return [_task_view(i, task, record) for i, task in enumerate(record.tasks, start=1)]
+
+
+def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
+    scores = [score for score in record.scores if score.task == task.name]
+    comparisons = [comparison for comparison in record.comparisons if comparison.task == task.name]
+    metric = _leading_metric(task, scores)
+    leading = sorted((score for score in scores if score.metric == metric), key=lambda s: model_order(s.model))
+    axis = _score_axis(metric, leading)
+    forest = tuple(_forest_row(score, axis) for score in leading)
+    shown = [comparison for comparison in comparisons if comparison.metric == metric]
+    difference_axis = _difference_axis(shown)
+    differences = tuple(_difference_row(comparison, difference_axis) for comparison in shown)
+    rest = [comparison for comparison in comparisons if comparison.metric != metric]
+    rest_axis = _difference_axis(rest)
+    answers = {row.control.name: row for row in differences if row.model.name == "full"}
+    return TaskView(
+        number=i,
+        task=task,
+        n_text=n_text(leading),
+        metric=metric_label(metric).label,
+        forest=forest,
+        forest_axis=axis,
+        differences=differences,
+        difference_axis=difference_axis,
+        other_differences=tuple(_difference_row(comparison, rest_axis) for comparison in rest),
+        scores=_score_table(scores),
+        full=next((row for row in forest if row.model.name == "full"), None),
+        answers=answers,
+        harm=tuple(answers[name] for name in TRANSFER_CONTROLS if name in answers and answers[name].css == "harms"),
+    )
+
+
+def n_text(scores: Iterable[Score]) -> str:
+    """`31 infants with outcome, 8 positive`; a range where the models differ."""
+    pairs = sorted({(score.n, score.n_positive) for score in scores}, key=lambda pair: (pair[0], pair[1] or 0))
+    if not pairs:
+        return "no scores"
+    first, last = pairs[0], pairs[-1]
+    text = f"n = {first[0]}" if first[0] == last[0] else f"n = {first[0]} to {last[0]}"
+    if first[1] is not None and last[1] is not None:
+        text += f", {first[1]} positive" if first[1] == last[1] else f", {first[1]} to {last[1]} positive"
+    return text
+
+
+def _leading_metric(task: Task, scores: Sequence[Score]) -> str:
+    metrics = {score.metric for score in scores}
+    wanted = primary_metric(task)
+    return wanted if wanted in metrics or not metrics else min(metrics, key=metric_order)
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _score_axis(metric: str, scores: Sequence[Score]) -> Axis:
+    label = metric_label(metric)
+    values = _finite(v for s in scores for v in (s.value, s.low, s.high))
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if metric == "auc":
+        low, high = min(0.3, low), 1.0
+    elif label.chance is not None:
+        low, high = min(label.chance - 0.1, low), max(label.chance + 0.1, high)
+    return _axis(max(low, label.low), min(high, label.high), reference=label.chance)
+
+
+def _difference_axis(comparisons: Sequence[Comparison]) -> Axis:
+    values = _finite(v for c in comparisons for v in (c.difference, c.low, c.high))
+    half = max([0.15, *(abs(v) for v in values)])
+    margins = {c.margin for c in comparisons}
+    margin = margins.pop() if len(margins) == 1 else None
+    return _axis(-half, half, reference=0.0, margin=margin, with_sign=True)
+
+
+def _axis(
+    low: float, high: float, *, reference: float | None, margin: float | None = None, with_sign: bool = False
+) -> Axis:
+    """An axis that ends at round ticks, three to six of them."""
+    span = high - low if high > low else 1.0
+    step = next(s for e in range(-6, 9) for s in (10.0**e, 2.5 * 10.0**e, 5 * 10.0**e) if span / s <= 5)
+    first, last = math.floor(low / step + 1e-9), math.ceil(low / step + span / step - 1e-9)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9), 2 if "25" in f"{step:g}" and step < 1 else 0)
+    show = signed if with_sign else number
+    axis = Axis(first * step, last * step, ())
+    ticks = tuple((axis.at(k * step), show(k * step, digits)) for k in range(first, last + 1))
+    band = None
+    if margin is not None and math.isfinite(margin):
+        band = (axis.at(-margin), round(axis.at(margin) - axis.at(-margin), 2))
+    at = None if reference is None or not axis.low <= reference <= axis.high else axis.at(reference)
+    return Axis(axis.low, axis.high, ticks, at, band)
+
+
+def _bar(axis: Axis, value: float, low: float, high: float) -> Bar:
+    if not math.isfinite(value):
+        return Bar(None, None, None)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Bar(axis.at(value), None, None)
+    start = axis.at(low)
+    slack = 1e-9 * (axis.high - axis.low)
+    return Bar(axis.at(value), start, round(axis.at(high) - start, 2), low < axis.low - slack, high > axis.high + slack)
+
+
+def _forest_row(score: Score, axis: Axis) -> ForestRow:
+    return ForestRow(
+        model=model_label(score.model),
+        bar=_bar(axis, score.value, score.low, score.high),
+        value=number(score.value),
+        interval=_interval_of(score),
+        count=count(score.n, score.n_positive),
+        reason=score.reason,
+    )
+
+
+def _interval_of(score: Score) -> str:
+    if not math.isfinite(score.value):
+        return ""
+    if score.low == score.high == score.value:
+        return "by definition" if score.model == "prevalence" else "[no interval]"
+    return interval(score.low, score.high)
+
+
+def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
+    """Drawn so that right is always better for the model; the text is the plain difference."""
+    sign = comparison.sign
+    ends = sorted((sign * comparison.low, sign * comparison.high))
+    if not all(map(math.isfinite, ends)):
+        ends = [math.nan, math.nan]
+    return DifferenceRow(
+        model=model_label(comparison.model),
+        control=model_label(comparison.control),
+        question=comparison.question,
+        metric=metric_label(comparison.metric).label,
+        bar=_bar(axis, sign * comparison.difference, ends[0], ends[1]),
+        value=signed(comparison.difference),
+        interval=interval(comparison.low, comparison.high, with_sign=True),
+        count=count(comparison.n, comparison.n_positive),
+        verdict=verdict_text(comparison),
+        css=verdict_class(comparison),
+        method=comparison.method,
+    )
+
+
+def _score_table(scores: Sequence[Score]) -> ScoreTable:
+    metrics = sorted({score.metric for score in scores}, key=metric_order)
+    models = sorted({score.model for score in scores}, key=model_order)
+    by = {(score.model, score.metric): score for score in scores}
+    rows = []
+    for model in models:
+        mine = [by[model, metric] for metric in metrics if (model, metric) in by]
+        counts = tuple(dict.fromkeys(count(score.n, score.n_positive) for score in mine))
+        cells = []
+        for metric in metrics:
+            score = by.get((model, metric))
+            if score is None:
+                cells.append(("–", "", "", ""))
+                continue
+            own_count = count(score.n, score.n_positive) if len(counts) > 1 else ""
+            cells.append((number(score.value), _interval_of(score), own_count, score.reason))
+        rows.append((model_label(model), counts, tuple(cells)))
+    methods = tuple(dict.fromkeys(score.method for score in scores if score.method))
+    return ScoreTable(tuple(metric_label(metric).label for metric in metrics), tuple(rows), methods)
