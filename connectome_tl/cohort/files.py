@@ -13,8 +13,8 @@ from connectome_tl.errors import Problem
 _SHOWN = 20
 
 
-def found_files(pattern: str, folder: Path, findings: Findings) -> dict[str, Path]:
-    """Files that fit a pattern, by the id in their name.
+def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
+    """Files that fit a pattern, by the id in their name; `other` are files known to be something else.
 
     `{id}` stands for the id and may stand twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
     anything inside one folder or file name. Two files of one subject are a problem.
@@ -29,10 +29,11 @@ def found_files(pattern: str, folder: Path, findings: Findings) -> dict[str, Pat
     tail = "/".join(parts[fixed:])
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
+    tables = {(folder / name).resolve() for name in other}
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
         match = name.fullmatch(path.relative_to(root).as_posix())
-        if match is None or not path.is_file():
+        if match is None or not path.is_file() or path.resolve() in tables:
             continue
         subject = match.group("id")
         if subject in found:
@@ -92,6 +93,10 @@ def matched(
     known = {subject.removeprefix("sub-") for subject in everyone}
     without = [subject for subject in ids if subject not in found]
     extra = [name for name in there if name.removeprefix("sub-") not in known]
+    longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
+    if longer:  # BIDS ids hold no underscore: these are further files of known subjects
+        findings.notes.append(f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}")
+        extra = [name for name in extra if name not in set(longer)]
     alike = {bare(name): name for name in extra}
     padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
     findings.problems += [

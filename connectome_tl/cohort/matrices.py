@@ -81,12 +81,14 @@ def read_files(
     folder: Path,
     findings: Findings,
     *,
+    other: Sequence[str] = (),
     track: Track | None = None,
 ) -> Matrices | None:
     """One file per subject (and per measure, where `{measure}` stands in the pattern).
 
     Args:
         ids: subjects wanted. everyone: all ids of the table, before `select`.
+        other: files that may fit the pattern and are something else (the tables).
         track: wraps the list of files to show progress.
 
     Returns:
@@ -95,7 +97,7 @@ def read_files(
     pattern = str(spec.files)
     per_measure = "{measure}" in pattern
     patterns = [pattern.replace("{measure}", name) for name in spec.measures] if per_measure else [pattern]
-    found = [found_files(one, folder, findings) for one in patterns]
+    found = [found_files(one, folder, findings, other=other) for one in patterns]
     names = [
         matched(ids, everyone, files, findings, what="a matrix", file=one, unmatched=spec.unmatched)
         for one, files in zip(patterns, found, strict=True)

@@ -21,6 +21,7 @@ from connectome_tl.cohort.tables import (
     Findings,
     ages,
     born_before_scanned,
+    gestation,
     joined,
     numbers,
     read_table,
@@ -108,16 +109,10 @@ class _Columns:
             else ages(table[settings.age.column], settings.age, ids, file, findings, codes=codes)
         )
         if settings.gestational_age is not None:
-            gestation = ages(
-                table[settings.gestational_age.column],
-                settings.gestational_age.model_copy(update={"reference": "postmenstrual"}),
-                ids,
-                file,
-                findings,
-                codes=codes,
-            )
+            column = table[settings.gestational_age.column]
+            born = gestation(column, settings.gestational_age, ids, file, findings, codes=codes)
             if settings.age is not None:
-                born_before_scanned(self.age, settings.age, gestation, settings.gestational_age, ids, file, findings)
+                born_before_scanned(self.age, settings.age, born, ids, file, findings)
         self.site = _text(table, settings.site, codes)
         kin = _kin(settings)
         family = joined([texts(table[name], codes) for name in kin]) if kin else [""] * len(ids)
@@ -244,7 +239,8 @@ def _matrices(
     known = known_rows(spec, folder)
     wanted = list(ids)
     if spec.files is not None:
-        found = read_files(spec, known, wanted, everyone, folder, findings, track=track)
+        other = [name for name in (settings.participants, spec.rows, spec.labels) if name is not None]
+        found = read_files(spec, known, wanted, everyone, folder, findings, other=other, track=track)
     else:
         found = read_stack(spec, known, wanted, everyone, folder, findings, id_column=settings.id)
     if found is None:

@@ -197,31 +197,41 @@ def in_unit(values: np.ndarray, given: AgeUnit, wanted: AgeUnit) -> np.ndarray:
     return values * (_DAYS[given] / _DAYS[wanted])
 
 
-def born_before_scanned(
-    age: np.ndarray,
-    age_spec: AgeColumn,
-    gestation: np.ndarray,
-    gestation_spec: AgeColumn,
+def gestation(
+    column: pd.Series,
+    spec: AgeColumn,
     ids: Sequence[str],
     file: str | Path,
     findings: Findings,
-) -> None:
-    """Gestational age at birth is 20 to 45 weeks, and a postmenstrual age at scan is not below it."""
-    weeks = in_unit(gestation, gestation_spec.unit, "weeks")
+    *,
+    codes: Sequence[str] = (),
+) -> np.ndarray:
+    """Gestational age at birth in weeks (n_rows,), checked to be 20 to 45 weeks."""
+    values = numbers(column, ids, file, findings, codes=codes, weeks_and_days=spec.unit == "weeks")
+    weeks = in_unit(values, spec.unit, "weeks")
+    outside = (weeks < 20) | (weeks > 45)
     findings.several(
-        [(ids[i], f"{weeks[i]:.1f} weeks") for i in np.flatnonzero((weeks < 20) | (weeks > 45)).tolist()],
-        f"gestational age {gestation_spec.column!r} is not possible",
+        [(ids[i], f"{values[i]:g} {spec.unit}") for i in np.flatnonzero(outside).tolist()],
+        f"gestational age {spec.column!r} is not possible",
         file,
-        f"Is its unit really {gestation_spec.unit}?",
+        f"Is its unit really {spec.unit}?",
     )
-    if age_spec.reference == "postmenstrual":
-        scanned = in_unit(age, age_spec.unit, "weeks")
-        early = np.flatnonzero(scanned < weeks - 1e-6)
-        findings.several(
-            [(ids[i], f"scan at {scanned[i]:.1f}, birth at {weeks[i]:.1f} weeks") for i in early.tolist()],
-            "postmenstrual age at scan is below gestational age at birth",
-            file,
-        )
+    return np.where(outside, np.nan, weeks)
+
+
+def born_before_scanned(
+    age: np.ndarray, spec: AgeColumn, born: np.ndarray, ids: Sequence[str], file: str | Path, findings: Findings
+) -> None:
+    """A postmenstrual age at scan is not below the gestational age at birth (`born`, in weeks)."""
+    if spec.reference != "postmenstrual":
+        return
+    scanned = in_unit(age, spec.unit, "weeks")
+    early = np.flatnonzero(scanned < born - 1e-6).tolist()
+    findings.several(
+        [(ids[i], f"scan at {scanned[i]:.1f}, birth at {born[i]:.1f} weeks") for i in early],
+        "postmenstrual age at scan is below gestational age at birth",
+        file,
+    )
 
 
 def subject_ids(column: pd.Series, file: str | Path, findings: Findings) -> tuple[str, ...]:

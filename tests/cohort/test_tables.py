@@ -1,0 +1,133 @@
+"""Tables from hospitals, spreadsheets and REDCap are read in one way only, or asked about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from connectome_tl.cohort.tables import Findings, bare, in_unit, joined, numbers, read_table
+from connectome_tl.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"id\tage\n1\t2\n",
+        b"\xef\xbb\xbfid\tage\r\n1\t2\r\n",
+        b"id,age\n1,2\n\n",
+        b"id;age\n1;2\n",
+        b'"id","age"\n"1","2"\n',
+        "id\tage\n1\t2\n".encode("utf-16"),
+        b"id\tage\r1\t2\r",
+    ],
+    ids=["tsv", "mark and crlf", "csv", "semicolon", "quoted", "utf-16", "old mac"],
+)
+def test_one_table_however_it_was_saved(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(data)
+    table = read_table(path)
+    assert table.columns.tolist() == ["id", "age"]
+    assert table.values.tolist() == [["1", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "empty"),
+        (b"id\tage\n", "no rows"),
+        (b"id\tage\n1\n", "line 2 has 1 cells"),
+        (b"id\tid\n1\t2\n", "stands twice"),
+        (b"id\tage\n\xff\xfe1\t2\n", "UTF-8"),
+        (b"id\tage\n\x00\t2\n", "zero bytes"),
+        (b'id,age\n"1,2\n', "cells"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=said):
+        read_table(path)
+
+
+def read(cells: list[str], **options: bool) -> tuple[np.ndarray, Findings]:
+    findings = Findings()
+    ids = [str(i) for i in range(len(cells))]
+    return numbers(pd.Series(cells, name="x"), ids, "t.tsv", findings, **options), findings
+
+
+def test_missing_words_are_nan() -> None:
+    values, findings = read(["1", "n/a", "NA", "", "nan", "NULL", "None", "-2.5e3"])
+    np.testing.assert_array_equal(values, [1, *[np.nan] * 6, -2500])
+    assert not findings.problems
+
+
+def test_decimal_commas_are_read_unless_they_may_be_thousands() -> None:
+    values, findings = read(["39,5", "40,25", "41"])
+    np.testing.assert_array_equal(values, [39.5, 40.25, 41])
+    assert findings.notes
+    _, findings = read(["1,250", "2,400"])
+    assert len(findings.problems) == 2
+    assert "thousands" in str(findings.problems[0])
+
+
+def test_weeks_and_days_only_where_weeks_are_meant() -> None:
+    values, _ = read(["29+4", "30 + 0", "31w2d"], weeks_and_days=True)
+    np.testing.assert_allclose(values, [29 + 4 / 7, 30, 31 + 2 / 7])
+    for cell in ("29+4", "29+7"):
+        _, findings = read([cell], weeks_and_days=cell.endswith("7"))
+        assert findings.problems
+
+
+@pytest.mark.parametrize(
+    ("cells", "kept"),
+    [
+        (["100", "95", "-9", "999"], [100, 95, np.nan, 9]),
+        (["0.1", "0.3", "-999", "0.2"], [0.1, 0.3, np.nan, 0.2]),
+        (["-1.2", "0.4", "-9", "1.1"], [-1.2, 0.4, np.nan, 1.1]),
+        (["-8", "-12", "-9", "5"], [-8, -12, -9, 5]),
+        (["800", "1100", "999"], [800, 1100, 999]),
+    ],
+)
+def test_codes_far_from_all_values_are_missing_and_said(cells: list[str], kept: list[float]) -> None:
+    if "999" in cells and "-9" in cells:
+        kept = [100, 95, np.nan, np.nan]
+    values, findings = read(cells)
+    np.testing.assert_array_equal(values, kept)
+    assert bool(findings.notes) == bool(np.isnan(values).any())
+
+
+@pytest.mark.parametrize("cell", ["1_000", "0x1f", "inf", "=1+1", "12abc", "1e999", "<img onerror=alert(1)>"])
+def test_what_is_no_number_is_a_problem(cell: str) -> None:
+    values, findings = read([cell, "1"])
+    assert len(findings.problems) == 1
+    assert np.isnan(values[0])
+
+
+def test_many_faults_of_one_kind_are_counted() -> None:
+    _, findings = read(["x"] * 100)
+    assert len(findings.problems) == 6
+    assert "95 more" in str(findings.problems[-1])
+
+
+def test_units_of_age() -> None:
+    np.testing.assert_allclose(in_unit(np.array([52.17857]), "weeks", "years"), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(in_unit(np.array([24.0]), "months", "years"), 2.0)
+
+
+def test_kin_is_joined_through_others() -> None:
+    """A second scan of a twin belongs with both: subject 1 and 2 are twins, 2 and 3 one child."""
+    family = ["f1", "f1", "", "", "f2"]
+    child = ["a", "b", "b", "", "c"]
+    labels = joined([family, child])
+    assert labels[0] == labels[1] == labels[2] != ""
+    assert labels[3] == ""
+    assert labels[4] not in ("", labels[0])
+
+
+@pytest.mark.parametrize(("one", "other"), [("sub-007", "7"), ("007", "7"), ("A01x02", "a1x2")])
+def test_ids_are_compared_without_padding(one: str, other: str) -> None:
+    assert bare(one) == bare(other)
+    assert bare("100") != bare("10")
