@@ -1,0 +1,1 @@
+"""From images to streamlines: reading, checking, registering, reconstructing, tracking."""

@@ -1,0 +1,139 @@
+"""Every way an image can be broken is one message that names subject and file."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
+from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid, write_volume
+
+AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+
+
+def good(path: Path, data: np.ndarray | None = None) -> Path:
+    return write_volume(path, np.arange(60, dtype=np.float32).reshape(3, 4, 5) if data is None else data, AFFINE)
+
+
+def patched(offset: int, code: str, *values: float) -> Callable[[bytes], bytes]:
+    """Change a field of the header inside the compressed file."""
+
+    def change(data: bytes) -> bytes:
+        raw = bytearray(gzip.decompress(data))
+        struct.pack_into(code, raw, offset, *values)
+        return gzip.compress(bytes(raw), mtime=0)
+
+    return change
+
+
+FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "truncated gzip": (lambda d: d[: len(d) // 2], "damaged"),
+    "wrong checksum": (lambda d: d[:-8] + bytes([d[-8] ^ 1]) + d[-7:], "damaged"),
+    "flipped byte": (lambda d: d[:60] + bytes([d[60] ^ 255]) + d[61:], "damaged|cannot be read|ends before|NIfTI"),
+    "not gzip": (lambda _: b"hello" * 100, "damaged|cannot be read"),
+    "empty": (lambda _: b"", "not a NIfTI"),
+    "30000^3": (patched(40, "<8h", 3, 30000, 30000, 30000, 1, 1, 1, 1), "more than can be held"),
+    "negative size": (patched(40, "<8h", 3, -3, 4, 5, 1, 1, 1, 1), "without voxels|cannot be read"),
+    "more voxels than bytes": (patched(40, "<8h", 3, 30, 40, 50, 1, 1, 1, 1), "ends before"),
+    "no orientation": (patched(252, "<2h", 0, 0), "no orientation"),
+    "NaN scale": (patched(112, "<2f", float("nan"), 0.0), "scale"),
+    "infinite intercept": (patched(112, "<2f", 1.0, float("inf")), "scale"),
+    "singular affine": (patched(280, "<4f", 0.0, 0.0, 0.0, 0.0), "affine"),
+    "unknown type": (patched(70, "<h", 9999), "cannot be read"),
+    "offset beyond the file": (patched(108, "<f", 1e9), "ends before"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_image_is_refused_naming_subject_and_file(fault: str, tmp_path: Path) -> None:
+    change, message = FAULTS[fault]
+    path = good(tmp_path / "sub-01_dwi.nii.gz")
+    path.write_bytes(change(path.read_bytes()))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=message) as caught:
+        read_volume(path, subject="sub-01", n_dimensions=(3, 4))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.exit_code == 65
+    assert "sub-01" in str(caught.value)
+    assert "sub-01_dwi.nii.gz" in str(caught.value)
+    assert peak < 50e6  # a header's claim takes no memory
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_damage_ends_in_a_typed_error_or_the_right_shape(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    path = good(tmp_path / "x.nii")
+    raw = bytearray(path.read_bytes())
+    for _ in range(rng.integers(1, 6)):
+        raw[rng.integers(0, 352)] = rng.integers(0, 256)
+    path.write_bytes(bytes(raw[: rng.integers(1, len(raw) + 1)] if seed % 3 == 0 else raw))
+    try:
+        volume = read_volume(path, n_dimensions=(3, 4), max_bytes=1 << 20)
+    except ConnectomeTLError:
+        return
+    assert np.isfinite(volume.affine).all()
+    assert volume.data.ndim in (3, 4)
+
+
+def test_reading_gives_back_what_was_written_and_nibabel_agrees(tmp_path: Path) -> None:
+    path = good(tmp_path / "a.nii.gz")
+    volume, reference = read_volume(path), nib.load(path)
+    np.testing.assert_array_equal(volume.data, reference.get_fdata())
+    np.testing.assert_allclose(volume.affine, reference.affine)
+    np.testing.assert_allclose(volume.zooms, [2, 2, 2])
+    assert good(tmp_path / "b.nii.gz").read_bytes() == path.read_bytes()
+    with pytest.raises(MissingInputError):
+        read_volume(tmp_path / "absent.nii.gz")
+
+
+def test_scaled_integers_are_scaled(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), AFFINE)
+    image.header.set_slope_inter(0.5, 3)
+    nib.save(image, tmp_path / "s.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "s.nii").data, nib.load(tmp_path / "s.nii").get_fdata())
+
+
+def test_labels_survive_whatever_their_size(tmp_path: Path) -> None:
+    numbers = np.array([0, 1, 127, 128, 255, 1035, 2035, 40000], dtype=np.int32).reshape(2, 2, 2)
+    for dtype in (np.int32, np.float64, np.uint16):
+        path = good(tmp_path / "l.nii.gz", numbers.astype(dtype))
+        np.testing.assert_array_equal(read_labels(path).data, numbers)
+    for bad in (
+        numbers + 0.5,
+        -numbers.astype(float),
+        np.zeros((2, 2, 2)),
+        np.full((2, 2, 2), np.nan),
+        np.zeros((2, 2, 2, 3)),
+    ):
+        with pytest.raises(DataError):
+            read_labels(good(tmp_path / "bad.nii.gz", bad.astype(np.float32)))
+
+
+def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="empty"):
+        read_mask(good(tmp_path / "m.nii.gz", np.zeros((3, 3, 3), dtype=np.uint8)))
+
+
+def test_grids_are_compared_in_millimetres() -> None:
+    a = Volume(np.zeros((100, 100, 100)), np.eye(4))
+    nudged = np.eye(4)
+    nudged[0, 0] = 1 + 1e-5
+    assert same_grid(a, Volume(a.data, nudged))
+    nudged[0, 0] = 1.01
+    assert not same_grid(a, Volume(a.data, nudged))
+    assert not same_grid(a, Volume(a.data[1:], np.eye(4)))
+
+
+def test_nothing_of_the_source_header_is_written(tmp_path: Path) -> None:
+    path = good(tmp_path / "a.nii")
+    header = nib.load(path).header
+    assert bytes(header["descrip"]).strip(b"\0") == b""
+    assert len(header.extensions) == 0

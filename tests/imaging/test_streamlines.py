@@ -1,0 +1,143 @@
+"""Tractograms: the same points as nibabel reads, whatever the block size; damaged files are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.imaging import streamlines as module
+from connectome_tl.imaging.images import Volume, read_volume, write_volume
+from connectome_tl.imaging.sampling import mean_along, reduce_streamlines
+from connectome_tl.imaging.streamlines import from_list, read_blocks, read_streamlines, write_tck
+
+
+def curves(seed: int = 0, n: int = 40) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(0, 20, (k, 3)).astype(np.float32) for k in rng.integers(1, 30, n)]
+
+
+def save(path: Path, lines: list[np.ndarray]) -> Path:
+    affine = np.diag([2.0, 1.5, 1.0, 1.0])
+    tractogram = nib.streamlines.Tractogram(lines, affine_to_rasmm=np.eye(4))
+    header = {"voxel_to_rasmm": affine, "dimensions": (20, 20, 20), "voxel_sizes": (2, 1.5, 1), "voxel_order": "RAS"}
+    nib.streamlines.save(tractogram, str(path), header=header if path.suffix == ".trk" else None)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".tck", ".trk"])
+@pytest.mark.parametrize("rows", [4, 64, 1 << 16])
+def test_points_are_those_nibabel_wrote(
+    suffix: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ROWS", rows)
+    lines = curves()
+    path = save(tmp_path / f"t{suffix}", lines)
+    found = read_streamlines(path)
+    assert found.n_streamlines == len(lines)
+    for line, first, n in zip(lines, found.first, found.n_points, strict=True):
+        np.testing.assert_allclose(found.points[first : first + n], line, atol=1e-4)
+    ends = reduce_streamlines(read_blocks(path), lengths=True)
+    np.testing.assert_allclose(ends.head, [line[0] for line in lines], atol=1e-4)
+    np.testing.assert_allclose(ends.tail, [line[-1] for line in lines], atol=1e-4)
+    lengths = [np.linalg.norm(np.diff(line, axis=0), axis=1).sum() for line in lines]
+    np.testing.assert_allclose(ends.lengths, lengths, rtol=1e-4)
+
+
+def test_what_is_written_reads_back_here_and_in_nibabel(tmp_path: Path) -> None:
+    lines = curves(1)
+    path = write_tck(tmp_path / "t.tck", lines)
+    again = nib.streamlines.load(path).streamlines
+    assert all(np.array_equal(a, b) for a, b in zip(lines, again, strict=True))
+    assert write_tck(tmp_path / "u.tck", lines).read_bytes() == path.read_bytes()
+    assert read_streamlines(write_tck(tmp_path / "none.tck", [])).n_streamlines == 0
+
+
+def test_empty_streamlines_and_big_endian_are_read(tmp_path: Path) -> None:
+    rows = np.array([[np.nan] * 3, [1, 2, 3], [4, 5, 6], [np.nan] * 3, [np.inf] * 3], dtype=">f4")
+    head = b"mrtrix tracks\ndatatype: Float32BE\nfile: . 67\nEND\n"
+    path = tmp_path / "t.tck"
+    path.write_bytes(head.ljust(67, b" ") + rows.tobytes())
+    found = read_streamlines(path)
+    assert found.n_points.tolist() == [0, 2]
+    np.testing.assert_array_equal(found.ends()[1], [[np.nan] * 3, [4, 5, 6]])
+
+
+def test_damaged_tractograms_are_refused(tmp_path: Path) -> None:
+    good = write_tck(tmp_path / "t.tck", curves()).read_bytes()
+    bad = tmp_path / "bad.tck"
+    for data in (
+        good[: len(good) // 2],
+        good[:-12],
+        good.replace(b"count: 40", b"count: 41"),
+        good.replace(b"Float32LE", b"Float99LE"),
+        good.replace(b"mrtrix tracks", b"mrtrix images"),
+        good.replace(b"file: . ", b"file: x "),
+        b"",
+    ):
+        bad.write_bytes(data)
+        with pytest.raises(DataError):
+            read_streamlines(bad)
+    for suffix in (".trk", ".trx"):
+        (tmp_path / f"bad{suffix}").write_bytes(b"nothing of the kind")
+        with pytest.raises(DataError):
+            read_streamlines(tmp_path / f"bad{suffix}")
+    with pytest.raises(MissingInputError):
+        read_streamlines(tmp_path / "absent.tck")
+    (tmp_path / "t.vtk").write_bytes(b"")
+    with pytest.raises(UsageError):
+        read_streamlines(tmp_path / "t.vtk")
+
+
+def test_the_mean_along_a_streamline_is_exact_for_a_linear_image() -> None:
+    grid = np.stack(np.meshgrid(*(np.arange(12.0),) * 3, indexing="ij"))
+    image = Volume(grid[0] * 2 + grid[1] - grid[2], np.eye(4))
+    lines = [np.linspace((1, 1, 1), (9, 5, 3), 30), np.array([(2.0, 2, 2), (4, 2, 2), (5, 2, 2)]), np.full((1, 3), 3.0)]
+    means = mean_along(from_list(lines), image)
+    assert means[0] == pytest.approx(2 * 5 + 3 - 2, abs=1e-5)
+    assert means[1] == pytest.approx(2 * (2 * 1 + 4 * 1.5 + 5 * 0.5) / 3, abs=1e-5)  # by length, as MRtrix does
+    assert np.isnan(means[2])
+
+
+def test_points_without_a_value_have_no_part_in_the_mean() -> None:
+    data = np.ones((10, 10, 10))
+    data[:5] = np.nan
+    line = np.linspace((1, 5, 5), (20, 5, 5), 60)
+    assert mean_along(from_list([line]), Volume(data, np.eye(4)))[0] == pytest.approx(1.0)
+    outside = from_list([line + 100])
+    assert np.isnan(mean_along(outside, Volume(data, np.eye(4)))[0])
+
+
+@pytest.mark.mrtrix
+def test_means_are_those_of_tcksample(tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    if shutil.which("tcksample") is None:
+        pytest.skip("MRtrix3 is not installed")
+    rng = np.random.default_rng(3)
+    affine = np.diag([2.0, 1.5, 2.5, 1.0])
+    path = write_volume(tmp_path / "s.nii", rng.random((8, 9, 10)).astype(np.float32), affine)
+    lines = [rng.uniform(0, 1, (k, 3)) * [14, 12, 22] for k in rng.integers(2, 9, 100)]
+    tracks = write_tck(tmp_path / "t.tck", lines)
+    out = tmp_path / "m.txt"
+    subprocess.run(["tcksample", "-quiet", tracks, path, out, "-stat_tck", "mean"], check=True)
+    found = reduce_streamlines(read_blocks(tracks), images={"s": read_volume(path)}).means["s"]
+    np.testing.assert_allclose(found, np.loadtxt(out), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trx-python removes its folder twice
+def test_trx_gives_the_points_that_were_put_in(tmp_path: Path) -> None:
+    trx = pytest.importorskip("trx.trx_file_memmap")
+    lines = curves(2)
+    tractogram = nib.streamlines.Tractogram(lines, affine_to_rasmm=np.eye(4))
+    reference = nib.Nifti1Image(np.zeros((20, 20, 20), dtype=np.uint8), np.eye(4))
+    file = trx.TrxFile.from_tractogram(tractogram, reference)
+    trx.save(file, str(tmp_path / "t.trx"))
+    file.close()
+    found = read_streamlines(tmp_path / "t.trx")
+    assert found.n_points.tolist() == [len(line) for line in lines]
+    np.testing.assert_allclose(found.points, np.concatenate(lines), atol=1e-2)  # TRX may hold float16
