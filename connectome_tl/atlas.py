@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -50,6 +51,7 @@ class Atlas:
         node_set: atlases of one node set have the same region names, in any order
             (an adult and a neonatal AAL-90, for example), so their connectomes can be lined up by name.
         order: how and why the rows stand as they do, where that is not the order of the labels.
+        templateflow: where TemplateFlow keeps the label image, as a pattern below its home; "" if it does not.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Atlas:
     image: str
     regions: tuple[Region, ...]
     order: str = ""
+    templateflow: str = ""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -187,8 +190,38 @@ def read_atlas(folder: Path) -> Atlas:
         )
     )
     return Atlas(
-        name=folder.name, regions=regions, order=head.get("order", ""), **{key: head[key] for key in _HEAD_KEYS}
+        name=folder.name,
+        regions=regions,
+        order=head.get("order", ""),
+        templateflow=head.get("templateflow", ""),
+        **{key: head[key] for key in _HEAD_KEYS},
     )
+
+
+def image_folder() -> Path:
+    """Where `atlas install` keeps label images: CONNECTOME_TL_ATLASES, else the user's data folder."""
+    named = os.environ.get("CONNECTOME_TL_ATLASES")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "connectome_tl" / "atlases"
+
+
+def find_image(name: str) -> Path | None:
+    """The label image of an atlas: the installed copy, else TemplateFlow's; None where there is none.
+
+    Nothing is downloaded. TemplateFlow's home is TEMPLATEFLOW_HOME, else its cache folder.
+
+    Raises:
+        UsageError: no such atlas.
+    """
+    atlas = load_atlas(name)
+    installed = sorted((image_folder() / name).glob("labels.nii*"))
+    if installed:
+        return installed[0]
+    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
+    found = sorted(home.glob(atlas.templateflow)) if atlas.templateflow and home.is_dir() else []
+    return found[0] if found else None
 
 
 def _table_problems(table: pd.DataFrame, file: Path) -> list[Problem]:

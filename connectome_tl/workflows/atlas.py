@@ -1,0 +1,134 @@
+"""`connectome-tl atlas`: which atlases there are, what is in one, and whether an image fits its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectome_tl.atlas import Atlas, atlas_names, image_folder, load_atlas
+from connectome_tl.errors import DataError, MissingInputError, Problem, raise_all
+from connectome_tl.provenance import file_hash, write_bytes, write_json
+
+
+@dataclass(frozen=True)
+class InstalledAtlas:
+    """An image that fits its atlas: where it lies, its hash, and labels it holds beyond the table."""
+
+    image: Path
+    sha256: str
+    unused_labels: tuple[int, ...]
+
+
+def list_atlases(console: Console | None = None) -> tuple[str, ...]:
+    """Print the names of all atlases with size, space and title; return the names."""
+    table = Table()
+    for heading in ("name", "regions", "node set", "space", "title"):
+        table.add_column(heading, justify="right" if heading == "regions" else "left")
+    for name in atlas_names():
+        atlas = load_atlas(name)
+        table.add_row(name, str(atlas.n_regions), atlas.node_set, atlas.space, Text(atlas.title))
+    (console or Console()).print(table)
+    return atlas_names()
+
+
+def show_atlas(name: str, console: Console | None = None) -> Atlas:
+    """Print one atlas: source, licence, where its image is had, and its regions in row order.
+
+    Raises:
+        UsageError: no such atlas, with the nearest.
+    """
+    atlas = load_atlas(name)
+    screen = console or Console()
+    for label, text in (
+        ("", f"{atlas.name}: {atlas.title}"),
+        ("space", atlas.space),
+        ("node set", atlas.node_set),
+        ("source", atlas.source),
+        ("licence", atlas.licence),
+        ("image", atlas.image),
+        ("order", atlas.order),
+    ):
+        if text:
+            screen.print(Text(f"{label}: {text}" if label else text))
+    table = Table()
+    for heading in ("row", "label", "name", "hemisphere", "lobe", "x", "y", "z", "also called"):
+        table.add_column(heading, justify="right" if heading in ("row", "label", "x", "y", "z") else "left")
+    for row, region in enumerate(atlas.regions, 1):
+        at = (f"{value:.1f}" for value in (region.x, region.y, region.z))
+        also = Text(", ".join(region.aliases))
+        table.add_row(str(row), str(region.index), region.name, region.hemisphere, region.lobe, *at, also)
+    screen.print(table)
+    return atlas
+
+
+def install_atlas(name: str, image: str | Path, folder: str | Path | None = None) -> InstalledAtlas:
+    """Check a label image against an atlas table and keep a copy with its hash.
+
+    Args:
+        folder: where the copy goes, as `NAME/labels.nii[.gz]` and a JSON beside it; None means the
+            user's data folder, or CONNECTOME_TL_ATLASES.
+
+    Raises:
+        UsageError: no such atlas. MissingInputError: no such image. DataError: labels of the table
+            that the image lacks, broken labels, or left and right exchanged.
+    """
+    import nibabel as nib
+
+    atlas, source = load_atlas(name), Path(image)
+    if not source.is_file():
+        raise MissingInputError("image not found", file=source)
+    try:
+        loaded = nib.load(source)
+        labels = np.asarray(loaded.dataobj)
+        affine = np.asarray(loaded.affine, dtype=float)
+    except Exception as error:  # nibabel raises many kinds for a damaged image; each means the same here
+        raise DataError(f"cannot be read as an image: {error}", file=source) from error
+    if labels.ndim != 3 or not np.array_equal(labels, np.round(labels)):
+        raise DataError("not a label image: whole numbers in three dimensions", file=source, got=str(labels.shape))
+    labels = labels.astype(np.int64)
+    _check_labels(atlas, labels, affine, source)
+    known = {region.index for region in atlas.regions} | {0}
+    unused = tuple(int(label) for label in np.unique(labels) if int(label) not in known)
+    ending = ".nii.gz" if source.name.endswith(".gz") else ".nii"
+    target = write_bytes(Path(folder or image_folder()) / name / f"labels{ending}", source.read_bytes())
+    digest = file_hash(target)
+    write_json(
+        target.parent / "labels.json",
+        {"Atlas": name, "Sha256": digest, "UnusedLabels": unused, "Source": atlas.source, "Licence": atlas.licence},
+    )
+    return InstalledAtlas(target, digest, unused)
+
+
+def _check_labels(atlas: Atlas, labels: np.ndarray, affine: np.ndarray, source: Path) -> None:
+    """Every label is there, and left regions lie left of right ones in world coordinates."""
+    counts = np.bincount(labels[labels > 0].ravel()) if (labels > 0).any() else np.zeros(1, dtype=int)
+    absent = [r for r in atlas.regions if r.index >= len(counts) or counts[r.index] == 0]
+    problems = [
+        Problem(f"label {region.index} ({region.name}) is not in the image", file=source) for region in absent[:10]
+    ]
+    if len(absent) > 10:
+        problems.append(
+            Problem(
+                f"{len(absent) - 10} more labels are not in the image",
+                file=source,
+                remedy=f"Is this the image of {atlas.name}? {atlas.image}",
+            )
+        )
+    raise_all(f"the image does not fit atlas {atlas.name}", problems)
+    index = np.argwhere(labels > 0)
+    world_x = index @ affine[0, :3] + affine[0, 3]
+    of_label = np.bincount(labels[labels > 0], weights=world_x)
+    mean_x = {region.index: of_label[region.index] / counts[region.index] for region in atlas.regions}
+    left = [mean_x[region.index] for region in atlas.regions if region.hemisphere == "L"]
+    right = [mean_x[region.index] for region in atlas.regions if region.hemisphere == "R"]
+    if left and right and np.mean(left) > np.mean(right):
+        raise DataError(
+            "left and right are exchanged: labels of the left hemisphere lie on the right",
+            file=source,
+            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is mended.",
+        )
