@@ -1,0 +1,132 @@
+"""`connectome-tl assemble`: a tractogram and a parcellation to one table of edges."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.atlas import load_atlas
+from connectome_tl.connectome.assemble import (
+    Assembly,
+    RegionTable,
+    account_of,
+    assemble,
+    regions_of_atlas,
+    regions_of_image,
+    regions_of_table,
+)
+from connectome_tl.connectome.labels import decoded, read_bytes
+from connectome_tl.connectome.labels import read_labels as read_label_table
+from connectome_tl.connectome.relmat import write_regions, write_relmat
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.imaging.images import Volume, read_labels, read_volume
+from connectome_tl.imaging.sampling import reduce_streamlines
+from connectome_tl.imaging.streamlines import read_blocks
+from connectome_tl.provenance import file_hash
+from connectome_tl.settings.imaging import AssemblySettings
+
+MEASURES = ("count", "length", "invnodevol")
+
+
+@dataclass(frozen=True)
+class AssembledFile:
+    """What was written, and what there is to say about it."""
+
+    file: Path
+    regions: Path
+    assembly: Assembly
+
+
+def assemble_files(
+    tractogram: str | Path,
+    parcellation: str | Path,
+    out: str | Path,
+    *,
+    measure: str = "count",
+    settings: AssemblySettings | None = None,
+    weights: str | Path | None = None,
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+) -> AssembledFile:
+    """Assemble one measure and write it with sidecar and region table.
+
+    Args:
+        out: a `.tsv`; beside it go `.json` and `_nodeindices.tsv`.
+        measure: count, length, invnodevol or mean=IMAGE.
+        weights: text or `.npy`, one number per streamline (SIFT2).
+        labels, atlas: who the rows are; without either they are the labels of the image, by number.
+
+    Raises:
+        UsageError: an unknown measure, labels and atlas together, or an `out` that is not `.tsv`.
+        MissingInputError, DataError: as the readers.
+    """
+    if Path(out).suffix.lower() != ".tsv":
+        raise UsageError("a connectome is written as a table", expected="--out FILE.tsv", got=str(out))
+    if labels is not None and atlas is not None:
+        raise UsageError("give --labels or --atlas, not both")
+    name, image_file = _measure(measure)
+    parcels = read_labels(parcellation)
+    regions = _regions(parcels, labels, atlas)
+    images = {name: read_volume(image_file)} if image_file is not None else {}
+    given = None if weights is None else read_weights(weights)
+    ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images)
+    assembly = assemble(ends, parcels, regions, (name,), settings=settings, weights=given)
+
+    sources = [tractogram, parcellation, *(p for p in (image_file, weights, labels) if p is not None)]
+    file = write_relmat(
+        out,
+        assembly.connectome,
+        name,
+        inputs={Path(source).name: file_hash(source) for source in sources},
+        settings=settings or AssemblySettings(),
+        fields={
+            "Streamlines": account_of(assembly),
+            "Atlas": atlas,
+            "EdgeWeight": "streamline weights" if weights is not None else "streamlines",
+            "Warnings": list(assembly.warnings),
+        },
+    )
+    table = write_regions(
+        file.with_name(f"{file.stem}_nodeindices.tsv"),
+        assembly.connectome,
+        {"label": list(regions.numbers), "n_voxels": assembly.node_volumes},
+    )
+    return AssembledFile(file, table, assembly)
+
+
+def read_weights(path: str | Path) -> np.ndarray:
+    """One number per streamline, (n_streamlines,): `.npy`, or text as `tcksift2` and `tcksample` write it.
+
+    Raises:
+        MissingInputError, DataError: not there, or something that is not a number.
+    """
+    if Path(path).suffix.lower() == ".npy":
+        from connectome_tl.connectome.array_matrices import load_array
+
+        return np.asarray(load_array(path), dtype=float).ravel()
+    lines = [line for line in decoded(read_bytes(path), path).split("\n") if not line.lstrip().startswith("#")]
+    try:
+        return np.array(re.split(r"[\s,;]+", " ".join(lines).strip()), dtype=float)
+    except ValueError as error:
+        raise DataError(f"not a list of numbers: {error}", file=path) from error
+
+
+def _measure(text: str) -> tuple[str, str | None]:
+    """Name of the measure and, for a mean, its image."""
+    kind, equals, image = text.partition("=")
+    if kind == "mean" and equals and image:
+        return f"mean_{Path(image).name.split('.')[0]}", image
+    if text in MEASURES:
+        return text, None
+    raise UsageError("no such edge measure", expected=f"{', '.join(MEASURES)} or mean=IMAGE", got=text)
+
+
+def _regions(parcels: Volume, labels: str | Path | None, atlas: str | None) -> RegionTable:
+    if labels is not None:
+        return regions_of_table(read_label_table(labels), file=str(labels))
+    if atlas is not None:
+        return regions_of_atlas(load_atlas(atlas))
+    return regions_of_image(parcels)
