@@ -37,7 +37,7 @@ class Widening(NamedTuple):
 
 WIDENING: dict[Estimand, dict[str, Widening]] = {
     "procedure": {
-        "auc": Widening(2.1),
+        "auc": Widening(2.6),
         "proportion": Widening(2.0),
         "brier": Widening(4.0, 1.5),
         "mae": Widening(1.5, 1.5),
@@ -93,15 +93,15 @@ def within_fold_pairs(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -
 
     Args:
         y_true: (n_subjects,) 0 and 1.
-        score, fold: (n_repeats, n_subjects).
+        score, fold: (n_repeats, n_subjects); fold -1 is not tested in that repeat.
     """
     positive, negative = np.flatnonzero(y_true == 1), np.flatnonzero(y_true == 0)
     met = np.zeros((positive.size, negative.size))
     won = np.zeros_like(met)
     decided = False
     for s, f in zip(score, fold):
-        together = f[positive][:, None] == f[negative][None, :]
-        difference = s[positive][:, None] - s[negative][None, :]
+        together = (f[positive][:, None] == f[negative][None, :]) & (f[positive] >= 0)[:, None]
+        difference = np.where(together, s[positive][:, None] - s[negative][None, :], 0.0)
         met += together
         won += together * (np.sign(difference) + 1.0) / 2.0
         decided = decided or bool((together & (difference != 0)).any())

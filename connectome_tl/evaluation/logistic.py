@@ -18,7 +18,7 @@ from connectome_tl.evaluation.linear import DEFAULT_ALPHAS, LinearFit, decompose
 
 _CHUNK_BYTES = 2**26
 _MAX_STEPS = 60
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-5  # of a decision value; Newton's error after a step is about the square of that step
 
 
 def fit_logistic(

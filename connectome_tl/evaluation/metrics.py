@@ -59,13 +59,13 @@ def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "
     """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
     y, n = rows.y_true, rows.y_true.size
     pairs = within_fold_pairs(y, rows.score, rows.fold)
-    called = rows.predicted.mean(axis=0)  # in what share of the repeats a subject is called positive
+    called = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
     positive, negative = y == 1, y == 0
     wide = WIDENING[estimand]
     sensitivity = _proportion(called[positive], rows.cluster[positive], estimand)
     specificity = _proportion(1.0 - called[negative], rows.cluster[negative], estimand)
     balanced = (sensitivity[0] + specificity[0]) / 2.0
-    brier = ((rows.score - y) ** 2).mean(axis=0)
+    brier = np.nanmean((rows.score - y) ** 2, axis=0)
     found = {
         "auc": (pairs.auc, *auc_interval(pairs, rows.cluster, wide["auc"])),
         "balanced_accuracy": (balanced, *mean_of_two_interval(sensitivity, specificity)),
@@ -95,8 +95,8 @@ def regression_scores(
 ) -> list[Score]:
     """Out-of-fold R2 against `base` (n_repeats, n_subjects), the training folds' mean, and MAE."""
     y, wide = rows.y_true, WIDENING[estimand]
-    squared, reference = ((rows.predicted - y) ** 2).mean(axis=0), ((base - y) ** 2).mean(axis=0)
-    absolute = np.abs(rows.predicted - y).mean(axis=0)
+    squared, reference = (np.nanmean((p - y) ** 2, axis=0) for p in (rows.predicted, base))
+    absolute = np.nanmean(np.abs(rows.predicted - y), axis=0)
     r2 = float(1.0 - squared.mean() / reference.mean()) if reference.any() else float("nan")
     found = {
         "r2": (r2, *r2_interval(squared, reference, rows.cluster, wide["r2"])),
@@ -124,7 +124,7 @@ def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np
         base = out_of_fold(predictions, task, BASE_MODEL)
         if base.predicted.shape == rows.predicted.shape and (base.subjects == rows.subjects).all():
             return base.predicted
-    return np.full_like(rows.predicted, rows.y_true.mean())
+    return np.where(np.isnan(rows.predicted), np.nan, rows.y_true.mean())
 
 
 def _proportion(value: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> tuple[float, float, float]:

@@ -22,7 +22,8 @@ class OutOfFold:
         subjects: (n_subjects,) ids, sorted.
         y_true: (n_subjects,).
         score, predicted: (n_repeats, n_subjects) probability or value; class or value.
-        fold: (n_repeats, n_subjects) number of the test fold.
+        fold: (n_repeats, n_subjects) number of the test fold; -1 where a repeat does not test a subject
+            (few-label splits keep the labelled ones for training), and the predictions are NaN there.
         cluster: (n_subjects,) integer code of the family; alone in it where no family is known.
     """
 
@@ -52,8 +53,8 @@ def out_of_fold(
         clusters: family of each subject; unknown or "" means alone.
 
     Raises:
-        DataError: a column is missing, there are no rows, a repeat predicts a subject twice or not
-            at all, a prediction is not finite, or a subject's outcome differs between rows.
+        DataError: a column is missing, there are no rows, a repeat predicts a subject twice, a
+            prediction is not finite, or a subject's outcome differs between rows.
     """
     missing = [column for column in COLUMNS if column not in predictions.columns]
     if missing:
@@ -66,24 +67,23 @@ def out_of_fold(
     if rows.duplicated(["subject", "repeat"]).any():
         first = rows[rows.duplicated(["subject", "repeat"])].iloc[0]
         raise DataError(f"{what}: predicted twice in repeat {first['repeat']}", subject=str(first["subject"]))
+    finite = np.isfinite(rows[["y_score", "y_pred", "fold"]].to_numpy(dtype=float)).all(axis=1)
+    if not finite.all():
+        raise DataError(f"{what}: a prediction is not finite", subject=str(rows["subject"].iloc[int(finite.argmin())]))
+    if (rows.groupby("subject")["y_true"].nunique() > 1).any():
+        raise DataError(f"{what}: the outcome of a subject differs between repeats")
     tables = {
         column: rows.pivot(index="repeat", columns="subject", values=column)
         for column in ("y_true", "y_score", "y_pred", "fold")
     }
     arrays = {column: table.to_numpy(dtype=float) for column, table in tables.items()}
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        bad = np.flatnonzero(~np.isfinite(sum(arrays.values())).all(axis=0))[0]
-        subject = str(tables["fold"].columns[bad])
-        raise DataError(f"{what}: not predicted in every repeat, or not finite", subject=subject)
-    if (arrays["y_true"] != arrays["y_true"][0]).any():
-        raise DataError(f"{what}: the outcome of a subject differs between repeats")
     subjects = tables["fold"].columns.to_numpy().astype(str)
     return OutOfFold(
         subjects,
-        arrays["y_true"][0],
+        np.nanmax(arrays["y_true"], axis=0),
         arrays["y_score"],
         arrays["y_pred"],
-        arrays["fold"].astype(int),
+        np.nan_to_num(arrays["fold"], nan=-1).astype(int),
         cluster_codes(subjects, clusters),
     )
 

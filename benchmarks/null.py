@@ -1,0 +1,155 @@
+"""Null cohorts: mean AUC .5, permutation p values no smaller than they should be.
+
+Splits are stratified by the true labels, which is what misleads permutation tests on pooled scores.
+Three tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted), *any of three
+correlated outcomes* (maximum statistic, some outcomes missing, twins as blocks), and *beyond clinical
+covariates* (outcomes and edges both depend on the covariates, and on nothing else in common). Beside
+them, what two usual shortcuts reject: AUC pooled over folds, and permuting labels without refitting.
+
+    python benchmarks/null.py [--cohorts 1000] [--permutations 199]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+from scipy import stats
+from threadpoolctl import threadpool_limits
+
+from connectome_tl.evaluation.added_value import added_value_statistics
+from connectome_tl.evaluation.linear import fit_ridge
+from connectome_tl.evaluation.metrics import within_fold_counts
+from connectome_tl.evaluation.permutation import (
+    FoldRows,
+    exchangeable_permutations,
+    linear_statistics,
+    permutation_results,
+)
+from connectome_tl.tasks import Task
+
+ALPHAS = (10.0, 100.0, 1000.0, 10000.0)
+TASKS = tuple(Task(name=name, kind="binary", column=name) for name in ("cognitive", "language", "motor"))
+
+
+def stratified_folds(rng: np.random.Generator, y: np.ndarray, n_folds: int) -> np.ndarray:
+    """(n,) test fold of each subject, each class spread evenly."""
+    fold, start = np.empty(y.size, dtype=int), 0
+    for value in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == value))
+        fold[members] = (np.arange(members.size) + start) % n_folds
+        start += members.size
+    return fold
+
+
+def fold_rows(x: np.ndarray, fold: np.ndarray) -> list[FoldRows]:
+    return [
+        FoldRows(0, np.flatnonzero(fold != k), np.flatnonzero(fold == k), x[fold != k], x[fold == k])
+        for k in np.unique(fold)
+    ]
+
+
+def single(seed: int, n: int, share: float, n_permutations: int, n_edges: int = 200) -> dict[str, float]:
+    """One outcome and edges that have nothing to do with it, but vary together."""
+    rng = np.random.default_rng([1, n, seed])
+    x = rng.standard_normal((n, n_edges)) + rng.standard_normal((n, 2)) @ rng.standard_normal((2, n_edges))
+    y = (np.arange(n) < round(share * n)).astype(float)
+    fold = stratified_folds(rng, y, 5)
+    moves = exchangeable_permutations([str(i) for i in range(n)], n_permutations, seed)
+    found = linear_statistics(fold_rows(x, fold), y[:, None], TASKS[:1], moves, lambda a, b: fit_ridge(a, b, ALPHAS))
+    result = permutation_results(found, TASKS[:1], "ridge", "")[0]
+    return {"auc": result.observed, "p": result.p_value, **shortcuts(x, y, fold, moves)}
+
+
+def shortcuts(x: np.ndarray, y: np.ndarray, fold: np.ndarray, moves: np.ndarray) -> dict[str, float]:
+    """p values of what not to do, with the same ridge: pooled AUC; permuting without refitting."""
+    labels = np.column_stack([y, y[moves].T])
+    score = np.empty_like(labels)
+    for k in np.unique(fold):
+        test = fold == k
+        score[test] = fit_ridge(x[~test], 2 * labels[~test] - 1, ALPHAS).predict(x[test])
+    one = np.zeros(y.size, dtype=int)
+    pooled = np.divide(*within_fold_counts(labels, score, one))
+    frozen = np.divide(*within_fold_counts(labels, np.repeat(score[:, :1], labels.shape[1], axis=1), fold))
+    return {
+        "p_pooled": float((pooled >= pooled[0]).mean()),
+        "p_frozen": float((frozen >= frozen[0]).mean()),
+        "auc_pooled": float(pooled[0]),
+    }
+
+
+def several(seed: int, n: int, n_permutations: int) -> float:
+    """Smallest corrected p over three correlated outcomes; a third are twins, some outcomes missing."""
+    rng = np.random.default_rng([2, n, seed])
+    n_pairs = n // 6
+    family = np.r_[np.repeat(np.arange(n_pairs), 2), np.arange(n_pairs, n - n_pairs)]
+    shared = rng.standard_normal((n, 3))[family]  # twins resemble each other, in edges and outcomes
+    x = rng.standard_normal((n, 150)) + 0.7 * rng.standard_normal((n, 150))[family]
+    latent = rng.standard_normal((n, 3)) + shared + rng.standard_normal((n, 1))
+    y = (latent > np.quantile(latent, 0.65, axis=0)).astype(float)
+    y[rng.random(y.shape) < 0.1] = np.nan
+    fold = (rng.permutation(family.max() + 1) % 5)[family]
+    subjects = [f"s{i}" for i in range(n)]
+    families = {s: f"f{f}" for s, f in zip(subjects, family)}
+    moves = exchangeable_permutations(subjects, n_permutations, seed, families)
+    found = linear_statistics(fold_rows(x, fold), y, TASKS, moves, lambda a, b: fit_ridge(a, b, ALPHAS))
+    return min(r.p_value_max for r in permutation_results(found, TASKS, "ridge", ""))
+
+
+def beyond(seed: int, n: int, n_permutations: int) -> float:
+    """p of the connectome's added value where covariates drive the outcome and many edges."""
+    rng = np.random.default_rng([3, n, seed])
+    covariates = rng.standard_normal((n, 3))
+    x = rng.standard_normal((n, 150)) + covariates @ rng.normal(0, 0.8, (3, 150))
+    y = (covariates @ [0.8, 0.5, 0.0] + rng.standard_normal(n) > 0.3).astype(float)
+    fold = stratified_folds(rng, y, 5)
+    folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
+    moves = exchangeable_permutations([str(i) for i in range(n)], n_permutations, seed)
+    found = added_value_statistics(folds, x, covariates, y[:, None], TASKS[:1], moves, ALPHAS)
+    return permutation_results(found, TASKS[:1], "ridge", "")[0].p_value
+
+
+def line(name: str, p: np.ndarray) -> str:
+    rejected = float((p <= 0.05).mean())
+    standard_error = np.sqrt(0.05 * 0.95 / p.size)
+    shares = " ".join(f"{(p <= level).mean():.3f}" for level in (0.01, 0.05, 0.1, 0.2, 0.5))
+    smaller = stats.kstest(p, "uniform", alternative="greater").pvalue
+    return f"| {name} | {rejected:.3f} (SE {standard_error:.3f}) | {shares} | {smaller:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohorts", type=int, default=1000, help="of each kind; a quarter for the last one")
+    parser.add_argument("--permutations", type=int, default=199)
+    given = parser.parse_args()
+    start = time.process_time()
+    print(f"{given.cohorts} null cohorts of each kind, {given.permutations} permutations each")
+    print("\n| test | rejected at .05 | share of p <= .01 .05 .1 .2 .5 | smaller than uniform? (KS p) |")
+    print("|---|---|---|---|")
+    means = []
+    for n, share in ((33, 0.5), (33, 0.2), (60, 0.2)):
+        runs = [single(seed, n, share, given.permutations) for seed in range(given.cohorts)]
+        columns = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+        name = f"n = {n}, {share:.0%} positive"
+        print(line(f"any signal, {name}", columns["p"]))
+        print(line(f"shortcut: AUC pooled over folds, {name}", columns["p_pooled"]))
+        print(line(f"shortcut: not refitted, {name}", columns["p_frozen"]), flush=True)
+        test = stats.ttest_1samp(columns["auc"], 0.5)
+        means.append(
+            f"mean AUC within folds, {name}: {columns['auc'].mean():.4f} (t test against .5: p = {test.pvalue:.2f}); "
+            f"pooled over folds: {columns['auc_pooled'].mean():.4f}"
+        )
+    for n in (33, 60):
+        p = np.array([several(seed, n, given.permutations) for seed in range(given.cohorts)])
+        print(line(f"any of three outcomes, twins, n = {n}", p), flush=True)
+    for n in (33, 60):
+        p = np.array([beyond(seed, n, given.permutations) for seed in range(given.cohorts // 4)])
+        print(line(f"beyond clinical covariates, n = {n}", p), flush=True)
+    print("\n" + "\n".join(means))
+    print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
+
+
+if __name__ == "__main__":
+    with threadpool_limits(1):
+        main()

@@ -1,0 +1,183 @@
+"""Paired differences between models on the same subjects and splits, and the rule that words them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals import Widening, clustered_half_width, design_effect, within_fold_pairs
+from connectome_tl.evaluation.metrics import regression_base
+from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
+from connectome_tl.settings.results import Comparison, VerdictWord
+from connectome_tl.tasks import Task
+
+# Half-width of "no difference that matters", per metric; MAE's is this share of the outcome's SD.
+MARGINS: dict[str, float] = {"auc": 0.05, "r2": 0.05, "brier": 0.01, "mae": 0.05}
+SIGNS: dict[str, int] = {"auc": 1, "r2": 1, "brier": -1, "mae": -1}
+# Asked for by benchmarks/comparisons.py, as intervals.WIDENING by benchmarks/coverage.py.
+DIFFERENCE_WIDENING: dict[str, Widening] = {
+    "auc": Widening(2.0),
+    "r2": Widening(3.0, 1.5),
+    "brier": Widening(3.0, 0.5),
+    "mae": Widening(3.0, 0.5),
+}
+QUESTIONS: dict[str, str] = {
+    "scratch": "Does transfer help (both earlier stages together)?",
+    "no_pretrain": "Does pretraining on the older subjects help?",
+    "no_adapt": "Does adaptation on unlabelled infants help?",
+    "single_task": "Does learning the outcomes jointly help?",
+    "no_clinical": "Do clinical covariates add to the connectome?",
+    "clinical_only": "Is it better than clinical covariates alone?",
+    "nuisance_only": "Is it better than nuisance variables alone (age at scan, sex, site, motion)?",
+    "ridge": "Is it better than ridge on the same edges?",
+    "prevalence": "Is it better than knowing the prevalence alone?",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`model - control` with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def comparisons(
+    predictions: pd.DataFrame,
+    tasks: Sequence[Task],
+    clusters: Mapping[str, str] | None = None,
+    model: str = "full",
+    controls: Sequence[str] = tuple(QUESTIONS),
+) -> list[Comparison]:
+    """`model` against every control in the table: AUC for binary tasks, R2 for regressions."""
+    found = []
+    for task in tasks:
+        here = set(predictions.loc[predictions["task"] == task.name, "model"].unique())
+        if model in here and (task.is_binary or task.kind == "regression"):
+            metric = "auc" if task.is_binary else "r2"
+            found += [
+                compare(predictions, task, model, control, metric, clusters)
+                for control in controls
+                if control in here and control != model
+            ]
+    return found
+
+
+def compare(
+    predictions: pd.DataFrame,
+    task: Task,
+    model: str,
+    control: str,
+    metric: str,
+    clusters: Mapping[str, str] | None = None,
+) -> Comparison:
+    """One paired difference, its interval over subjects (families) and its verdict.
+
+    Raises:
+        DataError: the two models were not tested on the same subjects in the same folds.
+    """
+    rows, other = (out_of_fold(predictions, task.name, name, clusters) for name in (model, control))
+    same = rows.fold.shape == other.fold.shape and (rows.subjects == other.subjects).all()
+    if not same or (rows.fold != other.fold).any():
+        raise DataError(
+            f"task {task.name}: {model} and {control} cannot be compared",
+            expected="the same subjects, repeats and folds",
+            remedy="Predict both with the same split plan.",
+        )
+    margin = MARGINS[metric]
+    if metric == "auc":
+        difference = auc_difference(rows, other)
+    elif metric == "r2":
+        difference = r2_difference(rows, other, regression_base(predictions, rows, task.name))
+    else:
+        difference = loss_difference(rows, other, metric)
+    if metric == "mae":
+        margin *= float(rows.y_true.std())
+    return Comparison(
+        task=task.name,
+        metric=metric,
+        model=model,
+        control=control,
+        question=QUESTIONS.get(control, f"Is {model} better than {control}?"),
+        difference=difference.value,
+        low=difference.low,
+        high=difference.high,
+        sign=SIGNS[metric],
+        verdict=verdict(difference, SIGNS[metric], margin),
+        n=rows.y_true.size,
+        method=(
+            f"paired over subjects, families together; variance x {DIFFERENCE_WIDENING[metric].factor:g} for training "
+            f"sets; 95 % for these procedures on a new cohort of this size; no benefit: within +-{margin:.3g}"
+        ),
+    )
+
+
+def verdict(difference: Difference, sign: int, margin: float) -> VerdictWord:
+    """The rule fixed beforehand: the interval excludes 0, or lies within the margin, or we cannot tell."""
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    if low > 0:
+        return "helps"
+    if high < 0:
+        return "harms"
+    if -margin <= low and high <= margin:
+        return "no benefit"
+    return "cannot tell"
+
+
+def auc_difference(rows: OutOfFold, other: OutOfFold, widening: Widening = DIFFERENCE_WIDENING["auc"]) -> Difference:
+    """Difference of AUCs over the same pairs; DeLong et al. (1988, doi:10.2307/2531595), by class."""
+    one, two = (within_fold_pairs(r.y_true, r.score, r.fold) for r in (rows, other))
+    value = one.auc - two.auc
+    if not np.isfinite(value):
+        return Difference(float("nan"), float("nan"), float("nan"))
+    n = rows.y_true.size
+    influence = one.influence(n) - two.influence(n)
+    parts = []
+    for members in (one.positive, one.negative):
+        m = members.size
+        parts.append((float((influence[members] ** 2).sum()) * m / max(m - 1, 1), max(m - 1, 1)))
+    total = sum(v for v, _ in parts)
+    if total == 0:
+        return Difference(value, value, value)
+    # Satterthwaite: few positives leave few degrees of freedom, where they carry the variance.
+    freedom = total**2 / sum(v**2 / df for v, df in parts)
+    spread = np.sqrt(widening.factor * total * design_effect(influence, rows.cluster))
+    half = float(stats.t.ppf(0.975, freedom) * spread)
+    return Difference(value, max(value - half, -1.0), min(value + half, 1.0))
+
+
+def r2_difference(
+    rows: OutOfFold, other: OutOfFold, base: np.ndarray, widening: Widening = DIFFERENCE_WIDENING["r2"]
+) -> Difference:
+    """Difference of out-of-fold R2 against the same base (n_repeats, n_subjects)."""
+    gain = np.nanmean((other.predicted - rows.y_true) ** 2 - (rows.predicted - rows.y_true) ** 2, axis=0)
+    reference = np.nanmean((base - rows.y_true) ** 2, axis=0)
+    if reference.mean() == 0:
+        return Difference(float("nan"), float("nan"), float("nan"))
+    value = float(gain.mean() / reference.mean())
+    influence = (gain - value * reference) / (reference.mean() * gain.size)
+    half = clustered_half_width(influence, rows.cluster, widening) if gain.any() else 0.0
+    return Difference(value, value - half, value + half)
+
+
+def loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: Widening | None = None) -> Difference:
+    """Difference of Brier scores or mean absolute errors (smaller is better)."""
+    y = rows.y_true
+    if metric == "brier":
+        one, two = (np.nanmean((r.score - y) ** 2, axis=0) for r in (rows, other))
+    else:
+        one, two = (np.nanmean(np.abs(r.predicted - y), axis=0) for r in (rows, other))
+    gap = one - two
+    value = float(gap.mean())
+    unit = float(two.mean())  # the floor is a share of the control's loss
+    if not gap.any() or unit == 0:
+        return Difference(value, value, value)
+    chosen = widening or DIFFERENCE_WIDENING[metric]
+    half = unit * clustered_half_width((gap - value) / (gap.size * unit), rows.cluster, chosen)
+    return Difference(value, value - half, value + half)

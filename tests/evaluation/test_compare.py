@@ -1,0 +1,152 @@
+"""Paired differences, the verdict's fixed rule, and the sentences made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from prediction_tables import LANGUAGE, MOTOR, table
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.compare import Difference, compare, comparisons, verdict
+from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.verdict import number, task_verdicts
+from connectome_tl.settings.results import Comparison, PermutationResult, Score
+from connectome_tl.tasks import Task
+
+
+def two_models(seed=0, kind="binary", noise=0.5, n=60):
+    rng = np.random.default_rng(seed)
+    task = "motor" if kind == "binary" else "language"
+    one = table(rng, n=n, task=task, kind=kind)
+    step = noise if kind == "binary" else 10 * noise
+    two = one.assign(model="scratch", y_score=one["y_score"] + rng.normal(0, step, len(one)))
+    if kind == "regression":
+        two["y_pred"] = two["y_score"]
+    return pd.concat([one, two], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sign", "word"),
+    [
+        (0.01, 0.3, 1, "helps"),
+        (-0.3, -0.01, 1, "harms"),
+        (-0.3, -0.01, -1, "helps"),
+        (0.01, 0.3, -1, "harms"),
+        (-0.04, 0.05, 1, "no benefit"),
+        (-0.04, 0.051, 1, "cannot tell"),
+        (0.0, 0.01, 1, "no benefit"),
+        (0.01, 0.02, 1, "helps"),
+        (float("nan"), float("nan"), 1, "cannot tell"),
+    ],
+)
+def test_the_rule_fixed_beforehand(low, high, sign, word):
+    assert verdict(Difference(0.0, low, high), sign, 0.05) == word
+
+
+@pytest.mark.parametrize(("kind", "task", "metric"), [("binary", MOTOR, "auc"), ("regression", LANGUAGE, "r2")])
+def test_difference_is_that_of_the_scores_and_turns_with_the_models(kind, task, metric):
+    predictions = two_models(kind=kind)
+    value = {s.model: s.value for s in scores(predictions, [task]) if s.metric == metric}
+    forth = compare(predictions, task, "full", "scratch", metric)
+    back = compare(predictions, task, "scratch", "full", metric)
+    assert forth.difference == pytest.approx(value["full"] - value["scratch"])
+    assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low))
+    assert forth.low < forth.difference < forth.high
+
+
+@pytest.mark.parametrize(("kind", "task", "metric"), [("binary", MOTOR, "brier"), ("regression", LANGUAGE, "mae")])
+def test_a_smaller_loss_helps(kind, task, metric):
+    found = compare(two_models(kind=kind, noise=2.0), task, "full", "scratch", metric)
+    assert found.sign == -1
+    assert found.difference < 0
+    assert found.verdict == "helps"
+
+
+def test_pairing_narrows_the_interval_of_models_that_agree():
+    alike = compare(two_models(noise=0.02), MOTOR, "full", "scratch", "auc")
+    unlike = compare(two_models(noise=5.0), MOTOR, "full", "scratch", "auc")
+    assert alike.high - alike.low < 0.4 * (unlike.high - unlike.low)
+    same = two_models(noise=0.0)
+    nothing = compare(same, MOTOR, "full", "scratch", "auc")
+    assert (nothing.difference, nothing.low, nothing.high, nothing.verdict) == (0, 0, 0, "no benefit")
+
+
+def test_relatives_widen_a_difference():
+    predictions = two_models()
+    twins = pd.concat([predictions, predictions.assign(subject=predictions["subject"] + "b")], ignore_index=True)
+    family = {s: s[:4] for s in twins["subject"].unique()}
+    single, related, ignored = (
+        compare(t, MOTOR, "full", "scratch", "auc", f) for t, f in ((predictions, None), (twins, family), (twins, None))
+    )
+    assert related.high - related.low > 0.9 * (single.high - single.low)
+    assert ignored.high - ignored.low < 0.8 * (single.high - single.low)
+
+
+def test_models_tested_in_other_folds_are_not_compared():
+    predictions = two_models()
+    moved = predictions.copy()
+    scratch = moved["model"] == "scratch"
+    moved.loc[scratch, "fold"] = (moved.loc[scratch, "fold"] + (moved.loc[scratch, "subject"] == "s001")) % 5
+    with pytest.raises(DataError, match="cannot be compared"):
+        compare(moved, MOTOR, "full", "scratch", "auc")
+
+
+def test_every_control_in_the_table_is_compared_once_with_its_question():
+    predictions = two_models()
+    clinical = predictions[predictions["model"] == "scratch"].assign(model="clinical_only")
+    found = comparisons(pd.concat([predictions, clinical], ignore_index=True), [MOTOR, LANGUAGE])
+    assert [c.control for c in found] == ["scratch", "clinical_only"]
+    assert found[1].question == "Is it better than clinical covariates alone?"
+
+
+def record(control, word, difference=0.1):
+    return Comparison(
+        task="motor", metric="auc", model="full", control=control, question="", difference=difference,
+        low=difference - 0.2, high=difference + 0.2, verdict=word, n=33,
+    )  # fmt: skip
+
+
+def auc(value, low, high, n_positive=7):
+    return Score(task="motor", model="full", metric="auc", value=value, low=low, high=high, n=33, n_positive=n_positive)
+
+
+def test_sentences_say_n_interval_rivals_and_negative_transfer_aloud():
+    compared = [record("scratch", "harms", -0.25), record("clinical_only", "cannot tell"), record("no_adapt", "helps")]
+    test = PermutationResult(
+        task="motor", model="ridge", metric="auc", question="Is there any signal?", observed=0.8, null=(0.5,),
+        p_value=0.012, p_value_max=0.034, n_permutations=999,
+    )  # fmt: skip
+    found = task_verdicts([MOTOR], [auc(0.78, 0.55, 0.91)], compared, [test])[0]
+    assert "better than chance" in found.headline
+    assert "transfer harms (negative transfer)" in found.headline
+    assert "not shown to be better than clinical covariates alone" in found.headline
+    assert "AUC .78 (95 % interval .55 to .91; 33 infants, 7 of them positive)" in found.how_well
+    assert "p = 0.012, 0.034 corrected" in found.how_well
+    assert found.against_nuisance.startswith("Not compared")
+    assert "cannot be told" in found.against_clinical
+    assert "AUC difference +.10, 95 % interval -.10 to +.30, n = 33" in found.against_clinical
+    assert "harms: this is negative transfer (AUC difference -.25" in found.transfer[0]
+    assert any("Only 7 infants" in c for c in found.caution)
+    assert any(".36 wide" in c for c in found.caution)
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ((0.6, 0.4, 0.8), "not distinguishable from chance"),
+        ((0.3, 0.2, 0.45), "worse than chance"),
+        ((float("nan"),) * 3, "could not be scored"),
+    ],
+)
+def test_headlines_claim_no_more_than_the_interval(score, words):
+    assert words in task_verdicts([MOTOR], [auc(*score)], [])[0].headline
+
+
+def test_a_task_without_scores_has_no_verdict():
+    assert task_verdicts([Task(name="other", kind="binary", column="o")], [auc(0.7, 0.6, 0.8)], []) == []
+
+
+def test_numbers_read_as_in_a_paper():
+    assert [number(v) for v in (0.5, -0.05, 1.0, 12.345, float("nan"))] == [".50", "-.05", "1.00", "12.35", "undefined"]
+    assert number(0.03, signed=True) == "+.03"
