@@ -12,9 +12,8 @@ from connectome_tl.report.drawing import MUTED, figure_of, style, to_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Outline of an adult brain in MNI space, mm: centre and half axes of the ellipse in each view. Smaller
-# brains (neonates) scale it by the extent of their own centroids.
-_CENTRE, _HALF = np.array([0.0, -18.0, 12.0]), np.array([70.0, 89.0, 62.0])
+_RIM = 11.0  # mm of brain around the outermost centroids
+_ROUNDING = 61  # degrees over which the outline is smoothed
 _VIEWS = ((1, 2, "from the right"), (0, 2, "from behind"), (0, 1, "from above"))
 _COLOURS = {1: "#C2410C", -1: "#1D4ED8"}
 
@@ -51,31 +50,45 @@ def glass_brain(
     shown = np.isfinite(points).all(axis=1) & np.isfinite(size)
     if not shown.any():
         return None
-    scale = float(np.max(np.abs(points[shown] - _CENTRE) / _HALF))
-    half = _HALF * (scale * 1.06 if scale > 0.3 else 1.0)
+    outlines = [_outline(points[np.isfinite(points).all(axis=1)][:, [across, up]]) for across, up, _ in _VIEWS]
+    low = [outline.min(axis=0) for outline in outlines]
+    extent = np.array([np.ptp(outline, axis=0) for outline in outlines]) + 8.0  # mm, with a margin
     with style():
-        # One scale for all three views: so many inches per millimetre, with a margin around each ellipse.
-        margin, bottom = 1.1, 0.32
-        inches = 7.2 / (2 * margin * sum(half[across] for across, _, _ in _VIEWS))
-        height = 2 * margin * max(half[up] for _, up, _ in _VIEWS) * inches + bottom
-        figure = figure_of(7.2, height)
+        # One scale for all three views: so many inches per millimetre.
+        bottom, total = 0.3, 7.2
+        inches = total / extent[:, 0].sum()
+        height = extent[:, 1].max() * inches + bottom + (0.14 if stamp else 0.0)
+        figure = figure_of(total, height)
         left = 0.0
-        for across, up, view in _VIEWS:
-            width = 2 * margin * half[across] * inches / 7.2
-            axes = figure.add_axes((left, bottom / height, width, 1 - bottom / height))
+        for (across, up, view), outline, start, size_mm in zip(_VIEWS, outlines, low, extent, strict=True):
+            width = size_mm[0] * inches / total
+            axes = figure.add_axes((left, bottom / height, width, size_mm[1] * inches / height))
             axes.set_axis_off()
-            axes.set_aspect("equal")
-            axes.set_xlim(_CENTRE[across] - margin * half[across], _CENTRE[across] + margin * half[across])
-            axes.set_ylim(_CENTRE[up] - margin * half.max(), _CENTRE[up] + margin * half.max())
-            _outline(axes, _CENTRE[across], _CENTRE[up], half[across], half[up])
+            axes.set(xlim=(start[0] - 4, start[0] - 4 + size_mm[0]), ylim=(start[1] - 4, start[1] - 4 + size_mm[1]))
+            axes.fill(*outline.T, facecolor="#F4F6F9", edgecolor="#B6C0CC", linewidth=0.9, zorder=0)
+            if across == 0:
+                axes.plot([0, 0], [start[1], start[1] + size_mm[1] - 8], color="#D5DCE5", lw=0.8, zorder=1)
             _draw_edges(axes, points, shown, edges, across, up)
             _draw_regions(axes, points, size, shown, across, up)
             sides = ("L", "R") if across == 0 else ("back", "front")
-            for at, text, side in ((left, sides[0], "left"), (left + width, sides[1], "right")):
-                figure.text(at + (0.012 if side == "left" else -0.012), 0.03, text, ha=side, color=MUTED, fontsize=7.0)
+            figure.text(left + 0.012, 0.03, sides[0], ha="left", color=MUTED, fontsize=7.0)
+            figure.text(left + width - 0.012, 0.03, sides[1], ha="right", color=MUTED, fontsize=7.0)
             figure.text(left + width / 2, 0.03, view, ha="center", color=MUTED, fontsize=7.0)
             left += width
         return to_svg(figure, name, description="Importance of brain regions in three projections", stamp=stamp)
+
+
+def _outline(points: np.ndarray) -> np.ndarray:
+    """The rounded hull of the centroids with a rim, (n_points, 2): it fits an adult's as a neonate's atlas."""
+    angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    outward = np.column_stack([np.cos(angle), np.sin(angle)])
+    hull = points[(points @ outward.T).argmax(axis=0)] + _RIM * outward
+    centre = (hull.max(axis=0) + hull.min(axis=0)) / 2
+    radius = np.hypot(*(hull - centre).T)
+    radius = np.interp(angle, np.arctan2(*(hull - centre).T[::-1]), radius, period=2 * np.pi)
+    window = np.hanning(_ROUNDING) / np.hanning(_ROUNDING).sum()
+    around = np.concatenate([radius[-(_ROUNDING // 2) :], radius, radius[: _ROUNDING // 2]])
+    return centre + outward * np.convolve(around, window, mode="valid")[:, None]
 
 
 def _draw_regions(axes: Axes, points: np.ndarray, size: np.ndarray, shown: np.ndarray, across: int, up: int) -> None:
@@ -94,13 +107,6 @@ def _draw_regions(axes: Axes, points: np.ndarray, size: np.ndarray, shown: np.nd
         edgecolors="white",
         zorder=3,
     )
-
-
-def _outline(axes: Axes, x: float, y: float, width: float, height: float) -> None:
-    from matplotlib.patches import Ellipse
-
-    ellipse = Ellipse((x, y), 2 * width, 2 * height, facecolor="#F4F6F9", edgecolor="#B6C0CC", linewidth=0.9, zorder=0)
-    axes.add_patch(ellipse)
 
 
 def _draw_edges(

@@ -14,6 +14,8 @@ import xml.etree.ElementTree as ElementTree
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -61,12 +63,13 @@ def style() -> AbstractContextManager[None]:
 
 
 def panel(
-    width: float = 3.6, height: float = 2.75, *, left: float = 0.135, bottom: float = 0.155
+    width: float = 3.6, height: float = 2.75, *, left: float = 0.49, bottom: float = 0.43, top: float = 0.18
 ) -> tuple[Figure, Axes]:
-    """One axes with fixed margins, sizes in inches. Call it, and draw, within `style()`."""
+    """One axes; sizes and margins in inches. Call it, and draw, within `style()`."""
     figure = figure_of(width, height)
-    axes = figure.add_axes((left, bottom, 0.975 - left, 0.935 - bottom))
-    return figure, axes
+    right = 0.09
+    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    return figure, figure.add_axes(box)
 
 
 def figure_of(width: float, height: float) -> Figure:
@@ -74,6 +77,20 @@ def figure_of(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+def swarm(values: np.ndarray, *, dot: float, step: float = 0.085, top: float = 0.6) -> np.ndarray:
+    """Heights, at most `top`, at which dots `dot` wide do not lie upon each other, in the order of `values`."""
+    heights = np.zeros(len(values))
+    last_in_row: list[float] = []
+    for i in np.argsort(values, kind="stable"):
+        row = next((r for r, last in enumerate(last_in_row) if values[i] - last >= dot), len(last_in_row))
+        if row == len(last_in_row):
+            last_in_row.append(values[i])
+        last_in_row[row] = values[i]
+        heights[i] = row * step
+    highest = heights.max(initial=0.0)
+    return heights if highest <= top else heights * (top / highest)
 
 
 def clean(text: str, longest: int = 40) -> str:
@@ -93,9 +110,12 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
             when the figure is copied out.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.text import Text
 
     if stamp:
         figure.text(0.985, 0.985, stamp, ha="right", va="top", fontsize=6.0, color="#9B2C2C", fontweight="bold")
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(clean(line, 80) for line in text.get_text().split("\n")))
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The page's own font draws the text; that DejaVu lacks a sign only makes a width inexact.
@@ -104,10 +124,10 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
 
         with matplotlib.rc_context({"svg.hashsalt": name}):
             FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
-    return _inline(buffer.getvalue(), name, description)
+    return _inline(buffer.getvalue(), name, description, widest=round(100 * figure.get_figwidth()))
 
 
-def _inline(svg: str, name: str, description: str) -> str:
+def _inline(svg: str, name: str, description: str, *, widest: int) -> str:
     """matplotlib's SVG without namespaces, metadata and page-wide styles, its ids prefixed by `name`."""
     root = ElementTree.fromstring(svg[svg.index("<svg") :])
     used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
@@ -124,7 +144,7 @@ def _inline(svg: str, name: str, description: str) -> str:
                 if value not in used:
                     continue
                 value = f"{name}-{value}"
-            elif key == "href":
+            elif key == "href" and value.startswith("#"):
                 value = f"#{name}-{value.removeprefix('#')}"
             elif "url(#" in value:
                 value = value.replace("url(#", f"url(#{name}-")
@@ -134,8 +154,9 @@ def _inline(svg: str, name: str, description: str) -> str:
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.set("role", "img")
-    root.set("aria-label", description)
+    root.set("aria-label", clean(description, 120))
     root.set("stroke-linejoin", "round")
+    root.set("style", f"max-width:{widest}px")
     return ElementTree.tostring(root, encoding="unicode")
 
 

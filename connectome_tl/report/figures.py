@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from connectome_tl.report.drawing import ACCENT, INK, panel, style, to_svg
+from connectome_tl.report.drawing import ACCENT, INK, clean, panel, style, to_svg
 from connectome_tl.report.labels import metric_label, model_label, model_order, number
 from connectome_tl.settings.results import PermutationResult, TrainingCurve
 
@@ -23,7 +23,7 @@ def permutation_figure(test: PermutationResult, name: str, *, stamp: str = "") -
     counts, _ = np.histogram(null, bins=bins)
     beyond = bins[:-1] >= test.observed - 1e-12
     with style():
-        figure, axes = panel(left=0.11)
+        figure, axes = panel(left=0.42)
         colours = np.where(beyond, "#D55E00", "#BAC4D0")
         axes.bar(bins[:-1], counts, width=np.diff(bins), align="edge", color=list(colours), edgecolor="white", lw=0.5)
         axes.axvline(test.observed, color=ACCENT, lw=1.8)
@@ -39,7 +39,7 @@ def permutation_figure(test: PermutationResult, name: str, *, stamp: str = "") -
             fontweight="bold",
             fontsize=7.5,
         )
-        axes.set(ylim=(0, top * 1.25), xlabel=f"{metric.label} under permutation", ylabel="Permutations")
+        axes.set(ylim=(0, top * 1.25), xlabel=f"{clean(metric.label)} under permutation", ylabel="Permutations")
         axes.grid(visible=False, axis="x")
         return to_svg(figure, name, description=f"Permutation null of {metric.label}", stamp=stamp)
 
@@ -50,7 +50,7 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
     if not curves:
         return None
     with style():
-        figure, axes = panel(left=0.14)
+        figure, axes = panel(left=0.5)
         for curve in sorted(curves, key=lambda c: model_order(c.model)):
             look = model_label(curve.model)
             if len(curve.low) == len(curve.high) == len(curve.step):
@@ -63,7 +63,7 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
                 lw=1.8 if curve.model == "full" else 1.1,
                 marker="o" if one else "",
                 ms=4,
-                label=f"{look.label} ({curve.n_fits} fit{'' if curve.n_fits == 1 else 's'})",
+                label=f"{clean(look.label)} ({curve.n_fits} fit{'' if curve.n_fits == 1 else 's'})",
             )
         values = np.array([v for c in curves for v in (*c.median, *c.low, *c.high)])
         values = values[np.isfinite(values)]

@@ -165,7 +165,7 @@ def p_value(value: float, n_permutations: int) -> str:
     """A permutation p with the digits that its number of permutations can carry."""
     if not math.isfinite(value):
         return UNDEFINED
-    return number(value, 3 if n_permutations >= 100 else 2)
+    return number(value, max(2, math.ceil(math.log10(n_permutations + 1))))
 
 
 def is_transfer(comparison: Comparison) -> bool:
@@ -188,3 +188,12 @@ def verdict_text(comparison: Comparison) -> str:
 def verdict_class(comparison: Comparison) -> str:
     """The CSS class of a verdict."""
     return {"helps": "helps", "harms": "harms", "no benefit": "none", "cannot tell": "unsure"}[comparison.verdict]
+
+
+def short(value: float) -> str:
+    """A number of unknown size in three significant digits."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    if value == 0 or 0.001 <= abs(value) < 1e5:
+        return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}".replace("-", "−")
+    return f"{value:.2e}".replace("-", "−")

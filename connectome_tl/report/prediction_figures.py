@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectome_tl.report.drawing import GRID, INK, MUTED, clean, panel, style, to_svg
+from connectome_tl.report.drawing import GRID, INK, MUTED, clean, panel, style, swarm, to_svg
 from connectome_tl.report.labels import interval, model_label, model_order, number
 from connectome_tl.report.out_of_fold import (
     OutOfFold,
@@ -46,7 +46,7 @@ def roc_figure(by_model: Mapping[str, OutOfFold], name: str, *, stamp: str = "")
                 color=look.colour,
                 lw=2.0 if drawn == 0 else 1.2,
                 ls="-" if drawn == 0 else [(0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1.5, 1.5))][(drawn - 1) % 3],
-                label=look.label,
+                label=clean(look.label),
                 zorder=4 - drawn * 0.1,
             )
             drawn += 1
@@ -61,12 +61,12 @@ def risk_figure(rows: OutOfFold, name: str, *, positive: str, negative: str, sta
     """One dot per subject: mean predicted risk over repeats, with the range over repeats, by class."""
     scores = subject_scores(rows)
     with style():
-        figure, axes = panel(left=0.055, bottom=0.155)
+        figure, axes = panel(left=0.2)
         for level, (truth, label, colour) in enumerate(((0.0, negative, "#56789A"), (1.0, positive, "#D55E00"))):
             here = np.flatnonzero(scores.y_true == truth)
             here = here[np.argsort(scores.mean[here], kind="stable")]
             base = 1.0 * level
-            height = base + _swarm(scores.mean[here])
+            height = base + swarm(scores.mean[here], dot=0.026)
             axes.hlines(height, scores.low[here], scores.high[here], color=colour, alpha=0.25, lw=1.0)
             axes.plot(scores.mean[here], height, "o", ms=4.2, color=colour, mec="white", mew=0.5, alpha=0.95)
             if len(here):
@@ -78,20 +78,6 @@ def risk_figure(rows: OutOfFold, name: str, *, positive: str, negative: str, sta
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.18, 1.95), yticks=[], xlabel="Predicted risk, out of fold")
         axes.spines["left"].set_visible(False)
         return to_svg(figure, name, description="Predicted risk by observed class", stamp=stamp)
-
-
-def _swarm(values: np.ndarray, *, step: float = 0.085, width: float = 0.026) -> np.ndarray:
-    """Heights that keep dots of sorted values from lying upon each other, at most 0.6."""
-    heights = np.zeros(len(values))
-    taken: list[float] = []  # the last value in each row
-    for i, value in enumerate(values):
-        row = next((r for r, last in enumerate(taken) if value - last >= width), len(taken))
-        if row == len(taken):
-            taken.append(value)
-        taken[row] = value
-        heights[i] = row * step
-    top = heights.max(initial=0.0)
-    return heights if top <= 0.6 else heights * (0.6 / top)
 
 
 def calibration_figure(rows: OutOfFold, name: str, *, scores: Mapping[str, Score], stamp: str = "") -> str:
@@ -124,7 +110,7 @@ def scatter_figure(rows: OutOfFold, name: str, *, unit: str, stamp: str = "") ->
     low, high = _limits(scores)
     mean = float(scores.y_true.mean())
     with style():
-        figure, axes = panel(left=0.15)
+        figure, axes = panel(left=0.54)
         axes.plot([low, high], [low, high], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)), label="Perfect prediction")
         axes.plot([low, high], [mean, mean], color="#D55E00", lw=0.9, ls=(0, (1.5, 1.5)), label="Mean of all")
         axes.vlines(scores.y_true, scores.low, scores.high, color=colour, lw=1.0, alpha=0.3)
@@ -147,7 +133,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], name: str, *, stamp: st
     if not curves:
         return None
     with style():
-        figure, axes = panel(left=0.16)
+        figure, axes = panel(left=0.58)
         first = next(iter(curves.values()))
         axes.axhline(0, color=INK, lw=1.0)
         axes.plot(first.threshold, first.treat_all, color="#9AA5B1", lw=1.2, ls=(0, (4, 3)), label="Treat all")
@@ -156,7 +142,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], name: str, *, stamp: st
             if model == "full" and curve.low and curve.high:
                 axes.fill_between(curve.threshold, curve.low, curve.high, color=look.colour, alpha=0.14, lw=0)
             width = 2.0 if model == "full" else 1.2
-            axes.plot(curve.threshold, curve.net_benefit, color=look.colour, lw=width, label=look.label)
+            axes.plot(curve.threshold, curve.net_benefit, color=look.colour, lw=width, label=clean(look.label))
         finite = [v for c in curves.values() for v in (*c.net_benefit, *c.high) if np.isfinite(v)]
         top = max([0.05, *finite])
         axes.set(ylim=(-0.6 * top, 1.15 * top), xlabel="Risk threshold", ylabel="Net benefit")

@@ -71,6 +71,7 @@ class DifferenceRow:
     value: str
     interval: str
     count: str
+    word: str  # the verdict in short
     verdict: str
     css: str
     method: str
@@ -184,9 +185,10 @@ def _axis(
 ) -> Axis:
     """An axis that ends at round ticks, three to six of them."""
     span = high - low if high > low else 1.0
-    step = next(s for e in range(-6, 9) for s in (10.0**e, 2.5 * 10.0**e, 5 * 10.0**e) if span / s <= 5)
+    steps = (factor * 10.0**e for e in range(-6, 9) for factor in (1, 2.5 if e < 0 else 2, 5))
+    step = next((step for step in steps if span / step <= 5), span)
     first, last = math.floor(low / step + 1e-9), math.ceil(low / step + span / step - 1e-9)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9), 2 if "25" in f"{step:g}" and step < 1 else 0)
+    digits = len(f"{step:.8f}".rstrip("0").partition(".")[2])
     show = signed if with_sign else number
     axis = Axis(first * step, last * step, ())
     ticks = tuple((axis.at(k * step), show(k * step, digits)) for k in range(first, last + 1))
@@ -241,6 +243,7 @@ def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
         value=signed(comparison.difference),
         interval=interval(comparison.low, comparison.high, with_sign=True),
         count=count(comparison.n, comparison.n_positive),
+        word=verdict_text(comparison).partition(" (")[0],
         verdict=verdict_text(comparison),
         css=verdict_class(comparison),
         method=comparison.method,

@@ -1,0 +1,112 @@
+"""One cohort to one HTML file: what it is, what the checks found, how it looks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.report import labels
+from connectome_tl.report.cohort_figures import (
+    matrix_png,
+    measure_figure,
+    missing_figure,
+    outliers,
+    site_age_figure,
+)
+from connectome_tl.report.render import Figure, Sheet, render, stamps_of
+from connectome_tl.settings.results import CohortQualityRecord, CohortRecord
+
+_LEVELS = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
+
+
+def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> str:
+    """The report of `connectome-tl cohort --report`: findings first. The same records give the same bytes.
+
+    Args:
+        record: who is in the cohort, how it came about, what is missing.
+        quality: checks, measures and matrices of its subjects.
+
+    Returns:
+        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+
+    Raises:
+        ValueError: a measure has not one value per subject, or a matrix is not square.
+    """
+    _check_lengths(quality)
+    stamps = stamps_of(simulated=quality.simulated)
+    sheet = Sheet(" · ".join(short for short, _ in stamps))
+    findings = [
+        (level, title, [finding for finding in quality.findings if finding.level == level]) for level, title in _LEVELS
+    ]
+    return render(
+        "cohort.html",
+        record=record,
+        quality=quality,
+        stamps=stamps,
+        findings=[group for group in findings if group[2]],
+        figures=_figures(quality, sheet),
+        missing=sheet.draw(
+            lambda name: missing_figure(quality, name, stamp=sheet.stamp),
+            "Missing regions, subject by subject",
+            f"{len({subject for subject, _ in quality.missing})} of {len(quality.subjects)} subjects lack a region. "
+            "A missing region is masked; it is not a region without connections.",
+        ),
+        matrices=[(matrix, matrix_png(matrix)) for matrix in quality.matrices],
+        subject_columns=_subject_columns(quality),
+        subject_rows=_subject_rows(quality),
+        task_labels={},
+    )
+
+
+def _check_lengths(quality: CohortQualityRecord) -> None:
+    n_subjects = len(quality.subjects)
+    for what, size in (
+        *((f"measure {measure.name!r}", len(measure.values)) for measure in quality.measures),
+        ("sites", len(quality.sites) or n_subjects),
+        ("ages", len(quality.ages) or n_subjects),
+    ):
+        if size != n_subjects:
+            raise ValueError(f"{what}: expected {n_subjects} values, one per subject, got {size}")
+
+
+def _figures(quality: CohortQualityRecord, sheet: Sheet) -> list[Figure]:
+    found = sheet.draw(
+        lambda name: site_age_figure(quality, name, stamp=sheet.stamp),
+        "Age by site",
+        "Where sites differ in age, a site effect and an age effect cannot be told apart.",
+    )
+    for measure in quality.measures:
+        n_out, n_undefined = int(outliers(measure).sum()), int(np.isnan(measure.values).sum())
+        note = f"{n_out} of {len(measure.values)} beyond the limits (orange)."
+        found += sheet.draw(
+            lambda name, measure=measure: measure_figure(measure, name, stamp=sheet.stamp),  # type: ignore[misc]
+            labels.plain(measure.name),
+            note + (f" Undefined for {n_undefined}." if n_undefined else ""),
+        )
+    return found
+
+
+def _subject_columns(quality: CohortQualityRecord) -> list[str]:
+    columns = ["Subject"]
+    columns += ["Site"] if quality.sites else []
+    columns += [f"Age ({quality.age_unit or 'unit unknown'})"] if quality.ages else []
+    columns += ["Regions missing"]
+    return columns + [f"{m.name} ({m.unit})" if m.unit else m.name for m in quality.measures]
+
+
+def _subject_rows(quality: CohortQualityRecord) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """Per subject: its id, and each cell as text and whether it is flagged."""
+    beyond = [outliers(measure) for measure in quality.measures]
+    missing = np.bincount([i for i, _ in quality.missing] or [0], minlength=len(quality.subjects))
+    if not quality.missing:
+        missing[:] = 0
+    rows = []
+    for i, subject in enumerate(quality.subjects):
+        cells = [(quality.sites[i] or labels.UNDEFINED, False)] if quality.sites else []
+        cells += [(labels.number(quality.ages[i], 1), False)] if quality.ages else []
+        cells += [(str(missing[i]), bool(missing[i]))]
+        cells += [
+            (labels.short(measure.values[i]), bool(out[i]))
+            for measure, out in zip(quality.measures, beyond, strict=True)
+        ]
+        rows.append((subject, cells))
+    return rows

@@ -1,0 +1,247 @@
+"""The report of a run: complete in itself, harmless, honest about n, the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from page import Page
+from report_example import MODELS, domain_tasks, example_record
+
+from connectome_tl.report.labels import model_label
+from connectome_tl.report.render import class_names, render_report
+from connectome_tl.settings.results import Prediction, RunRecord
+from connectome_tl.tasks import Task
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def record() -> RunRecord:
+    return example_record()
+
+
+@pytest.fixture(scope="module")
+def html(record: RunRecord) -> str:
+    return render_report(record)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_it_loads_nothing_and_runs_nothing(html: str, page: Page) -> None:
+    assert page.loads() == []
+    assert "http://" not in html
+    assert "https://" not in html
+    policy = next(value for tag, key, value in page.attributes if tag == "meta" and value.startswith("default-src"))
+    assert policy.startswith("default-src 'none'")
+    assert "script" not in policy
+    # The policy stands before anything that it has to govern.
+    assert html.index("Content-Security-Policy") < html.index("<style")
+
+
+def test_it_is_well_formed_and_its_ids_are_unique_and_found(html: str, page: Page) -> None:
+    assert page.faults == []
+    assert len(page.ids) == len(set(page.ids))
+    wanted = {value[1:] for _, key, value in page.attributes if key == "href" and value.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", html))
+    assert wanted <= set(page.ids)
+
+
+def test_the_same_record_gives_the_same_bytes(html: str) -> None:
+    """In this process, and in another one with other hashes."""
+    assert render_report(example_record()) == html
+    code = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); from report_example import example_record\n"
+        "from connectome_tl.report.render import render_report\n"
+        "print(hashlib.sha256(render_report(example_record()).encode()).hexdigest())\n"
+        "heavy = {'torch', 'monai', 'torch_geometric', 'nilearn', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(Path(__file__).parent)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
+
+
+def test_a_record_read_back_from_json_gives_the_same_report(html: str, record: RunRecord) -> None:
+    scores = (record.scores[0].model_copy(update={"value": NAN, "low": NAN, "high": NAN}), *record.scores[1:])
+    holed = record.model_copy(update={"scores": scores})
+    again = RunRecord.model_validate_json(holed.model_dump_json())
+    assert render_report(again) == render_report(holed) != html
+
+
+def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_provenance(html: str) -> None:
+    sections = re.findall(r'<section id="([a-z]+)"', html)
+    assert sections == [
+        "verdict", "warnings", "evidence", "training", "importance", "cohorts", "scores", "methods", "provenance",
+    ]  # fmt: skip
+
+
+def test_n_and_positives_stand_beside_every_score(page: Page, record: RunRecord) -> None:
+    """Each row that holds a model's leading score or difference holds its n as well."""
+    tasks = {task.name: task for task in record.tasks}
+    for score in record.scores:
+        if score.metric != ("auc" if tasks[score.task].is_binary else "r2"):
+            continue
+        count = f"{score.n} ({score.n_positive}+)" if score.n_positive is not None else str(score.n)
+        shown = [r for r in page.rows if any(f"{score.value:.2f}".replace("-", "−") in cell for cell in r)]
+        assert any(count in [cell.strip() for cell in row] for row in shown), score
+
+
+def test_every_model_of_every_task_is_in_the_forest(page: Page, record: RunRecord) -> None:
+    forest = [row for row in page.rows if len(row) == 4 and row[1].isspace()]
+    for model in MODELS:
+        rows = [row for row in forest if row[0] == model_label(model).label]
+        n_forests, n_differences = len(record.tasks), sum(c.control == model for c in record.comparisons)
+        assert len(rows) == n_forests + n_differences, model
+
+
+def test_negative_transfer_is_said_aloud(record: RunRecord) -> None:
+    harms = [
+        c for c in record.comparisons if c.verdict == "harms" and c.control in ("no_pretrain", "no_adapt", "scratch")
+    ]
+    assert harms  # the example has some
+    assert render_report(record).count("Negative transfer.") == len(harms)
+    calm = tuple(c.model_copy(update={"verdict": "cannot tell"}) for c in record.comparisons)
+    assert "Negative transfer." not in render_report(record.model_copy(update={"comparisons": calm}))
+
+
+def test_what_a_comparison_says_in_words_is_its_verdict(record: RunRecord) -> None:
+    one = next(c for c in record.comparisons if c.control == "no_pretrain")
+    base = next(c for c in record.comparisons if c.control == "clinical_only")
+    small = record.model_copy(update={"predictions": (), "permutations": (), "curves": (), "importances": ()})
+    words = {"helps": ("helps", "better"), "harms": ("harms (negative transfer)", "worse"),
+             "no benefit": ("no benefit", "no benefit"), "cannot tell": ("cannot tell", "cannot tell")}  # fmt: skip
+    for verdict, (stage, baseline) in words.items():
+        pair = tuple(c.model_copy(update={"verdict": verdict}) for c in (one, base))
+        rows = Page(render_report(small.model_copy(update={"comparisons": pair}))).rows
+        said = {(row[0], row[2].rpartition("]")[2]) for row in rows if len(row) == 4 and row[1].isspace()}
+        assert ("Without stage 1 (pretraining)", stage) in said
+        assert ("Clinical covariates only", baseline) in said
+
+
+@pytest.mark.parametrize("flags", [(False,) * 3, (True, False, False), (False, True, True), (True,) * 3])
+def test_the_stamp_is_on_every_table_and_figure(record: RunRecord, flags: tuple[bool, bool, bool]) -> None:
+    names = dict(zip(("simulated", "transductive", "exploratory"), flags, strict=True))
+    stamped = render_report(record.model_copy(update=names))
+    short = {"simulated": "Simulated data", "transductive": "Transductive", "exploratory": "Exploratory"}
+    captions = re.findall(r"<caption.*?</caption>", stamped, flags=re.S)
+    drawings = re.findall(r"<svg.*?</svg>", stamped, flags=re.S)
+    flows = re.findall(r'<figure class="flow">.*?</figcaption>', stamped, flags=re.S)
+    assert len(captions) > 15
+    assert len(drawings) > 15
+    assert len(flows) == 3
+    for flag, is_set in names.items():
+        for part in (*captions, *drawings, *flows):
+            assert (short[flag] in part) == is_set
+    assert stamped.count("Research only") >= 2
+
+
+def test_undefined_numbers_are_n_a_with_their_reason(record: RunRecord) -> None:
+    undefined = {"value": NAN, "low": NAN, "high": NAN, "reason": "only one class in every test fold"}
+    gone = {"difference": NAN, "low": NAN, "high": NAN, "verdict": "cannot tell"}
+    html = render_report(
+        record.model_copy(
+            update={
+                "scores": tuple(s.model_copy(update=undefined) for s in record.scores),
+                "comparisons": tuple(c.model_copy(update=gone) for c in record.comparisons),
+                "permutations": tuple(
+                    p.model_copy(update={"observed": NAN, "p_value": NAN, "p_value_max": NAN, "null": (NAN,)})
+                    for p in record.permutations
+                ),
+                "curves": tuple(
+                    c.model_copy(update={"median": (NAN,) * 60, "low": (NAN,) * 60, "high": (NAN,) * 60})
+                    for c in record.curves
+                ),
+            }
+        )
+    )
+    page = Page(html)
+    assert page.faults == []
+    assert "only one class in every test fold" in page.visible
+    assert page.visible.count("n/a") > len(record.scores) / 2
+    assert not re.search(r"\b(nan|None|inf)\b", page.visible)
+    assert not any(re.search(r"nan|None", value) for _, key, value in page.attributes if key == "style")
+
+
+def test_an_interval_without_bounds_is_said_to_be_missing(record: RunRecord) -> None:
+    scores = tuple(s.model_copy(update={"low": NAN, "high": NAN}) for s in record.scores if s.model == "full")
+    visible = Page(render_report(record.model_copy(update={"scores": scores, "predictions": ()}))).visible
+    assert "[no interval]" in visible
+    assert not re.search(r"\b(nan|inf)\b", visible)
+
+
+def test_no_permutations_is_said() -> None:
+    visible = Page(render_report(example_record(n_permutations=0, n_tasks=1, n_repeats=2))).visible
+    assert "No permutation test was run" in visible
+    assert "p = " not in visible
+
+
+@pytest.mark.parametrize(("n_tasks", "n_repeats"), [(1, 1), (1, 3), (12, 2)])
+def test_one_task_one_repeat_and_a_dozen_tasks(n_tasks: int, n_repeats: int) -> None:
+    record = example_record(n_tasks=n_tasks, n_repeats=n_repeats, n_permutations=19)
+    page = Page(render_report(record))
+    assert page.faults == []
+    assert page.loads() == []
+    assert sum(tag == "article" and value == "task" for tag, key, value in page.attributes if key == "class") == n_tasks
+    assert ("over 1 repeat)" in page.visible) == (n_repeats == 1)
+
+
+def test_a_record_with_nothing_in_it_still_says_so() -> None:
+    empty = RunRecord(title="Nothing yet", tasks=(), cohorts=(), verdicts=(), scores=(), comparisons=())
+    page = Page(render_report(empty))
+    assert page.faults == []
+    assert "Nothing yet" in page.visible
+    lonely = empty.model_copy(update={"tasks": domain_tasks(6)})
+    page = Page(render_report(lonely))
+    assert page.visible.count("No verdict was reached.") == 6
+    assert "No paired differences for this task: n/a." in page.visible
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "multiclass"])
+def test_other_kinds_of_tasks_are_shown(record: RunRecord, kind: str) -> None:
+    task = Task(name="severity", kind=kind, column="severity", levels=("none", "mild", "severe"))
+    metric = "r2" if kind == "ordinal" else "auc"
+    score = record.scores[0].model_copy(update={"task": "severity", "metric": metric, "n_positive": None})
+    rows = tuple(
+        Prediction(
+            subject=f"s{i}", task="severity", model="full", repeat=0, fold=i % 3, y_true=i % 3, y_score=i % 4, y_pred=0
+        )
+        for i in range(20)
+    )
+    page = Page(render_report(record.model_copy(update={"tasks": (task,), "scores": (score,), "predictions": rows})))
+    assert page.faults == []
+    assert "Severity" in page.visible
+    assert ("Predicted against observed" in page.visible) == (kind == "ordinal")
+
+
+def test_constant_predictions_and_one_class_do_not_break_it(record: RunRecord) -> None:
+    constant = tuple(p.model_copy(update={"y_score": 0.25}) for p in record.predictions)
+    assert Page(render_report(record.model_copy(update={"predictions": constant}))).faults == []
+    binary = {t.name for t in record.tasks if t.is_binary}
+    negative = tuple(p.model_copy(update={"y_true": 0.0}) for p in record.predictions if p.task in binary)
+    page = Page(render_report(record.model_copy(update={"predictions": negative})))
+    assert "ROC" not in page.visible.split()
+    assert "Predicted risk by outcome" in page.visible
+
+
+def test_classes_are_named_by_their_cut_off() -> None:
+    below = Task(name="delay", kind="binary", column="score", operator="<", cutoff=85)
+    assert class_names(below) == ("score < 85", "score ≥ 85")
+    assert class_names(below.model_copy(update={"operator": ">="})) == ("score ≥ 85", "score < 85")
+    assert class_names(Task(name="asd", kind="binary", column="dx", levels=("control", "ASD"))) == ("ASD", "control")
+    assert class_names(Task(name="asd", kind="binary", column="dx")) == ("positive", "negative")
