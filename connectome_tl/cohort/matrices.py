@@ -52,6 +52,9 @@ def known_rows(spec: ConnectomeFiles, folder: Path) -> RowNames:
     atlas = None if spec.atlas is None else load_atlas(spec.atlas)
     table = None if spec.labels is None else read_labels(folder / spec.labels)
     if atlas is not None and table is not None:
+        if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):
+            numbered = {region.index: region.name for region in atlas.regions}  # a bare list of label numbers
+            table = replace(table, names=tuple(numbered.get(n, str(n)) for n in table.numbers))
         table = replace(table, names=atlas.resolved(table.names))
         order_of(table.names, atlas.names, where=f"atlas {atlas.name}")
     return RowNames(atlas, table, spec.order)

@@ -26,6 +26,35 @@ def read_npy(path: str | Path) -> MatrixFile:
     return matrix_of(load_array(path), path)
 
 
+def read_npz(path: str | Path) -> MatrixFile:
+    """One subject: `weights` (or the only numeric array), and `regions`, `measures`, `node_mask` if there.
+
+    Raises:
+        DataError: damaged, pickled, or arrays that disagree.
+    """
+    arrays = load_arrays(path)
+    matrix = matrix_of(load_array(path, "weights" if "weights" in arrays else None), path)
+    names = _texts(arrays.get("regions"))
+    measures = _texts(arrays.get("measures")) or ()
+    mask = arrays.get("node_mask")
+    if mask is not None:
+        if mask.dtype != bool or mask.shape != (matrix.n_rows,) or matrix.values.ndim != 3:
+            raise DataError("node_mask does not fit the matrix", file=path, got=f"{mask.dtype} {mask.shape}")
+        matrix.values[:, ~mask, :] = np.nan
+        matrix.values[:, :, ~mask] = np.nan
+    if measures and matrix.values.ndim == 3 and len(measures) != len(matrix.values):
+        raise DataError(
+            "measures do not fit the matrix", file=path, expected=str(len(matrix.values)), got=", ".join(measures)
+        )
+    return MatrixFile(matrix.values, measures, names=names, nan_is_missing=mask is not None)
+
+
+def _texts(array: np.ndarray | None) -> tuple[str, ...] | None:
+    if array is None or array.dtype.kind != "U" or array.ndim != 1:
+        return None
+    return tuple(str(value) for value in array)
+
+
 def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     """An array as a matrix file without names."""
     if array.ndim == 1 and array.size > 0:

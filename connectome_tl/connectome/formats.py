@@ -11,25 +11,71 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectome_tl.connectome.array_matrices import read_npy
+from connectome_tl.connectome.array_matrices import read_npy, read_npz
+from connectome_tl.connectome.graph_matrices import read_graphml
+from connectome_tl.connectome.matlab_matrices import (
+    is_conn,
+    is_mapper,
+    is_qsirecon,
+    read_conn,
+    read_mapper,
+    read_plain_mat,
+    read_qsirecon,
+)
 from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.sidecar_matrices import (
+    has_label_list,
+    is_qsiparc,
+    read_from_zero,
+    read_mrtrix,
+    read_qsiparc,
+    read_relmat,
+    read_scilpy,
+)
 from connectome_tl.connectome.text_matrices import read_text_matrix
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: how it is called, what it ends in, who reads it."""
+    """One kind of file.
+
+    Attributes:
+        suffixes: what its name ends in.
+        read: the importer; takes the path, and the choice where `chooses` is set.
+        recognises: looks into the file where the ending does not settle it; None means the ending does.
+        automatic: False where only the user can know (a bare matrix whose row 0 is the background).
+        chooses: what `format: NAME:CHOICE` chooses, if anything.
+        names_rows: whether the file itself names its rows.
+    """
 
     name: str
     title: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path], MatrixFile]
+    read: Callable[..., MatrixFile]
+    recognises: Callable[[Path], bool] | None = None
+    automatic: bool = True
+    chooses: str = ""
+    names_rows: bool = False
 
 
+_TEXT = (".csv", ".tsv", ".txt", ".dat")
+_BIDS = ("_relmat.tsv", "_conmat.tsv")
+_RECON = "QSIRecon connectivity.mat"
 FORMATS: tuple[Format, ...] = (
-    Format("text", "CSV, TSV or blanks, with or without names", (".csv", ".tsv", ".txt", ".dat"), read_text_matrix),
+    Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
+    Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
+    Format("qsirecon", _RECON, (".mat",), read_qsirecon, is_qsirecon, chooses="atlas", names_rows=True),
+    Format("cmp3", "Connectome Mapper 3 MAT", (".mat",), read_mapper, is_mapper, names_rows=True),
+    Format("conn", "CONN resultsROI MAT, one subject", (".mat",), read_conn, is_conn, names_rows=True),
+    Format("mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable"),
+    Format("graphml", "GraphML (Connectome Mapper 3, networkx)", (".graphml",), read_graphml, names_rows=True),
+    Format("npz", "NumPy archive with weights and regions", (".npz",), read_npz),
+    Format("mrtrix", "tck2connectome CSV, row k is label k", _TEXT, read_mrtrix, automatic=False),
+    Format("dipy", "rows by label from 0 (dipy, -keep_unassigned)", (*_TEXT, ".npy"), read_from_zero, automatic=False),
+    Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy),
+    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix),
 )
 
 
@@ -52,14 +98,17 @@ def format_named(name: str) -> Format:
 
 
 def recognised(path: Path) -> Format:
-    """The format of a file, by its ending.
+    """The format of a file, by its ending and, where several share it, by what is in it.
 
     Raises:
         DataError: none is known.
     """
     name = path.name.lower()
+    if name.endswith((".gpickle", ".pkl", ".pickle", ".pt", ".joblib")):
+        raise DataError("a pickle runs code when it is loaded, and is never read", file=path)
     for known in FORMATS:
-        if name.endswith(known.suffixes):
+        fits = known.automatic and name.endswith(known.suffixes)
+        if fits and (known.recognises is None or known.recognises(path)):
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
     raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings))
@@ -68,10 +117,19 @@ def recognised(path: Path) -> Format:
 def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     """What one matrix file says.
 
+    Args:
+        format: `auto`, the name of a format, or `NAME:CHOICE` (`qsirecon:4S156Parcels`, `mat:SC`).
+
     Raises:
         MissingInputError: no such file. DataError: damaged, or not of that format.
-        UsageError: no such format.
+        UsageError: no such format, or one that has nothing to choose.
     """
     file = Path(path)
-    known = recognised(file) if format == "auto" else format_named(format)
-    return known.read(file)
+    name, _, choice = format.partition(":")
+    asked = None if name == "auto" else format_named(name)
+    if not file.is_file():
+        raise MissingInputError("file not found", file=file)
+    known = asked or recognised(file)
+    if choice and not known.chooses:
+        raise UsageError(f"format {known.name} has nothing to choose", got=format)
+    return known.read(file, choice) if choice else known.read(file)

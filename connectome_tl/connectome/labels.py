@@ -125,6 +125,8 @@ def _table(lines: list[str], path: str | Path) -> list[tuple[int | None, str]]:
     if name_at is None:
         if any(len(row) != 1 for row in rows):
             raise DataError("no column with region names", file=path, expected=f"one of {', '.join(_NAME_COLUMNS)}")
+        if all(re.fullmatch(r"\d+", row[0]) for row in rows):  # a bare list of label numbers, as scilpy keeps it
+            return [(int(row[0]), row[0]) for row in rows]
         return [(None, row[0]) for row in rows]
     number_at = next((header.index(column) for column in _NUMBER_COLUMNS if column in header), None)
     problems = [

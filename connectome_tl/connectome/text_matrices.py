@@ -25,7 +25,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
 
     A header row, a column of row names, both or neither are recognised; a header of whole numbers
     is read as label numbers, except 0..n-1, which is a position and says nothing. MRtrix's comment
-    lines settle that rows go by label number.
+    lines settle that rows go by label number. A region whose row and column are `n/a` is missing.
 
     Raises:
         DataError: ragged or not square (cut off), text where numbers belong, or rows and columns
@@ -51,18 +51,27 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
             remedy="It may be cut off; export it again.",
         )
     names = _agreed(header, side, len(values), path)
+    said_missing = _said_missing(body, values)
     if names is not None and all(re.fullmatch(r"\d+", name) for name in names):
         labels = tuple(int(name) for name in names)
         if labels == tuple(range(len(labels))):
-            return MatrixFile(values[None], order=order)
-        return MatrixFile(values[None], labels=labels)
-    return MatrixFile(values[None], names=names, order=order)
+            return MatrixFile(values[None], order=order, nan_is_missing=said_missing)
+        return MatrixFile(values[None], labels=labels, nan_is_missing=said_missing)
+    return MatrixFile(values[None], names=names, order=order, nan_is_missing=said_missing)
+
+
+def _said_missing(rows: list[list[str]], values: np.ndarray) -> bool:
+    """Whether every NaN was written `n/a`, the word for missing, and not computed to be NaN."""
+    absent = np.isnan(values)
+    return bool(absent.any()) and all(rows[i][j].casefold() == "n/a" for i, j in np.argwhere(absent))
 
 
 def _cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
     if not lines:
         raise DataError("the file is empty", file=path)
-    mark = next((mark for mark in ("\t", ";", ",") if mark in lines[0]), None)
+    numbers = lines[-1]  # names may hold any mark, the last row mostly numbers
+    commas, semicolons = numbers.count(","), numbers.count(";")
+    mark = "\t" if "\t" in numbers else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
     if mark is None:
         return [line.split() for line in lines]
     if '"' in lines[0] or '"' in lines[-1]:
@@ -86,11 +95,11 @@ def _split_off_names(
     """Header, row names, numbers. A first row or column that is not numeric holds names."""
     header: list[str] | None = None
     first = cells[0]
-    corner = first[0] == "" and len(cells) > 1
-    whole = [int(cell) for cell in first[1 if corner else 0 :] if re.fullmatch(r"\d+", cell)]
+    corner = len(cells) > 1 and (first[0] == "" or not _is_number(first[0]))
+    whole = [int(cell) for cell in first[corner:] if re.fullmatch(r"\d+", cell)]
     is_count = len(whole) == len(first) - corner and all(b > a for a, b in itertools.pairwise(whole))
-    extra_row = len(cells) == len(cells[-1]) + 1 or (corner and len(cells) == len(cells[-1]))
-    if not all(_is_number(cell) for cell in first) or (is_count and extra_row and len(cells) > 2):
+    extra_row = len(cells) == len(cells[-1]) + (not corner)
+    if not all(_is_number(cell) for cell in first[1:]) or (is_count and extra_row and len(cells) > 2):
         header, cells = first, cells[1:]
     side: list[str] | None = None
     named_side = bool(cells) and any(row and not _is_number(row[0]) for row in cells)

@@ -1,0 +1,182 @@
+"""A connectome to a file that says what it is: BIDS-style table with sidecar, and others for other tools.
+
+Naming follows the BIDS draft for connectivity matrices (BEP017) and is held here, in one place.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.errors import UsageError
+from connectome_tl.provenance import MISSING, write_bytes, write_sidecar, write_text
+
+_UNSAFE = str.maketrans(dict.fromkeys("\t\n\r", " "))
+
+
+def write_connectome(
+    connectome: Connectome,
+    path: str | Path,
+    *,
+    atlas: str = "",
+    inputs: Mapping[str, str] | None = None,
+    settings: Any = None,
+    units: Mapping[str, str] | str | None = None,
+    notes: tuple[str, ...] = (),
+    fields: Mapping[str, Any] | None = None,
+) -> tuple[Path, ...]:
+    """Write a connectome with its sidecar; the ending says how.
+
+    `.tsv` and `.csv` hold one measure each: several become `STEM_meas-NAME.tsv`. `.npz`, `.mat` and
+    `.graphml` hold all. `.npy` holds the present regions of one measure, its names in `STEM_labels.txt`.
+    All are exact to the last bit of a float64 and mark missing regions (`n/a`, a mask, or left out).
+
+    Args:
+        atlas: name for the sidecar.
+        inputs, settings, units: as `provenance.write_sidecar`.
+        notes: what was decided on the way here.
+        fields: further keys of the sidecar.
+
+    Returns:
+        The files written, without their sidecars.
+
+    Raises:
+        UsageError: no such ending. OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix not in WRITERS:
+        raise UsageError("no output format ends like this", file=target, expected=", ".join(WRITERS))
+    writer, holds_all = WRITERS[target.suffix]
+    parts = {target: connectome}
+    if not holds_all and connectome.n_measures > 1:
+        parts = {
+            target.with_name(_with_measure(target.name, name)): replace(
+                connectome, weights=connectome.weights[m : m + 1], measures=(name,)
+            )
+            for m, name in enumerate(connectome.measures)
+        }
+    for file, part in parts.items():
+        writer(part, file)
+        write_sidecar(
+            file,
+            inputs=inputs,
+            settings=settings,
+            units=units,
+            seed=None,
+            **{**bids_keys(part, atlas), "Notes": list(notes), **(fields or {})},
+        )
+    return tuple(parts)
+
+
+def bids_keys(connectome: Connectome, atlas: str = "") -> dict[str, Any]:
+    """The keys that BEP017 requires of a relmat sidecar, and the regions that are missing."""
+    weights = connectome.weights
+    missing = [name for name, there in zip(connectome.regions, connectome.node_mask, strict=True) if not there]
+    return {
+        "Directed": False,
+        "Weighted": bool(((weights != 0) & (weights != 1)).any()),
+        "ValidDiagonal": bool(np.diagonal(weights, axis1=1, axis2=2).any()),
+        "NonNegative": bool((weights >= 0).all()),
+        "RelationshipMeasure": ", ".join(connectome.measures),
+        "Software": "connectome_tl",
+        "Axes": "region names, the same for rows and columns",
+        "Atlas": atlas or None,
+        "MissingRegions": missing,
+    }
+
+
+def _with_measure(name: str, measure: str) -> str:
+    """`x_relmat.tsv` to `x_meas-COUNT_relmat.tsv`, `x.tsv` to `x_meas-COUNT.tsv`; letters and digits only."""
+    label = "".join(character for character in measure if character.isalnum() and character.isascii()) or "measure"
+    stem, _, ending = name.rpartition(".")
+    if stem.endswith("_relmat"):
+        return f"{stem.removesuffix('_relmat')}_meas-{label}_relmat.{ending}"
+    return f"{stem}_meas-{label}.{ending}"
+
+
+def _write_text(connectome: Connectome, path: Path, mark: str, *, named_rows: bool) -> None:
+    names = [_cell(name, mark) for name in connectome.regions]
+    there = connectome.node_mask
+    lines = [mark.join(["", *names] if named_rows else names)]
+    for i, row in enumerate(connectome.weights[0]):
+        cells = [repr(float(value)) if there[i] and there[j] else MISSING for j, value in enumerate(row)]
+        lines.append(mark.join([names[i], *cells] if named_rows else cells))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _cell(name: str, mark: str) -> str:
+    name = name.translate(_UNSAFE)
+    return '"' + name.replace('"', '""') + '"' if mark in name or '"' in name else name
+
+
+def _write_tsv(connectome: Connectome, path: Path) -> None:
+    _write_text(connectome, path, "\t", named_rows=False)
+
+
+def _write_csv(connectome: Connectome, path: Path) -> None:
+    _write_text(connectome, path, ",", named_rows=True)
+
+
+def _write_npy(connectome: Connectome, path: Path) -> None:
+    there = np.flatnonzero(connectome.node_mask)
+    buffer = io.BytesIO()
+    np.save(buffer, connectome.weights[0][np.ix_(there, there)], allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+    names = [connectome.regions[i].translate(_UNSAFE) for i in there]
+    write_text(path.with_name(f"{path.stem}_labels.txt"), "\n".join(names) + "\n")
+
+
+def _write_npz(connectome: Connectome, path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        allow_pickle=False,
+        weights=connectome.weights,
+        regions=np.array(connectome.regions, dtype=np.str_),
+        measures=np.array(connectome.measures, dtype=np.str_),
+        node_mask=connectome.node_mask,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _write_mat(connectome: Connectome, path: Path) -> None:
+    from scipy.io import savemat
+
+    there = np.flatnonzero(connectome.node_mask)
+    weights = connectome.weights[:, there[:, None], there[None, :]]
+    variables = {
+        "connectivity": weights[0] if len(weights) == 1 else weights,
+        "regions": np.array([connectome.regions[i] for i in there], dtype=object),
+        "measures": np.array(connectome.measures, dtype=object),
+    }
+    buffer = io.BytesIO()
+    savemat(buffer, variables, long_field_names=True)
+    data = bytearray(buffer.getvalue())
+    data[:116] = b"MATLAB 5.0 MAT-file, written by connectome_tl".ljust(116)  # scipy writes the time here
+    write_bytes(path, bytes(data))
+
+
+def _write_graphml(connectome: Connectome, path: Path) -> None:
+    import networkx as nx
+
+    from connectome_tl.connectome.graph_matrices import to_networkx
+
+    buffer = io.BytesIO()
+    nx.write_graphml_xml(to_networkx(connectome), buffer, encoding="utf-8", prettyprint=True)
+    write_bytes(path, buffer.getvalue())
+
+
+WRITERS: dict[str, tuple[Callable[[Connectome, Path], None], bool]] = {
+    ".tsv": (_write_tsv, False),
+    ".csv": (_write_csv, False),
+    ".npy": (_write_npy, False),
+    ".npz": (_write_npz, True),
+    ".mat": (_write_mat, True),
+    ".graphml": (_write_graphml, True),
+}

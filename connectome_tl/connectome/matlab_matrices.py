@@ -1,0 +1,236 @@
+"""Matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix with its names."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.labels import decoded, read_bytes
+from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.errors import DataError
+
+_MAX_BYTES = 4_000_000_000
+_NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
+_LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """All variables of a MATLAB file of version 5 to 7.
+
+    Raises:
+        DataError: damaged, or of version 7.3.
+    """
+    import warnings
+
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError, MatReadWarning
+
+    data = read_bytes(path, limit=_MAX_BYTES)
+    if data[:8] == b"\x89HDF\r\n\x1a\n" or b"MATLAB 7.3" in data[:128]:
+        raise DataError("a MATLAB 7.3 file", file=path, remedy="Save it again with -v7, or as CSV with names.")
+    damaged = (ValueError, TypeError, KeyError, OSError, EOFError, IndexError, OverflowError, NotImplementedError)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", MatReadWarning)
+            loaded = loadmat(io.BytesIO(data), simplify_cells=True)
+    except MemoryError as error:
+        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+    except (*damaged, MatReadError, MatReadWarning, zlib.error, struct.error, AttributeError, UnicodeError) as error:
+        raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
+    return {name: value for name, value in loaded.items() if not name.startswith("__")}
+
+
+def is_qsirecon(path: Path) -> bool:
+    return path.name.endswith("_connectivity.mat") or any(_LABELS.match(name) for name in _variables(path))
+
+
+def is_conn(path: Path) -> bool:
+    return {"Z", "names"} <= _variables(path)
+
+
+def is_mapper(path: Path) -> bool:
+    return {"sc", "nodes"} <= _variables(path) or {"fc", "nodes"} <= _variables(path)
+
+
+def _variables(path: Path) -> set[str]:
+    """Names only; what cannot be read is left to the importer, which says why."""
+    from scipy.io import whosmat
+
+    try:
+        return {name for name, _, _ in whosmat(path)}
+    except Exception:  # scipy raises many kinds for a damaged file
+        return set()
+
+
+def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
+    """`*_connectivity.mat` of QSIRecon and QSIPrep: one atlas, all its measures.
+
+    Keys are `atlas_NAME_MEASURE_connectivity` (QSIRecon 1.0 and later) or `NAME_MEASURE_connectivity`.
+    A `*_model-sift2_mu.txt` beside the file is multiplied into the measures that sum SIFT2 weights,
+    once, and noted; without it such sums do not compare across subjects (doi:10.1016/j.neuroimage.2015.06.092).
+
+    Args:
+        choice: the atlas; needed where the file holds several.
+
+    Raises:
+        DataError: damaged; several atlases and none chosen; labels and matrix of different size.
+    """
+    variables = read_mat(path)
+    atlases = {m.group("atlas"): m.group("prefix") for name in variables if (m := _LABELS.match(name))}
+    if not atlases:
+        raise DataError("no region labels in the file", file=path, expected="keys like atlas_NAME_region_labels")
+    if not choice and len(atlases) > 1:
+        offered = ", ".join(sorted(atlases))
+        raise DataError(
+            "several atlases, and none was chosen", file=path, expected=f"format: qsirecon:NAME, one of {offered}"
+        )
+    atlas = choice or next(iter(atlases))
+    if atlas not in atlases:
+        raise DataError(f"atlas {atlas!r} is not in the file", file=path, expected=", ".join(sorted(atlases)))
+    prefix = atlases[atlas]
+    names = _names(variables[f"{prefix}_region_labels"], path)
+    ending = "_connectivity"
+    keys = [key for key in variables if key.startswith(f"{prefix}_") and key.endswith(ending)]
+    longer = [p for p in atlases.values() if p != prefix and p.startswith(f"{prefix}_")]
+    keys = [key for key in keys if not any(key.startswith(f"{other}_") for other in longer)]
+    if not keys:
+        raise DataError(f"no connectivity of atlas {atlas!r} in the file", file=path)
+    measures = tuple(key[len(prefix) + 1 : -len(ending)] for key in keys)
+    values = np.stack([_square(variables[key], path, key) for key in keys])
+    notes = []
+    scaled = [i for i, measure in enumerate(measures) if "sift" in measure.lower()]
+    mu = _mu_beside(path) if scaled else None
+    if mu is not None:
+        values[scaled] *= mu
+        notes.append(f"{path.name}: SIFT2 measures were multiplied by mu = {mu:g}")
+    elif scaled:
+        notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
+    return MatrixFile(values, measures, names=names, notes=tuple(notes))
+
+
+def _mu_beside(path: Path) -> float | None:
+    stem = path.name.removesuffix("_connectivity.mat")
+    found = sorted(f for f in path.parent.glob("*_model-sift2_mu.txt") if f.name.startswith(stem.split("_space-")[0]))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError("several _mu.txt files beside it", file=path, got=", ".join(f.name for f in found))
+    text = decoded(read_bytes(found[0], limit=10_000), found[0]).split()
+    try:
+        mu = float(text[0])
+    except (IndexError, ValueError) as error:
+        raise DataError("holds no number", file=found[0]) from error
+    if not np.isfinite(mu) or mu <= 0:
+        raise DataError("mu is a number above 0", file=found[0], got=text[0])
+    return mu
+
+
+def read_mapper(path: Path) -> MatrixFile:
+    """Connectome Mapper 3: structures `sc` (or `fc`) with one matrix per measure, and `nodes`.
+
+    Raises:
+        DataError: damaged, or not that shape.
+    """
+    variables = read_mat(path)
+    edges = variables.get("sc", variables.get("fc"))
+    nodes = variables.get("nodes")
+    if not isinstance(edges, dict) or not isinstance(nodes, dict) or not edges:
+        raise DataError("not a Connectome Mapper file", file=path, expected="structures sc (or fc) and nodes")
+    key = next((key for key in ("dn_name", "dn_fsname", "name") if key in nodes), None)
+    if key is None:
+        raise DataError("the nodes have no names", file=path, expected="dn_name")
+    values = np.stack([_square(value, path, str(name)) for name, value in edges.items()])
+    return MatrixFile(values, tuple(str(name) for name in edges), names=_names(nodes[key], path))
+
+
+def read_conn(path: Path) -> MatrixFile:
+    """One subject of CONN: `Z` (n, n2), Fisher-transformed correlations, and `names`.
+
+    Columns beyond the n sources are left out; the diagonal, NaN in the file, becomes 0.
+
+    Raises:
+        DataError: damaged; many subjects (those are read as a stack).
+    """
+    z, names = conn_arrays(path)
+    if z.shape[0] != 1:
+        raise DataError(
+            "holds many subjects",
+            file=path,
+            got=f"{z.shape[0]} subjects",
+            remedy="In cohort.yaml give it as stack, with a row table.",
+        )
+    return MatrixFile(z, ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
+
+
+def conn_arrays(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Z of CONN as (n_subjects, n, n), and names (n,)."""
+    variables = read_mat(path)
+    z = np.asarray(variables.get("Z"))
+    if z.dtype.kind != "f" or z.ndim not in (2, 3):
+        raise DataError("not a CONN file", file=path, expected="Z (n, n2) or (n, n2, n_subjects), and names")
+    names = _names(variables.get("names"), path)
+    if len(names) != len(z) or z.shape[1] < len(z):
+        raise DataError("Z and names differ in size", file=path, expected=f"{len(names)} rows", got=str(z.shape))
+    second = variables.get("names2")
+    if second is not None and _names(second, path)[: len(names)] != names:
+        raise DataError("rows and columns of Z carry different names", file=path)
+    z = z[:, : len(z)] if z.ndim == 3 else z[:, : len(z), None]
+    z = np.moveaxis(z, 2, 0).astype(float)
+    diagonal = np.arange(z.shape[1])
+    z[:, diagonal, diagonal] = np.where(np.isnan(z[:, diagonal, diagonal]), 0.0, z[:, diagonal, diagonal])
+    return z, names
+
+
+def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
+    """A MATLAB file with one square matrix, and names where a cell array of their number is there.
+
+    Raises:
+        DataError: no such matrix, or several and none chosen.
+    """
+    variables = read_mat(path)
+    square = {
+        name: np.asarray(value)
+        for name, value in variables.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
+    }
+    square = {name: value for name, value in square.items() if value.shape[-1] == value.shape[-2] > 1}
+    if choice and choice not in square:
+        raise DataError(f"no square matrix is called {choice!r}", file=path, expected=", ".join(square) or "one")
+    if not choice and len(square) != 1:
+        raise DataError(
+            "not exactly one square matrix in the file",
+            file=path,
+            got=", ".join(square) or "none",
+            remedy="Choose it: format: mat:NAME." if square else None,
+        )
+    key = choice or next(iter(square))
+    values = square[key].astype(float)
+    values = values if values.ndim == 3 else values[None]
+    name_key = next((name for name in variables if name.lower() in _NAME_KEYS), None)
+    measures = variables.get("measures")
+    said = () if measures is None else tuple(str(name).strip() for name in np.atleast_1d(measures))
+    if name_key is None:
+        return MatrixFile(values, said if len(said) == len(values) else ())
+    names = _names(variables[name_key], path)
+    return MatrixFile(values, said if len(said) == len(values) else (), names=names)
+
+
+def _names(value: Any, path: Path) -> tuple[str, ...]:
+    cells: Sequence[Any] = [value] if isinstance(value, str) else list(np.atleast_1d(np.asarray(value, dtype=object)))
+    if not cells or not all(isinstance(cell, str) for cell in cells):
+        raise DataError("the region names are not text", file=path)
+    return tuple(cell.strip() for cell in cells)
+
+
+def _square(value: Any, path: Path, key: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise DataError(f"{key} is not a square matrix", file=path, got=f"{array.dtype} {array.shape}")
+    return array.astype(float)

@@ -1,0 +1,138 @@
+"""Matrices whose meaning lies in a file beside them or in their own name: BIDS relmat, XCP-D, qsiparc, dipy."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.array_matrices import load_array, matrix_of
+from connectome_tl.connectome.labels import decoded, read_bytes, read_labels
+from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.text_matrices import read_text_matrix
+from connectome_tl.errors import DataError
+from connectome_tl.provenance import sidecar_path
+
+_MEASURE = re.compile(r"_(?:meas|stat|measure)-([A-Za-z0-9+]+)")
+_MAX_BYTES = 50_000_000
+
+
+def read_relmat(path: Path) -> MatrixFile:
+    """BIDS-style `*_relmat.tsv` (draft BEP017; also of giga_connectome and XCP-D): a header of region
+    names, perhaps a first column of them, `n/a` for regions that were not measured.
+
+    The measure is that of the sidecar or of the `meas-` or `stat-` entity.
+
+    Raises:
+        DataError: damaged, directed, or with rows and columns of different names.
+    """
+    matrix = read_text_matrix(path)
+    sidecar = sidecar_path(path)
+    said = _json(sidecar) if sidecar.is_file() else {}
+    if said.get("Directed") is True:
+        raise DataError("a directed matrix; only undirected connectomes are supported", file=path)
+    entity = _MEASURE.search(path.name)
+    measure = entity.group(1) if entity else str(said.get("RelationshipMeasure", "")) or ""
+    return replace(matrix, measures=(measure,) if measure else (), nan_is_missing=True)
+
+
+def is_qsiparc(path: Path) -> bool:
+    if not path.name.endswith("_connmatrix.csv") or not sidecar_path(path).is_file():
+        return False
+    return "region_labels" in _json(sidecar_path(path))
+
+
+def read_qsiparc(path: Path) -> MatrixFile:
+    """qsiparc: a bare `*_connmatrix.csv`, its region names in the JSON beside it.
+
+    Raises:
+        DataError: no such JSON, or sizes that disagree.
+    """
+    said = _json(sidecar_path(path))
+    names = said.get("region_labels")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("no list region_labels", file=sidecar_path(path))
+    matrix = read_text_matrix(path)
+    if said.get("n_regions") not in (None, len(names)):
+        raise DataError(
+            "n_regions and region_labels differ",
+            file=sidecar_path(path),
+            expected=str(said["n_regions"]),
+            got=str(len(names)),
+        )
+    measure = said.get("measure")
+    return replace(matrix, names=tuple(names), labels=None, measures=(measure,) if isinstance(measure, str) else ())
+
+
+def read_mrtrix(path: Path) -> MatrixFile:
+    """`tck2connectome` without names: row k is label k, upper triangle or symmetric.
+
+    Raises:
+        DataError: damaged, or not square.
+    """
+    matrix = read_text_matrix(path)
+    if matrix.values.ndim != 3:
+        raise DataError("not a matrix", file=path)
+    return replace(matrix, order="label", triangle=True, names=None, labels=None)
+
+
+def read_from_zero(path: Path) -> MatrixFile:
+    """Rows by label number from 0, the background: dipy's `connectivity_matrix`, and
+    `tck2connectome -keep_unassigned`. The background row is left out.
+
+    Raises:
+        DataError: damaged, or not square.
+    """
+    matrix = matrix_of(load_array(path), path) if path.suffix == ".npy" else read_text_matrix(path)
+    if matrix.values.ndim != 3:
+        raise DataError("not a matrix", file=path)
+    used = (matrix.values != 0).any(axis=(0, 2))
+    used[0] = False
+    labels = np.arange(matrix.n_rows)
+    # Numbers that nothing was counted for are gaps of the numbering or empty regions: both are left
+    # out here, and the second become masked nodes when the rows are lined up with the atlas.
+    values = matrix.values[:, used][:, :, used]
+    if not used.any():
+        raise DataError("no connection at all", file=path)
+    return MatrixFile(values, matrix.measures, labels=tuple(int(label) for label in labels[used]))
+
+
+def has_label_list(path: Path) -> bool:
+    return path.with_name(f"{path.stem}_labels.txt").is_file()
+
+
+def read_scilpy(path: Path) -> MatrixFile:
+    """scilpy and nf-pediatric: a bare `.npy` and a list of labels beside it, one a line.
+
+    The list is `<stem>_labels.txt` or the only `*labels*.txt` of the folder.
+
+    Raises:
+        DataError: no list, several, or one of another length.
+    """
+    own = path.with_name(f"{path.stem}_labels.txt")
+    lists = [own] if own.is_file() else sorted(path.parent.glob("*labels*.txt"))
+    if len(lists) != 1:
+        raise DataError(
+            "no list of labels beside it" if not lists else "several lists of labels beside it",
+            file=path,
+            expected=own.name,
+        )
+    table = read_labels(lists[0])
+    matrix = matrix_of(load_array(path), path)
+    if table.numbers is not None:
+        return replace(matrix, labels=table.numbers)
+    return replace(matrix, names=table.names)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(decoded(read_bytes(path, limit=_MAX_BYTES), path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"cannot be read as JSON: {error}", file=path) from error
+    if not isinstance(said, dict):
+        raise DataError("not a JSON object", file=path)
+    return said
