@@ -126,6 +126,12 @@ def task_detail(task: Task) -> str:
     return task.unit
 
 
+def headline(text: str, task: Task) -> str:
+    """A headline without the task's name, where that stands above it anyway."""
+    text = text.removeprefix(f"{task.label}: ")
+    return text[:1].upper() + text[1:]
+
+
 def plain(name: str) -> str:
     """`cognitive_delay` as a reader would write it: Cognitive delay."""
     words = name.replace("_", " ").strip()

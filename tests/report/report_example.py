@@ -71,11 +71,11 @@ def predictions_of(
     observed = rng.random(n_subjects) > 0.07
     worst = np.argsort(latent)[-max(2, n_subjects // 4) :]
     truth = np.isin(np.arange(n_subjects), worst).astype(float) if task.is_binary else np.round(95 - 12 * latent)
+    folds = [rng.permutation(n_subjects) % n_folds for _ in range(n_repeats)]  # the same for every model
     rows = []
     for model, strength in MODELS.items():
         base = strength * latent + 0.75 * shared + rng.normal(scale=0.5, size=n_subjects)
-        for repeat in range(n_repeats):
-            fold = rng.permutation(n_subjects) % n_folds
+        for repeat, fold in enumerate(folds):
             noisy = base + rng.normal(scale=0.35, size=n_subjects)
             for i in range(n_subjects):
                 score = 1 / (1 + np.exp(1.1 - 0.9 * noisy[i])) if task.is_binary else 95 - 7 * noisy[i]

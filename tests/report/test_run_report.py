@@ -12,7 +12,7 @@ import pytest
 from page import Page
 from report_example import MODELS, domain_tasks, example_record
 
-from connectome_tl.report.labels import model_label
+from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.render import class_names, render_report
 from connectome_tl.settings.results import Prediction, RunRecord
 from connectome_tl.tasks import Task
@@ -98,7 +98,7 @@ def test_n_and_positives_stand_beside_every_score(page: Page, record: RunRecord)
         if score.metric != ("auc" if tasks[score.task].is_binary else "r2"):
             continue
         count = f"{score.n} ({score.n_positive}+)" if score.n_positive is not None else str(score.n)
-        shown = [r for r in page.rows if any(f"{score.value:.2f}".replace("-", "−") in cell for cell in r)]
+        shown = [r for r in page.rows if any(number(score.value) in cell for cell in r)]
         assert any(count in [cell.strip() for cell in row] for row in shown), score
 
 
