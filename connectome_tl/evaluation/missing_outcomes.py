@@ -1,0 +1,117 @@
+"""Who is missing, and how much could it matter: returners, weights, best and worst case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals import within_fold_pairs
+from connectome_tl.evaluation.linear import LinearFit
+from connectome_tl.evaluation.logistic import fit_logistic
+from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
+from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
+from connectome_tl.tasks import Task
+
+_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
+_LARGEST_WEIGHT = 10.0  # of the mean; one infant must not be the result
+
+
+def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> list[GroupDifference]:
+    """Mean of each numeric column (n_subjects, n_covariates) in those with and without the outcome.
+
+    The standardised difference is over the pooled standard deviation; above .1 is usually called
+    imbalance. Gaps are left out column by column.
+    """
+    found = []
+    for column in covariates.columns:
+        values = covariates[column].to_numpy(dtype=float)
+        one, two = (values[group & np.isfinite(values)] for group in (observed, ~observed))
+        spread = np.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2) if min(one.size, two.size) > 1 else np.nan
+        means = [float(v.mean()) if v.size else float("nan") for v in (one, two)]
+        found.append(
+            GroupDifference(
+                variable=str(column),
+                n_returned=one.size,
+                n_lost=two.size,
+                returned=means[0],
+                lost=means[1],
+                standardised_difference=float((means[0] - means[1]) / spread) if spread > 0 else float("nan"),
+            )
+        )
+    return found
+
+
+def observation_probability(covariates: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Probability (n_subjects,) that an outcome is observed, by logistic ridge on complete covariates.
+
+    Fitted on everyone and used for weights only, never for a prediction. 1 when nothing is missing.
+
+    Raises:
+        DataError: covariates with gaps.
+    """
+    if not np.isfinite(covariates).all():
+        raise DataError("covariates must be complete here", remedy="Impute them first, without the outcome.")
+    if observed.all():
+        return np.ones(observed.size)
+    fit: LinearFit = fit_logistic(covariates, observed.astype(float), _ALPHAS)
+    return fit.predict_probability(covariates)[:, 0]
+
+
+def missing_outcomes(
+    predictions: pd.DataFrame,
+    task: Task,
+    model: str,
+    probability_observed: Mapping[str, float] | None = None,
+) -> MissingOutcomes:
+    """The AUC of a binary task as it is, weighted for who is missing, and with the missing filled in.
+
+    Best case: every missing infant turned out as the model's mean risk says (positive above the
+    median risk of the positives and negatives observed), worst case: the other way round. Together
+    they bound what the dead, the untestable and the lost could do to the score.
+
+    Raises:
+        DataError: not a binary task, or the table breaks its contract.
+    """
+    if not task.is_binary:
+        raise DataError("best and worst cases are for binary outcomes", got=f"{task.name} is {task.kind}")
+    observed = out_of_fold(predictions, task.name, model)
+    known = dict(zip(observed.subjects, observed.y_true))
+    here = (predictions["task"] == task.name) & (predictions["model"] == model)
+    everyone = sorted(predictions.loc[here, "subject"].astype(str).unique())
+    risk = predictions[here].groupby("subject")["y_score"].mean()
+    middle = float(np.median(risk.loc[list(known)]))
+    likely = {s: known[s] if s in known else float(risk[s] >= middle) for s in everyone}
+    against = {s: known[s] if s in known else 1.0 - likely[s] for s in everyone}
+    weights = probability_observed or {}
+    share = len(known) / len(everyone)
+    weight = np.array([share / max(weights.get(s, share), 1e-6) for s in observed.subjects])
+    return MissingOutcomes(
+        task=task.name,
+        model=model,
+        metric="auc",
+        n_observed=len(known),
+        n_missing=len(everyone) - len(known),
+        complete_cases=within_fold_pairs(observed.y_true, observed.score, observed.fold).auc,
+        weighted=weighted_auc(observed, np.minimum(weight / weight.mean(), _LARGEST_WEIGHT)),
+        best_case=_filled_auc(predictions, task.name, model, likely),
+        worst_case=_filled_auc(predictions, task.name, model, against),
+        method="within-fold AUC; weights 1 / P(observed | covariates), at most 10 times their mean",
+    )
+
+
+def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:
+    """Within-fold AUC whose pairs count by the product of the two subjects' weights (n_subjects,)."""
+    pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
+    both = weight[pairs.positive][:, None] * weight[pairs.negative][None, :]
+    total = (both * pairs.met).sum()
+    return float((both * pairs.won).sum() / total) if total else float("nan")
+
+
+def _filled_auc(predictions: pd.DataFrame, task: str, model: str, outcome: dict[str, float]) -> float:
+    rows = predictions[(predictions["task"] == task) & (predictions["model"] == model)]
+    rows = rows.assign(y_true=rows["subject"].astype(str).map(outcome))
+    filled = out_of_fold(rows, task, model)
+    return within_fold_pairs(filled.y_true, filled.score, filled.fold).auc
