@@ -1,1 +1,58 @@
+"""connectome_tl: from an infant's scan to neurodevelopmental outcome, with honest intervals.
+
+For research, not for care. The few nouns are loaded when they are asked for, so that importing the
+package loads neither torch nor anything else that is slow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from connectome_tl.atlas import Atlas, load_atlas
+    from connectome_tl.cohort.cohort import Cohort
+    from connectome_tl.cohort.reading import read_cohort
+    from connectome_tl.cohort.splits import SplitPlan
+    from connectome_tl.connectome.connectome import Connectome
+    from connectome_tl.simulation.cohorts import simulate_study
+    from connectome_tl.tasks import Task
+    from connectome_tl.workflows.run import StudyRun, run_study
+
+_WHERE = {
+    "Atlas": "atlas",
+    "load_atlas": "atlas",
+    "Cohort": "cohort.cohort",
+    "read_cohort": "cohort.reading",
+    "SplitPlan": "cohort.splits",
+    "Connectome": "connectome.connectome",
+    "simulate_study": "simulation.cohorts",
+    "Task": "tasks",
+    "StudyRun": "workflows.run",
+    "run_study": "workflows.run",
+}
+
+__all__ = [
+    "Atlas",
+    "Cohort",
+    "Connectome",
+    "SplitPlan",
+    "StudyRun",
+    "Task",
+    "load_atlas",
+    "read_cohort",
+    "run_study",
+    "simulate_study",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"connectome_tl.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

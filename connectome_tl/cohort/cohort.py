@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from connectome_tl.atlas import order_of
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
@@ -135,6 +136,27 @@ class Cohort:
             scores=None if self.scores is None else self.scores.iloc[rows],
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
         )
+
+    def with_regions(self, names: Sequence[str]) -> Cohort:
+        """The same cohort with its regions in the order of `names`; a region it lacks becomes a masked node.
+
+        Raises:
+            DataError: it has a region that is not among `names`.
+        """
+        if tuple(names) == self.regions:
+            return self
+        at = order_of(self.regions, names, where="the regions of the target cohort")
+        shape = (self.n_subjects, self.n_measures, len(names), len(names))
+        weights = np.zeros(shape, dtype=self.weights.dtype)
+        weights[:, :, at[:, None], at[None, :]] = self.weights
+        node_mask = np.zeros((self.n_subjects, len(names)), dtype=bool)
+        node_mask[:, at] = self.node_mask
+        features = self.region_features
+        if features is not None:
+            moved = np.full((self.n_subjects, len(names), features.shape[2]), np.nan, dtype=features.dtype)
+            moved[:, at] = features
+            features = moved
+        return replace(self, regions=tuple(names), weights=weights, node_mask=node_mask, region_features=features)
 
     def task(self, name: str) -> Task:
         """The task of that name.

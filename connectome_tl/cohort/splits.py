@@ -240,9 +240,11 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
             expected=f"at least {n_folds}",
             got=str(len(np.unique(groups))),
         )
-    splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
-    made = splitter(n_splits=n_folds, shuffle=True, random_state=seed)
-    return list(made.split(np.zeros(len(strata)), strata, groups))
+    rows = np.zeros(len(strata))
+    if len(np.unique(groups)) == len(groups):
+        alone = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+        return list(alone.split(rows, strata))
+    return list(StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed).split(rows, strata, groups))
 
 
 def _seed(*parts: int) -> int:

@@ -1,0 +1,146 @@
+"""`connectome-tl`: arguments to one workflow call, errors to exit codes. Workflows are imported on call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from connectome_tl import __version__
+from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
+
+app = typer.Typer(
+    name="connectome-tl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From an infant's scan to neurodevelopmental outcome: connectomes, three-stage transfer learning, "
+    "honest intervals. For research, not for care.",
+)
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"connectome-tl {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,  # noqa: ARG001
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    if debug:
+        os.environ["CONNECTOME_TL_DEBUG"] = "1"
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
+) -> None:
+    """Simulate three cohorts and run the whole study on them, all stages, controls and baselines."""
+    from connectome_tl.workflows.demo import run_demo
+
+    report = run_demo(out, seed=seed)
+    typer.echo(f"\nReport: {report}")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
+) -> None:
+    """Write a commented study.yaml and cohort.yaml to start from."""
+    from connectome_tl.workflows.init import write_examples
+
+    for path in write_examples(folder):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="study.yaml")],
+    out: Out,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
+) -> None:
+    """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    from connectome_tl.workflows.run import run_study
+
+    result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True)
+    typer.echo(f"\nReport: {result.report}")
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Draw the report of a finished run again."""
+    from connectome_tl.workflows.report import draw_report
+
+    typer.echo(f"Report: {draw_report(run_dir)}")
+
+
+@app.command()
+def cohort(
+    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
+    report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+) -> None:
+    """Check a cohort: what is in it, and everything that is wrong at once."""
+    from connectome_tl.workflows.cohort import check_cohort
+
+    check_cohort(cohort_file, report)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run one command and leave with its exit code."""
+    import click
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(64)
+    except (KeyboardInterrupt, click.Abort):
+        _leave(InterruptedRunError("interrupted", remedy="Run the same command again; it resumes."))
+    except ConnectomeTLError as error:
+        _leave(error)
+    except OSError as error:
+        _leave(OutputError(f"{error.strerror or error}", file=error.filename))
+    except Exception as error:
+        _fail(error)
+
+
+def _leave(error: ConnectomeTLError) -> None:
+    if os.environ.get("CONNECTOME_TL_DEBUG"):
+        raise error
+    typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+    sys.exit(error.exit_code)
+
+
+def _fail(error: Exception) -> None:
+    """A fault of ours: say so in one line, with a traceback only on request."""
+    if os.environ.get("CONNECTOME_TL_DEBUG"):
+        raise error
+    problem = Problem(
+        f"{type(error).__name__}: {error}",
+        remedy="This is a fault of connectome-tl, not of your data. Run again with --debug and report the traceback.",
+    )
+    typer.secho(f"Error: {problem}", err=True, fg=typer.colors.RED)
+    sys.exit(70)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

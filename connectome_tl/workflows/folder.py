@@ -1,0 +1,57 @@
+"""A run's folder: one writer at a time, a log of its own for times and run ids."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from connectome_tl import __version__
+from connectome_tl.errors import OutputError
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer; the claim ends with the process, however it ends.
+
+    Raises:
+        OutputError: another process writes here, or the folder cannot be written.
+    """
+    try:
+        (folder / "log").mkdir(parents=True, exist_ok=True)
+        stream = open(folder / "log" / "claim", "a")  # noqa: SIM115 - held open as long as the run lasts
+    except OSError as error:
+        raise OutputError(f"cannot write here: {error.strerror}", file=folder) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                "another run is writing to this folder", file=folder, remedy="Wait for it, or give another --out."
+            ) from error
+        yield
+
+
+@contextmanager
+def open_log(folder: Path, title: str) -> Iterator[logging.Logger]:
+    """A log file of this run: the only place where times and run ids are written."""
+    started = datetime.now(UTC)
+    run_id = uuid.uuid4().hex[:8]
+    handler = logging.FileHandler(folder / "log" / f"{started:%Y%m%dT%H%M%S}-{run_id}.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("connectome_tl")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        log.info("connectome-tl %s, run %s: %s", __version__, run_id, title)
+        yield log
+    except BaseException as error:
+        log.error("%s: %s", type(error).__name__, error)
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,110 @@
+"""From predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.compare import comparisons
+from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
+from connectome_tl.evaluation.permutation import permutation_results
+from connectome_tl.evaluation.verdict import task_verdicts
+from connectome_tl.provenance import content_hash, versions
+from connectome_tl.settings.results import PermutationResult, RunRecord
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.methods import methods_paragraph
+from connectome_tl.workflows.records import cohort_record, prediction_records, training_curves
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Everything the report shows, and the provenance beside it."""
+
+    record: RunRecord
+    provenance: dict[str, Any]
+
+
+def judge(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    predictions: pd.DataFrame,
+    permuted: np.ndarray | None,
+    validation: CrossValidation,
+) -> Judgement:
+    """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule.
+
+    Args:
+        permuted: (1 + n_permutations, n_tasks) statistics, or None where none were asked for.
+    """
+    target = cohorts.target
+    tasks = tasks_of(settings, cohorts)
+    families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
+    found = scores(predictions, tasks, families)
+    differences = comparisons(predictions, tasks, families)
+    tests = _tests(permuted, tasks)
+    hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
+    provenance = {
+        "settings": content_hash(settings),
+        "split_plan": splits.hash,
+        **{f"cohort {name}": value for name, value in hashes.items()},
+    }
+    roles = (("target", target), ("pool", cohorts.pool), ("source", cohorts.source))
+    record = RunRecord(
+        title=settings.title,
+        tasks=tasks,
+        cohorts=tuple(cohort_record(cohort, role) for role, cohort in roles if cohort is not None),  # type: ignore[arg-type]
+        verdicts=tuple(task_verdicts(tasks, found, differences, tests)),
+        scores=tuple(found),
+        comparisons=tuple(differences),
+        permutations=tuple(tests),
+        curves=training_curves(validation),
+        predictions=prediction_records(predictions),
+        methods=methods_paragraph(settings, cohorts, tasks),
+        warnings=_warnings(settings, cohorts, tasks),
+        transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
+        simulated=all(any(step.label == "simulated" for step in c.flow) for c in cohorts.by_name().values()),
+        split_hash=splits.hash,
+        provenance=provenance,
+        versions=versions(),
+    )
+    sources = {name: cohort.sources for name, cohort in cohorts.by_name().items()}
+    return Judgement(record, {**provenance, "inputs": sources, "seed": settings.seed, "versions": versions()})
+
+
+def _tests(permuted: np.ndarray | None, tasks: Sequence[Task]) -> list[PermutationResult]:
+    if permuted is None:
+        return []
+    return permutation_results(
+        permuted,
+        tasks,
+        "full",
+        "Does the model predict better than chance?",
+        "whole outcome rows moved between exchangeable blocks, the fine-tuning refitted each time, first repeat",
+    )
+
+
+def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
+    target = cohorts.target
+    found = [note for cohort in cohorts.by_name().values() for note in cohort.notes]
+    for task in tasks:
+        values = target.targets[task.name]
+        if task.is_binary:
+            smaller = int(min((values == 1).sum(), (values == 0).sum()))
+            if smaller < 10:
+                found.append(f"{task.name}: only {smaller} infants in the smaller class; every interval is wide.")
+    if settings.stages.adapt is not None and settings.stages.adapt.transductive:
+        found.append("Transductive: stage 2 saw the images of test infants (not their outcomes).")
+    if not any(name for name in target.family):
+        found.append("No family column: twins and siblings, if there are any, may stand on both sides of a fold.")
+    if settings.splits.repeats == 1:
+        found.append("One repeat only: scores also depend on how the folds happened to fall.")
+    return tuple(found)

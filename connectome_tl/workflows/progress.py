@@ -1,0 +1,52 @@
+"""Progress on the terminal: one line per step, a bar where there is something to count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Steps:
+    """Steps of a long command; draws nothing when not shown, and no animation when it is not a terminal."""
+
+    def __init__(self, *, shown: bool) -> None:
+        console = Console(stderr=True, quiet=not shown)
+        self._progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not shown,
+        )
+
+    def __enter__(self) -> Steps:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A step that cannot be counted."""
+        task = self._progress.add_task(name, total=1)
+        yield
+        self._progress.update(task, completed=1)
+
+    @contextmanager
+    def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A step with a bar; yields what to call with (done, all)."""
+        task = self._progress.add_task(name, total=None)
+
+        def update(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,233 @@
+"""`connectome-tl run`: a study from its settings to its report. What the command does, a notebook does too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.config import dump_settings, load_settings
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.evaluation.baselines import baseline_predictions
+from connectome_tl.evaluation.label_permutations import network_statistics
+from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
+from connectome_tl.evaluation.permutation import exchangeable_permutations
+from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import Progress
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.folder import claim, open_log
+from connectome_tl.workflows.judge import Judgement, judge
+from connectome_tl.workflows.progress import Steps
+
+PREDICTION_COLUMNS = {
+    "subject": "id of the infant",
+    "task": "outcome",
+    "model": "full model, control or baseline",
+    "repeat": "repeat of the cross-validation, from 0",
+    "fold": "outer fold in which the infant was tested, from 0",
+    "y_true": "observed outcome; n/a where missing (predicted, not scored)",
+    "y_score": "probability of the positive class, or the predicted value",
+    "y_pred": "class at the threshold fixed in the settings, or the predicted value",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRun:
+    """A finished run, as tables.
+
+    Attributes:
+        folder: where it was written.
+        report: the HTML page.
+        predictions: out-of-fold predictions, one row per subject, task, model and repeat.
+        scores: one row per task, model and metric, with intervals.
+        comparisons: paired differences to controls and baselines.
+        permutations: label permutation tests.
+        verdicts: the sentences that lead the report.
+        record: everything the report shows.
+    """
+
+    folder: Path
+    report: Path
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    permutations: pd.DataFrame
+    verdicts: pd.DataFrame
+    record: RunRecord
+
+
+def run_study(
+    study: str | Path | StudySettings,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    show_progress: bool = False,
+    base: str | Path | None = None,
+) -> StudyRun:
+    """Run a study and write its folder; the same call resumes one that was stopped.
+
+    Args:
+        study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
+        overrides: `key.sub=value` texts, as `--set` takes them.
+        show_progress: draw progress bars.
+
+    Raises:
+        UsageError: settings are wrong, or the folder holds another study.
+        DataError: a cohort is wrong (everything that is wrong is listed).
+        LeakageError: something fitted saw a test row.
+    """
+    folder = Path(out)
+    if isinstance(study, StudySettings):
+        settings, home = study, Path(base) if base is not None else Path()
+    else:
+        settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    with Steps(shown=show_progress) as steps, claim(folder), open_log(folder, settings.title) as log:
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(settings, home)
+            tasks = tasks_of(settings, cohorts)
+        splits = _settle(folder, settings, cohorts.target)
+        log.info("split plan %s", splits.hash)
+        store = FitStore(folder / "models")
+        with steps.counted("fitting models") as progress:
+            validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
+        with steps.step("baselines"):
+            baselines = baseline_predictions(settings, cohorts.target, splits, tasks)
+        predictions = pd.concat([validation.predictions, baselines], ignore_index=True)
+        permuted = _permute(settings, cohorts, splits, tasks, FitStore(folder / "models" / "permuted"), steps.counted)
+        with steps.step("scores, comparisons, report"):
+            found = judge(settings, cohorts, splits, predictions, permuted, validation)
+            _write(folder, settings, cohorts, predictions, found)
+        log.info("done")
+    record = found.record
+    return StudyRun(
+        folder,
+        folder / "report.html",
+        predictions,
+        _frame(record.scores),
+        _frame(record.comparisons),
+        _frame(record.permutations),
+        _frame(record.verdicts),
+        record,
+    )
+
+
+def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
+    """The study's cohorts, lined up by region name in the target's order.
+
+    Raises:
+        DataError: a cohort is wrong, or its regions or measures do not fit the target's.
+    """
+    read: dict[Path, Cohort] = {}
+
+    def load(use: CohortUse | None) -> Cohort | None:
+        if use is None:
+            return None
+        path = home / use.cohort
+        if path not in read:
+            read[path] = read_cohort(path)
+        return read[path]
+
+    target = load(settings.target)
+    assert target is not None
+    bound = settings.model.encoder.is_atlas_bound
+    others = [_fitted_to(target, cohort, atlas_bound=bound) for cohort in (load(settings.source), load(settings.pool))]
+    return StudyCohorts(target, *others)
+
+
+def _fitted_to(target: Cohort, cohort: Cohort | None, *, atlas_bound: bool) -> Cohort | None:
+    if cohort is None:
+        return None
+    if cohort.measures != target.measures:
+        raise DataError(
+            f"cohorts {cohort.name!r} and {target.name!r} have different edge measures",
+            expected=", ".join(target.measures),
+            got=", ".join(cohort.measures),
+            remedy="Weights of different kinds (counts, FBC, correlations) cannot share an encoder.",
+        )
+    if not atlas_bound and set(cohort.regions) != set(target.regions):
+        return cohort
+    try:
+        return cohort.with_regions(target.regions)
+    except DataError as error:
+        raise DataError(
+            f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
+            problems=(*error.problems[:5],),
+        ) from error
+
+
+def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
+    """Write the resolved settings and the split plan, or find that they are those of the run to resume.
+
+    Raises:
+        UsageError: the folder holds a run with other settings or splits.
+    """
+    text = dump_settings(settings)
+    settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
+    splits = make_split_plan(target, settings.splits)
+    if settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
+        raise UsageError(
+            "the folder holds a run with other settings",
+            file=settings_file,
+            remedy="Give another --out, or delete the folder if that run is not needed.",
+        )
+    if plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
+        raise UsageError(
+            "the folder holds a run with another split plan: the target cohort has changed",
+            file=plan_file,
+            remedy="Give another --out.",
+        )
+    write_text(settings_file, text)
+    splits.save(plan_file)
+    return splits
+
+
+def _without_jobs(text: str) -> str:
+    # The number of processes changes no result, so a run may resume with another.
+    return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
+
+
+def _permute(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    store: FitStore,
+    counted: Callable[[str], AbstractContextManager[Progress]],
+) -> np.ndarray | None:
+    """Statistics of the observed and the permuted fine-tuning, or None where no permutation is asked for."""
+    if not settings.permutations:
+        return None
+    target = cohorts.target
+    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
+    moves = exchangeable_permutations(target.ids, settings.permutations, settings.seed, families)
+    with counted("permuted fine-tuning") as progress:
+        return network_statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
+
+
+def _write(
+    folder: Path, settings: StudySettings, cohorts: StudyCohorts, predictions: pd.DataFrame, found: Judgement
+) -> None:
+    from connectome_tl.report.render import render_report
+
+    inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
+    table = write_table(folder / "predictions.tsv", predictions)
+    write_sidecar(table, inputs=inputs, settings=settings, seed=settings.seed, Columns=PREDICTION_COLUMNS)
+    write_json(folder / "scores.json", found.record.scores)
+    write_json(folder / "results.json", found.record)
+    write_text(folder / "report.html", render_report(found.record))
+    write_json(folder / "provenance.json", found.provenance)
+
+
+def _frame(records: Sequence) -> pd.DataFrame:
+    return pd.DataFrame([record.model_dump() for record in records])
