@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -99,7 +100,7 @@ class TaskView:
     differences: tuple[DifferenceRow, ...]
     difference_axis: Axis
     other_differences: tuple[DifferenceRow, ...]
-    scores: ScoreTable
+    scores: tuple[ScoreTable, ...]
     full: ForestRow | None
     answers: dict[str, DifferenceRow]  # the full model against each control, by the control's name
     harm: tuple[DifferenceRow, ...]  # controls without a stage that do better: negative transfer
@@ -113,7 +114,8 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
     scores = [score for score in record.scores if score.task == task.name]
     comparisons = [comparison for comparison in record.comparisons if comparison.task == task.name]
     metric = _leading_metric(task, scores)
-    leading = sorted((score for score in scores if score.metric == metric), key=lambda s: model_order(s.model))
+    layers = _layers(scores)
+    leading = sorted((s for s in layers[0] if s.metric == metric), key=lambda s: model_order(s.model)) if layers else []
     axis = _score_axis(metric, leading)
     forest = tuple(_forest_row(score, axis) for score in leading)
     shown = [comparison for comparison in comparisons if comparison.metric == metric]
@@ -132,7 +134,7 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
         differences=differences,
         difference_axis=difference_axis,
         other_differences=tuple(_difference_row(comparison, rest_axis) for comparison in rest),
-        scores=_score_table(scores),
+        scores=_score_tables(scores),
         full=next((row for row in forest if row.model.name == "full"), None),
         answers=answers,
         harm=tuple(answers[name] for name in TRANSFER_CONTROLS if name in answers and answers[name].css == "harms"),
@@ -183,10 +185,10 @@ def _difference_axis(comparisons: Sequence[Comparison]) -> Axis:
 def _axis(
     low: float, high: float, *, reference: float | None, margin: float | None = None, with_sign: bool = False
 ) -> Axis:
-    """An axis that ends at round ticks, three to six of them."""
+    """An axis that ends at round ticks, three to six of them: more would not fit beside the numbers."""
     span = high - low if high > low else 1.0
     steps = (factor * 10.0**e for e in range(-6, 9) for factor in (1, 2.5 if e < 0 else 2, 5))
-    step = next((step for step in steps if span / step <= 5), span)
+    step = next((step for step in steps if span / step <= 4), span)
     first, last = math.floor(low / step + 1e-9), math.ceil(low / step + span / step - 1e-9)
     digits = len(f"{step:.8f}".rstrip("0").partition(".")[2])
     show = signed if with_sign else number
@@ -248,6 +250,23 @@ def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
         css=verdict_class(comparison),
         method=comparison.method,
     )
+
+
+def _layers(scores: Sequence[Score]) -> list[list[Score]]:
+    """Scores in layers of one per model and metric: a second interval of the same number is a second layer."""
+    layers: list[list[Score]] = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for score in scores:
+        layer = seen[score.model, score.metric]
+        seen[score.model, score.metric] += 1
+        if layer == len(layers):
+            layers.append([])
+        layers[layer].append(score)
+    return layers
+
+
+def _score_tables(scores: Sequence[Score]) -> tuple[ScoreTable, ...]:
+    return tuple(_score_table(layer) for layer in _layers(scores))
 
 
 def _score_table(scores: Sequence[Score]) -> ScoreTable:

@@ -33,7 +33,7 @@ def test_an_axis_has_round_ticks_that_enclose_its_values(low: float, span: float
         (0.3, 1.0, ["0.25", "0.50", "0.75", "1.00"]),
         (-1.0, 1.0, ["−1.0", "−0.5", "0.0", "0.5", "1.0"]),
         (0.0, 12.0, ["0", "5", "10", "15"]),
-        (0.0, 10.0, ["0", "2", "4", "6", "8", "10"]),
+        (0.0, 8.0, ["0", "2", "4", "6", "8"]),
         (-0.05, 0.05, ["−0.050", "−0.025", "0.000", "0.025", "0.050"]),
     ],
 )
@@ -91,6 +91,17 @@ def test_the_equivalence_band_is_drawn_only_where_one_was_fixed() -> None:
     without = tuple(c.model_copy(update={"margin": None}) for c in record.comparisons)
     (view,) = views.task_views(record.model_copy(update={"comparisons": without}))
     assert view.difference_axis.band is None
+
+
+def test_a_second_interval_of_a_number_is_a_second_table_and_not_a_second_row() -> None:
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=0)
+    second = tuple(s.model_copy(update={"method": "this fitted model"}) for s in record.scores)
+    (once,) = views.task_views(record)
+    (twice,) = views.task_views(record.model_copy(update={"scores": record.scores + second}))
+    assert twice.forest == once.forest
+    assert twice.scores[0] == once.scores[0]
+    assert twice.scores[1].methods == ("this fitted model",)
+    assert twice.scores[1].rows == once.scores[0].rows
 
 
 def test_a_range_of_n_is_shown_as_a_range() -> None:
