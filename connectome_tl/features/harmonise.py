@@ -1,0 +1,185 @@
+"""Site effects, fitted on training rows and passed in, with a policy for sites never seen.
+
+An edge that is constant in training, a site of one subject, missing regions, a single site and
+covariates that a site determines are all ordinary here: they are what small folds look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
+from connectome_tl.features.combat import ComBat, fit_combat
+from connectome_tl.features.gamma_sites import GammaSites, fit_gamma
+from connectome_tl.settings.harmonise import HarmoniseSettings, UnseenSite
+
+
+class SiteModel(Protocol):
+    """What both models offer: edges (n_rows, n_edges) adjusted, given each row's site and covariates."""
+
+    sites: tuple[str, ...]
+
+    def adjusted(self, edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Harmoniser:
+    """A fitted site model per measure, and the rows it saw.
+
+    Attributes:
+        models: one per measure.
+        reference: the site that stands in for unseen ones under the policy `reference`.
+        columns: what the protected covariates were encoded to.
+        centre, levels: training means of the numeric ones, training levels of the categorical ones.
+        ids: the training rows.
+    """
+
+    models: tuple[ComBat | GammaSites, ...]
+    reference: str
+    unseen: UnseenSite
+    protect: tuple[str, ...]
+    columns: tuple[str, ...]
+    centre: dict[str, float]
+    levels: dict[str, tuple[str, ...]]
+    ids: tuple[str, ...]
+
+    def apply(self, cohort: Cohort) -> np.ndarray:
+        """Adjusted weights (n_subjects, n_measures, n_regions, n_regions) float32; diagonals stay.
+
+        Every row is adjusted alone: which other rows are given does not matter.
+
+        Raises:
+            DataError: a row of an unseen site, under the policy `refuse`; another set of regions.
+        """
+        known = set(self.models[0].sites)
+        sites = np.array([str(site) for site in cohort.site], dtype=object)
+        strange = np.array([site not in known for site in sites], dtype=bool)
+        if strange.any() and self.unseen == "refuse":
+            raise_all(
+                "sites that the harmonisation has not seen",
+                [
+                    Problem(
+                        f"site {site!r} was not among the training rows",
+                        subject=cohort.ids[int(np.flatnonzero(sites == site)[0])],
+                        expected=", ".join(sorted(known)),
+                        remedy="Say unseen: reference or none, or hold the split within sites.",
+                    )
+                    for site in dict.fromkeys(sites[strange])
+                ],
+            )
+        as_if = np.where(strange, self.reference, sites)
+        covariates = _encoded(cohort, self.protect, self.centre, self.levels)
+        edges = _edges(cohort.weights)
+        out = np.array(cohort.weights, dtype=np.float32, copy=True)
+        first, second = np.triu_indices(cohort.n_regions, 1)
+        for m, model in enumerate(self.models):
+            adjusted = model.adjusted(edges[:, m], as_if, covariates)
+            if self.unseen == "none":
+                adjusted[strange] = edges[strange, m]
+            out[:, m, first, second] = adjusted
+            out[:, m, second, first] = adjusted
+        present = cohort.node_mask[:, None, :, None] & cohort.node_mask[:, None, None, :]
+        return np.where(present, out, np.float32(0.0))
+
+
+def fit_harmoniser(training: Cohort, settings: HarmoniseSettings) -> Harmoniser | None:
+    """Fit on the given rows, all of which are training rows; None for the method `none`.
+
+    Raises:
+        UsageError: a protected covariate that is an outcome, or is not there.
+        DataError: no site is known; negative edges with the method `gamma`.
+    """
+    if settings.method == "none":
+        return None
+    _check_protected(training, settings.protect)
+    sites = np.array([str(site) for site in training.site], dtype=object)
+    if not any(sites):
+        raise DataError("no site is known; name its column in cohort.yaml", file=training.name)
+    names, counts = np.unique(sites.astype(str), return_counts=True)
+    reference = settings.reference or str(names[counts.argmax()])
+    if reference not in names:
+        raise UsageError(f"reference site {reference!r} is not among the training rows", expected=", ".join(names))
+    centre, levels = _encoding(training, settings.protect)
+    covariates = _encoded(training, settings.protect, centre, levels)
+    first, second = np.triu_indices(training.n_regions, 1)
+    present = training.node_mask[:, first] & training.node_mask[:, second]
+    edges = _edges(training.weights)
+    models: list[ComBat | GammaSites] = []
+    for m in range(training.n_measures):
+        if settings.method == "combat":
+            models.append(fit_combat(edges[:, m], sites, covariates, present, prior=settings.prior))
+        else:
+            models.append(fit_gamma(edges[:, m], sites, covariates, present))
+    columns = tuple(name for name in settings.protect if name in centre)
+    columns += tuple(f"{name}={level}" for name, found in levels.items() for level in found)
+    return Harmoniser(
+        tuple(models), reference, settings.unseen, settings.protect, columns, centre, levels, training.ids
+    )
+
+
+def _edges(weights: np.ndarray) -> np.ndarray:
+    first, second = np.triu_indices(weights.shape[-1], 1)
+    return weights[:, :, first, second].astype(float)
+
+
+def _check_protected(cohort: Cohort, protect: Sequence[str]) -> None:
+    outcomes = {task.column for task in cohort.tasks} | {task.name for task in cohort.tasks}
+    problems = []
+    for name in protect:
+        if name in outcomes:
+            problems.append(
+                Problem(
+                    f"{name!r} is an outcome and cannot be protected",
+                    remedy="Its value in a test row is what is to be predicted.",
+                )
+            )
+        elif name == "age" and not cohort.age_unit:
+            problems.append(Problem("the cohort has no age to protect"))
+        elif name != "age" and name not in cohort.covariates.columns:
+            problems.append(
+                Problem(f"no covariate is called {name!r}", expected=", ".join(["age", *cohort.covariates.columns]))
+            )
+    raise_all("harmonisation cannot protect these", problems, UsageError)
+
+
+def _encoding(cohort: Cohort, protect: Sequence[str]) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:
+    """Training means of numeric covariates; all but the first training level of categorical ones."""
+    centre: dict[str, float] = {}
+    levels: dict[str, tuple[str, ...]] = {}
+    for name in protect:
+        column = _column(cohort, name)
+        if column.dtype.kind == "f":
+            known = column.to_numpy(dtype=float)
+            known = known[~np.isnan(known)]
+            centre[name] = float(known.mean()) if known.size else 0.0
+        else:
+            levels[name] = tuple(sorted({str(value) for value in column.dropna()}))[1:]
+    return centre, levels
+
+
+def _column(cohort: Cohort, name: str) -> pd.Series:
+    if name == "age" and name not in cohort.covariates.columns:
+        return pd.Series(cohort.age, dtype=float)
+    return cohort.covariates[name]
+
+
+def _encoded(
+    cohort: Cohort, protect: Sequence[str], centre: dict[str, float], levels: dict[str, tuple[str, ...]]
+) -> np.ndarray:
+    """(n_rows, n_columns); a missing number is the training mean, an unknown level none of the known."""
+    columns = []
+    for name in protect:
+        column = _column(cohort, name)
+        if name in centre:
+            values = column.to_numpy(dtype=float)
+            columns.append(np.where(np.isnan(values), 0.0, values - centre[name]))
+        else:
+            text = column.astype(object).to_numpy()
+            columns += [np.array([value == level for value in text], dtype=float) for level in levels[name]]
+    return np.column_stack(columns) if columns else np.zeros((cohort.n_subjects, 0))
