@@ -293,7 +293,7 @@ TUNE += [Cell(90, 45, s, n_features=4000, n_signal=400, **LARGE) for s in (0.97,
 EDGES = {"n_features": 300, "n_signal": 60, "n_factors": 3}
 CONFIRM = [
     *(
-        Cell(n, m, s, repeats=5 if n == 33 else 3, **kind)
+        Cell(n, m, s, repeats=3 if n == 33 else 2, **kind)
         for n in (33, 60, 120)
         for m in (n // 2, n // 5)
         for kind, strengths in ((EDGES, (0.85, 0.99)), (CLINICAL, (0.6, 0.8)))
@@ -303,7 +303,7 @@ CONFIRM = [
     *(Cell(33, 16, s, repeats=10, folds=10, **EDGES) for s in (0.5, 0.97)),
     *(Cell(60, 12, s, random_counts=True, repeats=2, folds=3, **EDGES) for s in (0.5, 0.97)),
     *(
-        Cell(n, None, s, repeats=5 if n == 33 else 3, **kind)
+        Cell(n, None, s, repeats=3 if n == 33 else 2, **kind)
         for n in (33, 60, 120)
         for kind, strengths in ((EDGES, (0.1, 0.7)), (CLINICAL, (0.1, 0.5)))
         for s in strengths

@@ -107,7 +107,7 @@ def detectable_auc(n_positive: int, n_negative: int, n_folds: int = 5, power: fl
         return float("nan")
     met = np.full((n_positive, n_negative), 1.0 / n_folds)
     variance = auc_variance(met)
-    reach = Z95 * np.sqrt(WIDENING["procedure"]["auc"].factor * variance(0.5))
+    reach = Z95 * np.sqrt(WIDENING["procedure"]["auc"].at(n_positive + n_negative) * variance(0.5))
     z = float(stats.norm.ppf(power))
 
     def excess(auc: float) -> float:

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals import Widening, clustered_half_width, design_effect, within_fold_pairs
+from connectome_tl.evaluation.intervals import (
+    Z95,
+    Widening,
+    auc_variance,
+    clustered_half_width,
+    design_effect,
+    within_fold_pairs,
+)
 from connectome_tl.evaluation.metrics import regression_base
 from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.results import Comparison, VerdictWord
@@ -21,7 +27,7 @@ MARGINS: dict[str, float] = {"auc": 0.05, "r2": 0.05, "brier": 0.01, "mae": 0.05
 SIGNS: dict[str, int] = {"auc": 1, "r2": 1, "brier": -1, "mae": -1}
 # Asked for by benchmarks/comparisons.py, as intervals.WIDENING by benchmarks/coverage.py.
 DIFFERENCE_WIDENING: dict[str, Widening] = {
-    "auc": Widening(3.3),
+    "auc": Widening(2.4, growth=0.4),
     "r2": Widening(3.5, 1.5),
     "brier": Widening(3.5, 0.5),
     "mae": Widening(3.0, 0.5),
@@ -114,8 +120,9 @@ def compare(
         n_positive=int(rows.y_true.sum()) if task.is_binary else None,
         margin=margin,
         method=(
-            f"paired over subjects, families together; variance x {DIFFERENCE_WIDENING[metric].factor:g} for training "
-            f"sets; 95 % for these procedures on a new cohort of this size; no benefit: within +-{margin:.3g}"
+            f"paired over subjects, families together; variance x "
+            f"{DIFFERENCE_WIDENING[metric].at(rows.y_true.size):.2g} for training sets; 95 % for these procedures "
+            f"on a new cohort of this size; no benefit: within +-{margin:.3g}"
         ),
     )
 
@@ -133,24 +140,26 @@ def verdict(difference: Difference, sign: int, margin: float) -> VerdictWord:
 
 
 def auc_difference(rows: OutOfFold, other: OutOfFold, widening: Widening = DIFFERENCE_WIDENING["auc"]) -> Difference:
-    """Difference of AUCs over the same pairs; DeLong et al. (1988, doi:10.2307/2531595), by class."""
+    """Difference of AUCs over the same pairs; (0, 0) when the two order every pair alike.
+
+    Hanley & McNeil's paired variance (1983, doi:10.1148/radiology.148.3.6878708): that of one AUC
+    (halfway between its value at the mean AUC and at .5, where few subjects mislead least), times
+    2 (1 - r); r is the correlation of the subjects' influences on the two AUCs.
+    """
     one, two = (within_fold_pairs(r.y_true, r.score, r.fold) for r in (rows, other))
     value = one.auc - two.auc
     if not np.isfinite(value):
         return Difference(float("nan"), float("nan"), float("nan"))
+    if (one.won == two.won).all():
+        return Difference(0.0, 0.0, 0.0)
     n = rows.y_true.size
-    influence = one.influence(n) - two.influence(n)
-    parts = []
-    for members in (one.positive, one.negative):
-        m = members.size
-        parts.append((float((influence[members] ** 2).sum()) * m / max(m - 1, 1), max(m - 1, 1)))
-    total = sum(v for v, _ in parts)
-    if total == 0:
-        return Difference(value, value, value)
-    # Satterthwaite: few positives leave few degrees of freedom, where they carry the variance.
-    freedom = total**2 / sum(v**2 / df for v, df in parts)
-    spread = np.sqrt(widening.factor * total * design_effect(influence, rows.cluster))
-    half = float(stats.t.ppf(0.975, freedom) * spread)
+    influences = [pairs.influence(n) for pairs in (one, two)]
+    size = float(np.sqrt((influences[0] ** 2).sum() * (influences[1] ** 2).sum()))
+    correlation = float(influences[0] @ influences[1]) / size if size > 0 else 0.0
+    variance_at = auc_variance(one.met)
+    variance = (variance_at((one.auc + two.auc) / 2.0) + variance_at(0.5)) * (1.0 - min(correlation, 1.0))
+    variance *= widening.at(n) * design_effect(influences[0] - influences[1], rows.cluster)
+    half = Z95 * float(np.sqrt(variance))
     return Difference(value, max(value - half, -1.0), min(value + half, 1.0))
 
 

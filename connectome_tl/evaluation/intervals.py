@@ -27,17 +27,24 @@ Z95 = float(stats.norm.ppf(0.975))
 class Widening(NamedTuple):
     """Test-only variance x `factor`; on log scales also (`floor` / n_subjects)^2.
 
-    The floor is for models that hardly differ from the prevalence: their losses barely vary over the
-    tested subjects, so all of the variance comes from the training sets.
+    `growth` adds to the factor with log(n_subjects / 33): the larger a cohort with a weak signal, the
+    more its AUC hangs on what the training sets happened to teach. The floor is for models that
+    hardly differ from the prevalence: their losses barely vary over the tested subjects, so all of
+    the variance comes from the training sets.
     """
 
     factor: float
     floor: float = 0.0
+    growth: float = 0.0
+
+    def at(self, n_subjects: int) -> float:
+        """The factor for a cohort of this size."""
+        return self.factor + self.growth * max(0.0, float(np.log(n_subjects / 33.0)))
 
 
 WIDENING: dict[Estimand, dict[str, Widening]] = {
     "procedure": {
-        "auc": Widening(2.6),
+        "auc": Widening(1.9, growth=0.53),
         "proportion": Widening(2.0),
         "brier": Widening(4.0, 1.5),
         "mae": Widening(1.5, 1.5),
@@ -155,7 +162,7 @@ def auc_interval(
         return float("nan"), float("nan")
     if not pairs.decided:
         return 0.5, 0.5
-    factor = widening.factor * design_effect(pairs.influence(cluster.size), cluster)
+    factor = widening.at(cluster.size) * design_effect(pairs.influence(cluster.size), cluster)
     return score_interval(pairs.auc, auc_variance(pairs.met), factor)
 
 
@@ -174,7 +181,7 @@ def proportion_interval(
     """Wilson interval of a mean of values in [0, 1] (n_subjects,), for families and training sets."""
     if not value.size:
         return float("nan"), float("nan")
-    factor = widening.factor * design_effect(value - value.mean(), cluster)
+    factor = widening.at(cluster.size) * design_effect(value - value.mean(), cluster)
     estimate, n = float(value.mean()), value.size / factor
     centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
@@ -226,5 +233,7 @@ def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: W
     n = together.size
     if n < 2:
         return float("inf")
-    variance = widening.factor * n / (n - 1) * float((together**2).sum()) + (widening.floor / influence.size) ** 2
+    variance = (
+        widening.at(influence.size) * n / (n - 1) * float((together**2).sum()) + (widening.floor / influence.size) ** 2
+    )
     return float(stats.t.ppf(0.975, n - 1)) * float(np.sqrt(variance))

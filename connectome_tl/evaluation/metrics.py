@@ -148,7 +148,7 @@ def _method(metric: str, rows: OutOfFold, estimand: Estimand, tied: bool = False
     text, factor = how[metric]
     repeats = f"{rows.n_repeats} repeat{'s' if rows.n_repeats > 1 else ''}"
     return (
-        f"out of fold, {repeats}; {text}; variance x {WIDENING[estimand][factor].factor:g} "
+        f"out of fold, {repeats}; {text}; variance x {WIDENING[estimand][factor].at(rows.y_true.size):.2g} "
         f"for training sets; 95 % for {ESTIMANDS[estimand]}"
     )
 
