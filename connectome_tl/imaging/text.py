@@ -1,0 +1,41 @@
+"""Rows of numbers from small text files: b-values, b-vectors, gradient tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.errors import DataError, MissingInputError
+
+_MAX_BYTES = 10_000_000
+
+
+def read_number_rows(path: str | Path, *, subject: str | None = None) -> np.ndarray:
+    """Blank- or comma-separated numbers, (n_rows, n_columns); lines with `#` are comments.
+
+    Raises:
+        MissingInputError: no such file. DataError: text, or rows of unequal length.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise DataError("too large for a table of numbers", subject=subject, file=file)
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise MissingInputError("file not found", subject=subject, file=file) from error
+    except UnicodeDecodeError as error:
+        raise DataError("not a text file", subject=subject, file=file) from error
+    rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
+    if len({len(row) for row in rows}) > 1:
+        raise DataError(
+            "rows of numbers differ in length",
+            got=", ".join(str(len(row)) for row in rows[:6]),
+            subject=subject,
+            file=file,
+            remedy="The file is probably cut off.",
+        )
+    try:
+        return np.array(rows, dtype=float)
+    except ValueError as error:
+        raise DataError(f"not a table of numbers: {error}", subject=subject, file=file) from error
