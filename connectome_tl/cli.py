@@ -23,6 +23,8 @@ app = typer.Typer(
     help="From an infant's scan to neurodevelopmental outcome: connectomes, three-stage transfer learning, "
     "honest intervals. For research, not for care.",
 )
+# Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
+_WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
 
 
@@ -98,18 +100,16 @@ def cohort(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
-    import click
-
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(args=arguments, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as exit_:
+    except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except _WrongUsage as error:
+        error.show()  # type: ignore[attr-defined]
         sys.exit(64)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _leave(InterruptedRunError("interrupted", remedy="Run the same command again; it resumes."))
     except ConnectomeTLError as error:
         _leave(error)

@@ -17,6 +17,8 @@ from connectome_tl.settings.base import Settings
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Path_ = tuple[Hashable, ...]
 _MAX_BYTES = 1_000_000  # settings are written by people; anything larger is not one
+_MAX_VALUES = 20_000  # counted after aliases are followed, which can make a small file endless
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequence[str] = ()) -> SettingsT:
@@ -49,11 +51,13 @@ def parse_settings(
     """`load_settings` of a text; see there."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        problems: list[Problem] = []
+        lines: dict[Path_, int] = {}
+        value = {} if node is None else _value(node, (), lines, problems, file)
     except yaml.YAMLError as error:
         raise UsageError(f"not YAML: {' '.join(str(error).split())}", file=file) from error
-    problems: list[Problem] = []
-    lines: dict[Path_, int] = {}
-    value = {} if node is None else _value(node, (), lines, problems, file)
+    except RecursionError as error:
+        raise UsageError("nested too deeply, or an alias that holds itself", file=file) from error
     raise_all("the settings cannot be read", problems, UsageError)
     if not isinstance(value, dict):
         raise UsageError("settings are a mapping of keys to values", file=file, got=type(value).__name__)
@@ -62,21 +66,35 @@ def parse_settings(
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise_all("the settings are wrong", [_problem(item, kind, lines, file) for item in error.errors()], UsageError)
+        found = [_problem(item, _written(item["loc"], value), kind, lines, file) for item in error.errors()]
+        raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
 
 
 def dump_settings(settings: Settings) -> str:
     """Settings as YAML that `parse_settings` reads back to an equal object."""
-    return yaml.safe_dump(
-        settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True, width=100
-    )
+    return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _dumped(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        # A null that is not the default says something (a stage left out); one that is, is noise.
+        fields = {name: (getattr(value, name), field.default) for name, field in type(value).model_fields.items()}
+        return {name: _dumped(own) for name, (own, default) in fields.items() if own is not None or default is not None}
+    if isinstance(value, dict):
+        return {key: _dumped(item) for key, item in value.items()}
+    return [_dumped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _value(
     node: yaml.Node, path: Path_, lines: dict[Path_, int], problems: list[Problem], file: str | Path | None
 ) -> Any:
     lines[path] = node.start_mark.line + 1
+    if len(lines) > _MAX_VALUES:
+        raise UsageError("too many values for a settings file", file=file, expected=f"at most {_MAX_VALUES}")
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: the tag {node.tag} is not allowed", file=file))
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, i), lines, problems, file) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
@@ -93,7 +111,7 @@ def _value(
     try:
         return constructor.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
-        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: {error}", file=file))
+        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: {' '.join(str(error).split())}", file=file))
         return None
     finally:
         constructor.dispose()
@@ -101,28 +119,50 @@ def _value(
 
 def _override(value: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(key.strip().split(".")):
         raise UsageError("cannot be read as a setting", expected="key=value, for example splits.repeats=5", got=text)
+    try:
+        new = yaml.safe_load(raw)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"the value is not YAML: {' '.join(str(error).split())}", got=text) from error
     *parents, last = key.strip().split(".")
     here: Any = value
     for parent in parents:
-        here = here[int(parent)] if isinstance(here, list) and parent.isdigit() else here.setdefault(parent, {})
+        here = here[_item(here, parent, text)] if isinstance(here, list) else here.setdefault(parent, {})
         if not isinstance(here, (dict, list)):
             raise UsageError(f"{parent} is a single value, nothing can be set below it", got=text)
-    if isinstance(here, list):
-        here[int(last)] = yaml.safe_load(raw)
-    else:
-        here[last] = yaml.safe_load(raw)
+    here[_item(here, last, text) if isinstance(here, list) else last] = new
 
 
-def _problem(item: ErrorDetails, kind: type[BaseModel], lines: dict[Path_, int], file: str | Path | None) -> Problem:
-    path: Path_ = item["loc"]
+def _item(items: list[Any], part: str, text: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise UsageError(f"a list of {len(items)} has no item {part!r}", expected="0 for the first", got=text)
+    return int(part)
+
+
+def _written(location: Path_, value: Any) -> Path_:
+    """The path as the file has it: pydantic also names the chosen kind of a union, which nobody wrote."""
+    path: list[Hashable] = []
+    here = value
+    for i, part in enumerate(location):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if inside:
+            here = here[part]
+        elif i < len(location) - 1:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _problem(
+    item: ErrorDetails, path: Path_, kind: type[BaseModel], lines: dict[Path_, int], file: str | Path | None
+) -> Problem:
     known = path
     while known not in lines and known:
         known = known[:-1]
     where = f"line {lines[known]}: {_dotted(path)}" if lines.get(known) else _dotted(path)
     if item["type"] == "extra_forbidden":
-        fields = _fields_at(kind, path[:-1])
+        fields = _fields_at(kind, item["loc"][:-1])
         near = difflib.get_close_matches(str(path[-1]), fields, n=1, cutoff=0.4)
         return Problem(
             f"{where}: unknown key",
@@ -131,6 +171,9 @@ def _problem(item: ErrorDetails, kind: type[BaseModel], lines: dict[Path_, int],
             remedy=f"Did you mean {near[0]}?" if near else None,
         )
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "union_tag_not_found":
+        kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
+        return Problem(f"{where}: say which kind", file=file, expected=f"kind: one of {', '.join(kinds)}")
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file)
     got = item.get("input")
@@ -139,7 +182,11 @@ def _problem(item: ErrorDetails, kind: type[BaseModel], lines: dict[Path_, int],
 
 
 def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:
-    """Field names of the settings model that lies at a path below `kind`."""
+    return sorted({name for model in _models_at(kind, path) for name in model.model_fields})
+
+
+def _models_at(kind: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
+    """The settings models that may lie at a path below `kind`."""
     models: list[type[BaseModel]] = [kind]
     for part in path:
         if isinstance(part, int):
@@ -150,8 +197,9 @@ def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:
             if part in m.model_fields
             for model in _models_in(m.model_fields[str(part)].annotation)
         ]
-        models = below or models
-    return sorted({name for model in models for name in model.model_fields})
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        models = below or tagged or models
+    return models
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -1,0 +1,183 @@
+"""Settings files: strict, with the line and the nearest right key; hostile files are refused, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectome_tl.config import dump_settings, load_settings, parse_settings
+from connectome_tl.errors import MissingInputError, UsageError
+from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.study import (
+    Adapt,
+    CohortUse,
+    Confounds,
+    DenoisingAutoencoder,
+    FlatEncoder,
+    ModelSettings,
+    SplitSettings,
+    Stages,
+    StudySettings,
+    Training,
+)
+
+COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
+EXAMPLES = Path(__file__).parents[1] / "configs" / "example"
+
+
+def refusal(text: str, *overrides: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(text, StudySettings, file="study.yaml", overrides=overrides)
+    assert caught.value.exit_code == 64
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "path", "nearest"),
+    [
+        ("splitz: {repeats: 2}", 4, "splitz", "splits"),
+        ("splits:\n  repeat: 2", 5, "splits.repeat", "repeats"),
+        ("stages:\n  pretrain:\n    training:\n      epoch: 2", 7, "stages.pretrain.training.epoch", "epochs"),
+        ("model:\n  encoder:\n    kind: graph\n    n_layer: 3", 7, "model.encoder.n_layer", "n_layers"),
+        ("model:\n  encoder:\n    kind: flat\n    width: [8]", 7, "model.encoder.width", "widths"),
+    ],
+)
+def test_an_unknown_key_is_named_with_line_path_and_nearest_key(lines: str, line: int, path: str, nearest: str) -> None:
+    said = refusal(COHORTS + lines + "\n")
+    assert f"line {line}: {path}: unknown key" in said
+    assert f"Did you mean {nearest}?" in said
+    assert "study.yaml" in said
+
+
+def test_keys_of_another_kind_are_not_offered() -> None:
+    said = refusal(COHORTS + "model: {encoder: {kind: flat, n_layers: 2}}\n")
+    expected = said.split("expected one of ")[1].split(".")[0]
+    assert set(expected.split(", ")) == set(FlatEncoder.model_fields)
+
+
+def test_a_union_without_its_kind_is_asked_for_it() -> None:
+    assert "model.encoder: say which kind; expected kind: one of graph, flat" in refusal(
+        COHORTS + "model: {encoder: {width: 4}}\n"
+    )
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
+    assert "line 6: key splits.repeats stands twice" in refusal(COHORTS + "splits:\n  repeats: 2\n  repeats: 3\n")
+
+
+def test_everything_wrong_is_listed_at_once() -> None:
+    said = refusal(COHORTS + "splits: {repeats: 0, outer: 1}\nn_jobs: none\nthreshold: 2\n")
+    for path in ("splits.repeats", "splits.outer", "n_jobs", "threshold"):
+        assert path in said
+
+
+def test_overrides_replace_and_add_single_values() -> None:
+    text = COHORTS + "splits: {repeats: 2, outer: 3}\ncontrols: [scratch, no_adapt]\n"
+    settings = parse_settings(
+        text,
+        StudySettings,
+        overrides=["splits.repeats=7", "stages.adapt=null", "model.fused_width=9", "controls.1=no_pretrain"],
+    )
+    assert (settings.splits.repeats, settings.splits.outer, settings.model.fused_width) == (7, 3, 9)
+    assert settings.stages.adapt is None
+    assert settings.controls == ("scratch", "no_pretrain")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["splits.repeats", "=3", "splits..outer=3", "n_jobs=[1", "controls.7=scratch", "controls.x=scratch", "seed.x=1",
+     "splitz.outer=3", "n_jobs=many"],
+)  # fmt: skip
+def test_an_override_that_makes_no_sense_is_wrong_usage(override: str) -> None:
+    refusal(COHORTS + "controls: [scratch]\nseed: 1\n", override)
+
+
+SETTINGS = [
+    StudySettings(source=CohortUse(cohort="a"), pool=CohortUse(cohort="b"), target=CohortUse(cohort="c")),
+    StudySettings(target=CohortUse(cohort="c"), stages=Stages(pretrain=None, adapt=None)),
+    StudySettings(
+        title="Größe: 1 # keine Bemerkung",
+        source=CohortUse(cohort="a", tasks=("age",)),
+        pool=CohortUse(cohort="b"),
+        target=CohortUse(cohort="c"),
+        stages=Stages(
+            adapt=Adapt(
+                objective=DenoisingAutoencoder(noise=1e-7), training=Training(clip_norm=None, freeze=("heads",))
+            )
+        ),
+        model=ModelSettings(encoder=FlatEncoder(widths=(5,), norm="batch")),
+        splits=SplitSettings(scheme="few_labels", n_labelled=33, stratum="site"),
+        confounds=Confounds(columns=("age", "log(mean_fd)")),
+        controls=(),
+        permutations=3,
+    ),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_settings_survive_being_written_and_read(settings: StudySettings) -> None:
+    assert parse_settings(dump_settings(settings), StudySettings) == settings
+
+
+@pytest.mark.parametrize(("name", "kind"), [("study.yaml", StudySettings), ("cohort.yaml", CohortSettings)])
+def test_the_examples_are_settings(name: str, kind: type) -> None:
+    settings = load_settings(EXAMPLES / name, kind)
+    assert parse_settings(dump_settings(settings), kind) == settings
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        COHORTS + "title: !!python/object/apply:os.system ['touch owned']\n",
+        COHORTS + "title: !!python/name:os.system\n",
+        COHORTS + "model: !!python/object:os.path.X {}\n",
+        COHORTS + "splits: !!set {repeats}\n",
+        BOMB,
+        "a: &a [*a]\n",
+        "a: &a {b: *a}\n",
+        "[" * 5000,
+        "title: \x00\n",
+        "title: [unclosed\n",
+        "title: a\n---\ntitle: b\n",
+        "- a\n- b\n",
+        "just text",
+        COHORTS + "title: 2020-13-45\n",
+        COHORTS + "threshold: .nan\n",
+        COHORTS + "threshold: .inf\n",
+    ],
+)
+def test_hostile_and_broken_yaml_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refusal(text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_settings_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        load_settings(tmp_path / "absent.yaml", StudySettings)
+    with pytest.raises(MissingInputError):
+        load_settings(tmp_path, StudySettings)
+    (tmp_path / "latin.yaml").write_bytes(b"title: Gr\xf6\xdfe\n")
+    (tmp_path / "large.yaml").write_bytes(b"# " + b"x" * 1_000_001)
+    for name in ("latin.yaml", "large.yaml"):
+        with pytest.raises(UsageError):
+            load_settings(tmp_path / name, StudySettings)
+
+
+def test_stages_and_splits_that_cannot_be_are_refused() -> None:
+    assert "needs a source" in refusal("target: {cohort: c}\npool: {cohort: b}\n")
+    assert "needs a pool" in refusal("target: {cohort: c}\nsource: {cohort: b}\n")
+    assert "n_labelled" in refusal(COHORTS + "splits: {n_labelled: 20}\n")
+    assert "at least 2" in refusal(COHORTS + "splits: {inner: 1}\n")
+    assert "everything frozen" in refusal(
+        COHORTS + "stages: {finetune: {training: {freeze: [encoder, clinical, fusion, heads]}}}\n"
+    )
+    assert "no part is called" in refusal(COHORTS + "stages: {finetune: {training: {freeze: [encoders]}}}\n")
+    assert "target: this key is required" in refusal("title: x\n")
