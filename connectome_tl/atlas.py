@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,6 +22,7 @@ from connectome_tl.errors import DataError, MissingInputError, Problem, UsageErr
 _PACKAGE = Path(__file__).parent
 TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
 _HEAD_KEYS = ("title", "space", "node_set", "source", "licence", "image")
+_PARTS = re.compile(r"([._\- ])")
 _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
 
 
@@ -85,6 +87,18 @@ class Atlas:
     def label_order(self) -> np.ndarray:
         """Row numbers sorted by label, (n_regions,): the order in which tools write unnamed matrices."""
         return np.argsort([region.index for region in self.regions], kind="stable")
+
+    @cached_property
+    def partners(self) -> np.ndarray:
+        """Row of the same region in the other hemisphere, (n_regions,); its own row where there is none."""
+        row = {region.name: i for i, region in enumerate(self.regions)}
+        sides = {"L": "R", "R": "L", "LH": "RH", "RH": "LH", "lh": "rh", "rh": "lh", "Left": "Right", "Right": "Left"}
+        found = np.arange(self.n_regions)
+        for i, region in enumerate(self.regions):
+            parts = _PARTS.split(region.name)
+            others = ["".join([*parts[:k], sides[p], *parts[k + 1 :]]) for k, p in enumerate(parts) if p in sides]
+            found[i] = next((row[other] for other in others if other in row), i)
+        return found
 
     @cached_property
     def _known(self) -> dict[str, str]:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.settings.results import CohortRecord
+from connectome_tl.connectome.quality import (
+    QualityLimits,
+    findings,
+    matrix_images,
+    measure_records,
+    subject_measures,
+)
+from connectome_tl.errors import UsageError
+from connectome_tl.provenance import versions, write_text
+from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, QualityFinding
 
 _ENOUGH_FOR_A_BAR = 200
 
@@ -30,8 +41,52 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
         return track(files, what, console=screen) if len(files) >= _ENOUGH_FOR_A_BAR else files
 
     cohort = read_cohort(path, track=bar)
-    print_cohort(describe(cohort), cohort.notes, screen)
+    record = describe(cohort)
+    print_cohort(record, cohort.notes, screen)
+    if cohort.n_regions and cohort.n_subjects > 1:
+        quality = cohort_quality(cohort)
+        print_findings(quality.findings, screen)
+        if report is not None:
+            from connectome_tl.report.cohort_report import render_cohort_report
+
+            page = write_text(report, render_cohort_report(record, quality))
+            screen.print(Text(f"report: {page}"))
+    elif report is not None:
+        raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
     return cohort
+
+
+def cohort_quality(cohort: Cohort) -> CohortQualityRecord:
+    """Checks, measures and pictures of a cohort's first edge measure, as the cohort report shows them."""
+    weights, mask = cohort.weights[:, 0], cohort.node_mask
+    atlas = load_atlas(cohort.atlas) if cohort.atlas in atlas_names() else None
+    measures = subject_measures(weights, mask, cohort.regions, atlas)
+    limits = QualityLimits.fit(measures, cohort.ids)
+    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
+    found = findings(weights, mask, cohort.ids, cohort.regions, measures, limits)
+    known_sites, known_ages = any(cohort.site), not np.isnan(cohort.age).all()
+    return CohortQualityRecord(
+        subjects=cohort.ids,
+        regions=cohort.regions,
+        sites=tuple(str(site) for site in cohort.site) if known_sites else (),
+        ages=tuple(cohort.age.tolist()) if known_ages else (),
+        age_unit=cohort.age_unit,
+        missing=tuple((int(i), int(r)) for i, r in np.argwhere(~mask)),
+        measures=measure_records(measures, limits),
+        findings=(*found, *notes),
+        matrices=matrix_images(weights, mask, cohort.ids, measures["typicality"], [one.subject for one in found]),
+        versions=versions(),
+    )
+
+
+def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
+    """Errors and warnings in full, notes counted."""
+    for one in found:
+        if one.level != "note":
+            console.print(Text(f"{one.level}: {f'{one.subject}: ' if one.subject else ''}{one.message}"))
+    outliers = sum(one.level == "note" and one.check == "outlier" for one in found)
+    if outliers:
+        console.print(Text(f"note: {outliers} outlying values; --report shows them"))
 
 
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:

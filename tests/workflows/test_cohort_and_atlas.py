@@ -1,0 +1,128 @@
+"""The commands `cohort` and `atlas`: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from rich.console import Console
+
+from connectome_tl.atlas import find_image, load_atlas
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.simulation.cohorts import simulate_study
+from connectome_tl.workflows.atlas import install_atlas, list_atlases, show_atlas
+from connectome_tl.workflows.cohort import check_cohort
+
+
+def screen() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def cohort_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = simulate_study(seed=1, n_source=12, n_pool=12, n_target=20)
+    return write_cohort(study.target, tmp_path_factory.mktemp("cohort"))
+
+
+def test_a_cohort_is_shown_and_its_page_written(cohort_file: Path, tmp_path: Path) -> None:
+    console, page = screen(), tmp_path / "quality.html"
+    cohort = check_cohort(cohort_file, page, console=console)
+    assert f"{cohort.n_subjects} subjects, 90 regions" in said(console)
+    for task in cohort.tasks:
+        assert task.name in said(console)
+    assert page.read_text("utf-8").startswith("<!")
+    first = page.read_bytes()
+    check_cohort(cohort_file, page, console=screen())
+    assert page.read_bytes() == first
+
+
+def test_the_simulated_cohorts_are_read_back_as_they_were(tmp_path: Path) -> None:
+    study = simulate_study(seed=2, n_source=12, n_pool=12, n_target=20)
+    for cohort in (study.source, study.pool, study.target):
+        again = read_cohort(write_cohort(cohort, tmp_path / cohort.name))
+        np.testing.assert_array_equal(again.weights, cohort.weights)
+        np.testing.assert_array_equal(again.node_mask, cohort.node_mask)
+        np.testing.assert_array_equal(again.targets, cohort.targets)
+        assert again.status.to_numpy().tolist() == cohort.status.to_numpy().tolist()
+        assert (again.ids, again.regions, again.atlas) == (cohort.ids, cohort.regions, cohort.atlas)
+        np.testing.assert_array_equal(again.age, cohort.age)
+
+
+def test_atlases_are_listed_and_shown() -> None:
+    console = screen()
+    assert "unc_aal90" in list_atlases(console)
+    assert "aal116" in said(console)
+    console = screen()
+    show_atlas("unc_aal90", console)
+    for part in ("doi:10.", "PreCG.L", "Precentral_L", "licence", "order"):
+        assert part in said(console)
+    with pytest.raises(UsageError, match="aal90"):
+        show_atlas("aal9", screen())
+
+
+def image(path: Path, *, drop: int = 0, flip: bool = False) -> Path:
+    """Every label of aal90 as a 3 mm cube at its centroid."""
+    atlas = load_atlas("aal90")
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-90, -126, -72]
+    labels = np.zeros((91, 109, 91), dtype=np.int16)
+    for region in atlas.regions:
+        if region.index == drop:
+            continue
+        x, y, z = np.round((np.array([region.x * (-1 if flip else 1), region.y, region.z]) - affine[:3, 3]) / 2)
+        labels[int(x), int(y), int(z)] = region.index
+    nib.save(nib.Nifti1Image(labels, affine), path)
+    return path
+
+
+def test_an_image_that_fits_is_installed_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
+    assert find_image("aal90") is None
+    installed = install_atlas("aal90", image(tmp_path / "aal.nii.gz"))
+    assert find_image("aal90") == installed.image
+    assert installed.unused_labels == ()
+    assert json.loads((installed.image.parent / "labels.json").read_text())["Sha256"] == installed.sha256
+
+
+def test_templateflow_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
+    there = tmp_path / "tpl-UNCInfant" / "cohort-1" / "tpl-UNCInfant_cohort-1_res-1_atlas-AAL_dseg.nii.gz"
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"")
+    assert find_image("unc_aal90") == there
+
+
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    with pytest.raises(DataError, match=r"label 90 \(ITG\.R\)"):
+        install_atlas("aal90", image(tmp_path / "short.nii.gz", drop=90))
+    with pytest.raises(DataError, match="left and right"):
+        install_atlas("aal90", image(tmp_path / "flipped.nii.gz", flip=True))
+    with pytest.raises(MissingInputError):
+        install_atlas("aal90", tmp_path / "none.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(image(tmp_path / "x.nii.gz").read_bytes()[:200])
+    with pytest.raises(DataError, match="image"):
+        install_atlas("aal90", tmp_path / "broken.nii.gz")
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)), tmp_path / "soft.nii.gz")
+    with pytest.raises(DataError, match="whole numbers"):
+        install_atlas("aal90", tmp_path / "soft.nii.gz")
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.data
+def test_the_neonatal_image_fits_its_table(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "neonatal_atlases" / "AAL_UNCneo_in_extdhcp40wk.nii.gz"
+    assert install_atlas("unc_aal90", source, tmp_path).unused_labels == (91, 92, 109, 131, 132, 133, 134)
