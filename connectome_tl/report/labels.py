@@ -171,7 +171,7 @@ def p_value(value: float, n_permutations: int) -> str:
     """A permutation p with the digits that its number of permutations can carry."""
     if not math.isfinite(value):
         return UNDEFINED
-    return number(value, max(2, math.ceil(math.log10(n_permutations + 1))))
+    return number(value, max(3, math.ceil(math.log10(n_permutations + 1))))
 
 
 def is_transfer(comparison: Comparison) -> bool:

@@ -182,7 +182,8 @@ def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:
         f"Permutation test: {test.question}" if test.question else "Permutation test",
         f"{labels.model_label(test.model).label}, {test.n_permutations} permutations: "
         f"p = {labels.p_value(test.p_value, test.n_permutations)}, corrected over tasks "
-        f"p = {labels.p_value(test.p_value_max, test.n_permutations)}. Orange: as large as observed, or larger.",
+        f"p = {labels.p_value(test.p_value_max, test.n_permutations)}. Orange: as large as observed, or larger. "
+        f"{labels.plain(test.method)}{'.' if test.method else ''}",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from connectome_tl.report.labels import (
     verdict_class,
     verdict_text,
 )
+from connectome_tl.report.score_tables import ScoreTable, interval_of, layers, score_tables
 from connectome_tl.settings.results import Comparison, RunRecord, Score
 from connectome_tl.tasks import Task
 
@@ -79,15 +79,6 @@ class DifferenceRow:
 
 
 @dataclass(frozen=True)
-class ScoreTable:
-    """One task's scores: a row per model, a cell per metric."""
-
-    metrics: tuple[str, ...]
-    rows: tuple[tuple[ModelLabel, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
-    methods: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class TaskView:
     """Everything of one task, except its figures."""
 
@@ -114,8 +105,10 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
     scores = [score for score in record.scores if score.task == task.name]
     comparisons = [comparison for comparison in record.comparisons if comparison.task == task.name]
     metric = _leading_metric(task, scores)
-    layers = _layers(scores)
-    leading = sorted((s for s in layers[0] if s.metric == metric), key=lambda s: model_order(s.model)) if layers else []
+    layered = layers(scores)
+    leading = (
+        sorted((s for s in layered[0] if s.metric == metric), key=lambda s: model_order(s.model)) if layered else []
+    )
     axis = _score_axis(metric, leading)
     forest = tuple(_forest_row(score, axis) for score in leading)
     shown = [comparison for comparison in comparisons if comparison.metric == metric]
@@ -134,7 +127,7 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
         differences=differences,
         difference_axis=difference_axis,
         other_differences=tuple(_difference_row(comparison, rest_axis) for comparison in rest),
-        scores=_score_tables(scores),
+        scores=score_tables(scores),
         full=next((row for row in forest if row.model.name == "full"), None),
         answers=answers,
         harm=tuple(answers[name] for name in TRANSFER_CONTROLS if name in answers and answers[name].css == "harms"),
@@ -216,18 +209,10 @@ def _forest_row(score: Score, axis: Axis) -> ForestRow:
         model=model_label(score.model),
         bar=_bar(axis, score.value, score.low, score.high),
         value=number(score.value),
-        interval=_interval_of(score),
+        interval=interval_of(score),
         count=count(score.n, score.n_positive),
         reason=score.reason,
     )
-
-
-def _interval_of(score: Score) -> str:
-    if not math.isfinite(score.value):
-        return ""
-    if score.low == score.high == score.value:
-        return "by definition" if score.model == "prevalence" else "[no interval]"
-    return interval(score.low, score.high)
 
 
 def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
@@ -250,41 +235,3 @@ def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
         css=verdict_class(comparison),
         method=comparison.method,
     )
-
-
-def _layers(scores: Sequence[Score]) -> list[list[Score]]:
-    """Scores in layers of one per model and metric: a second interval of the same number is a second layer."""
-    layers: list[list[Score]] = []
-    seen: Counter[tuple[str, str]] = Counter()
-    for score in scores:
-        layer = seen[score.model, score.metric]
-        seen[score.model, score.metric] += 1
-        if layer == len(layers):
-            layers.append([])
-        layers[layer].append(score)
-    return layers
-
-
-def _score_tables(scores: Sequence[Score]) -> tuple[ScoreTable, ...]:
-    return tuple(_score_table(layer) for layer in _layers(scores))
-
-
-def _score_table(scores: Sequence[Score]) -> ScoreTable:
-    metrics = sorted({score.metric for score in scores}, key=metric_order)
-    models = sorted({score.model for score in scores}, key=model_order)
-    by = {(score.model, score.metric): score for score in scores}
-    rows = []
-    for model in models:
-        mine = [by[model, metric] for metric in metrics if (model, metric) in by]
-        counts = tuple(dict.fromkeys(count(score.n, score.n_positive) for score in mine))
-        cells = []
-        for metric in metrics:
-            score = by.get((model, metric))
-            if score is None:
-                cells.append(("–", "", "", ""))
-                continue
-            own_count = count(score.n, score.n_positive) if len(counts) > 1 else ""
-            cells.append((number(score.value), _interval_of(score), own_count, score.reason))
-        rows.append((model_label(model), counts, tuple(cells)))
-    methods = tuple(dict.fromkeys(score.method for score in scores if score.method))
-    return ScoreTable(tuple(metric_label(metric).label for metric in metrics), tuple(rows), methods)

@@ -12,9 +12,10 @@ import pytest
 from page import Page
 from report_example import MODELS, domain_tasks, example_record
 
+from connectome_tl.report.figures import training_figure
 from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.render import class_names, render_report
-from connectome_tl.settings.results import Prediction, RunRecord
+from connectome_tl.settings.results import Prediction, RunRecord, TrainingCurve
 from connectome_tl.tasks import Task
 
 NAN = float("nan")
@@ -237,6 +238,23 @@ def test_constant_predictions_and_one_class_do_not_break_it(record: RunRecord) -
     page = Page(render_report(record.model_copy(update={"predictions": negative})))
     assert "ROC" not in page.visible.split()
     assert "Predicted risk by outcome" in page.visible
+
+
+def test_models_that_share_their_fits_share_a_line_and_a_wide_loss_has_plain_numbers() -> None:
+    step = tuple(range(30))
+    loss = tuple(2.0 * 0.8**s for s in step)
+    one = TrainingCurve(stage="adapt", model="full", n_fits=5, step=step, median=loss, low=loss, high=loss)
+    same = one.model_copy(update={"model": "single_task"})
+    other = one.model_copy(update={"model": "no_pretrain", "n_fits": 1})
+    svg = training_figure([same, one, other], "t")
+    assert svg is not None
+    page = Page(svg)
+    assert "Full model (5 fits, shared with 1 other model)" in page.visible
+    assert "Without stage 1 (pretraining) (1 fit)" in page.visible
+    assert "Single task" not in page.visible
+    assert "0.05" in page.visible.split()
+    assert "$" not in page.visible
+    assert "^" not in page.visible
 
 
 def test_classes_are_named_by_their_cut_off() -> None:

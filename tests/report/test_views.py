@@ -100,7 +100,7 @@ def test_a_second_interval_of_a_number_is_a_second_table_and_not_a_second_row() 
     (twice,) = views.task_views(record.model_copy(update={"scores": record.scores + second}))
     assert twice.forest == once.forest
     assert twice.scores[0] == once.scores[0]
-    assert twice.scores[1].methods == ("this fitted model",)
+    assert twice.scores[1].methods[0][1] == "this fitted model"
     assert twice.scores[1].rows == once.scores[0].rows
 
 
