@@ -76,12 +76,12 @@ def content_hash(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, np.ndarray) and part.dtype != object:
             array = np.ascontiguousarray(part)
-            digest.update(f"array{array.shape}{array.dtype.str}".encode())
+            digest.update(f"array{part.shape}{array.dtype.str}".encode())  # a scalar array would gain an axis
             digest.update(array.data if array.size else b"")
         elif isinstance(part, bytes):
-            digest.update(b"bytes" + part)
+            digest.update(f"bytes{len(part)} ".encode() + part)
         elif isinstance(part, pd.DataFrame):
-            digest.update(b"table" + part.to_csv(na_rep=MISSING).encode())
+            digest.update(f"table{[str(kind) for kind in part.dtypes]}{part.to_csv(na_rep=MISSING)}".encode())
         else:
             digest.update(b"json" + canonical_json(part).encode())
         digest.update(b"\x00")

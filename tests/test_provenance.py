@@ -1,0 +1,175 @@
+"""Files are written whole or not at all; equal content has equal bytes and equal hashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectome_tl.errors import MissingInputError, OutputError
+from connectome_tl.provenance import (
+    canonical_json,
+    content_hash,
+    file_hash,
+    read_json,
+    sidecar_path,
+    write_bytes,
+    write_json,
+    write_sidecar,
+    write_table,
+    write_text,
+)
+from connectome_tl.settings.study import Training
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_text(tmp_path / "scores.json", "old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        write_text(file, "new, and longer")
+    assert caught.value.exit_code == 74
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_what_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "file", "x")
+    with pytest.raises(OutputError):  # a file where a folder is needed
+        write_text(tmp_path / "file" / "below.txt", "x")
+
+    def read_only(**_: object) -> None:  # as a read-only folder answers; a real one does not stop root
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    with pytest.raises(OutputError, match="Permission denied") as caught:
+        write_text(tmp_path / "scores.json", "x")
+    assert caught.value.exit_code == 74
+    assert caught.value.problems[0].file == tmp_path / "scores.json"
+
+
+def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
+    assert write_bytes(tmp_path / "a" / "b" / "c.bin", b"x").stat().st_mode & 0o777 == 0o644
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_canonical_json_reads_back_and_does_not_depend_on_the_order_of_keys(value: object) -> None:
+    def turned(item: object) -> object:
+        if isinstance(item, dict):
+            return {key: turned(below) for key, below in reversed(item.items())}
+        return [turned(below) for below in item] if isinstance(item, list) else item
+
+    assert json.loads(canonical_json(value)) == value
+    assert canonical_json(turned(value)) == canonical_json(value)
+
+
+def test_canonical_json_takes_what_the_package_holds() -> None:
+    held = {
+        "b": np.float64(0.1),
+        "a": np.arange(2),
+        "c": {3, 1},
+        "d": Path("x/y"),
+        "e": np.nan,
+        "f": Training(epochs=1),
+    }
+    text = canonical_json(held)
+    assert text.startswith('{"a":[0,1],"b":0.1,"c":[1,3],"d":"x/y","e":null,"f":{')
+    with pytest.raises(ValueError):
+        canonical_json(np.inf)
+
+
+def test_content_hash_tells_type_and_shape_apart() -> None:
+    parts = [
+        (1,),
+        (1.0,),
+        ("1",),
+        (True,),
+        (None,),
+        (b"1",),
+        ([1],),
+        (1, 1),
+        ([1, 1],),
+        (b"1", b"1"),
+        (b"1\x00bytes1",),
+        (b"1\x00bytes1 1",),
+        (np.array(1),),
+        (np.array([1]),),
+        (np.array([[1]]),),
+        (np.array([1.0]),),
+        (np.array([1], dtype=np.int32),),
+        (np.zeros(0),),
+        (np.zeros((0, 2)),),
+        (pd.DataFrame({"a": [1]}),),
+        (pd.DataFrame({"a": [1.0]}),),
+        (pd.DataFrame({"a": ["1"]}),),
+        (pd.DataFrame({"b": [1]}),),
+        (),
+    ]
+    hashes = [content_hash(*part) for part in parts]
+    assert len(set(hashes)) == len(parts)
+    assert hashes == [content_hash(*part) for part in parts]
+
+
+def test_content_hash_sees_values_not_memory_layout() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 6))
+    assert content_hash(values) == content_hash(np.asfortranarray(values)) == content_hash(values[::-1][::-1])
+    assert content_hash(values) != content_hash(values.T)
+    for i in range(4):
+        other = values.copy()
+        other[i, i] = np.nextafter(other[i, i], 9)
+        assert content_hash(other) != content_hash(values)
+
+
+def test_json_that_is_not_there_or_damaged_says_which(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(MissingInputError):
+        file_hash(tmp_path / "absent.json")
+    write_text(tmp_path / "cut.json", '{"a": ')
+    with pytest.raises(OutputError, match="Delete the file"):
+        read_json(tmp_path / "cut.json")
+
+
+def test_a_table_keeps_every_bit_and_writes_missing_as_bids_does(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "x": [1 / 3, np.nan], "text": ["t", None]})
+    file = write_table(tmp_path / "t.tsv", table)
+    assert file.read_text().splitlines()[2] == "b\tn/a\tn/a"
+    assert float(file.read_text().splitlines()[1].split("\t")[1]) == 1 / 3
+
+
+def test_a_sidecar_describes_its_file_and_is_the_same_every_time(tmp_path: Path) -> None:
+    file = write_text(tmp_path / "predictions.tsv", "x\n")
+    arguments = {"inputs": {"target": "abc"}, "settings": Training(epochs=1), "seed": 3, "units": "points"}
+    first = write_sidecar(file, **arguments).read_bytes()
+    assert write_sidecar(file, **arguments).read_bytes() == first
+    record = read_json(tmp_path / "predictions.json")
+    assert record["Sha256"] == file_hash(file)
+    assert record["Settings"]["epochs"] == 1
+    assert record["Versions"]["numpy"] == np.__version__
+    assert str(tmp_path) not in first.decode()
+
+
+@pytest.mark.parametrize(("name", "sidecar"), [("a.tsv", "a.json"), ("b.nii.gz", "b.json"), ("c", "c.json")])
+def test_a_sidecar_has_its_files_name(name: str, sidecar: str) -> None:
+    assert sidecar_path(Path("folder") / name) == Path("folder") / sidecar
+
+
+def test_json_files_end_with_a_newline(tmp_path: Path) -> None:
+    assert write_json(tmp_path / "a.json", {"z": 1, "a": [1]}).read_text() == '{\n "a": [\n  1\n ],\n "z": 1\n}\n'
