@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -96,27 +97,30 @@ def missing_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "") 
         return to_svg(figure, name, description="Regions missing by subject", stamp=stamp)
 
 
-def matrix_png(matrix: MatrixImage) -> str:
-    """One connectome as a `data:` URL: a square picture, one pixel per edge, the same bytes every time.
+def matrix_pngs(matrices: Sequence[MatrixImage]) -> list[str]:
+    """Connectomes as `data:` URLs on one colour range: square pictures, one pixel per edge.
 
     Raises:
         ValueError: the number of values is not `n_rows` squared.
     """
+    squares = []
+    for matrix in matrices:
+        if len(matrix.values) != matrix.n_rows**2 or not matrix.values:
+            raise ValueError(f"matrix {matrix.title!r}: expected {matrix.n_rows}² values, got {len(matrix.values)}")
+        squares.append(np.array(matrix.values, dtype=float).reshape(matrix.n_rows, matrix.n_rows))
+    finite = np.concatenate([square[np.isfinite(square)] for square in squares]) if squares else np.empty(0)
+    # A few huge edges must not make everything else pale.
+    high = float(np.quantile(np.abs(finite), 0.998)) if len(finite) else 0.0
+    low = -high if len(finite) and finite.min() < 0 else 0.0
+    return [_png(square, low, high) for square in squares]
+
+
+def _png(square: np.ndarray, low: float, high: float) -> str:
     import matplotlib as mpl
     from matplotlib.image import imsave
 
-    values = np.array(matrix.values, dtype=float)
-    if len(values) != matrix.n_rows**2 or not len(values):
-        raise ValueError(f"expected {matrix.n_rows}² values, got {len(values)}")
-    values = values.reshape(matrix.n_rows, matrix.n_rows)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    symmetric = low < 0
-    if symmetric:
-        high = max(-low, high)
-        low = -high
-    colours = mpl.colormaps["RdBu_r" if symmetric else "magma_r"].with_extremes(bad="#9AA5B1")
-    scaled = np.ma.masked_invalid((values - low) / ((high - low) or 1.0))
+    colours = mpl.colormaps["RdBu_r" if low < 0 else "magma_r"].with_extremes(bad="#9AA5B1")
+    scaled = np.ma.masked_invalid(np.clip((square - low) / ((high - low) or 1.0), 0, 1))
     buffer = io.BytesIO()
     imsave(buffer, colours(scaled), format="png", metadata=cast(Any, {"Software": None}))
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

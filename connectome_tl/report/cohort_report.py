@@ -6,7 +6,7 @@ import numpy as np
 
 from connectome_tl.report import labels
 from connectome_tl.report.cohort_figures import (
-    matrix_png,
+    matrix_pngs,
     measure_figure,
     missing_figure,
     outliers,
@@ -50,7 +50,7 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
             f"{len({subject for subject, _ in quality.missing})} of {len(quality.subjects)} subjects lack a region. "
             "A missing region is masked; it is not a region without connections.",
         ),
-        matrices=[(matrix, matrix_png(matrix)) for matrix in quality.matrices],
+        matrices=list(zip(quality.matrices, matrix_pngs(quality.matrices), strict=True)),
         subject_columns=_subject_columns(quality),
         subject_rows=_subject_rows(quality),
         task_labels={},

@@ -12,7 +12,7 @@ from page import HOSTILE, Page
 from report_example import domain_tasks
 from report_parts import example_cohorts, example_quality
 
-from connectome_tl.report.cohort_figures import matrix_png, outliers
+from connectome_tl.report.cohort_figures import matrix_pngs, outliers
 from connectome_tl.report.cohort_report import render_cohort_report
 from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, MatrixImage, SubjectMeasure
 
@@ -115,9 +115,18 @@ def test_outliers_are_beyond_the_limits_and_never_undefined() -> None:
 def test_a_matrix_becomes_one_pixel_per_edge(tmp_path, negative: bool) -> None:
     values = np.arange(16.0).reshape(4, 4)
     values = values + values.T - (20 if negative else 0)
-    url = matrix_png(MatrixImage(title="m", n_rows=4, values=tuple(values.ravel())))
-    (tmp_path / "m.png").write_bytes(base64.b64decode(url.removeprefix("data:image/png;base64,")))
-    picture = imread(tmp_path / "m.png")
+    one = MatrixImage(title="m", n_rows=4, values=tuple(values.ravel()))
+    half = one.model_copy(update={"values": tuple(values.ravel() / 2)})
+    pictures = []
+    for url in matrix_pngs([one, half]):
+        (tmp_path / "m.png").write_bytes(base64.b64decode(url.removeprefix("data:image/png;base64,")))
+        pictures.append(imread(tmp_path / "m.png"))
+    picture = pictures[0]
     assert picture.shape[:2] == (4, 4)
     np.testing.assert_array_equal(picture, picture.transpose(1, 0, 2))
     assert len({tuple(pixel) for pixel in picture.reshape(16, -1)}) == len(np.unique(values))
+    assert (pictures[1] != picture).any()  # one colour range: half the weights are paler
+
+
+def test_no_matrices_no_pictures() -> None:
+    assert matrix_pngs([]) == []
