@@ -53,6 +53,7 @@ class Atlas:
         node_set: atlases of one node set have the same region names, in any order
             (an adult and a neonatal AAL-90, for example), so their connectomes can be lined up by name.
         order: how and why the rows stand as they do, where that is not the order of the labels.
+        homotopic: whether a region of one hemisphere has its like, by name, in the other.
         templateflow: where TemplateFlow keeps the label image, as a pattern below its home; "" if it does not.
     """
 
@@ -66,6 +67,7 @@ class Atlas:
     regions: tuple[Region, ...]
     order: str = ""
     templateflow: str = ""
+    homotopic: bool = True
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -94,6 +96,8 @@ class Atlas:
         row = {region.name: i for i, region in enumerate(self.regions)}
         sides = {"L": "R", "R": "L", "LH": "RH", "RH": "LH", "lh": "rh", "rh": "lh", "Left": "Right", "Right": "Left"}
         found = np.arange(self.n_regions)
+        if not self.homotopic:
+            return found
         for i, region in enumerate(self.regions):
             parts = _PARTS.split(region.name)
             others = ["".join([*parts[:k], sides[p], *parts[k + 1 :]]) for k, p in enumerate(parts) if p in sides]
@@ -208,6 +212,7 @@ def read_atlas(folder: Path) -> Atlas:
         regions=regions,
         order=head.get("order", ""),
         templateflow=head.get("templateflow", ""),
+        homotopic=head.get("homotopic", True),
         **{key: head[key] for key in _HEAD_KEYS},
     )
 

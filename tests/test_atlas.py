@@ -21,7 +21,9 @@ def atlas(request: pytest.FixtureRequest) -> Atlas:
 
 def test_the_promised_atlases_are_there() -> None:
     assert {"aal90", "aal116", "unc_aal90"} <= set(atlas_names())
-    assert [load_atlas(name).n_regions for name in ("aal90", "aal116", "unc_aal90")] == [90, 116, 90]
+    sizes = {"aal90": 90, "aal116": 116, "unc_aal90": 90, "dk68": 68, "dk82": 82, "mcrib": 82, "destrieux": 148}
+    assert {name: load_atlas(name).n_regions for name in sizes} == sizes
+    assert [load_atlas(f"schaefer{n}").n_regions for n in (100, 200, 400)] == [100, 200, 400]
 
 
 def test_every_atlas_says_its_source_licence_and_where_the_image_is(atlas: Atlas) -> None:
@@ -31,29 +33,21 @@ def test_every_atlas_says_its_source_licence_and_where_the_image_is(atlas: Atlas
     assert {region.lobe for region in atlas.regions} <= LOBES
 
 
-def test_left_is_left_of_right(atlas: Atlas) -> None:
+def test_left_is_left_of_right_and_partners_mirror_each_other(atlas: Atlas) -> None:
     """Centroids are RAS+: a left region lies at a smaller x than its right partner."""
-    x_of = {region.name: region.x for region in atlas.regions}
-    pairs = 0
-    for region in atlas.regions:
-        if region.hemisphere == "L":
-            assert region.x < 0, region
-            partner = _partner(region.name)
-            if partner in x_of:
-                pairs += 1
-                assert x_of[partner] > 0
-        elif region.hemisphere == "M":
+    for region, partner in zip(atlas.regions, atlas.partners, strict=True):
+        other = atlas.regions[partner]
+        if region.hemisphere == "M":
             assert abs(region.x) < 5
+            assert other is region
         else:
-            assert region.x > 0, region
-    assert pairs > 0.4 * sum(region.hemisphere != "M" for region in atlas.regions) or atlas.name.startswith("schaefer")
-
-
-def _partner(name: str) -> str:
-    for left, right in ((".L", ".R"), ("_L", "_R"), ("L_", "R_"), ("lh", "rh"), ("Left", "Right"), ("LH", "RH")):
-        if name.endswith(left) or name.startswith(left) or f"-{left}-" in name or f"_{left}_" in name:
-            return name.replace(left, right)
-    return ""
+            assert (region.x < 0) == (region.hemisphere == "L"), region
+        if other is not region:
+            assert other.hemisphere != region.hemisphere
+            assert np.linalg.norm(np.array([-other.x, other.y, other.z]) - [region.x, region.y, region.z]) < 15
+    if atlas.homotopic:
+        paired = atlas.partners != np.arange(atlas.n_regions)
+        assert paired.sum() == sum(region.hemisphere != "M" for region in atlas.regions)
 
 
 def test_no_alias_means_two_regions(atlas: Atlas) -> None:
@@ -89,6 +83,21 @@ def test_neonatal_centroids_are_a_newborns() -> None:
     assert (moved.std(axis=0) < 0.85 * adult.coordinates.std(axis=0)).all()
     for axis in range(3):
         assert np.corrcoef(moved[:, axis], adult.coordinates[:, axis])[0, 1] > 0.95
+
+
+def test_the_newborn_and_the_adult_desikan_killiany_line_up_although_their_numbers_differ() -> None:
+    """The thalamus is label 10 in FreeSurfer and 9 in M-CRIB: numbers mean nothing across images."""
+    adult, neonate = load_atlas("dk82"), load_atlas("mcrib")
+    assert adult.node_set == neonate.node_set
+    assert set(adult.names) == set(neonate.names)
+    number = {region.name: region.index for region in adult.regions}
+    differ = {r.name for r in neonate.regions if number[r.name] != r.index}
+    assert differ == {"Left-Thalamus", "Right-Thalamus"}
+    assert neonate.resolved(["Left-Thalamus-Proper", "lh_bankssts", "insula_R"]) == (
+        "Left-Thalamus",
+        "ctx-lh-bankssts",
+        "ctx-rh-insula",
+    )
 
 
 def test_aliases_are_understood_whatever_their_separator() -> None:
@@ -131,14 +140,27 @@ def test_the_aal_names_and_order_are_those_of_the_shared_data(shared_data: Path)
     assert np.linalg.norm(theirs - atlas.coordinates, axis=1).max() < 1.5
 
 
-def test_neonatal_centroids_match_the_label_image(shared_data: Path) -> None:
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("unc_aal90", "neonatal_atlases/AAL_UNCneo_in_extdhcp40wk.nii.gz"),
+        ("mcrib", "neonatal_atlases/MCRIB_in_dHCPext.nii.gz"),
+        ("dk82", "adult_atlases/atlas_desikan_killiany.nii.gz"),
+        ("destrieux", "adult_atlases/atlas_destrieux.nii.gz"),
+    ],
+)
+def test_centroids_match_the_label_image(shared_data: Path, name: str, file: str) -> None:
     import nibabel as nib
-    from scipy.ndimage import center_of_mass
 
-    image = nib.load(shared_data / "neonatal_atlases" / "AAL_UNCneo_in_extdhcp40wk.nii.gz")
-    labels = np.asarray(image.dataobj)[::2, ::2, ::2]
-    affine = image.affine @ np.diag([2, 2, 2, 1])
-    atlas = load_atlas("unc_aal90")
-    centres = center_of_mass(np.ones(labels.shape), labels, [region.index for region in atlas.regions])
-    millimetres = np.asarray(centres) @ affine[:3, :3].T + affine[:3, 3]
-    assert np.abs(millimetres - atlas.coordinates).max() < 0.5
+    image = nib.load(shared_data / file)
+    labels = np.asarray(image.dataobj).astype(int)
+    at = np.argwhere(labels > 0)
+    label = labels[labels > 0]
+    millimetres = at @ image.affine[:3, :3].T + image.affine[:3, 3]
+    count = np.bincount(label)
+    atlas = load_atlas(name)
+    index = [region.index for region in atlas.regions]
+    for axis in range(3):
+        centre = np.bincount(label, weights=millimetres[:, axis])[index] / count[index]
+        np.testing.assert_allclose(centre, atlas.coordinates[:, axis], atol=0.051)
