@@ -30,6 +30,8 @@ def measure_figure(measure: SubjectMeasure, name: str, *, stamp: str = "") -> st
     finite = np.isfinite(values)
     if not finite.any():
         return None
+    from matplotlib.ticker import MaxNLocator
+
     flagged = outliers(measure)[finite]
     values = values[finite]
     span = float(np.ptp(values)) or 1.0
@@ -45,6 +47,7 @@ def measure_figure(measure: SubjectMeasure, name: str, *, stamp: str = "") -> st
         axes.plot([median, median], [-0.12, 1.1], color=INK, lw=1.2, zorder=1)
         suffix = f" ({clean(measure.unit, 18)})" if measure.unit else ""
         axes.set(ylim=(-0.2, 1.2), yticks=[], xlabel=f"{clean(measure.name)}{suffix}")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.spines["left"].set_visible(False)
         return to_svg(figure, name, description=f"Distribution of {clean(measure.name)}", stamp=stamp)
 

@@ -76,7 +76,8 @@ def _figures(quality: CohortQualityRecord, sheet: Sheet) -> list[Figure]:
     )
     for measure in quality.measures:
         n_out, n_undefined = int(outliers(measure).sum()), int(np.isnan(measure.values).sum())
-        note = f"{n_out} of {len(measure.values)} beyond the limits (orange)."
+        limited = measure.low is not None or measure.high is not None
+        note = f"{n_out} of {len(measure.values)} beyond the limits (orange)." if limited else "No limits were set."
         found += sheet.draw(
             lambda name, measure=measure: measure_figure(measure, name, stamp=sheet.stamp),  # type: ignore[misc]
             labels.plain(measure.name),
