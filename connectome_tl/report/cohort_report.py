@@ -97,6 +97,7 @@ def _subject_columns(quality: CohortQualityRecord) -> list[str]:
 def _subject_rows(quality: CohortQualityRecord) -> list[tuple[str, list[tuple[str, bool]]]]:
     """Per subject: its id, and each cell as text and whether it is flagged."""
     beyond = [outliers(measure) for measure in quality.measures]
+    digits = [labels.column_digits(measure.values) for measure in quality.measures]
     missing = np.bincount([i for i, _ in quality.missing] or [0], minlength=len(quality.subjects))
     if not quality.missing:
         missing[:] = 0
@@ -106,8 +107,8 @@ def _subject_rows(quality: CohortQualityRecord) -> list[tuple[str, list[tuple[st
         cells += [(labels.number(quality.ages[i], 1), False)] if quality.ages else []
         cells += [(str(missing[i]), bool(missing[i]))]
         cells += [
-            (labels.short(measure.values[i]), bool(out[i]))
-            for measure, out in zip(quality.measures, beyond, strict=True)
+            (labels.number(measure.values[i], places), bool(out[i]))
+            for measure, out, places in zip(quality.measures, beyond, digits, strict=True)
         ]
         rows.append((subject, cells))
     return rows

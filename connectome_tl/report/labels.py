@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -196,10 +197,7 @@ def verdict_class(comparison: Comparison) -> str:
     return {"helps": "helps", "harms": "harms", "no benefit": "none", "cannot tell": "unsure"}[comparison.verdict]
 
 
-def short(value: float) -> str:
-    """A number of unknown size in three significant digits."""
-    if not math.isfinite(value):
-        return UNDEFINED
-    if value == 0 or 0.001 <= abs(value) < 1e5:
-        return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}".replace("-", "−")
-    return f"{value:.2e}".replace("-", "−")
+def column_digits(values: Iterable[float]) -> int:
+    """How many decimals a column of numbers needs: three significant digits of its largest, at most six."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 0 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))

@@ -126,10 +126,11 @@ def test_differences_carry_their_sign(value: float, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(0, "0"), (0.34567, "0.346"), (123456, "1.23e+05"), (2345.6, "2346"), (math.nan, "n/a")]
+    ("values", "expected"),
+    [((0.978, 0.9), 3), ((-0.0391, 0.001), 4), ((85.3, 7.0), 1), ((2345.0,), 0), ((math.nan,), 0)],
 )
-def test_short_numbers(value: float, expected: str) -> None:
-    assert labels.short(value) == expected
+def test_a_column_has_as_many_decimals_as_its_largest_number_needs(values: tuple[float, ...], expected: int) -> None:
+    assert labels.column_digits(values) == expected
 
 
 @pytest.mark.parametrize("n_permutations", [19, 99, 100, 200, 1000, 9999])
