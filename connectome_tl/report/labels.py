@@ -44,13 +44,16 @@ TRANSFER_CONTROLS = ("scratch", "no_pretrain", "no_adapt")
 
 @dataclass(frozen=True)
 class MetricLabel:
-    """How a metric is called; `chance` is its value without any information, None where there is none."""
+    """How a metric is called; `chance` is its value without any information, None where there is none,
+    and `uninformed` says what that is.
+    """
 
     name: str
     label: str
     low: float
     high: float
     chance: float | None = None
+    uninformed: str = "chance"
 
 
 _METRICS = {
@@ -61,10 +64,10 @@ _METRICS = {
         MetricLabel("sensitivity", "Sensitivity", 0.0, 1.0),
         MetricLabel("specificity", "Specificity", 0.0, 1.0),
         MetricLabel("brier", "Brier score", 0.0, 1.0),
-        MetricLabel("scaled_brier", "Scaled Brier", -1.0, 1.0, 0.0),
+        MetricLabel("scaled_brier", "Scaled Brier", -1.0, 1.0, 0.0, "predicting the prevalence"),
         MetricLabel("calibration_intercept", "Calibration intercept", -2.0, 2.0),
         MetricLabel("calibration_slope", "Calibration slope", -1.0, 3.0),
-        MetricLabel("r2", "R²", -1.0, 1.0, 0.0),
+        MetricLabel("r2", "R²", -1.0, 1.0, 0.0, "predicting the mean"),
         MetricLabel("mae", "MAE", 0.0, math.inf),
         MetricLabel("rmse", "RMSE", 0.0, math.inf),
         MetricLabel("r", "Correlation r", -1.0, 1.0, 0.0),

@@ -86,6 +86,7 @@ class TaskView:
     task: Task
     n_text: str
     metric: str
+    uninformed: str  # what the reference line of the forest stands for
     forest: tuple[ForestRow, ...]
     forest_axis: Axis
     differences: tuple[DifferenceRow, ...]
@@ -122,6 +123,7 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
         task=task,
         n_text=n_text(leading),
         metric=metric_label(metric).label,
+        uninformed=metric_label(metric).uninformed,
         forest=forest,
         forest_axis=axis,
         differences=differences,
