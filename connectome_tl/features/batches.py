@@ -15,7 +15,9 @@ from connectome_tl.features.scaling import (
     EdgeScaler,
     RegionScaler,
     TargetScaler,
+    confound_levels,
     confound_table,
+    edge_mask,
 )
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
@@ -51,17 +53,18 @@ class FittedFeatures:
         at = cohort.positions(ids)
         weights, node_mask = cohort.weights[at], cohort.node_mask[at]
         if self.confounds is not None:
-            weights = self.confounds.apply(weights, _confounds(cohort, self.confounds.names)[at])
+            table = _confounds(cohort.take(ids), self.confounds.names, self.confounds.levels)
+            weights = self.confounds.apply(weights, table)
         regional = np.zeros((len(at), cohort.n_regions, 0), dtype=np.float32)
         if self.regional is not None and cohort.region_features is not None:
-            regional = self.regional.apply(cohort.region_features[at])
+            regional = self.regional.apply(_regional(cohort)[at])
         clinical = np.zeros((len(at), 0), dtype=np.float32)
         if self.covariates is not None:
             clinical = self.covariates.apply(cohort.covariates.iloc[at])
         return Rows(
             tuple(ids),
             self.edges.apply(weights, node_mask),
-            weights.astype(np.float32),
+            np.where(edge_mask(node_mask), weights, 0.0).astype(np.float32),
             regional,
             node_mask.astype(np.float32),
             clinical,
@@ -104,15 +107,16 @@ def fit_features(
     train = cohort.take(ids)
     weights, model = train.weights, None
     if confounds:
-        table = _confounds(train, confounds)
-        model = ConfoundModel.fit(weights, table, confounds, ids)
+        levels = confound_levels(confounds, train.covariates)
+        table = _confounds(train, confounds, levels)
+        model = ConfoundModel.fit(weights, train.node_mask, table, confounds, ids, levels)
         weights = model.apply(weights, table)
     specs = clinical_specs(train.covariate_specs)
     return FittedFeatures(
         ids=tuple(ids),
         edges=EdgeScaler.fit(weights, train.node_mask, ids),
         confounds=model,
-        regional=None if train.region_features is None else RegionScaler.fit(train.region_features, ids),
+        regional=None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
         covariates=CovariateEncoder.fit(train.covariates, specs) if clinical and specs else None,
     )
 
@@ -136,5 +140,11 @@ def fit_targets(
     return scaler, scaler.apply(raw)
 
 
-def _confounds(cohort: Cohort, names: Sequence[str]) -> np.ndarray:
-    return confound_table(names, cohort.covariates, cohort.age, cohort.name)
+def _confounds(cohort: Cohort, names: Sequence[str], levels: Mapping[str, tuple[str, ...]]) -> np.ndarray:
+    return confound_table(names, cohort.covariates, cohort.age, cohort.name, levels)
+
+
+def _regional(cohort: Cohort) -> np.ndarray:
+    """Regional measures, unknown where the region is missing, whatever the file has there."""
+    assert cohort.region_features is not None
+    return np.where(cohort.node_mask[:, :, None], cohort.region_features, np.nan)

@@ -12,7 +12,7 @@ from connectome_tl.errors import DataError, UsageError
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
 
-_TINY = 1e-8
+_TINY = 1e-8  # relative to the mean: a diffusivity in m2/s is as good a number as one in um2/ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class EdgeScaler:
         spread = (values.astype(np.float64) - mean) * present
         variance = (spread**2).sum(axis=0) / np.maximum(count - 1, 1)
         scale = np.sqrt(variance)
-        constant = (scale <= _TINY * np.maximum(np.abs(mean), 1.0)) | (count < 2)
+        constant = (scale <= _TINY * np.abs(mean)) | (count < 2)
         return EdgeScaler(mean, np.where(constant, 1.0, scale), constant, tuple(ids))
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ class RegionScaler:
         mean = np.where(known, features, 0.0).sum(axis=0) / np.maximum(count, 1)
         variance = (np.where(known, features - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1)
         scale = np.sqrt(variance)
-        return RegionScaler(mean, np.where(scale <= _TINY * np.maximum(np.abs(mean), 1), 1.0, scale), tuple(ids))
+        return RegionScaler(mean, np.where(scale <= _TINY * np.abs(mean), 1.0, scale), tuple(ids))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         scaled = (features - self.mean) / self.scale
@@ -120,7 +120,7 @@ class CovariateEncoder:
         raw = encoder._encode(table)
         spread = raw.std(axis=0, ddof=1) if len(raw) > 1 else np.zeros(len(names))
         mean = raw.mean(axis=0) if len(raw) else np.zeros(len(names))
-        constant = spread <= _TINY
+        constant = spread <= _TINY * np.abs(mean)
         # A constant column says nothing in training, so it must say nothing in test: infinite scale, zero value.
         scale = np.where(constant, np.inf, spread)
         return CovariateEncoder(names, medians, levels, tuple(indicators), mean, scale, encoder.ids)
@@ -157,7 +157,7 @@ class TargetScaler:
             if task.kind == "regression" and len(seen):
                 mean[t] = seen.mean()
                 spread = seen.std(ddof=1) if len(seen) > 1 else 0.0
-                scale[t] = spread if spread > _TINY else 1.0
+                scale[t] = spread if spread > _TINY * abs(mean[t]) else 1.0
         return TargetScaler(mean, scale, tuple(ids))
 
     def apply(self, targets: np.ndarray) -> np.ndarray:
@@ -171,22 +171,44 @@ class TargetScaler:
 class ConfoundModel:
     """The linear part of confounds in every edge, by least squares on training rows; the mean stays.
 
-    `log(column)` in the names takes the natural logarithm.
+    `log(column)` in the names takes the natural logarithm. `levels` are the two texts of a confound
+    that is a category, as the training rows have them.
     """
 
     names: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
     center: np.ndarray  # (n_confounds,)
     slopes: np.ndarray  # (n_confounds, n_measures, n_regions, n_regions)
     ids: tuple[str, ...]
 
     @staticmethod
-    def fit(weights: np.ndarray, confounds: np.ndarray, names: Sequence[str], ids: Sequence[str]) -> ConfoundModel:
+    def fit(
+        weights: np.ndarray,
+        node_mask: np.ndarray,
+        confounds: np.ndarray,
+        names: Sequence[str],
+        ids: Sequence[str],
+        levels: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> ConfoundModel:
+        """From weights and masks as `EdgeScaler.fit` takes them, and (n_subjects, n_confounds) numbers.
+
+        An edge is fitted on the subjects that have it.
+        """
         known = np.isfinite(confounds)
         center = np.where(known, confounds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         design = np.where(known, confounds - center, 0.0)
-        flat = weights.reshape(len(weights), -1).astype(np.float64)
-        slopes, *_ = np.linalg.lstsq(design, flat - flat.mean(axis=0), rcond=1e-6)
-        return ConfoundModel(tuple(names), center, slopes.reshape(len(names), *weights.shape[1:]), tuple(ids))
+        present = np.broadcast_to(edge_mask(node_mask), weights.shape).reshape(len(weights), -1)
+        flat = np.where(present, weights.reshape(len(weights), -1), 0.0).astype(np.float64)
+        slopes = np.zeros((len(names), flat.shape[1]))
+        # Edges that the same subjects have share one decomposition; without missing regions that is all of them.
+        patterns, which = np.unique(present, axis=1, return_inverse=True)
+        for i, pattern in enumerate(patterns.T):
+            if pattern.any():
+                edges, own = flat[np.ix_(pattern, which.ravel() == i)], design[pattern]
+                own = own - own.mean(axis=0)
+                slopes[:, which.ravel() == i] = np.linalg.lstsq(own, edges - edges.mean(axis=0), rcond=1e-6)[0]
+        shape = (len(names), *weights.shape[1:])
+        return ConfoundModel(tuple(names), dict(levels or {}), center, slopes.reshape(shape), tuple(ids))
 
     def apply(self, weights: np.ndarray, confounds: np.ndarray) -> np.ndarray:
         """Weights without what the confounds explain; an unknown confound counts as the training mean."""
@@ -194,8 +216,32 @@ class ConfoundModel:
         return (weights - np.tensordot(design, self.slopes, axes=1)).astype(np.float32)
 
 
-def confound_table(names: Sequence[str], covariates: pd.DataFrame, age: np.ndarray, cohort_name: str) -> np.ndarray:
+def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The texts of each confound that is a category, in order.
+
+    Raises:
+        UsageError: a confound has more than two.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if name in covariates.columns and not pd.api.types.is_numeric_dtype(covariates[name]):
+            found[name] = tuple(sorted(str(level) for level in covariates[name].dropna().unique()))
+            if len(found[name]) > 2:
+                raise UsageError(f"confounds: {name!r} has {len(found[name])} categories, at most 2 can be a confound")
+    return found
+
+
+def confound_table(
+    names: Sequence[str],
+    covariates: pd.DataFrame,
+    age: np.ndarray,
+    cohort_name: str,
+    levels: Mapping[str, tuple[str, ...]],
+) -> np.ndarray:
     """(n_subjects, n_confounds) numbers: numeric columns, two-level categories as 0/1, `age`, `log(column)`.
+
+    Args:
+        levels: `confound_levels` of the training rows; a category that is not among them is unknown (NaN).
 
     Raises:
         UsageError: no such column.
@@ -215,11 +261,8 @@ def confound_table(names: Sequence[str], covariates: pd.DataFrame, age: np.ndarr
         elif pd.api.types.is_numeric_dtype(covariates[column]):
             values = covariates[column].to_numpy(dtype=float)
         else:
-            text = covariates[column].astype("string")
-            levels = sorted(text.dropna().unique())
-            if len(levels) > 2:
-                raise UsageError(f"confounds: {column!r} has {len(levels)} categories, at most 2 can be a confound")
-            values = np.where(text.isna(), np.nan, (text == levels[-1]).fillna(False).to_numpy(dtype=float))
+            codes = {level: float(code) for code, level in enumerate(levels.get(column, ()))}
+            values = np.array([codes.get(str(value), np.nan) for value in covariates[column]], dtype=float)
         if logarithm:
             if np.any(values[np.isfinite(values)] <= 0):
                 raise DataError(f"confounds: {column!r} has values of 0 or less, which have no logarithm")

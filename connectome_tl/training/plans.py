@@ -10,7 +10,7 @@ from connectome_tl.provenance import content_hash
 from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
 
 StageName = Literal["pretrain", "adapt", "finetune"]
-FORMAT = 1  # raised when the same plan would train differently, so that old fits are not reused
+FORMAT = 2  # raised when the same plan would train differently, so that old fits are not reused
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,255 @@
+"""Scalers and confound models: equal to scikit-learn and statsmodels where those apply, safe where they do not."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.features.scaling import (
+    ConfoundModel,
+    CovariateEncoder,
+    EdgeScaler,
+    RegionScaler,
+    TargetScaler,
+    confound_levels,
+    confound_table,
+)
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.tasks import Task
+
+IDS = tuple(f"s{i}" for i in range(12))
+SPECS = (
+    Covariate(column="weight"),
+    Covariate(column="sex", type="categorical"),
+    Covariate(column="ivh", type="categorical"),
+)
+
+
+def edges(n_subjects: int = 12, n_regions: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    weights = rng.gamma(2.0, 3.0, (n_subjects, 2, n_regions, n_regions)).astype(np.float32)
+    weights = weights + weights.transpose(0, 1, 3, 2)
+    return weights, np.ones((n_subjects, n_regions), dtype=bool)
+
+
+def covariates() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {
+            "weight": rng.normal(1000, 200, 12),
+            "sex": ["F", "M", "M", "F"] * 3,
+            "ivh": ["0", "1", "2"] * 4,
+        },
+        index=list(IDS),
+    )
+    table.loc["s3", "weight"] = np.nan
+    table.loc["s5", "sex"] = None
+    return table
+
+
+def test_edges_are_scaled_as_standard_scaler_does() -> None:
+    from sklearn.preprocessing import StandardScaler
+
+    weights, mask = edges()
+    scaler = EdgeScaler.fit(weights, mask, IDS)
+    flat = weights.reshape(12, -1).astype(float)
+    reference = StandardScaler().fit(flat)
+    assert_allclose(scaler.mean.ravel(), reference.mean_)
+    assert_allclose(scaler.scale.ravel(), reference.scale_ * np.sqrt(12 / 11))  # n - 1
+    scaled = scaler.apply(weights, mask)
+    assert scaled.dtype == np.float32
+    assert_allclose(scaled.reshape(12, -1), reference.transform(flat) * np.sqrt(11 / 12), rtol=1e-4, atol=1e-5)
+    assert scaler.ids == IDS
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 0.1, 1e6, -3.7])
+def test_constant_edges_become_zero_for_everybody(value: float) -> None:
+    weights, mask = edges()
+    weights[:, 0, 1, 2] = value
+    scaler = EdgeScaler.fit(weights, mask, IDS)
+    other, _ = edges(seed=9)
+    assert scaler.constant[0, 1, 2]
+    assert (scaler.apply(other, mask)[:, 0, 1, 2] == 0).all()
+    assert not scaler.constant[0, 2, 1]
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1.0, 1e9])
+def test_scaled_numbers_do_not_depend_on_the_unit(unit: float) -> None:
+    weights, mask = edges()
+    want = EdgeScaler.fit(weights, mask, IDS).apply(weights, mask)
+    small = (weights * unit).astype(np.float32)
+    assert_allclose(EdgeScaler.fit(small, mask, IDS).apply(small, mask), want, atol=1e-4)
+    features = np.random.default_rng(0).normal(5, 1, (12, 5, 2))
+    scaler, tiny = RegionScaler.fit(features, IDS), RegionScaler.fit(features * unit, IDS)
+    assert_allclose(tiny.apply(features * unit), scaler.apply(features), atol=1e-4)
+    table = covariates()
+    tiny_table = table.assign(weight=table["weight"] * unit)
+    assert_allclose(
+        CovariateEncoder.fit(tiny_table, SPECS).apply(tiny_table),
+        CovariateEncoder.fit(table, SPECS).apply(table),
+        atol=1e-4,
+    )
+
+
+def test_a_missing_region_is_no_zero_connection() -> None:
+    weights, mask = edges()
+    mask[[2, 7], 3] = False
+    present = np.delete(np.arange(12), [2, 7])
+    for stored in (0.0, 1e9, np.nan):
+        spoiled = weights.copy()
+        spoiled[[2, 7], :, 3] = spoiled[[2, 7], :, :, 3] = stored
+        scaler = EdgeScaler.fit(spoiled, mask, IDS)
+        assert_allclose(scaler.mean[:, 3], weights[present, :, 3].astype(float).mean(axis=0))
+        assert_allclose(scaler.scale[:, 3], weights[present, :, 3].astype(float).std(axis=0, ddof=1))
+        scaled = scaler.apply(spoiled, mask)
+        assert (scaled[[2, 7], :, 3] == 0).all()
+        assert (scaled[[2, 7], :, :, 3] == 0).all()
+        assert np.isfinite(scaled).all()
+
+
+def test_an_edge_that_one_or_no_training_row_has_says_nothing() -> None:
+    weights, mask = edges()
+    mask[1:, 0] = False
+    mask[:, 4] = False
+    scaler = EdgeScaler.fit(weights, mask, IDS)
+    everything, whole = edges(seed=3)
+    scaled = scaler.apply(everything, whole)
+    assert (scaled[:, :, [0, 4]] == 0).all()
+    assert np.isfinite(scaled).all()
+
+
+def test_region_features_are_scaled_over_known_values() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(3, 2, (12, 4, 3))
+    features[2, 1, 0] = np.nan
+    features[:, 2, 1] = np.nan
+    features[:, 3, 2] = 7.0
+    scaler = RegionScaler.fit(features, IDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mean, scale = np.nanmean(features, axis=0), np.nanstd(features, axis=0, ddof=1)
+    plain = np.isfinite(mean) & (scale > 0)
+    assert_allclose(scaler.mean[plain], mean[plain])
+    assert_allclose(scaler.scale[plain], scale[plain])
+    scaled = scaler.apply(features)
+    assert scaled[2, 1, 0] == 0
+    assert (scaled[:, 2, 1] == 0).all()
+    assert (scaled[:, 3, 2] == 0).all()
+
+
+def test_covariates_are_imputed_scaled_and_one_hot_as_scikit_learn_does() -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    table = covariates()
+    encoder = CovariateEncoder.fit(table, SPECS)
+    numbers = SimpleImputer(strategy="median", add_indicator=True).fit_transform(table[["weight"]])
+    sex = OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)
+    sexes = sex.fit(table[["sex"]].dropna()).transform(table[["sex"]].fillna("F"))  # missing: no level at all
+    ivh = OneHotEncoder(sparse_output=False).fit_transform(table[["ivh"]])
+    reference = StandardScaler().fit_transform(np.hstack([numbers, sexes, ivh])) * np.sqrt(11 / 12)
+    assert encoder.names == ("weight", "weight missing", "sex=M", "ivh=0", "ivh=1", "ivh=2")
+    assert_allclose(encoder.apply(table), reference, rtol=1e-5, atol=1e-6)
+    assert encoder.ids == IDS
+
+
+def test_an_unseen_category_is_no_category_and_columns_dead_in_training_stay_dead() -> None:
+    table = covariates().assign(ivh="0")
+    table["weight"] = np.nan
+    encoder = CovariateEncoder.fit(table, SPECS)
+    new = covariates()
+    new.loc["s0", "sex"] = "X"
+    encoded = encoder.apply(new)
+    assert np.isfinite(encoded).all()
+    named = dict(zip(encoder.names, encoded.T, strict=True))
+    assert (named["weight"] == 0).all()
+    assert (named["weight missing"] == 0).all()
+    assert (named["ivh=0"] == 0).all()
+    female = encoder.apply(new.assign(sex="F"))[0, encoder.names.index("sex=M")]
+    assert named["sex=M"][0] == female
+
+
+def test_no_covariates_are_no_columns() -> None:
+    assert CovariateEncoder.fit(covariates()[[]], ()).apply(covariates()).shape == (12, 0)
+
+
+def test_targets_are_scaled_over_seen_values_and_come_back() -> None:
+    tasks = (
+        Task(name="score", kind="regression", column="a"),
+        Task(name="low", kind="binary", column="b"),
+        Task(name="flat", kind="regression", column="c"),
+        Task(name="unseen", kind="regression", column="d"),
+    )
+    rng = np.random.default_rng(0)
+    targets = np.column_stack([rng.normal(90, 15, 12), rng.integers(0, 2, 12), np.full(12, 50.0), np.full(12, np.nan)])
+    targets[3, 0] = np.nan
+    scaler = TargetScaler.fit(targets, tasks, IDS)
+    seen = np.delete(targets[:, 0], 3)
+    assert_allclose(scaler.apply(targets)[:, 0], (targets[:, 0] - seen.mean()) / seen.std(ddof=1))
+    assert_array_equal(scaler.apply(targets)[:, 1], targets[:, 1])
+    assert (scaler.apply(targets)[:, 2] == 0).all()
+    assert_allclose(scaler.undo(scaler.apply(targets)), targets)
+
+
+def test_confound_removal_is_the_residual_of_least_squares_plus_the_mean() -> None:
+    import statsmodels.api as sm
+
+    weights, mask = edges(40, 4)
+    rng = np.random.default_rng(2)
+    table = np.column_stack([rng.normal(40, 2, 40), rng.integers(0, 2, 40)])
+    weights[:, 0, 1, 2] += (0.5 * table[:, 0]).astype(np.float32)
+    train, test = np.arange(30), np.arange(30, 40)
+    model = ConfoundModel.fit(weights[train], mask[train], table[train], ("age", "sex"), IDS)
+    cleaned = model.apply(weights, table)
+    for edge in [(0, 1, 2), (1, 0, 3)]:
+        y = weights[(slice(None), *edge)].astype(float)
+        ols = sm.OLS(y[train], sm.add_constant(table[train])).fit()
+        assert_allclose(cleaned[(train, *edge)], ols.resid + y[train].mean(), rtol=1e-4, atol=1e-5)
+        predicted = ols.predict(sm.add_constant(table[test]))
+        assert_allclose(cleaned[(test, *edge)], y[test] - predicted + y[train].mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_confounds_of_an_edge_are_fitted_on_those_who_have_it() -> None:
+    import statsmodels.api as sm
+
+    weights, mask = edges(30, 4)
+    table = np.random.default_rng(2).normal(40, 2, (30, 1))
+    mask[:8, 3] = False
+    for stored in (0.0, 1e9, np.nan):
+        spoiled = weights.copy()
+        spoiled[:8, :, 3] = spoiled[:8, :, :, 3] = stored
+        model = ConfoundModel.fit(spoiled, mask, table, ("age",), IDS)
+        ols = sm.OLS(weights[8:, 0, 1, 3].astype(float), sm.add_constant(table[8:])).fit()
+        assert_allclose(model.slopes[0, 0, 1, 3], ols.params[1], rtol=1e-6)
+        whole = sm.OLS(weights[:, 0, 1, 2].astype(float), sm.add_constant(table)).fit()
+        assert_allclose(model.slopes[0, 0, 1, 2], whole.params[1], rtol=1e-6)
+
+
+def test_an_unknown_confound_counts_as_the_mean_and_a_constant_one_as_nothing() -> None:
+    weights, mask = edges()
+    table = np.column_stack([np.linspace(38, 44, 12), np.full(12, 3.0)])
+    model = ConfoundModel.fit(weights, mask, table, ("age", "constant"), IDS)
+    at_mean = model.apply(weights, np.tile([41.0, np.nan], (12, 1)))
+    assert_allclose(at_mean, weights)
+    assert_allclose(model.apply(weights, np.tile([np.nan, 100.0], (12, 1))), weights)
+
+
+def test_confounds_are_read_with_the_levels_of_the_training_rows() -> None:
+    table = pd.DataFrame({"sex": ["F", "M", None, "X"], "fd": [1.0, np.e, 2.0, 3.0]})
+    age = np.array([40.0, 41, 42, 43])
+    levels = confound_levels(("sex", "log(fd)", "age"), table.iloc[:2])
+    found = confound_table(("age", "sex", "log(fd)"), table, age, "c", levels)
+    assert_array_equal(found[:, 0], age)
+    assert_array_equal(found[:, 1], [0, 1, np.nan, np.nan])
+    assert_allclose(found[:2, 2], [0, 1])
+    with pytest.raises(UsageError, match="no column 'site'"):
+        confound_table(("site",), table, age, "c", {})
+    with pytest.raises(UsageError, match="3 categories"):
+        confound_levels(("sex",), table)
+    with pytest.raises(DataError, match="logarithm"):
+        confound_table(("log(fd)",), table.assign(fd=0.0), age, "c", {})

@@ -1,0 +1,91 @@
+"""Three small simulated cohorts, and the settings to train on them in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.atlas import load_atlas
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.settings.study import (
+    Adapt,
+    CohortUse,
+    FineTune,
+    FlatEncoder,
+    GraphEncoder,
+    ModelSettings,
+    Pretrain,
+    SplitSettings,
+    Stages,
+    StudySettings,
+    Training,
+)
+from connectome_tl.simulation.cohorts import simulate_study
+from connectome_tl.training.stages import StudyCohorts
+
+TASKS = ("cognitive", "motor_score")
+GRAPH = ModelSettings(
+    encoder=GraphEncoder(width=4, embedding=6, dropout=0.2), clinical_width=3, fused_width=5, dropout=0.1
+)
+FLAT = ModelSettings(encoder=FlatEncoder(widths=(7, 4)), clinical_width=3, fused_width=5)
+
+
+@cache
+def small_cohorts(
+    *, n_source: int = 24, n_pool: int = 14, n_target: int = 24, n_regions: int = 12, seed: int = 0, effect: float = 1.0
+) -> StudyCohorts:
+    """The cohorts of `simulate_study`, cut to the regions that carry the outcome and two that one infant lacks."""
+    study = simulate_study(seed=seed, n_source=n_source, n_pool=n_pool, n_target=n_target, effect=effect)
+    weight = np.abs(study.pattern).sum(axis=0)
+    strong = [study.target.regions[i] for i in np.argsort(-weight, kind="stable")]
+    names = list(dict.fromkeys([*strong[: n_regions - 2], "OLF.L", "OLF.R", *strong]))[:n_regions]
+    names.sort(key=load_atlas("unc_aal90").names.index)
+    return StudyCohorts(*(cut(c, names) for c in (study.target, study.source, study.pool)))
+
+
+def cut(cohort: Cohort, names: Sequence[str]) -> Cohort:
+    """The cohort with these regions only, in this order."""
+    at = [cohort.regions.index(name) for name in names]
+    features = cohort.region_features
+    return replace(
+        cohort,
+        regions=tuple(names),
+        weights=np.ascontiguousarray(cohort.weights[:, :, at][:, :, :, at]),
+        node_mask=np.ascontiguousarray(cohort.node_mask[:, at]),
+        region_features=None if features is None else features[:, at],
+    )
+
+
+def with_rows(cohort: Cohort, ids: Sequence[str], **changed: Any) -> Cohort:
+    """The cohort with the rows of `ids` of some arrays overwritten: `weights=nan`, or one array per name."""
+    rows = cohort.positions(ids)
+    new = {}
+    for name, value in changed.items():
+        array = np.array(getattr(cohort, name), copy=True)
+        array[rows] = value
+        new[name] = array
+    return replace(cohort, **new)
+
+
+def small_settings(*, model: ModelSettings = GRAPH, epochs: int = 3, **changed: Any) -> StudySettings:
+    """All three stages, few epochs."""
+    return StudySettings(
+        **{
+            "source": CohortUse(cohort="older/cohort.yaml", tasks=("age", "sex")),
+            "pool": CohortUse(cohort="pool/cohort.yaml"),
+            "target": CohortUse(cohort="target/cohort.yaml", tasks=TASKS),
+            "stages": Stages(
+                pretrain=Pretrain(training=Training(epochs=epochs, batch_size=10)),
+                adapt=Adapt(training=Training(epochs=epochs, batch_size=8)),
+                finetune=FineTune(training=Training(epochs=epochs, part_learning_rates={"encoder": 0.5})),
+            ),
+            "model": model,
+            "splits": SplitSettings(repeats=1, outer=3, stratum="cognitive"),
+            "n_jobs": 1,
+            **changed,
+        }
+    )
