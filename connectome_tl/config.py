@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -109,12 +111,27 @@ def _value(
         return out
     constructor = yaml.SafeLoader("")
     try:
-        return constructor.construct_object(node)
+        value = constructor.construct_object(node)
+        return _expanded(value) if isinstance(value, str) else value
+    except KeyError as error:
+        problems.append(
+            Problem(
+                f"line {lines[path]}: {_dotted(path)}: the environment variable {error} is not set",
+                file=file,
+                remedy="Set it to the folder it stands for, or write the path out.",
+            )
+        )
+        return None
     except (yaml.YAMLError, ValueError) as error:
         problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: {' '.join(str(error).split())}", file=file))
         return None
     finally:
         constructor.dispose()
+
+
+def _expanded(text: str) -> str:
+    """`${NAME}` replaced by that environment variable, so that a settings file can leave a data folder open."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match.group(1)], text)
 
 
 def _override(value: dict[str, Any], text: str) -> None:

@@ -43,25 +43,30 @@ def baseline_predictions(
     """
     tables = []
     for name in study.baselines:
-        design = _designs(study, cohort)[name]
-        if design is None:
-            continue
-        for repeat, number, fold in splits.folds():
-            made = design(fold)
-            fold.admit(name, made.fitted_on)
-            for task in tasks:
-                y = cohort.targets[task.name].to_numpy(float)
-                y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
-                score = _predict(task, made, y_train, edges=name == "ridge")
-                tables.append(prediction_rows(task, name, repeat, number, fold.test, y_test, score, study.threshold))
+        for used, sharing in _designs(study, cohort, name, tasks):
+            for repeat, number, fold in splits.folds():
+                design = used(fold)
+                fold.admit(name, design.fitted_on)
+                for task in sharing:
+                    y = cohort.targets[task.name].to_numpy(float)
+                    y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
+                    score = _predict(task, design, y_train, edges=name == "ridge")
+                    tables.append(
+                        prediction_rows(task, name, repeat, number, fold.test, y_test, score, study.threshold)
+                    )
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def nuisance_table(cohort: Cohort) -> tuple[pd.DataFrame, tuple[Covariate, ...]]:
-    """Age at scan, site, and the covariates whose role is nuisance (sex, motion, brain volume), as available."""
-    specs = [spec for spec in cohort.covariate_specs if spec.role in ("nuisance", "both")]
+def nuisance_table(cohort: Cohort, task: Task) -> tuple[pd.DataFrame, tuple[Covariate, ...]]:
+    """Age at scan, site, and the covariates whose role is nuisance (sex, motion, brain volume), as available.
+
+    What the task itself predicts is left out.
+    """
+    specs = [s for s in cohort.covariate_specs if s.role in ("nuisance", "both") and s.column != task.column]
     table = cohort.covariates[[spec.column for spec in specs]].copy()
-    if np.isfinite(cohort.age).any() and "age at scan" not in table:
+    seen = np.isfinite(cohort.age) & cohort.targets[task.name].notna().to_numpy()
+    is_age = bool(seen.any()) and np.allclose(cohort.age[seen], cohort.targets[task.name].to_numpy(float)[seen])
+    if np.isfinite(cohort.age).any() and not is_age:
         table["age at scan"] = cohort.age
         specs.append(Covariate(column="age at scan", unit=cohort.age_unit, role="nuisance"))
     if len({site for site in cohort.site if site}) > 1:
@@ -85,28 +90,32 @@ def edge_table(study: StudySettings, cohort: Cohort, fold: Fold) -> Design:
     return Design(flat(fold.train), flat(fold.test), features.ids)
 
 
-def _designs(study: StudySettings, cohort: Cohort) -> dict[str, Callable[[Fold], Design] | None]:
-    nuisance, nuisance_specs = nuisance_table(cohort)
-    clinical = clinical_specs(cohort.covariate_specs)
+def _designs(
+    study: StudySettings, cohort: Cohort, name: str, tasks: Sequence[Task]
+) -> list[tuple[Callable[[Fold], Design], Sequence[Task]]]:
+    """How to make one baseline's features of a fold, and the tasks that share them; empty where there are none."""
+    if name == "prevalence":
+        return [(_nothing, tasks)]
+    if name == "ridge":
+        return [(lambda fold: edge_table(study, cohort, fold), tasks)]
+    if name == "clinical_only":
+        specs = clinical_specs(cohort.covariate_specs)
+        return [(_of_covariates(cohort.covariates, specs), tasks)] if specs else []
+    made = [(nuisance_table(cohort, task), task) for task in tasks]
+    return [(_of_covariates(table, specs), [task]) for (table, specs), task in made if specs]
 
-    def of_covariates(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design] | None:
-        if not specs:
-            return None
 
-        def design(fold: Fold) -> Design:
-            encoder = CovariateEncoder.fit(table.loc[list(fold.train)], specs)
-            return Design(
-                encoder.apply(table.loc[list(fold.train)]), encoder.apply(table.loc[list(fold.test)]), encoder.ids
-            )
+def _nothing(fold: Fold) -> Design:
+    return Design(np.zeros((len(fold.train), 0)), np.zeros((len(fold.test), 0)), fold.train)
 
-        return design
 
-    return {
-        "prevalence": lambda fold: Design(np.zeros((len(fold.train), 0)), np.zeros((len(fold.test), 0)), fold.train),
-        "nuisance_only": of_covariates(nuisance, nuisance_specs),
-        "clinical_only": of_covariates(cohort.covariates, clinical),
-        "ridge": lambda fold: edge_table(study, cohort, fold),
-    }
+def _of_covariates(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design]:
+    def design(fold: Fold) -> Design:
+        train, test = table.loc[list(fold.train)], table.loc[list(fold.test)]
+        encoder = CovariateEncoder.fit(train, specs)
+        return Design(encoder.apply(train), encoder.apply(test), encoder.ids)
+
+    return design
 
 
 def _predict(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) -> np.ndarray:

@@ -242,7 +242,9 @@ class CohortSettings(Settings):
         if doubled:
             raise ValueError(f"covariate columns stand twice: {', '.join(doubled)}")
         outcome_columns = {outcome.column for outcome in self.outcomes}
-        leaked = sorted(outcome_columns & set(columns))
+        # A nuisance variable may be predicted too (sex, say); its own baseline then leaves it out.
+        fused = {covariate.column for covariate in self.covariates if covariate.role != "nuisance"}
+        leaked = sorted(outcome_columns & fused)
         if self.region_features is not None and self.connectomes is None:
             raise ValueError("region_features go with connectomes, which name the regions")
         if leaked:

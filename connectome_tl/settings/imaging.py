@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from connectome_tl.settings.base import Settings
 
@@ -52,3 +52,72 @@ class TrackingSettings(Settings):
     fod_cutoff: float = Field(default=0.2, ge=0, description="amplitude below which there is no fibre")
     max_seeds_per_streamline: int = Field(default=20, ge=1)
     seed: int = 0
+
+
+class PreprocessingSettings(Settings):
+    """What is done to raw diffusion data; nothing of it is done to data that come preprocessed.
+
+    None of these corrects susceptibility, eddy currents or motion within a volume: raw input stays exploratory.
+    """
+
+    denoise: Literal["none", "patch2self", "mppca"] = "patch2self"
+    gibbs: bool = Field(default=False, description="dipy's takes minutes; neonatal dHCP data have little ringing")
+    motion: Literal["none", "rigid"] = "rigid"
+    bias: bool = False
+
+
+class RegistrationSettings(Settings):
+    """Template to subject: affine by mutual information, then SyN by local cross-correlation, both of dipy.
+
+    Coarse grids are what makes dipy's affine fast: mutual information needs no fine voxels.
+    """
+
+    affine_mm: float = Field(default=3.0, gt=0)
+    nonlinear_mm: float = Field(default=2.0, gt=0)
+    affine_steps: tuple[int, ...] = (200, 50, 10)
+    nonlinear_steps: tuple[int, ...] = (20, 20, 10)
+    min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
+    max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
+    max_volume_ratio: float = Field(
+        default=3.0, gt=1, description="of a label against the template's, brains scaled alike"
+    )
+
+
+class TemplateFiles(Settings):
+    """A template and its label image, on one grid. Paths are relative to the configuration file."""
+
+    image: str
+    labels: str
+    mask: str | None = None
+
+
+class ConnectomesSettings(Settings):
+    """Everything of `connectome-tl connectomes`. Paths are relative to the configuration file.
+
+    The parcellation comes from one of: `parcellation` (a file per scan, already in the subject's space,
+    with `{subject}` and `{session}` in its name, relative to the BIDS folder), `template`, or what the
+    folder itself offers beside the diffusion data (`*_dseg.nii.gz`).
+    """
+
+    name: str = "connectomes"
+    atlas: str | None = None
+    labels: str | None = Field(default=None, description="table of the labels, where no atlas is named")
+    parcellation: str | None = None
+    template: TemplateFiles | None = None
+    measures: tuple[str, ...] = ("count", "length", "FA", "MD")
+    engine: Literal["dipy", "mrtrix3"] = "dipy"
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    reconstruction: ReconstructionSettings = ReconstructionSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    assembly: AssemblySettings = AssemblySettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    keep_tractogram: bool = False
+
+    @field_validator("measures")
+    @classmethod
+    def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = ("count", "length", "invnodevol", "FA", "MD", "AD", "RD")
+        unknown = [measure for measure in value if measure not in known]
+        if unknown or not value:
+            raise ValueError(f"measures are some of {', '.join(known)}; not {', '.join(unknown) or 'none'}")
+        return value

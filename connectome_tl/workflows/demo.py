@@ -7,16 +7,7 @@ from pathlib import Path
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
-from connectome_tl.settings.study import (
-    Adapt,
-    CohortUse,
-    FineTune,
-    Pretrain,
-    SplitSettings,
-    Stages,
-    StudySettings,
-    Training,
-)
+from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.workflows.run import run_study
 
@@ -28,12 +19,7 @@ def demo_settings(seed: int = 0) -> StudySettings:
         source=CohortUse(cohort="../cohorts/older/cohort.yaml"),
         pool=CohortUse(cohort="../cohorts/pool/cohort.yaml"),
         target=CohortUse(cohort="../cohorts/target/cohort.yaml"),
-        stages=Stages(
-            pretrain=Pretrain(training=Training(epochs=20, batch_size=64, weight_decay=1.0)),
-            adapt=Adapt(training=Training(epochs=10, batch_size=64, learning_rate=3e-4, weight_decay=1.0)),
-            finetune=FineTune(),
-        ),
-        splits=SplitSettings(repeats=3, outer=5, seed=seed, stratum="cognitive"),
+        splits=SplitSettings(repeats=2, outer=5, seed=seed, stratum="cognitive"),
         permutations=39,
         seed=seed,
     )
