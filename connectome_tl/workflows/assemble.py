@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import (
@@ -18,17 +19,19 @@ from connectome_tl.connectome.assemble import (
     regions_of_image,
     regions_of_table,
 )
+from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.labels import read_labels as read_label_table
-from connectome_tl.connectome.relmat import write_regions, write_relmat
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.imaging.images import Volume, read_labels, read_volume
 from connectome_tl.imaging.sampling import reduce_streamlines
 from connectome_tl.imaging.streamlines import read_blocks
-from connectome_tl.provenance import file_hash
+from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import AssemblySettings
 
 MEASURES = ("count", "length", "invnodevol")
+UNITS = {"count": "streamlines", "length": "mm", "invnodevol": "streamlines per voxel", "FA": "1"}
+UNITS |= dict.fromkeys(("MD", "AD", "RD"), "mm2/s")
 
 
 @dataclass(frozen=True)
@@ -76,25 +79,35 @@ def assemble_files(
     assembly = assemble(ends, parcels, regions, (name,), settings=settings, weights=given)
 
     sources = [tractogram, parcellation, *(p for p in (image_file, weights, labels) if p is not None)]
-    file = write_relmat(
-        out,
+    (file,) = write_connectome(
         assembly.connectome,
-        name,
+        out,
+        atlas=atlas or "",
         inputs={Path(source).name: file_hash(source) for source in sources},
         settings=settings or AssemblySettings(),
+        units=UNITS.get(name, "as in the image"),
+        notes=assembly.warnings,
         fields={
             "Streamlines": account_of(assembly),
-            "Atlas": atlas,
             "EdgeWeight": "streamline weights" if weights is not None else "streamlines",
-            "Warnings": list(assembly.warnings),
         },
     )
-    table = write_regions(
-        file.with_name(f"{file.stem}_nodeindices.tsv"),
-        assembly.connectome,
-        {"label": list(regions.numbers), "n_voxels": assembly.node_volumes},
-    )
+    table = write_regions(file.with_name(f"{file.stem}_nodeindices.tsv"), assembly, regions)
     return AssembledFile(file, table, assembly)
+
+
+def write_regions(path: Path, assembly: Assembly, regions: RegionTable) -> Path:
+    """Write the table of the rows: position, name, label in the image, voxels, and whether it is there at all."""
+    table = pd.DataFrame(
+        {
+            "index": range(1, len(regions.names) + 1),
+            "name": list(regions.names),
+            "label": list(regions.numbers),
+            "n_voxels": assembly.node_volumes,
+            "present": assembly.connectome.node_mask.astype(int),
+        }
+    )
+    return write_table(path, table)
 
 
 def read_weights(path: str | Path) -> np.ndarray:

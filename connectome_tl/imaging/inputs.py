@@ -1,0 +1,360 @@
+"""What a BIDS folder, QSIPrep's derivatives or a dHCP release offer, scan by scan, and everything wrong with it.
+
+One walk over the folder, names only: nothing is opened but small tables. All faults are listed before
+anything is computed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectome_tl.errors import DataError, MissingInputError, Problem
+
+_NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ending>\..+)$")
+_DHCP = ("derivatives/dhcp_dmri_shard_pipeline", "derivatives/dhcp_dmri_eddy_pipeline")
+_DHCP_ANAT = "derivatives/dhcp_anat_pipeline"
+_IMAGES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file with a BIDS name, taken apart."""
+
+    path: Path
+    entities: dict[str, str]
+    suffix: str
+    ending: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One session of one subject.
+
+    Attributes:
+        subject, session: labels with `sub-` and `ses-`; session None where there are none.
+        dwi, bval, bvec, table: image and gradients (`table` is MRtrix's `.b`).
+        bvec_axes: `image` for QSIPrep, whose vectors are not FSL's; else `fsl`.
+        preprocessed: susceptibility, eddy and motion were corrected before.
+        anatomical: T2w if there is one (newborns), else T1w.
+        parcellation: label image in the subject's space, where the folder has one.
+        problems: why it cannot be used; empty when it can.
+    """
+
+    subject: str
+    session: str | None
+    dwi: Path | None = None
+    bval: Path | None = None
+    bvec: Path | None = None
+    table: Path | None = None
+    bvec_axes: str = "fsl"
+    preprocessed: bool = False
+    mask: Path | None = None
+    anatomical: Path | None = None
+    anatomical_mask: Path | None = None
+    parcellation: Path | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.subject if self.session is None else f"{self.subject}_{self.session}"
+
+    @property
+    def folder(self) -> str:
+        return self.subject if self.session is None else f"{self.subject}/{self.session}"
+
+    def files(self) -> dict[str, Path]:
+        """Every input by its role."""
+        roles = ("dwi", "bval", "bvec", "table", "mask", "anatomical", "anatomical_mask", "parcellation")
+        return {role: path for role in roles if (path := getattr(self, role)) is not None}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All scans of a folder.
+
+    Attributes:
+        kind: bids, qsiprep, dhcp, or subject for one subject's own folder.
+        problems: faults of the folder that stop no scan: misnamed files, tables that disagree.
+    """
+
+    root: Path
+    kind: str
+    scans: tuple[Scan, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def take_inventory(root: str | Path, *, participants: Sequence[str] = (), sessions: Sequence[str] = ()) -> Inventory:
+    """List the scans of a folder and everything that is missing, doubled or misnamed.
+
+    Args:
+        participants, sessions: labels to keep, with or without `sub-` and `ses-`; all by default.
+
+    Raises:
+        MissingInputError: no such folder, no subject in it, or an asked-for label that is not there.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise MissingInputError("folder not found", file=folder)
+    kind, places = _kind(folder)
+    problems: list[Problem] = []
+    files = [found for place in places for found in _walk(place, problems)]
+    by_scan: dict[tuple[str, str | None], list[FoundFile]] = {}
+    for found in files:
+        key = (f"sub-{found.entities['sub']}", f"ses-{found.entities['ses']}" if "ses" in found.entities else None)
+        by_scan.setdefault(key, []).append(found)
+    if not by_scan:
+        raise MissingInputError("no subject in this folder", expected="sub-LABEL folders", file=folder)
+    wanted = _wanted(by_scan, participants, "sub-", 0, folder)
+    visits = _wanted(by_scan, sessions, "ses-", 1, folder)
+    shared = {name: path for place in places for name, path in _shared(place).items()}
+    scans = tuple(
+        _scan(subject, session, by_scan[subject, session], shared)
+        for subject, session in sorted(by_scan, key=lambda key: (key[0], key[1] or ""))
+        if (not wanted or subject in wanted)
+        and (not visits or session in visits)
+        and _has_images(by_scan[subject, session])
+    )
+    problems += _table_problems(folder, {subject for subject, _ in by_scan})
+    problems += _padding_problems(sorted({subject for subject, _ in by_scan}))
+    if kind == "bids" and not (folder / "dataset_description.json").is_file():
+        problems.append(Problem("dataset_description.json is missing", file=folder))
+    return Inventory(folder, kind, scans, tuple(problems))
+
+
+def _kind(folder: Path) -> tuple[str, list[Path]]:
+    if any((folder / name).is_dir() for name in ("dwi", "anat")) and not any(folder.glob("sub-*/")):
+        return "subject", [folder]
+    for name in _DHCP:
+        if (folder / name).is_dir():
+            return "dhcp", [folder / name, *([folder / _DHCP_ANAT] if (folder / _DHCP_ANAT).is_dir() else [])]
+    description = folder / "dataset_description.json"
+    if description.is_file() and "qsiprep" in description.read_text("utf-8", "replace").lower():
+        return "qsiprep", [folder]
+    return "bids", [folder]
+
+
+def _walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
+    """Files below `sub-*` (or of one subject's own folder), with faults of their names noted."""
+    tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
+    stack = sorted(
+        (entry.path for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)), reverse=True
+    )
+    while stack:
+        here = stack.pop()
+        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        stack.extend(entry.path for entry in reversed(entries) if entry.is_dir())
+        for entry in entries:
+            if entry.is_dir() or entry.name.startswith("."):
+                continue
+            found = _parse(Path(entry.path))
+            if found is None:
+                problems.append(Problem("not a BIDS name", expected="sub-LABEL_..._suffix.ending", file=entry.path))
+                continue
+            parts = Path(entry.path).relative_to(place).parts
+            wrong = _misplaced(found, parts)
+            if wrong is not None:
+                problems.append(Problem(wrong, subject=parts[0], file=entry.path, remedy="It is left out."))
+                continue
+            yield found
+
+
+def _parse(path: Path) -> FoundFile | None:
+    match = _NAME.match(path.name)
+    if match is None:
+        return None
+    pairs = [part.split("-", 1) for part in match["entities"].split("_") if part]
+    entities = dict(pairs)
+    if "sub" not in entities or len(entities) != len(pairs):
+        return None
+    return FoundFile(path, entities, match["suffix"], match["ending"])
+
+
+def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> str | None:
+    if not parts[0].startswith("sub-"):
+        return None
+    if f"sub-{found.entities['sub']}" != parts[0]:
+        return f"a file of sub-{found.entities['sub']} lies in the folder of {parts[0]}"
+    session = next((part for part in parts[:-1] if part.startswith("ses-")), None)
+    named = f"ses-{found.entities['ses']}" if "ses" in found.entities else None
+    if session is not None and named != session:
+        return f"a file of {named or 'no session'} lies in the folder of {session}"
+    return None
+
+
+def _shared(place: Path) -> dict[str, Path]:
+    """Gradient files at the top, which all scans inherit (BIDS inheritance)."""
+    return {
+        entry.name: Path(entry.path) for entry in os.scandir(place) if re.fullmatch(r"dwi\.(bval|bvec)", entry.name)
+    }
+
+
+def _has_images(files: list[FoundFile]) -> bool:
+    return any(found.ending in _IMAGES for found in files)
+
+
+def _wanted(
+    by_scan: dict[tuple[str, str | None], list[FoundFile]], asked: Sequence[str], prefix: str, at: int, folder: Path
+) -> set[str]:
+    labels = {label if label.startswith(prefix) else prefix + label for label in asked}
+    known = {key[at] for key in by_scan}
+    absent = sorted(labels - {label for label in known if label is not None})
+    if absent:
+        raise MissingInputError(
+            "asked for, but not in the folder",
+            expected=f"some of {', '.join(sorted(str(k) for k in known)[:8])}",
+            got=", ".join(absent),
+            file=folder,
+        )
+    return labels
+
+
+def _scan(subject: str, session: str | None, files: list[FoundFile], shared: dict[str, Path]) -> Scan:
+    problems: list[Problem] = []
+    name = subject if session is None else f"{subject}_{session}"
+
+    def images(*suffixes: str, desc: str | None = None) -> list[FoundFile]:
+        return [
+            f for f in files
+            if f.suffix in suffixes and f.ending in _IMAGES and (desc is None or f.entities.get("desc") == desc)
+        ]  # fmt: skip
+
+    prepared = images("dwi", desc="preproc")
+    candidates = prepared or [f for f in images("dwi") if "desc" not in f.entities]
+    chosen = _one(candidates, "diffusion image", name, problems)
+    dwi = None if chosen is None else chosen.path
+    stem = "" if chosen is None else chosen.path.name.removesuffix(chosen.ending)
+
+    def beside(ending: str) -> Path | None:
+        if dwi is None:
+            return None
+        own = dwi.with_name(stem + ending)
+        return own if own.is_file() else shared.get(f"dwi{ending}")
+
+    bval, bvec, table = beside(".bval"), beside(".bvec"), beside(".b")
+    if dwi is not None and table is None:
+        problems += [
+            Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=dwi)
+            for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
+            if there is None
+        ]
+    lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
+    if dwi is None and not candidates:
+        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
+        problems.append(
+            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
+        )
+    masks = [f for f in images("mask") if f.entities.get("desc") == "brain"]
+    anatomical = next((found for kind in ("T2w", "T1w") if (found := _anatomical(images(kind)))), None)
+    space = None if chosen is None else chosen.entities.get("space")
+    parcels = [f for f in images("dseg") if "atlas" in f.entities or "seg" in f.entities]
+    parcels = [f for f in parcels if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
+    parcel = _one(parcels, "parcellation", name, problems) if parcels else None
+    return Scan(
+        subject=subject,
+        session=session,
+        dwi=dwi,
+        bval=bval if table is None else None,
+        bvec=bvec if table is None else None,
+        table=table,
+        bvec_axes="image" if space == "ACPC" else "fsl",
+        preprocessed=bool(prepared),
+        mask=next((f.path for f in masks if f.path.parent.name == "dwi"), None),
+        anatomical=anatomical,
+        anatomical_mask=next(
+            (f.path for f in masks if f.path.parent.name == "anat" and not f.entities.get("space")), None
+        ),
+        parcellation=None if parcel is None else parcel.path,
+        problems=tuple(problems),
+    )
+
+
+def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) -> FoundFile | None:
+    if len(found) > 1:
+        problems.append(
+            Problem(
+                f"more than one {what}",
+                got=", ".join(f.path.name for f in found),
+                subject=name,
+                remedy="Leave one, or preprocess and join them first; which is meant cannot be guessed.",
+            )
+        )
+        return None
+    return found[0] if found else None
+
+
+def _anatomical(found: list[FoundFile]) -> Path | None:
+    """The image to register: a restored or preprocessed one before the raw one."""
+    ranked = sorted(found, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))
+    usable = [f for f in ranked if f.entities.get("desc") in (None, "restore", "preproc", "brain")]
+    return usable[0].path if usable else None
+
+
+def _table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
+    """Disagreements between tables and files: participants.tsv, scans.tsv."""
+    problems: list[Problem] = []
+    listed = _column(folder / "participants.tsv", "participant_id", problems)
+    if listed is not None:
+        named = [label if label.startswith("sub-") else f"sub-{label}" for label in listed]
+        problems += [
+            Problem("stands twice in participants.tsv", subject=s)
+            for s in sorted({s for s in named if named.count(s) > 1})
+        ]
+        problems += [
+            Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(set(named) - subjects)
+        ]
+        problems += [
+            Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - set(named))
+        ]
+    for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
+        subject = table.relative_to(folder).parts[0]
+        for name in _column(table, "filename", problems) or []:
+            if not ((table.parent / name).is_file() or any(table.parent.glob(f"*/{name}"))):
+                problems.append(
+                    Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
+                )
+    return problems
+
+
+def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:
+    if not table.is_file():
+        return None
+    try:
+        lines = table.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        problems.append(Problem("not UTF-8 text", file=table))
+        return None
+    header = lines[0].rstrip().split("\t") if lines else []
+    if column not in header:
+        problems.append(Problem(f"has no column {column}", file=table, got=", ".join(header)))
+        return None
+    at = header.index(column)
+    return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
+
+
+def _padding_problems(subjects: list[str]) -> list[Problem]:
+    """sub-1 and sub-01 are two folders and hardly two children."""
+    groups: dict[str, list[str]] = {}
+    for subject in subjects:
+        groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
+    return [
+        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they one child?")
+        for same in groups.values()
+        if len(same) > 1
+    ]
+
+
+def usable(inventory: Inventory) -> tuple[Scan, ...]:
+    """Scans without problems.
+
+    Raises:
+        DataError: there is none, with all that is wrong.
+    """
+    good = tuple(scan for scan in inventory.scans if not scan.problems)
+    if not good:
+        every = [problem for scan in inventory.scans for problem in scan.problems]
+        raise DataError("no scan of this folder can be used", problems=[*every, *inventory.problems])
+    return good

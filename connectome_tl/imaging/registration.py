@@ -1,0 +1,207 @@
+"""A template's labels into a subject: affine by mutual information, then SyN, both of dipy, with a gate.
+
+Affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. SyN with
+local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004), which does not mind inverted
+contrast. A registration whose masks do not overlap or whose labels vanish is refused, not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.imaging.images import Volume
+from connectome_tl.settings.imaging import RegistrationSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """How to find, for a point of the fixed image, its place in the moving one.
+
+    Attributes:
+        affine: (4, 4) fixed mm to moving mm.
+        nonlinear: dipy's diffeomorphic map on the fixed grid, applied before the affine; None without.
+    """
+
+    affine: np.ndarray
+    nonlinear: object | None = None
+    grid: Volume | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How well a registration fits: overlap of the brains and what became of the labels."""
+
+    mask_dice: float
+    lost_labels: tuple[int, ...]
+    worst_volume_ratio: float
+
+
+def register_affine(
+    fixed: Volume,
+    moving: Volume,
+    settings: RegistrationSettings,
+    *,
+    rigid: bool = False,
+    fixed_mask: np.ndarray | None = None,
+) -> Warp:
+    """Affine (or rigid) map from fixed mm to moving mm.
+
+    Args:
+        fixed_mask: (x, y, z) bool, voxels that count; a lesion is left out by being False here.
+    """
+    from dipy.align.imaffine import AffineRegistration, MutualInformationMetric, transform_centers_of_mass
+    from dipy.align.transforms import AffineTransform3D, RigidTransform3D, TranslationTransform3D
+
+    f = _coarse(fixed, settings.affine_mm)
+    m = _coarse(moving, settings.affine_mm)
+    mask = (
+        None if fixed_mask is None else _coarse(Volume(fixed_mask.astype(np.float32), fixed.affine), settings.affine_mm)
+    )
+    start = transform_centers_of_mass(f.data, f.affine, m.data, m.affine).affine
+    search = AffineRegistration(
+        metric=MutualInformationMetric(nbins=32, sampling_proportion=None),
+        level_iters=list(settings.affine_steps),
+        sigmas=[2.0, 1.0, 0.0],
+        factors=[3, 2, 1],
+        verbosity=0,
+    )
+    for transform in (TranslationTransform3D(), RigidTransform3D(), *(() if rigid else (AffineTransform3D(),))):
+        found = search.optimize(
+            f.data, m.data, transform, None, static_grid2world=f.affine, moving_grid2world=m.affine,
+            starting_affine=start, static_mask=None if mask is None else (mask.data > 0.5).astype(np.int32),
+        )  # fmt: skip
+        start = found.affine
+    return Warp(np.asarray(start, dtype=float))
+
+
+def register(
+    fixed: Volume, moving: Volume, settings: RegistrationSettings, *, fixed_mask: np.ndarray | None = None
+) -> Warp:
+    """Affine, then SyN: the map that brings `moving` (a template) onto `fixed` (a subject)."""
+    from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
+    from dipy.align.metrics import CCMetric
+
+    affine = register_affine(fixed, moving, settings, fixed_mask=fixed_mask)
+    f, m = _coarse(fixed, settings.nonlinear_mm), _coarse(moving, settings.nonlinear_mm)
+    search = SymmetricDiffeomorphicRegistration(CCMetric(3, radius=3), level_iters=list(settings.nonlinear_steps))
+    search.verbosity = 0
+    found = search.optimize(
+        _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
+    )
+    return replace(affine, nonlinear=found, grid=f)
+
+
+def carry_labels(warp: Warp, labels: Volume, target: Volume) -> Volume:
+    """Labels of the moving space on the grid of `target`, by nearest neighbour; integers stay what they are."""
+    voxels = _moving_voxels(warp, target, labels.affine)
+    index = np.floor(voxels + 0.5).astype(np.int64)
+    inside = ((index >= 0) & (index < labels.shape)).all(axis=1)
+    out = np.zeros(len(index), dtype=labels.data.dtype)
+    out[inside] = labels.data[tuple(index[inside].T)]
+    return Volume(out.reshape(target.shape[:3]), target.affine, target.subject, labels.file)
+
+
+def carry_image(warp: Warp, image: Volume, target: Volume) -> Volume:
+    """An image of the moving space on the grid of `target`, trilinear, 0 outside."""
+    from scipy.ndimage import map_coordinates
+
+    voxels = _moving_voxels(warp, target, image.affine)
+    out = map_coordinates(image.data, voxels.T, order=1, mode="constant", cval=0.0, output=np.float32)
+    return Volume(out.reshape(target.shape[:3]), target.affine, target.subject, image.file)
+
+
+def compose(first: Warp, then: Warp) -> Warp:
+    """Fixed to middle (affine only), then middle to moving."""
+    if first.nonlinear is not None:
+        raise ValueError("the first map must be affine")
+    if then.nonlinear is None:
+        return Warp(then.affine @ first.affine)
+    return _Chained(then.affine, then.nonlinear, then.grid, first.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chained(Warp):
+    before: np.ndarray | None = None
+
+
+def check(
+    labels: Volume, template: Volume, mask: np.ndarray, brain: np.ndarray, settings: RegistrationSettings
+) -> Gate:
+    """Compare a subject's labels with the template's, and refuse a bad fit.
+
+    Args:
+        labels: carried into the subject.
+        template: the template's own labels.
+        mask: the subject's brain, on the grid of `labels`.
+        brain: the template's brain, carried there.
+
+    Raises:
+        DataError: brains overlap too little, too many labels are lost, or a label grew or shrank beyond reason.
+    """
+    dice = 2 * float((mask & brain).sum()) / max(float(mask.sum() + brain.sum()), 1.0)
+    numbers, before = np.unique(template.data[template.data > 0], return_counts=True)
+    after = np.array([(labels.data == number).sum() for number in numbers])
+    lost = tuple(int(number) for number, n in zip(numbers, after, strict=True) if n == 0)
+    here, there = np.prod(labels.zooms), np.prod(template.zooms)
+    share = (after[after > 0] * here / (after * here).sum()) / (before[after > 0] * there / (before * there).sum())
+    ratio = float(np.maximum(share, 1 / share).max()) if share.size else float("inf")
+    subject, problems = labels.subject, []
+    if dice < settings.min_mask_dice:
+        wanted = f"Dice {settings.min_mask_dice}"
+        problems.append(Problem("the template's brain misses the subject's", wanted, f"{dice:.2f}", subject=subject))
+    if len(lost) > settings.max_lost_labels * len(numbers):
+        shown = ", ".join(map(str, lost[:10]))
+        problems.append(Problem(f"{len(lost)} of {len(numbers)} labels are lost", got=shown, subject=subject))
+    if ratio > settings.max_volume_ratio:
+        wanted = f"at most {settings.max_volume_ratio} times"
+        problems.append(Problem("a label's share differs from the template's", wanted, f"{ratio:.1f}", subject=subject))
+    raise_all("the registration is refused", problems, DataError)
+    return Gate(dice, lost, ratio)
+
+
+def _moving_voxels(warp: Warp, target: Volume, moving_affine: np.ndarray) -> np.ndarray:
+    """Voxel coordinates in the moving image of every voxel of the target, (n_voxels, 3)."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in target.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
+    points = grid @ target.affine[:3, :3].T + target.affine[:3, 3]
+    before = getattr(warp, "before", None)
+    if before is not None:
+        points = points @ before[:3, :3].T + before[:3, 3]
+    if warp.nonlinear is not None and warp.grid is not None:
+        points = points + _displacement(warp, points)
+    points = points @ warp.affine[:3, :3].T + warp.affine[:3, 3]
+    inverse = np.linalg.inv(moving_affine)
+    return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
+
+
+def _displacement(warp: Warp, points: np.ndarray) -> np.ndarray:
+    """Displacement in mm at points of the fixed space, (n, 3), from the map's field on its own grid."""
+    from scipy.ndimage import map_coordinates
+
+    assert warp.grid is not None
+    field = np.asarray(warp.nonlinear.forward)  # type: ignore[attr-defined]
+    inverse = np.linalg.inv(warp.grid.affine)
+    voxels = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
+    return np.stack([map_coordinates(field[..., axis], voxels, order=1, mode="nearest") for axis in range(3)], axis=1)
+
+
+def _coarse(image: Volume, voxel_mm: float) -> Volume:
+    """The image on isotropic voxels no finer than its own, smoothed before it is thinned."""
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    factor = np.maximum(voxel_mm / image.zooms, 1.0)
+    if (factor < 1.2).all():
+        return Volume(np.ascontiguousarray(image.data, dtype=np.float64), image.affine)
+    smooth = gaussian_filter(image.data.astype(np.float64), [0.42 * f if f > 1.01 else 0.0 for f in factor])
+    shape = np.maximum(np.floor((np.array(image.shape) - 1) / factor).astype(int) + 1, 1)
+    data = affine_transform(smooth, np.diag(factor), output_shape=tuple(int(n) for n in shape), order=1)
+    affine = image.affine.copy()
+    affine[:3, :3] = affine[:3, :3] @ np.diag(factor)
+    return Volume(data, affine)
+
+
+def _scaled(data: np.ndarray) -> np.ndarray:
+    top = float(np.quantile(data[data > 0], 0.99)) if (data > 0).any() else 1.0
+    return data / max(top, 1e-12)
