@@ -1,0 +1,125 @@
+"""What a run folder says of itself, checked against itself: splits, predictions, thresholds, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.errors import ConnectomeTLError
+from connectome_tl.evaluation.metrics import scores
+from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.results import Score
+from connectome_tl.tasks import Task
+
+_KEY = ["task", "model", "repeat", "subject"]
+
+
+def split_findings(splits: SplitPlan, families: Mapping[str, str]) -> list[Finding]:
+    """Folds are disjoint, no family stands on both sides, nobody is tested twice in a repeat."""
+    shared, kin, twice = [], [], []
+    for repeat, number, fold in splits.folds():
+        where = f"repeat {repeat}, fold {number}"
+        both = set(fold.train) & set(fold.test)
+        shared += [f"{subject} ({where})" for subject in sorted(both)]
+        related = {families[s] for s in fold.train if families.get(s)} & {
+            families[s] for s in fold.test if families.get(s)
+        }
+        kin += [f"family {family} ({where})" for family in sorted(related)]
+        for inner in fold.inner:
+            outside = set(inner.test) & set(inner.train) | (set(inner.train) | set(inner.test)) - set(fold.train)
+            shared += [f"{subject} (inner folds of {where})" for subject in sorted(outside)]
+    for repeat, folds in enumerate(splits.repeats):
+        tested = [subject for fold in folds for subject in fold.test]
+        twice += [f"{s} (repeat {repeat})" for s in sorted({s for s in tested if tested.count(s) > 1})]
+    return [
+        _finding("folds are disjoint", shared, "trained on and tested"),
+        _finding("families stay together", kin, "on both sides of a fold"),
+        _finding("everyone is tested once a repeat", twice, "tested twice"),
+    ]
+
+
+def prediction_findings(
+    predictions: pd.DataFrame, splits: SplitPlan, targets: pd.DataFrame, tasks: Sequence[Task], threshold: float
+) -> list[Finding]:
+    """Rows stand in the fold that tested them, outcomes are the cohort's, classes are those of the threshold.
+
+    Args:
+        targets: index subjects, one column per task; the cohort as it is read now.
+    """
+    tested = {(r, s): f for r, f, fold in splits.folds() for s in fold.test}
+    misplaced, other, cut = [], [], []
+    kinds = {task.name: task for task in tasks}
+    for row in predictions.itertuples(index=False):
+        name = f"{row.subject} ({row.task}, {row.model}, repeat {row.repeat})"
+        if tested.get((int(row.repeat), str(row.subject))) != int(row.fold):
+            misplaced.append(name)
+        task = kinds.get(str(row.task))
+        if task is None or row.subject not in targets.index:
+            other.append(name)
+            continue
+        truth = float(targets.loc[row.subject, task.name])
+        if not np.isclose(float(row.y_true), truth, rtol=1e-6, atol=1e-9, equal_nan=True):
+            other.append(name)
+        expected = float(row.y_score >= threshold) if task.is_binary else float(row.y_score)
+        if not np.isclose(float(row.y_pred), expected, rtol=1e-6, atol=1e-9):
+            cut.append(name)
+    doubled = [" ".join(map(str, key)) for key in predictions[predictions.duplicated(_KEY)][_KEY].to_numpy()]
+    return [
+        _finding("predictions are those of the split plan", misplaced, "not in the fold that tested them"),
+        _finding("one prediction per subject and repeat", doubled, "predicted twice"),
+        _finding("outcomes are the cohort's", other, "with another outcome than the cohort has"),
+        _finding(f"classes are those of the threshold {threshold:g}", cut, "classified at another threshold"),
+    ]
+
+
+def score_findings(
+    predictions: pd.DataFrame, recorded: Sequence[Score], tasks: Sequence[Task], families: Mapping[str, str]
+) -> list[Finding]:
+    """`scores.json` is what the predictions give when they are scored again."""
+    check = "scores follow from the predictions"
+    try:
+        again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families)}
+    except ConnectomeTLError as error:
+        return [Finding(check=check, status="failed", what=f"the predictions cannot be scored: {error}")]
+    differ = []
+    for score in recorded:
+        new = again.pop((score.task, score.model, score.metric), None)
+        old = (score.value, score.low, score.high)
+        if new is not None and not np.allclose((new.value, new.low, new.high), old, atol=1e-6, equal_nan=True):
+            differ.append(f"{score.metric} of {score.model}, {score.task}: {score.value:.3f}, again {new.value:.3f}")
+    hidden = [f"{metric} of {model}, {task}" for task, model, metric in again]
+    return [
+        _finding(check, differ, "are not what the predictions give"),
+        _finding("no score was left out", hidden, "not reported"),
+    ]
+
+
+def nuisance_findings(recorded: Sequence[Score], tasks: Sequence[Task], model: str = "full") -> list[Finding]:
+    """Warn where age at scan, sex, site and motion alone do as well: the outcome may be theirs."""
+    found = []
+    values = {(s.task, s.model, s.metric): s.value for s in recorded}
+    for task in tasks:
+        metric, chance = ("auc", 0.5) if task.is_binary else ("r2", 0.0)
+        nuisance, full = (values.get((task.name, m, metric), float("nan")) for m in ("nuisance_only", model))
+        if nuisance >= full > chance + 0.05:
+            found.append(f"{task.name} ({metric} {nuisance:.2f} from nuisance alone, {full:.2f} from the model)")
+    if not found:
+        return [Finding(check="nuisance variables", status="passed", what="they do not predict as well as the model")]
+    return [
+        Finding(
+            check="nuisance variables",
+            status="warning",
+            what=f"age at scan, sex, site or motion predict as well as the model: {', '.join(found)}",
+            remedy="Residualise on them (`confounds` in study.yaml), or say so beside the score.",
+        )
+    ]
+
+
+def _finding(check: str, wrong: Sequence[str], what: str) -> Finding:
+    if not wrong:
+        return Finding(check=check, status="passed", what="holds")
+    text = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+    return Finding(check=check, status="failed", what=f"{len(wrong)} {what}: {text}")

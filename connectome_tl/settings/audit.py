@@ -1,0 +1,27 @@
+"""What an audit found, as plain records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from connectome_tl.settings.base import Record
+
+
+class Finding(Record):
+    """One check. `failed` accuses; `warning` asks a human; `skipped` says why it was not made."""
+
+    check: str
+    status: Literal["passed", "failed", "warning", "skipped"]
+    what: str
+    remedy: str = ""
+
+
+class AuditRecord(Record):
+    """All checks of one run."""
+
+    title: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def accused(self) -> bool:
+        return any(finding.status == "failed" for finding in self.findings)
