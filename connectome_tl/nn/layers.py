@@ -69,7 +69,7 @@ def _sparse_sum(sent: Tensor, adjacency: Tensor) -> Tensor:
     from torch_geometric.utils import dense_to_sparse
 
     n_batch, n_regions, n_out = sent.shape
-    edge_index, edge_weight = dense_to_sparse(adjacency.transpose(1, 2))  # PyG sends from row to column
+    edge_index, edge_weight = dense_to_sparse(adjacency.transpose(1, 2).contiguous())  # PyG sends from row to column
     summed = SimpleConv(aggr="sum")(sent.reshape(n_batch * n_regions, n_out), edge_index, edge_weight)
     return summed.reshape(n_batch, n_regions, n_out)
 
