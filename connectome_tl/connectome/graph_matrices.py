@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def read_graphml(path: Path) -> MatrixFile:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError("declares entities, which are not read", file=path)
     try:
-        graph = nx.parse_graphml(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # networkx guesses where a key is not declared
+            graph = nx.parse_graphml(text)
     except Exception as error:  # networkx and the XML parser raise many kinds for a damaged file
         raise DataError(f"cannot be read as GraphML: {' '.join(str(error).split())[:200]}", file=path) from error
     if graph.is_directed() or graph.is_multigraph():

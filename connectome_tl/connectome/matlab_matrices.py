@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
-import struct
-import zlib
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from connectome_tl.connectome.labels import decoded, read_bytes
+from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.errors import DataError
 
@@ -25,26 +23,22 @@ def read_mat(path: Path) -> dict[str, Any]:
     """All variables of a MATLAB file of version 5 to 7.
 
     Raises:
-        DataError: damaged, or of version 7.3.
+        DataError: damaged, or of another version.
     """
-    import warnings
-
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError, MatReadWarning
-
     data = read_bytes(path, limit=_MAX_BYTES)
-    if data[:8] == b"\x89HDF\r\n\x1a\n" or b"MATLAB 7.3" in data[:128]:
-        raise DataError("a MATLAB 7.3 file", file=path, remedy="Save it again with -v7, or as CSV with names.")
-    damaged = (ValueError, TypeError, KeyError, OSError, EOFError, IndexError, OverflowError, NotImplementedError)
+    return _parsed(data, path)
+
+
+@lru_cache(maxsize=1)  # recognising a file and reading it look at the same bytes
+def _parsed(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", MatReadWarning)
-            loaded = loadmat(io.BytesIO(data), simplify_cells=True)
+        return parse_mat(data)
+    except NotImplementedError as error:
+        raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
+    except DamagedMat as error:
+        raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
-    except (*damaged, MatReadError, MatReadWarning, zlib.error, struct.error, AttributeError, UnicodeError) as error:
-        raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
-    return {name: value for name, value in loaded.items() if not name.startswith("__")}
 
 
 def is_qsirecon(path: Path) -> bool:
@@ -61,11 +55,9 @@ def is_mapper(path: Path) -> bool:
 
 def _variables(path: Path) -> set[str]:
     """Names only; what cannot be read is left to the importer, which says why."""
-    from scipy.io import whosmat
-
     try:
-        return {name for name, _, _ in whosmat(path)}
-    except Exception:  # scipy raises many kinds for a damaged file
+        return set(read_mat(path))
+    except DataError:
         return set()
 
 
@@ -215,7 +207,7 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
     values = values if values.ndim == 3 else values[None]
     name_key = next((name for name in variables if name.lower() in _NAME_KEYS), None)
     measures = variables.get("measures")
-    said = () if measures is None else tuple(str(name).strip() for name in np.atleast_1d(measures))
+    said = () if measures is None else _names(measures, path)
     if name_key is None:
         return MatrixFile(values, said if len(said) == len(values) else ())
     names = _names(variables[name_key], path)
@@ -223,8 +215,9 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
 
 
 def _names(value: Any, path: Path) -> tuple[str, ...]:
-    cells: Sequence[Any] = [value] if isinstance(value, str) else list(np.atleast_1d(np.asarray(value, dtype=object)))
-    if not cells or not all(isinstance(cell, str) for cell in cells):
+    """A cell array of text, or rows of letters, as names."""
+    cells = [value] if isinstance(value, str) else value
+    if not isinstance(cells, list) or not cells or not all(isinstance(cell, str) for cell in cells):
         raise DataError("the region names are not text", file=path)
     return tuple(cell.strip() for cell in cells)
 

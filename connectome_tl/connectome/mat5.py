@@ -1,0 +1,168 @@
+"""MATLAB files of version 5 to 7, read with every length checked first.
+
+scipy's reader trusts the lengths that a file states and can end the whole process on a damaged one;
+a cohort of hundreds of files needs the one that is broken named instead. Numbers, text, cells and
+structures are read, which is all that connectomes are kept in; anything else is None.
+Layout after the MAT-File Format document of The MathWorks.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+
+_HEADER = 128
+_STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
+_TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
+_MATRIX, _COMPRESSED = 14, 15
+_CELL, _STRUCT, _CHAR = 1, 2, 4
+_NUMERIC = range(6, 16)
+_MOST_BYTES = 4_000_000_000
+_DEEPEST = 20
+
+
+class DamagedMat(ValueError):
+    """The file does not say what its own lengths promise."""
+
+
+def parse_mat(data: bytes) -> dict[str, Any]:
+    """Variables by name.
+
+    Numbers become arrays of their shape (at least two dimensions), text a str (several rows: a list),
+    cells a list in column order, a structure a dict (several: a list of dicts).
+
+    Raises:
+        DamagedMat: cut off, or lengths that do not fit together. NotImplementedError: another version.
+    """
+    if len(data) < _HEADER:
+        raise DamagedMat("shorter than its header")
+    if data[:8] == b"\x89HDF\r\n\x1a\n" or b"MATLAB 7.3" in data[:_HEADER] or data[_HEADER - 2 : _HEADER] != b"IM":
+        raise NotImplementedError("not a little-endian MATLAB file of version 5 to 7")
+    found: dict[str, Any] = {}
+    view, at = memoryview(data), _HEADER
+    while at < len(view):
+        kind, body, at = _element(view, at, padded=False)
+        if kind == _COMPRESSED:
+            inflated = zlib.decompressobj()
+            try:
+                block = memoryview(inflated.decompress(body, _MOST_BYTES))
+            except zlib.error as error:
+                raise DamagedMat(str(error)) from error
+            if not inflated.eof:
+                raise DamagedMat("a compressed variable is cut off")
+            kind, body, _ = _element(block, 0, padded=False)
+        if kind != _MATRIX:
+            raise DamagedMat(f"element of type {kind} where a variable belongs")
+        name, value = _matrix(body, 0)
+        found[name] = value
+    return found
+
+
+def _element(view: memoryview, at: int, *, padded: bool = True) -> tuple[int, memoryview, int]:
+    """Type, body and end of the data element that begins here."""
+    if at + 8 > len(view):
+        raise DamagedMat("an element is cut off")
+    kind, size = struct.unpack_from("<II", view, at)
+    if kind >> 16:  # small element: four bytes of data inside the tag
+        kind, size = kind & 0xFFFF, kind >> 16
+        if size > 4:
+            raise DamagedMat("a small element is too large")
+        return kind, view[at + 4 : at + 4 + size], at + 8
+    end = at + 8 + size
+    if end > len(view):
+        raise DamagedMat("an element is cut off")
+    following = end + (-size % 8 if padded or kind != _COMPRESSED else 0)
+    return kind, view[at + 8 : end], min(following, len(view))
+
+
+def _numbers(view: memoryview, at: int) -> tuple[np.ndarray, int]:
+    kind, body, at = _element(view, at)
+    if kind not in _STORED:
+        raise DamagedMat(f"numbers of unknown type {kind}")
+    stored = np.dtype(_STORED[kind])
+    if len(body) % stored.itemsize:
+        raise DamagedMat("a broken number of values")
+    return np.frombuffer(body, dtype=stored), at
+
+
+def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
+    """Name and value of one array, which may hold others."""
+    if len(view) == 0:
+        return "", np.zeros((0, 0))
+    if depth > _DEEPEST:
+        raise DamagedMat("nested too deeply")
+    flags, at = _numbers(view, 0)
+    if flags.size != 2:
+        raise DamagedMat("an array without flags")
+    dimensions, at = _numbers(view, at)
+    shape = tuple(int(n) for n in dimensions)
+    if not 2 <= len(shape) <= 8 or min(shape) < 0 or math.prod(shape) > _MOST_BYTES:
+        raise DamagedMat(f"an array of shape {shape}")
+    _, name_bytes, at = _element(view, at)
+    name = bytes(name_bytes).decode("utf-8", "replace")
+    kind, size = int(flags[0]) & 0xFF, math.prod(shape)
+    if kind in _NUMERIC:
+        values, _ = _numbers(view, at)
+        if values.size != size:
+            raise DamagedMat(f"{values.size} values for shape {shape}")
+        if int(flags[0]) & 0x0800:
+            return name, None  # complex numbers are no connectome
+        return name, values.reshape(shape, order="F")
+    if kind == _CHAR:
+        return name, _text(view, at, shape) if size else ""
+    if kind == _CELL:
+        return name, [value for value, at in _cells(view, at, size, depth)]
+    if kind == _STRUCT:
+        return name, _structure(view, at, size, depth)
+    return name, None
+
+
+def _text(view: memoryview, at: int, shape: tuple[int, ...]) -> str | list[str]:
+    kind, body, _ = _element(view, at)
+    if kind not in _TEXT or len(shape) != 2:
+        raise DamagedMat(f"text of unknown type {kind}")
+    try:
+        letters = bytes(body).decode(_TEXT[kind])
+    except UnicodeDecodeError as error:
+        raise DamagedMat(str(error)) from error
+    if shape[0] == 1:
+        return letters
+    if len(letters) != shape[0] * shape[1]:
+        raise DamagedMat(f"{len(letters)} letters for shape {shape}")
+    return [letters[row :: shape[0]] for row in range(shape[0])]
+
+
+def _cells(view: memoryview, at: int, count: int, depth: int) -> list[tuple[Any, int]]:
+    """`count` arrays one after the other, each with where the next begins."""
+    if count > len(view) - at:  # an array takes at least a tag
+        raise DamagedMat(f"{count} cells in {len(view) - at} bytes")
+    found = []
+    for _ in range(count):
+        kind, body, at = _element(view, at)
+        if kind != _MATRIX:
+            raise DamagedMat(f"element of type {kind} in a cell")
+        found.append((_matrix(body, depth + 1)[1], at))
+    return found
+
+
+def _structure(view: memoryview, at: int, count: int, depth: int) -> Any:
+    length, at = _numbers(view, at)
+    if length.size != 1 or length[0] <= 0:
+        raise DamagedMat("a structure without field names")
+    _, packed, at = _element(view, at)
+    width = int(length[0])
+    if len(packed) % width:
+        raise DamagedMat("field names of a broken length")
+    names = [
+        bytes(packed[i : i + width]).split(b"\x00")[0].decode("utf-8", "replace") for i in range(0, len(packed), width)
+    ]
+    members = []
+    for _ in range(count if names else 0):
+        cells = _cells(view, at, len(names), depth)
+        at = cells[-1][1]
+        members.append({name: value for name, (value, _) in zip(names, cells, strict=True)})
+    return members[0] if len(members) == 1 else members
