@@ -175,10 +175,7 @@ def _fit_one(
     curve = train(model, loss_of, len(rows.ids), plan.training, extra=extra, hook=hook)
     state = {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
     if not all(np.isfinite(value).all() for value in state.values()):
-        raise DataError(
-            f"training of {plan.label} ({plan.stage}) diverged: weights are not finite",
-            remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
-        )
+        raise _diverged(plan, "weights are not finite")
     arrays, plain = features.state()
     arrays |= {"targets.mean": target_scaler.mean, "targets.scale": target_scaler.scale}
     result = FitResult(
@@ -193,8 +190,17 @@ def _fit_one(
     if plan.predict and plan.stage != "adapt":
         outputs = _outputs(model, features.rows(cohort, plan.predict))
         values = np.where([t.is_binary for t in tasks], _sigmoid(outputs), target_scaler.undo(outputs))
+        if not np.isfinite(values).all():
+            raise _diverged(plan, "predictions are not finite")
         result = replace(result, predictions=dict(zip(plan.predict, values, strict=True)))
     return result if plan.keep else replace(result, state={}, fitted={}, fitted_plain={})
+
+
+def _diverged(plan: FitPlan, how: str) -> DataError:
+    return DataError(
+        f"training of {plan.label} ({plan.stage}) diverged: {how}",
+        remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
+    )
 
 
 def train(
@@ -234,7 +240,7 @@ def train(
         _part(model, part).eval()  # frozen parts neither drop out nor move running statistics
     for epoch in range(settings.epochs):
         total = 0.0
-        for index in [None] if size >= n_rows else torch.randperm(n_rows).split(size):
+        for index in _batches(n_rows, size):
             optimiser.zero_grad(set_to_none=True)
             loss = loss_of(index)
             objective = loss
@@ -250,6 +256,16 @@ def train(
             hook(epoch, curve[epoch])
     model.eval()
     return curve
+
+
+def _batches(n_rows: int, size: int) -> Sequence[Tensor | None]:
+    """Row numbers of each batch of an epoch; None for all rows. No batch of one is left over at the end."""
+    if size >= n_rows:
+        return [None]
+    batches = list(torch.randperm(n_rows).split(size))
+    if len(batches[-1]) == 1 and size > 1:
+        batches[-2:] = [torch.cat(batches[-2:])]  # batch statistics need two rows
+    return batches
 
 
 def predict(
