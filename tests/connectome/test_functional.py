@@ -1,0 +1,91 @@
+"""Functional connectomes equal NumPy's and nilearn's; a dead signal is a missing region."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from connectome_tl.connectome.functional import TangentSpace, fisher_z, functional_connectome
+from connectome_tl.errors import DataError
+from connectome_tl.provenance import content_hash
+
+NAMES = tuple("abcdef")
+
+
+def series(seed: int = 0, frames: int = 4000) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(1).normal(size=(6, 6)) + 2 * np.eye(6)
+    return rng.normal(size=(frames, 6)) @ mixing
+
+
+def test_long_series_give_pearsons_correlation() -> None:
+    found = functional_connectome(series(), NAMES)
+    np.testing.assert_allclose(found.weights[0], np.corrcoef(series().T), atol=0.01)
+    np.testing.assert_allclose(np.diag(found.weights[0]), 1)
+
+
+def test_partial_correlation_is_the_scaled_inverse() -> None:
+    found = functional_connectome(series(), NAMES, kind="partial correlation").weights[0]
+    precision = np.linalg.inv(np.corrcoef(series().T))
+    scale = np.sqrt(np.diag(precision))
+    expected = -precision / np.outer(scale, scale)
+    off = ~np.eye(6, dtype=bool)
+    np.testing.assert_allclose(found[off], expected[off], atol=0.04)  # Ledoit and Wolf shrink a little
+
+
+@pytest.mark.parametrize("dead", [0.0, np.nan])
+def test_a_dead_signal_is_a_missing_region(dead: float) -> None:
+    values = series()
+    values[:, 2] = dead
+    found = functional_connectome(values, NAMES)
+    assert found.node_mask.tolist() == [True, True, False, True, True, True]
+    keep = [0, 1, 3, 4, 5]
+    others = functional_connectome(values[:, keep], tuple(NAMES[i] for i in keep))
+    np.testing.assert_allclose(found.weights[0][np.ix_(keep, keep)], others.weights[0])
+
+
+def test_unusable_series_are_refused() -> None:
+    values = series()
+    values[17, 3] = np.nan
+    with pytest.raises(DataError, match="frame 18, region d"):
+        functional_connectome(values, NAMES, subject="s1")
+    with pytest.raises(DataError, match="too few frames"):
+        functional_connectome(series(frames=5), NAMES)
+    with pytest.raises(DataError, match=r"\(n_frames, 5\)"):
+        functional_connectome(series(), NAMES[:5])
+
+
+def test_tangent_space_is_nilearns_and_sees_training_rows_only() -> None:
+    from nilearn.connectome import ConnectivityMeasure
+
+    everyone = [series(seed, 300) for seed in range(8)]
+    ids = [f"s{i}" for i in range(6)]
+    space = TangentSpace.fit(everyone[:6], NAMES, ids)
+    reference = ConnectivityMeasure(kind="tangent", standardize=True).fit(everyone[:6])
+    np.testing.assert_allclose(space.apply(everyone[7], NAMES).weights[0], reference.transform(everyone[6:8])[1])
+    before = content_hash(space.mean, space.whitening)
+    everyone[6][:] = 1e30
+    everyone[7][:] = np.nan
+    again = TangentSpace.fit(everyone[:6], NAMES, ids)
+    assert content_hash(again.mean, again.whitening) == before
+    assert again.ids == tuple(ids)
+
+
+def test_tangent_space_leaves_out_regions_that_a_training_row_lacks() -> None:
+    everyone = [series(seed, 300) for seed in range(5)]
+    everyone[2][:, 4] = 0
+    space = TangentSpace.fit(everyone[:4], NAMES, list("wxyz"))
+    assert space.regions == tuple("abcdf")
+    assert space.apply(everyone[4], NAMES).regions == space.regions
+    everyone[4][:, 0] = 0
+    with pytest.raises(DataError, match="lacks regions"):
+        space.apply(everyone[4], NAMES)
+    with pytest.raises(DataError, match="two training rows"):
+        TangentSpace.fit(everyone[:1], NAMES, ["w"])
+
+
+def test_fishers_z() -> None:
+    one = functional_connectome(series(), NAMES)
+    z = fisher_z(one)
+    np.testing.assert_allclose(np.tanh(z.weights[0][np.triu_indices(6, 1)]), one.weights[0][np.triu_indices(6, 1)])
+    assert (np.diag(z.weights[0]) == 0).all()
