@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from connectome_tl import __version__
-from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
+from connectome_tl.errors import ConnectomeTLError, DataError, InterruptedRunError, OutputError, Problem
 
 app = typer.Typer(
     name="connectome-tl",
@@ -85,6 +85,26 @@ def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished ru
     from connectome_tl.workflows.report import draw_report
 
     typer.echo(f"Report: {draw_report(run_dir)}")
+
+
+@app.command()
+def audit(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Check a finished run for leakage: splits, scores, duplicates, one fold fitted again and poisoned."""
+    from connectome_tl.workflows.audit import audit_run
+
+    record = audit_run(run_dir, base=base, show_progress=True)
+    for finding in record.findings:
+        colour = {"failed": typer.colors.RED, "warning": typer.colors.YELLOW}.get(finding.status)
+        typer.secho(f"{finding.status:8}{finding.check}: {finding.what}", fg=colour)
+        if finding.remedy:
+            typer.echo(f"        {finding.remedy}")
+    if record.accused:
+        raise DataError("the audit found what must not be", file=run_dir, remedy="See the lines marked failed.")
 
 
 @app.command()

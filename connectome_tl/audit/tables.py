@@ -50,22 +50,22 @@ def prediction_findings(
         targets: index subjects, one column per task; the cohort as it is read now.
     """
     tested = {(r, s): f for r, f, fold in splits.folds() for s in fold.test}
-    misplaced, other, cut = [], [], []
+    names = [f"{s} ({t}, {m}, repeat {r})" for t, m, r, s in predictions[_KEY].itertuples(index=False, name=None)]
+    placed = [
+        tested.get((int(r), str(s))) == int(f)
+        for r, s, f in predictions[["repeat", "subject", "fold"]].itertuples(index=False, name=None)
+    ]
     kinds = {task.name: task for task in tasks}
-    for row in predictions.itertuples(index=False):
-        name = f"{row.subject} ({row.task}, {row.model}, repeat {row.repeat})"
-        if tested.get((int(row.repeat), str(row.subject))) != int(row.fold):
-            misplaced.append(name)
-        task = kinds.get(str(row.task))
-        if task is None or row.subject not in targets.index:
-            other.append(name)
-            continue
-        truth = float(targets.loc[row.subject, task.name])
-        if not np.isclose(float(row.y_true), truth, rtol=1e-6, atol=1e-9, equal_nan=True):
-            other.append(name)
-        expected = float(row.y_score >= threshold) if task.is_binary else float(row.y_score)
-        if not np.isclose(float(row.y_pred), expected, rtol=1e-6, atol=1e-9):
-            cut.append(name)
+    truth, expected = np.full(len(predictions), np.inf), np.full(len(predictions), np.inf)
+    score = predictions["y_score"].to_numpy(dtype=float)
+    for name, task in kinds.items():
+        here = (predictions["task"] == name).to_numpy()
+        truth[here] = targets[name].reindex(predictions.loc[here, "subject"], fill_value=np.inf).to_numpy(dtype=float)
+        expected[here] = (score[here] >= threshold).astype(float) if task.is_binary else score[here]
+    observed, called = (predictions[c].to_numpy(dtype=float) for c in ("y_true", "y_pred"))
+    misplaced = _named(names, ~np.array(placed, dtype=bool))
+    other = _named(names, ~np.isclose(observed, truth, rtol=1e-6, atol=1e-9, equal_nan=True))
+    cut = _named(names, ~np.isclose(called, expected, rtol=1e-6, atol=1e-9))
     doubled = [" ".join(map(str, key)) for key in predictions[predictions.duplicated(_KEY)][_KEY].to_numpy()]
     return [
         _finding("predictions are those of the split plan", misplaced, "not in the fold that tested them"),
@@ -84,15 +84,30 @@ def score_findings(
         again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families)}
     except ConnectomeTLError as error:
         return [Finding(check=check, status="failed", what=f"the predictions cannot be scored: {error}")]
-    differ = []
+    differ: list[str] = []
+    older: list[str] = []
     for score in recorded:
         new = again.pop((score.task, score.model, score.metric), None)
-        old = (score.value, score.low, score.high)
-        if new is not None and not np.allclose((new.value, new.low, new.high), old, atol=1e-6, equal_nan=True):
-            differ.append(f"{score.metric} of {score.model}, {score.task}: {score.value:.3f}, again {new.value:.3f}")
+        name = f"{score.metric} of {score.model}, {score.task}"
+        if new is None or not np.isclose(new.value, score.value, atol=1e-6, equal_nan=True):
+            differ.append(f"{name}: {score.value:.3f}, again {'nothing' if new is None else f'{new.value:.3f}'}")
+        elif not np.allclose((new.low, new.high), (score.low, score.high), atol=1e-6, equal_nan=True):
+            # Another version of the package may have other intervals; its method then says so.
+            (differ if new.method == score.method else older).append(f"interval of {name}")
     hidden = [f"{metric} of {model}, {task}" for task, model, metric in again]
     return [
         _finding(check, differ, "are not what the predictions give"),
+        *(
+            []
+            if not older
+            else [
+                Finding(
+                    check="intervals of this version",
+                    status="warning",
+                    what=f"{len(older)} intervals were made by another version's method",
+                )
+            ]
+        ),
         _finding("no score was left out", hidden, "not reported"),
     ]
 
@@ -116,6 +131,10 @@ def nuisance_findings(recorded: Sequence[Score], tasks: Sequence[Task], model: s
             remedy="Residualise on them (`confounds` in study.yaml), or say so beside the score.",
         )
     ]
+
+
+def _named(names: Sequence[str], wrong: np.ndarray) -> list[str]:
+    return [name for name, is_wrong in zip(names, wrong) if is_wrong]
 
 
 def _finding(check: str, wrong: Sequence[str], what: str) -> Finding:

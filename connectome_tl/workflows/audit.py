@@ -1,0 +1,120 @@
+"""`connectome-tl audit`: is what a run folder claims what its settings and data give?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.audit.duplicates import duplicate_findings
+from connectome_tl.audit.replay import Replay, replay_findings
+from connectome_tl.audit.tables import nuisance_findings, prediction_findings, score_findings, split_findings
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.provenance import MISSING, read_json, write_json
+from connectome_tl.settings.audit import AuditRecord, Finding
+from connectome_tl.settings.results import Score
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.run import read_cohorts
+
+_FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "provenance.json")
+
+
+def audit_run(
+    run_dir: str | Path, *, base: str | Path | None = None, repeat: int = 0, fold: int = 0, show_progress: bool = False
+) -> AuditRecord:
+    """Every check of a finished run; written to `audit.json` in its folder.
+
+    Args:
+        base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+        repeat, fold: which fold's networks are fitted again.
+
+    Raises:
+        MissingInputError: a file of the run, or a cohort, is not there.
+        DataError: a file of the run cannot be read.
+    """
+    folder = Path(run_dir)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise MissingInputError(
+            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Run the study to its end first."
+        )
+    settings = load_settings(folder / "study.yaml", StudySettings)
+    predictions = _predictions(folder / "predictions.tsv")
+    recorded = _scores(folder / "scores.json")
+    with Steps(shown=show_progress) as steps:
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            tasks = tasks_of(settings, cohorts)
+        target = cohorts.target
+        families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
+        findings = _settled(folder, cohorts)
+        try:
+            splits = SplitPlan.load(folder / "split_plan.json")
+        except DataError as error:
+            findings.append(Finding(check="split plan", status="failed", what=str(error)))
+            return _written(folder, settings, findings)
+        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
+        findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        findings += score_findings(predictions, recorded, tasks, families)
+        findings += nuisance_findings(recorded, tasks)
+        with steps.step("looking for children under two names"):
+            findings += duplicate_findings(cohorts.by_name(), splits)
+        if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
+            raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
+        try:
+            with steps.counted("fitting one fold again") as progress:
+                replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
+                findings += replay_findings(replay, predictions, progress=progress)
+        except ConnectomeTLError as error:
+            findings.append(Finding(check="fitted again", status="failed", what=str(error)))
+    return _written(folder, settings, findings)
+
+
+def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
+    """The cohorts are those of the run."""
+    provenance = read_json(folder / "provenance.json")
+    changed = [
+        name
+        for name, cohort in cohorts.by_name().items()
+        if provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids)
+    ]
+    if changed:
+        text = f"changed since the run: {', '.join(changed)}"
+        return [Finding(check="the data are those of the run", status="failed", what=text)]
+    return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+
+
+def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: StudyCohorts) -> Finding:
+    check = "the split plan is that of the settings"
+    if make_split_plan(cohorts.target, settings.splits).hash == splits.hash:
+        return Finding(check=check, status="passed", what="made again, it has the same hash")
+    return Finding(check=check, status="failed", what="made again from settings and cohort, it is another one")
+
+
+def _predictions(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
+        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
+    except (ValueError, KeyError) as error:
+        raise DataError(f"not a table of predictions: {error}", file=path) from error
+
+
+def _scores(path: Path) -> list[Score]:
+    try:
+        # Undefined numbers are written as null.
+        rows = [{k: float("nan") if v is None and k in ("value", "low", "high") else v for k, v in row.items()}
+                for row in read_json(path)]  # fmt: skip
+        return [Score(**row) for row in rows]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"not a list of scores: {error}", file=path) from error
+
+
+def _written(folder: Path, settings: StudySettings, findings: list[Finding]) -> AuditRecord:
+    record = AuditRecord(title=settings.title, findings=tuple(findings))
+    write_json(folder / "audit.json", record)
+    return record

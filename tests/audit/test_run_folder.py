@@ -1,0 +1,194 @@
+"""An honest run folder passes; whatever was done beside its settings does not, however honest it looks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from connectome_tl.audit.tables import nuisance_findings, prediction_findings, split_findings
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import Fold, InnerFold, SplitPlan
+from connectome_tl.errors import MissingInputError
+from connectome_tl.evaluation.linear import fit_ridge
+from connectome_tl.evaluation.metrics import scores
+from connectome_tl.provenance import write_json, write_table
+from connectome_tl.settings.results import Score
+from connectome_tl.tasks import Task
+from connectome_tl.workflows.audit import audit_run
+
+MOTOR = Task(name="motor", kind="binary", column="motor")
+
+
+def failed(record):
+    return {f.check for f in record.findings if f.status == "failed"}
+
+
+def predictions_of(home):
+    return pd.read_csv(home / "run" / "predictions.tsv", sep="\t", na_values="n/a", dtype={"subject": str})
+
+
+def rewrite(home, predictions):
+    """Write predictions and the scores that follow from them: the folder agrees with itself."""
+    cohort = read_cohort(home / "cohorts" / "target" / "cohort.yaml")
+    tasks = [cohort.task(name) for name in predictions["task"].unique()]
+    families = {i: str(f) for i, f in zip(cohort.ids, cohort.family) if f}
+    write_table(home / "run" / "predictions.tsv", predictions)
+    write_json(home / "run" / "scores.json", scores(predictions, tasks, families))
+    return home
+
+
+def audited(home):
+    return audit_run(home / "run", base=home / "cohorts")
+
+
+def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(run_copy):
+    record = audited(run_copy)
+    assert not failed(record)
+    by_check = {f.check: f for f in record.findings}
+    assert "exactly" in by_check["networks fitted again (repeat 0, fold 0)"].what
+    assert by_check["poisoned test fold"].status == "passed"
+    assert json.loads((run_copy / "run" / "audit.json").read_text())["findings"]
+
+
+def leaky_ridge(home, predictions, how):
+    """The ridge baseline with edges chosen, or harmonised, over all rows with their outcomes."""
+    cohort = read_cohort(home / "cohorts" / "target" / "cohort.yaml")
+    upper = np.triu_indices(cohort.n_regions, 1)
+    x = cohort.weights[:, 0][:, upper[0], upper[1]].astype(float)
+    y = cohort.targets["cognitive"].to_numpy(float)
+    seen = np.isfinite(y)
+    if how == "selection":
+        gap = np.abs(x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0))
+        x = x[:, np.argsort(-gap)[:10]]
+    else:
+        x = x + 0.3 * np.outer(
+            np.nan_to_num(y), x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0)
+        )
+    here = (predictions["task"] == "cognitive") & (predictions["model"] == "ridge")
+    for _, rows in predictions[here].groupby(["repeat", "fold"]):
+        test = cohort.positions(rows["subject"])
+        train = np.setdiff1d(np.flatnonzero(seen), test)
+        p = fit_ridge(x[train], 2 * y[train] - 1).predict_probability(x[test])[:, 0]
+        predictions.loc[rows.index, "y_score"] = p
+        predictions.loc[rows.index, "y_pred"] = (p >= 0.5).astype(float)
+    return predictions
+
+
+@pytest.mark.parametrize("how", ["selection", "harmonised"])
+def test_steps_fitted_before_the_split_are_caught_though_the_folder_agrees_with_itself(run_copy, how):
+    home = rewrite(run_copy, leaky_ridge(run_copy, predictions_of(run_copy), how))
+    assert failed(audited(home)) == {"baselines fitted again (all folds)"}
+
+
+def test_a_network_kept_at_its_best_test_epoch_is_caught(run_copy):
+    predictions = predictions_of(run_copy)
+    full = (predictions["model"] == "full") & (predictions["task"] == "cognitive")
+    better = 0.9 * predictions["y_score"] + 0.1 * predictions["y_true"].fillna(0.5)
+    predictions.loc[full, "y_score"] = better[full]
+    predictions.loc[full, "y_pred"] = (better[full] >= 0.5).astype(float)
+    assert failed(audited(rewrite(run_copy, predictions))) == {"networks fitted again (repeat 0, fold 0)"}
+
+
+def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_run, tmp_path):
+    import shutil
+
+    from connectome_tl.cohort.writing import write_cohort
+    from connectome_tl.config import dump_settings
+    from connectome_tl.provenance import write_text
+    from connectome_tl.workflows.run import run_study
+    from tests.small_study import small_cohorts, small_settings
+
+    home = tmp_path / "home"
+    shutil.copytree(finished_run / "cohorts", home / "cohorts")
+    write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants themselves are the pool
+    stages = small_settings().stages
+    secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
+    study = write_text(home / "cohorts" / "study.yaml", dump_settings(small_settings(stages=secret)))
+    run_study(study, home / "run")
+    text = (home / "run" / "study.yaml").read_text()
+    (home / "run" / "study.yaml").write_text(text.replace("transductive: true", "transductive: false"))
+    found = failed(audited(home))
+    assert "networks fitted again (repeat 0, fold 0)" in found
+    assert "target infants in the pool cohort" not in found  # under their own ids: inductive by right
+
+
+def test_a_threshold_other_than_the_settings_is_caught(run_copy):
+    predictions = predictions_of(run_copy)
+    binary = predictions["task"] == "cognitive"
+    predictions.loc[binary, "y_pred"] = (predictions.loc[binary, "y_score"] >= 0.37).astype(float)
+    assert failed(audited(rewrite(run_copy, predictions))) == {"classes are those of the threshold 0.5"}
+
+
+def test_a_polished_score_and_a_missing_one_are_caught(run_copy):
+    path = run_copy / "run" / "scores.json"
+    rows = json.loads(path.read_text())
+    rows[0]["value"] = 0.99
+    path.write_text(json.dumps(rows[:-1]))
+    assert failed(audited(run_copy)) == {"scores follow from the predictions", "no score was left out"}
+
+
+def test_a_split_plan_edited_after_the_fact_is_caught(run_copy):
+    plan = SplitPlan.load(run_copy / "run" / "split_plan.json")
+    first = plan.repeats[0][0]
+    edited = Fold((*first.train, first.test[0]), first.test, first.inner)
+    SplitPlan(((edited, *plan.repeats[0][1:]),)).save(run_copy / "run" / "split_plan.json")
+    assert {"the split plan is that of the settings", "folds are disjoint"} <= failed(audited(run_copy))
+    text = (run_copy / "run" / "split_plan.json").read_text()
+    (run_copy / "run" / "split_plan.json").write_text(text.replace(first.test[1], "nobody", 1))
+    assert failed(audited(run_copy)) == {"split plan"}
+
+
+def test_data_changed_since_the_run_is_caught(run_copy):
+    path = run_copy / "cohorts" / "target" / "participants.tsv"
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    numeric = next(c for c in table.columns if c.startswith("bayley"))
+    known = table[numeric].ne("n/a").idxmax()
+    table.loc[known, numeric] = "140"
+    table.to_csv(path, sep="\t", index=False)
+    assert "the data are those of the run" in failed(audited(run_copy))
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(MissingInputError, match="not a finished run"):
+        audit_run(tmp_path)
+
+
+def test_families_and_inner_folds_must_not_straddle():
+    plan = SplitPlan(((Fold(("a", "b"), ("c",), (InnerFold(("a",), ("c",)),)), Fold(("c",), ("a", "a"))),))
+    found = {f.check: f for f in split_findings(plan, {"b": "f", "c": "f"})}
+    assert found["families stay together"].status == "failed"
+    assert "inner folds" in found["folds are disjoint"].what
+    assert "a (repeat 0)" in found["everyone is tested once a repeat"].what
+
+
+def test_predictions_must_stand_where_the_plan_tested_them():
+    plan = SplitPlan(((Fold(("a", "b"), ("c",)), Fold(("c",), ("a", "b"))),))
+    rows = pd.DataFrame(
+        {
+            "subject": ["a", "b", "c", "c"], "task": "motor", "model": "full", "repeat": 0, "fold": [1, 0, 0, 0],
+            "y_true": [1.0, 0.0, np.nan, 1.0], "y_score": [0.7, 0.2, 0.4, 0.4], "y_pred": [1.0, 0.0, 1.0, 0.0],
+        }
+    )  # fmt: skip
+    targets = pd.DataFrame({"motor": [1.0, 0.0, np.nan]}, index=["a", "b", "c"])
+    found = {f.check: f.what for f in prediction_findings(rows, plan, targets, (MOTOR,), 0.5) if f.status == "failed"}
+    assert found.keys() == {
+        "predictions are those of the split plan",
+        "one prediction per subject and repeat",
+        "outcomes are the cohort's",
+        "classes are those of the threshold 0.5",
+    }
+    assert "1 not in the fold" in found["predictions are those of the split plan"]
+    assert "b (motor" in found["predictions are those of the split plan"]
+
+
+def test_an_outcome_that_nuisance_explains_is_a_warning_not_a_charge():
+    def made(model, value):
+        return Score(task="motor", model=model, metric="auc", value=value, low=0.1, high=0.9, n=30)
+
+    (finding,) = nuisance_findings([made("full", 0.7), made("nuisance_only", 0.75)], (MOTOR,))
+    assert finding.status == "warning"
+    (finding,) = nuisance_findings([made("full", 0.7), made("nuisance_only", 0.5)], (MOTOR,))
+    assert finding.status == "passed"
