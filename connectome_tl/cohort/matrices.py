@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +14,16 @@ import numpy as np
 from connectome_tl.atlas import Atlas, load_atlas, order_of
 from connectome_tl.cohort.files import found_files, matched
 from connectome_tl.cohort.tables import Findings
-from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.connectome import Connectome, upper_indices
 from connectome_tl.connectome.formats import read_matrix
 from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
+from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
 
+IN_MEMORY = 4_000_000_000
 Track = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
@@ -110,17 +114,25 @@ def read_files(
     weights: np.ndarray | None = None
     node_mask = np.ones((len(wanted), 0), dtype=bool)
     regions: tuple[str, ...] = ()
+    kept = np.zeros(0, dtype=int)
+    edges, n_unnamed = np.zeros(0), 0
     hashes: list[str] = []
     for at, path in enumerate(files if track is None else track(files, "matrices")):
         i, part = divmod(at, len(found))
         try:
             measures = (spec.measures[part],) if per_measure else spec.measures
-            connectome = one_connectome(spec, known, path, wanted[i], measures, findings)
+            matrix = read_matrix(path, format=spec.format)
+            connectome = one_connectome(spec, known, matrix, path, wanted[i], measures)
             if weights is None:
                 regions = connectome.regions
-                size = (len(wanted), len(spec.measures), len(regions), len(regions))
-                weights, node_mask = np.zeros(size, np.float32), np.ones((len(wanted), len(regions)), dtype=bool)
+                kept = kept_regions(spec.regions, regions, known.atlas)
+                weights = room_for((len(wanted), len(spec.measures), len(kept), len(kept)))
+                node_mask = np.ones((len(wanted), len(kept)), dtype=bool)
+                edges = np.zeros(len(regions) * (len(regions) - 1) // 2)
             connectome = connectome.aligned_to(regions)
+            if matrix.names is None and matrix.labels is None and matrix.order is None:
+                edges, n_unnamed = edges + connectome.weights[0][upper_indices(len(regions))], n_unnamed + 1
+            findings.notes += [note for note in matrix.notes if note not in findings.notes]
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += [
@@ -129,28 +141,37 @@ def read_files(
             ]
             continue
         with np.errstate(over="ignore"):
-            weights[i, part : part + 1 if per_measure else None] = connectome.weights
+            weights[i, part : part + 1 if per_measure else None] = connectome.weights[:, kept[:, None], kept]
         if not np.isfinite(weights[i]).all():
             findings.problems.append(Problem("a weight is too large for float32", subject=wanted[i], file=path))
-        node_mask[i] &= connectome.node_mask
+        node_mask[i] &= connectome.node_mask[kept]
     if weights is None:
         if not findings.problems:
             findings.problems.append(Problem("no matrix was found", file=folder / pattern))
         return None
+    if n_unnamed:
+        check_row_order(edges / n_unnamed, known, folder / pattern)
     sources = {f"connectomes ({len(hashes)} files)": content_hash(sorted(hashes))}
-    return Matrices(tuple(wanted), regions, weights, node_mask, sources)
+    return Matrices(tuple(wanted), tuple(regions[i] for i in kept), weights, node_mask, sources)
+
+
+def room_for(size: tuple[int, ...]) -> np.ndarray:
+    """Zeros (float32) of that size; above IN_MEMORY bytes in a nameless file that vanishes with them."""
+    if 4 * math.prod(size) <= IN_MEMORY:
+        return np.zeros(size, dtype=np.float32)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4 * math.prod(size))
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=size)
 
 
 def one_connectome(
-    spec: ConnectomeFiles, known: RowNames, path: Path, subject: str, measures: tuple[str, ...], findings: Findings
+    spec: ConnectomeFiles, known: RowNames, matrix: MatrixFile, path: Path, subject: str, measures: tuple[str, ...]
 ) -> Connectome:
-    """Read, name, line up and check one file; the measures are those asked for, in their order.
+    """Name, line up and check one file; the measures are those asked for, in their order.
 
     Raises:
-        ConnectomeTLError: whatever is wrong with it.
+        DataError: whatever is wrong with it.
     """
-    matrix = read_matrix(path, format=spec.format)
-    findings.notes += [note for note in matrix.notes if note not in findings.notes]
     connectome = connectome_from(
         matrix,
         known,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.files import found_files, matched
-from connectome_tl.cohort.matrices import Matrices, Track, kept_regions, known_rows, read_files
+from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.regional import read_region_features
 from connectome_tl.cohort.selection import selected
@@ -248,18 +248,7 @@ def _matrices(
     sources = dict(found.sources)
     if spec.labels is not None:
         sources[Path(spec.labels).name] = file_hash(folder / spec.labels)
-    kept = kept_regions(spec.regions, found.regions, known.atlas)
-    features = found.region_features
-    found = replace(
-        found,
-        regions=tuple(found.regions[i] for i in kept),
-        weights=found.weights
-        if len(kept) == len(found.regions) and (np.diff(kept) == 1).all()
-        else found.weights[:, :, kept[:, None], kept[None, :]],
-        node_mask=found.node_mask[:, kept],
-        region_features=None if features is None else features[:, kept],
-        sources=sources,
-    )
+    found = replace(found, sources=sources)
     transformed(found.weights, spec, found.ids, found.regions, folder / str(spec.stack or spec.files), findings)
     for region, absent in zip(found.regions, (~found.node_mask).sum(axis=0), strict=True):
         if absent:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import matched
-from connectome_tl.cohort.matrices import Matrices
+from connectome_tl.cohort.matrices import Matrices, kept_regions
 from connectome_tl.cohort.tables import Findings, read_table
 from connectome_tl.connectome.array_matrices import load_arrays
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
 from connectome_tl.connectome.naming import MatrixFile, RowNames, row_names
+from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
@@ -73,8 +73,12 @@ def read_stack(
     if features is not None and features.ndim == 3 and features.shape[:2] == (len(owners), _n_rows(values)):
         lined_up = np.full((len(wanted), n_regions, features.shape[2]), np.nan)
         lined_up[:, positions] = features[taken][:, rows]
-    sources = {Path(str(spec.stack)).name: file_hash(path)}
-    return Matrices(wanted, regions, weights, node_mask, sources, lined_up)
+    kept = kept_regions(spec.regions, regions, known.atlas)
+    if not np.array_equal(kept, np.arange(n_regions)):
+        weights, node_mask = weights[:, :, kept[:, None], kept], node_mask[:, kept]
+        lined_up = None if lined_up is None else lined_up[:, kept]
+    names = tuple(regions[i] for i in kept)
+    return Matrices(wanted, names, weights, node_mask, {Path(str(spec.stack)).name: file_hash(path)}, lined_up)
 
 
 def _n_rows(values: np.ndarray) -> int:
@@ -159,37 +163,11 @@ def _regions(
     names, rows = row_names(first, known, file=path)
     if len(rows) != first.n_rows and values.ndim == 3:
         raise DataError("an upper triangle with a background row cannot be read; use layout: full", file=path)
-    if own is None and known.table is None and known.order is None and known.atlas is not None:
-        _check_order(values, known, path)
+    if own is None:
+        mean = np.asarray(values[:200, 0], dtype=float).mean(axis=0)
+        check_row_order(mean if mean.ndim == 1 else mean[upper_indices(len(mean))], known, path)
     target = known.names or names
     return target, order_of(names, target, where=known.where), rows
-
-
-def _check_order(values: np.ndarray, known: RowNames, path: Path) -> None:
-    """Refuse unnamed rows that plainly stand in the order of the label numbers and not of the table.
-
-    Near regions are connected more strongly than far ones, in counts as in correlations; the order
-    in which that holds far better is the right one.
-    """
-    atlas = known.atlas
-    if atlas is None or np.array_equal(atlas.label_order, np.arange(atlas.n_regions)):
-        return
-    mean = np.asarray(values[:200, 0], dtype=float).mean(axis=0)
-    first, second = upper_indices(atlas.n_regions)
-    edges = mean if mean.ndim == 1 else mean[first, second]
-    if not np.isfinite(edges).all() or np.ptp(edges) == 0:
-        return
-    fits = []
-    for order in (np.arange(atlas.n_regions), atlas.label_order):
-        at = atlas.coordinates[order]
-        fits.append(float(spearmanr(edges, np.linalg.norm(at[first] - at[second], axis=1)).statistic))
-    if fits[1] < -0.15 and fits[1] < fits[0] - 0.15:
-        raise DataError(
-            f"the unnamed rows look like the label numbers of {atlas.name}, not like its table",
-            file=path,
-            got=f"edge weight against distance: {fits[1]:.2f} by label, {fits[0]:.2f} by table",
-            remedy="Say order: label, or order: table if that is really so; best of all give labels.",
-        )
 
 
 def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:

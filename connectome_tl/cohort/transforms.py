@@ -23,25 +23,22 @@ def transformed(
 
     log1p needs weights of 0 and more, Fisher's z (artanh) correlations inside (-1, 1).
     """
-    if spec.diagonal == "zero":
-        diagonal = np.arange(weights.shape[-1])
-        weights[:, :, diagonal, diagonal] = 0.0
-    if spec.transform == "none" or weights.size == 0:
-        return
-    if spec.transform == "log1p":
-        wrong = weights < 0
-        what, remedy = "log1p of a negative weight", "Correlations take fisher_z; other weights none."
-    else:
-        wrong = np.abs(weights) >= 1
-        what, remedy = "Fisher's z needs correlations inside (-1, 1)", "Counts take log1p; other weights none."
-    if wrong.any():
-        rows = []
-        for i in np.flatnonzero(wrong.any(axis=(1, 2, 3))).tolist():
-            m, a, b = np.argwhere(wrong[i])[0]
-            rows.append((ids[i], f"{weights[i, m, a, b]:g} between {regions[a]} and {regions[b]}"))
-        findings.several(rows, what, file, remedy)
-        return
-    if spec.transform == "log1p":
-        np.log1p(weights, out=weights)
-    else:
-        np.arctanh(weights, out=weights)
+    positive = spec.transform == "log1p"
+    what = "log1p of a negative weight" if positive else "Fisher's z needs correlations inside (-1, 1)"
+    remedy = f"{'Correlations take fisher_z' if positive else 'Counts take log1p'}; other weights none."
+    diagonal = np.arange(weights.shape[-1])
+    rows: list[tuple[str, str]] = []
+    for i, matrices in enumerate(weights):  # one subject at a time: a large cohort may lie on disk
+        if spec.diagonal == "zero":
+            matrices[:, diagonal, diagonal] = 0.0
+        if spec.transform == "none":
+            continue
+        wrong = matrices < 0 if positive else np.abs(matrices) >= 1
+        if wrong.any():
+            m, a, b = np.argwhere(wrong)[0].tolist()
+            rows.append((ids[i], f"{matrices[m, a, b]:g} between {regions[a]} and {regions[b]}"))
+        elif positive:
+            np.log1p(matrices, out=matrices)
+        else:
+            np.arctanh(matrices, out=matrices)
+    findings.several(rows, what, file, remedy)

@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 
 from connectome_tl.atlas import load_atlas, order_of
+from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.formats import read_matrix
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
+from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import file_hash
 
@@ -51,6 +53,8 @@ def convert_file(
         order_of(known.atlas.resolved(known.table.names), known.atlas.names, where=f"atlas {atlas}")
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else ("weight",)
     connectome = connectome_from(matrix, known, measures=measures, layout=layout, file=file)
+    if matrix.names is None and matrix.labels is None and matrix.order is None:
+        check_row_order(connectome.weights[0][upper_indices(connectome.n_regions)], known, file)
     missing = [name for name, there in zip(connectome.regions, connectome.node_mask, strict=True) if not there]
     if missing:
         notes += (f"{len(missing)} regions are missing and masked: {', '.join(missing)}",)

@@ -16,7 +16,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.errors import MissingInputError, UsageError
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 
 from .conftest import OnDisk, symmetric, write_named
 
@@ -405,3 +405,29 @@ def test_abide_is_read_in_about_a_second(shared_data: Path, tmp_path: Path) -> N
         first, second = upper_indices(116)
         expected = np.arctanh(stored["fc"][17].astype(float))
     np.testing.assert_allclose(cohort.weights[17, 0, first, second], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_unnamed_files_in_label_order_are_noticed_too(on_disk: OnDisk) -> None:
+    atlas = load_atlas("unc_aal90")
+    path = on_disk.write()
+    for subject in on_disk.matrices:
+        np.savetxt(on_disk.folder / f"{subject}.tsv", near_is_strong(atlas.label_order), delimiter="\t")
+    on_disk.settings["connectomes"]["atlas"] = "unc_aal90"
+    path.write_text(yaml.safe_dump(on_disk.settings))
+    with pytest.raises(DataError, match="order: label"):
+        read_cohort(path)
+    on_disk.settings["connectomes"]["order"] = "label"
+    path.write_text(yaml.safe_dump(on_disk.settings))
+    expected = np.log1p(near_is_strong(np.arange(90)))
+    np.testing.assert_allclose(read_cohort(path).weights[3, 0], expected, rtol=1e-6)
+
+
+def test_a_cohort_too_large_for_memory_lies_on_disk_and_is_the_same(
+    on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = on_disk.read()
+    monkeypatch.setattr("connectome_tl.cohort.matrices.IN_MEMORY", 1000)
+    large = on_disk.read()
+    assert isinstance(large.weights, np.memmap)
+    np.testing.assert_array_equal(large.weights, straight.weights)
+    assert large.rows_hash(large.ids) == straight.rows_hash(straight.ids)
