@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from connectome_tl import __version__
-from connectome_tl.errors import ConnectomeTLError, DataError, InterruptedRunError, OutputError, Problem
+from connectome_tl.errors import ConnectomeTLError, DataError, InterruptedRunError, OutputError, Problem, UsageError
 
 app = typer.Typer(
     name="connectome-tl",
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 # Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+atlases = typer.Typer(no_args_is_help=True, help="Atlas tables: names, hemispheres, centroids; images are yours.")
+app.add_typer(atlases, name="atlas")
 Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
 
 
@@ -116,6 +118,105 @@ def cohort(
     from connectome_tl.workflows.cohort import check_cohort
 
     check_cohort(cohort_file, report)
+
+
+Labels = Annotated[Path | None, typer.Option("--labels", help="Table of the regions, in the order of the rows.")]
+AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas, as `atlas list` prints it.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="INPUT")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; .tsv is BIDS relmat style.")],
+    format_: Annotated[str, typer.Option("--format", help="Format of the input; auto looks at the file.")] = "auto",
+    labels: Labels = None,
+    atlas: AtlasName = None,
+) -> None:
+    """Read any matrix file a lab holds; write it with region names and a sidecar."""
+    from connectome_tl.workflows.convert import convert_file
+
+    for path in convert_file(source, out, format=format_, labels=labels, atlas=atlas):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def assemble(
+    tractogram: Annotated[Path, typer.Argument(help="Streamlines: .tck, .trk or .trx")],
+    parcellation: Annotated[Path, typer.Argument(help="Label image in the streamlines' space.")],
+    out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
+    measure: Annotated[str, typer.Option(help="count, length, invnodevol or mean=IMAGE")] = "count",
+    assignment: Annotated[str, typer.Option(help="radial or endvoxel")] = "radial",
+    radius: Annotated[float, typer.Option(help="Search radius in mm of radial assignment.")] = 4.0,
+    weights: Annotated[Path | None, typer.Option(help="One weight per streamline (SIFT2).")] = None,
+    labels: Labels = None,
+    atlas: AtlasName = None,
+) -> None:
+    """Streamlines and a parcellation to a connectome."""
+    from connectome_tl.config import checked
+    from connectome_tl.settings.imaging import AssemblySettings
+    from connectome_tl.workflows.assemble import assemble_files
+
+    settings = checked(AssemblySettings, assignment=assignment, radius_mm=radius)
+    made = assemble_files(
+        tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
+    )
+    typer.echo(f"wrote {made.file}")
+
+
+@app.command()
+def connectomes(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
+    level: Annotated[str, typer.Argument(help="participant")] = "participant",
+    participant: Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")] = None,
+    session: Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")] = None,
+    atlas: AtlasName = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="dipy or mrtrix3")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")] = None,
+    n_cpus: Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time.")] = 1,
+) -> None:
+    """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume."""
+    from connectome_tl.workflows.connectomes import build_connectomes
+
+    if level != "participant":
+        raise UsageError("unknown analysis level", expected="participant", got=level)
+    made = build_connectomes(
+        bids_dir,
+        out_dir,
+        participants=participant or (),
+        sessions=session or (),
+        atlas=atlas,
+        engine=engine,
+        config=config,
+        n_workers=n_cpus,
+    )
+    typer.echo(f"Report: {made.page}")
+
+
+@atlases.command("list")
+def atlas_list() -> None:
+    """All atlases with their sizes and spaces."""
+    from connectome_tl.workflows.atlas import list_atlases
+
+    list_atlases()
+
+
+@atlases.command("show")
+def atlas_show(name: str) -> None:
+    """One atlas: source, licence, where to get the image, regions."""
+    from connectome_tl.workflows.atlas import show_atlas
+
+    show_atlas(name)
+
+
+@atlases.command("install")
+def atlas_install(
+    name: str, image: Annotated[Path, typer.Option("--image", help="Label image of this atlas.")]
+) -> None:
+    """Check a label image against the atlas's table and keep a copy for later commands."""
+    from connectome_tl.workflows.atlas import install_atlas
+
+    typer.echo(f"installed {install_atlas(name, image).image}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -73,6 +73,19 @@ def parse_settings(
         raise  # not reached: a validation error always has at least one item
 
 
+def checked(kind: type[SettingsT], **values: object) -> SettingsT:
+    """Settings from command-line values, refused in the same words as a file's.
+
+    Raises:
+        UsageError: every fault at once.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(item, item["loc"], kind, {}, None) for item in error.errors()]
+        raise UsageError("an option is wrong", problems=problems) from error
+
+
 def dump_settings(settings: Settings) -> str:
     """Settings as YAML that `parse_settings` reads back to an equal object."""
     return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)

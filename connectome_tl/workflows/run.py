@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def run_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
             tasks = tasks_of(settings, cohorts)
-        splits = _settle(folder, settings, cohorts.target)
+        splits = _settle(folder, settings, home, cohorts.target)
         log.info("split plan %s", splits.hash)
         store = FitStore(folder / "models")
         with steps.counted("fitting models") as progress:
@@ -166,13 +167,13 @@ def _fitted_to(target: Cohort, cohort: Cohort | None, *, atlas_bound: bool) -> C
         ) from error
 
 
-def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
+def _settle(folder: Path, settings: StudySettings, home: Path, target: Cohort) -> SplitPlan:
     """Write the resolved settings and the split plan, or find that they are those of the run to resume.
 
     Raises:
         UsageError: the folder holds a run with other settings or splits.
     """
-    text = dump_settings(settings)
+    text = dump_settings(_seen_from(folder, settings, home))
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
     if settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
@@ -190,6 +191,19 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     write_text(settings_file, text)
     splits.save(plan_file)
     return splits
+
+
+def _seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
+    """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
+
+    def moved(use: CohortUse | None) -> CohortUse | None:
+        if use is None or Path(use.cohort).is_absolute():
+            return use
+        return use.model_copy(update={"cohort": Path(os.path.relpath(home / use.cohort, folder)).as_posix()})
+
+    return settings.model_copy(
+        update={"source": moved(settings.source), "pool": moved(settings.pool), "target": moved(settings.target)}
+    )
 
 
 def _without_jobs(text: str) -> str:
