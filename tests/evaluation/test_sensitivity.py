@@ -159,14 +159,14 @@ def test_missing_outcomes_of_a_regression_are_refused_in_words():
 
 def test_corrected_t_of_a_case_worked_by_hand():
     """Mean .02, variance 2.5e-4, 5 folds of 20 in 100: t = .02 / sqrt((1/5 + 1/4) * 2.5e-4)."""
-    found = corrected_resampled_t(np.array([0.0, 0.01, 0.02, 0.03, 0.04]), 80, 20)
+    gaps = np.array([0.0, 0.01, 0.02, 0.03, 0.04])
+    found = corrected_resampled_t(gaps, 80, 20, widening=1.0)
     assert found.t == pytest.approx(0.02 / np.sqrt(0.45 * 2.5e-4))
     assert found.p_value == pytest.approx(2 * stats.t.sf(found.t, 4))
     assert found.low < 0 < found.difference < found.high
+    assert corrected_resampled_t(gaps, 80, 20).p_value > found.p_value
     # Without the correction it is the ordinary t test.
-    plain = stats.ttest_1samp([0.0, 0.01, 0.02, 0.03, 0.04], 0)
-    assert corrected_resampled_t(np.array([0.0, 0.01, 0.02, 0.03, 0.04]), 1e12, 1).p_value == pytest.approx(
-        plain.pvalue
-    )
+    plain = stats.ttest_1samp(gaps, 0)
+    assert corrected_resampled_t(gaps, 1e12, 1, widening=1.0).p_value == pytest.approx(plain.pvalue)
     with pytest.raises(DataError, match="paired difference"):
         corrected_resampled_t(np.ones(30), 33, 329)
