@@ -79,6 +79,8 @@ def subgroup_scores(
                 group=str(group),
                 n=int(members.sum()),
                 score=_group_score(part, task, model, None if base is None else base[:, members]),
+                task=task,
+                model=model,
             )
         )
     return found

@@ -10,13 +10,15 @@ import numpy as np
 from connectome_tl.report.drawing import GRID, INK, MUTED, clean, panel, style, swarm, to_svg
 from connectome_tl.report.labels import interval, model_label, model_order, number
 from connectome_tl.report.out_of_fold import (
+    CalibrationGroups,
     OutOfFold,
     SubjectScores,
     calibration_groups,
     fold_averaged_roc,
     subject_scores,
 )
-from connectome_tl.settings.results import DecisionCurve, Score
+from connectome_tl.settings.scores import Score
+from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,17 +82,30 @@ def risk_figure(rows: OutOfFold, name: str, *, positive: str, negative: str, sta
         return to_svg(figure, name, description="Predicted risk by observed class", stamp=stamp)
 
 
-def calibration_figure(rows: OutOfFold, name: str, *, scores: Mapping[str, Score], stamp: str = "") -> str:
-    """Observed share against predicted risk in groups of subjects, with Wilson intervals and a rug."""
+def calibration_figure(
+    rows: OutOfFold,
+    name: str,
+    *,
+    groups: CalibrationCurve | None = None,
+    scores: Mapping[str, Score],
+    stamp: str = "",
+) -> str:
+    """Observed share against predicted risk in groups of subjects, with intervals and a rug.
+
+    Without `groups` the subjects are grouped here, with Wilson intervals.
+    """
     subjects = subject_scores(rows)
-    groups = calibration_groups(subjects.y_true, subjects.mean)
+    shown = calibration_groups(subjects.y_true, subjects.mean)
+    if groups is not None:
+        columns = (groups.predicted, groups.observed, groups.low, groups.high, groups.n)
+        shown = CalibrationGroups(*(np.array(column) for column in columns))
     colour = model_label("full").colour
     with style():
         figure, axes = panel()
         axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
-        axes.vlines(groups.predicted, groups.low, groups.high, color=colour, lw=1.2, alpha=0.6)
-        axes.plot(groups.predicted, groups.observed, "-", color=colour, lw=0.9, alpha=0.5)
-        axes.scatter(groups.predicted, groups.observed, s=22, color=colour, edgecolor="white", linewidth=0.6, zorder=4)
+        axes.vlines(shown.predicted, shown.low, shown.high, color=colour, lw=1.2, alpha=0.6)
+        axes.plot(shown.predicted, shown.observed, "-", color=colour, lw=0.9, alpha=0.5)
+        axes.scatter(shown.predicted, shown.observed, s=22, color=colour, edgecolor="white", linewidth=0.6, zorder=4)
         for truth, low, high in ((0.0, -0.055, -0.02), (1.0, 1.02, 1.055)):
             axes.vlines(subjects.mean[subjects.y_true == truth], low, high, color=MUTED, lw=0.8)
         lines = [

@@ -114,6 +114,10 @@ def environment() -> Environment:
     for rows in (
         tables.cohort_rows,
         tables.subgroup_rows,
+        tables.conformal_rows,
+        tables.sample_size_rows,
+        tables.returner_rows,
+        tables.missing_outcome_rows,
         tables.importance_rows,
         tables.permutation_rows,
         tables.comparison_rows,
@@ -149,6 +153,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     positive, negative = class_names(task)
     scores = {s.metric: s for s in record.scores if s.task == task.name and s.model == "full"}
     curves = {c.model: c for c in record.decision_curves if c.task == task.name}
+    groups = next((c for c in record.calibration_curves if (c.task, c.model) == (task.name, "full")), None)
     found = sheet.draw(
         lambda name: roc_figure(by_model, name, stamp=stamp),
         "ROC",
@@ -162,10 +167,10 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         "repeats; black: median of the class.",
     )
     found += sheet.draw(
-        lambda name: calibration_figure(full, name, scores=scores, stamp=stamp),
+        lambda name: calibration_figure(full, name, groups=groups, scores=scores, stamp=stamp),
         "Calibration",
         f"Full model, {view.n_text}. Groups of infants by predicted risk (mean over {_repeats(full)}) with 95 % "
-        "Wilson intervals; marks: single infants, positive above, negative below.",
+        "intervals of the observed share; marks: single infants, positive above, negative below.",
     )
     found += sheet.draw(
         lambda name: decision_figure(curves, name, stamp=stamp),

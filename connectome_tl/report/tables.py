@@ -6,9 +6,20 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from connectome_tl.report.labels import UNDEFINED, count, interval, metric_label, model_label, number, p_value
+from connectome_tl.report.labels import (
+    UNDEFINED,
+    column_digits,
+    count,
+    interval,
+    metric_label,
+    model_label,
+    number,
+    p_value,
+    signed,
+)
 from connectome_tl.report.views import TaskView
-from connectome_tl.settings.results import CohortRecord, RegionImportance, RunRecord, SubgroupScore
+from connectome_tl.settings.results import CohortRecord, RegionImportance, RunRecord
+from connectome_tl.settings.statistics import ConformalCheck, GroupDifference, SampleSize, SubgroupScore
 
 Row = tuple[str, ...]
 
@@ -20,22 +31,83 @@ def cohort_rows(cohort: CohortRecord) -> list[Row]:
 
 
 def subgroup_rows(groups: Iterable[SubgroupScore]) -> list[Row]:
+    """One row per group; a group that is too small is named, with its n and without its score."""
     rows: list[Row] = []
     for group in groups:
-        value = number(group.value)
-        text = f"{metric_label(group.metric).label} {value}" if value != UNDEFINED else value
-        between = interval(group.low, group.high) if value != UNDEFINED else group.reason
+        model, score = model_label(group.model).label if group.model else "", group.score
+        if score is None:
+            rows.append((group.variable, group.group, model, UNDEFINED, "too few to show", str(group.n)))
+            continue
+        value = f"{metric_label(score.metric).label} {number(score.value)}"
+        between = score.reason or interval(score.low, score.high)
+        rows.append((group.variable, group.group, model, value, between, count(score.n, score.n_positive)))
+    return rows
+
+
+def conformal_rows(checks: Iterable[ConformalCheck]) -> list[Row]:
+    return [
+        (
+            model_label(check.model).label,
+            number(check.level),
+            number(check.coverage),
+            number(check.coverage_positive),
+            number(check.coverage_negative),
+            number(check.half_width),
+            number(check.both),
+            number(check.empty),
+            str(check.n),
+        )
+        for check in checks
+    ]
+
+
+def sample_size_rows(sizes: Iterable[SampleSize]) -> list[Row]:
+    return [
+        (
+            size.kind,
+            str(size.n_parameters),
+            number(size.anticipated),
+            "; ".join(f"{name}: {n}" for name, n in size.criteria),
+            str(size.needed),
+            str(size.n),
+            "enough" if size.enough else "too few",
+            size.method,
+        )
+        for size in sizes
+    ]
+
+
+def returner_rows(differences: Iterable[GroupDifference]) -> list[Row]:
+    rows: list[Row] = []
+    for one in differences:
+        digits = column_digits((one.returned, one.lost))
         rows.append(
             (
-                group.variable,
-                group.level,
-                model_label(group.model).label,
-                text,
-                between,
-                count(group.n, group.n_positive),
+                one.variable,
+                f"{number(one.returned, digits)} (n = {one.n_returned})",
+                f"{number(one.lost, digits)} (n = {one.n_lost})",
+                signed(one.standardised_difference),
             )
         )
     return rows
+
+
+def missing_outcome_rows(record: RunRecord) -> list[Row]:
+    labels = {task.name: task.label for task in record.tasks}
+    return [
+        (
+            labels.get(one.task, one.task),
+            model_label(one.model).label,
+            metric_label(one.metric).label,
+            str(one.n_observed),
+            str(one.n_missing),
+            number(one.complete_cases),
+            number(one.weighted),
+            f"{number(one.worst_case)} to {number(one.best_case)}",
+            one.method,
+        )
+        for one in record.missing_outcomes
+    ]
 
 
 def importance_rows(importance: RegionImportance, longest: int = 10) -> list[Row]:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from connectome_tl.settings.base import Record
+from connectome_tl.settings.scores import Number as Number
+from connectome_tl.settings.scores import Score as Score
+from connectome_tl.settings.statistics import (
+    CalibrationCurve,
+    ConformalCheck,
+    DecisionCurve,
+    GroupDifference,
+    MissingOutcomes,
+    SampleSize,
+    SubgroupScore,
+)
 from connectome_tl.tasks import Task
 
 VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell"]
-
-
-def _undefined(value: object) -> object:
-    return math.nan if value is None else value
-
-
-# A number that may be undefined: NaN in memory, null in JSON, and back again.
-Number = Annotated[float, BeforeValidator(_undefined)]
-
-
-class Score(Record):
-    """One number with its interval, as `scores.json` holds it. NaN is undefined (one class only, say)."""
-
-    task: str
-    model: str
-    metric: str  # auc, balanced_accuracy, sensitivity, specificity, brier, r2, mae
-    value: Number
-    low: Number
-    high: Number
-    n: int
-    n_positive: int | None = None
-    method: str = ""
-    reason: str = ""  # why it is undefined, where it is
 
 
 class Comparison(Record):
@@ -155,39 +142,6 @@ class TaskVerdict(Record):
     caution: tuple[str, ...] = ()
 
 
-class DecisionCurve(Record):
-    """Net benefit of one model over risk thresholds (Vickers & Elkin 2006, doi:10.1177/0272989X06295361).
-
-    Every tuple has one entry per threshold; `low` and `high` are empty where no interval was made.
-    """
-
-    task: str
-    model: str
-    threshold: tuple[Number, ...]
-    net_benefit: tuple[Number, ...]
-    treat_all: tuple[Number, ...]
-    low: tuple[Number, ...] = ()
-    high: tuple[Number, ...] = ()
-    n: int
-    n_positive: int | None = None
-
-
-class SubgroupScore(Record):
-    """One score within one level of a variable. Groups under 10 arrive as NaN with the reason."""
-
-    task: str
-    model: str
-    metric: str
-    variable: str
-    level: str
-    value: Number
-    low: Number
-    high: Number
-    n: int
-    n_positive: int | None = None
-    reason: str = ""
-
-
 class ResultTable(Record):
     """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
 
@@ -237,8 +191,13 @@ class RunRecord(Record):
     predictions: tuple[Prediction, ...] = ()
     methods: str = ""
     warnings: tuple[str, ...] = ()
+    calibration_curves: tuple[CalibrationCurve, ...] = ()
     decision_curves: tuple[DecisionCurve, ...] = ()
     subgroups: tuple[SubgroupScore, ...] = ()
+    conformal: tuple[ConformalCheck, ...] = ()
+    sample_sizes: tuple[SampleSize, ...] = ()
+    returners: tuple[GroupDifference, ...] = ()
+    missing_outcomes: tuple[MissingOutcomes, ...] = ()
     importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
     transductive: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from connectome_tl.settings.base import Record
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.scores import Number, Score
 
 
 class CalibrationCurve(Record):
@@ -13,10 +13,10 @@ class CalibrationCurve(Record):
 
     task: str
     model: str
-    predicted: tuple[float, ...]
-    observed: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    predicted: tuple[Number, ...]
+    observed: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
     n: tuple[int, ...]
     method: str = ""
 
@@ -26,11 +26,11 @@ class DecisionCurve(Record):
 
     task: str
     model: str
-    threshold: tuple[float, ...]
-    net_benefit: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    treat_all: tuple[float, ...]
+    threshold: tuple[Number, ...]
+    net_benefit: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+    treat_all: tuple[Number, ...]
     n: int
     method: str = ""
 
@@ -42,6 +42,8 @@ class SubgroupScore(Record):
     group: str
     n: int
     score: Score | None
+    task: str = ""
+    model: str = ""
 
 
 class ConformalCheck(Record):
@@ -49,8 +51,8 @@ class ConformalCheck(Record):
 
     task: str
     model: str
-    level: float
-    coverage: float
+    level: Number
+    coverage: Number
     coverage_positive: float | None = None
     coverage_negative: float | None = None
     half_width: float | None = None
@@ -65,7 +67,7 @@ class SampleSize(Record):
 
     kind: Literal["binary", "regression"]
     n_parameters: int
-    anticipated: float  # Cox-Snell R2 (binary) or R2 (regression)
+    anticipated: Number  # Cox-Snell R2 (binary) or R2 (regression)
     criteria: tuple[tuple[str, int], ...]
     needed: int
     n: int
@@ -82,9 +84,9 @@ class GroupDifference(Record):
     variable: str
     n_returned: int
     n_lost: int
-    returned: float
-    lost: float
-    standardised_difference: float
+    returned: Number
+    lost: Number
+    standardised_difference: Number
 
 
 class MissingOutcomes(Record):
@@ -95,8 +97,8 @@ class MissingOutcomes(Record):
     metric: str
     n_observed: int
     n_missing: int
-    complete_cases: float
-    weighted: float  # inverse probability of being observed
-    best_case: float
-    worst_case: float
+    complete_cases: Number
+    weighted: Number  # inverse probability of being observed
+    best_case: Number
+    worst_case: Number
     method: str = ""

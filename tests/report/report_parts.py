@@ -9,7 +9,6 @@ import numpy as np
 from connectome_tl.settings.results import (
     CohortQualityRecord,
     CohortRecord,
-    DecisionCurve,
     EdgeImportance,
     FlowStep,
     MatrixImage,
@@ -17,10 +16,19 @@ from connectome_tl.settings.results import (
     QualityFinding,
     RegionImportance,
     ResultTable,
-    SubgroupScore,
     SubjectMeasure,
     TableRow,
     TrainingCurve,
+)
+from connectome_tl.settings.scores import Score
+from connectome_tl.settings.statistics import (
+    CalibrationCurve,
+    ConformalCheck,
+    DecisionCurve,
+    GroupDifference,
+    MissingOutcomes,
+    SampleSize,
+    SubgroupScore,
 )
 from connectome_tl.tasks import Task
 
@@ -156,7 +164,6 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
                     low=tuple(benefit - 0.08),
                     high=tuple(benefit + 0.09),
                     n=31,
-                    n_positive=8,
                 )
             )
         for variable, level, n, value in (
@@ -165,20 +172,19 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
             ("Gestational age", "< 28 weeks", 22, 0.69),
             ("Gestational age", ">= 28 weeks", 9, float("nan")),
         ):
-            known = n >= 10
+            score = Score(
+                task=task.name,
+                model="full",
+                metric="auc",
+                value=value,
+                low=value - 0.24,
+                high=value + 0.2,
+                n=n,
+                n_positive=4,
+            )
             subgroups.append(
                 SubgroupScore(
-                    task=task.name,
-                    model="full",
-                    metric="auc",
-                    variable=variable,
-                    level=level,
-                    value=value,
-                    low=value - 0.24,
-                    high=min(1.0, value + 0.22),
-                    n=n,
-                    n_positive=4,
-                    reason="" if known else "fewer than 10 infants",
+                    variable=variable, group=level, n=n, score=score if n >= 10 else None, task=task.name, model="full"
                 )
             )
     coordinates = brain_coordinates(rng)
@@ -202,17 +208,11 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
         )
     tables = (
         ResultTable(
-            section="missing",
-            title="Best and worst case for the infants without outcome",
-            columns=("Task", "AUC observed", "AUC worst case", "AUC best case"),
-            rows=(("cognitive_delay", "0.71", "0.62", "0.75"),),
-            note="The 2 infants without outcome counted as all wrong and as all right.",
-        ),
-        ResultTable(
             section="adequacy",
-            title="Sample size asked for, and had",
-            columns=("Task", "n asked for (Riley et al.)", "n had"),
-            rows=(("cognitive_delay", "412", "31"),),
+            title="Smallest AUC that this study could show",
+            columns=("Task", "AUC at 80 % power"),
+            rows=(("cognitive_delay", "0.84"),),
+            note="By simulation, with the interval that is used here.",
         ),
         ResultTable(
             section="audit",
@@ -226,6 +226,67 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
         "subgroups": tuple(subgroups),
         "importances": tuple(importances),
         "tables": tables,
+        "calibration_curves": (
+            CalibrationCurve(
+                task=tasks[0].name,
+                model="full",
+                predicted=(0.1, 0.25, 0.5),
+                observed=(0.1, 0.1, 0.45),
+                low=(0.02, 0.02, 0.21),
+                high=(0.4, 0.4, 0.72),
+                n=(10, 10, 11),
+            ),
+        ),
+        "conformal": tuple(
+            ConformalCheck(
+                task=task.name,
+                model="full",
+                level=0.9,
+                coverage=0.91,
+                coverage_positive=0.86 if task.is_binary else None,
+                coverage_negative=0.93 if task.is_binary else None,
+                half_width=None if task.is_binary else 18.4,
+                both=0.61 if task.is_binary else None,
+                empty=0.0 if task.is_binary else None,
+                n=31,
+            )
+            for task in tasks
+        ),
+        "sample_sizes": (
+            SampleSize(
+                kind="binary",
+                n_parameters=12,
+                anticipated=0.15,
+                criteria=(("overall risk", 284), ("shrinkage", 655)),
+                needed=655,
+                n=31,
+                method="Riley et al. 2020, doi:10.1136/bmj.m441",
+            ),
+        ),
+        "returners": (
+            GroupDifference(
+                variable="birth_weight",
+                n_returned=31,
+                n_lost=2,
+                returned=1021.0,
+                lost=840.0,
+                standardised_difference=0.7,
+            ),
+        ),
+        "missing_outcomes": (
+            MissingOutcomes(
+                task=tasks[0].name,
+                model="full",
+                metric="auc",
+                n_observed=31,
+                n_missing=2,
+                complete_cases=0.71,
+                weighted=0.7,
+                best_case=0.75,
+                worst_case=0.62,
+                method="weights from gestational age and birth weight",
+            ),
+        ),
     }
 
 

@@ -76,8 +76,13 @@ def poisoned(record: RunRecord, text: str) -> RunRecord:
                 p.model_copy(update={"subject": text + p.subject}) for p in of_task(record.predictions)
             ),
             "subgroups": tuple(
-                one.model_copy(update={"variable": text, "level": text, "reason": text})
-                for one in of_task(record.subgroups)
+                one.model_copy(update={"variable": text, "group": text}) for one in of_task(record.subgroups)
+            ),
+            "conformal": of_task(record.conformal),
+            "returners": tuple(one.model_copy(update={"variable": text}) for one in record.returners),
+            "missing_outcomes": tuple(one.model_copy(update={"method": text}) for one in record.missing_outcomes),
+            "sample_sizes": tuple(
+                one.model_copy(update={"criteria": ((text, 1),), "method": text}) for one in record.sample_sizes
             ),
             "decision_curves": of_task(record.decision_curves),
             "importances": tuple(

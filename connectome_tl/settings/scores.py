@@ -1,0 +1,33 @@
+"""A score with its interval, and numbers that may be undefined."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from connectome_tl.settings.base import Record
+
+
+def _undefined(value: object) -> object:
+    return math.nan if value is None else value
+
+
+# A number that may be undefined: NaN in memory, null in JSON, and back again.
+Number = Annotated[float, BeforeValidator(_undefined)]
+
+
+class Score(Record):
+    """One number with its interval, as `scores.json` holds it. NaN is undefined (one class only, say)."""
+
+    task: str
+    model: str
+    metric: str  # auc, balanced_accuracy, sensitivity, specificity, brier, r2, mae
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    n_positive: int | None = None
+    method: str = ""
+    reason: str = ""  # why it is undefined, where it is
