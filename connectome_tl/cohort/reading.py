@@ -13,6 +13,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.files import found_files, matched
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
+from connectome_tl.cohort.more_tables import joined_tables, unit_problems
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.regional import read_region_features
 from connectome_tl.cohort.selection import selected
@@ -58,7 +59,11 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     findings = Findings()
     file = folder / settings.participants
     table = read_table(file)
+    sources = {Path(settings.participants).name: file_hash(file)}
+    if settings.id in table.columns:
+        table = joined_tables(table, settings.id, settings.tables, folder, findings, sources, codes=settings.missing)
     findings.problems += _missing_columns(settings, table, file)
+    findings.problems += unit_problems(file, [spec for spec in (settings.age, settings.gestational_age) if spec])
     if settings.id not in table.columns:
         raise_all(f"cohort {settings.name!r} cannot be read", findings.problems)
     settings = _with_columns_of(settings, table)  # so that the rest is checked too
@@ -80,7 +85,6 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     ids = subject_ids(table[settings.id], file, findings)
     columns = _Columns(settings, table, ids, file, findings)
     matrices: Matrices | None = None
-    sources = {Path(settings.participants).name: file_hash(file)}
     if settings.connectomes is not None and not table.empty:
         try:
             matrices = _matrices(settings, dict.fromkeys(ids), everyone, folder, findings, track)
@@ -239,7 +243,8 @@ def _matrices(
     known = known_rows(spec, folder)
     wanted = list(ids)
     if spec.files is not None:
-        other = [name for name in (settings.participants, spec.rows, spec.labels) if name is not None]
+        tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
+        other = [name for name in tables if name is not None]
         found = read_files(spec, known, wanted, everyone, folder, findings, other=other, track=track)
     else:
         found = read_stack(spec, known, wanted, everyone, folder, findings, id_column=settings.id)
@@ -298,6 +303,7 @@ def _joined(
     spec = settings.connectomes
     return Cohort(
         name=settings.name,
+        simulated=settings.simulated,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
         atlas="" if spec is None else spec.atlas or Path(str(spec.labels)).stem,

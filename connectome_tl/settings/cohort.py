@@ -211,11 +211,25 @@ class VolumeFiles(Settings):
         return value
 
 
+class MoreTable(Settings):
+    """A further table, joined by id: sessions, phenotype, upstream quality control.
+
+    `file` is one table for all, or holds `{id}`: one table of one row, or one JSON, per subject.
+    """
+
+    file: str
+    id: str | None = Field(default=None, description="its id column; default: the usual names are tried")
+    select: str | None = Field(default=None, description="keeps one of several visits")
+    columns: tuple[str, ...] | None = Field(default=None, description="default: all that are new")
+
+
 class CohortSettings(Settings):
     """The whole of `cohort.yaml`. Paths are relative to the file itself."""
 
     name: str = "cohort"
+    simulated: bool = False
     participants: str
+    tables: tuple[MoreTable, ...] = ()
     id: str = "participant_id"
     age: AgeColumn | None = None
     gestational_age: AgeColumn | None = None
