@@ -14,6 +14,7 @@ from connectome_tl.cohort.tables import Findings, read_table
 from connectome_tl.connectome.array_matrices import load_arrays
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
+from connectome_tl.connectome.matlab_matrices import conn_arrays
 from connectome_tl.connectome.naming import MatrixFile, RowNames, row_names
 from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem, raise_all
@@ -35,7 +36,7 @@ def read_stack(
     *,
     id_column: str,
 ) -> Matrices:
-    """Read a stacked `.npz` or `.npy`; every subject's faults go to `findings`.
+    """Read a stacked `.npz` or `.npy`, or CONN's `.mat` of all subjects; every subject's faults go to `findings`.
 
     The array is (n_subjects, n_regions, n_regions) or (n_subjects, n_edges), with an axis of measures
     after the subjects where there are several. An `.npz` may also hold `ids`, `regions`, `node_mask`
@@ -45,7 +46,7 @@ def read_stack(
         MissingInputError, DataError: the files themselves.
     """
     path = folder / str(spec.stack)
-    arrays = load_arrays(path)
+    arrays = _conn(path) if path.suffix == ".mat" else load_arrays(path)
     values = _values(arrays, spec, path)
     owners = _owners(arrays, spec, folder, len(values), id_column, path)
     regions, positions, rows = _regions(arrays, values, spec, known, path)
@@ -79,6 +80,12 @@ def read_stack(
         lined_up = None if lined_up is None else lined_up[:, kept]
     names = tuple(regions[i] for i in kept)
     return Matrices(wanted, names, weights, node_mask, {Path(str(spec.stack)).name: file_hash(path)}, lined_up)
+
+
+def _conn(path: Path) -> dict[str, np.ndarray]:
+    """`resultsROI_Condition001.mat` of CONN: Fisher's z of all subjects, and the region names."""
+    z, names = conn_arrays(path)
+    return {"Z": z, "regions": np.array(names, dtype=np.str_)}
 
 
 def _n_rows(values: np.ndarray) -> int:

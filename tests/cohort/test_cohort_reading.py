@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.io import savemat
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
@@ -257,6 +258,18 @@ def test_a_stack_and_single_files_give_the_same_cohort(on_disk: OnDisk, upper: b
     single = on_disk.read()
     stack(on_disk, upper=upper, dtype=np.float64)
     np.testing.assert_array_equal(on_disk.read().weights, single.weights)
+
+
+def test_conns_file_of_all_subjects_is_a_stack(on_disk: OnDisk) -> None:
+    turn = np.random.default_rng(2).permutation(90)
+    z = np.stack([matrix[np.ix_(turn, turn)] for matrix in on_disk.matrices.values()], axis=2)
+    z[np.arange(90), np.arange(90)] = np.nan
+    z = np.concatenate([z, np.ones((90, 2, 6))], axis=1)
+    names = np.array([on_disk.names[i] for i in turn], dtype=object)
+    savemat(on_disk.folder / "resultsROI_Condition001.mat", {"Z": z, "names": names})
+    spec = {"stack": "resultsROI_Condition001.mat", "rows": "participants.tsv", "atlas": "aal90", "measure": "z"}
+    on_disk.settings["connectomes"] = spec
+    np.testing.assert_allclose(on_disk.read().weights[2, 0], on_disk.matrices["sub-03"], rtol=1e-6)
 
 
 def test_stack_faults_are_listed_by_subject(on_disk: OnDisk) -> None:

@@ -1,0 +1,46 @@
+"""`connectome-tl fetch`: public data through nilearn's own fetcher, for users with a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectome_tl.errors import OutputError
+
+
+def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
+    """Fetch ABIDE I's region time series (AAL, CPAC, filtered) and phenotypes with nilearn.
+
+    The data are for research and not commercial (doi:10.1038/mp.2013.78); nothing is fetched unless
+    this is called. `connectome.functional.functional_connectome` makes connectomes of the series.
+
+    Args:
+        n_subjects: how many; None means all.
+
+    Returns:
+        The folder with what was fetched.
+
+    Raises:
+        OutputError: no network, or the folder cannot be written; what came is kept and fetched no more.
+    """
+    from nilearn.datasets import fetch_abide_pcp
+
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        fetch_abide_pcp(
+            data_dir=target,
+            n_subjects=n_subjects,
+            pipeline="cpac",
+            band_pass_filtering=True,
+            global_signal_regression=False,
+            derivatives=["rois_aal"],
+            quality_checked=True,
+            verbose=1,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise OutputError(
+            f"ABIDE could not be fetched: {error}",
+            file=target,
+            remedy="It needs a network. Run the same command again; what came is kept.",
+        ) from error
+    return target
