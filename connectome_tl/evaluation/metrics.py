@@ -1,4 +1,4 @@
-"""Scores of out-of-fold predictions, each with an interval: AUC, accuracy and Brier; R2 and MAE."""
+"""Scores of out-of-fold predictions, each with an interval: AUC, accuracy, Brier, calibration; R2 and MAE."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from connectome_tl.evaluation.calibration import calibration_scores
 from connectome_tl.evaluation.intervals import (
     ESTIMANDS,
     WIDENING,
@@ -49,10 +50,21 @@ def scores(
         rows = out_of_fold(predictions, task.name, model, clusters)
         if task.is_binary:
             found += binary_scores(rows, task.name, model, estimand)
+            if model != BASE_MODEL:  # it has no slope: its risk moves only with the fold
+                found += calibration_scores(rows, task.name, model, _base(predictions, rows, task.name), estimand)
         elif task.kind == "regression":
             base = regression_base(predictions, rows, task.name)
             found += regression_scores(rows, base, task.name, model, estimand)
     return found
+
+
+def _base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> OutOfFold | None:
+    """The prevalence model on the same subjects and repeats, where it is in the table."""
+    if not ((predictions["task"] == task) & (predictions["model"] == BASE_MODEL)).any():
+        return None
+    base = out_of_fold(predictions, task, BASE_MODEL)
+    same = base.score.shape == rows.score.shape and (base.subjects == rows.subjects).all()
+    return base if same else None
 
 
 def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "procedure") -> list[Score]:
@@ -119,11 +131,9 @@ def regression_scores(
 
 def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np.ndarray:
     """What R2 is measured against: the `prevalence` model's out-of-fold means, else the overall mean."""
-    table = predictions[(predictions["task"] == task) & (predictions["model"] == BASE_MODEL)]
-    if not table.empty:
-        base = out_of_fold(predictions, task, BASE_MODEL)
-        if base.predicted.shape == rows.predicted.shape and (base.subjects == rows.subjects).all():
-            return base.predicted
+    base = _base(predictions, rows, task)
+    if base is not None:
+        return base.predicted
     return np.where(np.isnan(rows.predicted), np.nan, rows.y_true.mean())
 
 

@@ -1,0 +1,46 @@
+"""One call gives every clinical record, and leaves out what cannot be said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from prediction_tables import LANGUAGE, MOTOR, table
+
+from connectome_tl.evaluation.clinical_results import clinical_results
+
+
+def study():
+    rng = np.random.default_rng(0)
+    motor = pd.concat([table(rng, n=60), table(rng, n=60, model="clinical_only")], ignore_index=True)
+    motor["y_true"] = motor["subject"].map(motor.groupby("subject")["y_true"].first())
+    lost = motor["subject"].isin([f"s{i:03d}" for i in range(0, 60, 7)])
+    motor["y_true"] = motor["y_true"].mask(lost)
+    language = table(rng, n=60, task="language", kind="regression")
+    subjects = sorted(motor["subject"].unique())
+    covariates = pd.DataFrame({"weight": rng.normal(size=60), "rate": rng.normal(size=60)}, index=subjects)
+    covariates.iloc[3, 0] = np.nan
+    groups = {"sex": {s: "FM"[i % 2] for i, s in enumerate(subjects)}}
+    return pd.concat([motor, language], ignore_index=True), covariates, groups
+
+
+def test_one_call_gives_every_record():
+    predictions, covariates, groups = study()
+    found = clinical_results(predictions, [MOTOR, LANGUAGE], {}, covariates, groups)
+    assert [c.model for c in found.calibration_curves] == ["full", "clinical_only"]
+    assert [c.model for c in found.decision_curves] == ["full", "clinical_only"]
+    assert {(s.task, s.group) for s in found.subgroups} == {(t, g) for t in ("motor", "language") for g in "FM"}
+    assert [c.task for c in found.conformal] == ["motor", "language"]
+    assert [s.n_parameters for s in found.sample_sizes] == [2, 2]
+    assert [d.variable for d in found.returners] == ["weight", "rate"]
+    (missing,) = found.missing_outcomes
+    assert (missing.n_observed, missing.n_missing) == (51, 9)
+    assert missing.weighted != missing.complete_cases
+
+
+def test_a_run_without_covariates_groups_or_missing_outcomes_says_less():
+    predictions, covariates, _ = study()
+    language = predictions[predictions["task"] == "language"]
+    found = clinical_results(language, [MOTOR, LANGUAGE], {}, covariates[[]], {})
+    assert (found.calibration_curves, found.subgroups, found.sample_sizes, found.returners) == ((), (), (), ())
+    assert found.missing_outcomes == ()
+    assert len(found.conformal) == 1
