@@ -33,6 +33,8 @@ def claim(folder: Path) -> Iterator[None]:
             raise OutputError(
                 "another run is writing to this folder", file=folder, remedy="Wait for it, or give another --out."
             ) from error
+        for half in folder.rglob(".*.part"):  # writes of a run that was killed midway
+            half.unlink(missing_ok=True)
         yield
 
 

@@ -97,7 +97,8 @@ def run_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
             tasks = tasks_of(settings, cohorts)
-        splits = _settle(folder, settings, home, cohorts.target)
+        settings = _seen_from(folder, settings, home)
+        splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
         store = FitStore(folder / "models")
         with steps.counted("fitting models") as progress:
@@ -167,22 +168,23 @@ def _fitted_to(target: Cohort, cohort: Cohort | None, *, atlas_bound: bool) -> C
         ) from error
 
 
-def _settle(folder: Path, settings: StudySettings, home: Path, target: Cohort) -> SplitPlan:
+def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     """Write the resolved settings and the split plan, or find that they are those of the run to resume.
 
     Raises:
         UsageError: the folder holds a run with other settings or splits.
     """
-    text = dump_settings(_seen_from(folder, settings, home))
+    text = dump_settings(settings)
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
-    if settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
+    begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
+    if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
             "the folder holds a run with other settings",
             file=settings_file,
             remedy="Give another --out, or delete the folder if that run is not needed.",
         )
-    if plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
+    if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
         raise UsageError(
             "the folder holds a run with another split plan: the target cohort has changed",
             file=plan_file,
