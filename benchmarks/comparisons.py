@@ -194,13 +194,17 @@ TUNE = [
 TUNE += [Cell(n, None, pair, c, e) for n in (33, 80) for pair in PAIRS for c, e in ((0.0, 0.0), (0.3, 0.0), (0.1, 1.0))]
 CONFIRM = [
     Cell(n, m, pair, c, e, n_edges=320, repeats=3 if n == 33 else 2)
-    for n, m in ((33, 16), (33, 6), (60, 12), (120, 60))
+    for n, m, c, e in (
+        (33, 16, 0.5, 0.5),
+        (33, 16, 0.7, 0.9),
+        (33, 6, 0.7, 0.9),
+        (60, 12, 0.5, 0.5),
+        (60, 30, 0.7, 0.9),
+        (120, 24, 0.7, 0.9),
+    )
     for pair in PAIRS
-    for c, e in ((0.5, 0.5), (0.7, 0.9))
 ]
-CONFIRM += [
-    Cell(n, None, pair, 0.2, 0.6, n_edges=320, repeats=3 if n == 33 else 2) for n in (33, 120) for pair in PAIRS
-]
+CONFIRM += [Cell(n, None, pair, 0.2, 0.6, n_edges=320, repeats=3 if n == 33 else 2) for n in (33, 60) for pair in PAIRS]
 
 
 def main() -> None:
