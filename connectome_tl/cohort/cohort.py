@@ -45,6 +45,7 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway; empty where there are none.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
+        simulated: made up, with a known truth; every report says so.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Cohort:
     age_reference: str = "birth"
     volumes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)

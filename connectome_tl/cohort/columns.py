@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
-from connectome_tl.cohort.tables import Findings, ages, born_before_scanned, gestation, joined, numbers, texts
+from connectome_tl.cohort.tables import Findings, ages, born_before_scanned, gestation, joined, numbers, reckoned, texts
 from connectome_tl.errors import Problem
 from connectome_tl.settings.cohort import CohortSettings
 
@@ -36,6 +36,8 @@ class SubjectColumns:
             born = gestation(column, settings.gestational_age, ids, file, findings, codes=codes)
             if settings.age is not None:
                 born_before_scanned(self.age, settings.age, born, ids, file, findings)
+                if settings.age.to not in (None, settings.age.reference):
+                    self.age = reckoned(self.age, settings.age, born)
         self.site = _text(table, settings.site, codes)
         kin = _kin(settings)
         family = joined([texts(table[name], codes) for name in kin]) if kin else [""] * len(ids)

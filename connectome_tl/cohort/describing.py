@@ -53,7 +53,7 @@ def _counts(cohort: Cohort, task: str, is_binary: bool) -> OutcomeCounts:
 def _rows(cohort: Cohort, groups: list[np.ndarray]) -> list[TableRow]:
     rows: list[TableRow] = []
     if cohort.age_unit:
-        since = " postmenstrual" if cohort.age_reference == "postmenstrual" else ""
+        since = "" if cohort.age_reference == "birth" else f", {cohort.age_reference}"
         rows.append(_numeric(f"age{since} ({cohort.age_unit})", cohort.age, groups))
     for spec in cohort.covariate_specs:
         unit = f" ({spec.unit})" if spec.unit else ""

@@ -187,6 +187,6 @@ def _joined(
             },
             index=index,
         ),
-        age_reference="birth" if settings.age is None else settings.age.reference,
+        age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
     )

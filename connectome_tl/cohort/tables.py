@@ -28,7 +28,8 @@ _EATEN = re.compile(r"^\d+\.0$|^\d(\.\d+)?[eE]\+?\d+$|^#\w+[!?]$")
 _MAX_BYTES = 200_000_000
 _SHOWN = 5
 _DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
-_AGE_RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0)}
+_AGE_RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0), "corrected": (-140.0, 2_200.0)}
+_TERM_WEEKS = 40.0
 
 
 @dataclass
@@ -189,7 +190,25 @@ def ages(
 
 
 def _from(spec: AgeColumn) -> str:
-    return "the last menstrual period" if spec.reference == "postmenstrual" else "birth"
+    return {"postmenstrual": "the last menstrual period", "corrected": "the expected date of birth"}.get(
+        spec.reference, "birth"
+    )
+
+
+def reckoned(age: np.ndarray, spec: AgeColumn, born: np.ndarray) -> np.ndarray:
+    """Ages in `spec.unit`, counted from what `spec.to` says instead of `spec.reference`.
+
+    Args:
+        born: gestational age at birth in weeks, (n_rows,); NaN makes the age NaN.
+    """
+    weeks = in_unit(age, spec.unit, "weeks")
+    since_conception = {"birth": weeks + born, "postmenstrual": weeks, "corrected": weeks + _TERM_WEEKS}[spec.reference]
+    turned = {
+        "birth": since_conception - born,
+        "postmenstrual": since_conception,
+        "corrected": since_conception - _TERM_WEEKS,
+    }[spec.to or spec.reference]
+    return in_unit(turned, "weeks", spec.unit)
 
 
 def in_unit(values: np.ndarray, given: AgeUnit, wanted: AgeUnit) -> np.ndarray:
@@ -223,9 +242,9 @@ def born_before_scanned(
     age: np.ndarray, spec: AgeColumn, born: np.ndarray, ids: Sequence[str], file: str | Path, findings: Findings
 ) -> None:
     """A postmenstrual age at scan is not below the gestational age at birth (`born`, in weeks)."""
-    if spec.reference != "postmenstrual":
+    if spec.reference == "birth":
         return
-    scanned = in_unit(age, spec.unit, "weeks")
+    scanned = in_unit(age, spec.unit, "weeks") + (_TERM_WEEKS if spec.reference == "corrected" else 0.0)
     early = np.flatnonzero(scanned < born - 1e-6).tolist()
     findings.several(
         [(ids[i], f"scan at {scanned[i]:.1f}, birth at {born[i]:.1f} weeks") for i in early],

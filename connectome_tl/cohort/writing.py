@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from connectome_tl.settings.cohort import (
 )
 from connectome_tl.tasks import Task
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9_+-]")
 _ID, _AGE, _SITE, _FAMILY = "participant_id", "age_at_scan", "site", "family_id"
 
 
@@ -47,6 +49,8 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     target = Path(folder)
     table: dict[str, Any] = {_ID: list(cohort.ids)}
     settings: dict[str, Any] = {"name": cohort.name, "participants": "participants.tsv", "id": _ID}
+    if cohort.simulated:
+        settings["simulated"] = True
     if cohort.age_unit:
         table[_AGE] = cohort.age
         settings["age"] = AgeColumn.model_validate(
@@ -132,7 +136,7 @@ def _connectomes(cohort: Cohort) -> ConnectomeFiles:
 
 
 def _label_file(cohort: Cohort) -> str:
-    return f"{cohort.atlas or 'regions'}.tsv"
+    return f"{_UNSAFE.sub('', cohort.atlas) or 'regions'}.tsv"  # a name from a file is never a path
 
 
 def _atlas_of(name: str, regions: Sequence[str]) -> tuple[str | None, Any]:

@@ -30,12 +30,15 @@ _AGE_WORDS = (
 class AgeColumn(Settings):
     """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA).
 
-    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks.
+    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks. `to` turns
+    the age into another reckoning with the help of `gestational_age`: postmenstrual age is that since
+    birth plus gestational age, corrected age is postmenstrual age less 40 weeks.
     """
 
     column: str
     unit: AgeUnit
-    reference: Literal["birth", "postmenstrual"] = "birth"
+    reference: Literal["birth", "postmenstrual", "corrected"] = "birth"
+    to: Literal["birth", "postmenstrual", "corrected"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -259,6 +262,8 @@ class CohortSettings(Settings):
         # A nuisance variable may be predicted too (sex, say); its own baseline then leaves it out.
         fused = {covariate.column for covariate in self.covariates if covariate.role != "nuisance"}
         leaked = sorted(outcome_columns & fused)
+        if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
+            raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
         if self.region_features is not None and self.connectomes is None:
             raise ValueError("region_features go with connectomes, which name the regions")
         if leaked:

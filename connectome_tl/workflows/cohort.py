@@ -75,6 +75,7 @@ def cohort_quality(cohort: Cohort) -> CohortQualityRecord:
         measures=measure_records(measures, limits),
         findings=(*found, *notes),
         matrices=matrix_images(weights, mask, cohort.ids, measures["typicality"], [one.subject for one in found]),
+        simulated=cohort.simulated,
         versions=versions(),
     )
 

@@ -192,6 +192,16 @@ def test_weeks_declared_as_years_are_refused(on_disk: OnDisk) -> None:
     assert any("is not possible" in problem for problem in on_disk.problems())
 
 
+def test_age_since_birth_becomes_postmenstrual_with_gestational_age(on_disk: OnDisk) -> None:
+    on_disk.table["pma"] = ["10", "11", "12", "9", "13", "n/a"]
+    on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "birth", "to": "postmenstrual"}
+    cohort = on_disk.read()
+    np.testing.assert_allclose(cohort.age[:5], [29 + 4 / 7 + 10, 41, 40.5, 40, 40])
+    assert cohort.age_reference == "postmenstrual"
+    del on_disk.settings["gestational_age"]
+    assert "gestational_age" in on_disk.problems(UsageError)[0]
+
+
 @pytest.mark.parametrize(
     ("ids", "said"),
     [

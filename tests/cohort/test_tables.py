@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.cohort.tables import Findings, bare, in_unit, joined, numbers, read_table
+from connectome_tl.cohort.tables import Findings, bare, in_unit, joined, numbers, read_table, reckoned
 from connectome_tl.errors import DataError
+from connectome_tl.settings.cohort import AgeColumn
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,20 @@ def test_many_faults_of_one_kind_are_counted() -> None:
 def test_units_of_age() -> None:
     np.testing.assert_allclose(in_unit(np.array([52.17857]), "weeks", "years"), 1.0, rtol=1e-5)
     np.testing.assert_allclose(in_unit(np.array([24.0]), "months", "years"), 2.0)
+
+
+def test_one_infant_in_every_reckoning() -> None:
+    """Born at 28 weeks, scanned 12 weeks later: 40 weeks postmenstrual, corrected age 0."""
+    born = np.array([28.0, np.nan])
+    ages = {"birth": 12.0, "postmenstrual": 40.0, "corrected": 0.0}
+    for given, value in ages.items():
+        for wanted, expected in ages.items():
+            spec = AgeColumn.model_validate({"column": "a", "unit": "weeks", "reference": given, "to": wanted})
+            found = reckoned(np.array([value, value]), spec, born)
+            assert found[0] == pytest.approx(expected)
+            assert np.isnan(found[1]) == ("birth" in (given, wanted) and given != wanted) or given == wanted == "birth"
+    months = AgeColumn(column="a", unit="months", reference="birth", to="corrected")
+    assert reckoned(np.array([24.0]), months, np.array([28.0]))[0] == pytest.approx(24 - 12 * 7 / 30.4375)
 
 
 def test_kin_is_joined_through_others() -> None:

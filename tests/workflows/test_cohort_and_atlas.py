@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -126,3 +127,19 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest.
 def test_the_neonatal_image_fits_its_table(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "neonatal_atlases" / "AAL_UNCneo_in_extdhcp40wk.nii.gz"
     assert install_atlas("unc_aal90", source, tmp_path).unused_labels == (91, 92, 109, 131, 132, 133, 134)
+
+
+def test_hostile_names_are_shown_as_text(cohort_file: Path, tmp_path: Path) -> None:
+    hostile = "<img onerror=alert(1)>"
+    cohort = read_cohort(cohort_file)
+    site = cohort.site.copy()
+    site[:] = "[red]x[/red]"
+    site[0] = hostile
+    regions = (hostile, "../../x", *cohort.regions[2:])
+    path = write_cohort(replace(cohort, site=site, regions=regions, atlas="../../own"), tmp_path / "deep" / "in")
+    console, page = screen(), tmp_path / "deep" / "q.html"
+    check_cohort(path, page, console=console)
+    assert hostile in said(console)
+    assert "[red]x[/red]" in said(console)
+    assert "<img onerror" not in page.read_text("utf-8")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
