@@ -317,6 +317,25 @@ def test_cerebrum_drops_the_cerebellum(on_disk: OnDisk) -> None:
     np.testing.assert_allclose(cohort.weights[0, 0], np.log1p(on_disk.matrices["sub-01"][:90, :90]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("regions", ["cerebrum", ["Vermis_10", "PreCG.L", "ANG.R"]])
+def test_regions_are_chosen_from_a_stack_as_from_files(on_disk: OnDisk, regions: str | list[str]) -> None:
+    on_disk.names = load_atlas("aal116").names
+    on_disk.matrices = {s: symmetric(116, i) for i, s in enumerate(on_disk.matrices)}
+    on_disk.settings["connectomes"] |= {"atlas": "aal116", "regions": regions}
+    single = on_disk.read()
+    spec = on_disk.settings["connectomes"]
+    first, second = upper_indices(116)
+    np.savez(on_disk.folder / "all.npz", w=np.stack(list(on_disk.matrices.values()))[:, first, second])
+    on_disk.settings["connectomes"] = {k: v for k, v in spec.items() if k != "files"} | {
+        "stack": "all.npz",
+        "rows": "participants.tsv",
+        "layout": "upper",
+    }
+    again = on_disk.read()
+    assert again.regions == single.regions
+    np.testing.assert_array_equal(again.weights, single.weights)
+
+
 def test_fisher_z_is_artanh_and_refuses_what_is_no_correlation(on_disk: OnDisk) -> None:
     for matrix in on_disk.matrices.values():
         matrix[:] = np.tanh(matrix / 10)
