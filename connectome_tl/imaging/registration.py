@@ -45,11 +45,13 @@ def register_affine(
     settings: RegistrationSettings,
     *,
     rigid: bool = False,
+    near: bool = False,
     fixed_mask: np.ndarray | None = None,
 ) -> Warp:
     """Affine (or rigid) map from fixed mm to moving mm.
 
     Args:
+        near: the images lie on each other but for small movements; no search for their centres.
         fixed_mask: (x, y, z) bool, voxels that count; a lesion is left out by being False here.
     """
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric, transform_centers_of_mass
@@ -60,7 +62,7 @@ def register_affine(
     mask = (
         None if fixed_mask is None else _coarse(Volume(fixed_mask.astype(np.float32), fixed.affine), settings.affine_mm)
     )
-    start = transform_centers_of_mass(f.data, f.affine, m.data, m.affine).affine
+    start = np.eye(4) if near else transform_centers_of_mass(f.data, f.affine, m.data, m.affine).affine
     search = AffineRegistration(
         metric=MutualInformationMetric(nbins=32, sampling_proportion=None),
         level_iters=list(settings.affine_steps),
@@ -68,7 +70,8 @@ def register_affine(
         factors=[3, 2, 1],
         verbosity=0,
     )
-    for transform in (TranslationTransform3D(), RigidTransform3D(), *(() if rigid else (AffineTransform3D(),))):
+    stages = [TranslationTransform3D(), RigidTransform3D(), *([] if rigid else [AffineTransform3D()])]
+    for transform in stages:
         found = search.optimize(
             f.data, m.data, transform, None, static_grid2world=f.affine, moving_grid2world=m.affine,
             starting_affine=start, static_mask=None if mask is None else (mask.data > 0.5).astype(np.int32),

@@ -68,11 +68,12 @@ def track(
     sphere = get_sphere(name=_sphere_for(int(np.prod(high - low))))
     density = _density(orientations.coefficients[box], mask[box], affine, sphere.vertices, settings.fod_cutoff)
     inside = mask[box] & (density.max(axis=3) > 0)
-    seeds_from = np.argwhere(inside if seed_mask is None else inside & seed_mask[box])
+    strong = inside & (density.max(axis=3) >= settings.seed_amplitude)
+    seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask[box])
     if not len(seeds_from):
         raise DataError(
             "there is nowhere to seed",
-            expected=f"amplitudes above {settings.fod_cutoff} inside the mask",
+            expected=f"amplitudes of {settings.seed_amplitude} inside the mask",
             subject=subject,
         )
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))

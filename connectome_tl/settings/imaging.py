@@ -50,6 +50,7 @@ class TrackingSettings(Settings):
     min_length_mm: float = Field(default=10.0, ge=0)
     max_length_mm: float = Field(default=150.0, gt=0)
     fod_cutoff: float = Field(default=0.2, ge=0, description="amplitude below which there is no fibre")
+    seed_amplitude: float = Field(default=0.4, ge=0, description="seeds only where a fibre is at least this strong")
     max_seeds_per_streamline: int = Field(default=20, ge=1)
     seed: int = 0
 
@@ -62,7 +63,9 @@ class PreprocessingSettings(Settings):
 
     denoise: Literal["none", "patch2self", "mppca"] = "patch2self"
     gibbs: bool = Field(default=False, description="dipy's takes minutes; neonatal dHCP data have little ringing")
-    motion: Literal["none", "rigid"] = "rigid"
+    motion: Literal["none", "rigid"] = Field(
+        default="none", description="on a still phantom rigid leaves 0.2 to 1 mm, on one moved by 2.8 mm it leaves 1.3"
+    )
     bias: bool = False
 
 

@@ -26,12 +26,12 @@ class PhantomSettings:
     """Size and noise of a phantom; lengths in mm."""
 
     n_regions: int = 16
-    n_edges: int = 24
+    n_edges: int = 20
     half_axes: tuple[float, float, float] = (38.0, 46.0, 34.0)
     voxel: float = 2.5
     anatomical_voxel: float = 1.5
     region_radius: float = 6.5
-    bundle_radius: tuple[float, float] = (2.5, 5.0)
+    bundle_radius: tuple[float, float] = (2.5, 6.0)
     snr: float = 25.0
     seed: int = 0
 
@@ -205,7 +205,9 @@ def _write_session(root: Path, place: str, name: str, head: Head) -> None:
     folder = root / place
     write_volume(folder / "dwi" / f"{name}_dwi.nii.gz", head.dwi, head.affine)
     write_text(folder / "dwi" / f"{name}_dwi.bval", " ".join(f"{b:.0f}" for b in head.bvals) + "\n")
-    vectors = head.directions * [-1 if np.linalg.det(head.affine[:3, :3]) > 0 else 1, 1, 1]  # as FSL counts
+    # FSL counts along the image's axes, the first one turned where the determinant is positive.
+    axes = head.affine[:3, :3] / np.sqrt((head.affine[:3, :3] ** 2).sum(axis=0))
+    vectors = head.directions @ axes * [-1 if np.linalg.det(axes) > 0 else 1, 1, 1]
     write_text(
         folder / "dwi" / f"{name}_dwi.bvec", "".join(" ".join(f"{v:.6f}" for v in row) + "\n" for row in vectors.T)
     )

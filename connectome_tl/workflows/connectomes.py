@@ -1,0 +1,274 @@
+"""`connectome-tl connectomes`: scans to connectomes, a page about them, and a `cohort.yaml` that `run` takes."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.atlas import find_image, load_atlas
+from connectome_tl.config import dump_settings, load_settings, parse_settings
+from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.errors import ConnectomeTLError, DataError, InternalError, MissingInputError, Problem, UsageError
+from connectome_tl.imaging.inputs import Inventory, Scan, take_inventory
+from connectome_tl.provenance import write_json, write_table, write_text
+from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles
+from connectome_tl.settings.imaging import ConnectomesSettings
+from connectome_tl.workflows.scan import Done, Plan, process_scan
+from connectome_tl.workflows.scan_report import page
+
+
+@dataclass(frozen=True)
+class ConnectomesRun:
+    """What a run made.
+
+    Attributes:
+        cohort: `cohort.yaml` of the scans that worked; None when none did.
+        page: `index.html`.
+        failed: (scan, problem, exit code) of those that did not.
+    """
+
+    done: tuple[Done, ...]
+    failed: tuple[tuple[str, str, int], ...]
+    cohort: Path | None
+    page: Path
+
+
+def build_connectomes(
+    bids_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    atlas: str | None = None,
+    engine: str | None = None,
+    config: str | Path | None = None,
+    n_workers: int = 1,
+) -> ConnectomesRun:
+    """Make the connectomes of every scan of a folder; what is done already is left as it is.
+
+    Everything that is missing or doubled is listed before anything is computed. A scan that fails stops
+    no other.
+
+    Args:
+        atlas, engine: override the configuration.
+        n_workers: scans at the same time.
+
+    Raises:
+        UsageError, MissingInputError: settings, folder or template.
+        DataError, MissingInputError: at the end, when scans failed: one line for each.
+    """
+    settings, base = _settings(config, atlas, engine)
+    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions)
+    plan, scans = _plan(settings, base, inventory, Path(out_dir).resolve())
+    failed = [(scan.name, str(problem), 66) for scan in scans for problem in scan.problems[:1]]
+    ready = [scan for scan in scans if not scan.problems]
+    _write_head(plan.out, settings, inventory, scans)
+    done = []
+    for name, result in _each(ready, plan, n_workers):
+        if isinstance(result, Done):
+            done.append(result)
+        else:
+            failed.append((name, str(result), result.exit_code))
+    run = _finish(inventory, plan, sorted(done, key=lambda d: d.scan), sorted(failed))
+    if run.failed:
+        kind = MissingInputError if all(code == 66 for _, _, code in run.failed) else DataError
+        raise kind(
+            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            problems=[Problem(text) for _, text, _ in run.failed],
+        )
+    return run
+
+
+def _settings(config: str | Path | None, atlas: str | None, engine: str | None) -> tuple[ConnectomesSettings, Path]:
+    overrides = [f"{key}={value}" for key, value in (("atlas", atlas), ("engine", engine)) if value is not None]
+    if config is not None:
+        return load_settings(config, ConnectomesSettings, overrides=overrides), Path(config).resolve().parent
+    return parse_settings("", ConnectomesSettings, overrides=overrides), Path.cwd()
+
+
+def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: Path) -> tuple[Plan, list[Scan]]:
+    regions: RegionTable | None = None
+    name = settings.atlas or (
+        Path(settings.labels).name.split("_dseg")[0].split(".")[0] if settings.labels else "labels"
+    )
+    if settings.labels is not None:
+        regions = regions_of_table(read_labels(base / settings.labels), file=settings.labels)
+    elif settings.atlas is not None:
+        regions = regions_of_atlas(load_atlas(settings.atlas))
+    template: dict[str, Path] = {}
+    if settings.template is not None:
+        files = settings.template
+        template = {"image": base / files.image, "labels": base / files.labels}
+        if files.mask is not None:
+            template["mask"] = base / files.mask
+        absent = [Problem("template file not found", file=path) for path in template.values() if not path.is_file()]
+        if absent:
+            raise MissingInputError("the template is not there", problems=absent)
+    elif settings.atlas is not None and settings.parcellation is None:
+        image = find_image(settings.atlas)
+        if image is not None and not any(scan.parcellation for scan in inventory.scans):
+            raise UsageError(
+                f"atlas {settings.atlas} has an image but no template to register it with",
+                expected="template: {image, labels} in the configuration",
+                got=str(image),
+            )
+    if settings.engine == "mrtrix3":
+        from connectome_tl.imaging.mrtrix import require_mrtrix
+
+        require_mrtrix()
+    if settings.reconstruction.response_file is not None:
+        changed = settings.reconstruction.model_copy(
+            update={"response_file": str(base / settings.reconstruction.response_file)}
+        )
+        settings = settings.model_copy(update={"reconstruction": changed})
+    label = "".join(letter for letter in name if letter.isalnum()) or "labels"
+    scans = [_with_parcellation(scan, settings, inventory.root) for scan in inventory.scans]
+    return Plan(settings, regions, label, template, out), scans
+
+
+def _with_parcellation(scan: Scan, settings: ConnectomesSettings, root: Path) -> Scan:
+    if settings.parcellation is None:
+        return scan
+    file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
+    if file.is_file():
+        return replace(scan, parcellation=file)
+    problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+    return replace(scan, parcellation=None, problems=(*scan.problems, problem))
+
+
+def _each(scans: list[Scan], plan: Plan, n_workers: int) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    if n_workers <= 1 or len(scans) <= 1:
+        for scan in scans:
+            yield scan.name, _guarded(scan, plan)
+        return
+    with ProcessPoolExecutor(
+        min(n_workers, len(scans)), mp_context=get_context("spawn"), initializer=_one_thread
+    ) as pool:
+        waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
+def _one_thread() -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _guarded(scan: Scan, plan: Plan) -> Done | ConnectomeTLError:
+    """One scan's result or its error; a fault of ours in one scan does not take the others with it."""
+    try:
+        return process_scan(scan, plan)
+    except ConnectomeTLError as error:
+        return error
+    except Exception as error:
+        return InternalError(
+            f"{type(error).__name__}: {error}",
+            subject=scan.name,
+            file=scan.dwi,
+            remedy="A fault of connectome-tl; report it.",
+        )
+
+
+def _write_head(out: Path, settings: ConnectomesSettings, inventory: Inventory, scans: list[Scan]) -> None:
+    write_json(
+        out / "dataset_description.json",
+        {
+            "Name": settings.name,
+            "BIDSVersion": "1.10.1",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "connectome-tl"}],
+        },
+    )
+    write_text(out / ".bidsignore", "*_relmat.*\n*_nodeindices.*\n*_provenance.json\n*_report.html\n")
+    write_text(out / "settings.yaml", dump_settings(settings))
+    found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
+    write_text(out / "inventory.txt", "".join(f"{problem}\n" for problem in found) or "nothing to complain about\n")
+
+
+def _finish(inventory: Inventory, plan: Plan, done: list[Done], failed: list[tuple[str, str, int]]) -> ConnectomesRun:
+    failures = pd.DataFrame(failed, columns=["scan", "problem", "exit_code"])
+    write_table(plan.out / "failures.tsv", failures)
+    cohort = _write_cohort(inventory, plan, done) if done else None
+    numbers = pd.DataFrame([{"scan": d.scan, **d.numbers} for d in done])
+    head = f"<p>{len(done)} scans with connectomes, {len(failed)} without.</p>"
+    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
+    notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
+    body = head + (f"<h2>Failed</h2>{bad}" if bad else "") + (f"<h2>About the folder</h2>{notes}" if notes else "")
+    body += f"<h2>Scans</h2>{_table(done, numbers)}"
+    return ConnectomesRun(
+        tuple(done), tuple(failed), cohort, write_text(plan.out / "index.html", page(plan.settings.name, body))
+    )
+
+
+def _table(done: list[Done], numbers: pd.DataFrame) -> str:
+    """Numbers of every scan beside the cohort's median, outlying ones marked."""
+    if not done:
+        return ""
+    columns = [str(column) for column in numbers.columns if column != "scan"]
+    values = numbers[columns].to_numpy(dtype=float)
+    middle = np.nanmedian(values, axis=0)
+    spread = np.maximum(1.4826 * np.nanmedian(np.abs(values - middle), axis=0), 1e-12)
+    far = (np.abs(values - middle) > 4 * spread) & (len(done) > 4)
+    lines = ["<table><tr><th>scan</th>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>"]
+    for item, row, odd in zip(done, values, far, strict=True):
+        cells = "".join(
+            f"<td><b>{v:.3g} !</b></td>" if o else f"<td>{v:.3g}</td>" for v, o in zip(row, odd, strict=True)
+        )
+        lines.append(f"<tr><td>{html.escape(item.scan)}</td>{cells}</tr>")
+    return "".join(lines) + "</table><p class=small>! more than four robust standard deviations from the median</p>"
+
+
+def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
+    ages, unit, reference = _ages(inventory)
+    rows = []
+    for item in done:
+        subject, _, session = item.scan.partition("_")
+        row: dict[str, object] = {"participant_id": item.scan, "subject": subject, "session": session or None}
+        if unit:
+            row["age_at_scan"] = ages.get((subject, session), ages.get((subject, "")))
+        rows.append(row)
+    write_table(plan.out / "participants.tsv", pd.DataFrame(rows))
+    measure = plan.settings.measures[0]
+    several = len(plan.settings.measures) > 1
+    depth = "*/*/dwi" if any("_" in item.scan for item in done) else "*/dwi"
+    pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + (f"_meas-{measure}" if several else "") + "_relmat.tsv"
+    first = done[0].scan.replace("_", "/")
+    table = f"{first}/dwi/{done[0].scan}_atlas-{plan.atlas_name}_nodeindices.tsv"
+    known = plan.settings.atlas is not None and plan.settings.labels is None
+    settings = CohortSettings.model_validate(
+        {
+            "name": plan.settings.name,
+            "participants": "participants.tsv",
+            "family": "subject",
+            **({"age": AgeColumn(column="age_at_scan", unit=unit, reference=reference)} if unit else {}),
+            "connectomes": ConnectomeFiles(
+                files=pattern,
+                measure=measure,
+                atlas=plan.settings.atlas if known else None,
+                labels=None if known else table,
+            ),
+        }
+    )
+    return write_text(plan.out / "cohort.yaml", dump_settings(settings))
+
+
+def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:
+    """Age at scan where the folder tells it with its unit: dHCP's `scan_age` (weeks, postmenstrual)."""
+    ages: dict[tuple[str, str], float] = {}
+    for file in sorted(inventory.root.glob("sub-*/sub-*_sessions.tsv")):
+        table = pd.read_csv(file, sep="\t", dtype=str)
+        if not {"session_id", "scan_age"} <= set(table.columns):
+            continue
+        for session, age in zip(table["session_id"], pd.to_numeric(table["scan_age"], errors="coerce"), strict=True):
+            label = str(session) if str(session).startswith("ses-") else f"ses-{session}"
+            ages[file.parent.name, label] = float(age)
+    return (ages, "weeks", "postmenstrual") if ages else ({}, "", "birth")
