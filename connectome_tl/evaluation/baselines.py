@@ -11,7 +11,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.errors import InternalError
+from connectome_tl.errors import DataError
 from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.logistic import fit_logistic
 from connectome_tl.evaluation.nested_cv import prediction_rows
@@ -122,7 +122,10 @@ def _predict(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) ->
     """Probabilities or values (n_test,) of one task, fitted on the training rows with a known outcome."""
     seen = np.isfinite(y_train)
     if not seen.any():
-        raise InternalError(f"no training row of a fold has outcome {task.name!r}")
+        raise DataError(
+            f"no training row of a fold has outcome {task.name!r}",
+            remedy="Leave the task out (target.tasks), or use fewer folds.",
+        )
     base = np.full(len(design.test), y_train[seen].mean())
     x_train = design.train
     varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train, axis=0) > 0).any())
