@@ -161,6 +161,7 @@ def _older(draw: _Draws, atlas: Atlas, n_subjects: int, pattern: np.ndarray) -> 
         site=np.array(["A", "B", "C"], dtype=object)[rng.integers(0, 3, n_subjects)],
         family=np.full(n_subjects, "", dtype=object),
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
+        simulated=True,
     )
 
 
@@ -239,6 +240,7 @@ def _infants(
         site=np.array(["A", "B"], dtype=object)[rng.integers(0, 2, n_subjects)],
         family=family,
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
+        simulated=True,
     )
     return cohort, liability
 

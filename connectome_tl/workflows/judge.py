@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.compare import comparisons
 from connectome_tl.evaluation.metrics import scores
 from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
@@ -50,7 +51,7 @@ def judge(
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     found = scores(predictions, tasks, families)
     differences = comparisons(predictions, tasks, families)
-    tests = _tests(permuted, tasks)
+    tests = [*_tests(permuted, tasks), *beyond_clinical(settings, target, splits, tasks)]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
         "settings": content_hash(settings),
@@ -71,7 +72,7 @@ def judge(
         methods=methods_paragraph(settings, cohorts, tasks),
         warnings=_warnings(settings, cohorts, tasks),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
-        simulated=all(any(step.label == "simulated" for step in c.flow) for c in cohorts.by_name().values()),
+        simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         split_hash=splits.hash,
         provenance=provenance,
         versions=versions(),
