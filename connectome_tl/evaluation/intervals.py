@@ -231,7 +231,7 @@ def r2_interval(
 def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: Widening) -> float:
     """t quantile times the widened clustered standard error of a sum of influences (n_subjects,).
 
-    Infinite with a single family.
+    NaN with a single family: nothing can be said.
     """
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size

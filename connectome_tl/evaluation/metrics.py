@@ -78,12 +78,13 @@ def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "
     specificity = _proportion(1.0 - called[negative], rows.cluster[negative], estimand)
     balanced = (sensitivity[0] + specificity[0]) / 2.0
     brier = np.nanmean((rows.score - y) ** 2, axis=0)
+    brier_low, brier_high = positive_mean_interval(brier, rows.cluster, wide["brier"])
     found = {
         "auc": (pairs.auc, *auc_interval(pairs, rows.cluster, wide["auc"])),
         "balanced_accuracy": (balanced, *mean_of_two_interval(sensitivity, specificity)),
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "brier": (float(brier.mean()), *positive_mean_interval(brier, rows.cluster, wide["brier"])),
+        "brier": (float(brier.mean()), brier_low, float(np.minimum(brier_high, 1.0))),
     }
     n_positive = int(positive.sum())
     return [

@@ -43,7 +43,7 @@ def task_verdicts(
         found.append(
             TaskVerdict(
                 task=task.name,
-                headline=f"{task.label}: {_headline(main, ours)}.",
+                headline=f"{task.label}: {_headline(main, ours, tests)}.",
                 how_well=_how_well(task, main, scores, tests, model),
                 against_nuisance=_against(ours.get("nuisance_only"), "nuisance variables alone"),
                 against_clinical=_against(ours.get("clinical_only"), "clinical covariates alone"),
@@ -81,8 +81,14 @@ def _level(main: Score) -> str:
     return f"not distinguishable from {words}"
 
 
-def _headline(main: Score, ours: dict[str, Comparison]) -> str:
-    parts = [_level(main)]
+def _headline(main: Score, ours: dict[str, Comparison], tests: Sequence[PermutationResult]) -> str:
+    level = _level(main)
+    chance = [t for t in tests if t.model == main.model and "chance" in t.question]
+    if level.startswith("not distinguishable") and any(t.p_value_max <= _ALPHA for t in chance):
+        # The test asks whether there is any signal, the interval how much: the first is easier to answer.
+        words = "chance" if main.metric == "auc" else "predicting the mean"
+        level = f"some signal (permutation test), but how much better than {words} cannot be told"
+    parts = [level]
     known = (("clinical_only", "clinical covariates"), ("nuisance_only", "nuisance variables"))
     rivals = [(name, ours[key]) for key, name in known if key in ours]
     better = [name for name, c in rivals if c.verdict == "helps"]

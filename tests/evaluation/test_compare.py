@@ -143,6 +143,18 @@ def test_headlines_claim_no_more_than_the_interval(score, words):
     assert words in task_verdicts([MOTOR], [auc(*score)], [])[0].headline
 
 
+def test_a_headline_tells_a_signal_from_its_size():
+    """The permutation test rejects while the interval holds .5: there is signal, its size is open."""
+    test = PermutationResult(
+        task="motor", model="full", metric="auc", question="Does the model predict better than chance?",
+        observed=0.7, null=(0.5,), p_value=0.01, p_value_max=0.03, n_permutations=199,
+    )  # fmt: skip
+    wide = auc(0.7, 0.45, 0.88)
+    assert "some signal (permutation test), but how much" in task_verdicts([MOTOR], [wide], [], [test])[0].headline
+    for other in (test.model_copy(update={"p_value_max": 0.2}), test.model_copy(update={"model": "ridge"})):
+        assert "not distinguishable" in task_verdicts([MOTOR], [wide], [], [other])[0].headline
+
+
 def test_a_task_without_scores_has_no_verdict():
     assert task_verdicts([Task(name="other", kind="binary", column="o")], [auc(0.7, 0.6, 0.8)], []) == []
 

@@ -144,6 +144,15 @@ def test_relatives_do_not_narrow_an_interval():
         assert three.high - three.low < 0.8 * (one.high - one.low)
 
 
+def test_one_family_alone_gives_scores_without_intervals_of_its_losses():
+    predictions = table(np.random.default_rng(13), n=12, n_repeats=1, n_folds=2)
+    family = dict.fromkeys(predictions["subject"].unique(), "one")
+    found = by_metric(scores(predictions, [MOTOR], family))
+    assert math.isfinite(found["brier"].value)
+    assert math.isnan(found["brier"].low)
+    assert all(not math.isinf(v) for s in found.values() for v in (s.value, s.low, s.high))
+
+
 def test_rows_in_any_order_give_the_same_scores():
     predictions = table(np.random.default_rng(9))
     shuffled = predictions.sample(frac=1, random_state=0)
