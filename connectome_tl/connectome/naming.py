@@ -151,10 +151,13 @@ def row_names(
             )
         found, kept = list(declared), list(range(n_rows))
     names = tuple(found[i] for i in kept)
-    raise_all(
-        "region names are doubled",
-        [Problem(f"region {name!r} stands twice", subject=subject, file=file) for name in doubled(names)],
-    )
+    problems = [Problem(f"region {name!r} stands twice", subject=subject, file=file) for name in doubled(names)]
+    problems += [
+        Problem(f"region {name!r} is no name", subject=subject, file=file)
+        for name in names
+        if not name.strip() or any(ord(character) < 32 for character in name)
+    ]
+    raise_all("the region names cannot be used", problems)
     return names, np.array(kept, dtype=int)
 
 

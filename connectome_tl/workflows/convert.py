@@ -58,6 +58,10 @@ def convert_file(
     missing = [name for name, there in zip(connectome.regions, connectome.node_mask, strict=True) if not there]
     if missing:
         notes += (f"{len(missing)} regions are missing and masked: {', '.join(missing)}",)
+    linked = (connectome.weights != 0).any(axis=(0, 1))
+    lonely = [connectome.regions[i] for i in np.flatnonzero(connectome.node_mask & ~linked)]
+    if lonely:
+        notes += (f"{len(lonely)} regions without an edge, isolated or not measured: {', '.join(lonely)}",)
     inputs = {file.name: file_hash(file)}
     if labels is not None:
         inputs[Path(labels).name] = file_hash(labels)

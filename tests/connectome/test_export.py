@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
         assert back.regions == names, suffix
         np.testing.assert_array_equal(back.weights, connectome.weights)
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+def test_a_measure_called_like_a_path_is_not_one(tmp_path: Path) -> None:
+    hostile = replace(example(n_measures=2), measures=("../../etc/x", "con | rm"))
+    files = write_connectome(hostile, tmp_path / "in" / "s_relmat.tsv")
+    assert [file.name for file in files] == ["s_meas-etcx_relmat.tsv", "s_meas-conrm_relmat.tsv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    for name in ("", "a\x07b"):
+        np.savez(tmp_path / "x.npz", weights=np.ones((2, 2)), regions=np.array([name, "b"]))
+        with pytest.raises(DataError, match="no name"):
+            connectome_from(read_matrix(tmp_path / "x.npz"), RowNames(), measures=("count",))
+
+
+def test_regions_without_an_edge_are_said(tmp_path: Path) -> None:
+    weights = np.abs(example(missing=()).weights[0])
+    weights[4], weights[:, 4] = 0, 0
+    np.save(tmp_path / "in.npy", weights)
+    (path,) = convert_file(tmp_path / "in.npy", tmp_path / "out.tsv", atlas="aal90")
+    assert any(ATLAS.names[4] in note for note in json.loads(sidecar_path(path).read_text())["Notes"])
 
 
 def test_networkx_both_ways() -> None:
