@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Command, contents, edit  # type: ignore[attr-defined]
+
+from .study_on_disk import Command, contents, edit
 
 
 def _matrices(target: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Command  # type: ignore[attr-defined]
 
 from connectome_tl import __version__
+
+from .study_on_disk import Command
 
 HEAVY = ("torch", "torch_geometric", "nilearn", "dipy", "matplotlib", "sklearn", "pandas", "scipy")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Command, contents, write_study  # type: ignore[attr-defined]
+
+from .study_on_disk import Command, contents, write_study
 
 CONTROLS = ["full", "scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical"]
 BASELINES = ["prevalence", "nuisance_only", "clinical_only", "ridge"]
