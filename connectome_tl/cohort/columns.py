@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.ages import ages, born_before_scanned, gestation, reckoned
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
-from connectome_tl.cohort.tables import Findings, ages, born_before_scanned, gestation, joined, numbers, reckoned, texts
+from connectome_tl.cohort.tables import Findings, joined, numbers, texts
 from connectome_tl.errors import Problem
 from connectome_tl.settings.cohort import CohortSettings
 

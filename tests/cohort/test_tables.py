@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.cohort.tables import Findings, bare, in_unit, joined, numbers, read_table, reckoned
+from connectome_tl.cohort.ages import in_unit, reckoned
+from connectome_tl.cohort.tables import Findings, bare, joined, numbers, read_table
 from connectome_tl.errors import DataError
 from connectome_tl.settings.cohort import AgeColumn
 
