@@ -41,7 +41,7 @@ class Widening(NamedTuple):
         """The factor for a cohort of this size.
 
         At most 4: where a subject matters as much in training as in testing (kernels are symmetric),
-        its influence is doubled and the variance quadrupled, and no simulated cell asked for more.
+        its influence is doubled and the variance quadrupled; no simulated AUC asked for more.
         """
         return min(4.0, self.factor + self.growth * max(0.0, float(np.log(n_subjects / 33.0))))
 
@@ -236,7 +236,7 @@ def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: W
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size
     if n < 2:
-        return float("inf")
+        return float("nan")
     variance = (
         widening.at(influence.size) * n / (n - 1) * float((together**2).sum()) + (widening.floor / influence.size) ** 2
     )
