@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_fro
 from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import file_hash
+
+_MEASURE = re.compile(r"_meas-([A-Za-z0-9+]+)")
 
 
 def convert_file(
@@ -51,7 +54,9 @@ def convert_file(
     )
     if known.atlas is not None and known.table is not None:
         order_of(known.atlas.resolved(known.table.names), known.atlas.names, where=f"atlas {atlas}")
-    measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else ("weight",)
+    entity = _MEASURE.search(target.name)
+    single = entity.group(1) if entity else "weight"  # what the file does not say, the name asked for may
+    measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
     connectome = connectome_from(matrix, known, measures=measures, layout=layout, file=file)
     if matrix.names is None and matrix.labels is None and matrix.order is None:
         check_row_order(connectome.weights[0][upper_indices(connectome.n_regions)], known, file)

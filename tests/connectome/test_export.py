@@ -153,6 +153,14 @@ def test_convert_names_rows_mirrors_and_records(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again(path).weights[0], weights)
 
 
+def test_the_measure_may_be_said_by_the_name_asked_for(tmp_path: Path) -> None:
+    np.save(tmp_path / "in.npy", np.abs(example(missing=()).weights[0]))
+    out = tmp_path / "sub-1_atlas-AAL_meas-FBC_relmat.tsv"
+    (path,) = convert_file(tmp_path / "in.npy", out, atlas="aal90")
+    assert json.loads(sidecar_path(path).read_text())["RelationshipMeasure"] == "FBC"
+    assert again(path).measures == ("FBC",)
+
+
 def test_convert_refuses_unlabelled_input_and_writes_nothing(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "in.csv", example().weights[0], delimiter=",")
     with pytest.raises(DataError, match="--labels") as caught:
