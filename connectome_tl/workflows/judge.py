@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.compare import comparisons
@@ -22,7 +23,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.stages import StudyCohorts
 from connectome_tl.workflows.methods import methods_paragraph
-from connectome_tl.workflows.records import cohort_record, prediction_records, training_curves
+from connectome_tl.workflows.records import clinical_record, prediction_records, training_curves
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +63,12 @@ def judge(
     record = RunRecord(
         title=settings.title,
         tasks=tasks,
-        cohorts=tuple(cohort_record(cohort, role) for role, cohort in roles if cohort is not None),  # type: ignore[arg-type]
+        cohorts=tuple(describe(cohort, role) for role, cohort in roles if cohort is not None),  # type: ignore[arg-type]
         verdicts=tuple(task_verdicts(tasks, found, differences, tests)),
         scores=tuple(found),
         comparisons=tuple(differences),
         permutations=tuple(tests),
+        **vars(clinical_record(target, predictions, tasks)),
         curves=training_curves(validation),
         predictions=prediction_records(predictions),
         methods=methods_paragraph(settings, cohorts, tasks),
@@ -95,7 +97,7 @@ def _tests(permuted: np.ndarray | None, tasks: Sequence[Task]) -> list[Permutati
 
 def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
     target = cohorts.target
-    found = [note for cohort in cohorts.by_name().values() for note in cohort.notes]
+    found = [f"{cohort.name}: {note}" for cohort in cohorts.by_name().values() for note in cohort.notes]
     for task in tasks:
         values = target.targets[task.name]
         if task.is_binary:

@@ -1,37 +1,19 @@
-"""Cohorts, fits and predictions as the plain records that the report shows."""
+"""Fits and predictions as the plain records that the report shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.clinical_results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
-from connectome_tl.settings.results import CohortRecord, OutcomeCounts, Prediction, TableRow, TrainingCurve
+from connectome_tl.settings.results import Prediction, TrainingCurve
 from connectome_tl.tasks import Task
 
 _STAGE_ORDER = ("pretrain", "adapt", "finetune")
-
-
-def cohort_record(cohort: Cohort, role: Literal["source", "pool", "target"]) -> CohortRecord:
-    """Size, atlas, flow, outcomes with their status, missing regions, and a table of who they are."""
-    missing = (~cohort.node_mask).sum(axis=0)
-    return CohortRecord(
-        name=cohort.name,
-        role=role,
-        n_subjects=cohort.n_subjects,
-        n_regions=cohort.n_regions,
-        atlas=cohort.atlas,
-        measures=cohort.measures,
-        flow=cohort.flow,
-        outcomes=tuple(_counts(cohort, task) for task in cohort.tasks),
-        table_groups=("all",),
-        table=tuple(_table(cohort)),
-        missing_regions=tuple((cohort.regions[i], int(missing[i])) for i in np.flatnonzero(missing)),
-    )
 
 
 def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
@@ -67,50 +49,26 @@ def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
     return tuple(Prediction.model_validate(row) for row in table.to_dict("records"))
 
 
-def _counts(cohort: Cohort, task: Task) -> OutcomeCounts:
-    status = cohort.status[task.name].value_counts()
-    values = cohort.targets[task.name]
-    return OutcomeCounts(
-        task=task.name,
-        observed=int(values.notna().sum()),
-        lost=int(status.get("lost", 0)),
-        died=int(status.get("died", 0)),
-        untestable=int(status.get("untestable", 0)),
-        n_positive=int((values == 1).sum()) if task.is_binary else None,
-    )
-
-
-def _table(cohort: Cohort) -> Sequence[TableRow]:
-    rows = []
-    if np.isfinite(cohort.age).any():
-        what = "postmenstrual age" if cohort.age_reference == "postmenstrual" else "age"
-        rows.append(TableRow(variable=f"{what} at scan ({cohort.age_unit})", values=(_spread(cohort.age),)))
+def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[Task]) -> ClinicalResults:
+    """Calibration, decision curves, subgroups by sex, site and gestational age, sample sizes, missing outcomes."""
+    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    numeric = [spec.column for spec in cohort.covariate_specs if spec.type == "numeric"]
+    groups: dict[str, dict[str, str]] = {}
     for spec in cohort.covariate_specs:
-        column = cohort.covariates[spec.column]
-        name = f"{spec.column} ({spec.unit})" if spec.unit else spec.column
-        if spec.type == "numeric":
-            rows.append(TableRow(variable=name, values=(_spread(column.to_numpy(dtype=float)),)))
-        else:
-            shares = column.value_counts()
-            text = ", ".join(f"{level}: {count} ({count / len(column):.0%})" for level, count in shares.items())
-            rows.append(TableRow(variable=name, values=(text,)))
-    sites = pd.Series([site for site in cohort.site if site]).value_counts()
-    if len(sites) > 1:
-        largest = ", ".join(f"{site}: {count}" for site, count in sites.head(6).items())
-        rows.append(TableRow(variable=f"sites (n = {len(sites)})", values=(largest,)))
-    families = pd.Series([name for name in cohort.family if name]).value_counts()
-    if (families > 1).any():
-        shared = families[families > 1]
-        rows.append(
-            TableRow(variable="families with several members", values=(f"{len(shared)} ({shared.sum()} subjects)",))
+        if spec.type == "categorical":
+            groups[spec.column] = _texts(cohort, cohort.covariates[spec.column])
+    if len({site for site in cohort.site if site}) > 1:
+        groups["site"] = dict(zip(cohort.ids, map(str, cohort.site), strict=True))
+    if "gestational_age" in numeric:
+        bands = pd.cut(
+            cohort.covariates["gestational_age"].astype(float),
+            [0, 28, 32, 37, 50],
+            right=False,
+            labels=["under 28 weeks", "28 to 31 weeks", "32 to 36 weeks", "37 weeks and more"],
         )
-    return rows
+        groups["gestational age"] = _texts(cohort, bands)
+    return clinical_results(predictions, tasks, families, cohort.covariates[numeric], groups)
 
 
-def _spread(values: np.ndarray) -> str:
-    seen = values[np.isfinite(values)]
-    if not len(seen):
-        return "n/a"
-    low, median, high = np.quantile(seen, [0.25, 0.5, 0.75])
-    missing = len(values) - len(seen)
-    return f"{median:.3g} [{low:.3g}, {high:.3g}]" + (f"; {missing} missing" if missing else "")
+def _texts(cohort: Cohort, column: pd.Series) -> dict[str, str]:
+    return {i: "" if pd.isna(value) else str(value) for i, value in zip(cohort.ids, column, strict=True)}
