@@ -86,10 +86,15 @@ def _check_weight(
     name = column.lower().replace("_", "").replace(" ", "")
     if "birthweight" not in name and name != "bw":
         return
-    if unit not in _KG_AND_G:
-        findings.problems.append(
-            Problem(f"column {column!r}: is it kg or g?", file=file, remedy="Give the covariate's unit: kg or g.")
-        )
+    if unit not in _KG_AND_G:  # the two ranges hardly meet, so the values mostly say it themselves
+        known = values[~np.isnan(values)]
+        fits = [one for one, (low, high) in _KG_AND_G.items() if ((known >= low) & (known <= high)).all()]
+        if len(fits) != 1:
+            findings.problems.append(
+                Problem(f"column {column!r}: is it kg or g?", file=file, remedy="Give the covariate's unit: kg or g.")
+            )
+        else:
+            findings.notes.append(f"{column}: read as {fits[0]}")
         return
     low, high = _KG_AND_G[unit]
     outside = np.flatnonzero((values < low) | (values > high)).tolist()

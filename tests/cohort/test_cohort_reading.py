@@ -192,6 +192,18 @@ def test_weeks_declared_as_years_are_refused(on_disk: OnDisk) -> None:
     assert any("is not possible" in problem for problem in on_disk.problems())
 
 
+def test_birth_weights_in_kg_and_g_are_told_apart(on_disk: OnDisk) -> None:
+    on_disk.settings["covariates"] = [{"column": "birth_weight"}]
+    on_disk.table["birth_weight"] = ["980", "1250", "760", "1100", "n/a", "2400"]
+    assert "birth_weight: read as g" in on_disk.read().notes
+    on_disk.table["birth_weight"][1] = "1.25"
+    assert "kg or g?" in on_disk.problems()[0]
+    on_disk.settings["covariates"][0]["unit"] = "g"
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert "sub-02" in problems[0]
+
+
 def test_age_since_birth_becomes_postmenstrual_with_gestational_age(on_disk: OnDisk) -> None:
     on_disk.table["pma"] = ["10", "11", "12", "9", "13", "n/a"]
     on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "birth", "to": "postmenstrual"}
