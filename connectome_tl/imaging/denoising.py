@@ -65,7 +65,7 @@ def without_motion(dwi: Dwi) -> tuple[Dwi, np.ndarray]:
     Returns:
         The data resampled once, with turned b-vectors, and (n_volumes, 6): shifts in mm, turns in degrees.
     """
-    quick = RegistrationSettings(affine_mm=4.0, affine_steps=(30, 20, 10))
+    quick = RegistrationSettings(affine_mm=4.0, affine_steps=(30, 20))
     groups = [np.flatnonzero(dwi.is_b0), *(volumes for _, volumes in dwi.shells())]
     data, directions = dwi.data.copy(), dwi.directions.copy()
     moves = np.zeros((dwi.n_volumes, 6))

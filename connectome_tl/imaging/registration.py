@@ -1,8 +1,10 @@
 """A template's labels into a subject: affine by mutual information, then SyN, both of dipy, with a gate.
 
 Affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. SyN with
-local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004), which does not mind inverted
-contrast. A registration whose masks do not overlap or whose labels vanish is refused, not used.
+local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on
+the subject's contrast: each of its intensities becomes the mean of what lies there in the subject (the
+function the correlation ratio fits, Roche et al. 1998, doi:10.1007/BFb0056301). A registration whose masks do
+not overlap or whose labels vanish is refused, not used.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ class Warp:
 
     Attributes:
         affine: (4, 4) fixed mm to moving mm.
-        nonlinear: dipy's diffeomorphic map on the fixed grid, applied before the affine; None without.
+        places: (x, y, z, 3) moving mm of every voxel of `grid`, NaN where unknown; None when all is affine.
+        grid: (4, 4) voxel indices of `places` to fixed mm.
+        before: (4, 4) applied to a point before all else.
     """
 
     affine: np.ndarray
-    nonlinear: object | None = None
-    grid: Volume | None = None
+    places: np.ndarray | None = None
+    grid: np.ndarray | None = None
+    before: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ def register_affine(
     search = AffineRegistration(
         metric=MutualInformationMetric(nbins=32, sampling_proportion=None),
         level_iters=list(settings.affine_steps),
-        sigmas=[2.0, 1.0, 0.0],
-        factors=[3, 2, 1],
+        sigmas=[1.0, 0.0],
+        factors=[2, 1],
         verbosity=0,
     )
     stages = [TranslationTransform3D(), RigidTransform3D(), *([] if rigid else [AffineTransform3D()])]
@@ -91,10 +96,17 @@ def register(
     f, m = _coarse(fixed, settings.nonlinear_mm), _coarse(moving, settings.nonlinear_mm)
     search = SymmetricDiffeomorphicRegistration(CCMetric(3, radius=3), level_iters=list(settings.nonlinear_steps))
     search.verbosity = 0
+    alike = _in_contrast_of(f, m, affine)
     found = search.optimize(
-        _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
+        _scaled(f.data), _scaled(alike), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
     )
-    return replace(affine, nonlinear=found, grid=f)
+    # Where each fixed voxel finds itself in the moving image: carry the moving image's own coordinates over.
+    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in m.shape), indexing="ij"), axis=-1)
+    within = np.asarray(found.transform(np.ones(m.shape)))
+    voxels = np.stack([np.asarray(found.transform(grid[..., axis].copy())) for axis in range(3)], axis=-1)
+    voxels = np.where(within[..., None] > 0.5, voxels / np.maximum(within[..., None], 0.5), np.nan)
+    places = voxels @ m.affine[:3, :3].T + m.affine[:3, 3]
+    return replace(affine, places=places, grid=f.affine)
 
 
 def carry_labels(warp: Warp, labels: Volume, target: Volume) -> Volume:
@@ -118,16 +130,11 @@ def carry_image(warp: Warp, image: Volume, target: Volume) -> Volume:
 
 def compose(first: Warp, then: Warp) -> Warp:
     """Fixed to middle (affine only), then middle to moving."""
-    if first.nonlinear is not None:
+    if first.places is not None:
         raise ValueError("the first map must be affine")
-    if then.nonlinear is None:
+    if then.places is None:
         return Warp(then.affine @ first.affine)
-    return _Chained(then.affine, then.nonlinear, then.grid, first.affine)
-
-
-@dataclass(frozen=True, eq=False)
-class _Chained(Warp):
-    before: np.ndarray | None = None
+    return replace(then, before=first.affine)
 
 
 def check(
@@ -169,25 +176,44 @@ def _moving_voxels(warp: Warp, target: Volume, moving_affine: np.ndarray) -> np.
     """Voxel coordinates in the moving image of every voxel of the target, (n_voxels, 3)."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in target.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
     points = grid @ target.affine[:3, :3].T + target.affine[:3, 3]
-    before = getattr(warp, "before", None)
-    if before is not None:
-        points = points @ before[:3, :3].T + before[:3, 3]
-    if warp.nonlinear is not None and warp.grid is not None:
-        points = points + _displacement(warp, points)
-    points = points @ warp.affine[:3, :3].T + warp.affine[:3, 3]
+    if warp.before is not None:
+        points = points @ warp.before[:3, :3].T + warp.before[:3, 3]
+    moved = points @ warp.affine[:3, :3].T + warp.affine[:3, 3]
+    if warp.places is not None and warp.grid is not None:
+        there = _interpolated(warp.places, warp.grid, points)
+        known = np.isfinite(there).all(axis=1)
+        moved[known] = there[known]
     inverse = np.linalg.inv(moving_affine)
-    return np.asarray(points @ inverse[:3, :3].T + inverse[:3, 3])
+    return np.asarray(moved @ inverse[:3, :3].T + inverse[:3, 3])
 
 
-def _displacement(warp: Warp, points: np.ndarray) -> np.ndarray:
-    """Displacement in mm at points of the fixed space, (n, 3), from the map's field on its own grid."""
+def _interpolated(field: np.ndarray, grid: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A vector field at points in mm, (n, 3); NaN outside it."""
     from scipy.ndimage import map_coordinates
 
-    assert warp.grid is not None
-    field = np.asarray(warp.nonlinear.forward)  # type: ignore[attr-defined]
-    inverse = np.linalg.inv(warp.grid.affine)
+    inverse = np.linalg.inv(grid)
     voxels = (points @ inverse[:3, :3].T + inverse[:3, 3]).T
-    return np.stack([map_coordinates(field[..., axis], voxels, order=1, mode="nearest") for axis in range(3)], axis=1)
+    return np.stack(
+        [map_coordinates(field[..., axis], voxels, order=1, mode="constant", cval=np.nan) for axis in range(3)], axis=1
+    )
+
+
+def _in_contrast_of(fixed: Volume, moving: Volume, warp: Warp) -> np.ndarray:
+    """The moving image with every intensity replaced by the mean fixed intensity that it meets under the map."""
+    brain = moving.data > 0
+    if not brain.any():
+        return moving.data
+    edges = np.quantile(moving.data[brain], np.linspace(0, 1, 33)[1:-1])
+    level = np.where(brain, 1 + np.digitize(moving.data, edges), 0)
+    met = carry_labels(warp, Volume(level.astype(np.int32), moving.affine), fixed).data
+    counts = np.bincount(met.ravel(), minlength=33)
+    sums = np.bincount(met.ravel(), weights=fixed.data.ravel(), minlength=33)
+    means = np.divide(sums, counts, out=np.zeros(33), where=counts > 0)
+    centres = np.array([moving.data[level == k].mean() if (level == k).any() else np.nan for k in range(1, 33)])
+    known = np.isfinite(centres) & (counts[1:] > 20)
+    if known.sum() < 2:
+        return moving.data
+    return np.where(brain, np.interp(moving.data, centres[known], means[1:][known]), 0.0)
 
 
 def _coarse(image: Volume, voxel_mm: float) -> Volume:

@@ -1,0 +1,95 @@
+"""Labels carried by a known warp, in another contrast; a bad fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.registration import Warp, carry_labels, check, compose, register, register_affine
+from connectome_tl.settings.imaging import RegistrationSettings
+
+SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0)
+
+
+def head(shift: np.ndarray | None = None, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Image and labels of 2 mm voxels; each point is looked up `shift` mm away, (x, y, z, 3)."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in (48, 56, 44)), indexing="ij"), axis=-1)
+    points = grid if shift is None else grid + shift
+    middle = np.array([47.0, 55.0, 43.0])
+    inside = (((points - middle) / (36, 44, 32)) ** 2).sum(axis=-1) < 1
+    centres = middle + rng.uniform(-0.62, 0.62, (24, 3)) * (36, 44, 32)
+    distance = np.linalg.norm(points[..., None, :] - centres, axis=-1)
+    labels = np.where((distance.min(axis=-1) < 7) & inside, distance.argmin(axis=-1) + 1, 0)
+    # Sparse numbering above 127 and above 2000, as FreeSurfer's.
+    numbers = np.concatenate([[0], np.arange(1, 13) * 11, 1990 + np.arange(12) * 7])
+    waves = sum(np.cos(points @ rng.normal(0, 0.25, 3) + rng.uniform(0, 6)) for _ in range(12))
+    image = np.where(inside, 500 + 30 * np.asarray(waves) + 140 * (labels % 3), 0.0)
+    return image, numbers[labels].astype(np.int32)
+
+
+def bend(amplitude: float) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in (48, 56, 44)), indexing="ij"), axis=-1)
+    wave = amplitude * np.stack([np.sin(grid[..., (i + 1) % 3] / 16 + i) for i in range(3)], axis=-1)
+    return wave + np.array([3.0, -2.0, 2.5])
+
+
+def mean_dice(a: np.ndarray, b: np.ndarray) -> float:
+    numbers = np.unique(b[b > 0])
+    return float(np.mean([2 * ((a == n) & (b == n)).sum() / max((a == n).sum() + (b == n).sum(), 1) for n in numbers]))
+
+
+AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])
+
+
+@pytest.mark.slow
+def test_labels_follow_a_known_warp_in_another_contrast() -> None:
+    image, labels = head()
+    shift = bend(4.5)
+    assert np.linalg.norm(shift, axis=-1).mean() > 5
+    moved, truth = head(shift)
+    rng = np.random.default_rng(1)
+    other = np.where(moved > 0, 1500 - moved, 0) + rng.normal(0, 10, moved.shape)  # inverted, noisy
+    fixed, template = Volume(other, AFFINE), Volume(image, AFFINE)
+    atlas = Volume(labels, AFFINE)
+    before = mean_dice(labels, truth)
+    affine = mean_dice(carry_labels(register_affine(fixed, template, SETTINGS), atlas, fixed).data, truth)
+    carried = carry_labels(register(fixed, template, SETTINGS), atlas, fixed)
+    after = mean_dice(carried.data, truth)
+    assert before < 0.6
+    assert after > max(0.8, affine)
+    assert set(np.unique(carried.data)) == set(np.unique(labels))
+    gate = check(
+        carried,
+        atlas,
+        moved > 0,
+        carry_labels(Warp(np.eye(4)), Volume((image > 0).astype(np.int32), AFFINE), fixed).data > 0,
+        SETTINGS,
+    )
+    assert gate.lost_labels == ()
+
+
+def test_affine_maps_compose() -> None:
+    a, b = np.eye(4), np.diag([2.0, 1, 1, 1])
+    a[:3, 3] = (1, 2, 3)
+    np.testing.assert_allclose(compose(Warp(a), Warp(b)).affine @ [0, 0, 0, 1], [2, 2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [("shift", "misses"), ("lost", "labels are lost"), ("grown", "share differs")]
+)
+def test_a_bad_fit_is_refused(fault: str, message: str) -> None:
+    image, labels = head()
+    template, brain = Volume(labels, AFFINE), image > 0
+    bad, covered = labels.copy(), brain
+    if fault == "shift":
+        covered = np.roll(brain, 20, axis=0)
+    elif fault == "lost":
+        bad[bad > 1990] = 0
+    else:
+        bad[brain & (bad == 0)] = 11
+    with pytest.raises(DataError, match=message) as caught:
+        check(Volume(bad, AFFINE, "sub-05"), template, brain, covered, SETTINGS)
+    assert "sub-05" in str(caught.value)
