@@ -27,6 +27,8 @@ app = typer.Typer(
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 atlases = typer.Typer(no_args_is_help=True, help="Atlas tables: names, hemispheres, centroids; images are yours.")
 app.add_typer(atlases, name="atlas")
+fetches = typer.Typer(no_args_is_help=True, help="Public data, fetched by the library that keeps the fetcher.")
+app.add_typer(fetches, name="fetch")
 _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
 
@@ -192,6 +194,17 @@ def connectomes(
         n_workers=n_cpus,
     )
     typer.echo(f"Report: {made.page}")
+
+
+@fetches.command("abide")
+def fetch_abide(
+    out: Out = Path("abide"),
+    n_subjects: Annotated[int | None, typer.Option(help="How many; all when left out.")] = None,
+) -> None:
+    """Fetch ABIDE I's region time series and phenotypes with nilearn. Needs a network; research use only."""
+    from connectome_tl.workflows import fetch
+
+    typer.echo(f"fetched into {fetch.fetch_abide(out, n_subjects=n_subjects)}")
 
 
 @atlases.command("list")

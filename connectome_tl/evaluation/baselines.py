@@ -86,7 +86,7 @@ def edge_table(study: StudySettings, cohort: Cohort, fold: Fold) -> Design:
         return edges.reshape(len(ids), -1)
 
     names = study.confounds.columns if study.confounds is not None else ()
-    features = fit_features(cohort, fold.train, clinical=False, confounds=names)
+    features = fit_features(cohort, fold.train, clinical=False, confounds=names, harmonise=study.harmonise)
     return Design(flat(fold.train), flat(fold.test), features.ids)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.harmonise import Harmoniser, fit_harmoniser
 from connectome_tl.features.scaling import (
     ConfoundModel,
     CovariateEncoder,
@@ -20,6 +21,7 @@ from connectome_tl.features.scaling import (
     edge_mask,
 )
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.harmonise import NO_HARMONISATION, HarmoniseSettings
 from connectome_tl.tasks import Task
 
 
@@ -44,6 +46,7 @@ class FittedFeatures:
 
     ids: tuple[str, ...]
     edges: EdgeScaler
+    harmoniser: Harmoniser | None = None
     confounds: ConfoundModel | None = None
     regional: RegionScaler | None = None
     covariates: CovariateEncoder | None = None
@@ -51,7 +54,8 @@ class FittedFeatures:
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
         """Arrays of these subjects of a cohort with the same regions and measures."""
         at = cohort.positions(ids)
-        weights, node_mask = cohort.weights[at], cohort.node_mask[at]
+        node_mask = cohort.node_mask[at]
+        weights = cohort.weights[at] if self.harmoniser is None else self.harmoniser.apply(cohort.take(ids))
         if self.confounds is not None:
             table = _confounds(cohort.take(ids), self.confounds.names, self.confounds.levels)
             weights = self.confounds.apply(weights, table)
@@ -92,20 +96,34 @@ class FittedFeatures:
                     arrays[f"{name}.{field.name}"] = value
                 elif field.name != "ids":
                     plain[f"{name}.{field.name}"] = value
+        for m, model in enumerate(self.harmoniser.models if self.harmoniser is not None else ()):
+            for field in fields(model):
+                value = getattr(model, field.name)
+                if isinstance(value, np.ndarray) and value.dtype != object:
+                    arrays[f"harmoniser.{m}.{field.name}"] = value
+                else:
+                    plain[f"harmoniser.{m}.{field.name}"] = value
         return arrays, plain
 
 
 def fit_features(
-    cohort: Cohort, ids: Sequence[str], *, clinical: bool, confounds: Sequence[str] = ()
+    cohort: Cohort,
+    ids: Sequence[str],
+    *,
+    clinical: bool,
+    confounds: Sequence[str] = (),
+    harmonise: HarmoniseSettings = NO_HARMONISATION,
 ) -> FittedFeatures:
-    """Fit scalers, imputation and confound removal on these rows alone.
+    """Fit site effects, confound removal, scalers and imputation on these rows alone, in this order.
 
     Args:
         clinical: fit an encoder of the clinical covariates too.
         confounds: columns (see `confound_table`) to take out of every edge.
+        harmonise: how site effects are removed.
     """
     train = cohort.take(ids)
-    weights, model = train.weights, None
+    harmoniser = fit_harmoniser(train, harmonise)
+    weights, model = train.weights if harmoniser is None else harmoniser.apply(train), None
     if confounds:
         levels = confound_levels(confounds, train.covariates)
         table = _confounds(train, confounds, levels)
@@ -115,6 +133,7 @@ def fit_features(
     return FittedFeatures(
         ids=tuple(ids),
         edges=EdgeScaler.fit(weights, train.node_mask, ids),
+        harmoniser=harmoniser,
         confounds=model,
         regional=None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
         covariates=CovariateEncoder.fit(train.covariates, specs) if clinical and specs else None,

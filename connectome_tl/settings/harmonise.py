@@ -34,3 +34,6 @@ class HarmoniseSettings(Settings):
         if len(set(self.protect)) != len(self.protect):
             raise ValueError("protect names a covariate twice")
         return self
+
+
+NO_HARMONISATION = HarmoniseSettings()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.harmonise import HarmoniseSettings
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -223,6 +224,7 @@ class StudySettings(Settings):
     model: ModelSettings = ModelSettings()
     splits: SplitSettings = SplitSettings()
     confounds: Confounds | None = None
+    harmonise: HarmoniseSettings = HarmoniseSettings()
     controls: tuple[Control, ...] = ALL_CONTROLS
     baselines: tuple[Baseline, ...] = ALL_BASELINES
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0

@@ -141,9 +141,9 @@ def _fit_one(
 ) -> FitResult:
     names = plan.confounds.columns if plan.confounds is not None else ()
     kept = parent.fitted if plan.scaling == "parent" and parent is not None else None
-    where = content_hash(plan.data, plan.rows, plan.clinical, names, plan.scaling)
+    where = content_hash(plan.data, plan.rows, plan.clinical, names, plan.harmonise, plan.scaling)
     if where not in cache:
-        own = fit_features(cohort, plan.rows, clinical=plan.clinical, confounds=names)
+        own = fit_features(cohort, plan.rows, clinical=plan.clinical, confounds=names, harmonise=plan.harmonise)
         cache[where] = own.with_edges_of(kept) if kept is not None else own
     features = cache[where]
     rows = features.rows(cohort, plan.rows)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from connectome_tl.provenance import content_hash
+from connectome_tl.settings.harmonise import NO_HARMONISATION, HarmoniseSettings
 from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
 
 StageName = Literal["pretrain", "adapt", "finetune"]
@@ -42,6 +43,7 @@ class FitPlan:
     objective: MaskedEdges | DenoisingAutoencoder | None = None
     clinical: bool = True
     confounds: Confounds | None = None
+    harmonise: HarmoniseSettings = NO_HARMONISATION
     carry: tuple[str, ...] = ("encoder",)
     scaling: Literal["own", "parent"] = "own"
     label_rows: tuple[str, ...] | None = None
@@ -64,6 +66,8 @@ class FitPlan:
             self.objective,
             self.clinical,
             self.confounds,
+            self.harmonise,
+            self.harmonise,
             self.carry,
             self.scaling,
             self.parent.key if self.parent is not None else None,

@@ -99,6 +99,7 @@ def chain(
             seed=seed,
             clinical=False,
             confounds=study.confounds,
+            harmonise=study.harmonise,
         )
     if scheme.adapt and stages.adapt is not None and cohorts.pool is not None:
         rows = adaptation_rows(cohorts.pool, target, fold, transductive=stages.adapt.transductive)
@@ -116,6 +117,7 @@ def chain(
             objective=stages.adapt.objective,
             clinical=False,
             confounds=study.confounds,
+            harmonise=study.harmonise,
             carry=("encoder", "fusion", "heads"),
         )
     finetune = stages.finetune
@@ -133,6 +135,7 @@ def chain(
         parent=parent,
         clinical=scheme.clinical,
         confounds=study.confounds,
+        harmonise=study.harmonise,
         carry=finetune.carry,
         scaling=finetune.scaling,
         label_rows=None if label_rows is None else tuple(label_rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from connectome_tl.errors import LeakageError
 from connectome_tl.evaluation.baselines import edge_table
 from connectome_tl.features.batches import fit_features, fit_targets
 from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.harmonise import HarmoniseSettings
 from connectome_tl.settings.study import Confounds, ModelSettings
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.fit import fit
@@ -91,6 +93,34 @@ def state_of(cohort: Cohort) -> bytes:
 @pytest.mark.parametrize("wreck", WRECKS)
 def test_scalers_imputation_and_confounds_do_not_move(wreck: str) -> None:
     assert state_of(WRECKS[wreck](TARGET)) == state_of(TARGET)
+
+
+@pytest.mark.parametrize("method", ["combat", "gamma"])
+@pytest.mark.parametrize("wreck", WRECKS)
+def test_site_effects_do_not_move(method: Literal["combat", "gamma"], wreck: str) -> None:
+    def state(cohort: Cohort) -> bytes:
+        found = fit_features(cohort, FOLD.train, clinical=False, harmonise=HarmoniseSettings(method=method))
+        assert found.harmoniser is not None
+        FOLD.admit("site effects", found.harmoniser.ids)
+        arrays, plain = found.state()
+        assert any(name.startswith("harmoniser.0.") for name in arrays)
+        return tensor_bytes(arrays) + canonical_json(plain).encode()
+
+    want = state(TARGET)
+    assert state(WRECKS[wreck](TARGET)) == want
+    assert state(with_rows(TARGET, FOLD.train[:1], weights=3.0)) != want
+
+
+def test_a_study_with_site_effects_removed_trains_and_predicts_other_values() -> None:
+    plain, harmonised = (
+        chain(small_settings(harmonise=HarmoniseSettings(method=method)), COHORTS, SCHEMES[1], FOLD, TASKS, seed=0)
+        for method in ("none", "combat")
+    )
+    assert plain.key != harmonised.key
+    results = fit([plain, harmonised], COHORTS.by_name())
+    one, other = (results[plan.key].predictions[FOLD.test[0]] for plan in (plain, harmonised))
+    assert np.isfinite(other).all()
+    assert not np.array_equal(one, other)
 
 
 def test_they_do_move_with_a_training_row() -> None:
