@@ -14,7 +14,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """`command("run", "study.yaml", ...)`, in this process."""
     from connectome_tl import cli
 
-    monkeypatch.delenv("CONNECTOME_TL_DEBUG", raising=False)
+    monkeypatch.setenv("CONNECTOME_TL_DEBUG", "")  # put back after the test: --debug sets it
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # the test runner keeps its own handlers
 
     def call(*arguments: object) -> Answer:
