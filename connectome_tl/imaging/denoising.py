@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -36,7 +38,8 @@ def denoised(dwi: Dwi, method: str) -> Dwi:
         return replace(dwi, data=np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32))
     from dipy.denoise.patch2self import patch2self
 
-    data = patch2self(dwi.data, dwi.bvals, b0_threshold=50, model="ols", shift_intensity=True, clip_negative_vals=False)
+    with redirect_stderr(StringIO()):  # it draws a progress bar that cannot be turned off
+        data = patch2self(dwi.data, dwi.bvals, b0_threshold=50, model="ols", shift_intensity=True)
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
 
 

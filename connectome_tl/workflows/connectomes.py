@@ -22,7 +22,7 @@ from connectome_tl.imaging.inputs import Inventory, Scan, take_inventory
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.scan import Done, Plan, process_scan
+from connectome_tl.workflows.scan import Done, Plan, finished_scans, mark_of, process_scan
 from connectome_tl.workflows.scan_report import page
 
 
@@ -31,6 +31,7 @@ class ConnectomesRun:
     """What a run made.
 
     Attributes:
+        done: scans of this run; page and cohort also hold those of earlier ones.
         cohort: `cohort.yaml` of the scans that worked; None when none did.
         page: `index.html`.
         failed: (scan, problem, exit code) of those that did not.
@@ -72,13 +73,16 @@ def build_connectomes(
     failed = [(scan.name, str(problem), 66) for scan in scans for problem in scan.problems[:1]]
     ready = [scan for scan in scans if not scan.problems]
     _write_head(plan.out, settings, inventory, scans)
-    done = []
+    done: list[Done] = []
     for name, result in _each(ready, plan, n_workers):
         if isinstance(result, Done):
             done.append(result)
         else:
             failed.append((name, str(result), result.exit_code))
-    run = _finish(inventory, plan, sorted(done, key=lambda d: d.scan), sorted(failed))
+    for name, _, _ in failed:  # what an earlier run made of other inputs is no result of these
+        mark_of(plan.out, name).unlink(missing_ok=True)
+    run = _finish(inventory, plan, finished_scans(plan.out), sorted(failed))
+    run = replace(run, done=tuple(sorted(done, key=lambda d: d.scan)))
     if run.failed:
         kind = MissingInputError if all(code == 66 for _, _, code in run.failed) else DataError
         raise kind(
@@ -136,13 +140,20 @@ def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: 
 
 
 def _with_parcellation(scan: Scan, settings: ConnectomesSettings, root: Path) -> Scan:
-    if settings.parcellation is None:
+    """The scan with its parcellation, or with the problem that there is no way to one."""
+    if settings.parcellation is not None:
+        file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
+        if file.is_file():
+            return replace(scan, parcellation=file)
+        problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+    elif scan.parcellation is not None or (settings.template is not None and scan.anatomical is not None):
         return scan
-    file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
-    if file.is_file():
-        return replace(scan, parcellation=file)
-    problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
-    return replace(scan, parcellation=None, problems=(*scan.problems, problem))
+    elif settings.template is not None:
+        problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
+    else:
+        remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg beside the data."
+        problem = Problem("there is no parcellation", subject=scan.name, file=scan.dwi, remedy=remedy)
+    return replace(scan, problems=(*scan.problems, problem))
 
 
 def _each(scans: list[Scan], plan: Plan, n_workers: int) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
@@ -255,6 +266,7 @@ def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
                 measure=measure,
                 atlas=plan.settings.atlas if known else None,
                 labels=None if known else table,
+                unmatched="drop",
             ),
         }
     )

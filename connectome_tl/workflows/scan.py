@@ -82,7 +82,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
         ConnectomeTLError: whatever is wrong with this scan, naming it.
     """
     folder = plan.out / scan.folder / "dwi"
-    mark = folder / f"{scan.name}_provenance.json"
+    mark = mark_of(plan.out, scan.name)
     inputs = {role: file_hash(path) for role, path in {**scan.files(), **_template_files(plan)}.items()}
     key = content_hash(inputs, plan.settings, plan.regions and vars(plan.regions), plan.atlas_name, versions())
     before = _finished(mark, key, folder)
@@ -114,6 +114,22 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     record = {"Key": key, "Inputs": inputs, "Settings": plan.settings, "Outputs": outputs, "Numbers": numbers}
     write_json(mark, {**record, "Warnings": warnings, "Versions": versions(), "Use": "research only, not for care"})
     return Done(scan.name, "computed", numbers, tuple(warnings))
+
+
+def mark_of(out: Path, scan: str) -> Path:
+    """The file that says that a scan is done; written last."""
+    return out / scan.replace("_", "/") / "dwi" / f"{scan}_provenance.json"
+
+
+def finished_scans(out: Path) -> list[Done]:
+    """Scans that are done in an output folder, of this run or an earlier one."""
+    found = []
+    for mark in sorted(out.glob("sub-*/**/*_provenance.json")):
+        record = read_json(mark)
+        found.append(
+            Done(mark.name.removesuffix("_provenance.json"), "unchanged", record["Numbers"], tuple(record["Warnings"]))
+        )
+    return found
 
 
 def _finished(mark: Path, key: str, folder: Path) -> dict[str, Any] | None:
@@ -165,13 +181,7 @@ def parcellate(scan: Scan, dwi: Dwi, plan: Plan) -> tuple[Volume, Gate | None]:
             )
         return labels, None
     if not plan.template or scan.anatomical is None:
-        missing = "a template is set but there is no T2w or T1w image" if plan.template else "there is no parcellation"
-        raise MissingInputError(
-            missing,
-            subject=scan.name,
-            file=scan.dwi,
-            remedy="Give `parcellation` or `template` in the configuration, or put a _dseg beside the data.",
-        )
+        raise MissingInputError("there is no way to a parcellation", subject=scan.name, file=scan.dwi)
     settings = plan.settings.registration
     anatomical = read_volume(scan.anatomical, subject=scan.name)
     if scan.anatomical_mask is not None:
@@ -301,4 +311,4 @@ def _numbers(dwi: Dwi, maps: TensorMaps, assembly: Assembly, gate: Gate | None) 
         numbers["b0_snr"] = float(np.median(b0[dwi.mask].mean(axis=1) / np.maximum(spread, 1e-9)))
     if gate is not None:
         numbers["mask_dice"] = gate.mask_dice
-    return numbers
+    return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

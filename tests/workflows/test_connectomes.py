@@ -1,0 +1,179 @@
+"""The participant command on a small phantom folder: truth, resume, broken scans."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.simulation.phantom import PhantomSettings, write_phantom
+from connectome_tl.workflows.connectomes import build_connectomes
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+CONFIG = """\
+name: phantom
+labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
+parcellation: derivatives/truth/{subject}/{session}/{subject}_{session}_space-dwi_atlas-Phantom_dseg.nii.gz
+tracking: {n_streamlines: 1500}
+reconstruction: {response_voxels: 60}
+preprocessing: {denoise: none}
+"""
+REGISTERED = """\
+name: phantom
+labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
+template:
+  image: template/tpl-Phantom_T2w.nii.gz
+  labels: template/tpl-Phantom_atlas-Phantom_dseg.nii.gz
+  mask: template/tpl-Phantom_desc-brain_mask.nii.gz
+tracking: {n_streamlines: 1500}
+reconstruction: {response_voxels: 60}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=2, n_sessions=1, settings=SMALL)
+    (root / "config.yaml").write_text(CONFIG)
+    (root / "registered.yaml").write_text(REGISTERED)
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    run = build_connectomes(folder, out, config=folder / "config.yaml")
+    assert [done.state for done in run.done] == ["computed", "computed"]
+    return out
+
+
+def copied(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target))
+
+
+def snapshot(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, made: Path) -> None:
+    cohort = read_cohort(made / "cohort.yaml")
+    assert cohort.ids == ("sub-01_ses-01", "sub-02_ses-01")
+    assert list(cohort.family) == ["sub-01", "sub-02"]  # sessions of one child stay in one fold
+    assert cohort.age_unit == "weeks"
+    assert cohort.age.tolist() == [38.0, 38.5]
+    truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
+    for i, subject in enumerate(("sub-01", "sub-02")):
+        edges = truth[truth["participant_id"] == subject]
+        a = [cohort.regions.index(name) for name in edges["a"]]
+        b = [cohort.regions.index(name) for name in edges["b"]]
+        assert (cohort.weights[i, 0, a, b] > 0).all()
+    sidecar = next(made.rglob("sub-01*meas-count_relmat.json")).read_text()
+    assert "exploratory" in sidecar
+
+
+def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
+    folder: Path, made: Path, tmp_path: Path
+) -> None:
+    out = copied(made, tmp_path / "out")
+    before = snapshot(out)
+    run = build_connectomes(folder, out, config=folder / "config.yaml")
+    assert [done.state for done in run.done] == ["unchanged", "unchanged"]
+    assert snapshot(out) == before
+    next(out.rglob("sub-02*meas-count_relmat.tsv")).write_text("damaged")
+    next(out.rglob("sub-02*report.html")).unlink()
+    run = build_connectomes(folder, out, config=folder / "config.yaml")
+    assert [done.state for done in run.done] == ["unchanged", "computed"]
+    assert snapshot(out) == before
+
+
+def header(offset: int, code: str, *values: float) -> object:
+    def change(data: bytes) -> bytes:
+        raw = bytearray(gzip.decompress(data))
+        struct.pack_into(code, raw, offset, *values)
+        return gzip.compress(bytes(raw))
+
+    return change
+
+
+BROKEN = {
+    "truncated": ("dwi/{}_dwi.nii.gz", lambda d: d[: len(d) // 3], "damaged", DataError),
+    "checksum": ("dwi/{}_dwi.nii.gz", lambda d: d[:-8] + bytes([d[-8] ^ 1]) + d[-7:], "damaged", DataError),
+    "huge": (
+        "dwi/{}_dwi.nii.gz",
+        header(40, "<8h", 4, 30000, 30000, 30000, 9, 1, 1, 1),
+        "more than can be held",
+        DataError,
+    ),
+    "no sform": ("dwi/{}_dwi.nii.gz", header(252, "<2h", 0, 0), "no orientation", DataError),
+    "NaN scale": ("dwi/{}_dwi.nii.gz", header(112, "<2f", float("nan"), 0.0), "scale", DataError),
+    "bval count": ("dwi/{}_dwi.bval", lambda d: d.rsplit(b" ", 1)[0], "number of b-values", DataError),
+    "no bvec": ("dwi/{}_dwi.bvec", None, "b-vectors are missing", MissingInputError),
+    "no image": ("dwi/{}_dwi.nii.gz", None, "there is no diffusion image", MissingInputError),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_scan_is_named_and_stops_no_other(fault: str, folder: Path, made: Path, tmp_path: Path) -> None:
+    pattern, change, message, kind = BROKEN[fault]
+    root, out = copied(folder, tmp_path / "bids"), copied(made, tmp_path / "out")
+    file = root / "sub-01" / "ses-01" / pattern.format("sub-01_ses-01")
+    if change is None:
+        file.unlink()
+    else:
+        file.write_bytes(change(file.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(kind, match=message) as caught:
+        build_connectomes(root, out, config=root / "config.yaml")
+    text = str(caught.value)
+    assert "sub-01_ses-01" in text
+    assert "1 of 2 scans failed" in text
+    if change is not None:
+        assert file.name in text or file.with_suffix(".bvec").name in text
+    assert caught.value.exit_code == (66 if kind is MissingInputError else 65)
+    page = (out / "index.html").read_text()
+    assert "sub-01_ses-01" in page
+    assert read_cohort(out / "cohort.yaml").ids == ("sub-02_ses-01",)
+
+
+def test_an_empty_mask_and_lost_labels_are_said(folder: Path, made: Path, tmp_path: Path) -> None:
+    from connectome_tl.imaging.images import read_labels, write_volume
+
+    root = copied(folder, tmp_path / "bids")
+    truth = root / "derivatives" / "truth" / "sub-01" / "ses-01" / "sub-01_ses-01_space-dwi_atlas-Phantom_dseg.nii.gz"
+    labels = read_labels(truth)
+    write_volume(root / "sub-02/ses-01/dwi/sub-02_ses-01_desc-brain_mask.nii.gz", labels.data * 0, labels.affine)
+    write_volume(truth, np.where(labels.data > 0, labels.data + 100, 0), labels.affine)
+    with pytest.raises(DataError) as caught:
+        build_connectomes(root, tmp_path / "out", config=root / "config.yaml")
+    assert "none of the labels" in str(caught.value)
+    assert "the mask is empty" in str(caught.value)
+    truth.unlink()
+    with pytest.raises(DataError, match="the parcellation is missing"):
+        build_connectomes(root, tmp_path / "out", config=root / "config.yaml")
+
+
+@pytest.mark.slow
+def test_a_template_is_carried_into_each_subject(folder: Path, tmp_path: Path) -> None:
+    run = build_connectomes(folder, tmp_path, config=folder / "registered.yaml", participants=["01"])
+    assert run.done[0].numbers["mask_dice"] > 0.9
+    assert run.done[0].numbers["n_regions_present"] == 8
+    cohort = read_cohort(tmp_path / "cohort.yaml")
+    truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
+    edges = truth[truth["participant_id"] == "sub-01"]
+    found = [
+        cohort.weights[0, 0, cohort.regions.index(a), cohort.regions.index(b)] for a, b in zip(edges["a"], edges["b"])
+    ]
+    assert (np.array(found) > 0).all()
+
+
+def test_without_parcellation_or_template_it_is_said_before_anything_else(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="there is no parcellation"):
+        build_connectomes(folder, tmp_path, participants=["01"])
+    (folder / "typo.yaml").write_text("template: {image: nowhere.nii.gz, labels: nowhere.nii.gz}\n")
+    with pytest.raises(MissingInputError, match="template"):
+        build_connectomes(folder, tmp_path, config=folder / "typo.yaml")
