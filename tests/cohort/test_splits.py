@@ -56,7 +56,8 @@ def test_families_never_straddle_and_everyone_is_tested_once(
 ) -> None:
     cohort = people(len(families), family=families)
     split = SplitSettings(repeats=2, outer=outer, inner=inner, seed=seed, stratum="outcome")
-    assume(len(set(kinship_groups(families))) >= 3 * outer)
+    largest = np.bincount(kinship_groups(families)).max()
+    assume(largest <= max(2, len(families) // (2 * outer)))  # a family larger than a fold may leave nothing to split
     family = dict(zip(cohort.ids, kinship_groups(cohort.family), strict=True))
     plan = make_split_plan(cohort, split)
     for folds in plan.repeats:
