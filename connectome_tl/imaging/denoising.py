@@ -53,10 +53,13 @@ def without_ringing(dwi: Dwi) -> Dwi:
 
 def without_bias(dwi: Dwi) -> Dwi:
     """One smooth bias field from the mean unweighted volume (dipy's polynomial fit), divided out of all volumes."""
+    from dipy.core.gradients import gradient_table
     from dipy.denoise.bias_correction import bias_field_correction
 
-    _, field = bias_field_correction(dwi.data, dwi.bvals, mask=dwi.mask, return_bias_field=True)
-    return replace(dwi, data=(dwi.data / np.maximum(field, 1e-3)[..., None]).astype(np.float32))
+    table = gradient_table(dwi.bvals, bvecs=dwi.voxel_directions, b0_threshold=50)
+    _, field = bias_field_correction(dwi.data, table, mask=dwi.mask, return_bias_field=True)
+    known = np.where(field > 0.05, field, 1.0)  # the fit says nothing outside the mask
+    return replace(dwi, data=(dwi.data / known[..., None]).astype(np.float32))
 
 
 def without_motion(dwi: Dwi) -> tuple[Dwi, np.ndarray]:

@@ -1,0 +1,92 @@
+"""Preprocessing of raw data: noise goes, signal stays; volumes and their b-vectors move together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from connectome_tl.imaging.denoising import denoised, preprocess, without_bias, without_motion, without_ringing
+from connectome_tl.imaging.dwi import Dwi
+from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.registration import Warp, carry_image
+from connectome_tl.imaging.structural import dwi_mask
+from connectome_tl.settings.imaging import PreprocessingSettings
+from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), region_radius=6.0)
+
+
+def scan(**options: bool) -> Dwi:
+    head = make_head(make_anatomy(SMALL), seed=2, **options)
+    return Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+
+
+def test_denoising_brings_the_data_nearer_to_the_truth() -> None:
+    anatomy = make_anatomy(SMALL)
+    clean = make_head(anatomy, still=True)
+    rng = np.random.default_rng(0)
+    noisy = (clean.dwi + rng.normal(0, 25, clean.dwi.shape)).astype(np.float32)
+    dwi = Dwi(noisy, clean.affine, clean.bvals, clean.directions, clean.mask)
+    found = denoised(dwi, "patch2self").data
+
+    def error(data: np.ndarray) -> float:
+        return float(np.sqrt(((data - clean.dwi)[clean.mask] ** 2).mean()))
+
+    assert error(found) < 0.6 * error(noisy)
+
+
+def test_nothing_asked_for_is_nothing_done() -> None:
+    dwi = scan()
+    assert preprocess(dwi, PreprocessingSettings(denoise="none")) is dwi
+
+
+def test_a_turned_volume_turns_back_with_its_vector() -> None:
+    dwi = scan(still=True)
+    volumes = np.flatnonzero(dwi.bvals == 1000)[:8]
+    move = np.eye(4)
+    move[:3, :3] = Rotation.from_euler("xyz", (3, -4, 5), degrees=True).as_matrix()
+    move[:3, 3] = (2.0, -2.5, 1.5)
+    data, directions = dwi.data[..., volumes].copy(), dwi.directions[volumes].copy()
+    grid = Volume(data[..., 0], dwi.affine)
+    data[..., 3] = carry_image(Warp(np.linalg.inv(move)), Volume(data[..., 3], dwi.affine), grid).data
+    directions[3] = move[:3, :3] @ directions[3]
+    moved = Dwi(data, dwi.affine, dwi.bvals[volumes], directions, dwi.mask)
+    found, moves = without_motion(moved)
+    off = np.degrees(np.arccos(np.clip(np.abs(found.directions @ dwi.directions[volumes].T).diagonal(), 0, 1)))
+    assert off[3] < 3.5 < 6  # it was about seven degrees off
+    assert np.linalg.norm(moves[3, :3]) > 3 * np.median(np.linalg.norm(moves[:, :3], axis=1))
+    before = np.abs(data[..., 3] - dwi.data[..., volumes[3]])[dwi.mask].mean()
+    after = np.abs(found.data[..., 3] - dwi.data[..., volumes[3]])[dwi.mask].mean()
+    assert after < 0.6 * before
+
+
+def test_a_smooth_bias_is_taken_out() -> None:
+    dwi = scan(still=True)
+    ramp = np.broadcast_to(np.linspace(0.7, 1.3, dwi.data.shape[1])[None, :, None], dwi.mask.shape)
+    found = without_bias(replace(dwi, data=(dwi.data * ramp[..., None]).astype(np.float32)))
+    left = (found.data[..., 0] / np.maximum(dwi.data[..., 0], 1e-6))[dwi.mask]
+    assert left.std() / left.mean() < 0.5 * ramp[dwi.mask].std() / ramp[dwi.mask].mean()
+    assert np.isfinite(found.data).all()
+
+
+def test_the_mask_is_the_brain() -> None:
+    dwi = scan()
+    found = dwi_mask(dwi)
+    dice = 2 * (found & dwi.mask).sum() / (found.sum() + dwi.mask.sum())
+    assert dice > 0.9
+
+
+def test_ringing_beside_an_edge_gets_smaller() -> None:
+    fine = np.hypot(*np.meshgrid(np.arange(256) - 127.5, np.arange(256) - 127.5)) < 70
+    spectrum = np.fft.fftshift(np.fft.fft2(fine.astype(float)))[96:160, 96:160] / 16
+    rung = np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
+    truth = fine.reshape(64, 4, 64, 4).mean(axis=(1, 3))
+    data = np.repeat(rung[:, :, None, None], 3, axis=2).astype(np.float32) * 100
+    dwi = Dwi(data, np.eye(4), np.zeros(1), np.zeros((1, 3)), np.ones(data.shape[:3], dtype=bool))
+    found = without_ringing(dwi).data[:, :, 1, 0] / 100
+    flat = (truth == 0) | (truth == 1)
+    assert np.abs(found - truth)[flat].mean() < 0.85 * np.abs(rung - truth)[flat].mean()
+    assert without_ringing(dwi).data.mean() == pytest.approx(data.mean(), rel=0.02)
