@@ -14,7 +14,7 @@ _STATES = ("observed", "lost", "died", "untestable")
 _MOST_LEVELS = 8
 
 
-def describe(cohort: Cohort, role: Literal["source", "pool", "target"] = "target") -> CohortRecord:
+def describe(cohort: Cohort, role: Literal["source", "pool", "target", "cohort"] = "cohort") -> CohortRecord:
     """The cohort's record: flow, outcome counts, and a table of all variables.
 
     The table has one column for everyone and, where outcomes are missing, one each for subjects with

@@ -79,6 +79,7 @@ _ROLES = {
     "source": "Older subjects (stage 1)",
     "pool": "Neonates (stage 2)",
     "target": "Infants with outcomes (stage 3)",
+    "cohort": "Cohort",
 }
 
 

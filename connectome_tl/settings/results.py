@@ -93,7 +93,7 @@ class CohortRecord(Record):
     """What the report says of one cohort."""
 
     name: str
-    role: Literal["source", "pool", "target"]
+    role: Literal["source", "pool", "target", "cohort"]
     n_subjects: int
     n_regions: int
     atlas: str
