@@ -74,12 +74,13 @@ class FittedFeatures:
             clinical,
         )
 
-    def with_edges_of(self, arrays: Mapping[str, np.ndarray]) -> FittedFeatures:
-        """The same, but edges (and confounds) scaled as a stage before did; `arrays` are its `state()`."""
-        edges = EdgeScaler(arrays["edges.mean"], arrays["edges.scale"], arrays["edges.constant"], self.ids)
+    def with_edges_of(self, arrays: Mapping[str, np.ndarray], ids: Sequence[str]) -> FittedFeatures:
+        """The same, but edges (and confounds) scaled as a stage before did; `arrays` are its `state()`, of `ids`."""
+        edges = EdgeScaler(arrays["edges.mean"], arrays["edges.scale"], arrays["edges.constant"], tuple(ids))
         confounds = self.confounds
         if confounds is not None and "confounds.slopes" in arrays:
-            confounds = replace(confounds, center=arrays["confounds.center"], slopes=arrays["confounds.slopes"])
+            slopes = arrays["confounds.slopes"]
+            confounds = replace(confounds, center=arrays["confounds.center"], slopes=slopes, ids=tuple(ids))
         return replace(self, edges=edges, confounds=confounds)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -240,3 +240,8 @@ class StudySettings(Settings):
         if self.stages.adapt is not None and self.pool is None:
             raise ValueError("stage adapt needs a pool of unlabelled subjects; give pool, or stages.adapt: null")
         return self
+
+    @property
+    def decisive(self) -> StudySettings:
+        """The same without what changes no result: what hashes and sidecars record."""
+        return self.model_copy(update={"n_jobs": 1})

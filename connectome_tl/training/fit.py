@@ -91,6 +91,7 @@ def _run(
         groups.setdefault((plan.cohort, plan.parent.key if plan.parent else None), []).append(plan)
     jobs = []
     for (cohort, parent), members in groups.items():
+        members.sort(key=lambda plan: plan.rows)  # fits of the same rows stand together and share their features
         size = max(1, min(16, -(-len(members) // (4 * n_jobs))))
         jobs += [
             (members[i : i + size], cohorts[cohort], done.get(parent) if parent else None)
@@ -98,8 +99,7 @@ def _run(
         ]
     if n_jobs == 1 or len(plans) == 1:
         for members, cohort_, parent_ in jobs:
-            for plan in members:
-                yield _fit_chunk([plan], cohort_, parent_, store, hook)
+            yield _fit_chunk(members, cohort_, parent_, store, hook)
         return
     parallel = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
     yield from parallel(delayed(_fit_chunk)(members, c, p, store, None) for members, c, p in jobs)
@@ -141,10 +141,12 @@ def _fit_one(
 ) -> FitResult:
     names = plan.confounds.columns if plan.confounds is not None else ()
     kept = parent.fitted if plan.scaling == "parent" and parent is not None else None
-    where = content_hash(plan.data, plan.rows, plan.clinical, names, plan.harmonise, plan.scaling)
+    where = content_hash(plan.rows, plan.clinical, names, plan.harmonise, plan.scaling)
     if where not in cache:
         own = fit_features(cohort, plan.rows, clinical=plan.clinical, confounds=names, harmonise=plan.harmonise)
-        cache[where] = own.with_edges_of(kept) if kept is not None else own
+        cache[where] = (
+            own.with_edges_of(kept, parent.fitted_plain["ids"]) if kept is not None and parent is not None else own
+        )
     features = cache[where]
     rows = features.rows(cohort, plan.rows)
     tasks = [cohort.task(name) for name in plan.tasks] if plan.stage != "adapt" else []

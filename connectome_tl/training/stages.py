@@ -86,7 +86,7 @@ def chain(
     parent: FitPlan | None = None
     if scheme.pretrain and stages.pretrain is not None and cohorts.source is not None and study.source is not None:
         source = cohorts.source
-        _refuse_known(source, fold)
+        _refuse_known(source, target, fold)
         parent = FitPlan(
             label=scheme.name,
             stage="pretrain",
@@ -159,13 +159,15 @@ def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: b
     return tuple(i for i, g in zip(pool.ids, groups, strict=True) if g not in kin)
 
 
-def _refuse_known(source: Cohort, fold: Fold) -> None:
-    shared = sorted(set(source.ids) & set(fold.test))
+def _refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
+    tested = set(fold.test)
+    families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
+    shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in families]
     if shared:
         raise LeakageError(
-            f"{len(shared)} subjects of a test fold are in the source cohort {source.name!r}",
-            expected="no subject in both",
+            f"{len(shared)} subjects of the source cohort {source.name!r} are tested infants or their family",
+            expected="no subject and no family in both",
             got=", ".join(shared[:5]),
-            remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids if they are "
-            "other people.",
+            remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids and families "
+            "if they are other people.",
         )

@@ -55,7 +55,7 @@ def judge(
     tests = [*_tests(permuted, tasks), *beyond_clinical(settings, target, splits, tasks)]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
-        "settings": content_hash(settings),
+        "settings": content_hash(settings.decisive),
         "split_plan": splits.hash,
         **{f"cohort {name}": value for name, value in hashes.items()},
     }

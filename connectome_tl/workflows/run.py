@@ -238,7 +238,7 @@ def _write(
 
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     table = write_table(folder / "predictions.tsv", predictions)
-    write_sidecar(table, inputs=inputs, settings=settings, seed=settings.seed, Columns=PREDICTION_COLUMNS)
+    write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=PREDICTION_COLUMNS)
     write_json(folder / "scores.json", found.record.scores)
     write_json(folder / "results.json", found.record)
     write_text(folder / "report.html", render_report(found.record))
