@@ -1,0 +1,148 @@
+"""Networks from structural MRI alone: regions are joined by how alike they are in shape, tissue and intensity.
+
+Similarity: morphometric similarity network (Seidlitz et al. 2018, doi:10.1016/j.neuron.2017.11.039).
+Divergence: MIND (Sebenius et al. 2023, doi:10.1038/s41593-023-01376-7). Both use one subject only, so nothing
+is learned across subjects and nothing can leak between folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.images import Volume
+
+FEATURES = ("volume_mm3", "mean", "sd", "p10", "p50", "p90")
+
+
+def regional_features(image: Volume, labels: Volume, numbers: Sequence[int]) -> np.ndarray:
+    """Volume and intensities of each region, (n_regions, 6) in the order of `FEATURES`; NaN rows where it is absent.
+
+    Intensities are in the image's own units.
+
+    Raises:
+        DataError: image and labels lie on different grids.
+    """
+    if image.shape != labels.shape:
+        raise DataError(
+            "image and labels differ in size",
+            expected=str(labels.shape),
+            got=str(image.shape),
+            subject=labels.subject,
+            file=image.file,
+        )
+    voxel = float(np.prod(labels.zooms))
+    out = np.full((len(numbers), len(FEATURES)), np.nan)
+    for row, values in enumerate(values_by_region(image, labels, numbers)):
+        if len(values):
+            out[row] = (len(values) * voxel, values.mean(), values.std(), *np.quantile(values, (0.1, 0.5, 0.9)))
+    return out
+
+
+def values_by_region(image: Volume, labels: Volume, numbers: Sequence[int]) -> list[np.ndarray]:
+    """Finite values of the image in each region, one array per number; empty where it is absent."""
+    order = np.argsort(labels.data, axis=None, kind="stable")
+    sorted_labels, values = labels.data.ravel()[order], image.data.ravel()[order].astype(float)
+    starts, stops = np.searchsorted(sorted_labels, numbers), np.searchsorted(sorted_labels, numbers, side="right")
+    return [part[np.isfinite(part)] for part in (values[a:b] for a, b in zip(starts, stops, strict=True))]
+
+
+def similarity_network(
+    features: np.ndarray, regions: Sequence[str], *, subject: str | None = None, file: str | None = None
+) -> Connectome:
+    """Correlation between regions over features that are standardised across the subject's regions.
+
+    Args:
+        features: (n_regions, n_features), any units; a region with a NaN is masked.
+
+    Returns:
+        Pearson correlations, diagonal 0; the measure is `morphometric_similarity`.
+
+    Raises:
+        DataError: fewer than three features, or fewer than three regions that have them all.
+    """
+    present = np.isfinite(features).all(axis=1)
+    if features.shape[1] < 3 or present.sum() < 3:
+        raise DataError(
+            "too little for a similarity network",
+            expected="at least 3 features and 3 whole regions",
+            got=f"{features.shape[1]} features, {int(present.sum())} whole regions",
+            subject=subject,
+            file=file,
+        )
+    known = features[present]
+    spread = known.std(axis=0)
+    if (spread == 0).any():
+        raise DataError(
+            "a feature is the same in all regions",
+            got=f"column {int(np.argmin(spread)) + 1}",
+            subject=subject,
+            file=file,
+        )
+    z = (known - known.mean(axis=0)) / spread
+    z = z - z.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(z, axis=1, keepdims=True)
+    unit = np.divide(z, norms, out=np.zeros_like(z), where=norms > 0)
+    return _connectome(unit @ unit.T, present, regions, "morphometric_similarity", subject, file)
+
+
+def divergence_network(
+    values: Sequence[np.ndarray], regions: Sequence[str], *, subject: str | None = None, file: str | None = None
+) -> Connectome:
+    """1 / (1 + symmetrised Kullback-Leibler divergence) between the regions' distributions.
+
+    The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271).
+
+    Args:
+        values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
+
+    Returns:
+        Similarities in 0 to 1, diagonal 0; the measure is `morphometric_divergence`.
+
+    Raises:
+        DataError: fewer than two regions have enough voxels, or a feature does not vary.
+    """
+    from scipy.spatial import cKDTree
+
+    clouds = [np.atleast_2d(np.asarray(v, dtype=float).T).T for v in values]
+    present = np.array([len(cloud) >= 5 for cloud in clouds])
+    if present.sum() < 2:
+        raise DataError("fewer than two regions have voxels", subject=subject, file=file)
+    kept = [cloud for cloud, there in zip(clouds, present, strict=True) if there]
+    spread = np.concatenate(kept).std(axis=0)
+    if not np.isfinite(spread).all() or (spread == 0).any():
+        raise DataError("a feature does not vary, or is not a number", subject=subject, file=file)
+    # Equal values have no nearest neighbour but each other: one of each is kept.
+    kept = [np.unique(cloud / spread, axis=0) for cloud in kept]
+    trees = [cKDTree(cloud) for cloud in kept]
+    own = [tree.query(cloud, k=2)[0][:, 1] for tree, cloud in zip(trees, kept, strict=True)]
+    n = len(kept)
+    divergence = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                divergence[i, j] = _divergence(kept[i], own[i], trees[j])
+    symmetric = np.maximum(divergence, 0) + np.maximum(divergence.T, 0)
+    return _connectome(1 / (1 + symmetric), present, regions, "morphometric_divergence", subject, file)
+
+
+def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:
+    """Estimate of KL(cloud, other) in nats, from distances to the nearest neighbour here and there."""
+    there = other.query(cloud)[0]  # type: ignore[attr-defined]
+    both = (there > 0) & (own > 0)  # a value that both regions hold tells nothing about their ratio
+    if not both.any():
+        return 0.0
+    dimensions = cloud.shape[1]
+    return float(dimensions * np.log(there[both] / own[both]).mean() + np.log(other.n / (len(cloud) - 1)))  # type: ignore[attr-defined]
+
+
+def _connectome(
+    matrix: np.ndarray, present: np.ndarray, regions: Sequence[str], measure: str, subject: str | None, file: str | None
+) -> Connectome:
+    whole = np.zeros((len(present), len(present)))
+    whole[np.ix_(present, present)] = (matrix + matrix.T) / 2
+    np.fill_diagonal(whole, 0.0)
+    return Connectome(whole[None], tuple(regions), (measure,), present, subject=subject, file=file)

@@ -1,0 +1,71 @@
+"""Morphometric networks against numpy's correlation and divergences with a closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import zscore
+
+from connectome_tl.connectome.morphometric import (
+    divergence_network,
+    regional_features,
+    similarity_network,
+    values_by_region,
+)
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.images import Volume
+
+NAMES = tuple(f"r{i}" for i in range(6))
+
+
+def test_similarity_is_the_correlation_of_standardised_features() -> None:
+    features = np.random.default_rng(0).normal(size=(6, 8)) * [1, 10, 100, 1, 1, 1, 1, 1e-3]
+    found = similarity_network(features, NAMES).weights[0]
+    expected = np.corrcoef(zscore(features, axis=0))
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    scaled = similarity_network(features * 7 + 3, NAMES).weights[0]  # units do not matter
+    np.testing.assert_allclose(scaled, found, atol=1e-9)
+
+
+def test_a_region_without_features_is_masked_and_changes_no_other() -> None:
+    features = np.random.default_rng(1).normal(size=(6, 5))
+    short = similarity_network(features[1:], NAMES[1:])
+    features[0, 2] = np.nan
+    found = similarity_network(features, NAMES)
+    assert found.node_mask.tolist() == [False] + [True] * 5
+    np.testing.assert_array_equal(found.weights[0, 1:, 1:], short.weights[0])
+    assert not found.weights[0, 0].any()
+
+
+def test_divergence_of_gaussians_is_near_its_closed_form() -> None:
+    rng = np.random.default_rng(2)
+    values = [rng.normal(mean, 1.0, 4000) for mean in (0.0, 1.0, 2.0)]
+    found = divergence_network(values, NAMES[:3]).weights[0]
+    # The scale is shared, so KL(a, b) + KL(b, a) = (difference of means)^2 for unit variances.
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert 1 / found[i, j] - 1 == pytest.approx((i - j) ** 2, abs=0.25 + 0.1 * (i - j) ** 2)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_features_are_those_of_each_regions_voxels() -> None:
+    labels = Volume(np.repeat([0, 5, 2035], 40).reshape(3, 5, 8).astype(np.int32), np.diag([1.0, 2, 2, 1]))
+    image = Volume(np.arange(120, dtype=float).reshape(3, 5, 8), labels.affine)
+    found = regional_features(image, labels, (2035, 5, 7))
+    assert found[0, :2].tolist() == [160.0, 99.5]
+    assert found[1, 1] == 59.5
+    assert np.isnan(found[2]).all()
+    assert [len(v) for v in values_by_region(image, labels, (5, 7))] == [40, 0]
+    with pytest.raises(DataError, match="differ in size"):
+        regional_features(Volume(image.data[1:], labels.affine), labels, (5,))
+
+
+def test_too_little_is_said() -> None:
+    with pytest.raises(DataError, match="too little"):
+        similarity_network(np.ones((6, 2)), NAMES, subject="sub-01")
+    with pytest.raises(DataError, match="same in all regions"):
+        similarity_network(np.ones((6, 4)), NAMES)
+    with pytest.raises(DataError, match="fewer than two regions"):
+        divergence_network([np.arange(9.0), np.array([])], NAMES[:2])
+    with pytest.raises(DataError, match="does not vary"):
+        divergence_network([np.ones(9), np.ones(9)], NAMES[:2])
