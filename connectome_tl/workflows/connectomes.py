@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -101,9 +102,7 @@ def _settings(config: str | Path | None, atlas: str | None, engine: str | None) 
 
 def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: Path) -> tuple[Plan, list[Scan]]:
     regions: RegionTable | None = None
-    name = settings.atlas or (
-        Path(settings.labels).name.split("_dseg")[0].split(".")[0] if settings.labels else "labels"
-    )
+    name = settings.atlas or _name_of(settings.labels)
     if settings.labels is not None:
         regions = regions_of_table(read_labels(base / settings.labels), file=settings.labels)
     elif settings.atlas is not None:
@@ -137,6 +136,14 @@ def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: 
     label = "".join(letter for letter in name if letter.isalnum()) or "labels"
     scans = [_with_parcellation(scan, settings, inventory.root) for scan in inventory.scans]
     return Plan(settings, regions, label, template, out), scans
+
+
+def _name_of(labels: str | None) -> str:
+    """What a label table is about: its `atlas-` entity, else its file name."""
+    if labels is None:
+        return "labels"
+    found = re.search(r"atlas-([a-zA-Z0-9+]+)", Path(labels).name)
+    return found.group(1) if found else Path(labels).name.split(".")[0]
 
 
 def _with_parcellation(scan: Scan, settings: ConnectomesSettings, root: Path) -> Scan:

@@ -89,6 +89,9 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     if before is not None:
         return Done(scan.name, "unchanged", before["Numbers"], tuple(before["Warnings"]))
 
+    mark.unlink(missing_ok=True)
+    for left in folder.glob(".*.part"):  # of a run that was killed while writing
+        left.unlink(missing_ok=True)
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
     dwi = _diffusion(scan, plan.settings, warnings)
     labels, gate = parcellate(scan, dwi, plan)

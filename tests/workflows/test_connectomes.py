@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,7 @@ def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, m
     assert cohort.ids == ("sub-01_ses-01", "sub-02_ses-01")
     assert list(cohort.family) == ["sub-01", "sub-02"]  # sessions of one child stay in one fold
     assert cohort.age_unit == "weeks"
+    assert any(made.rglob("sub-01_ses-01_atlas-Phantom_meas-count_relmat.tsv"))
     assert cohort.age.tolist() == [38.0, 38.5]
     truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
     for i, subject in enumerate(("sub-01", "sub-02")):
@@ -177,3 +180,47 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
     (folder / "typo.yaml").write_text("template: {image: nowhere.nii.gz, labels: nowhere.nii.gz}\n")
     with pytest.raises(MissingInputError, match="template"):
         build_connectomes(folder, tmp_path, config=folder / "typo.yaml")
+
+
+@pytest.mark.slow
+def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path, made: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    code = "import sys; from connectome_tl.workflows.connectomes import build_connectomes as b; "
+    code += f"b({str(folder)!r}, {str(tmp_path)!r}, config={str(folder / 'config.yaml')!r})"
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        try:
+            process.wait(timeout=float(rng.uniform(1.0, 6.0)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert snapshot(tmp_path) == snapshot(made)
+
+
+@pytest.mark.slow
+@pytest.mark.mrtrix
+def test_the_other_engine_finds_the_same_edges(folder: Path, tmp_path: Path) -> None:
+    if shutil.which("tcksift2") is None:
+        pytest.skip("MRtrix3 is not installed")
+    for out in ("a", "b"):
+        run = build_connectomes(
+            folder, tmp_path / out, config=folder / "config.yaml", participants=["01"], engine="mrtrix3"
+        )
+        assert run.done[0].state == "computed"
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    cohort = read_cohort(tmp_path / "a" / "cohort.yaml")
+    truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
+    edges = truth[truth["participant_id"] == "sub-01"]
+    weights = [
+        cohort.weights[0, 0, cohort.regions.index(a), cohort.regions.index(b)] for a, b in zip(edges["a"], edges["b"])
+    ]
+    assert np.mean(np.array(weights) > 0) > 0.85
+
+
+def test_a_missing_engine_is_said_before_anything_is_computed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingInputError, match="engine mrtrix3 needs MRtrix3"):
+        build_connectomes(folder, tmp_path, config=folder / "config.yaml", engine="mrtrix3")
