@@ -165,7 +165,7 @@ def _refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in families]
     if shared:
         raise LeakageError(
-            f"{len(shared)} subjects of the source cohort {source.name!r} are tested infants or their family",
+            f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or kin of one who is",
             expected="no subject and no family in both",
             got=", ".join(shared[:5]),
             remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids and families "
