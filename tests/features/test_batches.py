@@ -90,7 +90,8 @@ def test_a_confound_with_a_category_seen_only_in_test_rows_does_not_change_the_t
 def test_scaling_of_the_parent_is_the_parent_s() -> None:
     parent = fit_features(small_cohorts().pool, small_cohorts().pool.ids, clinical=False)  # type: ignore[union-attr,arg-type]
     own = fit_features(COHORT, TRAIN, clinical=True)
-    mixed = own.with_edges_of(parent.state()[0])
+    mixed = own.with_edges_of(parent.state()[0], parent.ids)
+    assert mixed.edges.ids == parent.ids
     assert_array_equal(mixed.rows(COHORT, TEST).edges, parent.rows(COHORT, TEST).edges)
     assert_array_equal(mixed.rows(COHORT, TEST).clinical, own.rows(COHORT, TEST).clinical)
 
