@@ -135,17 +135,11 @@ def fold_predictions(
     results: dict[str, FitResult],
     cohorts: StudyCohorts,
     threshold: float,
-    truth: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The mean over seeds, as rows of the prediction table.
-
-    Args:
-        truth: (n_test, n_tasks) outcomes to compare with, when they are not the subjects' own.
-    """
+    """The mean over seeds, as rows of the prediction table."""
     ids = item.fold.test
     outputs = np.mean([[results[plan.key].predictions[i] for i in ids] for plan in item.plans], axis=0)
-    if truth is None:
-        truth = cohorts.target.targets[[t.name for t in item.tasks]].to_numpy(float)[cohorts.target.positions(ids)]
+    truth = cohorts.target.targets[[t.name for t in item.tasks]].to_numpy(float)[cohorts.target.positions(ids)]
     return pd.concat(
         [
             prediction_rows(task, item.model, item.repeat, item.fold_number, ids, truth[:, t], outputs[:, t], threshold)
