@@ -14,7 +14,7 @@ from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_c
 from connectome_tl.cohort.files import found_files, matched
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables, unit_problems
-from connectome_tl.cohort.regional import read_region_features
+from connectome_tl.cohort.regional import read_region_features, similarity_matrices
 from connectome_tl.cohort.selection import selected
 from connectome_tl.cohort.stack import read_stack
 from connectome_tl.cohort.tables import Findings, read_table, subject_ids
@@ -97,7 +97,11 @@ def _matrices(
     assert spec is not None
     known = known_rows(spec, folder)
     wanted = list(ids)
-    if spec.files is not None:
+    if spec.network is not None:
+        features = settings.region_features
+        assert features is not None  # the settings say so
+        found = similarity_matrices(spec, features, known, wanted, everyone, folder, findings, id_column=settings.id)
+    elif spec.files is not None:
         tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
         found = read_files(spec, known, wanted, everyone, folder, findings, other=other, track=track)
@@ -109,11 +113,19 @@ def _matrices(
     if spec.labels is not None:
         sources[Path(spec.labels).name] = file_hash(folder / spec.labels)
     found = replace(found, sources=sources)
-    transformed(found.weights, spec, found.ids, found.regions, folder / str(spec.stack or spec.files), findings)
+    transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     for region, absent in zip(found.regions, (~found.node_mask).sum(axis=0), strict=True):
         if absent:
             findings.notes.append(f"region {region} is missing in {absent} subjects and is masked there")
     return found
+
+
+def _where(settings: CohortSettings, folder: Path) -> Path:
+    """Where the matrices, or the measures they are made from, lie."""
+    matrices, features = settings.connectomes, settings.region_features
+    given = [matrices.stack or matrices.files] if matrices is not None else []
+    given += [features.table or features.files] if features is not None else []
+    return folder / next((name for name in given if name is not None), "")
 
 
 def _joined(
@@ -145,23 +157,32 @@ def _joined(
         volumes = tuple(str(found[names[subject]]) for subject in ids if subject in names)
     features: np.ndarray | None = None
     feature_names: tuple[str, ...] = ()
-    if settings.region_features is not None and matrices is not None:
-        features = read_region_features(settings.region_features, matrices, columns.ids, folder, findings)
-        feature_names = settings.region_features.names
+    spec = settings.connectomes
+    if settings.region_features is not None and matrices is not None and spec is not None:
+        features, feature_names = matrices.region_features, settings.region_features.names
+        if spec.network is None:
+            features = read_region_features(
+                settings.region_features,
+                matrices,
+                known_rows(spec, folder),
+                columns.ids,
+                folder,
+                findings,
+                id_column=settings.id,
+            )
     if findings.problems:
         return None
     rows = np.array([columns.ids.index(s) for s in ids] if ids != columns.ids else range(len(ids)), dtype=int)
     index = pd.Index(list(ids), dtype="str")
     tasks = tuple(outcome.name for outcome in settings.outcomes)
     n_subjects = len(ids)
-    score_columns = dict.fromkeys(spec.column for spec in settings.outcomes)
-    spec = settings.connectomes
+    score_columns = dict.fromkeys(outcome.column for outcome in settings.outcomes)
     return Cohort(
         name=settings.name,
         simulated=settings.simulated,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
-        atlas="" if spec is None else spec.atlas or Path(str(spec.labels)).stem,
+        atlas="" if spec is None else spec.atlas or Path(spec.labels or _where(settings, folder)).stem,
         measures=() if spec is None else spec.measures,
         weights=np.zeros((n_subjects, 0, 0, 0), np.float32) if matrices is None else matrices.weights,
         node_mask=np.zeros((n_subjects, 0), dtype=bool) if matrices is None else matrices.node_mask,

@@ -1,31 +1,87 @@
-"""Regional measures beside the connectome: thickness, volume, FA per region."""
+"""Regional measures, thickness, volume, FA per region: beside the connectome, or what it is made from."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 
+from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import found_files, matched
-from connectome_tl.cohort.matrices import Matrices
+from connectome_tl.cohort.matrices import Matrices, kept_regions
 from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.connectome.array_matrices import load_array
-from connectome_tl.errors import ConnectomeTLError, DataError, Problem
-from connectome_tl.settings.cohort import RegionFeatureFiles
+from connectome_tl.connectome.labels import doubled
+from connectome_tl.connectome.morphometric import similarity_network
+from connectome_tl.connectome.naming import RowNames
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem, raise_all
+from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.settings.cohort import ConnectomeFiles, RegionFeatureFiles
+
+Unmatched = Literal["refuse", "drop"]
+_SHOWN = 5
 
 
 def read_region_features(
-    spec: RegionFeatureFiles, matrices: Matrices, everyone: Sequence[str], folder: Path, findings: Findings
+    spec: RegionFeatureFiles,
+    matrices: Matrices,
+    known: RowNames,
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    id_column: str,
 ) -> np.ndarray | None:
     """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown."""
     try:
         if spec.stack is not None:
             return _from_stack(spec, matrices, folder)
-        return _from_files(spec, matrices, everyone, folder, findings)
+        tables, _ = _tables(spec, known, matrices.ids, everyone, folder, findings, id_column=id_column)
+        return _lined_up(tables, matrices.regions, spec, findings, strict=spec.files is not None)
     except ConnectomeTLError as error:
         findings.problems += error.problems
         return None
+
+
+def similarity_matrices(
+    spec: ConnectomeFiles,
+    features: RegionFeatureFiles,
+    known: RowNames,
+    ids: Sequence[str],
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    id_column: str,
+) -> Matrices | None:
+    """Morphometric similarity networks of all subjects, with the measures they are made of as region features.
+
+    Without an atlas or a label table the regions are those that the tables name, in the order of the first.
+    """
+    tables, hashes = _tables(
+        features, known, ids, everyone, folder, findings, id_column=id_column, unmatched=spec.unmatched
+    )
+    if not tables:
+        return None
+    regions = known.names or tuple(next(iter(tables.values())).index)
+    kept = kept_regions(spec.regions, regions, known.atlas)
+    values = _lined_up(tables, regions, features, findings, strict=known.names is None)[:, kept]
+    regions = tuple(regions[i] for i in kept)
+    weights = np.zeros((len(tables), 1, len(regions), len(regions)), dtype=np.float32)
+    node_mask = np.zeros((len(tables), len(regions)), dtype=bool)
+    for i, subject in enumerate(tables):
+        try:
+            made = similarity_network(values[i], regions, subject=subject)
+        except DataError as error:
+            findings.problems += error.problems
+            continue
+        weights[i], node_mask[i] = made.weights, made.node_mask
+    sources = {f"region features ({len(hashes)} files)": content_hash(sorted(hashes))}
+    return Matrices(tuple(tables), regions, weights, node_mask, sources, values)
 
 
 def _from_stack(spec: RegionFeatureFiles, matrices: Matrices, folder: Path) -> np.ndarray:
@@ -44,16 +100,41 @@ def _from_stack(spec: RegionFeatureFiles, matrices: Matrices, folder: Path) -> n
     return values.astype(float)
 
 
+def _tables(
+    spec: RegionFeatureFiles,
+    known: RowNames,
+    ids: Sequence[str],
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    id_column: str,
+    unmatched: Unmatched = "refuse",
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """One table (n_regions, n_features) per subject that has one, rows by region name; and the files' hashes."""
+    if spec.table is not None:
+        found = _from_wide(spec, ids, everyone, folder, findings, id_column=id_column, unmatched=unmatched)
+    else:
+        found = _from_files(spec, ids, everyone, folder, findings, unmatched=unmatched)
+    if known.atlas is not None:
+        for table in found[0].values():
+            table.index = pd.Index(known.atlas.resolved([str(name) for name in table.index]))
+    return found
+
+
 def _from_files(
-    spec: RegionFeatureFiles, matrices: Matrices, everyone: Sequence[str], folder: Path, findings: Findings
-) -> np.ndarray:
+    spec: RegionFeatureFiles,
+    ids: Sequence[str],
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    unmatched: Unmatched,
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
     files = found_files(str(spec.files), folder, findings)
-    names = matched(matrices.ids, everyone, files, findings, what="region features", file=str(spec.files))
-    position = {region: i for i, region in enumerate(matrices.regions)}
-    out = np.full((len(matrices.ids), len(matrices.regions), len(spec.names)), np.nan)
-    for i, subject in enumerate(matrices.ids):
-        if subject not in names:
-            continue
+    names = matched(ids, everyone, files, findings, what="region features", file=str(spec.files), unmatched=unmatched)
+    tables, hashes = {}, []
+    for subject in (subject for subject in ids if subject in names):
         path = files[names[subject]]
         table = read_table(path)
         absent = [column for column in ("name", *spec.names) if column not in table.columns]
@@ -61,10 +142,102 @@ def _from_files(
             findings.problems.append(Problem(f"lacks columns {', '.join(absent)}", subject=subject, file=path))
             continue
         rows = list(table["name"])
-        unknown = [name for name in rows if name not in position]
-        if unknown:
-            findings.problems.append(Problem(f"unknown regions {', '.join(unknown[:5])}", subject=subject, file=path))
+        findings.problems += [
+            Problem(f"region {name!r} stands twice", subject=subject, file=path) for name in doubled(rows)
+        ]
+        values = {name: numbers(table[name], rows, path, findings) for name in spec.names}
+        tables[subject] = pd.DataFrame(values, index=rows)
+        hashes.append(file_hash(path))
+    return tables, hashes
+
+
+def _from_wide(
+    spec: RegionFeatureFiles,
+    ids: Sequence[str],
+    everyone: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    *,
+    id_column: str,
+    unmatched: Unmatched,
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """One row per subject: columns are measure and region in one name."""
+    columns: dict[str, dict[str, np.ndarray]] = {}  # measure -> region -> (n_rows,)
+    owners: list[str] = []
+    paths = [folder / str(spec.table).replace("{name}", name) for name in spec.names]
+    tables = {path: read_table(path) for path in dict.fromkeys(paths)}
+    for name, path in zip(spec.names, paths, strict=True):
+        table = tables[path]
+        column = next((c for c in (spec.id, id_column) if c in table.columns), spec.id or str(table.columns[0]))
+        if column not in table.columns:
+            raise DataError(f"has no column {column!r}", file=path, expected="region_features.id: its id column")
+        rows = list(table[column])
+        twice = [Problem("stands twice among the rows", subject=row, file=path) for row in doubled(rows)]
+        raise_all("region features cannot be assigned", twice)
+        if owners and rows != owners:
+            if sorted(rows) != sorted(owners):
+                raise DataError("the tables of region features hold different subjects", file=path)
+            table = table.set_index(column, drop=False).loc[owners]
+        owners = owners or rows
+        before, after = spec.columns.replace("{name}", name).split("{region}")
+        pattern = re.compile(re.escape(before) + "(.+)" + re.escape(after))
+        found = {match.group(1): c for c in table.columns if c != column and (match := pattern.fullmatch(c))}
+        if not found:
+            raise DataError(
+                f"no column of measure {name!r}", file=path, expected=f"columns called {before}REGION{after}",
+                got=", ".join(map(str, table.columns[:6])), remedy="Say region_features.columns.",
+            )  # fmt: skip
+        columns[name] = {region: numbers(table[c], owners, path, findings) for region, c in found.items()}
+    regions = list(columns[spec.names[0]])
+    for name, values in columns.items():
+        other = [region for region in values if region not in columns[spec.names[0]]]
+        lacking = [region for region in regions if region not in values]
+        if other or lacking:
+            findings.notes.append(
+                f"{name}: other regions than {spec.names[0]}: {', '.join((other + lacking)[:_SHOWN])}; unknown there"
+            )
+        regions += other
+    names = matched(ids, everyone, owners, findings, what="region features", file=str(spec.table), unmatched=unmatched)
+    row_of = {owner: i for i, owner in enumerate(owners)}
+    unknown = np.full(len(owners), np.nan)
+    stacked = np.array([[columns[name].get(region, unknown) for name in spec.names] for region in regions])
+    return {
+        subject: pd.DataFrame(stacked[:, :, row_of[names[subject]]], index=regions, columns=list(spec.names))
+        for subject in ids
+        if subject in names
+    }, [file_hash(path) for path in tables]
+
+
+def _lined_up(
+    tables: dict[str, pd.DataFrame],
+    regions: Sequence[str],
+    spec: RegionFeatureFiles,
+    findings: Findings,
+    *,
+    strict: bool,
+) -> np.ndarray:
+    """(n_subjects, n_regions, n_features); a region that a table lacks is NaN.
+
+    Args:
+        strict: a region that is not among `regions` is a problem; else it is noted and left out (tables of
+            FreeSurfer hold totals beside the regions).
+
+    Raises:
+        DataError: a table has none of the regions.
+    """
+    out = np.full((len(tables), len(regions), len(spec.names)), np.nan)
+    known = set(regions)
+    for i, (subject, table) in enumerate(tables.items()):
+        rows = [str(name) for name in table.index]
+        other = [name for name in rows if name not in known]
+        file = spec.table or spec.files
+        if other and (strict or len(other) == len(rows)):
+            findings.problems.append(
+                Problem(f"unknown regions {', '.join(other[:_SHOWN])}", subject=subject, file=file)
+            )
             continue
-        for k, column in enumerate(spec.names):
-            out[i, [position[name] for name in rows], k] = numbers(table[column], rows, path, findings)
+        if other:
+            findings.notes.append(f"{file}: {len(other)} columns name no region and were left out: {other[0]}, ...")
+        here = [name for name in rows if name in known]
+        out[i, order_of(here, regions, where="the connectomes")] = table.to_numpy()[[name in known for name in rows]]
     return out

@@ -137,7 +137,9 @@ class Outcome(Settings):
 
 
 class ConnectomeFiles(Settings):
-    """One file per subject (`files`, with `{id}` in it) or one stacked array with a table of its rows.
+    """One file per subject (`files`, with `{id}` in it), one stacked array with a table of its rows, or a
+    `network` of the regional measures: `similarity` joins regions by how alike their measures are, within
+    each subject (`region_features` says where these lie), so that a cohort needs no diffusion MRI.
 
     Rows of a matrix are matched by name. Where the file has no names they come from `labels` (a
     table in row order) or from `atlas`; `order` then says whether unnamed rows follow the atlas
@@ -148,6 +150,7 @@ class ConnectomeFiles(Settings):
 
     files: str | None = None
     stack: str | None = None
+    network: Literal["similarity"] | None = None
     key: str | None = Field(default=None, description="name of the array inside an .npz")
     rows: str | None = Field(default=None, description="table whose id column says whose row is whose")
     layout: Literal["full", "upper"] = "full"
@@ -164,11 +167,14 @@ class ConnectomeFiles(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> ConnectomeFiles:
-        if (self.files is None) == (self.stack is None):
-            raise ValueError("give either files (one matrix per subject) or stack (all in one array)")
+        if sum(given is not None for given in (self.files, self.stack, self.network)) != 1:
+            raise ValueError("give files (one matrix per subject), stack (all in one array) or network, one of them")
         if self.files is not None and "{id}" not in self.files:
             raise ValueError("files needs {id} where the subject's id stands, for example matrices/{id}.csv")
-        if self.atlas is None and self.labels is None:
+        own = {"key", "rows", "layout", "format", "measure", "order", "zero_rows"} & self.model_fields_set
+        if self.network is not None and own:
+            raise ValueError(f"{', '.join(sorted(own))}: of matrix files; a network is made from region_features")
+        if self.atlas is None and self.labels is None and self.network is None:
             raise ValueError("rows are matched by name: give atlas (see `connectome-tl atlas list`) or labels")
         if self.regions == "cerebrum" and self.atlas is None:
             raise ValueError("regions: cerebrum needs an atlas, which knows the lobes")
@@ -178,24 +184,36 @@ class ConnectomeFiles(Settings):
 
     @property
     def measures(self) -> tuple[str, ...]:
+        if self.network is not None:
+            return (f"morphometric_{self.network}",)
         return (self.measure,) if isinstance(self.measure, str) else self.measure
 
 
 class RegionFeatureFiles(Settings):
-    """Regional measures beside the connectome: one table per subject with a `name` column, or one
-    stack (n_subjects, n_regions, n_features) with the rows and regions of the connectomes."""
+    """Regional measures (thickness, volume, FA): node features, and what a similarity network is made of.
+
+    One of: `table`, one row per subject and one column per measure and region, as FreeSurfer's
+    `aparcstats2table` writes (`{name}` in the file's name: one such table per measure); `files`, one table
+    per subject with a `name` column and one row per region; `stack`, (n_subjects, n_regions, n_features)
+    with the rows and regions of the connectomes.
+    """
 
     files: str | None = None
     stack: str | None = None
+    table: str | None = None
     key: str | None = None
+    id: str | None = Field(default=None, description="id column of `table`; default: the cohort's, else the first")
+    columns: str = Field(default="{name}_{region}", description="how the columns of `table` are called")
     names: tuple[str, ...]
 
     @model_validator(mode="after")
     def _one_source(self) -> RegionFeatureFiles:
-        if (self.files is None) == (self.stack is None):
-            raise ValueError("give either files (one table per subject) or stack (all in one array)")
+        if sum(given is not None for given in (self.files, self.stack, self.table)) != 1:
+            raise ValueError("give table (one row per subject), files (one table per subject) or stack, one of them")
         if self.files is not None and "{id}" not in self.files:
             raise ValueError("files needs {id} where the subject's id stands")
+        if self.columns.count("{region}") != 1 or (self.table and "{name}" not in self.columns + self.table):
+            raise ValueError("columns needs {region}, and {name} unless the table's own name has it: {region}_{name}")
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError("names are those of the features, each once")
         return self
@@ -265,7 +283,10 @@ class CohortSettings(Settings):
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
             raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
         if self.region_features is not None and self.connectomes is None:
-            raise ValueError("region_features go with connectomes, which name the regions")
+            raise ValueError("region_features go with connectomes, which name the regions (or network: similarity)")
+        made = self.connectomes is not None and self.connectomes.network is not None
+        if made and (self.region_features is None or self.region_features.stack is not None):
+            raise ValueError("a network is made from region_features: give their table, or files")
         if leaked:
             raise ValueError(f"an outcome cannot be its own covariate: {', '.join(leaked)}")
         return self
