@@ -245,3 +245,13 @@ class StudySettings(Settings):
     def decisive(self) -> StudySettings:
         """The same without what changes no result: what hashes and sidecars record."""
         return self.model_copy(update={"n_jobs": 1})
+
+    @property
+    def nameless(self) -> StudySettings:
+        """The decisive settings without title and places: equal where a study lies elsewhere or is called otherwise."""
+
+        def placeless(use: CohortUse | None) -> CohortUse | None:
+            return None if use is None else use.model_copy(update={"cohort": ""})
+
+        places = {name: placeless(getattr(self, name)) for name in ("source", "pool", "target")}
+        return self.decisive.model_copy(update={"title": "", **places})

@@ -18,6 +18,7 @@ from connectome_tl.settings.audit import AuditRecord, Finding
 from connectome_tl.settings.results import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.ledger import LEDGER, looks
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 
@@ -52,7 +53,7 @@ def audit_run(
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
-        findings = _settled(folder, cohorts)
+        findings = [*_settled(folder, cohorts), _ledger(folder)]
         try:
             splits = SplitPlan.load(folder / "split_plan.json")
         except DataError as error:
@@ -73,6 +74,28 @@ def audit_run(
         except ConnectomeTLError as error:
             findings.append(Finding(check="fitted again", status="failed", what=str(error)))
     return _written(folder, settings, findings)
+
+
+def _ledger(folder: Path) -> Finding:
+    """How often, and under how many configurations, test scores of these infants were looked at."""
+    check = "ledger of test scores"
+    provenance = read_json(folder / "provenance.json")
+    seen = [one for one in looks(folder, provenance.get("infants", "")) if one.how != "audit"]
+    configurations = {one.configuration for one in seen}
+    if provenance.get("configuration") not in configurations:
+        return Finding(
+            check=check,
+            status="warning",
+            what=f"this run is not in its own ledger (log/{LEDGER}): it was removed, or another version made the run",
+        )
+    if len(configurations) > 1:
+        return Finding(
+            check=check,
+            status="warning",
+            what=f"scores of these infants were seen {len(seen)} times, under {len(configurations)} configurations",
+            remedy="If this one was chosen by its test scores, they are too good: say how many were tried.",
+        )
+    return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
 
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:

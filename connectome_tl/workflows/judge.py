@@ -56,6 +56,8 @@ def judge(
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
         "settings": content_hash(settings.decisive),
+        "configuration": content_hash(settings.nameless, hashes),
+        "infants": content_hash(sorted(target.ids)),
         "split_plan": splits.hash,
         **{f"cohort {name}": value for name, value in hashes.items()},
     }

@@ -10,10 +10,11 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.provenance import write_text
 from connectome_tl.report.render import render_report
 from connectome_tl.settings.results import RunRecord
+from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 
 
 def draw_report(run_dir: Path) -> Path:
-    """Write `report.html` anew; the same results give the same bytes.
+    """Write `report.html` anew, with all that the ledger of test scores knows by now; the results are not changed.
 
     Raises:
         MissingInputError: the folder holds no finished run.
@@ -28,4 +29,6 @@ def draw_report(run_dir: Path) -> Path:
         ) from error
     except ValidationError as error:
         raise DataError(f"not the results of a run: {error.errors()[0]['msg']}", file=file) from error
-    return write_text(run_dir / "report.html", render_report(record))
+    reveal(run_dir, "report", record)
+    seen = looks(run_dir, record.provenance.get("infants", ""))
+    return write_text(run_dir / "report.html", render_report(with_ledger(record, seen, until_first=False)))

@@ -29,6 +29,7 @@ from connectome_tl.training.fit import Progress
 from connectome_tl.training.stages import StudyCohorts
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.judge import Judgement, judge
+from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 
 PREDICTION_COLUMNS = {
@@ -236,12 +237,14 @@ def _write(
 ) -> None:
     from connectome_tl.report.render import render_report
 
+    reveal(folder, "run", found.record)
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     table = write_table(folder / "predictions.tsv", predictions)
     write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=PREDICTION_COLUMNS)
     write_json(folder / "scores.json", found.record.scores)
     write_json(folder / "results.json", found.record)
-    write_text(folder / "report.html", render_report(found.record))
+    seen = looks(folder, found.record.provenance["infants"])
+    write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
     write_json(folder / "provenance.json", found.provenance)
 
 

@@ -1,0 +1,100 @@
+"""Every look at test scores is kept; other configurations are counted, this one's repetitions change no byte."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from small_study import small_cohorts, small_settings
+
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.settings.results import RunRecord, Score
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.workflows.audit import audit_run
+from connectome_tl.workflows.ledger import LEDGER, looks, reveal, with_ledger
+from connectome_tl.workflows.report import draw_report
+from connectome_tl.workflows.run import run_study
+
+
+def record(configuration: str, infants: str = "these") -> RunRecord:
+    return RunRecord(
+        title="",
+        tasks=(),
+        cohorts=(),
+        verdicts=(),
+        scores=(Score(task="motor", model="full", metric="auc", value=0.7, low=0.4, high=0.9, n=30),),
+        comparisons=(),
+        split_hash="f" * 64,
+        provenance={"infants": infants, "configuration": configuration},
+    )
+
+
+def table_of(folder: Path, configuration: str, *, until_first: bool) -> tuple[tuple[str, ...], ...]:
+    shown = with_ledger(record(configuration), looks(folder, "these"), until_first=until_first)
+    (table,) = (one for one in shown.tables if one.section == "audit")
+    return table.rows
+
+
+def test_looks_are_appended_and_outlive_their_run(tmp_path: Path) -> None:
+    for name, how in (("a", "run"), ("b", "run"), ("b", "report"), ("a", "run")):
+        before = (tmp_path / LEDGER).read_bytes() if (tmp_path / LEDGER).exists() else b""
+        reveal(tmp_path / name, how, record(name))
+        assert (tmp_path / LEDGER).read_bytes().startswith(before)
+    reveal(tmp_path / "c", "run", record("c", infants="others"))
+    assert [(one.configuration, one.how) for one in looks(tmp_path / "a", "these")][1:3] == [
+        ("b", "run"),
+        ("b", "report"),
+    ]
+    shutil.rmtree(tmp_path / "b")
+    assert {one.configuration for one in looks(tmp_path / "a", "these")} == {"a", "b"}
+    with open(tmp_path / LEDGER, "a") as stream:
+        stream.write("{half a li\n")
+    assert {one.configuration for one in looks(tmp_path / "a", "these")} == {"a", "b"}
+
+
+def test_what_came_later_does_not_change_a_run_that_is_repeated_but_a_report_drawn_later_says_it(
+    tmp_path: Path,
+) -> None:
+    reveal(tmp_path / "a", "run", record("a"))
+    first = table_of(tmp_path / "a", "a", until_first=True)
+    reveal(tmp_path / "b", "run", record("b"))
+    reveal(tmp_path / "again", "run", record("a"))
+    assert table_of(tmp_path / "again", "a", until_first=True) == first
+    assert [row[1] for row in table_of(tmp_path / "b", "b", until_first=True)] == ["a", "b (this run)"]
+    assert [row[1] for row in table_of(tmp_path / "a", "a", until_first=False)] == ["a (this run)", "b"]
+    shown = with_ledger(record("a"), looks(tmp_path / "a", "these"), until_first=False)
+    assert "1 configuration other than this one" in shown.warnings[-1]
+    assert not with_ledger(record("a"), looks(tmp_path / "a", "these"), until_first=True).warnings
+
+
+def test_a_place_that_cannot_be_written_loses_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / LEDGER).mkdir()
+    reveal(tmp_path / "a", "run", record("a"))
+    assert "no entry in the ledger" in caplog.text
+    assert len(looks(tmp_path / "a", "these")) == 1
+
+
+def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_path: Path) -> None:
+    cohorts = small_cohorts(n_source=20, n_pool=12, n_target=20, n_regions=8)
+    for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
+        assert cohort is not None
+        write_cohort(cohort, tmp_path / name)
+    small = small_settings(epochs=1, splits=SplitSettings(repeats=1, outer=2), controls=(), baselines=("prevalence",))
+    run_study(small, tmp_path / "first", base=tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "first").glob("*.*")}
+    second = run_study(small.model_copy(update={"seed": 5}), tmp_path / "second", base=tmp_path)
+    assert "under 2 configurations" in second.report.read_text("utf-8")
+    run_study(small, tmp_path / "first", base=tmp_path)  # looked at once more: not a byte moves
+    assert {path: path.read_bytes() for path in (tmp_path / "first").glob("*.*")} == before
+    assert "under 2 configurations" in draw_report(tmp_path / "first").read_text("utf-8")
+    found = {one.check: one for one in audit_run(tmp_path / "first").findings}["ledger of test scores"]
+    assert found.status == "warning"
+    assert "seen 4 times, under 2 configurations" in found.what
+    line = json.loads((tmp_path / "first" / "log" / LEDGER).read_text().splitlines()[0])
+    assert {"time", "who", "how", "configuration", "models"} <= set(line)
+    (tmp_path / LEDGER).unlink()
+    (tmp_path / "first" / "log" / LEDGER).unlink()
+    found = {one.check: one for one in audit_run(tmp_path / "first").findings}["ledger of test scores"]
+    assert "removed" in found.what
