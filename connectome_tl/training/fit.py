@@ -6,6 +6,9 @@ function of its own seed and stage, on one thread.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -99,8 +102,29 @@ def _run(
         for members, cohort_, parent_ in jobs:
             yield _fit_chunk(members, cohort_, parent_, store, hook)
         return
-    parallel = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)
+    parallel = Parallel(
+        n_jobs=n_jobs,
+        backend="loky",
+        return_as="generator_unordered",
+        inner_max_num_threads=1,
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
     yield from parallel(delayed(_fit_chunk)(members, c, p, store, None) for members, c, p in jobs)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker process: end when the parent is gone.
+
+    A parent that was killed tells its workers nothing; they would wait on its pipes for ever, with their memory.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _fit_chunk(

@@ -11,7 +11,7 @@ from connectome_tl.settings.harmonise import NO_HARMONISATION, HarmoniseSettings
 from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
 
 StageName = Literal["pretrain", "adapt", "finetune"]
-FORMAT = 2  # raised when the same plan would train differently, so that old fits are not reused
+FORMAT = 3  # raised when the same plan would train differently, so that old fits are not reused
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class FitPlan:
             self.objective,
             self.clinical,
             self.confounds,
-            self.harmonise,
             self.harmonise,
             self.carry,
             self.scaling,

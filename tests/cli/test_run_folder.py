@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -153,20 +154,44 @@ def test_a_second_run_in_the_same_folder_changes_no_byte(data: Path, finished: P
     assert (finished / "report.html").read_bytes() == report
 
 
-def test_a_killed_run_resumes_to_the_same_files(data: Path, finished: Path, command: Command) -> None:
+def test_a_run_killed_again_and_again_ends_with_the_same_files(data: Path, finished: Path, command: Command) -> None:
+    # benchmarks/kill.py does it fifty times; here once in each part of a run, with workers and without.
     out = data / "killed"
-    process = subprocess.Popen(
-        _line(data, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and len(list(out.glob("models/*.json"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (out / "scores.json").exists()
+    for n_jobs, pattern, n_files in (
+        (1, "split_plan.json", 1),
+        (2, "models/*.json", 5),
+        (1, "models/permuted/*.json", 3),
+    ):
+        process = subprocess.Popen(
+            _line(data, out, "--set", f"n_jobs={n_jobs}"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            start_new_session=True,
+        )
+        _wait_until(lambda p=process, w=pattern, n=n_files: p.poll() is not None or len(list(out.glob(w))) >= n)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        _wait_until(lambda group=process.pid: not _alive(group))  # its workers do not outlive it
+        assert not (out / "scores.json").exists()
     (out / "models" / ".fit.json.abc.part").write_text('{"half": ')  # what a write leaves that is killed midway
     assert command("run", data / "study.yaml", "--out", out).code == 0
     assert contents(out) == contents(finished)
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_another_study_in_the_same_folder_is_refused(data: Path, finished: Path, command: Command) -> None:
