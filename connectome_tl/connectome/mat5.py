@@ -1,8 +1,8 @@
 """MATLAB files of version 5 to 7, read with every length checked first.
 
 scipy's reader trusts the lengths that a file states and can end the whole process on a damaged one;
-a cohort of hundreds of files needs the one that is broken named instead. Numbers, text, cells and
-structures are read, which is all that connectomes are kept in; anything else is None.
+a cohort of hundreds of files needs the one that is broken named instead. Numbers, sparse matrices, text,
+cells and structures are read, which is all that connectomes are kept in; anything else is None.
 Layout after the MAT-File Format document of The MathWorks.
 """
 
@@ -19,9 +19,10 @@ _HEADER = 128
 _STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
 _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _STRUCT, _CHAR = 1, 2, 4
+_CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
 _NUMERIC = range(6, 16)
 _MOST_BYTES = 4_000_000_000
+_MOST_DENSE = 100_000_000  # entries of a sparse matrix written out
 _DEEPEST = 20
 
 
@@ -32,7 +33,7 @@ class DamagedMat(ValueError):
 def parse_mat(data: bytes) -> dict[str, Any]:
     """Variables by name.
 
-    Numbers become arrays of their shape (at least two dimensions), text a str (several rows: a list),
+    Numbers become arrays of their shape (at least two dimensions), sparse ones too, text a str (several rows: a list),
     cells a list in column order, a structure a dict (several: a list of dicts).
 
     Raises:
@@ -40,7 +41,7 @@ def parse_mat(data: bytes) -> dict[str, Any]:
     """
     if len(data) < _HEADER:
         raise DamagedMat("shorter than its header")
-    if data[:8] == b"\x89HDF\r\n\x1a\n" or b"MATLAB 7.3" in data[:_HEADER] or data[_HEADER - 2 : _HEADER] != b"IM":
+    if data[_HEADER - 2 : _HEADER] != b"IM":
         raise NotImplementedError("not a little-endian MATLAB file of version 5 to 7")
     found: dict[str, Any] = {}
     view, at = memoryview(data), _HEADER
@@ -114,6 +115,8 @@ def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
         return name, values.reshape(shape, order="F")
     if kind == _CHAR:
         return name, _text(view, at, shape) if size else ""
+    if kind == _SPARSE:
+        return name, _sparse(view, at, shape, bool(int(flags[0]) & 0x0800))
     if kind == _CELL:
         return name, [value for value, at in _cells(view, at, size, depth)]
     if kind == _STRUCT:
@@ -134,6 +137,36 @@ def _text(view: memoryview, at: int, shape: tuple[int, ...]) -> str | list[str]:
     if len(letters) != shape[0] * shape[1]:
         raise DamagedMat(f"{len(letters)} letters for shape {shape}")
     return [letters[row :: shape[0]] for row in range(shape[0])]
+
+
+def _sparse(view: memoryview, at: int, shape: tuple[int, ...], is_complex: bool) -> np.ndarray | None:
+    rows, at = _numbers(view, at)
+    starts, at = _numbers(view, at)
+    values, _ = _numbers(view, at)
+    if len(shape) != 2 or len(starts) != shape[1] + 1:
+        raise DamagedMat(f"a sparse matrix of shape {shape} with {len(starts) - 1} columns")
+    return None if is_complex else dense(shape[0], values, rows, starts)
+
+
+def dense(n_rows: int, values: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """A sparse matrix written out: column j holds `values[starts[j] : starts[j + 1]]` at `rows` of the same places.
+
+    Raises:
+        DamagedMat: columns or rows that do not fit the matrix.
+    """
+    n_columns = len(starts) - 1
+    if n_columns < 0 or n_rows < 0 or n_rows * n_columns > _MOST_DENSE:
+        raise DamagedMat(f"a sparse matrix of {n_rows} rows and {n_columns} columns")
+    starts, rows = starts.astype(np.int64), rows.astype(np.int64)
+    n_values = int(starts[-1])
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or n_values > min(len(rows), len(values)):
+        raise DamagedMat("columns of a sparse matrix that do not fit together")
+    rows = rows[:n_values]
+    if ((rows < 0) | (rows >= n_rows)).any():
+        raise DamagedMat("a row beyond a sparse matrix")
+    out = np.zeros((n_rows, n_columns))
+    out[rows, np.repeat(np.arange(n_columns), np.diff(starts))] = values[:n_values]
+    return out
 
 
 def _cells(view: memoryview, at: int, count: int, depth: int) -> list[tuple[Any, int]]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
+from connectome_tl.connectome.mat73 import is_mat73, parse_mat73
 from connectome_tl.connectome.naming import MatrixFile
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, MissingInputError
 
 _MAX_BYTES = 4_000_000_000
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
@@ -20,29 +21,42 @@ _LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """All variables of a MATLAB file of version 5 to 7.
+    """All variables of a MATLAB file of version 5 to 7.3.
 
     Raises:
-        DataError: damaged, or of another version.
+        MissingInputError: no such file. DataError: damaged, or of another version.
     """
-    data = read_bytes(path, limit=_MAX_BYTES)
-    return _parsed(data, path)
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise MissingInputError("file not found", file=path) from error
+    return _parsed(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=1)  # recognising a file and reading it look at the same bytes
-def _parsed(data: bytes, path: Path) -> dict[str, Any]:
+def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
+    del changed
+    if size > _MAX_BYTES:
+        raise DataError("too large for such a file", file=path, expected=f"at most {_MAX_BYTES} bytes", got=str(size))
     try:
-        return parse_mat(data)
+        with path.open("rb") as stream:
+            head = stream.read(520)
+        return parse_mat73(path) if is_mat73(head) else parse_mat(read_bytes(path))
     except NotImplementedError as error:
         raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
     except DamagedMat as error:
         raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", file=path) from error
 
 
 def is_qsirecon(path: Path) -> bool:
-    return path.name.endswith("_connectivity.mat") or any(_LABELS.match(name) for name in _variables(path))
+    names = _variables(path)
+    if any(_LABELS.match(name) for name in names):
+        return True
+    return path.name.endswith("_connectivity.mat") and not {"sc", "fc", "nodes"} & names  # Connectome Mapper's too
 
 
 def is_conn(path: Path) -> bool:
@@ -95,7 +109,9 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
     if not keys:
         raise DataError(f"no connectivity of atlas {atlas!r} in the file", file=path)
     measures = tuple(key[len(prefix) + 1 : -len(ending)] for key in keys)
-    values = np.stack([_square(variables[key], path, key) for key in keys])
+    ids = variables.get(f"{prefix}_region_ids")
+    by_label = "tck2connectome" in str(variables.get("command", ""))
+    values = np.stack([_rows_of(_square(variables[key], path, key), ids, names, by_label, path) for key in keys])
     notes = []
     scaled = [i for i, measure in enumerate(measures) if "sift" in measure.lower()]
     mu = _mu_beside(path) if scaled else None
@@ -105,6 +121,35 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
     elif scaled:
         notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
     return MatrixFile(values, measures, names=names, notes=tuple(notes))
+
+
+def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: bool, path: Path) -> np.ndarray:
+    """The rows that belong to the names, in their order.
+
+    `tck2connectome` writes row k for label k up to the largest label of the image; the names stand in the order of
+    the atlas's table, which may have gaps or another order (DSI Studio's matrices are lined up with it already).
+
+    Raises:
+        DataError: label numbers, names and matrix whose sizes cannot be reconciled.
+    """
+    labels = None if ids is None else np.asarray(ids).ravel()
+    if not by_label or labels is None or labels.dtype.kind not in "iu" or not labels.size:
+        return matrix
+    if labels.size != len(names) or labels.min() < 1:
+        raise DataError(
+            "region ids and region labels differ", file=path, expected=str(len(names)), got=str(labels.size)
+        )
+    if np.array_equal(labels, np.arange(1, len(matrix) + 1)):
+        return matrix
+    if labels.max() != len(matrix):
+        raise DataError(
+            "the matrix does not have one row for each label number",
+            file=path,
+            expected=f"{labels.max()} rows, the largest label of the atlas",
+            got=str(len(matrix)),
+            remedy="tck2connectome drops the last labels where the image lacks them; export the matrix again.",
+        )
+    return matrix[np.ix_(labels - 1, labels - 1)]
 
 
 def _mu_beside(path: Path) -> float | None:

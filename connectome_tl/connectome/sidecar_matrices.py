@@ -12,12 +12,13 @@ import numpy as np
 
 from connectome_tl.connectome.array_matrices import load_array, matrix_of
 from connectome_tl.connectome.labels import decoded, read_bytes, read_labels
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.naming import MatrixFile, RowOrder
 from connectome_tl.connectome.text_matrices import read_text_matrix
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import sidecar_path
 
 _MEASURE = re.compile(r"_(?:meas|stat|measure)-([A-Za-z0-9+]+)")
+_GIGA = re.compile(r"_meas-PearsonCorrelation_desc-denoise[^_]*_relmat\.tsv$")
 _MAX_BYTES = 50_000_000
 
 
@@ -25,7 +26,8 @@ def read_relmat(path: Path) -> MatrixFile:
     """BIDS-style `*_relmat.tsv` (draft BEP017; also of giga_connectome and XCP-D): a header of region
     names, perhaps a first column of them, `n/a` for regions that were not measured.
 
-    The measure is that of the sidecar or of the `meas-` or `stat-` entity.
+    The measure is that of the sidecar or of the `meas-` or `stat-` entity. giga_connectome numbers its columns
+    from 0 instead of naming them; its rows go by label, as nilearn's masker leaves them.
 
     Raises:
         DataError: damaged, directed, or with rows and columns of different names.
@@ -37,7 +39,8 @@ def read_relmat(path: Path) -> MatrixFile:
         raise DataError("a directed matrix; only undirected connectomes are supported", file=path)
     entity = _MEASURE.search(path.name)
     measure = entity.group(1) if entity else str(said.get("RelationshipMeasure", "")) or ""
-    return replace(matrix, measures=(measure,) if measure else (), nan_is_missing=True)
+    order: RowOrder | None = "label" if _GIGA.search(path.name) else matrix.order
+    return replace(matrix, measures=(measure,) if measure else (), nan_is_missing=True, order=order)
 
 
 def is_qsiparc(path: Path) -> bool:
