@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from connectome_tl.errors import UsageError
 from connectome_tl.nn.layers import GraphConv, Inputs, MeanReadout, RegionalReadout, SharedDropout, norm_layer
 from connectome_tl.settings.study import FlatEncoder, GraphEncoder
 
@@ -17,7 +18,12 @@ class DenseGraphEncoder(nn.Module):
     def __init__(self, settings: GraphEncoder, n_regions: int, n_measures: int, n_features: int) -> None:
         super().__init__()
         self.node_features = settings.node_features
-        per_measure = n_regions if settings.node_features == "profile" else 3
+        if settings.node_features == "measures" and n_features == 0:
+            raise UsageError(
+                "node_features: measures needs regional measures, and the cohort has none",
+                remedy="Give region_features in its cohort.yaml, or take node_features: profile.",
+            )
+        per_measure = {"profile": n_regions, "strength": 3, "measures": 0}[settings.node_features]
         n_in = n_measures * per_measure + n_features
         widths = [n_in] + [settings.width] * settings.n_layers
         self.convs = nn.ModuleList(GraphConv(a, b, n_measures, settings.engine) for a, b in itertools.pairwise(widths))
@@ -28,8 +34,13 @@ class DenseGraphEncoder(nn.Module):
         )
         self.project = nn.Linear(settings.width * settings.n_layers, settings.embedding)
         self.dropout = SharedDropout(settings.dropout)
-        self.direct = EdgeProjection(n_regions, n_measures, settings.embedding) if settings.direct else None
+        self.direct: EdgeProjection | RegionProjection | None = None
         if settings.direct:
+            self.direct = (
+                RegionProjection(n_regions, n_features, settings.embedding)
+                if settings.node_features == "measures"
+                else EdgeProjection(n_regions, n_measures, settings.embedding)
+            )
             nn.init.zeros_(self.project.weight)
             nn.init.zeros_(self.project.bias)
 
@@ -44,6 +55,8 @@ class DenseGraphEncoder(nn.Module):
         return embedding if self.direct is None else embedding + self.direct(inputs, self.dropout)
 
     def _nodes(self, inputs: Inputs) -> Tensor:
+        if self.node_features == "measures":
+            return inputs.regional
         if self.node_features == "profile":
             n_batch, n_measures, n_regions, _ = inputs.edges.shape
             profile = inputs.edges.permute(0, 2, 1, 3).reshape(n_batch, n_regions, n_measures * n_regions)
@@ -66,6 +79,17 @@ class EdgeProjection(nn.Module):
 
     def forward(self, inputs: Inputs, dropout: nn.Module) -> Tensor:
         return self.linear(dropout(inputs.edges[:, :, self.rows, self.columns].flatten(1)))
+
+
+class RegionProjection(nn.Module):
+    """The regions' own measures, linearly, to (batch, embedding)."""
+
+    def __init__(self, n_regions: int, n_features: int, embedding: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_regions * n_features, embedding, bias=False)
+
+    def forward(self, inputs: Inputs, dropout: nn.Module) -> Tensor:
+        return self.linear(dropout(inputs.regional.flatten(1)))
 
 
 def _summaries(inputs: Inputs) -> Tensor:

@@ -21,14 +21,15 @@ class GraphEncoder(Settings):
 
     `node_features: profile` gives each region its scaled row of connections, so the weights belong
     to one atlas; `strength` gives it only atlas-free summaries, so the weights carry over to any
-    number of regions and the output does not change when regions are shuffled. `readout: regional`
+    number of regions and the output does not change when regions are shuffled; `measures` gives it its
+    own measures (`region_features`) and leaves the edges to carry messages. `readout: regional`
     weighs each region by its own learned factors (atlas-bound), `mean` does not. `direct` adds a
-    linear map of the edges to the embedding: the network starts as that linear model and the
-    messages learn what it lacks, which at these sample sizes is worth more than depth.
+    linear map of the edges (with `measures`: of those) to the embedding: the network starts as that
+    linear model and the messages learn what it lacks, which at these sample sizes is worth more than depth.
     """
 
     kind: Literal["graph"] = "graph"
-    node_features: Literal["profile", "strength"] = "profile"
+    node_features: Literal["profile", "strength", "measures"] = "profile"
     direct: bool = True
     n_layers: Annotated[int, Field(ge=1, le=8)] = 2
     width: Annotated[int, Field(ge=1)] = 16

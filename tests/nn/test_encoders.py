@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from connectome_tl.errors import UsageError
 from connectome_tl.nn.graph_encoder import build_encoder
 from connectome_tl.nn.layers import Inputs, MeanReadout, RegionalReadout, SharedDropout, normalise_adjacency
 from connectome_tl.nn.model import OutcomeModel, Sizes, build_model
@@ -22,7 +23,7 @@ SIZES = Sizes(REGIONS, MEASURES, FEATURES, CLINICAL, ("low", "score"))
 GRAPHS = [
     GraphEncoder(node_features=nodes, readout=readout, direct=direct, width=5, embedding=4, norm=norm)
     for nodes, readout, direct, norm in itertools.product(
-        ("profile", "strength"), ("regional", "mean"), (True, False), ("layer", "none")
+        ("profile", "strength", "measures"), ("regional", "mean"), (True, False), ("layer", "none")
     )
 ]
 FLATS = [FlatEncoder(widths=(6, 4), norm=norm, dropout=0.2) for norm in ("batch", "layer", "none")]
@@ -218,3 +219,19 @@ def test_a_model_without_clinical_covariates_has_no_clinical_part() -> None:
     changed = inputs._replace(clinical=inputs.clinical * 100)
     assert torch.equal(model.eval()(inputs), model(changed))
     assert {n.split(".")[0] for n, _ in model.named_parameters()} == {"encoder", "fusion", "heads"}
+
+
+def test_measures_as_node_features_need_measures() -> None:
+    with pytest.raises(UsageError, match="needs regional measures"):
+        build_encoder(GraphEncoder(node_features="measures"), REGIONS, MEASURES, 0)
+
+
+def test_measures_as_node_features_meet_edges_only_in_messages() -> None:
+    """Scaled edges (the profile) do not enter; without any edge the network is a map of the measures alone."""
+    inputs = make_inputs()
+    settings = GraphEncoder(node_features="measures", width=5, embedding=4)
+    encoder = make_model(settings).encoder.eval()
+    found = encoder(inputs)
+    torch.testing.assert_close(encoder(inputs._replace(edges=inputs.edges * 3 + 1)), found)
+    assert not torch.allclose(encoder(inputs._replace(adjacency=inputs.adjacency * 0)), found)
+    assert not torch.allclose(encoder(inputs._replace(regional=inputs.regional + 1)), found)
