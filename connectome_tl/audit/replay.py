@@ -17,6 +17,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines import baseline_predictions
 from connectome_tl.evaluation.nested_cv import PlannedFold, fold_predictions, plan_folds
+from connectome_tl.evaluation.recalibration import recalibrate_study
 from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -26,6 +27,8 @@ from connectome_tl.training.stages import StudyCohorts
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 _TOLERANCE = 0.02
+# A risk within that of the threshold may change its class.
+_MAY_TURN = 0.1
 _KEY = ["task", "model", "repeat", "fold", "subject"]
 
 
@@ -41,6 +44,10 @@ class Replay:
     number: int
 
     @property
+    def is_transductive(self) -> bool:
+        return self.study.stages.adapt is not None and self.study.stages.adapt.transductive
+
+    @property
     def fold(self) -> Fold:
         return self.splits.repeats[self.repeat][self.number]
 
@@ -51,27 +58,52 @@ class Replay:
 
 
 def replay_findings(
-    replay: Replay, predictions: pd.DataFrame, baselines: pd.DataFrame | None = None, progress: Progress | None = None
+    replay: Replay,
+    predictions: pd.DataFrame,
+    calibrated: pd.DataFrame | None = None,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Fit the networks of one fold and the baselines of all folds anew; compare with what the run recorded.
 
     Args:
         predictions: the run's.
-        baselines: those fitted again, when the caller has them.
+        calibrated: the run's recalibrated predictions, where it has inner folds.
     """
     planned = replay.planned(replay.cohorts)
     results = _fit(replay, planned, replay.cohorts, progress)
     tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in planned]
-    again = baselines
-    if again is None:
-        again = baseline_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
+    again = baseline_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
     where = f"repeat {replay.repeat}, fold {replay.number}"
     findings = [_compared(f"networks fitted again ({where})", pd.concat(tables, ignore_index=True), predictions)]
     if len(again):
         findings.append(_compared("baselines fitted again (all folds)", again, predictions))
     findings.append(_unknown(predictions, pd.concat([*tables, again], ignore_index=True)))
+    if replay.study.splits.inner:
+        findings.append(_recalibrated(replay, predictions, calibrated))
     findings.append(_poisoned(replay, planned, results, progress))
+    findings.append(_canary(replay, planned, results))
+    findings.append(_in_other_order(replay, planned, results))
+    findings.append(_pool_toggled(replay, planned))
     return findings
+
+
+def _recalibrated(replay: Replay, predictions: pd.DataFrame, calibrated: pd.DataFrame | None) -> Finding:
+    check = f"recalibrated again (repeat {replay.repeat}, fold {replay.number})"
+    if calibrated is None:
+        return Finding(check=check, status="failed", what="the study has inner folds, but there is no calibrated.tsv")
+    here = (predictions["repeat"] == replay.repeat) & (predictions["fold"] == replay.number)
+    fold = [(replay.repeat, replay.number)]
+    again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions[here], only=fold)
+    found = _compared(check, again.predictions, calibrated, classes=True)
+    if found.status == "failed" or replay.is_transductive:
+        return found
+    known = replay.cohorts
+    pool = None if known.pool is None else wrecked(known.pool, replay.fold.test)
+    spoiled = StudyCohorts(wrecked(known.target, replay.fold.test), known.source, pool)
+    poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions[here], only=fold)
+    if poisoned.calibrators != again.calibrators:
+        return Finding(check=check, status="failed", what="scalings or thresholds changed with the test rows")
+    return found
 
 
 def _fit(
@@ -81,7 +113,7 @@ def _fit(
     return fit(plans, cohorts.by_name(), store=None, n_jobs=replay.study.n_jobs, progress=progress)
 
 
-def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame) -> Finding:
+def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classes: bool = False) -> Finding:
     both = again.merge(recorded, on=_KEY, how="left", suffixes=("", "_recorded"), indicator=True)
     absent = both[both["_merge"] == "left_only"]
     both = both[both["_merge"] == "both"]
@@ -90,6 +122,9 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame) -> Findin
         wrong.append(f"{len(absent)} predictions are not in the table")
     for (task, model), rows in both.groupby(["task", "model"]):
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
+        turned = int((rows["y_pred"] != rows["y_pred_recorded"]).sum())
+        if classes and turned > _MAY_TURN * len(rows):
+            wrong.append(f"{model} on {task}: {turned} infants are in the other class")
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
         spread = max(float(everyone.std()), 1e-6)
         largest = max(largest, float(gap.max()))
@@ -122,8 +157,7 @@ def _poisoned(
 ) -> Finding:
     """The fold's test rows are wrecked everywhere they stand; every fitted number must stay, bit by bit."""
     check = "poisoned test fold"
-    adapt = replay.study.stages.adapt
-    if adapt is not None and adapt.transductive:
+    if replay.is_transductive:
         return Finding(check=check, status="skipped", what="the study is transductive, and says so")
     known, test = replay.cohorts, replay.fold.test
     pool = None if known.pool is None else wrecked(known.pool, test)
@@ -145,25 +179,97 @@ def _poisoned(
     return Finding(check=check, status="passed", what="wrecking the test rows changes no fitted bit")
 
 
+def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
+    """The guard can see: one training infant's outcomes turned must move the fit that test outcomes do not."""
+    check = "canary label"
+    (plan,) = next(item for item in planned if item.model == "full").plans[:1]
+    target = replay.cohorts.target
+    known = target.targets[[task.name for task in replay.tasks]].notna().any(axis=1)
+    canary = [i for i in replay.fold.train if known[i]][:1]
+    if not canary:
+        return Finding(check=check, status="skipped", what="no training infant of the fold has an outcome")
+    sung = StudyCohorts(_other_outcomes(target, target.positions(canary)), replay.cohorts.source, replay.cohorts.pool)
+    other = next(item for item in replay.planned(sung) if item.model == "full").plans[0]
+    again = fit([other], sung.by_name(), store=None)[other.key]
+    if _equal_state(results[plan.key], again):
+        return Finding(check=check, status="warning", what="a training infant's outcome does not move the model either")
+    return Finding(check=check, status="passed", what="a training infant's outcome moves the fit, so a leak would show")
+
+
+def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
+    """Rows of the target turned round, and half of the test infants predicted, in another order and batch."""
+    check = "order, subset and batch size"
+    target = replay.cohorts.target
+    turned = replace(replay.cohorts, target=target.take(target.ids[::-1]))
+    some = replay.fold.test[::-2]
+    items = [
+        replace(item, plans=tuple(replace(plan, predict=some) for plan in item.plans))
+        for item in replay.planned(turned)
+    ]
+    again = _fit(replay, items, turned, None)
+    moved, predicted = [], 0.0
+    for before, after in zip(planned, items):
+        for one, two in zip(before.plans, after.plans):
+            if not _equal_state(results[one.key], again[two.key]):
+                moved.append(before.model)
+            first, second = (np.array([r.predictions[i] for i in some]) for r in (results[one.key], again[two.key]))
+            predicted = max(predicted, float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1.0)))
+    if moved or predicted > 1e-5:
+        what = (
+            f"fits of {', '.join(sorted(set(moved)))} changed" if moved else f"predictions changed by {predicted:.1e}"
+        )
+        return Finding(
+            check=check,
+            status="failed",
+            what=f"{what} with the order of the rows or with who else is predicted",
+            remedy="A prediction must be a function of that infant and the training rows. Please report this.",
+        )
+    return Finding(check=check, status="passed", what="no fit, and no prediction, depends on them")
+
+
+def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
+    """With the test infants taken out of the pool the very same fits are planned (their keys hash all rows)."""
+    check = "adaptation pool"
+    pool = replay.cohorts.pool
+    if pool is None or replay.study.stages.adapt is None:
+        return Finding(check=check, status="skipped", what="the study has no adaptation")
+    if replay.is_transductive:
+        return Finding(check=check, status="skipped", what="the study is transductive, and says so")
+    test = set(replay.fold.test)
+    without = replace(replay.cohorts, pool=pool.take([i for i in pool.ids if i not in test]))
+    keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]
+    if keys[0] != keys[1]:
+        return Finding(check=check, status="failed", what="test infants in the pool change the fits of their own fold")
+    n_shared = len(test & set(pool.ids))
+    return Finding(
+        check=check, status="passed", what=f"the fits are the same without the {n_shared} test infants in it"
+    )
+
+
 def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
     """The cohort with everything measured in these subjects turned to other, absurd numbers."""
     rows = cohort.positions([i for i in ids if i in set(cohort.ids)])
     if not rows.size:
         return cohort
-    weights, targets = cohort.weights.copy(), cohort.targets.copy()
+    weights = cohort.weights.copy()
     weights[rows] = 1000.0 - weights[rows]
-    for column in targets.columns:
-        values = targets[column].to_numpy(dtype=float).copy()
-        binary = set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}
-        values[rows] = 1.0 - values[rows] if binary else -50.0 - values[rows]
-        targets[column] = values
     covariates = cohort.covariates.copy()
     for column in covariates.columns:
         if pd.api.types.is_numeric_dtype(covariates[column]):
             values = covariates[column].to_numpy(dtype=float).copy()
             values[rows] = 7.0 - 3.0 * values[rows]
             covariates[column] = values
-    return replace(cohort, weights=weights, targets=targets, covariates=covariates)
+    return replace(_other_outcomes(cohort, rows), weights=weights, covariates=covariates)
+
+
+def _other_outcomes(cohort: Cohort, rows: np.ndarray) -> Cohort:
+    targets = cohort.targets.copy()
+    for column in targets.columns:
+        values = targets[column].to_numpy(dtype=float).copy()
+        binary = set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}
+        values[rows] = 1.0 - values[rows] if binary else -50.0 - values[rows]
+        targets[column] = values
+    return replace(cohort, targets=targets)
 
 
 def _equal_state(one: FitResult, two: FitResult) -> bool:

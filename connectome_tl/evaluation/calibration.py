@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import optimize
@@ -145,11 +146,17 @@ class Platt:
         return _sigmoid(self.intercept + self.slope * logit(probability))
 
 
-def fit_platt(probability: np.ndarray, y: np.ndarray, train_ids: tuple[str, ...] = (), slope: bool = True) -> Platt:
-    """Platt scaling on out-of-fold risks (n,) of inner folds; with `slope=False` the intercept only.
+def fit_platt(
+    probability: np.ndarray,
+    y: np.ndarray,
+    train_ids: tuple[str, ...] = (),
+    method: Literal["platt", "temperature"] = "platt",
+) -> Platt:
+    """Platt scaling on out-of-fold risks (n,) of inner folds; a temperature has no intercept.
 
-    Labels are softened as Platt proposes, so that separated classes stay finite; the slope is kept
-    positive, since a negative one on few infants would turn the model round.
+    Labels are softened as Platt (1999) proposes, so that separated classes stay finite; the slope is
+    kept positive, since a negative one on few infants would turn the model round. Temperature: Guo et
+    al. 2017, arXiv:1706.04599.
 
     Raises:
         DataError: fewer than two labels, or an unknown one.
@@ -160,14 +167,14 @@ def fit_platt(probability: np.ndarray, y: np.ndarray, train_ids: tuple[str, ...]
     n_positive = y.sum()
     target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (y.size - n_positive + 2))
     x = logit(np.asarray(probability, dtype=float))
+    level = 1.0 if method == "platt" else 0.0
 
     def loss(theta: np.ndarray) -> float:
-        z = theta[0] + (np.exp(theta[1]) if slope else 1.0) * x
+        z = level * theta[0] + np.exp(np.clip(theta[1], -5, 5)) * x
         return float((np.logaddexp(0, z) - target * z).sum())
 
     best = optimize.minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8})
-    log_slope = float(np.clip(best.x[1], -5, 5)) if slope else 0.0
-    return Platt(float(best.x[0]), float(np.exp(log_slope)), train_ids)
+    return Platt(level * float(best.x[0]), float(np.exp(np.clip(best.x[1], -5, 5))), train_ids)
 
 
 def threshold_at_specificity(probability: np.ndarray, y: np.ndarray, specificity: float) -> float:

@@ -15,6 +15,7 @@ from connectome_tl.settings.statistics import (
     DecisionCurve,
     GroupDifference,
     MissingOutcomes,
+    Recalibrated,
     SampleSize,
     SubgroupScore,
 )
@@ -192,6 +193,7 @@ class RunRecord(Record):
     methods: str = ""
     warnings: tuple[str, ...] = ()
     calibration_curves: tuple[CalibrationCurve, ...] = ()
+    recalibrated: tuple[Recalibrated, ...] = ()
     decision_curves: tuple[DecisionCurve, ...] = ()
     subgroups: tuple[SubgroupScore, ...] = ()
     conformal: tuple[ConformalCheck, ...] = ()

@@ -21,6 +21,25 @@ class CalibrationCurve(Record):
     method: str = ""
 
 
+class Recalibrated(Record):
+    """Risks of one model after what the inner folds taught: calibrated, and cut at their threshold.
+
+    `scores` are those of the recalibrated risks, with sensitivity and specificity at the threshold that
+    had `specificity` on the inner folds; `intercept`, `slope`, `threshold` are one per outer fold, the
+    threshold on the scale of the raw risk.
+    """
+
+    task: str
+    model: str
+    specificity: Number
+    scores: tuple[Score, ...]
+    curve: CalibrationCurve
+    intercept: tuple[Number, ...]
+    slope: tuple[Number, ...]
+    threshold: tuple[Number, ...]
+    method: str = ""
+
+
 class DecisionCurve(Record):
     """Net benefit per infant at each threshold, of acting on the model, on everyone, on no one (0)."""
 

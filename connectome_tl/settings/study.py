@@ -201,6 +201,18 @@ class Confounds(Settings):
     columns: tuple[str, ...] = Field(min_length=1)
 
 
+class Recalibration(Settings):
+    """What the inner folds are for: risks made true, and a threshold, before a test row is seen.
+
+    With `splits.inner` at 2 or more, the full model is fitted `repeats * outer * inner * n_seeds` times
+    more, and the baselines likewise; nothing is done with 0. Platt moves level and spread of the risks,
+    temperature their spread alone.
+    """
+
+    method: Literal["platt", "temperature"] = "platt"
+    specificity: Annotated[float, Field(gt=0, le=1)] = 0.9
+
+
 Control = Literal["scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical"]
 Baseline = Literal["prevalence", "nuisance_only", "clinical_only", "ridge"]
 ALL_CONTROLS: tuple[Control, ...] = ("scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical")
@@ -226,6 +238,7 @@ class StudySettings(Settings):
     splits: SplitSettings = SplitSettings()
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = HarmoniseSettings()
+    recalibration: Recalibration = Recalibration()
     controls: tuple[Control, ...] = ALL_CONTROLS
     baselines: tuple[Baseline, ...] = ALL_BASELINES
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0

@@ -46,6 +46,7 @@ def audit_run(
         )
     settings = load_settings(folder / "study.yaml", StudySettings)
     predictions = _predictions(folder / "predictions.tsv")
+    calibrated = _predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
     recorded = _scores(folder / "scores.json")
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
@@ -70,7 +71,7 @@ def audit_run(
         try:
             with steps.counted("fitting one fold again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
-                findings += replay_findings(replay, predictions, progress=progress)
+                findings += replay_findings(replay, predictions, calibrated, progress)
         except ConnectomeTLError as error:
             findings.append(Finding(check="fitted again", status="failed", what=str(error)))
     return _written(folder, settings, findings)

@@ -16,6 +16,7 @@ from connectome_tl.evaluation.compare import comparisons
 from connectome_tl.evaluation.metrics import scores
 from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
 from connectome_tl.evaluation.permutation import permutation_results
+from connectome_tl.evaluation.recalibration import RecalibratedStudy, recalibration_results
 from connectome_tl.evaluation.verdict import task_verdicts
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.results import PermutationResult, RunRecord
@@ -41,11 +42,13 @@ def judge(
     predictions: pd.DataFrame,
     permuted: np.ndarray | None,
     validation: CrossValidation,
+    mended: RecalibratedStudy | None = None,
 ) -> Judgement:
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule.
 
     Args:
         permuted: (1 + n_permutations, n_tasks) statistics, or None where none were asked for.
+        mended: recalibrated predictions and what made them; None without inner folds.
     """
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
@@ -71,6 +74,9 @@ def judge(
         comparisons=tuple(differences),
         permutations=tuple(tests),
         **vars(clinical_record(target, predictions, tasks)),
+        recalibrated=()
+        if mended is None
+        else recalibration_results(predictions, mended, tasks, families, settings.recalibration),
         curves=training_curves(validation),
         predictions=prediction_records(predictions),
         methods=methods_paragraph(settings, cohorts, tasks),

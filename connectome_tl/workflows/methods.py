@@ -53,6 +53,7 @@ def methods_paragraph(settings: StudySettings, cohorts: StudyCohorts, tasks: Seq
         name = "ComBat" if settings.harmonise.method == "combat" else "a log-link gamma model"
         sentences.append(f"Site effects were removed by {name}, fitted on training rows.")
     sentences.append(_splits(settings))
+    sentences.append(_recalibration(settings))
     sentences.append(
         "Scalers, imputation and confound models were fitted on the training rows of each fold. AUC counts pairs of a "
         "positive and a negative infant within one repeat and test fold. A stage is said to help or harm when the 95 % "
@@ -77,6 +78,21 @@ def _encoder(settings: StudySettings) -> str:
 def _training(training: Training) -> str:
     batch = f"batches of {training.batch_size}" if training.batch_size else "full batch"
     return f"AdamW, {training.epochs} epochs, learning rate {training.learning_rate:g}, {batch}"
+
+
+def _recalibration(settings: StudySettings) -> str:
+    inner, given = settings.splits.inner, settings.recalibration
+    if not inner:
+        return (
+            "There were no inner folds: calibration is that of the raw risks, and classes are those at the threshold "
+            f"{settings.threshold:g} fixed in advance."
+        )
+    name = "Platt scaling" if given.method == "platt" else "temperature scaling"
+    return (
+        f"Within each outer training fold, {inner} inner folds gave out-of-fold risks of the training rows; {name} and "
+        f"the threshold with a specificity of {given.specificity:g} were fitted on them and applied to the test fold. "
+        f"Raw risks are reported beside them, with classes at {settings.threshold:g}."
+    )
 
 
 def _splits(settings: StudySettings) -> str:

@@ -20,6 +20,7 @@ from connectome_tl.evaluation.baselines import baseline_predictions
 from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation import exchangeable_permutations
+from connectome_tl.evaluation.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.results import RunRecord
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -41,6 +42,10 @@ PREDICTION_COLUMNS = {
     "y_true": "observed outcome; n/a where missing (predicted, not scored)",
     "y_score": "probability of the positive class, or the predicted value",
     "y_pred": "class at the threshold fixed in the settings, or the predicted value",
+}
+CALIBRATED_COLUMNS = {
+    "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
+    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
 }
 
 
@@ -107,10 +112,14 @@ def run_study(
         with steps.step("baselines"):
             baselines = baseline_predictions(settings, cohorts.target, splits, tasks)
         predictions = pd.concat([validation.predictions, baselines], ignore_index=True)
+        mended: RecalibratedStudy | None = None
+        if settings.splits.inner:
+            with steps.counted("inner folds") as progress:
+                mended = recalibrate_study(settings, cohorts, splits, predictions, store=store, progress=progress)
         permuted = _permute(settings, cohorts, splits, tasks, FitStore(folder / "models" / "permuted"), steps.counted)
         with steps.step("scores, comparisons, report"):
-            found = judge(settings, cohorts, splits, predictions, permuted, validation)
-            _write(folder, settings, cohorts, predictions, found)
+            found = judge(settings, cohorts, splits, predictions, permuted, validation, mended)
+            _write(folder, settings, cohorts, predictions, mended, found)
         log.info("done")
     record = found.record
     return StudyRun(
@@ -233,14 +242,23 @@ def _permute(
 
 
 def _write(
-    folder: Path, settings: StudySettings, cohorts: StudyCohorts, predictions: pd.DataFrame, found: Judgement
+    folder: Path,
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    predictions: pd.DataFrame,
+    mended: RecalibratedStudy | None,
+    found: Judgement,
 ) -> None:
     from connectome_tl.report.render import render_report
 
     reveal(folder, "run", found.record)
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
-    table = write_table(folder / "predictions.tsv", predictions)
-    write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=PREDICTION_COLUMNS)
+    tables = {"predictions.tsv": (predictions, PREDICTION_COLUMNS)}
+    if mended is not None:
+        tables["calibrated.tsv"] = (mended.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
+    for name, (rows, columns) in tables.items():
+        table = write_table(folder / name, rows)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
     write_json(folder / "scores.json", found.record.scores)
     write_json(folder / "results.json", found.record)
     seen = looks(folder, found.record.provenance["infants"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,18 @@ import pytest
 from connectome_tl.audit.tables import nuisance_findings, prediction_findings, split_findings
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import Fold, InnerFold, SplitPlan
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import dump_settings
 from connectome_tl.errors import MissingInputError
 from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.metrics import scores
-from connectome_tl.provenance import write_json, write_table
+from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.results import Score
+from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.audit import audit_run
+from connectome_tl.workflows.run import run_study
+from tests.small_study import small_cohorts, small_settings
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
 
@@ -49,7 +55,8 @@ def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(
     assert not failed(record)
     by_check = {f.check: f for f in record.findings}
     assert "exactly" in by_check["networks fitted again (repeat 0, fold 0)"].what
-    assert by_check["poisoned test fold"].status == "passed"
+    for check in ("poisoned test fold", "canary label", "order, subset and batch size", "adaptation pool"):
+        assert by_check[check].status == "passed", check
     assert json.loads((run_copy / "run" / "audit.json").read_text())["findings"]
 
 
@@ -93,14 +100,6 @@ def test_a_network_kept_at_its_best_test_epoch_is_caught(run_copy):
 
 
 def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_run, tmp_path):
-    import shutil
-
-    from connectome_tl.cohort.writing import write_cohort
-    from connectome_tl.config import dump_settings
-    from connectome_tl.provenance import write_text
-    from connectome_tl.workflows.run import run_study
-    from tests.small_study import small_cohorts, small_settings
-
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
     write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants themselves are the pool
@@ -120,6 +119,25 @@ def test_a_threshold_other_than_the_settings_is_caught(run_copy):
     binary = predictions["task"] == "cognitive"
     predictions.loc[binary, "y_pred"] = (predictions.loc[binary, "y_score"] >= 0.37).astype(float)
     assert failed(audited(rewrite(run_copy, predictions))) == {"classes are those of the threshold 0.5"}
+
+
+def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(finished_run / "cohorts", home / "cohorts")
+    splits = SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive")
+    study = dump_settings(small_settings(splits=splits, controls=(), epochs=1))
+    run_study(write_text(home / "cohorts" / "study.yaml", study), home / "run")
+    check = "recalibrated again (repeat 0, fold 0)"
+    by_check = {f.check: f for f in audited(home).findings}
+    assert "exactly" in by_check[check].what
+    path = home / "run" / "calibrated.tsv"
+    honest = pd.read_csv(path, sep="\t", na_values="n/a", dtype={"subject": str})
+    nearer = 0.8 * honest["y_score"] + 0.2 * honest["y_true"].fillna(0.5)
+    for leaky in (honest.assign(y_score=nearer), honest.assign(y_pred=honest["y_true"].fillna(honest["y_pred"]))):
+        write_table(path, leaky)
+        assert failed(audited(home)) == {check}
+    path.unlink()
+    assert failed(audited(home)) == {check}
 
 
 def test_a_polished_score_and_a_missing_one_are_caught(run_copy):

@@ -101,7 +101,9 @@ def test_platt_mends_stretched_risks_and_never_turns_their_order():
     assert turned.slope > 0
     separated = fit_platt(np.linspace(0.1, 0.9, 6), np.array([0, 0, 0, 1, 1, 1]))
     assert np.isfinite(separated.apply(np.array([0.0, 1.0]))).all()
-    assert fit_platt(p, y, slope=False).slope == 1
+    temperature = fit_platt(p, y, method="temperature")
+    assert temperature.intercept == 0
+    assert temperature.slope == pytest.approx(1 / 3, rel=0.05)  # the risks were three times too extreme
     with pytest.raises(DataError, match="labels"):
         fit_platt(p[:1], y[:1])
 
