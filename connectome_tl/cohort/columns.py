@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.ages import ages, born_before_scanned, gestation, reckoned
+from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.tables import Findings, joined, numbers, texts
 from connectome_tl.errors import Problem
@@ -22,7 +23,13 @@ class SubjectColumns:
     """The columns of the participants table, read once; row i is `ids[i]`."""
 
     def __init__(
-        self, settings: CohortSettings, table: pd.DataFrame, ids: tuple[str, ...], file: Path, findings: Findings
+        self,
+        settings: CohortSettings,
+        table: pd.DataFrame,
+        ids: tuple[str, ...],
+        file: Path,
+        findings: Findings,
+        dictionary: Dictionary,
     ) -> None:
         codes = settings.missing
         self.ids = ids
@@ -40,10 +47,10 @@ class SubjectColumns:
                 if settings.age.to not in (None, settings.age.reference):
                     self.age = reckoned(self.age, settings.age, born)
         self.site = _text(table, settings.site, codes)
-        kin = _kin(settings)
+        kin = (*_kin(settings), *_child(settings, table))
         family = joined([texts(table[name], codes) for name in kin]) if kin else [""] * len(ids)
         self.family = np.array(family, dtype=object)
-        self.covariates = _covariates(settings, table, ids, file, findings)
+        self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
         self.outcomes: dict[str, OutcomeColumn] = {
             spec.name: read_outcome(table, spec, ids, file, findings, codes=codes) for spec in settings.outcomes
         }
@@ -58,24 +65,30 @@ def _text(table: pd.DataFrame, column: str | None, codes: Sequence[str]) -> np.n
 
 
 def _covariates(
-    settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str], file: Path, findings: Findings
+    settings: CohortSettings,
+    table: pd.DataFrame,
+    ids: Sequence[str],
+    file: Path,
+    findings: Findings,
+    dictionary: Dictionary,
 ) -> pd.DataFrame:
     made: dict[str, pd.Series] = {}
     for spec in settings.covariates:
         if spec.type == "numeric":
+            unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(
                 table[spec.column],
                 ids,
                 file,
                 findings,
                 codes=settings.missing,
-                weeks_and_days=spec.unit.startswith("week"),
+                weeks_and_days=unit.startswith("week"),
             )
-            _check_weight(spec.column, spec.unit, values, ids, file, findings)
+            _check_weight(spec.column, unit, values, ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
         else:
-            cells = [cell or None for cell in texts(table[spec.column], settings.missing)]
-            made[spec.column] = pd.Series(cells, index=list(ids), dtype="str")
+            cells = dictionary.category(spec, texts(table[spec.column], settings.missing), ids, file, findings)
+            made[spec.column] = pd.Series([cell or None for cell in cells], index=list(ids), dtype="str")
     return pd.DataFrame(made, index=pd.Index(list(ids), dtype="str"))
 
 
@@ -131,9 +144,15 @@ def _kin(settings: CohortSettings) -> tuple[str, ...]:
     return (settings.family,) if isinstance(settings.family, str) else settings.family or ()
 
 
+def _child(settings: CohortSettings, table: pd.DataFrame) -> tuple[str, ...]:
+    """The participant column where rows are scans and a child has several: they are kept together."""
+    column = settings.ids[0]
+    return (column,) if len(settings.ids) > 1 and table[column].duplicated().any() else ()
+
+
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
     wanted: dict[str, str | None] = {
-        "id": settings.id,
+        **{f"id {name}" if len(settings.ids) > 1 else "id": name for name in settings.ids},
         "age": settings.age.column if settings.age else None,
         "gestational_age": settings.gestational_age.column if settings.gestational_age else None,
         "site": settings.site,

@@ -1,8 +1,7 @@
 """Further tables beside the participants: sessions, phenotype, scans, upstream quality control.
 
-Read and joined by id, never recomputed: QSIPrep's `image_qc.tsv`, eddy QUAD's `qc.json`, dHCP's
-sessions, BIDS phenotype tables. What `participants.json` says of a unit is compared with what the user
-says.
+Read and joined by id, never recomputed: QSIPrep's `image_qc.tsv` and `dwiqc.json`, eddy QUAD's `qc.json`,
+dHCP's sessions, BIDS phenotype tables, REDCap exports.
 """
 
 from __future__ import annotations
@@ -10,55 +9,66 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import found_files
 from connectome_tl.cohort.selection import selected
-from connectome_tl.cohort.tables import Findings, read_table
+from connectome_tl.cohort.tables import Findings, read_table, whole_ids
 from connectome_tl.connectome.labels import decoded, doubled, read_bytes
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
-from connectome_tl.provenance import content_hash, file_hash, sidecar_path
-from connectome_tl.settings.cohort import AgeColumn, MoreTable
+from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.settings.cohort import MoreTable
 
 _ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "subject_label", "record_id", "id")
+_MOST_VALUES = 64  # of a list in a JSON file that become columns: one for each shell, direction or axis
 _MAX_BYTES = 20_000_000
 
 
 def joined_tables(
     table: pd.DataFrame,
-    id_column: str,
+    id_columns: Sequence[str],
     more: Sequence[MoreTable],
     folder: Path,
     findings: Findings,
     sources: dict[str, str],
+    dictionary: Dictionary,
     *,
     codes: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The participants table with the columns of further ones; a subject they lack has missing cells."""
+    """The participants table with the columns of further ones; a subject they lack has missing cells.
+
+    Where rows are scans (several id columns), a further table is joined by scan if it knows any of them, else by
+    child.
+    """
     for spec in more:
         try:
             if "{id}" in spec.file:
                 found = _one_per_subject(spec, folder, findings, sources)
             else:
                 path = folder / spec.file
-                found = _file_rows(path, spec, codes)
+                found = dictionary.add(_file_rows(path, spec, id_columns, codes), path, findings)
                 sources[path.name] = file_hash(path)
-            table = _joined(table, id_column, found, spec, folder, findings)
+            table = _joined(table, id_columns, found, spec, folder, findings)
         except ConnectomeTLError as error:
             findings.problems += error.problems
     return table
 
 
-def _file_rows(path: Path, spec: MoreTable, codes: Sequence[str]) -> pd.DataFrame:
+def _file_rows(path: Path, spec: MoreTable, id_columns: Sequence[str], codes: Sequence[str]) -> pd.DataFrame:
     """Rows of one table, by bare id, after its own `select`."""
-    rows = read_table(path)
-    names = [spec.id] if spec.id is not None else [name for name in _ID_COLUMNS if name in rows.columns]
-    if not names or names[0] not in rows.columns:
-        raise DataError("the table has no id column", file=path, expected=spec.id or f"one of {', '.join(_ID_COLUMNS)}")
+    rows = _records(path) if path.suffix == ".json" else read_table(path)
+    usual = [name for name in (id_columns[0], *_ID_COLUMNS) if name in rows.columns][:1]
+    names = list((spec.id,) if isinstance(spec.id, str) else spec.id or ())
+    names = names or (list(id_columns) if set(id_columns) <= set(rows.columns) else usual)
+    if not names or not set(names) <= set(rows.columns):
+        expected = ", ".join(names) or f"one of {', '.join(_ID_COLUMNS)}"
+        raise DataError("the table has no id column", file=path, expected=expected)
     if spec.select is not None:
         rows = rows[selected(rows, spec.select, list(rows[names[0]]), codes=codes, file=path)]
-    ids = [value.removeprefix("sub-") for value in rows[names[0]]]
+    ids = [value.removeprefix("sub-") for value in whole_ids(rows, names)]
     twice = doubled(ids)
     if twice:
         raise DataError(
@@ -68,7 +78,7 @@ def _file_rows(path: Path, spec: MoreTable, codes: Sequence[str]) -> pd.DataFram
                 for one in twice[:20]
             ],
         )
-    return rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
+    return rows.drop(columns=names).set_axis(pd.Index(ids, dtype="str"))
 
 
 def _one_per_subject(spec: MoreTable, folder: Path, findings: Findings, sources: dict[str, str]) -> pd.DataFrame:
@@ -101,22 +111,57 @@ def _single_row(path: Path, spec: MoreTable) -> dict[str, str]:
     return {str(name): str(value) for name, value in rows.iloc[0].items()}
 
 
+def _records(path: Path) -> pd.DataFrame:
+    """A JSON with one record per subject, as QSIPrep's `dwiqc.json` (`{"subjects": [{...}, ...]}`)."""
+    said = _json_object(path)
+    if "data_no_subjects" in said:
+        raise DataError(
+            "eddy SQUAD's database does not say whose row is whose",
+            file=path,
+            remedy="Give the qc.json of each subject: file: .../{id}/.../qc.json.",
+        )
+    records = said.get("subjects")
+    if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
+        raise DataError("no list of subjects in it", file=path, expected='{"subjects": [{...}, ...]}')
+    return pd.DataFrame.from_records([_flat(record) for record in records]).fillna("n/a").astype(str)
+
+
 def _json_values(path: Path) -> dict[str, str]:
+    return _flat(_json_object(path))
+
+
+def _flat(said: dict[str, Any]) -> dict[str, str]:
+    """Single values as text; the numbers of a list as `key_1`, `key_2` and so on (eddy QUAD's CNR for each shell)."""
+    found: dict[str, str] = {}
+    for key, value in said.items():
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _MOST_VALUES or not all(isinstance(v, (int, float, str)) or v is None for v in values):
+            continue
+        if isinstance(value, list) and not all(isinstance(v, (int, float)) for v in values):
+            continue
+        for i, one in enumerate(values, 1):
+            text = "n/a" if one is None else str(int(one)) if isinstance(one, bool) else str(one)
+            found[f"{key}_{i}" if isinstance(value, list) else str(key)] = text
+    return found
+
+
+def _json_object(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(decoded(read_bytes(path, limit=_MAX_BYTES), path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON: {error}", file=path) from error
     if not isinstance(said, dict):
         raise DataError("not a JSON object", file=path)
-    return {
-        str(key): str(value)
-        for key, value in said.items()
-        if isinstance(value, (int, float, str)) and not isinstance(value, bool)
-    }
+    return said
 
 
 def _joined(
-    table: pd.DataFrame, id_column: str, found: pd.DataFrame, spec: MoreTable, folder: Path, findings: Findings
+    table: pd.DataFrame,
+    id_columns: Sequence[str],
+    found: pd.DataFrame,
+    spec: MoreTable,
+    folder: Path,
+    findings: Findings,
 ) -> pd.DataFrame:
     file = folder / spec.file
     wanted = list(found.columns) if spec.columns is None else list(spec.columns)
@@ -133,29 +178,11 @@ def _joined(
             for name in clash
         ]
         wanted = [name for name in wanted if name not in clash and name not in absent]
-    bare = pd.Index([value.removeprefix("sub-") for value in table[id_column]])
+    bare = pd.Index([value.removeprefix("sub-") for value in whole_ids(table, id_columns)])
+    if len(id_columns) > 1 and not bare.isin(found.index).any():
+        bare = pd.Index([value.removeprefix("sub-") for value in table[id_columns[0]]])
     matched = found[wanted].reindex(bare).fillna("n/a").set_axis(table.index)
     missing = int((~bare.isin(found.index)).sum())
     if missing:
         findings.notes.append(f"{spec.file}: nothing on {missing} subjects; their values are missing")
     return pd.concat([table, matched], axis=1)
-
-
-def unit_problems(file: Path, columns: Sequence[AgeColumn]) -> list[Problem]:
-    """Ages whose declared unit is not the one that the BIDS sidecar of the table gives."""
-    sidecar = sidecar_path(file)
-    if not sidecar.is_file() or sidecar == file:
-        return []
-    try:
-        said = json.loads(decoded(read_bytes(sidecar, limit=_MAX_BYTES), sidecar))
-    except (ValueError, RecursionError, ConnectomeTLError):
-        return []  # a broken dictionary of columns does not make the table unusable
-    found = []
-    for spec in columns:
-        about = said.get(spec.column) if isinstance(said, dict) else None
-        unit = str(about.get("Units", "")).lower().rstrip("s") if isinstance(about, dict) else ""
-        if unit in ("day", "week", "month", "year") and unit != spec.unit.rstrip("s"):
-            found.append(
-                Problem(f"the unit of {spec.column!r} is declared twice", expected=unit, got=spec.unit, file=sidecar)
-            )
-    return found

@@ -11,16 +11,17 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_columns_of
+from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import found_files, matched
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
-from connectome_tl.cohort.more_tables import joined_tables, unit_problems
+from connectome_tl.cohort.more_tables import joined_tables
 from connectome_tl.cohort.regional import read_region_features, similarity_matrices
-from connectome_tl.cohort.selection import selected
+from connectome_tl.cohort.selection import selected, unknown
 from connectome_tl.cohort.stack import read_stack
-from connectome_tl.cohort.tables import Findings, read_table, subject_ids
+from connectome_tl.cohort.tables import Findings, read_table, subject_ids, whole_ids
 from connectome_tl.cohort.transforms import transformed
 from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, Problem, raise_all
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.results import FlowStep
@@ -45,32 +46,22 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     """`read_cohort` of settings already read; see there."""
     findings = Findings()
     file = folder / settings.participants
-    table = read_table(file)
+    dictionary = Dictionary()
+    table = dictionary.add(read_table(file), file, findings)
     sources = {Path(settings.participants).name: file_hash(file)}
-    if settings.id in table.columns:
-        table = joined_tables(table, settings.id, settings.tables, folder, findings, sources, codes=settings.missing)
+    has_ids = set(settings.ids) <= set(table.columns)
+    if has_ids:
+        more, codes = settings.tables, settings.missing
+        table = joined_tables(table, settings.ids, more, folder, findings, sources, dictionary, codes=codes)
     findings.problems += column_problems(settings, table, file)
-    findings.problems += unit_problems(file, [spec for spec in (settings.age, settings.gestational_age) if spec])
-    if settings.id not in table.columns:
+    if not has_ids:
         raise_all(f"cohort {settings.name!r} cannot be read", findings.problems)
     settings = with_columns_of(settings, table)  # so that the rest is checked too
-    flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
-    everyone = list(table[settings.id])
-    if settings.select is not None:
-        keep = selected(table, settings.select, everyone, codes=settings.missing, file=file)
-        flow.append(
-            FlowStep(
-                label=f"select: {settings.select}",
-                n_left=int(keep.sum()),
-                n_excluded=int((~keep).sum()),
-                reason="not selected, or a value it needs is missing",
-            )
-        )
-        table = table[keep].reset_index(drop=True)
-        if table.empty:
-            findings.problems.append(Problem("select keeps no row", got=settings.select, file=file))
-    ids = subject_ids(table[settings.id], file, findings)
-    columns = SubjectColumns(settings, table, ids, file, findings)
+    dictionary.check_ages([spec for spec in (settings.age, settings.gestational_age) if spec], findings)
+    everyone = whole_ids(table, settings.ids)
+    table, flow = _kept(settings, table, file, findings)
+    ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings)
+    columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
     matrices: Matrices | None = None
     if settings.connectomes is not None and not table.empty:
         try:
@@ -83,6 +74,53 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     raise_all(f"cohort {settings.name!r} cannot be used", findings.problems)
     assert cohort is not None
     return replace(cohort, notes=tuple(dict.fromkeys(findings.notes)))
+
+
+def _kept(
+    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings
+) -> tuple[pd.DataFrame, list[FlowStep]]:
+    """Rows that `select` keeps and no rule of `exclude` leaves out, and the flow of their numbers."""
+    flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
+    codes = settings.missing
+    if settings.select is not None:
+        keep = selected(table, settings.select, whole_ids(table, settings.ids), codes=codes, file=file)
+        reason = "not selected, or a value it needs is missing"
+        flow.append(_step(f"select: {settings.select}", keep, reason))
+        table = table[keep].reset_index(drop=True)
+        if table.empty:
+            findings.problems.append(Problem("select keeps no row", got=settings.select, file=file))
+    for rule in settings.exclude:
+        ids = whole_ids(table, settings.ids)
+        try:
+            out = selected(table, rule.when, ids, codes=codes, file=file)
+        except DataError as error:  # a column that another fault took away; both are listed
+            findings.problems += error.problems
+            continue
+        open_ = unknown(table, rule.when, codes=codes) & ~out
+        if open_.any() and rule.unknown == "refuse":
+            findings.several(
+                [(ids[i], "a missing value") for i in np.flatnonzero(open_).tolist()],
+                f"the exclusion {rule.when!r} cannot be decided",
+                file,
+                "Say unknown: keep or unknown: exclude in this rule.",
+            )
+        n_open, fate = int(open_.sum()), "left out" if rule.unknown == "exclude" else "kept"
+        out = out | open_ if rule.unknown == "exclude" else out
+        also = f"; {n_open} whose value is missing were {fate}" if n_open else ""
+        flow.append(_step(f"exclude: {rule.when}", ~out, rule.reason + also))
+        table = table[~out].reset_index(drop=True)
+    if settings.exclude and table.empty:
+        findings.problems.append(Problem("the exclusions leave no row", file=file))
+    return table, flow
+
+
+def _one_column(settings: CohortSettings) -> str:
+    """The id column for tables that have a single one; "" where the ids of scans are made of several."""
+    return settings.id if isinstance(settings.id, str) else ""
+
+
+def _step(label: str, keep: np.ndarray, reason: str) -> FlowStep:
+    return FlowStep(label=label, n_left=int(keep.sum()), n_excluded=int((~keep).sum()), reason=reason)
 
 
 def _matrices(
@@ -100,13 +138,15 @@ def _matrices(
     if spec.network is not None:
         features = settings.region_features
         assert features is not None  # the settings say so
-        found = similarity_matrices(spec, features, known, wanted, everyone, folder, findings, id_column=settings.id)
+        found = similarity_matrices(
+            spec, features, known, wanted, everyone, folder, findings, id_column=_one_column(settings)
+        )
     elif spec.files is not None:
         tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
         found = read_files(spec, known, wanted, everyone, folder, findings, other=other, track=track)
     else:
-        found = read_stack(spec, known, wanted, everyone, folder, findings, id_column=settings.id)
+        found = read_stack(spec, known, wanted, everyone, folder, findings, id_columns=settings.ids)
     if found is None:
         return None
     sources = dict(found.sources)
@@ -168,7 +208,7 @@ def _joined(
                 columns.ids,
                 folder,
                 findings,
-                id_column=settings.id,
+                id_column=_one_column(settings),
             )
     if findings.problems:
         return None

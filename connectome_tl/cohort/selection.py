@@ -1,4 +1,4 @@
-"""`select`: which rows of a table to keep, as a small safe language.
+"""`select` and `exclude`: which rows of a table to keep, as a small safe language.
 
 Comparisons of one column with one value (`age < 13`, `sex == 'F'`, `site in ['A', 'B']`), joined by
 and, or, not and brackets. Nothing is evaluated as Python.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _NUMERIC: dict[type[ast.cmpop], Callable[[np.ndarray, float], np.ndarray]] = {
     ast.Eq: np.equal,
     ast.NotEq: np.not_equal,
 }
+_NUMBER = re.compile(r"^[+-]?[\d.,]+$")
 _MAX_LENGTH = 2_000
 _HOW = "comparisons such as age < 13 and sex == 'F', joined by and, or, not"
 
@@ -44,6 +46,19 @@ def selected(
         return _Rows(table, ids, codes, file, expression).of(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError("select cannot be read", expected=_HOW, got=expression[:200]) from error
+
+
+def unknown(table: pd.DataFrame, expression: str, *, codes: Sequence[str] = ()) -> np.ndarray:
+    """Rows (n_rows,) that lack a value of any column the expression names; `selected` has read it before."""
+    tree = ast.parse(expression.strip(), mode="eval")
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    absent = np.zeros(len(table), dtype=bool)
+    for name in names & set(table.columns):
+        values = numbers(table[name], [""] * len(table), "", Findings(), codes=codes)
+        cells = np.array([cell == "" for cell in texts(table[name], codes)], dtype=bool)
+        coded = np.isnan(values) & np.array([bool(_NUMBER.match(cell)) for cell in table[name]], dtype=bool)
+        absent |= cells | coded
+    return absent
 
 
 class _Rows:

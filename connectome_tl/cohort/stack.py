@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import matched
 from connectome_tl.cohort.matrices import Matrices, kept_regions
-from connectome_tl.cohort.tables import Findings, read_table
+from connectome_tl.cohort.tables import Findings, read_table, whole_ids
 from connectome_tl.connectome.array_matrices import load_arrays
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
@@ -34,7 +34,7 @@ def read_stack(
     folder: Path,
     findings: Findings,
     *,
-    id_column: str,
+    id_columns: Sequence[str],
 ) -> Matrices:
     """Read a stacked `.npz` or `.npy`, or CONN's `.mat` of all subjects; every subject's faults go to `findings`.
 
@@ -48,7 +48,7 @@ def read_stack(
     path = folder / str(spec.stack)
     arrays = _conn(path) if path.suffix == ".mat" else load_arrays(path)
     values = _values(arrays, spec, path)
-    owners = _owners(arrays, spec, folder, len(values), id_column, path)
+    owners = _owners(arrays, spec, folder, len(values), id_columns, path)
     regions, positions, rows = _regions(arrays, values, spec, known, path)
     found = matched(ids, everyone, owners, findings, what="a matrix", file=path, unmatched=spec.unmatched)
     row_of = {owner: i for i, owner in enumerate(owners)}
@@ -127,7 +127,12 @@ def _values(arrays: dict[str, np.ndarray], spec: ConnectomeFiles, path: Path) ->
 
 
 def _owners(
-    arrays: dict[str, np.ndarray], spec: ConnectomeFiles, folder: Path, n_rows: int, id_column: str, path: Path
+    arrays: dict[str, np.ndarray],
+    spec: ConnectomeFiles,
+    folder: Path,
+    n_rows: int,
+    id_columns: Sequence[str],
+    path: Path,
 ) -> tuple[str, ...]:
     if spec.rows is None and "ids" in arrays and arrays["ids"].dtype.kind in "US":
         owners = tuple(str(value) for value in arrays["ids"])
@@ -141,10 +146,11 @@ def _owners(
     else:
         where = folder / spec.rows
         table = read_table(where)
-        columns = [name for name in (id_column, *_ID_COLUMNS) if name in table.columns]
+        columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
+        columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
         if not columns:
-            raise DataError("the row table has no id column", file=where, expected=f"a column {id_column!r}")
-        owners = tuple(table[columns[0]])
+            raise DataError("the row table has no id column", file=where, expected=", ".join(id_columns))
+        owners = tuple(whole_ids(table, columns))
     problems = [
         Problem("stands twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
     ]

@@ -23,7 +23,11 @@ _CODES = ("-9", "-99", "-999", "-9999", "-88", "-888", "-77", "-777", "888", "99
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+$")
 _WEEKS_DAYS = re.compile(r"^(\d{2})\s*(?:\+|w\s*\+?)\s*([0-6])\s*d?$", re.IGNORECASE)
-_EATEN = re.compile(r"^\d+\.0$|^\d(\.\d+)?[eE]\+?\d+$|^#\w+[!?]$")
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_EATEN = re.compile(
+    rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}-({_MONTHS})(-\d+)?$|^({_MONTHS})-\d{{2,4}}$",
+    re.IGNORECASE,
+)
 _MAX_BYTES = 200_000_000
 _SHOWN = 5
 
@@ -191,6 +195,20 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings) -> tupl
                 Problem("ids differ only in zero padding or prefix", got=" and ".join(alike), file=file)
             )
     return ids
+
+
+def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """One id per row from one column or several (participant, session), joined as BIDS does: `sub-01_ses-1`.
+
+    A session is written with `ses-` whether the table does so or not (dHCP does not). "" where a part is missing.
+    """
+    parts = [[str(value) for value in table[columns[0]]]]
+    for name in columns[1:]:
+        prefix = "ses-" if name.lower().startswith("ses") else ""
+        parts.append(
+            [f"{prefix}{str(value).removeprefix(prefix)}" if not is_missing(value) else "" for value in table[name]]
+        )
+    return ["_".join(row) if all(row) and not is_missing(row[0]) else "" for row in zip(*parts, strict=True)]
 
 
 def bare(subject: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -53,7 +53,8 @@ class Covariate(Settings):
 
     `available_at` guards against variables that are known only later than the scan; `role` says
     which baseline sees it: `clinical` variables are fused with the connectome, `nuisance` ones
-    (sex, motion, brain volume) only make the nuisance baseline, `both` do both.
+    (sex, motion, brain volume) only make the nuisance baseline, `both` do both. `levels` names the
+    codes of a categorical one (`{1: male, 2: female}`); without it those of the table's JSON are used.
     """
 
     column: str
@@ -61,6 +62,12 @@ class Covariate(Settings):
     unit: str = ""
     available_at: AvailableAt = "scan"
     role: Literal["clinical", "nuisance", "both"] = "clinical"
+    levels: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _codes_are_text(cls, value: Any) -> Any:
+        return {str(code): name for code, name in value.items()} if isinstance(value, dict) else value
 
     @field_validator("available_at")
     @classmethod
@@ -73,6 +80,8 @@ class Covariate(Settings):
     def _an_age_has_a_unit(self) -> Covariate:
         if self.type == "numeric" and not self.unit and self.column.lower() in _AGE_WORDS:
             raise ValueError(f"{self.column}: {_WHICH_UNIT}")
+        if self.levels and self.type == "numeric":
+            raise ValueError(f"{self.column}: levels belong to type: categorical")
         return self
 
 
@@ -239,19 +248,36 @@ class MoreTable(Settings):
     """
 
     file: str
-    id: str | None = Field(default=None, description="its id column; default: the usual names are tried")
+    id: str | tuple[str, ...] | None = Field(
+        default=None, description="its id column or columns; default: those of the participants, or the usual names"
+    )
     select: str | None = Field(default=None, description="keeps one of several visits")
     columns: tuple[str, ...] | None = Field(default=None, description="default: all that are new")
 
 
+class Exclusion(Settings):
+    """Subjects to leave out and why, counted in the flow; `when` is written as `select` is.
+
+    A subject whose value is missing is asked about: `unknown` says whether such a one is kept or left out.
+    """
+
+    when: str
+    reason: str = Field(min_length=1)
+    unknown: Literal["refuse", "keep", "exclude"] = "refuse"
+
+
 class CohortSettings(Settings):
-    """The whole of `cohort.yaml`. Paths are relative to the file itself."""
+    """The whole of `cohort.yaml`. Paths are relative to the file itself.
+
+    `id` may be two columns (`[participant_id, session_id]`): each scan is then a row of its own, called
+    `sub-01_ses-1`, and the scans of one child are kept together as its family is.
+    """
 
     name: str = "cohort"
     simulated: bool = False
     participants: str
     tables: tuple[MoreTable, ...] = ()
-    id: str = "participant_id"
+    id: str | Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = "participant_id"
     age: AgeColumn | None = None
     gestational_age: AgeColumn | None = None
     site: str | None = None
@@ -260,11 +286,17 @@ class CohortSettings(Settings):
     )
     missing: tuple[str, ...] = Field(default=(), description="further codes for a missing value, as written")
     select: str | None = Field(default=None, description="keep rows where this is true, e.g. `age < 13`")
+    exclude: tuple[Exclusion, ...] = Field(default=(), description="left out after `select`, one rule after the other")
     covariates: tuple[Covariate, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     connectomes: ConnectomeFiles | None = None
     region_features: RegionFeatureFiles | None = None
     volumes: VolumeFiles | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The id column, or columns."""
+        return (self.id,) if isinstance(self.id, str) else self.id
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> CohortSettings:

@@ -1,0 +1,83 @@
+"""Rows that are scans: a child's scans are kept together, with its twin's; dHCP's and REDCap's ways of writing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .conftest import OnDisk, symmetric
+
+
+def two_scans(on_disk: OnDisk) -> OnDisk:
+    """Two scans of the first child (dHCP's session without `ses-`), one of the others; the second is a twin of it."""
+    on_disk.table["participant_id"] = ["CC01", "CC01", "CC02", "CC03", "CC04", "CC05"]
+    on_disk.table["session_id"] = ["100", "200", "300", "400", "500", "600"]
+    on_disk.table["family"] = ["", "twins", "twins", "", "", ""]
+    on_disk.table["family"][0] = ""
+    on_disk.settings["id"] = ["participant_id", "session_id"]
+    on_disk.settings["connectomes"]["files"] = "sub-{id}.tsv"
+    pairs = zip(on_disk.table["participant_id"], on_disk.table["session_id"], strict=True)
+    on_disk.matrices = {f"sub-{p}_ses-{s}": symmetric(90, i) for i, (p, s) in enumerate(pairs)}
+    return on_disk
+
+
+def test_scans_of_one_child_and_its_twin_are_one_group(on_disk: OnDisk) -> None:
+    cohort = two_scans(on_disk).read()
+    assert cohort.ids[:2] == ("CC01_ses-100", "CC01_ses-200")
+    assert cohort.family[0] == cohort.family[1] == cohort.family[2] != ""
+    assert len(set(cohort.family)) == 4
+    first = symmetric(90, 1)
+    np.testing.assert_allclose(cohort.weights[1, 0], np.log1p(first).astype(np.float32), rtol=1e-6)
+
+
+def test_further_tables_are_joined_by_scan_or_by_child(on_disk: OnDisk) -> None:
+    on_disk = two_scans(on_disk)
+    rows = zip(on_disk.table["participant_id"], on_disk.table["session_id"], strict=True)
+    sessions = "".join(f"{child}\t{scan}\t{int(scan) / 10}\n" for child, scan in rows)
+    (on_disk.folder / "sessions.tsv").write_text("participant_id\tsession_id\thead\n" + sessions)
+    births = "".join(f"sub-CC0{i}\t{i}\n" for i in range(1, 6))
+    (on_disk.folder / "births.tsv").write_text("participant_id\tbirth_order\n" + births)
+    on_disk.settings["tables"] = [{"file": "sessions.tsv"}, {"file": "births.tsv"}]
+    on_disk.settings["covariates"] = [{"column": "head", "unit": "cm"}, {"column": "birth_order"}]
+    cohort = on_disk.read()
+    np.testing.assert_array_equal(cohort.covariates["head"], [10, 20, 30, 40, 50, 60])
+    np.testing.assert_array_equal(cohort.covariates["birth_order"], [1, 1, 2, 3, 4, 5])
+
+
+def test_a_scan_without_its_session_and_one_that_stands_twice_are_named(on_disk: OnDisk) -> None:
+    on_disk = two_scans(on_disk)
+    on_disk.table["session_id"][3] = "n/a"
+    on_disk.table["session_id"][1] = "100"
+    problems = on_disk.problems()
+    assert any("row 4 has no subject id" in problem for problem in problems)
+    assert any("CC01_ses-100" in problem and "the subject id stands twice" in problem for problem in problems)
+
+
+def test_a_redcap_export_with_events_and_labels(on_disk: OnDisk) -> None:
+    """One row per child and event; quoted commas and line breaks; cells of other events are empty."""
+    header = "record_id,redcap_event_name,redcap_repeat_instrument,maternal_education,notes,race___1\n"
+    rows = "".join(
+        f'{i:02d},birth_arm_1,,"College, or more","line one\nline two",1\n{i:02d},two_years_arm_1,,,,\n'
+        for i in range(1, 7)
+    )
+    (on_disk.folder / "redcap.csv").write_bytes(b"\xef\xbb\xbf" + (header + rows).replace("\n", "\r\n").encode())
+    on_disk.settings["tables"] = [
+        {
+            "file": "redcap.csv",
+            "select": "redcap_event_name == 'birth_arm_1'",
+            "columns": ["maternal_education", "race___1"],
+        }
+    ]
+    on_disk.settings["covariates"] = [{"column": "maternal_education", "type": "categorical"}, {"column": "race___1"}]
+    cohort = on_disk.read()
+    assert set(cohort.covariates["maternal_education"]) == {"College, or more"}
+    assert cohort.covariates["race___1"].tolist() == [1.0] * 6
+
+
+def test_a_redcap_export_may_be_the_participants_table(on_disk: OnDisk) -> None:
+    on_disk.table["record_id"] = on_disk.table.pop("participant_id")
+    on_disk.table["redcap_event_name"] = ["birth_arm_1"] * 6
+    for column in on_disk.table.values():
+        column.append(column[0])
+    on_disk.table["redcap_event_name"][6] = "two_years_arm_1"
+    on_disk.settings |= {"id": "record_id", "select": "redcap_event_name == 'birth_arm_1'"}
+    assert on_disk.read().n_subjects == 6
