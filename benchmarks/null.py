@@ -7,7 +7,7 @@ covariates* (outcomes and edges both depend on the covariates, and on nothing el
 and the *corrected resampled t* (two equally good procedures). Beside
 them, what two usual shortcuts reject: AUC pooled over folds, and permuting labels without refitting.
 
-    python benchmarks/null.py [--cohorts 1000] [--permutations 199]
+    python benchmarks/null.py [--cohorts 2000] [--permutations 99] [--only any|several|resampled|beyond]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.added_value import added_value_statistics
+from connectome_tl.evaluation.added_value import ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.metrics import within_fold_counts
 from connectome_tl.evaluation.permutation import (
@@ -99,16 +99,20 @@ def several(seed: int, n: int, n_permutations: int) -> float:
     return min(r.p_value_max for r in permutation_results(found, TASKS, "ridge", ""))
 
 
-def beyond(seed: int, n: int, n_permutations: int) -> float:
+def beyond(seed: int, n: int, n_permutations: int, n_edges: int = 150, skewed: bool = False) -> float:
     """p of the connectome's added value where covariates drive the outcome and many edges."""
-    rng = np.random.default_rng([3, n, seed])
+    rng = np.random.default_rng([3, n, seed, n_edges])
     covariates = rng.standard_normal((n, 3))
-    x = rng.standard_normal((n, 150)) + covariates @ rng.normal(0, 0.8, (3, 150))
+    rest = rng.standard_normal((n, n_edges)) + rng.standard_normal((n, 2)) @ rng.standard_normal((2, n_edges))
+    if skewed:
+        rest = np.exp(rest / 2)
+    x = rest + covariates @ rng.normal(0, 0.8, (3, n_edges))
     y = (covariates @ [0.8, 0.5, 0.0] + rng.standard_normal(n) > 0.3).astype(float)
     fold = stratified_folds(rng, y, 5)
     folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
-    moves = exchangeable_permutations([str(i) for i in range(n)], n_permutations, seed)
-    found = added_value_statistics(folds, x, covariates, y[:, None], TASKS[:1], moves, ALPHAS)
+    split = ResidualEdges.of(x, covariates)
+    moves = exchangeable_permutations([str(i) for i in split.kept], n_permutations, seed)
+    found = added_value_statistics(folds, split, covariates, y[:, None], TASKS[:1], moves, ALPHAS)
     return permutation_results(found, TASKS[:1], "ridge", "")[0].p_value
 
 
@@ -143,40 +147,56 @@ def line(name: str, p: np.ndarray) -> str:
     return f"| {name} | {rejected:.3f} (SE {standard_error:.3f}) | {shares} | {smaller:.2f} |"
 
 
+TESTS = ("any", "several", "resampled", "beyond")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohorts", type=int, default=1000, help="of each kind; a quarter for the last one")
-    parser.add_argument("--permutations", type=int, default=199)
+    parser.add_argument("--cohorts", type=int, default=2000, help="of each kind")
+    parser.add_argument("--permutations", type=int, default=99)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort; the others count up")
+    parser.add_argument("--only", choices=TESTS, help="one test; all when left out")
     given = parser.parse_args()
     start = time.process_time()
-    print(f"{given.cohorts} null cohorts of each kind, {given.permutations} permutations each")
+    seeds = range(given.first, given.first + given.cohorts)
+    n_permutations = given.permutations
+    print(f"{given.cohorts} null cohorts of each kind from seed {given.first}, {n_permutations} permutations each")
     print("\n| test | rejected at .05 | share of p <= .01 .05 .1 .2 .5 | smaller than uniform? (KS p) |")
     print("|---|---|---|---|")
-    means = []
-    for n, share in ((33, 0.5), (33, 0.2), (60, 0.2)):
-        runs = [single(seed, n, share, given.permutations) for seed in range(given.cohorts)]
-        columns = {key: np.array([run[key] for run in runs]) for key in runs[0]}
-        name = f"n = {n}, {share:.0%} positive"
-        print(line(f"any signal, {name}", columns["p"]))
-        print(line(f"shortcut: AUC pooled over folds, {name}", columns["p_pooled"]))
-        print(line(f"shortcut: not refitted, {name}", columns["p_frozen"]), flush=True)
-        test = stats.ttest_1samp(columns["auc"], 0.5)
-        means.append(
-            f"mean AUC within folds, {name}: {columns['auc'].mean():.4f} (t test against .5: p = {test.pvalue:.2f}); "
-            f"pooled over folds: {columns['auc_pooled'].mean():.4f}"
-        )
+    means: list[str] = []
+    if given.only in (None, "any"):
+        for n, share in ((33, 0.5), (33, 0.2), (60, 0.2)):
+            means.append(any_signal(seeds, n, share, n_permutations))
     for n in (33, 60):
-        p = np.array([several(seed, n, given.permutations) for seed in range(given.cohorts)])
-        print(line(f"any of three outcomes, twins, n = {n}", p), flush=True)
-    for n in (33, 60):
-        both = np.array([resampled(seed, n) for seed in range(given.cohorts)])
-        print(line(f"corrected resampled t, 5 x 5 folds, n = {n}", both[:, 0]))
-        print(line(f"shortcut: the same as published, n = {n}", both[:, 1]), flush=True)
-    for n in (33, 60):
-        p = np.array([beyond(seed, n, given.permutations) for seed in range(given.cohorts // 4)])
-        print(line(f"beyond clinical covariates, n = {n}", p), flush=True)
+        if given.only in (None, "several"):
+            p = np.array([several(seed, n, n_permutations) for seed in seeds])
+            print(line(f"any of three outcomes, twins, n = {n}", p), flush=True)
+        if given.only in (None, "resampled"):
+            both = np.array([resampled(seed, n) for seed in seeds])
+            print(line(f"corrected resampled t, 5 x 5 folds, n = {n}", both[:, 0]))
+            print(line(f"shortcut: the same as published, n = {n}", both[:, 1]), flush=True)
+    for n, n_edges, skewed in ((60, 150, False), (33, 150, False), (33, 150, True), (33, 1000, False)):
+        if given.only in (None, "beyond"):
+            p = np.array([beyond(seed, n, n_permutations, n_edges, skewed) for seed in seeds])
+            kind = f"{n_edges} {'skewed ' if skewed else ''}edges"
+            print(line(f"beyond clinical covariates, {kind}, n = {n}", p), flush=True)
     print("\n" + "\n".join(means))
     print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
+
+
+def any_signal(seeds: range, n: int, share: float, n_permutations: int) -> str:
+    """Prints the lines of one kind of cohort; returns what its mean AUC is."""
+    runs = [single(seed, n, share, n_permutations) for seed in seeds]
+    columns = {key: np.array([run[key] for run in runs]) for key in runs[0]}
+    name = f"n = {n}, {share:.0%} positive"
+    print(line(f"any signal, {name}", columns["p"]))
+    print(line(f"shortcut: AUC pooled over folds, {name}", columns["p_pooled"]))
+    print(line(f"shortcut: not refitted, {name}", columns["p_frozen"]), flush=True)
+    test = stats.ttest_1samp(columns["auc"], 0.5)
+    return (
+        f"mean AUC within folds, {name}: {columns['auc'].mean():.4f} (t test against .5: p = {test.pvalue:.2f}); "
+        f"pooled over folds: {columns['auc_pooled'].mean():.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
 """Does the connectome add to the clinical covariates? By permuting what it holds beyond them.
 
 Permuting labels would test whether covariates *or* connectome predict, and the covariates do. Here
-each edge is split into the part the covariates explain and the rest; the rest moves between subjects
-(Freedman & Lane 1983, doi:10.1080/07350015.1983.10509354, on the predictors' side), outcomes and
-covariates stay, and everything is refitted.
+each edge is split into the part the covariates explain and the rest; the rest moves between subjects,
+outcomes and covariates stay, and everything is refitted.
+
+Least-squares residuals cannot simply be permuted, as Freedman & Lane (1983) do: they are orthogonal to
+the covariates and so depend on each other, and moved, they tell test rows what training rows hold. With
+thousands of edges that dependence drowns the rest. Theil's residuals (1965,
+doi:10.1080/01621459.1965.10480851) of all subjects but as many as there are coefficients are
+uncorrelated; these are permuted and turned back (Winkler et al. 2020,
+doi:10.1016/j.neuroimage.2020.117065), which is exact for Gaussian edges.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import qr
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.linear import DEFAULT_ALPHAS, fit_ridge
@@ -19,6 +26,7 @@ from connectome_tl.evaluation.permutation import statistic, statistic_parts
 from connectome_tl.tasks import Task
 
 COVARIATE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(-1, 3, 9))
+_RANK_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +34,25 @@ class ResidualEdges:
     """Edges split by the covariates over the whole cohort, to make null cohorts from.
 
     Attributes:
+        x: (n_subjects, n_edges) the edges themselves, NaN masked.
         explained: (n_subjects, n_edges) least-squares fit on the covariates.
-        residual: (n_subjects, n_edges) the rest; NaN where an edge is masked.
+        residual: (n_kept, n_edges) Theil's uncorrelated residuals of the kept subjects.
+        back: (n_subjects, n_kept) orthonormal columns, turns them into the usual residuals.
+        kept: (n_kept,) positions of the subjects whose residuals move.
     """
 
+    x: np.ndarray
     explained: np.ndarray
     residual: np.ndarray
+    back: np.ndarray
+    kept: np.ndarray
 
     @staticmethod
-    def of(x: np.ndarray, covariates: np.ndarray) -> ResidualEdges:
+    def of(x: np.ndarray, covariates: np.ndarray, alone: np.ndarray | None = None) -> ResidualEdges:
         """Split edges (n_subjects, n_edges) by complete covariates (n_subjects, n_covariates).
+
+        Args:
+            alone: (n_subjects,) True for subjects without relatives, which are left out of the moving first.
 
         Raises:
             DataError: covariates with gaps, or so many that nothing is left to move.
@@ -48,20 +65,34 @@ class ResidualEdges:
                 expected="at least 10 subjects more than covariates",
                 got=f"{len(x)} subjects, {covariates.shape[1]} covariates",
             )
+        x = np.asarray(x, dtype=float)
         filled = np.where(np.isnan(x), _column_means(x), x)
-        design = np.column_stack([np.ones(len(x)), covariates])
-        explained = design @ np.linalg.lstsq(design, filled, rcond=None)[0]
-        return ResidualEdges(explained, x - explained)
+        spread = covariates.std(axis=0)
+        design = np.column_stack(
+            [np.ones(len(x)), (covariates - covariates.mean(axis=0)) / np.where(spread, spread, 1)]
+        )
+        basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
+        basis = basis[:, sizes > _RANK_TOLERANCE * sizes[0]]
+        # The subjects left out must span the covariates; pivoting picks the most telling ones.
+        preference = np.where(np.ones(len(x), dtype=bool) if alone is None else alone, 1.0, 1e-3)
+        order = qr((basis * preference[:, None]).T, mode="r", pivoting=True)[1]
+        kept = np.sort(order[basis.shape[1] :])
+        # S'MS is the identity less a matrix of few columns, so its inverse root needs only their SVD.
+        left, cosine, _ = np.linalg.svd(basis[kept], full_matrices=False)
+        root = np.eye(len(kept)) + left * (1.0 / np.sqrt(1.0 - cosine**2) - 1.0) @ left.T
+        back = -basis @ (basis[kept].T @ root)
+        back[kept] += root
+        return ResidualEdges(x, basis @ (basis.T @ filled), back.T @ filled, back, kept)
 
     def permuted(self, permutation: np.ndarray) -> np.ndarray:
-        """Null edges (n_subjects, n_edges): subject i keeps what its covariates explain, and gets the
-        rest of subject `permutation[i]`."""
-        return self.explained + self.residual[permutation]
+        """Null edges (n_subjects, n_edges): what the covariates explain stays, the rest of kept subject
+        `permutation[i]` goes to kept subject i."""
+        return self.explained + self.back @ self.residual[permutation]
 
 
 def added_value_statistics(
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    x: np.ndarray,
+    split: ResidualEdges,
     covariates: np.ndarray,
     targets: np.ndarray,
     tasks: Sequence[Task],
@@ -76,19 +107,19 @@ def added_value_statistics(
 
     Args:
         folds: (train, test) positions of every outer fold of every repeat.
-        x: (n_subjects, n_edges), NaN masked. covariates: (n_subjects, n_covariates), complete.
+        split: the edges, split by these covariates.
+        covariates: (n_subjects, n_covariates), complete.
         targets: (n_subjects, n_tasks), NaN missing.
-        permutations: (n_permutations, n_subjects).
+        permutations: (n_permutations, n_kept) of the kept subjects.
 
     Returns:
         (1 + n_permutations, n_tasks), the observed first: difference of AUC within folds, or of R2.
     """
-    split = ResidualEdges.of(np.asarray(x, dtype=float), covariates)
     clinical = [_Clinical.of(train, test, covariates, targets, tasks) for train, test in folds]
     base = statistic(np.sum([_parts(c, c.score_test, targets, tasks) for c in clinical], axis=0), tasks)[0]
     found = np.empty((1 + len(permutations), len(tasks)))
     for k in range(len(found)):
-        edges = split.permuted(permutations[k - 1]) if k else np.asarray(x, dtype=float)
+        edges = split.permuted(permutations[k - 1]) if k else split.x
         parts = np.zeros((len(tasks), 2, 1))
         for c in clinical:
             train, test = c.unexplained(edges)

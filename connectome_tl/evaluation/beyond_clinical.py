@@ -11,7 +11,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.added_value import added_value_statistics
+from connectome_tl.evaluation.added_value import ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation import exchangeable_permutations, permutation_results
 from connectome_tl.features.batches import clinical_specs
 from connectome_tl.settings.cohort import Covariate
@@ -43,16 +43,17 @@ def beyond_clinical(
         if len(train) and len(test):
             folds.append((train, test))
     families = dict(zip(ids, (str(name) for name in some.family), strict=True))
+    numbers = _numbers(some.covariates, specs)
+    alone = np.array([not name or (some.family == name).sum() == 1 for name in some.family])
     try:
-        moves = exchangeable_permutations(ids, study.permutations, study.seed, families)
-        statistics = added_value_statistics(
-            folds, _edges(some), _numbers(some.covariates, specs), _targets(some, tasks), tasks, moves
-        )
+        split = ResidualEdges.of(_edges(some), numbers, alone)
+        moves = exchangeable_permutations([ids[i] for i in split.kept], study.permutations, study.seed, families)
+        statistics = added_value_statistics(folds, split, numbers, _targets(some, tasks), tasks, moves)
     except DataError:
         return []  # too few subjects for the covariates, or of an outcome in a fold: nothing can be said
     method = (
-        f"ridge; what the covariates leave of each edge moved between subjects, everything refitted; first "
-        f"repeat, {len(ids)} infants with all covariates"
+        f"ridge; what the covariates leave of each edge (Theil's residuals) moved between subjects, everything "
+        f"refitted; first repeat, {len(ids)} infants with all covariates"
     )
     return permutation_results(statistics, tasks, "ridge", QUESTION, method)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import roc_auc_score
@@ -142,10 +143,17 @@ def test_residual_edges_keep_what_covariates_explain_and_move_the_rest():
     covariates = rng.standard_normal((30, 2))
     x = rng.standard_normal((30, 7)) + covariates @ rng.standard_normal((2, 7))
     split = ResidualEdges.of(x, covariates)
-    assert split.permuted(np.arange(30)) == pytest.approx(x)
-    moved = split.permuted(rng.permutation(30)) - split.explained
-    assert np.sort(moved[:, 3]) == pytest.approx(np.sort(split.residual[:, 3]))
-    assert covariates.T @ split.residual == pytest.approx(np.zeros((2, 7)), abs=1e-9)
+    assert len(split.kept) == 30 - 2 - 1
+    assert split.permuted(np.arange(27)) == pytest.approx(x)
+    moved = split.permuted(rng.permutation(27)) - split.explained
+    assert not np.allclose(moved, x - split.explained)
+    assert covariates.T @ moved == pytest.approx(np.zeros((2, 7)), abs=1e-9)
+    # statsmodels' residuals are these, turned back; Theil's have the identity as covariance factor.
+    usual = np.column_stack([sm.OLS(edge, sm.add_constant(covariates)).fit().resid for edge in x.T])
+    assert split.back @ split.residual == pytest.approx(usual)
+    assert split.back.T @ split.back == pytest.approx(np.eye(27))
+    alone = np.arange(30) >= 20
+    assert set(range(20)) <= set(ResidualEdges.of(x, covariates, alone).kept)
     with pytest.raises(DataError, match="too many covariates"):
         ResidualEdges.of(x, rng.standard_normal((30, 20)))
 
@@ -161,10 +169,13 @@ def test_added_value_is_found_when_it_is_there_and_not_when_covariates_explain_i
     y = (covariates[:, 0] + 1.5 * own[:, 0] + 0.5 * rng.standard_normal(n) > 0).astype(float)[:, None]
     fold = np.arange(n) % 5
     folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
-    moves = exchangeable_permutations([str(i) for i in range(n)], 49, 0)
+    moves = exchangeable_permutations([str(i) for i in range(n - 3)], 49, 0)
     p = [
         permutation_results(
-            added_value_statistics(folds, x, covariates, y, (MOTOR,), moves, ALPHAS), (MOTOR,), "ridge", ""
+            added_value_statistics(folds, ResidualEdges.of(x, covariates), covariates, y, (MOTOR,), moves, ALPHAS),
+            (MOTOR,),
+            "ridge",
+            "",
         )[0].p_value
         for x in (beyond, echo)
     ]
