@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.registration import carry_image, register_affine
+from connectome_tl.imaging.registration import register_affine
+from connectome_tl.imaging.warps import carry_image
 from connectome_tl.settings.imaging import PreprocessingSettings, RegistrationSettings
 
 

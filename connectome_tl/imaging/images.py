@@ -10,7 +10,6 @@ import gzip
 import logging
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import nibabel as nib
@@ -218,7 +217,7 @@ def _header(start: bytes, file: Path) -> nib.Nifti1Header:
     size = np.frombuffer(start[:4], dtype="<i4") if len(start) >= 4 else np.array([0])
     for kind, length, _ in _HEADERS:
         if size[0] in (length, np.int32(length).byteswap()) and len(start) >= length:
-            return kind.from_fileobj(BytesIO(start), check=False)
+            return kind(start[:length], check=False)  # the fixed part alone: extensions may be longer than `start`
     raise DataError("not a NIfTI file", file=file, got=f"{len(start)} bytes that do not start with a NIfTI header")
 
 

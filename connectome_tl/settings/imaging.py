@@ -70,11 +70,12 @@ class PreprocessingSettings(Settings):
 
 
 class RegistrationSettings(Settings):
-    """Template to subject: affine by mutual information, then SyN by local cross-correlation, both of dipy.
+    """Template to subject: affine, then SyN, by dipy or by ANTs (`pip install connectome-tl[ants]`).
 
     Coarse grids are what makes dipy's affine fast: mutual information needs no fine voxels.
     """
 
+    engine: Literal["dipy", "ants"] = "dipy"
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=2.0, gt=0)
     affine_steps: tuple[int, int] = (200, 50)

@@ -14,6 +14,7 @@ from connectome_tl.connectome.export import write_connectome
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.denoising import preprocess
 from connectome_tl.imaging.dwi import Dwi, read_dwi
+from connectome_tl.imaging.gate import Gate, check
 from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid, write_volume
 from connectome_tl.imaging.inputs import Scan
 from connectome_tl.imaging.reconstruction import (
@@ -24,20 +25,13 @@ from connectome_tl.imaging.reconstruction import (
     flip_warning,
     response_from_record,
 )
-from connectome_tl.imaging.registration import (
-    Gate,
-    carry_image,
-    carry_labels,
-    check,
-    compose,
-    register,
-    register_affine,
-)
+from connectome_tl.imaging.registration import register, register_affine
 from connectome_tl.imaging.sampling import reduce_streamlines
 from connectome_tl.imaging.streamlines import from_list, write_tck
 from connectome_tl.imaging.structural import brain_mask, dwi_mask
 from connectome_tl.imaging.tensor import TensorMaps, coherence_of_tables, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.tractography import density_map, track
+from connectome_tl.imaging.warps import carry_image, carry_labels, compose
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions

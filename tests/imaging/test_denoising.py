@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation
 from connectome_tl.imaging.denoising import denoised, preprocess, without_bias, without_motion, without_ringing
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.registration import Warp, carry_image
 from connectome_tl.imaging.structural import dwi_mask
+from connectome_tl.imaging.warps import Warp, carry_image
 from connectome_tl.settings.imaging import PreprocessingSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 

@@ -94,6 +94,15 @@ def test_reading_gives_back_what_was_written_and_nibabel_agrees(tmp_path: Path) 
         read_volume(tmp_path / "absent.nii.gz")
 
 
+@pytest.mark.parametrize("length", [16, 200, 5000])
+def test_header_extensions_are_passed_over(length: int, tmp_path: Path) -> None:
+    """Templates and AFNI's files carry them; they may be longer than the header itself."""
+    image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * length))
+    nib.save(image, tmp_path / "template.nii.gz")
+    np.testing.assert_array_equal(read_volume(tmp_path / "template.nii.gz").data, image.get_fdata())
+
+
 def test_scaled_integers_are_scaled(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), AFFINE)
     image.header.set_slope_inter(0.5, 3)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError
+from connectome_tl.imaging.gate import check
 from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.registration import Warp, carry_labels, check, compose, register, register_affine
+from connectome_tl.imaging.registration import register, register_affine
+from connectome_tl.imaging.warps import Warp, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 
 SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0)
