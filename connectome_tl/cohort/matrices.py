@@ -19,11 +19,13 @@ from connectome_tl.connectome.formats import read_matrix
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
 from connectome_tl.connectome.row_order import check_row_order
+from connectome_tl.connectome.stacked_arrays import released
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
 
 IN_MEMORY = 4_000_000_000
+_OFTEN = 100  # files after which the memory of a cohort that lies on disk is given back
 Track = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
@@ -145,6 +147,8 @@ def read_files(
         if not np.isfinite(weights[i]).all():
             findings.problems.append(Problem("a weight is too large for float32", subject=wanted[i], file=path))
         node_mask[i] &= connectome.node_mask[kept]
+        if at % _OFTEN == 0:
+            released(weights)
     if weights is None:
         if not findings.problems:
             findings.problems.append(Problem("no matrix was found", file=folder / pattern))

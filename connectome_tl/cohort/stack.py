@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import matched
-from connectome_tl.cohort.matrices import Matrices, kept_regions
+from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for
 from connectome_tl.cohort.tables import Findings, read_table, whole_ids
-from connectome_tl.connectome.array_matrices import load_arrays
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
-from connectome_tl.connectome.matlab_matrices import conn_arrays
+from connectome_tl.connectome.matlab_matrices import conn_stack
 from connectome_tl.connectome.naming import MatrixFile, RowNames, row_names
 from connectome_tl.connectome.row_order import check_row_order
+from connectome_tl.connectome.stacked_arrays import StackedArray, open_arrays, released
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
@@ -40,65 +41,93 @@ def read_stack(
 
     The array is (n_subjects, n_regions, n_regions) or (n_subjects, n_edges), with an axis of measures
     after the subjects where there are several. An `.npz` may also hold `ids`, `regions`, `node_mask`
-    (n_subjects, n_regions) and `region_features` (n_subjects, n_regions, n_features).
+    (n_subjects, n_regions) and `region_features` (n_subjects, n_regions, n_features). Matrices are read some
+    subjects at a time, so that neither the file nor the cohort need fit into memory.
 
     Raises:
         MissingInputError, DataError: the files themselves.
     """
     path = folder / str(spec.stack)
-    arrays = _conn(path) if path.suffix == ".mat" else load_arrays(path)
-    values = _values(arrays, spec, path)
-    owners = _owners(arrays, spec, folder, len(values), id_columns, path)
-    regions, positions, rows = _regions(arrays, values, spec, known, path)
+    arrays, large = _conn(path) if path.suffix == ".mat" else open_arrays(path)
+    values, several = _values(large, spec, path)
+    owners = _owners(arrays, spec, folder, values.shape[0], id_columns, path)
+    layout = _layout(arrays, values, spec, known, path)
     found = matched(ids, everyone, owners, findings, what="a matrix", file=path, unmatched=spec.unmatched)
     row_of = {owner: i for i, owner in enumerate(owners)}
     wanted = tuple(subject for subject in ids if subject in found)
     taken = np.array([row_of[found[subject]] for subject in wanted], dtype=int)
-    values = values[taken]
-    n_regions = len(regions)
-    weights = np.zeros((len(wanted), values.shape[1], n_regions, n_regions), dtype=np.float32)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is listed below
-        if values.ndim == 3:
-            first, second = upper_indices(len(positions))
-            weights[:, :, positions[first], positions[second]] = values
-            weights[:, :, positions[second], positions[first]] = values
-        else:
-            weights[:, :, positions[:, None], positions[None, :]] = values[:, :, rows[:, None], rows[None, :]]
-    node_mask = np.zeros((len(wanted), n_regions), dtype=bool)
-    node_mask[:, positions] = _mask(arrays, "node_mask", taken, rows, path)
-    if spec.zero_rows == "missing":
-        node_mask &= (weights != 0).any(axis=(1, 3))
-    _check(weights, node_mask, wanted, regions, path, findings)
+    node_mask = np.zeros((len(wanted), len(layout.regions)), dtype=bool)
+    node_mask[:, layout.positions] = _mask(arrays, "node_mask", taken, layout.rows, path)
+    kept = kept_regions(spec.regions, layout.regions, known.atlas)
+    weights = room_for((len(wanted), len(spec.measures), len(kept), len(kept)))
+    place = np.full(len(owners), -1)
+    place[taken] = np.arange(len(wanted))
+    faults: list[Problem] = []
+    start = 0
+    for block in values.blocks():
+        at = place[start : start + len(block)]
+        if start == 0 and layout.unnamed:
+            mean = np.asarray(block[:, 0] if several else block, dtype=float).mean(axis=0)
+            check_row_order(mean if mean.ndim == 1 else mean[upper_indices(len(mean))], known, path)
+        start += len(block)
+        use, at = np.flatnonzero(at >= 0), at[at >= 0]
+        square = layout.lined_up((block if several else block[:, None])[use])
+        if spec.zero_rows == "missing":
+            node_mask[at] &= (square != 0).any(axis=(1, 3))
+        faults += _faults(square, node_mask[at], [wanted[i] for i in at], layout.regions, path)
+        weights[at] = square[:, :, kept[:, None], kept]
+        released(weights)
+    findings.problems += faults[:_SHOWN]
+    if len(faults) > _SHOWN:
+        findings.problems.append(Problem(f"{len(faults) - _SHOWN} more matrices are not usable", file=path))
     features = arrays.get("region_features")
-    lined_up: np.ndarray | None = None
-    if features is not None and features.ndim == 3 and features.shape[:2] == (len(owners), _n_rows(values)):
-        lined_up = np.full((len(wanted), n_regions, features.shape[2]), np.nan)
-        lined_up[:, positions] = features[taken][:, rows]
-    kept = kept_regions(spec.regions, regions, known.atlas)
-    if not np.array_equal(kept, np.arange(n_regions)):
-        weights, node_mask = weights[:, :, kept[:, None], kept], node_mask[:, kept]
-        lined_up = None if lined_up is None else lined_up[:, kept]
-    names = tuple(regions[i] for i in kept)
-    return Matrices(wanted, names, weights, node_mask, {Path(str(spec.stack)).name: file_hash(path)}, lined_up)
+    on_regions: np.ndarray | None = None
+    if features is not None and features.ndim == 3 and features.shape[:2] == (len(owners), layout.n_file_rows):
+        on_regions = np.full((len(wanted), len(layout.regions), features.shape[2]), np.nan)
+        on_regions[:, layout.positions] = features[taken][:, layout.rows]
+        on_regions = on_regions[:, kept]
+    names = tuple(layout.regions[i] for i in kept)
+    sources = {Path(str(spec.stack)).name: file_hash(path)}
+    return Matrices(wanted, names, weights, np.ascontiguousarray(node_mask[:, kept]), sources, on_regions)
 
 
-def _conn(path: Path) -> dict[str, np.ndarray]:
+def _conn(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
     """`resultsROI_Condition001.mat` of CONN: Fisher's z of all subjects, and the region names."""
-    z, names = conn_arrays(path)
-    return {"Z": z, "regions": np.array(names, dtype=np.str_)}
+    z, names = conn_stack(path)
+    return {"regions": np.array(names, dtype=np.str_)}, {"Z": z}
 
 
-def _n_rows(values: np.ndarray) -> int:
-    return MatrixFile(values[0]).n_rows if len(values) else 0
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Regions of the cohort, where in them each kept row of the file goes, which rows are kept, and of how many.
+
+    `unnamed`: the file did not name its rows, so that their order is worth a look.
+    """
+
+    regions: tuple[str, ...]
+    positions: np.ndarray
+    rows: np.ndarray
+    n_file_rows: int
+    unnamed: bool
+
+    def lined_up(self, block: np.ndarray) -> np.ndarray:
+        """(n, n_measures, n_edges) or (n, n_measures, n_rows, n_rows) as float32 over the cohort's regions."""
+        shape = (*block.shape[:2], len(self.regions), len(self.regions))
+        out = np.zeros(shape, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is listed
+            if block.ndim == 3:
+                first, second = upper_indices(len(self.positions))
+                out[:, :, self.positions[first], self.positions[second]] = block
+                out[:, :, self.positions[second], self.positions[first]] = block
+            else:
+                at, rows = self.positions, self.rows
+                out[:, :, at[:, None], at[None, :]] = block[:, :, rows[:, None], rows[None, :]]
+        return out
 
 
-def _values(arrays: dict[str, np.ndarray], spec: ConnectomeFiles, path: Path) -> np.ndarray:
-    """(n_subjects, n_measures, n_edges) or (n_subjects, n_measures, n, n), as read."""
-    numeric = {
-        name: array
-        for name, array in arrays.items()
-        if array.dtype.kind in "fiu" and array.ndim >= 2 and name not in ("node_mask", "region_features")
-    }
+def _values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: Path) -> tuple[StackedArray, bool]:
+    """The array of matrices, and whether it has an axis of measures after that of subjects."""
+    numeric = {name: array for name, array in large.items() if name not in ("node_mask", "region_features")}
     if spec.key is None and len(numeric) != 1:
         raise DataError(
             "the stack does not say which array holds the matrices",
@@ -106,16 +135,16 @@ def _values(arrays: dict[str, np.ndarray], spec: ConnectomeFiles, path: Path) ->
             expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
         )
     key = spec.key or next(iter(numeric))
-    if key not in numeric:
+    if key not in numeric or numeric[key].dtype.kind not in "fiu" or numeric[key].ndim < 2:
         raise DataError(f"no numeric array is called {key!r}", file=path, expected=f"one of {', '.join(numeric)}")
     values = numeric[key]
     n_measures = len(spec.measures)
     wanted = 2 if spec.layout == "upper" else 3
-    square = values.shape[-1] == values.shape[-2]
-    if values.ndim == wanted and n_measures == 1 and (spec.layout == "upper" or square):
-        return values[:, None]
-    if values.ndim == wanted + 1 and values.shape[1] == n_measures and (spec.layout == "upper" or square):
-        return values
+    fits = spec.layout == "upper" or values.shape[-1] == values.shape[-2]
+    if fits and values.ndim == wanted and n_measures == 1:
+        return values, False
+    if fits and values.ndim == wanted + 1 and values.shape[1] == n_measures:
+        return values, True
     shape = "(n_subjects, n_edges)" if spec.layout == "upper" else "(n_subjects, n_regions, n_regions)"
     raise DataError(
         "the stack has the wrong shape",
@@ -162,25 +191,23 @@ def _owners(
     return owners
 
 
-def _regions(
-    arrays: dict[str, np.ndarray], values: np.ndarray, spec: ConnectomeFiles, known: RowNames, path: Path
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Regions of the cohort, where in them each kept row goes, and which rows are kept."""
+def _layout(
+    arrays: dict[str, np.ndarray], values: StackedArray, spec: ConnectomeFiles, known: RowNames, path: Path
+) -> _Layout:
     named = arrays.get("regions")
     own = tuple(str(name) for name in named) if named is not None and named.dtype.kind in "US" else None
-    if len(values) == 0:
+    if values.shape[0] == 0:
         raise DataError("the stack holds no subject", file=path)
-    first = MatrixFile(values[0], names=own if spec.labels is None else None)
-    if values.ndim == 3 and first.n_rows * (first.n_rows - 1) // 2 != values.shape[-1]:
-        raise DataError("not an upper triangle", file=path, expected="n (n - 1) / 2 values", got=str(values.shape[-1]))
+    n_values, upper = values.shape[-1], spec.layout == "upper"
+    one = np.zeros((1, n_values)) if upper else np.zeros((1, n_values, n_values))
+    first = MatrixFile(one, names=own if spec.labels is None else None)
+    if upper and first.n_rows * (first.n_rows - 1) // 2 != n_values:
+        raise DataError("not an upper triangle", file=path, expected="n (n - 1) / 2 values", got=str(n_values))
     names, rows = row_names(first, known, file=path)
-    if len(rows) != first.n_rows and values.ndim == 3:
+    if len(rows) != first.n_rows and upper:
         raise DataError("an upper triangle with a background row cannot be read; use layout: full", file=path)
-    if own is None:
-        mean = np.asarray(values[:200, 0], dtype=float).mean(axis=0)
-        check_row_order(mean if mean.ndim == 1 else mean[upper_indices(len(mean))], known, path)
     target = known.names or names
-    return target, order_of(names, target, where=known.where), rows
+    return _Layout(target, order_of(names, target, where=known.where), rows, first.n_rows, own is None)
 
 
 def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:
@@ -192,49 +219,38 @@ def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.n
     return mask[taken][:, rows]
 
 
-def _check(
-    weights: np.ndarray,
-    node_mask: np.ndarray,
-    ids: Sequence[str],
-    regions: Sequence[str],
-    path: Path,
-    findings: Findings,
-) -> None:
-    """NaN and asymmetry, subject by subject but in one sweep; masked rows are set to zero."""
+def _faults(
+    weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], regions: Sequence[str], path: Path
+) -> list[Problem]:
+    """NaN and asymmetry, subject by subject; masked rows are set to zero and rounding asymmetry is evened out."""
     if not node_mask.all():
         weights[np.broadcast_to(~(node_mask[:, None, :, None] & node_mask[:, None, None, :]), weights.shape)] = 0.0
-    bad = np.flatnonzero(~np.isfinite(weights).all(axis=(1, 2, 3))).tolist()
     found = []
-    for i in bad:
-        wrong = np.argwhere(~np.isfinite(weights[i]))
-        found.append(
-            Problem(
-                f"{len(wrong)} entries are NaN or infinite",
-                got=f"first at {regions[wrong[0][1]]} - {regions[wrong[0][2]]}",
-                subject=ids[i],
-                file=path,
-                remedy="A region without data is left out or masked, not filled with NaN.",
-            )
-        )
-    for i in sorted(set(range(len(weights))) - set(bad)):
-        matrix = weights[i]
+    for subject, matrix in zip(ids, weights, strict=True):
+        wrong = np.argwhere(~np.isfinite(matrix))
         turned = matrix.swapaxes(1, 2)
-        if np.array_equal(matrix, turned):
-            continue
-        error = np.abs(matrix - turned)
-        if error.max() > _SYMMETRY * max(float(np.abs(matrix).max()), 1e-30):
-            _, a, b = np.unravel_index(int(error.argmax()), error.shape)
+        if len(wrong):
             found.append(
                 Problem(
-                    "the matrix is not symmetric",
-                    got=f"a difference of {error.max():.3g} between {regions[int(a)]} and {regions[int(b)]}",
-                    subject=ids[i],
+                    f"{len(wrong)} entries are NaN or infinite",
+                    got=f"first at {regions[wrong[0][1]]} - {regions[wrong[0][2]]}",
+                    subject=subject,
                     file=path,
-                    remedy="An upper triangle is read with layout: upper; directed connectomes are not supported.",
+                    remedy="A region without data is left out or masked, not filled with NaN.",
                 )
             )
-        else:
-            weights[i] = (matrix + turned) / 2
-    findings.problems += found[:_SHOWN]
-    if len(found) > _SHOWN:
-        findings.problems.append(Problem(f"{len(found) - _SHOWN} more matrices are not usable", file=path))
+        elif not np.array_equal(matrix, turned):
+            error = np.abs(matrix - turned)
+            if error.max() > _SYMMETRY * max(float(np.abs(matrix).max()), 1e-30):
+                _, a, b = np.unravel_index(int(error.argmax()), error.shape)
+                found.append(
+                    Problem(
+                        "the matrix is not symmetric",
+                        got=f"a difference of {error.max():.3g} between {regions[int(a)]} and {regions[int(b)]}",
+                        subject=subject,
+                        file=path,
+                        remedy="An upper triangle is read with layout: upper; directed connectomes are not supported.",
+                    )
+                )
+            matrix[:] = (matrix + turned) / 2
+    return found

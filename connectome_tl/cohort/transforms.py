@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.cohort.tables import Findings
+from connectome_tl.connectome.stacked_arrays import released
 from connectome_tl.settings.cohort import ConnectomeFiles
+
+_OFTEN = 100  # subjects
 
 
 def transformed(
@@ -29,6 +32,8 @@ def transformed(
     diagonal = np.arange(weights.shape[-1])
     rows: list[tuple[str, str]] = []
     for i, matrices in enumerate(weights):  # one subject at a time: a large cohort may lie on disk
+        if i % _OFTEN == 0:
+            released(weights)
         if spec.diagonal == "zero":
             matrices[:, diagonal, diagonal] = 0.0
         if spec.transform == "none":

@@ -8,12 +8,15 @@ hold. Layout after what MATLAB writes (`save -v7.3`).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from connectome_tl.connectome.mat5 import DamagedMat, dense
+from connectome_tl.connectome.stacked_arrays import StackedArray
+from connectome_tl.errors import DataError
 
 _DEEPEST = 20
 _MOST_OBJECTS = 1_000_000
@@ -28,8 +31,11 @@ def is_mat73(head: bytes) -> bool:
     return head[:8] == SIGNATURE or head[512:520] == SIGNATURE
 
 
-def parse_mat73(path: str | Path) -> dict[str, Any]:
+def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, Any]:
     """Variables by name, in the shapes and kinds of `mat5.parse_mat`; complex numbers are None.
+
+    Args:
+        skip: variables to leave out.
 
     Raises:
         DamagedMat: cut off, damaged, or with links out of the file.
@@ -39,13 +45,44 @@ def parse_mat73(path: str | Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             reader = _Reader(Path(path).stat().st_size)
-            return {name: reader.of(member, 0) for name, member in _members(file) if not name.startswith("#")}
+            wanted = [(name, member) for name, member in _members(file) if name[0] != "#" and name not in skip]
+            return {name: reader.of(member, 0) for name, member in wanted}
     except DamagedMat:
         raise
     except MemoryError:
         raise
     except Exception as error:  # HDF5 and h5py raise a dozen kinds for a damaged file; each means the same here
         raise DamagedMat(" ".join(str(error).split())[:200]) from error
+
+
+def open_stack(path: Path, name: str) -> StackedArray | None:
+    """A variable (n, n2, n_subjects) as (n_subjects, n, n2), read some subjects at a time; None where it is no such.
+
+    Raises:
+        DamagedMat: damaged, or not in the file itself.
+    """
+    import h5py
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        try:
+            with h5py.File(path, "r") as file:
+                for start in range(0, shape[0], n_rows):
+                    yield np.swapaxes(file[name][start : start + n_rows], 1, 2)
+        except OSError as error:
+            raise DataError(f"cannot be read as a MATLAB file: {error}", file=path) from error
+
+    try:
+        with h5py.File(path, "r") as file:
+            member = dict(_members(file)).get(name)
+            if not isinstance(member, h5py.Dataset) or member.ndim != 3 or member.dtype.kind != "f":
+                return None
+            _Reader(path.stat().st_size).check(member)
+            shape, dtype = (member.shape[0], member.shape[2], member.shape[1]), member.dtype
+    except DamagedMat:
+        raise
+    except Exception as error:  # see parse_mat73
+        raise DamagedMat(" ".join(str(error).split())[:200]) from error
+    return StackedArray(shape, dtype, source)
 
 
 def _members(group: Any) -> list[tuple[str, Any]]:
@@ -101,6 +138,11 @@ class _Reader:
 
     def stored(self, member: Any) -> np.ndarray:
         """A dataset's values as they lie in the file, C order."""
+        self.check(member)
+        return np.asarray(member[()])
+
+    def check(self, member: Any) -> None:
+        """Refuse what lies outside the file, or cannot be in it."""
         filters = set(getattr(member, "_filters", {}) or {})
         if member.is_virtual or member.external or not filters <= _FILTERS:
             raise DamagedMat("an array that lies outside the file, or needs a plug-in")
@@ -108,7 +150,6 @@ class _Reader:
             raise DamagedMat(f"an array of kind {member.dtype}")
         if math.prod(member.shape) * member.dtype.itemsize > self.most_bytes:
             raise DamagedMat(f"an array of shape {member.shape} in a file this small")
-        return np.asarray(member[()])
 
     def sparse(self, group: Any) -> np.ndarray:
         parts = dict(_members(group))

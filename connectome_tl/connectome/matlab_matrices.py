@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
-from connectome_tl.connectome.mat73 import is_mat73, parse_mat73
+from connectome_tl.connectome.mat73 import is_mat73, open_stack, parse_mat73
 from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.stacked_arrays import StackedArray, in_memory
 from connectome_tl.errors import DataError, MissingInputError
 
 _MAX_BYTES = 4_000_000_000
@@ -39,9 +41,7 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
     if size > _MAX_BYTES:
         raise DataError("too large for such a file", file=path, expected=f"at most {_MAX_BYTES} bytes", got=str(size))
     try:
-        with path.open("rb") as stream:
-            head = stream.read(520)
-        return parse_mat73(path) if is_mat73(head) else parse_mat(read_bytes(path))
+        return parse_mat73(path) if _is_mat73(path) else parse_mat(read_bytes(path))
     except NotImplementedError as error:
         raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
     except DamagedMat as error:
@@ -50,6 +50,14 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
     except OSError as error:
         raise DataError(f"cannot be read: {error}", file=path) from error
+
+
+def _is_mat73(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return is_mat73(stream.read(520))
+    except OSError as error:
+        raise MissingInputError(f"cannot be opened: {error.strerror}", file=path) from error
 
 
 def is_qsirecon(path: Path) -> bool:
@@ -195,34 +203,52 @@ def read_conn(path: Path) -> MatrixFile:
     Raises:
         DataError: damaged; many subjects (those are read as a stack).
     """
-    z, names = conn_arrays(path)
-    if z.shape[0] != 1:
+    stack, names = conn_stack(path)
+    if stack.shape[0] != 1:
         raise DataError(
             "holds many subjects",
             file=path,
-            got=f"{z.shape[0]} subjects",
+            got=f"{stack.shape[0]} subjects",
             remedy="In cohort.yaml give it as stack, with a row table.",
         )
-    return MatrixFile(z, ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
+    return MatrixFile(next(stack.blocks()), ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
 
 
-def conn_arrays(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Z of CONN as (n_subjects, n, n), and names (n,)."""
-    variables = read_mat(path)
-    z = np.asarray(variables.get("Z"))
-    if z.dtype.kind != "f" or z.ndim not in (2, 3):
+def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
+    """Z of CONN as (n_subjects, n, n), and names (n,); a 7.3 file is read some subjects at a time."""
+    large: StackedArray | None = None
+    if _is_mat73(path):
+        try:
+            large = open_stack(path, "Z")
+            variables = parse_mat73(path, skip=("Z", "SE") if large is not None else ())
+        except DamagedMat as error:
+            raise DataError(f"cannot be read as a MATLAB file: {error}", file=path) from error
+    else:
+        variables = read_mat(path)
+    if large is None:
+        z = np.asarray(variables.get("Z"))
+        if z.dtype.kind == "f" and z.ndim in (2, 3):
+            large = in_memory(np.moveaxis(z if z.ndim == 3 else z[:, :, None], 2, 0))
+    if large is None:
         raise DataError("not a CONN file", file=path, expected="Z (n, n2) or (n, n2, n_subjects), and names")
     names = _names(variables.get("names"), path)
-    if len(names) != len(z) or z.shape[1] < len(z):
-        raise DataError("Z and names differ in size", file=path, expected=f"{len(names)} rows", got=str(z.shape))
+    n = len(names)
+    if n != large.shape[1] or large.shape[2] < n:
+        shape = f"{large.shape[1:]} for each of {large.shape[0]} subjects"
+        raise DataError("Z and names differ in size", file=path, expected=f"{n} rows", got=shape)
     second = variables.get("names2")
-    if second is not None and _names(second, path)[: len(names)] != names:
+    if second is not None and _names(second, path)[:n] != names:
         raise DataError("rows and columns of Z carry different names", file=path)
-    z = z[:, : len(z)] if z.ndim == 3 else z[:, : len(z), None]
-    z = np.moveaxis(z, 2, 0).astype(float)
-    diagonal = np.arange(z.shape[1])
-    z[:, diagonal, diagonal] = np.where(np.isnan(z[:, diagonal, diagonal]), 0.0, z[:, diagonal, diagonal])
-    return z, names
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        diagonal = np.arange(n)
+        for block in large.source(n_rows):
+            square = np.array(block[:, :, :n], dtype=float)
+            own = square[:, diagonal, diagonal]
+            square[:, diagonal, diagonal] = np.where(np.isnan(own), 0.0, own)
+            yield square
+
+    return StackedArray((large.shape[0], n, n), np.dtype(float), source), names
 
 
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:

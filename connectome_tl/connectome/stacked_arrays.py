@@ -1,0 +1,147 @@
+"""Large arrays on disk, some rows at a time: a stack of connectomes need not fit into memory."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from connectome_tl.errors import DataError, MissingInputError
+
+_BLOCK_BYTES = 16_000_000
+_MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class StackedArray:
+    """Shape and type of an array that is still on disk; `blocks()` gives its rows in order, a few at a time."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    source: Callable[[int], Iterator[np.ndarray]]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Blocks (n_rows, ...) of at most some 16 MB.
+
+        Raises:
+            DataError: the file is damaged behind its header.
+        """
+        row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
+        yield from self.source(max(1, min(_MOST_ROWS, _BLOCK_BYTES // row)))
+
+
+def in_memory(array: np.ndarray) -> StackedArray:
+    """An array that is in memory already, as a stacked one."""
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(array), n_rows):
+            yield array[start : start + n_rows]
+
+    return StackedArray(array.shape, array.dtype, source)
+
+
+def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
+    """Arrays of an `.npy` (called `array`) or `.npz`: those with names and masks read, the numeric ones not yet.
+
+    Raises:
+        MissingInputError: no such file. DataError: damaged, or pickled.
+    """
+    if not path.is_file():
+        raise MissingInputError("file not found", file=path)
+    try:
+        if not zipfile.is_zipfile(path):
+            return {}, {"array": _mapped(path)}
+        small: dict[str, np.ndarray] = {}
+        large: dict[str, StackedArray] = {}
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                with archive.open(info) as stream:
+                    shape, by_column, dtype = _header(stream)
+                if math.prod(shape) * dtype.itemsize > info.file_size:
+                    raise ValueError(f"{name} is cut off")
+                if dtype.kind in "fiu" and len(shape) >= 2 and not by_column and name != "region_features":
+                    large[name] = StackedArray(shape, dtype, _unpacked(path, info.filename, shape, dtype))
+                else:
+                    with archive.open(info) as stream:
+                        small[name] = npy.read_array(stream, allow_pickle=False)
+        by_column_too = {name: in_memory(array) for name, array in small.items() if array.dtype.kind in "fiu"}
+        return small, large | {name: array for name, array in by_column_too.items() if array.ndim >= 2}
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file; each means the same here
+        raise _damaged(error, path) from error
+
+
+def released(array: np.ndarray) -> None:
+    """Let the system take back the memory of an array that lies in a file; nothing of it is lost."""
+    mapping = getattr(array, "_mmap", None)
+    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(path: Path) -> StackedArray:
+    with path.open("rb") as stream:
+        _header(stream)
+    array = npy.open_memmap(path, mode="r")
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(array), n_rows):
+            yield np.array(array[start : start + n_rows])
+            released(array)
+
+    return StackedArray(array.shape, array.dtype, source)
+
+
+def _unpacked(
+    path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Callable[[int], Iterator[np.ndarray]]:
+    row = math.prod(shape[1:]) * dtype.itemsize
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+                _header(stream)
+                for start in range(0, shape[0], n_rows):
+                    size = min(n_rows, shape[0] - start)
+                    data = stream.read(size * row)
+                    if len(data) != size * row:
+                        raise ValueError(f"{name} is cut off")
+                    yield np.frombuffer(data, dtype=dtype).reshape(size, *shape[1:])
+                if stream.read(1):  # reading to the end also compares the checksum
+                    raise ValueError(f"{name} is longer than its shape")
+        except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, NotImplementedError) as error:
+            raise _damaged(error, path) from error
+
+    return source
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_column, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("objects, which are never unpickled")
+    return tuple(shape), bool(by_column), dtype
+
+
+def _damaged(error: Exception, path: Path) -> DataError:
+    return DataError(
+        f"cannot be read as NumPy arrays: {error}", file=path, remedy="It is damaged, or pickled, which is never read."
+    )
