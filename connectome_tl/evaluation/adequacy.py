@@ -1,18 +1,16 @@
-"""Is the cohort large enough? What Riley et al. ask for, and what AUC these infants could detect at all."""
+"""Is the cohort large enough? What Riley et al. ask for."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals import WIDENING, Z95, auc_variance
+from connectome_tl.evaluation.intervals import Z95
 from connectome_tl.settings.statistics import SampleSize
 
 SHRINKAGE = 0.9
 _OPTIMISM = 0.05
-# Simulated out-of-fold AUCs vary about this many times as much as their test-only variance.
-_TYPICAL_WIDENING = 1.8
 
 
 def riley_binary(n_parameters: int, prevalence: float, n: int, r2_cox_snell: float | None = None) -> SampleSize:
@@ -95,24 +93,3 @@ def riley_continuous(n_parameters: int, n: int, r2: float = 0.15) -> SampleSize:
         n=n,
         method="Riley et al. 2019, doi:10.1002/sim.7993",
     )
-
-
-def detectable_auc(n_positive: int, n_negative: int, n_folds: int = 5, power: float = 0.8) -> float:
-    """Smallest true AUC whose shipped interval excludes .5 with this power; NaN where none does.
-
-    Pairs meet within folds over many repeats; the out-of-fold AUC is taken as normal with the
-    spread that simulated studies show.
-    """
-    if min(n_positive, n_negative) < 1:
-        return float("nan")
-    met = np.full((n_positive, n_negative), 1.0 / n_folds)
-    variance = auc_variance(met)
-    reach = Z95 * np.sqrt(WIDENING["procedure"]["auc"].at(n_positive + n_negative) * variance(0.5))
-    z = float(stats.norm.ppf(power))
-
-    def excess(auc: float) -> float:
-        return auc - 0.5 - reach - z * float(np.sqrt(_TYPICAL_WIDENING * variance(auc)))
-
-    if excess(1 - 1e-9) < 0:
-        return float("nan")
-    return float(optimize.brentq(excess, 0.5, 1 - 1e-9))

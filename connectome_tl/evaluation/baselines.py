@@ -21,7 +21,7 @@ from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 
-_COVARIATE_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
+COVARIATE_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
 MIN_PER_CLASS = 2  # fewer training rows of a class than this and a baseline falls back to the prevalence
 
 
@@ -43,14 +43,14 @@ def baseline_predictions(
     """
     tables = []
     for name in study.baselines:
-        for used, sharing in _designs(study, cohort, name, tasks):
+        for used, sharing in baseline_designs(study, cohort, name, tasks):
             for repeat, number, fold in splits.folds():
                 design = used(fold)
                 fold.admit(name, design.fitted_on)
                 for task in sharing:
                     y = cohort.targets[task.name].to_numpy(float)
                     y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
-                    score = _predict(task, design, y_train, edges=name == "ridge")
+                    score = predict_baseline(task, design, y_train, edges=name == "ridge")
                     tables.append(
                         prediction_rows(task, name, repeat, number, fold.test, y_test, score, study.threshold)
                     )
@@ -90,7 +90,7 @@ def edge_table(study: StudySettings, cohort: Cohort, fold: Fold) -> Design:
     return Design(flat(fold.train), flat(fold.test), features.ids)
 
 
-def _designs(
+def baseline_designs(
     study: StudySettings, cohort: Cohort, name: str, tasks: Sequence[Task]
 ) -> list[tuple[Callable[[Fold], Design], Sequence[Task]]]:
     """How to make one baseline's features of a fold, and the tasks that share them; empty where there are none."""
@@ -118,7 +118,7 @@ def _of_covariates(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[
     return design
 
 
-def _predict(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) -> np.ndarray:
+def predict_baseline(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) -> np.ndarray:
     """Probabilities or values (n_test,) of one task, fitted on the training rows with a known outcome."""
     seen = np.isfinite(y_train)
     if not seen.any():
@@ -141,5 +141,5 @@ def _predict(task: Task, design: Design, y_train: np.ndarray, *, edges: bool) ->
     if edges:
         return fit_ridge(x_train, y_train, train_ids=ids).predict(design.test)[:, 0]
     if task.is_binary:
-        return fit_logistic(x_train, y_train, _COVARIATE_ALPHAS, ids).predict_probability(design.test)[:, 0]
-    return fit_ridge(x_train, y_train, _COVARIATE_ALPHAS, ids).predict(design.test)[:, 0]
+        return fit_logistic(x_train, y_train, COVARIATE_ALPHAS, ids).predict_probability(design.test)[:, 0]
+    return fit_ridge(x_train, y_train, COVARIATE_ALPHAS, ids).predict(design.test)[:, 0]

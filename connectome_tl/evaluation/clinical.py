@@ -11,7 +11,6 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals import Widening, clustered_half_width
 from connectome_tl.evaluation.metrics import binary_scores, regression_scores
 from connectome_tl.evaluation.predictions import OutOfFold
-from connectome_tl.settings.results import Score
 from connectome_tl.settings.statistics import DecisionCurve, SubgroupScore
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 13))
@@ -57,41 +56,44 @@ def subgroup_scores(
 ) -> list[SubgroupScore]:
     """The main score in each group of one variable; groups under 10 (or 5 of a class) are suppressed.
 
+    A single suppressed group could be worked out from the total and the others: then the next smallest
+    one is suppressed with it.
+
     Args:
         groups: group of each subject; unknown or "" makes a group "unknown".
         base: for a regression, what R2 is measured against (see `metrics.regression_base`).
     """
     names = pd.Series([groups.get(subject, "") or "unknown" for subject in rows.subjects], dtype="str")
+    members = {str(group): (names == group).to_numpy() for group in sorted(names.unique())}
+    sizes = {group: int(inside.sum()) for group, inside in members.items()}
+    small = {group for group, inside in members.items() if _too_small(rows.y_true[inside], binary=base is None)}
+    if len(small) == 1 and len(members) > 1:
+        small.add(min(members.keys() - small, key=lambda group: (sizes[group], group)))
     found = []
-    for group in sorted(names.unique()):
-        members = (names == group).to_numpy()
+    for group, inside in members.items():
         part = OutOfFold(
-            rows.subjects[members],
-            rows.y_true[members],
-            rows.score[:, members],
-            rows.predicted[:, members],
-            rows.fold[:, members],
-            np.unique(rows.cluster[members], return_inverse=True)[1].ravel(),
+            rows.subjects[inside],
+            rows.y_true[inside],
+            rows.score[:, inside],
+            rows.predicted[:, inside],
+            rows.fold[:, inside],
+            np.unique(rows.cluster[inside], return_inverse=True)[1].ravel(),
         )
+        score = None
+        if group not in small:
+            score = (
+                binary_scores(part, task, model)[0]
+                if base is None
+                else regression_scores(part, base[:, inside], task, model)[1]  # MAE: a group's R2 has another base
+            )
+        hidden = group in small and min(sizes[name] for name in small) < MIN_GROUP
         found.append(
             SubgroupScore(
-                variable=variable,
-                group=str(group),
-                n=int(members.sum()),
-                score=_group_score(part, task, model, None if base is None else base[:, members]),
-                task=task,
-                model=model,
+                variable=variable, group=group, n=None if hidden else sizes[group], score=score, task=task, model=model
             )
         )
     return found
 
 
-def _group_score(part: OutOfFold, task: str, model: str, base: np.ndarray | None) -> Score | None:
-    n = part.y_true.size
-    if n < MIN_GROUP:
-        return None
-    if base is not None:
-        return regression_scores(part, base, task, model)[1]  # MAE: R2 of a group has another denominator
-    if min(part.y_true.sum(), n - part.y_true.sum()) < MIN_GROUP / 2:
-        return None
-    return binary_scores(part, task, model)[0]
+def _too_small(y: np.ndarray, *, binary: bool) -> bool:
+    return y.size < MIN_GROUP or (binary and min(y.sum(), y.size - y.sum()) < MIN_GROUP / 2)

@@ -1,60 +1,100 @@
-"""Would other infants of the same kind have taught another risk? Bootstrap refits of a linear model."""
+"""Would other infants of the same kind have taught another risk? Every model refitted on bootstrap samples.
+
+Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
+rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
+all training rows. Scalers and edge choices that a model fits are refitted with it; for the linear
+baselines, imputation and deconfounding stay those of all training rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
+from connectome_tl.evaluation.baselines import COVARIATE_ALPHAS, MIN_PER_CLASS, baseline_designs
 from connectome_tl.evaluation.linear import LinearFit, fit_ridge
+from connectome_tl.evaluation.logistic import fit_logistic
 from connectome_tl.evaluation.permutation import FoldRows
+from connectome_tl.settings.statistics import Instability
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.stages import SCHEMES, StudyCohorts, chain
+
+Classifier = Callable[[np.ndarray, np.ndarray], LinearFit]
 
 
-@dataclass(frozen=True, eq=False)
-class Instability:
-    """Risks of each subject over bootstrap refits of the models that did not see it.
+def study_instability(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    *,
+    store: FitStore | None = None,
+    progress: Progress | None = None,
+) -> tuple[Instability, ...]:
+    """Instability of the full model and the linear baselines for every binary task, as far as refits are asked for."""
+    found: list[Instability] = []
+    if study.refits.network:
+        found += _of_network(study, cohorts, splits, tasks, store, progress)
+    if study.refits.linear:
+        found += _of_baselines(study, cohorts.target, splits, tasks)
+    return tuple(found)
 
-    Attributes:
-        original: (n_subjects,) risk by the model of all training rows.
-        low, high: (n_subjects,) 2.5 and 97.5 % of the refitted risks.
-        mean_absolute_error: mean distance of a refitted risk from the original (Riley & Collins 2023,
-            doi:10.1002/bimj.202200302).
-        classification: mean share of refits that call a subject otherwise than the original does.
-    """
 
-    original: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    mean_absolute_error: float
-    classification: float
+def instability(
+    task: str, model: str, original: np.ndarray, refitted: np.ndarray, threshold: float, method: str = ""
+) -> Instability:
+    """The record of original risks (n_subjects,) and refitted ones (n_refits, n_subjects)."""
+    low, high = np.quantile(refitted, [0.025, 0.975], axis=0)
+    turned = (refitted >= threshold) != (original >= threshold)
+    return Instability(
+        task=task,
+        model=model,
+        original=tuple(original.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        mean_absolute_error=float(np.abs(refitted - original).mean()),
+        classification=float(turned.mean()),
+        n_refits=len(refitted),
+        method=method,
+    )
 
 
-def bootstrap_instability(
+def bootstrap_risks(
     folds: Sequence[FoldRows],
     y: np.ndarray,
     cluster: np.ndarray,
-    n_bootstrap: int = 200,
+    n_refits: int = 200,
     seed: int = 0,
-    threshold: float = 0.5,
-    fit: Callable[[np.ndarray, np.ndarray], LinearFit] = fit_ridge,
-) -> Instability:
-    """Refit each fold's model on families drawn with replacement; predict the fold's test rows.
+    fit: Classifier = fit_ridge,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Refit each fold's linear model on families drawn with replacement; predict the fold's test rows.
 
     Args:
-        folds: the folds of one repeat; together they test every subject once.
+        folds: the folds of one repeat.
         y: (n_subjects,) 0, 1, NaN missing. cluster: (n_subjects,) family codes.
         fit: rows and labels (-1 and 1) to a fit that predicts probabilities.
 
+    Returns:
+        Original (n_subjects,) and refitted (n_refits, n_subjects) risks; NaN for whom no fold tests.
+
     Raises:
-        DataError: a subject is tested twice or never, or a fold trains on one class.
+        DataError: a subject is tested twice, or a fold trains on one class.
     """
     tested = np.concatenate([fold.test for fold in folds])
-    if np.sort(tested).tolist() != list(range(y.size)):
-        raise DataError("instability needs the folds of one repeat", expected="every subject tested once")
+    if np.unique(tested).size < tested.size:
+        raise DataError("instability needs the folds of one repeat", expected="nobody tested twice")
     rng = np.random.default_rng(seed)
-    original, risks = np.empty(y.size), np.empty((n_bootstrap, y.size))
+    original, risks = np.full(y.size, np.nan), np.full((n_refits, y.size), np.nan)
     for fold in folds:
         known = np.flatnonzero(np.isfinite(y[fold.train]))
         labels, family = 2 * y[fold.train][known] - 1, cluster[fold.train][known]
@@ -63,12 +103,111 @@ def bootstrap_instability(
         x = fold.x_train[known]
         original[fold.test] = fit(x, labels).predict_probability(fold.x_test)[:, 0]
         members = [np.flatnonzero(family == f) for f in np.unique(family)]
-        for b in range(n_bootstrap):
+        for b in range(n_refits):
             drawn = _both_classes(rng, members, labels)
             risks[b, fold.test] = fit(x[drawn], labels[drawn]).predict_probability(fold.x_test)[:, 0]
-    low, high = np.quantile(risks, [0.025, 0.975], axis=0)
-    turned = (risks >= threshold) != (original >= threshold)
-    return Instability(original, low, high, float(np.abs(risks - original).mean()), float(turned.mean()))
+    return original, risks
+
+
+def _of_baselines(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> list[Instability]:
+    found = []
+    family = kinship_groups(cohort.family)
+    for name in study.baselines:
+        if name == "prevalence":
+            continue
+        for design, sharing in baseline_designs(study, cohort, name, tasks):
+            folds = []
+            for fold in splits.repeats[0]:
+                made = design(fold)
+                fold.admit(name, made.fitted_on)
+                train, test = cohort.positions(fold.train), cohort.positions(fold.test)
+                folds.append(FoldRows(0, train, test, made.train, made.test))
+            for task in sharing:
+                y = cohort.targets[task.name].to_numpy(float)
+                if not task.is_binary or any(_too_few(y[fold.train]) for fold in folds):
+                    continue  # the baseline itself is the prevalence there
+                classifier = fit_ridge if name == "ridge" else _logistic
+                risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, classifier)
+                seen = np.isfinite(risks[0]) & np.isfinite(y)
+                text = f"{study.refits.linear} bootstrap refits per fold, families drawn, first repeat"
+                found.append(instability(task.name, name, risks[0][seen], risks[1][:, seen], study.threshold, text))
+    return found
+
+
+def _too_few(y: np.ndarray) -> bool:
+    return min((y == 1).sum(), (y == 0).sum()) < MIN_PER_CLASS
+
+
+def _logistic(x: np.ndarray, labels: np.ndarray) -> LinearFit:
+    return fit_logistic(x, (labels + 1) / 2, COVARIATE_ALPHAS)
+
+
+def _of_network(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    store: FitStore | None,
+    progress: Progress | None,
+) -> list[Instability]:
+    """One seed of the full model, its last stage on resampled infants; stages before it are shared."""
+    rng = np.random.default_rng(study.seed)
+    known = cohorts.by_name()
+    plans: list[list[FitPlan]] = []
+    names = [task.name for task in tasks]
+    for number, fold in enumerate(splits.repeats[0]):
+        whole = chain(study, cohorts, SCHEMES[0], fold, names, seed=study.seed)
+        plans.append([whole])
+        for b in range(study.refits.network):
+            drawn = _drawn(cohorts.target, fold.train, rng)
+            again = resampled(cohorts.target, drawn, fold.test)
+            known[where := f"resampled {number} {b}"] = again
+            other = Fold(again.ids[: len(drawn)], fold.test)
+            plan = chain(study, replace(cohorts, target=again), SCHEMES[0], other, names, seed=study.seed, keep=False)
+            plans[-1].append(replace(plan, cohort=where, parent=whole.parent))
+    results = fit([p for of_fold in plans for p in of_fold], known, store=store, n_jobs=study.n_jobs, progress=progress)
+    tested = [i for fold in splits.repeats[0] for i in fold.test]
+    risks = np.concatenate(
+        [
+            [[results[plan.key].predictions[i] for i in fold.test] for plan in of_fold]
+            for fold, of_fold in zip(splits.repeats[0], plans, strict=True)
+        ],
+        axis=1,
+    )
+    found = []
+    for t, task in enumerate(tasks):
+        if task.is_binary:
+            seen = cohorts.target.targets[task.name].reindex(tested).notna().to_numpy()
+            text = f"{study.refits.network} bootstrap refits of the last stage per fold, families drawn, first repeat"
+            values = risks[:, seen, t]
+            found.append(instability(task.name, "full", values[0], values[1:], study.threshold, text))
+    return found
+
+
+def _drawn(cohort: Cohort, train: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Training ids of a bootstrap draw of families; as many families as there were."""
+    family = kinship_groups(cohort.family)[cohort.positions(train)]
+    groups = np.unique(family)
+    return tuple(train[i] for f in rng.choice(groups, groups.size) for i in np.flatnonzero(family == f).tolist())
+
+
+def resampled(cohort: Cohort, drawn: Sequence[str], others: Sequence[str]) -> Cohort:
+    """A cohort of these subjects, each draw a row of its own (the second of `a` is `a #2`), and of the others."""
+    counts: dict[str, int] = {}
+    ids = []
+    for subject in drawn:
+        counts[subject] = counts.get(subject, 0) + 1
+        ids.append(subject if counts[subject] == 1 else f"{subject} #{counts[subject]}")
+    rows = cohort.positions([*drawn, *others])
+    names = (*ids, *others)
+    parts: dict[str, Any] = {
+        name: getattr(cohort, name).iloc[rows].set_axis(list(names), axis=0)
+        for name in ("covariates", "targets", "status")
+    }
+    parts |= {name: getattr(cohort, name)[rows] for name in ("weights", "node_mask", "age", "site", "family")}
+    if cohort.region_features is not None:
+        parts["region_features"] = cohort.region_features[rows]
+    return replace(cohort, ids=names, scores=None, volumes=(), **parts)
 
 
 def _both_classes(rng: np.random.Generator, members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import DataError
+from connectome_tl.evaluation.baselines import Design, predict_baseline
 from connectome_tl.evaluation.intervals import within_fold_pairs
 from connectome_tl.evaluation.linear import LinearFit
 from connectome_tl.evaluation.logistic import fit_logistic
+from connectome_tl.evaluation.nested_cv import prediction_rows
 from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
+from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 
 _ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
@@ -65,12 +70,17 @@ def missing_outcomes(
     task: Task,
     model: str,
     probability_observed: Mapping[str, float] | None = None,
+    only: Collection[str] | None = None,
+    filled: str = "all",
 ) -> MissingOutcomes:
     """The AUC of a binary task as it is, weighted for who is missing, and with the missing filled in.
 
     Best case: every missing infant turned out as the model's mean risk says (positive above the
-    median risk of the positives and negatives observed), worst case: the other way round. Together
-    they bound what the dead, the untestable and the lost could do to the score.
+    median risk of those observed), worst case: the other way round.
+
+    Args:
+        probability_observed: of each subject, for the weights.
+        only: fill in these missing subjects alone (the dead and the untestable, say); `filled` names them.
 
     Raises:
         DataError: not a binary task, or the table breaks its contract.
@@ -81,10 +91,11 @@ def missing_outcomes(
     known = dict(zip(observed.subjects, observed.y_true))
     here = (predictions["task"] == task.name) & (predictions["model"] == model)
     everyone = sorted(predictions.loc[here, "subject"].astype(str).unique())
+    taken = [s for s in everyone if s in known or only is None or s in only]
     risk = predictions[here].groupby("subject")["y_score"].mean()
     middle = float(np.median(risk.loc[list(known)]))
-    likely = {s: known[s] if s in known else float(risk[s] >= middle) for s in everyone}
-    against = {s: known[s] if s in known else 1.0 - likely[s] for s in everyone}
+    likely = {s: known[s] if s in known else float(risk[s] >= middle) for s in taken}
+    against = {s: known[s] if s in known else 1.0 - likely[s] for s in taken}
     weights = probability_observed or {}
     share = len(known) / len(everyone)
     weight = np.array([share / max(weights.get(s, share), 1e-6) for s in observed.subjects])
@@ -92,14 +103,42 @@ def missing_outcomes(
         task=task.name,
         model=model,
         metric="auc",
+        filled=filled,
         n_observed=len(known),
-        n_missing=len(everyone) - len(known),
+        n_missing=len(taken) - len(known),
         complete_cases=within_fold_pairs(observed.y_true, observed.score, observed.fold).auc,
         weighted=weighted_auc(observed, np.minimum(weight / weight.mean(), _LARGEST_WEIGHT)),
         best_case=_filled_auc(predictions, task.name, model, likely),
         worst_case=_filled_auc(predictions, task.name, model, against),
         method="within-fold AUC; weights 1 / P(observed | covariates), at most 10 times their mean",
     )
+
+
+def missingness_predictions(
+    study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]
+) -> pd.DataFrame:
+    """Out-of-fold predictions by a model that knows only which values are missing, as rows of the prediction table.
+
+    One indicator per covariate with gaps, one for the age, and the share of regions that are missing. Where
+    it predicts, a gap says something of the outcome, and whatever imputes it may, too. Empty without gaps.
+    """
+    gaps = cohort.covariates.isna().astype(float)
+    gaps["age"] = (~np.isfinite(cohort.age)).astype(float)
+    gaps["regions"] = (~cohort.node_mask).mean(axis=1)
+    gaps = gaps.loc[:, gaps.nunique() > 1]
+    if gaps.shape[1] == 0:
+        return pd.DataFrame()
+    values, tables = gaps.to_numpy(dtype=float), []
+    for repeat, number, fold in splits.folds():
+        train, test = cohort.positions(fold.train), cohort.positions(fold.test)
+        design = Design(values[train], values[test], fold.train)
+        for task in tasks:
+            y = cohort.targets[task.name].to_numpy(float)
+            score = predict_baseline(task, design, y[train], edges=False)
+            tables.append(
+                prediction_rows(task, "missingness_only", repeat, number, fold.test, y[test], score, study.threshold)
+            )
+    return pd.concat(tables, ignore_index=True)
 
 
 def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:

@@ -41,17 +41,6 @@ class SubjectScores:
     high: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class CalibrationGroups:
-    """Groups of subjects by predicted risk: mean risk, observed share with its 95 % Wilson interval, size."""
-
-    predicted: np.ndarray
-    observed: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    n: np.ndarray
-
-
 def group_predictions(predictions: Iterable[Prediction]) -> dict[tuple[str, str], OutOfFold]:
     """`predictions` by (task, model), without rows whose truth or score is undefined."""
     rows: dict[tuple[str, str], list[tuple[int, int, int, float, float]]] = {}
@@ -134,20 +123,3 @@ def _before_and_after(rate: np.ndarray, tpr: np.ndarray, grid: np.ndarray) -> np
     share = np.where(exact, 0.0, (grid - knots[right_of]) / gap)
     between = tpr[last][right_of] * (1 - share) + tpr[first][left_of] * share
     return np.array([np.where(exact, tpr[first][right_of], between), np.where(exact, tpr[last][right_of], between)])
-
-
-def calibration_groups(y_true: np.ndarray, risk: np.ndarray, *, smallest: int = 6) -> CalibrationGroups:
-    """Subjects in two to ten groups of nearly equal size by predicted risk, none smaller than `smallest`."""
-    n_groups = int(np.clip(len(risk) // smallest, 1, 10))
-    parts = np.array_split(np.argsort(risk, kind="stable"), n_groups)
-    n = np.array([len(part) for part in parts])
-    observed = np.array([y_true[part].mean() for part in parts])
-    low, high = wilson(observed, n)
-    return CalibrationGroups(np.array([risk[part].mean() for part in parts]), observed, low, high, n)
-
-
-def wilson(share: np.ndarray, n: np.ndarray, z: float = 1.959963984540054) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectome_tl.report.drawing import GRID, INK, MUTED, clean, panel, style, swarm, to_svg
+from connectome_tl.report.drawing import ACCENT, GRID, INK, MUTED, clean, panel, style, swarm, to_svg
 from connectome_tl.report.labels import interval, model_label, model_order, number
 from connectome_tl.report.out_of_fold import (
-    CalibrationGroups,
     OutOfFold,
     SubjectScores,
-    calibration_groups,
     fold_averaged_roc,
     subject_scores,
 )
 from connectome_tl.settings.scores import Score
-from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve
+from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve, Instability, Recalibrated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,12 +57,25 @@ def roc_figure(by_model: Mapping[str, OutOfFold], name: str, *, stamp: str = "")
         return to_svg(figure, name, description="ROC curves of the full model and the baselines", stamp=stamp)
 
 
-def risk_figure(rows: OutOfFold, name: str, *, positive: str, negative: str, stamp: str = "") -> str:
-    """One dot per subject: mean predicted risk over repeats, with the range over repeats, by class."""
+def risk_figure(
+    rows: OutOfFold,
+    name: str,
+    *,
+    positive: str,
+    negative: str,
+    rivals: Mapping[str, OutOfFold] | None = None,
+    stamp: str = "",
+) -> str:
+    """One dot per subject: mean predicted risk over repeats, with the range over repeats, by class.
+
+    Below them the quartiles of each rival's risks, one bar per class.
+    """
     scores = subject_scores(rows)
+    classes = ((0.0, negative, "#56789A"), (1.0, positive, "#D55E00"))
+    others = sorted(rivals or {}, key=model_order)
     with style():
-        figure, axes = panel(left=0.2)
-        for level, (truth, label, colour) in enumerate(((0.0, negative, "#56789A"), (1.0, positive, "#D55E00"))):
+        figure, axes = panel(height=2.75 + 0.36 * len(others), left=0.2)
+        for level, (truth, label, colour) in enumerate(classes):
             here = np.flatnonzero(scores.y_true == truth)
             here = here[np.argsort(scores.mean[here], kind="stable")]
             base = 1.0 * level
@@ -77,7 +88,20 @@ def risk_figure(rows: OutOfFold, name: str, *, positive: str, negative: str, sta
             axes.text(
                 0.0, base + 0.73, f"{clean(label)} (n = {len(here)})", color=colour, fontweight="bold", fontsize=7.5
             )
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.18, 1.95), yticks=[], xlabel="Predicted risk, out of fold")
+        for place, model in enumerate(others):
+            one = subject_scores((rivals or {})[model])
+            top = -0.32 - 0.36 * place
+            axes.text(0.0, top, clean(model_label(model).label), color=MUTED, fontsize=6.5)
+            for step, (truth, _, colour) in enumerate(classes):
+                risk = one.mean[one.y_true == truth]
+                if not risk.size:
+                    continue
+                low, median, high = np.quantile(risk, [0.25, 0.5, 0.75])
+                at = top - 0.07 - 0.08 * step
+                axes.hlines(at, low, high, color=colour, lw=3.0, alpha=0.55)
+                axes.plot([median], [at], "|", color=INK, ms=6, mew=1.2)
+        low = -0.18 - 0.36 * len(others)
+        axes.set(xlim=(-0.02, 1.02), ylim=(low, 1.95), yticks=[], xlabel="Predicted risk, out of fold")
         axes.spines["left"].set_visible(False)
         return to_svg(figure, name, description="Predicted risk by observed class", stamp=stamp)
 
@@ -86,36 +110,74 @@ def calibration_figure(
     rows: OutOfFold,
     name: str,
     *,
-    groups: CalibrationCurve | None = None,
+    curves: Mapping[str, CalibrationCurve],
     scores: Mapping[str, Score],
+    recalibrated: Recalibrated | None = None,
     stamp: str = "",
-) -> str:
-    """Observed share against predicted risk in groups of subjects, with intervals and a rug.
+) -> str | None:
+    """Observed share against predicted risk in groups of subjects, with intervals and a rug; rivals as thin lines.
 
-    Without `groups` the subjects are grouped here, with Wilson intervals.
+    With inner folds, the recalibrated risks lie beside the raw ones. None without a curve of the full model.
     """
+    if "full" not in curves:
+        return None
     subjects = subject_scores(rows)
-    shown = calibration_groups(subjects.y_true, subjects.mean)
-    if groups is not None:
-        columns = (groups.predicted, groups.observed, groups.low, groups.high, groups.n)
-        shown = CalibrationGroups(*(np.array(column) for column in columns))
-    colour = model_label("full").colour
+    with style():
+        figure, axes = panel(height=3.0, top=0.43)
+        axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
+        for model in sorted(curves, key=model_order):
+            curve, look = curves[model], model_label(model)
+            if model == "full":
+                axes.vlines(curve.predicted, curve.low, curve.high, color=look.colour, lw=1.2, alpha=0.6)
+            big = 2.0 if model == "full" else 1.0
+            axes.plot(
+                curve.predicted,
+                curve.observed,
+                "-o",
+                color=look.colour,
+                lw=0.7 * big,
+                ms=2.4 * big,
+                mec="white",
+                mew=0.5,
+                zorder=3 + big,
+                label=clean(look.label) + (" (raw)" if recalibrated and model == "full" else ""),
+            )
+        if recalibrated is not None:
+            curve = recalibrated.curve
+            axes.plot(
+                curve.predicted, curve.observed, "--D", color=ACCENT, lw=1.1, ms=4, mfc="white", zorder=6,
+                label="Full model (recalibrated)",
+            )  # fmt: skip
+        for truth, low, high in ((0.0, -0.055, -0.02), (1.0, 1.02, 1.055)):
+            axes.vlines(subjects.mean[subjects.y_true == truth], low, high, color=MUTED, lw=0.8)
+        lines = [_intercept_and_slope("Raw: " if recalibrated else "", scores)]
+        if recalibrated is not None:
+            lines.append(_intercept_and_slope("Recalibrated: ", {s.metric: s for s in recalibrated.scores}))
+        figure.text(0.985, 0.93, "\n".join(lines), va="top", ha="right", fontsize=6.3, color=INK)
+        axes.legend(loc="upper left", handlelength=2.0, borderaxespad=0.2)
+        _square_axes(axes, "Predicted risk, out of fold", "Observed share", margin=0.07)
+        return to_svg(figure, name, description="Calibration: observed share against predicted risk", stamp=stamp)
+
+
+def _intercept_and_slope(title: str, scores: Mapping[str, Score]) -> str:
+    parts = [
+        f"{label} {number(score.value)} {interval(score.low, score.high)}"
+        for key, label in (("calibration_intercept", "intercept"), ("calibration_slope", "slope"))
+        if (score := scores.get(key)) is not None
+    ]
+    return title + ", ".join(parts)
+
+
+def instability_figure(record: Instability, name: str, *, stamp: str = "") -> str:
+    """Each infant's risk by the fitted model against the 95 % range of its risks by bootstrap refits."""
+    look = model_label(record.model)
     with style():
         figure, axes = panel()
         axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
-        axes.vlines(shown.predicted, shown.low, shown.high, color=colour, lw=1.2, alpha=0.6)
-        axes.plot(shown.predicted, shown.observed, "-", color=colour, lw=0.9, alpha=0.5)
-        axes.scatter(shown.predicted, shown.observed, s=22, color=colour, edgecolor="white", linewidth=0.6, zorder=4)
-        for truth, low, high in ((0.0, -0.055, -0.02), (1.0, 1.02, 1.055)):
-            axes.vlines(subjects.mean[subjects.y_true == truth], low, high, color=MUTED, lw=0.8)
-        lines = [
-            f"{label} {number(score.value)} {interval(score.low, score.high)}"
-            for key, label in (("calibration_intercept", "Intercept"), ("calibration_slope", "Slope"))
-            if (score := scores.get(key)) is not None
-        ]
-        axes.text(0.03, 0.97, "\n".join(lines), va="top", fontsize=7.0, color=INK)
-        _square_axes(axes, "Predicted risk, out of fold", "Observed share", margin=0.07)
-        return to_svg(figure, name, description="Calibration: observed share against predicted risk", stamp=stamp)
+        axes.vlines(record.original, record.low, record.high, color=look.colour, lw=1.4, alpha=0.45)
+        axes.plot(record.original, record.original, "o", ms=3.2, color=look.colour, mec="white", mew=0.4)
+        _square_axes(axes, "Risk by the fitted model", "Risks by bootstrap refits")
+        return to_svg(figure, name, description="Instability of single risks over bootstrap refits", stamp=stamp)
 
 
 def scatter_figure(rows: OutOfFold, name: str, *, unit: str, stamp: str = "") -> str:

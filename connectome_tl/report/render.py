@@ -14,6 +14,7 @@ from connectome_tl.report.out_of_fold import OutOfFold, group_predictions
 from connectome_tl.report.prediction_figures import (
     calibration_figure,
     decision_figure,
+    instability_figure,
     risk_figure,
     roc_figure,
     scatter_figure,
@@ -116,6 +117,11 @@ def environment() -> Environment:
         tables.subgroup_rows,
         tables.conformal_rows,
         tables.sample_size_rows,
+        tables.power_rows,
+        tables.instability_rows,
+        tables.recalibration_rows,
+        tables.threshold_rows,
+        tables.missingness_rows,
         tables.returner_rows,
         tables.missing_outcome_rows,
         tables.importance_rows,
@@ -152,8 +158,11 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     task, full, stamp = view.task, by_model["full"], sheet.stamp
     positive, negative = class_names(task)
     scores = {s.metric: s for s in record.scores if s.task == task.name and s.model == "full"}
-    curves = {c.model: c for c in record.decision_curves if c.task == task.name}
-    groups = next((c for c in record.calibration_curves if (c.task, c.model) == (task.name, "full")), None)
+    decisions = {c.model: c for c in record.decision_curves if c.task == task.name}
+    curves = {c.model: c for c in record.calibration_curves if c.task == task.name}
+    mended = next((r for r in record.recalibrated if (r.task, r.model) == (task.name, "full")), None)
+    rivals = {model: rows for model, rows in by_model.items() if model in ("clinical_only", "nuisance_only")}
+    unstable = [one for one in record.instability if one.task == task.name]
     found = sheet.draw(
         lambda name: roc_figure(by_model, name, stamp=stamp),
         "ROC",
@@ -161,23 +170,36 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         f"number of pairs, so that the area is the AUC of the table. Median over {_repeats(full)}; band: range.",
     )
     found += sheet.draw(
-        lambda name: risk_figure(full, name, positive=positive, negative=negative, stamp=stamp),
+        lambda name: risk_figure(full, name, positive=positive, negative=negative, rivals=rivals, stamp=stamp),
         "Predicted risk by outcome",
         f"Full model, {view.n_text}. A dot is one infant (mean over {_repeats(full)}), its line the range over "
-        "repeats; black: median of the class.",
+        f"repeats; black: median of the class.{' Below: quartiles of the rivals.' if rivals else ''}",
     )
     found += sheet.draw(
-        lambda name: calibration_figure(full, name, groups=groups, scores=scores, stamp=stamp),
+        lambda name: calibration_figure(full, name, curves=curves, scores=scores, recalibrated=mended, stamp=stamp),
         "Calibration",
-        f"Full model, {view.n_text}. Groups of infants by predicted risk (mean over {_repeats(full)}) with 95 % "
-        "intervals of the observed share; marks: single infants, positive above, negative below.",
+        f"{view.n_text}. Groups of infants by predicted risk (mean over {_repeats(full)}) with 95 % intervals of the "
+        "observed share; marks: single infants, positive above, negative below. "
+        + (
+            "Recalibrated: scaled by what the inner folds of the training rows taught."
+            if mended
+            else "Raw risks: without inner folds nothing was recalibrated."
+        ),
     )
     found += sheet.draw(
-        lambda name: decision_figure(curves, name, stamp=stamp),
+        lambda name: decision_figure(decisions, name, stamp=stamp),
         "Net benefit",
         f"{view.n_text}. A model is of use at a threshold where it lies above both treating all and treating none; "
         "band: 95 % interval.",
     )
+    for one in sorted(unstable, key=lambda one: labels.model_order(one.model))[:1]:
+        found += sheet.draw(
+            lambda name, one=one: instability_figure(one, name, stamp=stamp),  # type: ignore[misc]
+            "Instability of single risks",
+            f"{labels.model_label(one.model).label}: 95 % of the risks that {one.n_refits} bootstrap refits give each "
+            f"infant. Mean distance from the fitted model's risk {labels.number(one.mean_absolute_error)}; "
+            f"{labels.number(100 * one.classification, 0)} % of refits call an infant otherwise.",
+        )
     return found
 
 

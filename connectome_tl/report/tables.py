@@ -13,15 +13,17 @@ from connectome_tl.report.labels import (
     interval,
     metric_label,
     model_label,
+    model_order,
     number,
     p_value,
     signed,
 )
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.results import CohortRecord, RegionImportance, RunRecord
-from connectome_tl.settings.statistics import ConformalCheck, GroupDifference, SampleSize, SubgroupScore
+from connectome_tl.settings.statistics import ConformalCheck, GroupDifference, Instability, SampleSize, SubgroupScore
 
 Row = tuple[str, ...]
+_CALIBRATION = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope")
 
 
 def cohort_rows(cohort: CohortRecord) -> list[Row]:
@@ -36,7 +38,8 @@ def subgroup_rows(groups: Iterable[SubgroupScore]) -> list[Row]:
     for group in groups:
         model, score = model_label(group.model).label if group.model else "", group.score
         if score is None:
-            rows.append((group.variable, group.group, model, UNDEFINED, "too few to show", str(group.n)))
+            n = "not shown" if group.n is None else str(group.n)
+            rows.append((group.variable, group.group, model, UNDEFINED, "too few to show", n))
             continue
         value = f"{metric_label(score.metric).label} {number(score.value)}"
         between = score.reason or interval(score.low, score.high)
@@ -77,6 +80,74 @@ def sample_size_rows(sizes: Iterable[SampleSize]) -> list[Row]:
     ]
 
 
+def power_rows(record: RunRecord) -> list[Row]:
+    """A row per task and test: how often it finds each AUC."""
+    names = {task.name: task.label for task in record.tasks}
+    return [
+        (names.get(one.task, one.task), count(one.n, one.n_positive), test, *(number(share) for share in shares))
+        for one in record.power
+        for test, shares in (("interval excludes .5", one.interval), ("permutation test rejects", one.permutation))
+    ]
+
+
+def instability_rows(found: Iterable[Instability]) -> list[Row]:
+    return [
+        (
+            model_label(one.model).label,
+            number(one.mean_absolute_error),
+            number(float(np.median(np.subtract(one.high, one.low)))),
+            f"{number(100 * one.classification, 0)} %",
+            str(one.n_refits),
+            str(len(one.original)),
+        )
+        for one in sorted(found, key=lambda one: model_order(one.model))
+    ]
+
+
+def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
+    """Per model: raw and recalibrated Brier, scaled Brier, calibration intercept and slope."""
+    raw = {(s.model, s.metric): s for s in record.scores if s.task == task}
+    rows: list[Row] = []
+    for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
+        new = {s.metric: s for s in one.scores}
+        for title, found in (
+            ("raw", {m: raw[one.model, m] for m in new if (one.model, m) in raw}),
+            ("recalibrated", new),
+        ):
+            cells = [found.get(metric) for metric in _CALIBRATION]
+            texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in cells]
+            rows.append((model_label(one.model).label, title, *texts))
+    return rows
+
+
+def threshold_rows(record: RunRecord, task: str) -> list[Row]:
+    """Per model: the thresholds that the inner folds chose, and what they gave in the test folds."""
+    rows: list[Row] = []
+    for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
+        found = {s.metric: s for s in one.scores}
+        shown = [found.get(metric) for metric in ("specificity", "sensitivity")]
+        cut = (
+            f"{number(float(np.median(one.threshold)))} ({number(min(one.threshold))} to {number(max(one.threshold))})"
+        )
+        texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in shown]
+        rows.append((model_label(one.model).label, number(one.specificity), cut, *texts))
+    return rows
+
+
+def missingness_rows(record: RunRecord) -> list[Row]:
+    names = {task.name: task.label for task in record.tasks}
+    return [
+        (
+            names.get(score.task, score.task),
+            metric_label(score.metric).label,
+            number(score.value),
+            interval(score.low, score.high),
+            count(score.n, score.n_positive),
+        )
+        for score in record.missingness
+    ]
+
+
 def returner_rows(differences: Iterable[GroupDifference]) -> list[Row]:
     rows: list[Row] = []
     for one in differences:
@@ -98,7 +169,7 @@ def missing_outcome_rows(record: RunRecord) -> list[Row]:
         (
             labels.get(one.task, one.task),
             model_label(one.model).label,
-            metric_label(one.metric).label,
+            one.filled,
             str(one.n_observed),
             str(one.n_missing),
             number(one.complete_cases),

@@ -14,7 +14,9 @@ from connectome_tl.settings.statistics import (
     ConformalCheck,
     DecisionCurve,
     GroupDifference,
+    Instability,
     MissingOutcomes,
+    Power,
     Recalibrated,
     SampleSize,
     SubgroupScore,
@@ -198,8 +200,11 @@ class RunRecord(Record):
     subgroups: tuple[SubgroupScore, ...] = ()
     conformal: tuple[ConformalCheck, ...] = ()
     sample_sizes: tuple[SampleSize, ...] = ()
+    power: tuple[Power, ...] = ()
+    instability: tuple[Instability, ...] = ()
     returners: tuple[GroupDifference, ...] = ()
     missing_outcomes: tuple[MissingOutcomes, ...] = ()
+    missingness: tuple[Score, ...] = ()  # of a model that knows only which values are missing
     importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
     transductive: bool = False

@@ -55,11 +55,14 @@ class DecisionCurve(Record):
 
 
 class SubgroupScore(Record):
-    """One score in one group; `score` is None where the group is too small to be shown."""
+    """One score in one group; `score` is None where the group is too small to be shown, or hides one that is.
+
+    `n` is None where it is under 10, or would give such a one away.
+    """
 
     variable: str
     group: str
-    n: int
+    n: int | None
     score: Score | None
     task: str = ""
     model: str = ""
@@ -97,6 +100,37 @@ class SampleSize(Record):
         return self.n >= self.needed
 
 
+class Power(Record):
+    """At each true AUC: how often the shipped interval excludes .5, and a permutation test rejects, at this size."""
+
+    task: str
+    n: int
+    n_positive: int
+    auc: tuple[Number, ...]
+    interval: tuple[Number, ...]
+    permutation: tuple[Number, ...]
+    n_studies: int
+    method: str = ""
+
+
+class Instability(Record):
+    """Risks of the tested infants by the fitted model, and where 95 % of its bootstrap refits put them.
+
+    `mean_absolute_error` is the mean distance of a refitted risk from the original, `classification` the
+    mean share of refits that call an infant otherwise than the original does.
+    """
+
+    task: str
+    model: str
+    original: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+    mean_absolute_error: Number
+    classification: Number
+    n_refits: int
+    method: str = ""
+
+
 class GroupDifference(Record):
     """One variable of those who returned against those who did not."""
 
@@ -114,6 +148,7 @@ class MissingOutcomes(Record):
     task: str
     model: str
     metric: str
+    filled: str  # which missing outcomes the best and worst case fill in
     n_observed: int
     n_missing: int
     complete_cases: Number

@@ -213,6 +213,16 @@ class Recalibration(Settings):
     specificity: Annotated[float, Field(gt=0, le=1)] = 0.9
 
 
+class Refits(Settings):
+    """Bootstrap refits per fold of the first repeat, for the instability of single risks; 0 for none.
+
+    `network` refits the last stage of the full model: `network * outer` fits more.
+    """
+
+    linear: Annotated[int, Field(ge=0, le=10_000)] = 100
+    network: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
 Control = Literal["scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical"]
 Baseline = Literal["prevalence", "nuisance_only", "clinical_only", "ridge"]
 ALL_CONTROLS: tuple[Control, ...] = ("scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical")
@@ -239,6 +249,7 @@ class StudySettings(Settings):
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = HarmoniseSettings()
     recalibration: Recalibration = Recalibration()
+    refits: Refits = Refits()
     controls: tuple[Control, ...] = ALL_CONTROLS
     baselines: tuple[Baseline, ...] = ALL_BASELINES
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0

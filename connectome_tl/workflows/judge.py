@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.compare import comparisons
 from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
 from connectome_tl.evaluation.permutation import permutation_results
 from connectome_tl.evaluation.recalibration import RecalibratedStudy, recalibration_results
 from connectome_tl.evaluation.verdict import task_verdicts
 from connectome_tl.provenance import content_hash, versions
-from connectome_tl.settings.results import PermutationResult, RunRecord
+from connectome_tl.settings.results import PermutationResult, RunRecord, Score
+from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.stages import StudyCohorts
@@ -43,12 +46,14 @@ def judge(
     permuted: np.ndarray | None,
     validation: CrossValidation,
     mended: RecalibratedStudy | None = None,
+    refitted: Sequence[Instability] = (),
 ) -> Judgement:
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule.
 
     Args:
         permuted: (1 + n_permutations, n_tasks) statistics, or None where none were asked for.
         mended: recalibrated predictions and what made them; None without inner folds.
+        refitted: how risks move under bootstrap refits.
     """
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
@@ -77,6 +82,8 @@ def judge(
         recalibrated=()
         if mended is None
         else recalibration_results(predictions, mended, tasks, families, settings.recalibration),
+        instability=tuple(refitted),
+        missingness=_missingness(settings, target, splits, tasks, families),
         curves=training_curves(validation),
         predictions=prediction_records(predictions),
         methods=methods_paragraph(settings, cohorts, tasks),
@@ -89,6 +96,15 @@ def judge(
     )
     sources = {name: cohort.sources for name, cohort in cohorts.by_name().items()}
     return Judgement(record, {**provenance, "inputs": sources, "seed": settings.seed, "versions": versions()})
+
+
+def _missingness(
+    settings: StudySettings, target: Cohort, splits: SplitPlan, tasks: Sequence[Task], families: dict[str, str]
+) -> tuple[Score, ...]:
+    """The leading score of a model that knows only which values are missing; empty where none is."""
+    predictions = missingness_predictions(settings, target, splits, tasks)
+    found = scores(predictions, tasks, families) if len(predictions) else []
+    return tuple(score for score in found if score.metric in ("auc", "r2"))
 
 
 def _tests(permuted: np.ndarray | None, tasks: Sequence[Task]) -> list[PermutationResult]:

@@ -67,7 +67,7 @@ def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[T
             labels=["under 28 weeks", "28 to 31 weeks", "32 to 36 weeks", "37 weeks and more"],
         )
         groups["gestational age"] = _texts(cohort, bands)
-    return clinical_results(predictions, tasks, families, cohort.covariates[numeric], groups)
+    return clinical_results(predictions, tasks, families, cohort.covariates[numeric], groups, cohort.status)
 
 
 def _texts(cohort: Cohort, column: pd.Series) -> dict[str, str]:

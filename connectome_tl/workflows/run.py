@@ -17,6 +17,7 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.baselines import baseline_predictions
+from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation import exchangeable_permutations
@@ -116,9 +117,13 @@ def run_study(
         if settings.splits.inner:
             with steps.counted("inner folds") as progress:
                 mended = recalibrate_study(settings, cohorts, splits, predictions, store=store, progress=progress)
+        with steps.counted("bootstrap refits") as progress:
+            refitted = study_instability(
+                settings, cohorts, splits, tasks, store=FitStore(folder / "models" / "resampled"), progress=progress
+            )
         permuted = _permute(settings, cohorts, splits, tasks, FitStore(folder / "models" / "permuted"), steps.counted)
         with steps.step("scores, comparisons, report"):
-            found = judge(settings, cohorts, splits, predictions, permuted, validation, mended)
+            found = judge(settings, cohorts, splits, predictions, permuted, validation, mended, refitted)
             _write(folder, settings, cohorts, predictions, mended, found)
         log.info("done")
     record = found.record

@@ -130,16 +130,25 @@ def test_net_benefit_of_a_case_worked_by_hand():
 
 
 def test_small_groups_are_suppressed_and_large_ones_scored_alone():
-    predictions = table(np.random.default_rng(6), n=80)
+    predictions = table(np.random.default_rng(6), n=120)
     rows = out_of_fold(predictions, "motor", "full")
-    groups = {s: ("a" if i < 40 else "b" if i < 72 else "") for i, s in enumerate(rows.subjects)}
+    names = np.repeat(["a", "b", "c", "", "d"], [40, 34, 30, 8, 8])
+    groups = dict(zip(rows.subjects, names))
     found = {g.group: g for g in subgroup_scores(rows, groups, "site", "motor", "full")}
-    assert {g: v.n for g, v in found.items()} == {"a": 40, "b": 32, "unknown": 8}
-    assert found["unknown"].score is None
+    assert {g: v.n for g, v in found.items()} == {"a": 40, "b": 34, "c": 30, "d": None, "unknown": None}
+    assert {g for g, v in found.items() if v.score is None} == {"d", "unknown"}
     alone = out_of_fold(predictions[predictions["subject"].isin(rows.subjects[:40])], "motor", "full")
     from connectome_tl.evaluation.metrics import binary_scores
 
     assert found["a"].score == binary_scores(alone, "motor", "full")[0]
+
+
+def test_a_small_group_cannot_be_worked_out_from_the_others():
+    rows = out_of_fold(table(np.random.default_rng(6), n=80), "motor", "full")
+    groups = {s: ("a" if i < 40 else "b" if i < 72 else "c") for i, s in enumerate(rows.subjects)}
+    found = {g.group: g for g in subgroup_scores(rows, groups, "site", "motor", "full")}
+    assert {g: v.n for g, v in found.items()} == {"a": 40, "b": None, "c": None}
+    assert [g for g, v in found.items() if v.score is not None] == ["a"]
 
 
 def test_groups_of_a_regression_are_compared_by_their_absolute_error():

@@ -29,12 +29,30 @@ def test_one_call_gives_every_record():
     assert [c.model for c in found.calibration_curves] == ["full", "clinical_only"]
     assert [c.model for c in found.decision_curves] == ["full", "clinical_only"]
     assert {(s.task, s.group) for s in found.subgroups} == {(t, g) for t in ("motor", "language") for g in "FM"}
-    assert [c.task for c in found.conformal] == ["motor", "language"]
+    assert {s.model for s in found.subgroups if s.task == "motor"} == {"full", "clinical_only"}
+    assert [(c.task, c.model) for c in found.conformal] == [
+        ("motor", "full"), ("motor", "clinical_only"), ("language", "full")
+    ]  # fmt: skip
+    assert [(p.task, p.n) for p in found.power] == [("motor", 51)]
     assert [s.n_parameters for s in found.sample_sizes] == [2, 2]
     assert [d.variable for d in found.returners] == ["weight", "rate"]
-    (missing,) = found.missing_outcomes
+    missing, rival = found.missing_outcomes
+    assert rival.model == "clinical_only"
     assert (missing.n_observed, missing.n_missing) == (51, 9)
     assert missing.weighted != missing.complete_cases
+
+
+def test_the_dead_and_the_untestable_are_filled_in_alone_beside_all_missing():
+    predictions, covariates, groups = study()
+    lost = sorted(predictions.loc[predictions["y_true"].isna(), "subject"].unique())
+    status = pd.DataFrame({"motor": "observed"}, index=covariates.index)
+    status.loc[lost, "motor"] = ["died", "untestable", *["lost"] * (len(lost) - 2)]
+    found = clinical_results(predictions, [MOTOR], {}, covariates, groups, status)
+    both = [m for m in found.missing_outcomes if m.model == "full"]
+    assert [(m.filled, m.n_missing) for m in both] == [("all", 9), ("died or untestable", 2)]
+    assert both[0].complete_cases == both[1].complete_cases
+    assert all(m.worst_case < m.complete_cases < m.best_case for m in both)
+    assert both[1].best_case - both[1].worst_case < both[0].best_case - both[0].worst_case
 
 
 def test_a_run_without_covariates_groups_or_missing_outcomes_says_less():

@@ -1,14 +1,26 @@
-"""Instability falls with the number of infants, and a bootstrap is of families."""
+"""Instability falls with the number of infants; a bootstrap is of families; no refit sees the infant it judges."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from small_study import TASKS, small_cohorts, small_settings
 
+from connectome_tl.audit.replay import wrecked
+from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.instability import bootstrap_instability
+from connectome_tl.evaluation import instability as module
+from connectome_tl.evaluation.instability import bootstrap_risks, instability, resampled, study_instability
 from connectome_tl.evaluation.linear import fit_ridge
+from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation import FoldRows
+from connectome_tl.settings.study import Refits, SplitSettings
+
+COHORTS = small_cohorts()
+STUDY = small_settings(epochs=1, splits=SplitSettings(repeats=2, outer=3), refits=Refits(linear=8, network=3))
+SPLITS = make_split_plan(COHORTS.target, STUDY.splits)
 
 
 def made(n, seed=0, twins=False):
@@ -29,24 +41,78 @@ def ridge(x, y):
     return fit_ridge(x, y, (10.0, 100.0))
 
 
+def found_in(folds, y, cluster, n_refits):
+    return instability("motor", "ridge", *bootstrap_risks(folds, y, cluster, n_refits, fit=ridge), 0.5)
+
+
 def test_risks_are_steadier_with_more_infants():
-    few, many = (bootstrap_instability(*made(n), n_bootstrap=40, fit=ridge) for n in (30, 300))
+    few, many = (found_in(*made(n), n_refits=40) for n in (30, 300))
     assert many.mean_absolute_error < 0.6 * few.mean_absolute_error
     assert many.classification < few.classification
-    inside = (few.low <= few.original) & (few.original <= few.high)
-    assert inside.mean() > 0.8
+    inside = [low <= one <= high for low, one, high in zip(few.low, few.original, few.high)]
+    assert np.mean(inside) > 0.8
 
 
 def test_twins_add_nothing_when_families_are_drawn():
-    single = bootstrap_instability(*made(40), n_bootstrap=60, fit=ridge)
+    single = found_in(*made(40), n_refits=60)
     folds, y, family = made(40, twins=True)
-    related = bootstrap_instability(folds, y, family, n_bootstrap=60, fit=ridge)
-    ignored = bootstrap_instability(folds, y, np.arange(y.size), n_bootstrap=60, fit=ridge)
+    related = found_in(folds, y, family, n_refits=60)
+    ignored = found_in(folds, y, np.arange(y.size), n_refits=60)
     assert related.mean_absolute_error > 0.85 * single.mean_absolute_error
     assert ignored.mean_absolute_error < 0.85 * single.mean_absolute_error
+
+
+def test_the_numbers_of_a_case_worked_by_hand():
+    record = instability("motor", "full", np.array([0.4, 0.6]), np.array([[0.5, 0.6], [0.3, 0.4]]), 0.5)
+    assert record.mean_absolute_error == pytest.approx((0.1 + 0.0 + 0.1 + 0.2) / 4)
+    assert record.classification == pytest.approx(2 / 4)  # 0.5 is called positive, 0.4 negative
 
 
 def test_folds_of_several_repeats_are_refused():
     folds, y, family = made(30)
     with pytest.raises(DataError, match="one repeat"):
-        bootstrap_instability([*folds, folds[0]], y, family)
+        bootstrap_risks([*folds, folds[0]], y, family)
+
+
+def test_every_model_of_every_binary_task_is_refitted_and_the_network_s_original_is_its_own():
+    from connectome_tl.evaluation.nested_cv import cross_validate
+
+    found = {(one.task, one.model): one for one in study_instability(STUDY, COHORTS, SPLITS, tasks_of(STUDY, COHORTS))}
+    assert set(found) == {("cognitive", m) for m in ("full", "nuisance_only", "clinical_only", "ridge")}
+    assert found["cognitive", "full"].n_refits == 3
+    table = cross_validate(STUDY.model_copy(update={"controls": ()}), COHORTS, SPLITS).predictions
+    here = (table["task"] == "cognitive") & (table["repeat"] == 0) & table["y_true"].notna()
+    assert sorted(found["cognitive", "full"].original) == pytest.approx(sorted(table.loc[here, "y_score"]))
+    assert found["cognitive", "full"].mean_absolute_error > 0
+
+
+def test_no_refit_sees_a_test_row(monkeypatch):
+    """Wrecked test rows change predictions of those rows only through their own features: no fit moves."""
+    states = []
+    honest = module.fit
+
+    def spied(plans, cohorts, **options):
+        plans = [replace(plan, keep=True) for plan in plans]
+        results = honest(plans, cohorts, **options)
+        states.append([(results[p.key].state, results[p.key].fitted) for p in plans[:4]])  # those of the first fold
+        return results
+
+    monkeypatch.setattr(module, "fit", spied)
+    tasks = tasks_of(STUDY, COHORTS)
+    small = STUDY.model_copy(update={"refits": Refits(linear=0, network=3)})
+    study_instability(small, COHORTS, SPLITS, tasks)
+    spoiled = replace(COHORTS, target=wrecked(COHORTS.target, SPLITS.repeats[0][0].test))
+    study_instability(small, spoiled, SPLITS, tasks)
+    for one, two in zip(*states, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert a.keys() == b.keys()
+            assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def test_a_draw_of_the_same_infant_is_a_row_of_its_own():
+    ids = COHORTS.target.ids
+    again = resampled(COHORTS.target, (ids[1], ids[1], ids[0]), ids[5:7])
+    assert again.ids == (ids[1], f"{ids[1]} #2", ids[0], ids[5], ids[6])
+    np.testing.assert_array_equal(again.weights[1], again.weights[0])
+    np.testing.assert_array_equal(again.targets.loc[f"{ids[1]} #2"], COHORTS.target.targets.loc[ids[1]])
+    assert again.task(TASKS[0]) == COHORTS.target.task(TASKS[0])

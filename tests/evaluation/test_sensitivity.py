@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from prediction_tables import LANGUAGE, MOTOR, table
 from scipy import stats
+from small_study import small_cohorts, small_settings
 
+from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.adequacy import detectable_auc, riley_binary, riley_continuous
+from connectome_tl.evaluation.adequacy import riley_binary, riley_continuous
 from connectome_tl.evaluation.conformal import conformal_check, fit_conformal_interval, fit_conformal_sets
 from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.metrics import scores
 from connectome_tl.evaluation.missing_outcomes import (
     missing_outcomes,
+    missingness_predictions,
     observation_probability,
     returners_against_lost,
     weighted_auc,
 )
 from connectome_tl.evaluation.predictions import out_of_fold
 from connectome_tl.evaluation.resampled import corrected_resampled_t
+from connectome_tl.settings.study import SplitSettings
 
 
 def test_conformal_interval_takes_the_rank_that_theory_asks():
@@ -92,14 +98,6 @@ def test_thousands_of_edges_ask_for_thousands_of_infants():
         riley_binary(5, 0.3, 33, r2_cox_snell=0.9)
 
 
-def test_detectable_auc_falls_with_the_infants_and_is_undefined_for_a_handful():
-    values = [detectable_auc(n // 2, n - n // 2) for n in (33, 60, 120, 400)]
-    assert values == sorted(values, reverse=True)
-    assert 0.75 < values[0] < 0.95
-    assert 0.55 < values[-1] < 0.7
-    assert np.isnan(detectable_auc(2, 4))
-
-
 def lost_table(seed=2, n=90):
     """A covariate drives both the outcome being observed and how well the score works."""
     rng = np.random.default_rng(seed)
@@ -150,6 +148,19 @@ def test_observation_probability_finds_who_stays_away_and_the_table_shows_it():
     assert abs(differences["noise"].standardised_difference) < 0.35
     assert differences["sick"].n_returned == observed.sum()
     assert (observation_probability(covariates.to_numpy(), np.ones(300, dtype=bool)) == 1).all()
+
+
+def test_a_model_of_what_is_missing_finds_an_outcome_that_hides_there_and_is_silent_without_gaps():
+    target = small_cohorts(n_target=60).target
+    splits = make_split_plan(target, SplitSettings(repeats=1, outer=3, stratum="cognitive"))
+    tasks, study = (target.task("cognitive"),), small_settings()
+    whole = replace(target, covariates=target.covariates.fillna(0), node_mask=np.ones_like(target.node_mask))
+    assert missingness_predictions(study, whole, splits, tasks).empty
+    gone = (target.targets["cognitive"] == 1) & (np.arange(60) % 4 > 0)
+    told = replace(whole, covariates=whole.covariates.assign(birth_weight=whole.covariates["birth_weight"].mask(gone)))
+    (auc,) = (s for s in scores(missingness_predictions(study, told, splits, tasks), tasks) if s.metric == "auc")
+    assert auc.model == "missingness_only"
+    assert auc.value > 0.75
 
 
 def test_missing_outcomes_of_a_regression_are_refused_in_words():

@@ -26,7 +26,10 @@ from connectome_tl.settings.statistics import (
     ConformalCheck,
     DecisionCurve,
     GroupDifference,
+    Instability,
     MissingOutcomes,
+    Power,
+    Recalibrated,
     SampleSize,
     SubgroupScore,
 )
@@ -184,7 +187,12 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
             )
             subgroups.append(
                 SubgroupScore(
-                    variable=variable, group=level, n=n, score=score if n >= 10 else None, task=task.name, model="full"
+                    variable=variable,
+                    group=level,
+                    n=n if n >= 10 else None,
+                    score=score if n >= 10 else None,
+                    task=task.name,
+                    model="full",
                 )
             )
     coordinates = brain_coordinates(rng)
@@ -226,16 +234,60 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
         "subgroups": tuple(subgroups),
         "importances": tuple(importances),
         "tables": tables,
-        "calibration_curves": (
-            CalibrationCurve(
-                task=tasks[0].name,
+        "calibration_curves": tuple(
+            _calibration_curve(task, model) for task in tasks if task.is_binary for model in ("full", "clinical_only")
+        ),
+        "recalibrated": tuple(
+            Recalibrated(
+                task=task.name,
                 model="full",
-                predicted=(0.1, 0.25, 0.5),
-                observed=(0.1, 0.1, 0.45),
-                low=(0.02, 0.02, 0.21),
-                high=(0.4, 0.4, 0.72),
-                n=(10, 10, 11),
+                specificity=0.9,
+                scores=tuple(
+                    Score(
+                        task=task.name, model="full", metric=m, value=v, low=v - 0.2, high=v + 0.2, n=31, n_positive=8
+                    )
+                    for m, v in (
+                        ("brier", 0.21),
+                        ("calibration_slope", 0.93),
+                        ("specificity", 0.88),
+                        ("sensitivity", 0.4),
+                    )
+                ),
+                curve=_calibration_curve(task, "full"),
+                intercept=(0.1, -0.2),
+                slope=(0.6, 0.7),
+                threshold=(0.55, 0.65),
+            )
+            for task in tasks[:1]
+        ),
+        "instability": tuple(
+            Instability(
+                task=task.name,
+                model="ridge",
+                original=(0.2, 0.5, 0.7),
+                low=(0.05, 0.2, 0.3),
+                high=(0.5, 0.8, 0.9),
+                mean_absolute_error=0.13,
+                classification=0.22,
+                n_refits=100,
+                method="100 bootstrap refits",
+            )
+            for task in tasks[:1]
+        ),
+        "power": (
+            Power(
+                task=tasks[0].name,
+                n=31,
+                n_positive=8,
+                auc=(0.6, 0.7, 0.8, 0.9),
+                interval=(0.03, 0.16, 0.43, 0.84),
+                permutation=(0.13, 0.31, 0.57, 0.9),
+                n_studies=300,
+                method="300 simulated studies",
             ),
+        ),
+        "missingness": (
+            Score(task=tasks[0].name, model="missingness_only", metric="auc", value=0.58, low=0.3, high=0.8, n=31),
         ),
         "conformal": tuple(
             ConformalCheck(
@@ -278,6 +330,7 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
                 task=tasks[0].name,
                 model="full",
                 metric="auc",
+                filled="all",
                 n_observed=31,
                 n_missing=2,
                 complete_cases=0.71,
@@ -288,6 +341,18 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
             ),
         ),
     }
+
+
+def _calibration_curve(task: Task, model: str) -> CalibrationCurve:
+    return CalibrationCurve(
+        task=task.name,
+        model=model,
+        predicted=(0.1, 0.25, 0.5),
+        observed=(0.1, 0.1, 0.45),
+        low=(0.02, 0.02, 0.21),
+        high=(0.4, 0.4, 0.72),
+        n=(10, 10, 11),
+    )
 
 
 def brain_coordinates(rng: np.random.Generator, n_pairs: int = 45) -> np.ndarray:

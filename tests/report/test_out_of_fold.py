@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
-from statsmodels.stats.proportion import proportion_confint
 
 from connectome_tl.report.out_of_fold import (
     OutOfFold,
-    calibration_groups,
     fold_averaged_roc,
     group_predictions,
     roc_points,
     subject_scores,
-    wilson,
 )
 from connectome_tl.settings.results import Prediction
 
@@ -82,27 +79,6 @@ def test_roc_points_are_those_of_scikit_learn(seed: int) -> None:
     expected_rate, expected, _ = roc_curve(rows.y_true, rows.y_score, drop_intermediate=False)
     np.testing.assert_allclose(rate, expected_rate)
     np.testing.assert_allclose(sensitivity, expected)
-
-
-def test_wilson_is_that_of_statsmodels() -> None:
-    n = np.array([3, 7, 12, 40])
-    share = np.array([0, 7, 5, 13]) / n
-    low, high = wilson(share, n)
-    expected = [proportion_confint(round(s * k), k, method="wilson") for s, k in zip(share, n, strict=True)]
-    np.testing.assert_allclose(np.column_stack([low, high]), expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("n", [1, 5, 6, 13, 33, 200])
-def test_calibration_groups_hold_every_subject_once_and_none_is_tiny(n: int) -> None:
-    rng = np.random.default_rng(n)
-    risk = rng.random(n)
-    truth = (rng.random(n) < risk).astype(float)
-    groups = calibration_groups(truth, risk)
-    assert groups.n.sum() == n
-    assert groups.n.min() >= min(n, 6)
-    assert (groups.n * groups.observed).sum() == pytest.approx(truth.sum())
-    assert (np.diff(groups.predicted) >= 0).all()
-    assert ((groups.low <= groups.observed + 1e-12) & (groups.observed <= groups.high + 1e-12)).all()
 
 
 def test_missing_truth_is_left_out_and_repeats_are_averaged() -> None:

@@ -259,12 +259,24 @@ def test_models_that_share_their_fits_share_a_line_and_a_wide_loss_has_plain_num
 
 def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(page: Page) -> None:
     rows = [[cell.strip() for cell in row] for row in page.rows]
-    assert ["Gestational age", ">= 28 weeks", "Full model", "n/a", "too few to show", "9"] in rows
+    assert ["Gestational age", ">= 28 weeks", "Full model", "n/a", "too few to show", "not shown"] in rows
     assert ["Sex", "female", "Full model", "AUC 0.66", "[0.42, 0.86]", "14 (4+)"] in rows
     assert ["Full model", "0.90", "0.91", "0.86", "0.93", "n/a", "0.61", "0.00", "31"] in rows
     assert ["birth_weight", "1021 (n = 31)", "840 (n = 2)", "+0.70"] in rows
     assert any(row[:1] == ["binary"] and row[4:7] == ["655", "31", "too few"] for row in rows)
     assert any("0.62 to 0.75" in row for row in rows)
+    assert ["Full model", "recalibrated", "0.21 [0.01, 0.41]", "n/a", "n/a", "0.93 [0.73, 1.13]"] in rows
+    assert ["Full model", "0.90", "0.60 (0.55 to 0.65)", "0.88 [0.68, 1.08]", "0.40 [0.20, 0.60]"] in rows
+    assert ["Ridge on edges", "0.13", "0.60", "22 %", "100", "3"] in rows
+    assert any(row[2:] == ["interval excludes .5", "0.03", "0.16", "0.43", "0.84"] for row in rows)
+    assert any(row[1:] == ["AUC", "0.58", "[0.30, 0.80]", "31"] for row in rows)
+
+
+def test_without_inner_folds_it_is_said_that_risks_are_raw(record: RunRecord) -> None:
+    raw = record.model_copy(update={"recalibrated": ()})
+    assert "No inner folds" in Page(render_report(raw)).visible
+    mended = Page(render_report(record)).visible
+    assert "Recalibrated risks, and sensitivity at a fixed specificity" in mended
 
 
 def test_classes_are_named_by_their_cut_off() -> None:

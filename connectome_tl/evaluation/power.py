@@ -1,0 +1,99 @@
+"""What could these infants show at all? Whole studies of this size are simulated, their truth known."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, stats
+
+from connectome_tl.evaluation.intervals import auc_interval, within_fold_pairs
+from connectome_tl.evaluation.metrics import within_fold_counts
+from connectome_tl.settings.statistics import Power
+
+AUCS = (0.6, 0.7, 0.8, 0.9)
+N_FEATURES = 10
+_N_STUDIES, _N_PERMUTATIONS, _LEVEL = 300, 59, 0.05
+_LARGEST = 500  # infants; beyond, pairs take long and the question is another one
+
+
+def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Power | None:
+    """How often the shipped 95 % interval excludes .5, and a permutation test rejects at 5 %, by the true AUC.
+
+    A study has `N_FEATURES` independent normal features, one of which tells the classes apart; its model
+    is the difference of the class means, fitted in each training fold of two repeats. The true AUC is
+    that of the procedure: the mean AUC of such fitted models on new infants. Each permutation refits the
+    models of the first repeat.
+
+    Returns:
+        None where the classes are smaller than the folds need, or the study is larger than 500.
+    """
+    if min(n_positive, n_negative) < 3 or n_positive + n_negative > _LARGEST:
+        return None
+    both = [_power_at(auc, n_positive, n_negative, n_folds, seed) for auc in AUCS]
+    return Power(
+        task=task,
+        n=n_positive + n_negative,
+        n_positive=n_positive,
+        auc=AUCS,
+        interval=tuple(one for one, _ in both),
+        permutation=tuple(two for _, two in both),
+        n_studies=_N_STUDIES,
+        method=f"{_N_STUDIES} simulated studies per AUC: {N_FEATURES} independent features, difference of class means, "
+        f"{n_folds} folds, 2 repeats; {_N_PERMUTATIONS} permutations",
+    )
+
+
+@lru_cache(maxsize=64)
+def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng([seed, n_positive, n_negative, n_folds, round(1000 * auc)])
+    n, gap = n_positive + n_negative, separation(auc, n_positive, n_negative, n_folds, rng)
+    y = np.repeat([1.0, 0.0], [n_positive, n_negative])
+    excluded = rejected = 0
+    for _ in range(_N_STUDIES):
+        x = rng.standard_normal((n, N_FEATURES))
+        x[:n_positive, 0] += gap
+        fold = np.array([_stratified(y, n_folds, rng) for _ in range(2)])
+        score = np.array([_out_of_fold(x, y, one) for one in fold])
+        low, _ = auc_interval(within_fold_pairs(y, score, fold), np.arange(n))
+        excluded += low > 0.5
+        every = np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)])
+        won, met = within_fold_counts(every.T, _out_of_fold(x, every, fold[0]).T, fold[0])
+        with np.errstate(invalid="ignore"):
+            statistic = np.nan_to_num(won / met, nan=np.inf)
+        rejected += (statistic >= statistic[0]).mean() <= _LEVEL
+    return excluded / _N_STUDIES, rejected / _N_STUDIES
+
+
+def separation(auc: float, n_positive: int, n_negative: int, n_folds: int, rng: np.random.Generator) -> float:
+    """Distance of the class means at which models fitted in training folds have this AUC on average."""
+    share = 1 - 1 / n_folds
+    error = np.sqrt(1 / (share * n_positive) + 1 / (share * n_negative))  # of each fitted class-mean difference
+    along, across = rng.standard_normal(4000), rng.chisquare(N_FEATURES - 1, 4000)
+
+    def excess(gap: float) -> float:
+        weight = gap + error * along
+        length = np.sqrt(2 * (weight**2 + error**2 * across))
+        return float(stats.norm.cdf(weight * gap / length).mean()) - auc
+
+    return float(optimize.brentq(excess, 1e-6, 20.0))
+
+
+def _stratified(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """(n_subjects,) fold numbers, each class spread evenly."""
+    fold = np.empty(y.size, dtype=int)
+    for label in (0.0, 1.0):
+        members = np.flatnonzero(y == label)
+        fold[rng.permutation(members)] = (np.arange(members.size) + rng.integers(n_folds)) % n_folds
+    return fold
+
+
+def _out_of_fold(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Scores (..., n_subjects) of class-mean differences fitted without each subject's fold, for labels (..., n)."""
+    train = (fold[None, :] != np.arange(fold.max() + 1)[:, None]).astype(float)
+    means = []
+    for labels in (y, 1 - y):
+        members = train * labels[..., None, :]
+        means.append(members @ x / np.maximum(members.sum(axis=-1, keepdims=True), 1))
+    scores = (means[0] - means[1]) @ x.T
+    return np.take_along_axis(scores, np.broadcast_to(fold, (*y.shape[:-1], 1, fold.size)), axis=-2)[..., 0, :]

@@ -1,0 +1,55 @@
+"""Simulated studies have the AUC they are asked for; power grows with it and with n, and its errors are as stated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from connectome_tl.evaluation.power import AUCS, N_FEATURES, _out_of_fold, _power_at, auc_power, separation
+
+
+def test_a_model_fitted_in_training_folds_has_the_asked_auc_on_new_infants():
+    rng = np.random.default_rng(0)
+    gap = separation(0.8, 9, 21, 5, rng)
+    found = []
+    for _ in range(400):
+        x = rng.standard_normal((30, N_FEATURES))
+        x[:9, 0] += gap
+        train = np.r_[rng.permutation(9)[:7], 9 + rng.permutation(21)[:17]]  # about 4 in 5 of each class
+        weight = x[train[train < 9]].mean(axis=0) - x[train[train >= 9]].mean(axis=0)
+        new = rng.standard_normal((400, N_FEATURES))
+        new[:200, 0] += gap
+        score = new @ weight
+        found.append((score[:200, None] > score[None, 200:]).mean())
+    assert np.mean(found) == pytest.approx(0.8, abs=0.015)
+
+
+def test_out_of_fold_scores_are_those_of_a_loop():
+    rng = np.random.default_rng(1)
+    x, fold = rng.standard_normal((12, N_FEATURES)), np.arange(12) % 3
+    y = np.array([rng.permutation(np.repeat([1.0, 0.0], 6)) for _ in range(4)])
+    for labels, scores in zip(y, _out_of_fold(x, y, fold)):
+        for i in range(12):
+            train = fold != fold[i]
+            weight = x[train & (labels == 1)].mean(axis=0) - x[train & (labels == 0)].mean(axis=0)
+            assert scores[i] == pytest.approx(x[i] @ weight)
+
+
+def test_power_grows_with_the_signal_and_the_infants_and_few_have_little():
+    few, many = auc_power("motor", 9, 24), auc_power("motor", 24, 48)
+    assert few is not None
+    assert many is not None
+    assert few.auc == AUCS
+    for one in (few, many):
+        assert list(one.interval) == sorted(one.interval)
+        assert list(one.permutation) == sorted(one.permutation)
+    assert all(a <= b for a, b in zip(few.permutation, many.permutation))
+    assert few.interval[1] < 0.5 < many.permutation[2]  # an AUC of .7 cannot be shown with 33 infants
+    assert auc_power("motor", 2, 30) is None
+    assert auc_power("motor", 300, 400) is None
+
+
+def test_without_any_signal_both_reject_no_more_often_than_they_say():
+    interval, permutation = _power_at(0.5 + 1e-4, 12, 21, 5, 3)
+    assert interval <= 0.03  # one side of a 95 % interval
+    assert permutation <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
