@@ -1,0 +1,71 @@
+"""A stack is read some subjects at a time, whatever kind of file it is, and damage behind the header is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hdf5storage
+import numpy as np
+import pytest
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.connectome.stacked_arrays import open_arrays
+from connectome_tl.errors import DataError
+
+from .conftest import OnDisk
+
+
+def stacked(on_disk: OnDisk, name: str, **settings: str) -> Path:
+    on_disk.settings["connectomes"] = {"stack": name, "atlas": "aal90", "rows": "participants.tsv", **settings}
+    return on_disk.write()
+
+
+def same(one: Cohort, other: Cohort) -> None:
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "packed", "columns", "mat73"])
+def test_every_kind_of_stack_gives_the_same_cohort_in_small_blocks(
+    on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("connectome_tl.connectome.stacked_arrays._MOST_ROWS", 2)
+    monkeypatch.setattr("connectome_tl.cohort.matrices.IN_MEMORY", 1000)
+    matrices = np.stack(list(on_disk.matrices.values()))
+    path = on_disk.folder / f"all.{'mat' if kind == 'mat73' else 'npz' if kind in ('npz', 'packed') else 'npy'}"
+    if kind == "mat73":
+        names = np.array(on_disk.names, dtype=object)
+        variables = {"Z": np.moveaxis(matrices, 0, 2), "names": names, "names2": names}
+        hdf5storage.savemat(str(path), variables, format="7.3", store_python_metadata=False, matlab_compatible=True)
+    elif kind in ("npz", "packed"):
+        (np.savez_compressed if kind == "packed" else np.savez)(path, w=matrices, regions=np.array(on_disk.names))
+    else:
+        np.save(path, np.asfortranarray(matrices) if kind == "columns" else matrices)
+    cohort = read_cohort(stacked(on_disk, path.name, measure="count", transform="log1p"))
+    assert isinstance(cohort.weights, np.memmap)
+    on_disk.settings["connectomes"] = {"files": "{id}.tsv", "atlas": "aal90", "measure": "count", "transform": "log1p"}
+    same(cohort, on_disk.read())
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_damage_behind_the_header_is_named(tmp_path: Path, pack: bool) -> None:
+    path = tmp_path / "all.npz"
+    (np.savez_compressed if pack else np.savez)(path, w=np.random.default_rng(0).normal(size=(5, 4, 4)))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="cannot be read"):
+        list(open_arrays(path)[1]["w"].blocks())
+
+
+def test_pickles_cut_files_and_false_sizes_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "cut.npy", np.ones((5, 4, 4)))
+    data = (tmp_path / "cut.npy").read_bytes()
+    (tmp_path / "cut.npy").write_bytes(data[:-9])
+    (tmp_path / "huge.npy").write_bytes(data.replace(b"(5, 4, 4)", b"(9999999999, 4, 4)"))
+    for name in ("o.npy", "o.npz", "cut.npy", "huge.npy"):
+        with pytest.raises(DataError, match="cannot be read"):
+            open_arrays(tmp_path / name)
