@@ -28,7 +28,7 @@ _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
 
 @dataclass(frozen=True)
 class Region:
-    """One region. `index` is its label in the atlas image; x, y, z is its centroid in mm (RAS+).
+    """One region. `index` is its label in the atlas image; x, y, z is its centroid in mm (RAS+), NaN where unknown.
 
     `aliases` are other names in use for the same region (`Precentral_L` for `PreCG.L`).
     """
@@ -79,8 +79,13 @@ class Atlas:
 
     @cached_property
     def coordinates(self) -> np.ndarray:
-        """Centroids in mm, (n_regions, 3)."""
+        """Centroids in mm, (n_regions, 3); NaN in an atlas without centroids."""
         return np.array([(r.x, r.y, r.z) for r in self.regions], dtype=float)
+
+    @cached_property
+    def has_centroids(self) -> bool:
+        """Whether every region has a centroid; what needs places (distances, a glass brain) is left out otherwise."""
+        return bool(np.isfinite(self.coordinates).all())
 
     def table(self) -> pd.DataFrame:
         return pd.DataFrame([vars(region) for region in self.regions], columns=list(TABLE_COLUMNS))
@@ -198,6 +203,8 @@ def read_atlas(folder: Path) -> Atlas:
     ]
     problems += [Problem(f"key {key!r} is missing", file=head_file) for key in _HEAD_KEYS if key not in head]
     raise_all("the atlas is incomplete", problems)
+    if (table[["x", "y", "z"]] == "n/a").all(axis=None):  # an atlas without centroids; half of them would be a fault
+        table[["x", "y", "z"]] = "nan"
     problems = _table_problems(table, table_file)
     raise_all("the atlas table is wrong", problems)
     aliases = table["aliases"] if "aliases" in table.columns else pd.Series("", index=table.index)
@@ -252,7 +259,8 @@ def _table_problems(table: pd.DataFrame, file: Path) -> list[Problem]:
     numbers = table[["index", "x", "y", "z"]].apply(pd.to_numeric, errors="coerce")
     if numbers["index"].isna().any() or (numbers["index"] % 1 != 0).any() or (numbers["index"] <= 0).any():
         problems.append(Problem("index is a whole number above 0: the label in the image", file=file))
-    if not np.isfinite(numbers[["x", "y", "z"]].to_numpy(dtype=float)).all():
+    without = (table[["x", "y", "z"]] == "nan").all(axis=None)
+    if not without and not np.isfinite(numbers[["x", "y", "z"]].to_numpy(dtype=float)).all():
         problems.append(Problem("a centroid is missing or not a number", file=file))
     if not set(table["hemisphere"]) <= {"L", "R", "M"}:
         problems.append(Problem("hemisphere is L, R or M", file=file))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from connectome_tl.atlas import Atlas, atlas_folders, atlas_names, load_atlas, read_atlas
+from connectome_tl.atlas import Atlas, Region, atlas_folders, atlas_names, load_atlas, read_atlas
+from connectome_tl.cohort.matrices import kept_regions
 from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.report.brain import glass_brain
 
 LOBES = {"Frontal", "Parietal", "Temporal", "Occipital", "Limbic", "Insula", "Subcortical", "Cerebellum", "Brainstem"}
+LOBES |= {"White matter", "Ventricles", "CSF", "Background"}  # what Draw-EM labels beside grey matter
 
 
 @pytest.fixture(params=atlas_names())
@@ -35,6 +39,9 @@ def test_every_atlas_says_its_source_licence_and_where_the_image_is(atlas: Atlas
 
 def test_left_is_left_of_right_and_partners_mirror_each_other(atlas: Atlas) -> None:
     """Centroids are RAS+: a left region lies at a smaller x than its right partner."""
+    if not atlas.has_centroids:
+        assert np.isnan(atlas.coordinates).all()
+        atlas = replace(atlas, regions=tuple(_placed(region) for region in atlas.regions))
     for region, partner in zip(atlas.regions, atlas.partners, strict=True):
         other = atlas.regions[partner]
         if region.hemisphere == "M":
@@ -48,6 +55,12 @@ def test_left_is_left_of_right_and_partners_mirror_each_other(atlas: Atlas) -> N
     if atlas.homotopic:
         paired = atlas.partners != np.arange(atlas.n_regions)
         assert paired.sum() == sum(region.hemisphere != "M" for region in atlas.regions)
+
+
+def _placed(region: Region) -> Region:
+    """Somewhere on its own side, so that the rest of the test looks at names and partners."""
+    x = {"L": -10.0, "R": 10.0, "M": 0.0}[region.hemisphere]
+    return replace(region, x=x, y=0.0, z=0.0)
 
 
 def test_no_alias_means_two_regions(atlas: Atlas) -> None:
@@ -164,3 +177,46 @@ def test_centroids_match_the_label_image(shared_data: Path, name: str, file: str
     for axis in range(3):
         centre = np.bincount(label, weights=millimetres[:, axis])[index] / count[index]
         np.testing.assert_allclose(centre, atlas.coordinates[:, axis], atol=0.051)
+
+
+def test_drawem_has_the_labels_of_the_dhcp_release() -> None:
+    """Spot checks of the published list; sides alternate in both ways, so a rule by odd and even would be wrong."""
+    atlas = load_atlas("drawem87")
+    assert [region.index for region in atlas.regions] == list(range(1, 88))
+    said = {
+        "Hippocampus left": 1,
+        "Insula right GM": 20,
+        "Insula left GM": 21,
+        "Frontal lobe left GM": 37,
+        "Thalamus left, high intensity part in T2": 43,
+        "Lateral Ventricle left": 49,
+        "Insula right WM": 63,
+        "Parietal lobe left WM": 82,
+        "Thalamus left, low intensity part in T2": 87,
+    }
+    regions = [atlas.regions[i] for i in atlas.order_of(list(said))]
+    assert [region.index for region in regions] == list(said.values())
+    assert [region.hemisphere for region in regions] == ["R" if "right" in name else "L" for name in said]
+    assert len(kept_regions("cerebrum", atlas.names, atlas)) == 46
+
+
+def test_an_atlas_without_centroids_leaves_out_what_needs_places(tmp_path: Path) -> None:
+    from connectome_tl.connectome.connectome import Connectome
+    from connectome_tl.connectome.graph_matrices import to_networkx
+    from connectome_tl.connectome.quality import subject_measures
+
+    atlas = load_atlas("drawem87")
+    upper = np.triu(np.random.default_rng(0).gamma(1, 5, (12, 87, 87)), 1)
+    weights = upper + upper.swapaxes(1, 2)
+    found = subject_measures(weights, np.ones((12, 87), bool), atlas.names, atlas)
+    assert "length" not in found
+    assert "swap" in found
+    assert all(np.isfinite(values).all() for values in found.values())
+    graph = to_networkx(Connectome(weights[:1], atlas.names, ("count",), np.ones(87, bool)), atlas)
+    assert "x" not in graph.nodes[atlas.names[0]]
+    assert glass_brain(atlas.coordinates, np.ones(87)) is None
+    shutil.copytree(atlas_folders()[0] / "drawem87", tmp_path / "a")
+    table = (tmp_path / "a" / "regions.tsv").read_text().replace("n/a", "1.0", 1)
+    (tmp_path / "a" / "regions.tsv").write_text(table)
+    with pytest.raises(DataError, match="centroid"):
+        read_atlas(tmp_path / "a")

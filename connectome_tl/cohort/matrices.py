@@ -26,6 +26,7 @@ from connectome_tl.settings.cohort import ConnectomeFiles
 
 IN_MEMORY = 4_000_000_000
 _OFTEN = 100  # files after which the memory of a cohort that lies on disk is given back
+_NOT_CEREBRUM = ("Cerebellum", "Brainstem", "White matter", "Ventricles", "CSF", "Background")  # of its grey matter
 Track = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
@@ -77,7 +78,7 @@ def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas
     if kept == "cerebrum":
         if atlas is None:
             raise UsageError("regions: cerebrum needs an atlas, which knows the lobes")
-        cerebrum = {region.name for region in atlas.regions if region.lobe not in ("Cerebellum", "Brainstem")}
+        cerebrum = {region.name for region in atlas.regions if region.lobe not in _NOT_CEREBRUM}
         return np.array([i for i, name in enumerate(names) if name in cerebrum], dtype=int)
     return order_of(kept if atlas is None else atlas.resolved(tuple(kept)), names, where="the connectomes")
 

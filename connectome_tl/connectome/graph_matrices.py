@@ -71,7 +71,7 @@ def graph_matrix(graph: Any, path: str | Path) -> MatrixFile:
 def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:
     """A networkx graph: one node per region in row order, one edge attribute per measure.
 
-    Nodes carry `name`, `missing`, and with an atlas `hemisphere`, `lobe`, `x`, `y`, `z` (mm). An edge
+    Nodes carry `name`, `missing`, and with an atlas `hemisphere`, `lobe`, `x`, `y`, `z` (mm, if known). An edge
     is there where any measure is not 0. The node's key is its name, as networkx users expect.
     """
     import networkx as nx
@@ -80,11 +80,9 @@ def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:
     about = {} if atlas is None else {region.name: region for region in atlas.regions}
     for name, there in zip(connectome.regions, connectome.node_mask, strict=True):
         region = about.get(name)
-        place = (
-            {}
-            if region is None
-            else {"hemisphere": region.hemisphere, "lobe": region.lobe, "x": region.x, "y": region.y, "z": region.z}
-        )
+        place: dict[str, Any] = {} if region is None else {"hemisphere": region.hemisphere, "lobe": region.lobe}
+        if region is not None and atlas is not None and atlas.has_centroids:
+            place |= {"x": region.x, "y": region.y, "z": region.z}
         graph.add_node(name, name=name, missing=not bool(there), **place)
     weights = connectome.weights
     for i, j in np.argwhere(np.triu((weights != 0).any(axis=0))):

@@ -71,6 +71,8 @@ def subject_measures(
             pairs = size[:, homotopic].sum(axis=1) / present[:, homotopic].sum(axis=1)
             found["homotopic edges"] = _finite(pairs / mean)
         found["swap"] = found["typicality"] - _swapped(weights, node_mask, partner)
+    if not atlas.has_centroids:
+        return found
     at = atlas.coordinates[rows]
     distance = np.linalg.norm(at[first] - at[second], axis=1)
     found["length"] = np.array([_rank_correlation(e[p], distance[p]) for e, p in zip(edges, connected, strict=True)])

@@ -28,7 +28,7 @@ def check_row_order(edges: np.ndarray, known: RowNames, file: str | Path) -> Non
         DataError: the rows look like label numbers.
     """
     atlas = known.atlas
-    if atlas is None or known.table is not None or known.order is not None:
+    if atlas is None or not atlas.has_centroids or known.table is not None or known.order is not None:
         return
     if np.array_equal(atlas.label_order, np.arange(atlas.n_regions)):
         return

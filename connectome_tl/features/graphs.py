@@ -43,7 +43,7 @@ def to_pyg(connectome: Connectome, atlas: Atlas | None = None, *, target: np.nda
     attributes = weights[:, first, second].T
     rows = weights.transpose(1, 0, 2).reshape(connectome.n_regions, -1)
     extra: dict[str, Any] = {}
-    if atlas is not None:
+    if atlas is not None and atlas.has_centroids:
         extra["pos"] = torch.from_numpy(atlas.coordinates[atlas.order_of(connectome.regions)]).float()
     if target is not None:
         extra["y"] = torch.from_numpy(np.asarray(target, dtype=np.float32))[None]
