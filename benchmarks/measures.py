@@ -16,11 +16,12 @@ from statistics import median
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import bct
 import networkx as nx
 import numpy as np
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.connectome.measures import graph_measures
+from connectome_tl.connectome.measures import graph_measures, local_efficiency
 
 
 def connectomes(n_subjects: int, n_regions: int, density: float) -> np.ndarray:
@@ -75,6 +76,11 @@ def main() -> None:
         print(f"  networkx {one:.3f} CPU s a subject, extrapolated {one * arguments.subjects:.0f} s")
         print(f"  largest difference {difference:.1e}")
         print(f"ratio_measures_density_{density:g}: {one * arguments.subjects / whole:.0f}")
+        few = weights[: max(1, arguments.subjects // 10)]
+        whole = cpu(lambda w=few: local_efficiency(w), 1)
+        one = cpu(lambda w=weights: bct.efficiency_wei(w[0], local=True), 1)
+        print(f"  local efficiency: {whole:.2f} CPU s for {len(few)} subjects, bctpy {one:.1f} s a subject")
+        print(f"ratio_local_efficiency_density_{density:g}: {one * len(few) / whole:.0f}")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,40 @@ def path_length(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.
     return _path_measures(*_checked(weights, node_mask))[1]
 
 
+def local_efficiency(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
+    """Efficiency among the neighbours of each region, (n_subjects, n_regions), 0 below degree 2.
+
+    Weighted as Wang et al. 2017 (doi:10.1162/NECO_a_00914) and bctpy's `efficiency_wei(local=True)`: an edge is
+    1 / cbrt(weight) long, and a pair of neighbours counts by the cube root of its weights to the region. With
+    weights of 0 and 1 the mean over regions is networkx's `local_efficiency`.
+    """
+    weights, mask = _checked(weights, node_mask)
+    out = np.zeros(mask.shape)
+    root = np.cbrt(weights)
+    degrees = (weights > 0).sum(axis=2)
+    for region in range(weights.shape[1]):
+        rows = np.flatnonzero(degrees[:, region] > 1)
+        for some in np.array_split(rows[np.argsort(degrees[rows, region])], max(1, len(rows) // 64)):
+            if len(some):
+                out[some, region] = _among_neighbours(root[some], root[some, region], degrees[some, region])
+    return np.where(mask, out, np.nan)
+
+
+def _among_neighbours(root: np.ndarray, to_region: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Local efficiency of one region: cube roots of all weights, those to the region, its degrees."""
+    widest = int(degrees.max())
+    first = np.argsort(to_region == 0, axis=1, kind="stable")[:, :widest]  # the neighbours, then others to pad
+    subject = np.arange(len(root))[:, None, None]
+    there = np.take_along_axis(to_region, first, axis=1)
+    among = root[subject, first[:, :, None], first[:, None, :]]
+    among = among * (there[:, :, None] > 0) * (there[:, None, :] > 0)
+    length = _floyd_warshall(among)
+    inverse = np.zeros_like(length)
+    np.divide(1.0, length, out=inverse, where=length > 0)
+    pairs = np.einsum("si,sij,sj->s", there, inverse, there)
+    return pairs / (degrees * (degrees - 1))
+
+
 def rich_club(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
     """Rich-club coefficient of every degree, (n_subjects, n_regions): column k is the density among
     regions of more than k edges, NaN where fewer than two are left.
@@ -111,18 +145,42 @@ def modularity(weights: np.ndarray, partition: np.ndarray, node_mask: np.ndarray
     As networkx's `community.modularity` (doi:10.1103/PhysRevE.69.026113).
 
     Args:
-        partition: (n_regions,) community of each region; any labels (lobes, hemispheres, modules).
+        partition: (n_regions,) community of each region, any labels (lobes, hemispheres, modules), or
+            (n_subjects, n_regions) where each subject has its own, as `communities` finds them.
     """
     weights, _ = _checked(weights, node_mask)
-    labels, community = np.unique(np.asarray(partition), return_inverse=True)
-    if community.shape != (weights.shape[1],):
-        raise DataError("the partition has the wrong size", expected=f"({weights.shape[1]},)", got=str(community.shape))
-    member = np.eye(len(labels))[community]  # (n_regions, n_communities)
+    given = np.asarray(partition)
+    if given.shape not in (weights.shape[1:2], weights.shape[:2]):
+        raise DataError("the partition has the wrong size", expected=f"({weights.shape[1]},)", got=str(given.shape))
+    labels, found = np.unique(given, return_inverse=True)
+    community = np.broadcast_to(found.reshape(given.shape), weights.shape[:2])
     total = weights.sum(axis=(1, 2))
-    inside = np.einsum("ic,sij,jc->sc", member, weights, member, optimize=True)
-    ends = weights.sum(axis=2) @ member
-    scale = np.where(total > 0, total, np.nan)[:, None]
-    return (inside / scale - (ends / scale) ** 2).sum(axis=1)
+    scale = np.where(total > 0, total, np.nan)
+    member = community[:, :, None] == np.arange(len(labels))  # (n_subjects, n_regions, n_communities)
+    inside = ((weights @ member) * member).sum(axis=(1, 2))
+    ends = (weights.sum(axis=2)[:, :, None] * member).sum(axis=1)
+    return inside / scale - ((ends / scale[:, None]) ** 2).sum(axis=1)
+
+
+def communities(
+    weights: np.ndarray, node_mask: np.ndarray | None = None, *, resolution: float = 1.0, seed: int = 0
+) -> np.ndarray:
+    """Communities of each subject, (n_subjects, n_regions) whole numbers from 0, -1 for missing regions.
+
+    Louvain's method (Blondel et al. 2008, doi:10.1088/1742-5468/2008/10/P10008) by networkx, one subject after
+    the other; a subject's result depends on its matrix and `seed` only. Numbers go by the first region of each.
+    """
+    import networkx as nx
+
+    weights, mask = _checked(weights, node_mask)
+    out = np.full(mask.shape, -1)
+    for i, (matrix, there) in enumerate(zip(weights, mask, strict=True)):
+        nodes = np.flatnonzero(there)
+        graph = nx.from_numpy_array(matrix[np.ix_(nodes, nodes)])
+        found = nx.community.louvain_communities(graph, resolution=resolution, seed=seed) if len(nodes) else []
+        for number, members in enumerate(sorted(found, key=min)):
+            out[i, nodes[sorted(members)]] = number
+    return out
 
 
 def small_world(
@@ -161,7 +219,10 @@ def graph_measures(
     weights: np.ndarray, node_mask: np.ndarray | None = None, *, partition: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Global measures of every subject: density, mean strength and clustering, efficiency, path length,
-    largest rich-club coefficient, and modularity where a partition is given. One row per subject."""
+    largest rich-club coefficient, and modularity where a partition is given. One row per subject.
+
+    `local_efficiency`, `communities` and `small_world` cost much more and are called by name.
+    """
     weights, mask = _checked(weights, node_mask)
     efficiency, length = _path_measures(weights, mask)
     rich = rich_club(weights, mask)

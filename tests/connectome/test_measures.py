@@ -85,6 +85,34 @@ def test_modularity_is_networkx(weights: np.ndarray) -> None:
             assert found[i] == pytest.approx(nx.community.modularity(graph, communities, weight="weight"))
 
 
+def test_local_efficiency_is_bcts_and_unweighted_networkxs(weights: np.ndarray) -> None:
+    found = measures.local_efficiency(weights)
+    there = (weights > 0).astype(float)
+    unweighted = measures.local_efficiency(there).mean(axis=1)
+    for i in range(len(weights)):
+        assert found[i] == pytest.approx(np.asarray(bct.efficiency_wei(weights[i], local=True)).ravel(), abs=1e-12)
+        assert unweighted[i] == pytest.approx(nx.local_efficiency(nx.from_numpy_array(there[i])), abs=1e-12)
+
+
+def test_communities_that_are_there_are_found_and_their_modularity_is_bcts() -> None:
+    rng = np.random.default_rng(1)
+    block = np.kron(np.eye(4), np.ones((6, 6))) * 8 + 1
+    upper = np.triu(rng.gamma(20.0, 0.05, (3, N, N)) * block, 1)
+    made = upper + upper.swapaxes(1, 2)
+    found = measures.communities(made, seed=3)
+    assert (found == np.repeat(np.arange(4), 6)).all()
+    np.testing.assert_array_equal(found[1:2], measures.communities(made[1:2], seed=3))
+    ours = measures.modularity(made, found)
+    for i, (_, theirs) in enumerate(bct.modularity_louvain_und(matrix, seed=1) for matrix in made):
+        assert ours[i] == pytest.approx(theirs)
+    mask = np.ones(made.shape[:2], dtype=bool)
+    mask[:, 5] = False
+    masked = measures.communities(made, mask)
+    assert (masked[:, 5] == -1).all()
+    np.testing.assert_array_equal(np.delete(masked, 5, axis=1), np.delete(found, 5, axis=1))
+    assert np.isnan(measures.modularity(np.zeros((1, 3, 3)), measures.communities(np.zeros((1, 3, 3))))).all()
+
+
 def test_small_world_from_networkx_on_the_same_null_networks() -> None:
     weights = cohort(2, 0.4)
     mask = np.ones(weights.shape[:2], dtype=bool)
@@ -122,7 +150,7 @@ def test_a_missing_region_leaves_the_measures_of_the_others_alone() -> None:
     np.testing.assert_allclose(masked, measures.graph_measures(without, partition=partition[keep]))
     zeroed = np.where(mask[:, :, None] & mask[:, None, :], weights, 0)
     assert (measures.graph_measures(zeroed)["density"] < masked["density"]).all()
-    for nodal in (measures.strength, measures.clustering, measures.degree):
+    for nodal in (measures.strength, measures.clustering, measures.degree, measures.local_efficiency):
         assert np.isnan(nodal(weights, mask)[:, 5]).all()
         np.testing.assert_allclose(nodal(weights, mask)[:, keep], nodal(without))
 
