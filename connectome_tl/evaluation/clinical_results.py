@@ -120,7 +120,7 @@ def _sizes(rows: OutOfFold, task: Task, n_covariates: int) -> list[SampleSize]:
     if not n_covariates or (task.is_binary and not 0 < prevalence < 1):
         return []
     made = riley_binary(n_covariates, prevalence, n) if task.is_binary else riley_continuous(n_covariates, n)
-    return [made.model_copy(update={"method": f"{task.name}, {n_covariates} clinical covariates; {made.method}"})]
+    return [made.model_copy(update={"task": task.name})]
 
 
 def _missing(

@@ -14,6 +14,7 @@ from connectome_tl.evaluation.baselines import Design, predict_baseline
 from connectome_tl.evaluation.intervals import within_fold_pairs
 from connectome_tl.evaluation.linear import LinearFit
 from connectome_tl.evaluation.logistic import fit_logistic
+from connectome_tl.evaluation.metrics import within_fold_counts
 from connectome_tl.evaluation.nested_cv import prediction_rows
 from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
@@ -75,8 +76,8 @@ def missing_outcomes(
 ) -> MissingOutcomes:
     """The AUC of a binary task as it is, weighted for who is missing, and with the missing filled in.
 
-    Best case: every missing infant turned out as the model's mean risk says (positive above the
-    median risk of those observed), worst case: the other way round.
+    Best and worst case are the largest and smallest AUC that any outcomes of the missing infants could
+    give, as far as turning one outcome after the other finds them.
 
     Args:
         probability_observed: of each subject, for the weights.
@@ -91,11 +92,7 @@ def missing_outcomes(
     known = dict(zip(observed.subjects, observed.y_true))
     here = (predictions["task"] == task.name) & (predictions["model"] == model)
     everyone = sorted(predictions.loc[here, "subject"].astype(str).unique())
-    taken = [s for s in everyone if s in known or only is None or s in only]
-    risk = predictions[here].groupby("subject")["y_score"].mean()
-    middle = float(np.median(risk.loc[list(known)]))
-    likely = {s: known[s] if s in known else float(risk[s] >= middle) for s in taken}
-    against = {s: known[s] if s in known else 1.0 - likely[s] for s in taken}
+    free = [s for s in everyone if s not in known and (only is None or s in only)]
     weights = probability_observed or {}
     share = len(known) / len(everyone)
     weight = np.array([share / max(weights.get(s, share), 1e-6) for s in observed.subjects])
@@ -105,11 +102,11 @@ def missing_outcomes(
         metric="auc",
         filled=filled,
         n_observed=len(known),
-        n_missing=len(taken) - len(known),
+        n_missing=len(free),
         complete_cases=within_fold_pairs(observed.y_true, observed.score, observed.fold).auc,
         weighted=weighted_auc(observed, np.minimum(weight / weight.mean(), _LARGEST_WEIGHT)),
-        best_case=_filled_auc(predictions, task.name, model, likely),
-        worst_case=_filled_auc(predictions, task.name, model, against),
+        best_case=_extreme_auc(predictions[here], known, free, best=True),
+        worst_case=_extreme_auc(predictions[here], known, free, best=False),
         method="within-fold AUC; weights 1 / P(observed | covariates), at most 10 times their mean",
     )
 
@@ -149,8 +146,36 @@ def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:
     return float((both * pairs.won).sum() / total) if total else float("nan")
 
 
-def _filled_auc(predictions: pd.DataFrame, task: str, model: str, outcome: dict[str, float]) -> float:
-    rows = predictions[(predictions["task"] == task) & (predictions["model"] == model)]
-    rows = rows.assign(y_true=rows["subject"].astype(str).map(outcome))
-    filled = out_of_fold(rows, task, model)
-    return within_fold_pairs(filled.y_true, filled.score, filled.fold).auc
+def _extreme_auc(rows: pd.DataFrame, known: Mapping[str, float], free: Sequence[str], *, best: bool) -> float:
+    """Within-fold AUC with the free outcomes set to its advantage (or disadvantage), one after the other.
+
+    Starts from positive above the median risk of those known (or below it), and turns the outcome that gains
+    most as long as one gains.
+    """
+    taken = [*known, *free]
+    where = {subject: i for i, subject in enumerate(taken)}
+    rows = rows[rows["subject"].isin(where)]
+    repeats = [
+        (of["subject"].map(where).to_numpy(int), of["y_score"].to_numpy(float), of["fold"].to_numpy(int))
+        for _, of in rows.groupby("repeat")
+    ]
+
+    def aucs(labelings: np.ndarray) -> np.ndarray:
+        parts = [within_fold_counts(labelings[at], np.tile(s[:, None], labelings.shape[1]), f) for at, s, f in repeats]
+        won, met = np.sum(parts, axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.where(met > 0, won / met, np.nan)
+
+    risk = rows.groupby("subject")["y_score"].mean()
+    likely = (risk.reindex(list(free)) >= np.median(risk.reindex(list(known)))).to_numpy() == best
+    y = np.r_[np.array(list(known.values()), dtype=float), likely.astype(float)]
+    found = float(aucs(y[:, None])[0])
+    places = np.arange(len(known), len(taken))
+    for _ in places:
+        turned = np.tile(y[:, None], len(free))
+        turned[places, np.arange(len(free))] = 1.0 - y[places]
+        values = np.nan_to_num(aucs(turned) if best else -aucs(turned), nan=-np.inf)
+        if not values.max() > (found if best else -found):
+            break
+        y, found = turned[:, values.argmax()], float(values.max() if best else -values.max())
+    return found

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectome_tl.report.drawing import ACCENT, GRID, INK, MUTED, clean, panel, style, swarm, to_svg
-from connectome_tl.report.labels import interval, model_label, model_order, number
+from connectome_tl.report.labels import model_label, model_order
 from connectome_tl.report.out_of_fold import (
     OutOfFold,
     SubjectScores,
     fold_averaged_roc,
     subject_scores,
 )
-from connectome_tl.settings.scores import Score
 from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve, Instability, Recalibrated
 
 if TYPE_CHECKING:
@@ -111,7 +110,6 @@ def calibration_figure(
     name: str,
     *,
     curves: Mapping[str, CalibrationCurve],
-    scores: Mapping[str, Score],
     recalibrated: Recalibrated | None = None,
     stamp: str = "",
 ) -> str | None:
@@ -122,8 +120,9 @@ def calibration_figure(
     if "full" not in curves:
         return None
     subjects = subject_scores(rows)
+    below = 0.16 * (1 + (len(curves) + (recalibrated is not None)) // 2)  # inches of the legend, two entries a line
     with style():
-        figure, axes = panel(height=3.0, top=0.43)
+        figure, axes = panel(height=2.75 + below, bottom=0.43 + below)
         axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
         for model in sorted(curves, key=model_order):
             curve, look = curves[model], model_label(model)
@@ -150,22 +149,9 @@ def calibration_figure(
             )  # fmt: skip
         for truth, low, high in ((0.0, -0.055, -0.02), (1.0, 1.02, 1.055)):
             axes.vlines(subjects.mean[subjects.y_true == truth], low, high, color=MUTED, lw=0.8)
-        lines = [_intercept_and_slope("Raw: " if recalibrated else "", scores)]
-        if recalibrated is not None:
-            lines.append(_intercept_and_slope("Recalibrated: ", {s.metric: s for s in recalibrated.scores}))
-        figure.text(0.985, 0.93, "\n".join(lines), va="top", ha="right", fontsize=6.3, color=INK)
-        axes.legend(loc="upper left", handlelength=2.0, borderaxespad=0.2)
+        figure.legend(loc="lower center", bbox_to_anchor=(0.5, 0.0), ncols=2, handlelength=2.0, columnspacing=1.2)
         _square_axes(axes, "Predicted risk, out of fold", "Observed share", margin=0.07)
         return to_svg(figure, name, description="Calibration: observed share against predicted risk", stamp=stamp)
-
-
-def _intercept_and_slope(title: str, scores: Mapping[str, Score]) -> str:
-    parts = [
-        f"{label} {number(score.value)} {interval(score.low, score.high)}"
-        for key, label in (("calibration_intercept", "intercept"), ("calibration_slope", "slope"))
-        if (score := scores.get(key)) is not None
-    ]
-    return title + ", ".join(parts)
 
 
 def instability_figure(record: Instability, name: str, *, stamp: str = "") -> str:

@@ -21,6 +21,8 @@ from connectome_tl.report.prediction_figures import (
 )
 from connectome_tl.report.views import TaskView, task_views
 from connectome_tl.settings.results import PermutationResult, RegionImportance, RunRecord
+from connectome_tl.settings.scores import Score
+from connectome_tl.settings.statistics import Recalibrated
 from connectome_tl.tasks import Task
 
 if TYPE_CHECKING:
@@ -114,8 +116,8 @@ def environment() -> Environment:
     made.globals["label"] = labels
     for rows in (
         tables.cohort_rows,
-        tables.subgroup_rows,
-        tables.conformal_rows,
+        tables.subgroup_table,
+        tables.conformal_table,
         tables.sample_size_rows,
         tables.power_rows,
         tables.instability_rows,
@@ -123,7 +125,7 @@ def environment() -> Environment:
         tables.threshold_rows,
         tables.missingness_rows,
         tables.returner_rows,
-        tables.missing_outcome_rows,
+        tables.missing_outcome_table,
         tables.importance_rows,
         tables.permutation_rows,
         tables.comparison_rows,
@@ -176,15 +178,10 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         f"repeats; black: median of the class.{' Below: quartiles of the rivals.' if rivals else ''}",
     )
     found += sheet.draw(
-        lambda name: calibration_figure(full, name, curves=curves, scores=scores, recalibrated=mended, stamp=stamp),
+        lambda name: calibration_figure(full, name, curves=curves, recalibrated=mended, stamp=stamp),
         "Calibration",
         f"{view.n_text}. Groups of infants by predicted risk (mean over {_repeats(full)}) with 95 % intervals of the "
-        "observed share; marks: single infants, positive above, negative below. "
-        + (
-            "Recalibrated: scaled by what the inner folds of the training rows taught."
-            if mended
-            else "Raw risks: without inner folds nothing was recalibrated."
-        ),
+        "observed share; marks: single infants, positive above, negative below. " + _calibration_note(scores, mended),
     )
     found += sheet.draw(
         lambda name: decision_figure(decisions, name, stamp=stamp),
@@ -201,6 +198,23 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
             f"{labels.number(100 * one.classification, 0)} % of refits call an infant otherwise.",
         )
     return found
+
+
+def _calibration_note(scores: dict[str, Score], mended: Recalibrated | None) -> str:
+    """Intercept and slope of the raw risks, and of the recalibrated ones where there are inner folds."""
+
+    def said(found: dict[str, Score]) -> str:
+        parts = [
+            f"{word} {labels.number(score.value)} {labels.interval(score.low, score.high)}"
+            for key, word in (("calibration_intercept", "intercept"), ("calibration_slope", "slope"))
+            if (score := found.get(key)) is not None
+        ]
+        return ", ".join(parts) + "."
+
+    if mended is None:
+        return f"Raw risks, not recalibrated (no inner folds): {said(scores)}"
+    new = {score.metric: score for score in mended.scores}
+    return f"Full model, raw: {said(scores)} Recalibrated on inner folds of the training rows: {said(new)}"
 
 
 def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:

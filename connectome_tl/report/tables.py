@@ -18,9 +18,16 @@ from connectome_tl.report.labels import (
     p_value,
     signed,
 )
+from connectome_tl.report.score_tables import interval_of
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.results import CohortRecord, RegionImportance, RunRecord
-from connectome_tl.settings.statistics import ConformalCheck, GroupDifference, Instability, SampleSize, SubgroupScore
+from connectome_tl.settings.statistics import (
+    ConformalCheck,
+    GroupDifference,
+    Instability,
+    MissingOutcomes,
+    SubgroupScore,
+)
 
 Row = tuple[str, ...]
 _CALIBRATION = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope")
@@ -32,42 +39,51 @@ def cohort_rows(cohort: CohortRecord) -> list[Row]:
     return [(row.variable, *(row.values + (UNDEFINED,) * n_columns)[:n_columns]) for row in cohort.table]
 
 
-def subgroup_rows(groups: Iterable[SubgroupScore]) -> list[Row]:
-    """One row per group; a group that is too small is named, with its n and without its score."""
-    rows: list[Row] = []
+def subgroup_table(groups: Iterable[SubgroupScore]) -> tuple[Row, list[Row]]:
+    """Header, and one row per group with a cell per model; a group that is too small is named without its score."""
+    cells: dict[tuple[str, str], dict[str, SubgroupScore]] = {}
     for group in groups:
-        model, score = model_label(group.model).label if group.model else "", group.score
-        if score is None:
-            n = "not shown" if group.n is None else str(group.n)
-            rows.append((group.variable, group.group, model, UNDEFINED, "too few to show", n))
-            continue
-        value = f"{metric_label(score.metric).label} {number(score.value)}"
-        between = score.reason or interval(score.low, score.high)
-        rows.append((group.variable, group.group, model, value, between, count(score.n, score.n_positive)))
-    return rows
-
-
-def conformal_rows(checks: Iterable[ConformalCheck]) -> list[Row]:
-    return [
-        (
-            model_label(check.model).label,
-            number(check.level),
-            number(check.coverage),
-            number(check.coverage_positive),
-            number(check.coverage_negative),
-            number(check.half_width),
-            number(check.both),
-            number(check.empty),
-            str(check.n),
-        )
-        for check in checks
+        cells.setdefault((group.variable, group.group), {})[group.model] = group
+    models = sorted({model for of_group in cells.values() for model in of_group}, key=model_order)
+    rows = [
+        (variable, name, _group_size(of_group.values()), *(_group_cell(of_group.get(model)) for model in models))
+        for (variable, name), of_group in cells.items()
     ]
+    return ("Variable", "Group", "n", *(model_label(model).label for model in models)), rows
 
 
-def sample_size_rows(sizes: Iterable[SampleSize]) -> list[Row]:
+def _group_size(members: Iterable[SubgroupScore]) -> str:
+    first = next(iter(members))
+    if first.n is None:
+        return "not shown"
+    return str(first.n) if first.score is None else count(first.n, first.score.n_positive)
+
+
+def _group_cell(group: SubgroupScore | None) -> str:
+    if group is None or group.score is None:
+        return "too few to show"
+    score = group.score
+    return f"{metric_label(score.metric).label} {number(score.value)} {score.reason or interval(score.low, score.high)}"
+
+
+def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
+    """Header and rows: sets of classes for a binary task, intervals for a value."""
+    header: Row = ("Model", "Level asked for", "Coverage")
+    header += ("of positives", "of negatives", "Sets with both classes", "Empty sets") if binary else ()
+    header += () if binary else (f"Half width ({unit})" if unit else "Half width",)
+    rows = []
+    for check in checks:
+        sets = (check.coverage_positive, check.coverage_negative, check.both, check.empty)
+        values = (check.level, check.coverage, *(sets if binary else (check.half_width,)))
+        rows.append((model_label(check.model).label, *map(number, values), str(check.n)))
+    return (*header, "n"), rows
+
+
+def sample_size_rows(record: RunRecord) -> list[Row]:
+    names = {task.name: task.label for task in record.tasks}
     return [
         (
-            size.kind,
+            names.get(size.task, size.task or size.kind),
             str(size.n_parameters),
             number(size.anticipated),
             "; ".join(f"{name}: {n}" for name, n in size.criteria),
@@ -76,7 +92,7 @@ def sample_size_rows(sizes: Iterable[SampleSize]) -> list[Row]:
             "enough" if size.enough else "too few",
             size.method,
         )
-        for size in sizes
+        for size in record.sample_sizes
     ]
 
 
@@ -141,7 +157,7 @@ def missingness_rows(record: RunRecord) -> list[Row]:
             names.get(score.task, score.task),
             metric_label(score.metric).label,
             number(score.value),
-            interval(score.low, score.high),
+            interval_of(score),
             count(score.n, score.n_positive),
         )
         for score in record.missingness
@@ -163,22 +179,26 @@ def returner_rows(differences: Iterable[GroupDifference]) -> list[Row]:
     return rows
 
 
-def missing_outcome_rows(record: RunRecord) -> list[Row]:
-    labels = {task.name: task.label for task in record.tasks}
-    return [
-        (
-            labels.get(one.task, one.task),
-            model_label(one.model).label,
-            one.filled,
-            str(one.n_observed),
-            str(one.n_missing),
-            number(one.complete_cases),
-            number(one.weighted),
-            f"{number(one.worst_case)} to {number(one.best_case)}",
-            one.method,
-        )
-        for one in record.missing_outcomes
-    ]
+def missing_outcome_table(record: RunRecord) -> tuple[Row, list[Row]]:
+    """Header, and a row per task and kind of missing outcome with a cell per model."""
+    names = {task.name: task.label for task in record.tasks}
+    cells: dict[tuple[str, str], dict[str, MissingOutcomes]] = {}
+    for one in record.missing_outcomes:
+        cells.setdefault((one.task, one.filled), {})[one.model] = one
+    models = sorted({one.model for one in record.missing_outcomes}, key=model_order)
+    rows = []
+    for (task, filled), by_model in cells.items():
+        first = next(iter(by_model.values()))
+        said = [_missing_cell(by_model.get(model)) for model in models]
+        rows.append((names.get(task, task), str(first.n_observed), f"{first.n_missing} ({filled})", *said))
+    return ("Task", "n observed", "n missing", *(model_label(model).label for model in models)), rows
+
+
+def _missing_cell(one: MissingOutcomes | None) -> str:
+    if one is None:
+        return UNDEFINED
+    observed, weighted, worst, best = map(number, (one.complete_cases, one.weighted, one.worst_case, one.best_case))
+    return f"{observed}; {weighted}; {worst} to {best}"
 
 
 def importance_rows(importance: RegionImportance, longest: int = 10) -> list[Row]:

@@ -88,6 +88,7 @@ class SampleSize(Record):
     """The size that Riley et al. ask for, per criterion, next to the size at hand."""
 
     kind: Literal["binary", "regression"]
+    task: str = ""
     n_parameters: int
     anticipated: Number  # Cox-Snell R2 (binary) or R2 (regression)
     criteria: tuple[tuple[str, int], ...]

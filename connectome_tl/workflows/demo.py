@@ -7,7 +7,7 @@ from pathlib import Path
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
-from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
+from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.workflows.run import run_study
 
@@ -19,7 +19,8 @@ def demo_settings(seed: int = 0) -> StudySettings:
         source=CohortUse(cohort="../cohorts/older/cohort.yaml"),
         pool=CohortUse(cohort="../cohorts/pool/cohort.yaml"),
         target=CohortUse(cohort="../cohorts/target/cohort.yaml"),
-        splits=SplitSettings(repeats=2, outer=5, seed=seed, stratum="cognitive"),
+        splits=SplitSettings(repeats=2, outer=5, inner=3, seed=seed, stratum="cognitive"),
+        refits=Refits(linear=40, network=8),
         permutations=39,
         seed=seed,
     )

@@ -15,6 +15,7 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.adequacy import riley_binary, riley_continuous
 from connectome_tl.evaluation.conformal import conformal_check, fit_conformal_interval, fit_conformal_sets
+from connectome_tl.evaluation.intervals import within_fold_pairs
 from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.metrics import scores
 from connectome_tl.evaluation.missing_outcomes import (
@@ -119,6 +120,22 @@ def test_best_and_worst_case_bound_what_the_missing_would_have_shown():
     assert found.weighted == pytest.approx(found.complete_cases)  # no probabilities given: equal weights
     nothing = missing_outcomes(full, MOTOR, "full")
     assert nothing.best_case == nothing.worst_case == pytest.approx(truth)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_outcomes_of_the_missing_lie_outside_best_and_worst_case(seed):
+    rng = np.random.default_rng(seed)
+    predictions = table(rng, n=24)
+    subjects = sorted(predictions["subject"].unique())
+    gone = subjects[:7]
+    known = predictions.assign(y_true=predictions["y_true"].mask(predictions["subject"].isin(gone)))
+    found = missing_outcomes(known, MOTOR, "full")
+    for code in range(2**7):
+        outcome = dict(zip(gone, map(float, f"{code:07b}")))
+        filled = known.assign(y_true=known["y_true"].fillna(known["subject"].map(outcome)))
+        rows = out_of_fold(filled, "motor", "full")
+        auc = within_fold_pairs(rows.y_true, rows.score, rows.fold).auc
+        assert found.worst_case - 1e-9 <= auc <= found.best_case + 1e-9
 
 
 def test_weights_stand_for_those_like_the_missing():
