@@ -129,16 +129,30 @@ AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="INPUT")],
-    out: Annotated[Path, typer.Option("--out", help="File to write; .tsv is BIDS relmat style.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A matrix file, or a folder of them.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write (.tsv is BIDS relmat style), or a folder for everything.")
+    ],
     format_: Annotated[str, typer.Option("--format", help="Format of the input; auto looks at the file.")] = "auto",
     labels: Labels = None,
     atlas: AtlasName = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Which files of the folder, e.g. '**/*.csv'; default: names that say it.")
+    ] = None,
 ) -> None:
-    """Read any matrix file a lab holds; write it with region names and a sidecar."""
-    from connectome_tl.workflows.convert import convert_file
+    """Read any matrix file a lab holds; write it with region names and a sidecar.
 
-    for path in convert_file(source, out, format=format_, labels=labels, atlas=atlas):
+    Where --out is a folder, every atlas and measure of every file becomes a table of its own.
+    """
+    from connectome_tl.workflows.convert import convert_file, convert_folder
+
+    if source.is_dir() or out.is_dir() or not out.suffix:
+        from connectome_tl.workflows.progress import bar
+
+        made = convert_folder(source, out, format=format_, labels=labels, atlas=atlas, pattern=pattern, track=bar())
+    else:
+        made = convert_file(source, out, format=format_, labels=labels, atlas=atlas)
+    for path in made:
         typer.echo(f"wrote {path}")
 
 

@@ -6,7 +6,7 @@ Naming follows the BIDS draft for connectivity matrices (BEP017) and is held her
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ def write_connectome(
     units: Mapping[str, str] | str | None = None,
     notes: tuple[str, ...] = (),
     fields: Mapping[str, Any] | None = None,
+    always_measure: bool = False,
 ) -> tuple[Path, ...]:
     """Write a connectome with its sidecar; the ending says how.
 
@@ -42,6 +43,7 @@ def write_connectome(
         inputs, settings, units: as `provenance.write_sidecar`.
         notes: what was decided on the way here.
         fields: further keys of the sidecar.
+        always_measure: name the measure (`meas-`) also where there is only one.
 
     Returns:
         The files written, without their sidecars.
@@ -50,16 +52,13 @@ def write_connectome(
         UsageError: no such ending. OutputError: the file cannot be written.
     """
     target = Path(path)
-    if target.suffix not in WRITERS:
-        raise UsageError("no output format ends like this", file=target, expected=", ".join(WRITERS))
-    writer, holds_all = WRITERS[target.suffix]
-    parts = {target: connectome}
-    if not holds_all and connectome.n_measures > 1:
+    writer, _ = _writer(target)
+    files = files_written(target, connectome.measures, always_measure=always_measure)
+    parts = {files[0]: connectome}
+    if len(files) > 1:
+        weights, names = connectome.weights, connectome.measures
         parts = {
-            target.with_name(_with_measure(target.name, name)): replace(
-                connectome, weights=connectome.weights[m : m + 1], measures=(name,)
-            )
-            for m, name in enumerate(connectome.measures)
+            file: replace(connectome, weights=weights[m : m + 1], measures=(names[m],)) for m, file in enumerate(files)
         }
     for file, part in parts.items():
         writer(part, file)
@@ -72,6 +71,24 @@ def write_connectome(
             **{**bids_keys(part, atlas), "Notes": list(notes), **(fields or {})},
         )
     return tuple(parts)
+
+
+def files_written(path: str | Path, measures: Sequence[str], *, always_measure: bool = False) -> tuple[Path, ...]:
+    """What `write_connectome` writes for these measures, without sidecars.
+
+    Raises:
+        UsageError: no such ending.
+    """
+    target = Path(path)
+    if _writer(target)[1] or (len(measures) == 1 and not always_measure):
+        return (target,)
+    return tuple(target.with_name(_with_measure(target.name, name)) for name in measures)
+
+
+def _writer(target: Path) -> tuple[Callable[[Connectome, Path], None], bool]:
+    if target.suffix not in WRITERS:
+        raise UsageError("no output format ends like this", file=target, expected=", ".join(WRITERS))
+    return WRITERS[target.suffix]
 
 
 def bids_keys(connectome: Connectome, atlas: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from connectome_tl.connectome.array_matrices import read_npy, read_npz
 from connectome_tl.connectome.graph_matrices import read_graphml
 from connectome_tl.connectome.matlab_matrices import (
+    atlases_in,
     is_conn,
     is_mapper,
     is_qsirecon,
@@ -21,6 +22,7 @@ from connectome_tl.connectome.matlab_matrices import (
     read_mapper,
     read_plain_mat,
     read_qsirecon,
+    square_variables,
 )
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.connectome.sidecar_matrices import (
@@ -46,6 +48,8 @@ class Format:
         recognises: looks into the file where the ending does not settle it; None means the ending does.
         automatic: False where only the user can know (a bare matrix whose row 0 is the background).
         chooses: what `format: NAME:CHOICE` chooses, if anything.
+        choices: what there is to choose from in a file.
+        plain: the ending alone does not tell that the file is a matrix at all.
         names_rows: whether the file itself names its rows.
     """
 
@@ -56,26 +60,33 @@ class Format:
     recognises: Callable[[Path], bool] | None = None
     automatic: bool = True
     chooses: str = ""
+    choices: Callable[[Path], tuple[str, ...]] | None = None
     names_rows: bool = False
+    plain: bool = False
 
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
+_MAT = (".mat",)
 _BIDS = ("_relmat.tsv", "_conmat.tsv")
 _RECON = "QSIRecon connectivity.mat"
 FORMATS: tuple[Format, ...] = (
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
     Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
-    Format("qsirecon", _RECON, (".mat",), read_qsirecon, is_qsirecon, chooses="atlas", names_rows=True),
-    Format("cmp3", "Connectome Mapper 3 MAT", (".mat",), read_mapper, is_mapper, names_rows=True),
-    Format("conn", "CONN resultsROI MAT, one subject", (".mat",), read_conn, is_conn, names_rows=True),
-    Format("mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable"),
+    Format(
+        "qsirecon", _RECON, (".mat",), read_qsirecon, is_qsirecon, chooses="atlas", choices=atlases_in, names_rows=True
+    ),
+    Format("cmp3", "Connectome Mapper 3 MAT", _MAT, read_mapper, is_mapper, names_rows=True),
+    Format("conn", "CONN resultsROI MAT, one subject", _MAT, read_conn, is_conn, names_rows=True),
+    Format(
+        "mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable", choices=square_variables
+    ),
     Format("graphml", "GraphML (Connectome Mapper 3, networkx)", (".graphml",), read_graphml, names_rows=True),
     Format("npz", "NumPy archive with weights and regions", (".npz",), read_npz),
     Format("mrtrix", "tck2connectome CSV, row k is label k", _TEXT, read_mrtrix, automatic=False),
     Format("dipy", "rows by label from 0 (dipy, -keep_unassigned)", (*_TEXT, ".npy"), read_from_zero, automatic=False),
     Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
-    Format("npy", "NumPy array", (".npy",), read_npy),
-    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix),
+    Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
+    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
 )
 
 
@@ -112,6 +123,14 @@ def recognised(path: Path) -> Format:
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
     raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings))
+
+
+def is_matrix_name(path: Path) -> bool:
+    """Whether the name alone says that this is a matrix file; a plain CSV or NPY may be anything."""
+    name = path.name.lower()
+    if name.endswith(".npy"):
+        return has_label_list(path)
+    return any(known.automatic and not known.plain and name.endswith(known.suffixes) for known in FORMATS)
 
 
 def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:

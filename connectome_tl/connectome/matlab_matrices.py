@@ -83,6 +83,11 @@ def _variables(path: Path) -> set[str]:
         return set()
 
 
+def atlases_in(path: Path) -> tuple[str, ...]:
+    """Atlases of a QSIRecon file."""
+    return tuple(sorted(match.group("atlas") for name in read_mat(path) if (match := _LABELS.match(name))))
+
+
 def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
     """`*_connectivity.mat` of QSIRecon and QSIPrep: one atlas, all its measures.
 
@@ -251,6 +256,20 @@ def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
     return StackedArray((large.shape[0], n, n), np.dtype(float), source), names
 
 
+def square_variables(path: Path) -> tuple[str, ...]:
+    """Names of the square matrices of a plain MATLAB file."""
+    return tuple(_squares(read_mat(path)))
+
+
+def _squares(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    arrays = {
+        name: value
+        for name, value in variables.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
+    }
+    return {name: value for name, value in arrays.items() if value.shape[-1] == value.shape[-2] > 1}
+
+
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
     """A MATLAB file with one square matrix, and names where a cell array of their number is there.
 
@@ -258,12 +277,7 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
         DataError: no such matrix, or several and none chosen.
     """
     variables = read_mat(path)
-    square = {
-        name: np.asarray(value)
-        for name, value in variables.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
-    }
-    square = {name: value for name, value in square.items() if value.shape[-1] == value.shape[-2] > 1}
+    square = _squares(variables)
     if choice and choice not in square:
         raise DataError(f"no square matrix is called {choice!r}", file=path, expected=", ".join(square) or "one")
     if not choice and len(square) != 1:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -25,8 +24,7 @@ from connectome_tl.connectome.quality import (
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, QualityFinding
-
-_ENOUGH_FOR_A_BAR = 200
+from connectome_tl.workflows.progress import bar
 
 
 def check_cohort(path: str | Path, report: Path | None = None, *, console: Console | None = None) -> Cohort:
@@ -36,11 +34,7 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
         UsageError, MissingInputError, DataError: everything wrong, in one list.
     """
     screen = console or Console()
-
-    def bar(files: Sequence[Path], what: str) -> Iterable[Path]:
-        return track(files, what, console=screen) if len(files) >= _ENOUGH_FOR_A_BAR else files
-
-    cohort = read_cohort(path, track=bar)
+    cohort = read_cohort(path, track=bar(screen))
     record = describe(cohort)
     print_cohort(record, cohort.notes, screen)
     if cohort.n_regions and cohort.n_subjects > 1:

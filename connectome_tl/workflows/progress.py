@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
+
+_ENOUGH_FOR_A_BAR = 200
+
+
+def bar(console: Console | None = None) -> Callable[[Sequence[Path], str], Iterable[Path]]:
+    """What wraps a list of files to show how many are done, where there are enough of them to wait for."""
+    screen = console or Console(stderr=True)
+
+    def tracked(files: Sequence[Path], what: str) -> Iterable[Path]:
+        return track(files, what, console=screen) if len(files) >= _ENOUGH_FOR_A_BAR else files
+
+    return tracked
 
 
 class Steps:
