@@ -65,7 +65,10 @@ def graph_matrix(graph: Any, path: str | Path) -> MatrixFile:
     values[:, :, missing] = np.nan
     if key is None and all(name.isdigit() for name in names):
         return MatrixFile(values, tuple(measures), labels=tuple(int(name) for name in names))
-    return MatrixFile(values, tuple(measures), names=names, nan_is_missing=bool(missing))
+    numbers = [data.get("dn_multiscaleID") for _, data in nodes]
+    whole = all(isinstance(number, int) for number in numbers)
+    labels = tuple(int(number) for number in numbers if number is not None) if whole else None
+    return MatrixFile(values, tuple(measures), names=names, labels=labels, nan_is_missing=bool(missing))
 
 
 def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:

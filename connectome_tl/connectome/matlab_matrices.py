@@ -133,7 +133,7 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
         notes.append(f"{path.name}: SIFT2 measures were multiplied by mu = {mu:g}")
     elif scaled:
         notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
-    return MatrixFile(values, measures, names=names, notes=tuple(notes))
+    return MatrixFile(values, measures, names=names, labels=_whole(ids), notes=tuple(notes))
 
 
 def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: bool, path: Path) -> np.ndarray:
@@ -197,7 +197,8 @@ def read_mapper(path: Path) -> MatrixFile:
     if key is None:
         raise DataError("the nodes have no names", file=path, expected="dn_name")
     values = np.stack([_square(value, path, str(name)) for name, value in edges.items()])
-    return MatrixFile(values, tuple(str(name) for name in edges), names=_names(nodes[key], path))
+    numbers = _whole(nodes.get("dn_multiscaleID"))
+    return MatrixFile(values, tuple(str(name) for name in edges), names=_names(nodes[key], path), labels=numbers)
 
 
 def read_conn(path: Path) -> MatrixFile:
@@ -305,6 +306,15 @@ def _names(value: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(cells, list) or not cells or not all(isinstance(cell, str) for cell in cells):
         raise DataError("the region names are not text", file=path)
     return tuple(cell.strip() for cell in cells)
+
+
+def _whole(value: Any) -> tuple[int, ...] | None:
+    """Whole numbers, as an array or a cell array of single ones; None for anything else."""
+    cells = [np.asarray(one).ravel() for one in value] if isinstance(value, list) else [np.asarray(value).ravel()]
+    if not cells or any(cell.dtype.kind not in "iuf" for cell in cells):
+        return None
+    numbers = np.concatenate(cells)
+    return tuple(int(n) for n in numbers) if np.array_equal(numbers, np.round(numbers)) and numbers.size else None
 
 
 def _square(value: Any, path: Path, key: str) -> np.ndarray:

@@ -32,7 +32,8 @@ class MatrixFile:
     Attributes:
         values: (n_measures, n_rows, n_rows), or (n_measures, n_edges) upper triangles without diagonal.
         measures: their names, () where the file does not tell.
-        names, labels: region names or label numbers of the rows, None where the file has none.
+        names, labels: region names or label numbers of the rows, None where the file has none. Where it has both,
+            rows go by name, and the numbers show whether names were exchanged.
         order: the order of unnamed rows where the writing tool settles it.
         nan_is_missing: this tool writes NaN rows for regions it could not measure.
         notes: what the importer decided (factors applied, triangles mirrored).
@@ -111,6 +112,7 @@ def row_names(
         found = list(matrix.names)
         if known.atlas is not None:
             found = list(known.atlas.resolved(found))
+            _check_numbers(found, matrix.labels, known.atlas, subject, file)
         kept = [i for i, name in enumerate(found) if not (name.strip().casefold() in BACKGROUND and i == 0)]
     elif matrix.labels is not None and known.numbered():
         _same_size(n_rows, len(matrix.labels), "label numbers", subject, file)
@@ -159,6 +161,28 @@ def row_names(
     ]
     raise_all("the region names cannot be used", problems)
     return names, np.array(kept, dtype=int)
+
+
+def _check_numbers(
+    names: list[str], labels: tuple[int, ...] | None, atlas: Atlas, subject: str | None, file: str | Path | None
+) -> None:
+    """Refuse names that were exchanged: nearly all stand beside the number that the atlas gives them, and a few
+    beside each other's. A file that numbers its regions in a way of its own says nothing."""
+    if labels is None or len(labels) != len(names):
+        return
+    number = {region.name: region.index for region in atlas.regions}
+    pairs = [(name, label) for name, label in zip(names, labels, strict=True) if name in number]
+    wrong = [(name, label) for name, label in pairs if number[name] != label]
+    exchanged = {number[name] for name, _ in wrong} == {label for _, label in wrong}
+    if wrong and exchanged and len(wrong) <= 0.2 * len(pairs):
+        raise DataError(
+            "names and label numbers of the rows contradict each other",
+            subject=subject,
+            file=file,
+            expected=f"{wrong[0][0]} is label {number[wrong[0][0]]} of atlas {atlas.name}",
+            got=f"{wrong[0][0]} beside {wrong[0][1]}" + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+            remedy="Were names exchanged? Compare the file with the table it was made with.",
+        )
 
 
 def _same_size(n_rows: int, n_names: int, what: str, subject: str | None, file: str | Path | None) -> None:

@@ -97,7 +97,7 @@ def mat(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
 def graphml(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
     graph = nx.Graph()
     for i, name in enumerate(names):
-        graph.add_node(i + 1, dn_name=name, dn_hemisphere="left")
+        graph.add_node(i + 1, dn_name=name, dn_multiscaleID=i + 1, dn_hemisphere="left")
     for i, j in np.argwhere(np.triu(matrix)):
         graph.add_edge(int(i) + 1, int(j) + 1, number_of_fibers=float(matrix[i, j]))
     path = folder / "connectome.graphml"
@@ -217,6 +217,24 @@ def test_labels_that_disagree_between_rows_and_columns_are_rejected(tmp_path: Pa
     savemat(tmp_path / "conn.mat", {"Z": z, **cells})
     with pytest.raises(DataError, match="different names"):
         imported(tmp_path / "conn.mat", "conn")
+
+
+@pytest.mark.parametrize("name", ["qsirecon", "cmp3", "graphml"])
+def test_exchanged_names_are_rejected_where_the_file_also_has_numbers(tmp_path: Path, name: str) -> None:
+    """A single list of names cannot show that two were exchanged; the numbers beside it can."""
+    swapped = [ALL_NAMES[1], ALL_NAMES[0], *ALL_NAMES[2:]]
+    with pytest.raises(DataError, match="contradict") as caught:
+        imported(MAKERS[name](tmp_path, symmetric(), swapped), name)
+    assert len(caught.value.problems) == 1
+    assert ALL_NAMES[1] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["qsirecon", "cmp3", "graphml"])
+def test_numbers_of_another_table_say_nothing(tmp_path: Path, name: str) -> None:
+    turn = np.random.default_rng(0).permutation(90)
+    matrix = symmetric()
+    path = MAKERS[name](tmp_path, matrix[np.ix_(turn, turn)], [NAMES[i] for i in turn])
+    np.testing.assert_array_equal(imported(path, name).weights[0], matrix)
 
 
 @pytest.mark.parametrize("name", [n for n in MAKERS if n not in ("graphml", "dipy")])
