@@ -1,4 +1,4 @@
-"""One fold fitted again from nothing, and once more with its test rows wrecked.
+"""Every fold fitted again from nothing, and one of them once more with its test rows wrecked.
 
 A run is a function of its settings and data. Whatever was done beside them (edges chosen before the
 split, a threshold or an epoch chosen on test, rows that should not have been there) gives numbers that
@@ -34,7 +34,7 @@ _KEY = ["task", "model", "repeat", "fold", "subject"]
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What is replayed: the settings, cohorts, splits and tasks of a run, and which fold."""
+    """What is replayed: the settings, cohorts, splits and tasks of a run, and which fold is wrecked."""
 
     study: StudySettings
     cohorts: StudyCohorts
@@ -52,8 +52,11 @@ class Replay:
         return self.splits.repeats[self.repeat][self.number]
 
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
-        """Every network of the study on this fold; the plans of the whole study are made and filtered."""
-        everything = plan_folds(self.study, cohorts, self.splits, self.tasks)
+        """Every network of the study on this fold."""
+        return self.on_fold(plan_folds(self.study, cohorts, self.splits, self.tasks))
+
+    def on_fold(self, everything: Sequence[PlannedFold]) -> list[PlannedFold]:
+        """Those of them that belong to this fold."""
         return [item for item in everything if (item.repeat, item.fold_number) == (self.repeat, self.number)]
 
 
@@ -63,18 +66,18 @@ def replay_findings(
     calibrated: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Fit the networks of one fold and the baselines of all folds anew; compare with what the run recorded.
+    """Fit all networks and baselines anew and compare with what the run recorded; then try to make one fold leak.
 
     Args:
         predictions: the run's.
         calibrated: the run's recalibrated predictions, where it has inner folds.
     """
-    planned = replay.planned(replay.cohorts)
-    results = _fit(replay, planned, replay.cohorts, progress)
-    tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in planned]
+    everything = plan_folds(replay.study, replay.cohorts, replay.splits, replay.tasks)
+    results = _fit(replay, everything, replay.cohorts, progress)
+    tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in everything]
+    planned = replay.on_fold(everything)
     again = baseline_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
-    where = f"repeat {replay.repeat}, fold {replay.number}"
-    findings = [_compared(f"networks fitted again ({where})", pd.concat(tables, ignore_index=True), predictions)]
+    findings = [_compared("networks fitted again (all folds)", pd.concat(tables, ignore_index=True), predictions)]
     if len(again):
         findings.append(_compared("baselines fitted again (all folds)", again, predictions))
     findings.append(_unknown(predictions, pd.concat([*tables, again], ignore_index=True)))
@@ -88,20 +91,19 @@ def replay_findings(
 
 
 def _recalibrated(replay: Replay, predictions: pd.DataFrame, calibrated: pd.DataFrame | None) -> Finding:
-    check = f"recalibrated again (repeat {replay.repeat}, fold {replay.number})"
+    check = "recalibrated again (all folds)"
     if calibrated is None:
         return Finding(check=check, status="failed", what="the study has inner folds, but there is no calibrated.tsv")
-    here = (predictions["repeat"] == replay.repeat) & (predictions["fold"] == replay.number)
-    fold = [(replay.repeat, replay.number)]
-    again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions[here], only=fold)
+    again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions)
     found = _compared(check, again.predictions, calibrated, classes=True)
     if found.status == "failed" or replay.is_transductive:
         return found
     known = replay.cohorts
     pool = None if known.pool is None else wrecked(known.pool, replay.fold.test)
     spoiled = StudyCohorts(wrecked(known.target, replay.fold.test), known.source, pool)
-    poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions[here], only=fold)
-    if poisoned.calibrators != again.calibrators:
+    fold = (replay.repeat, replay.number)
+    poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions, only=[fold])
+    if poisoned.calibrators != tuple(c for c in again.calibrators if (c.repeat, c.fold) == fold):
         return Finding(check=check, status="failed", what="scalings or thresholds changed with the test rows")
     return found
 

@@ -32,7 +32,7 @@ def audit_run(
 
     Args:
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
-        repeat, fold: which fold's networks are fitted again.
+        repeat, fold: which fold's test rows are wrecked to see whether anything fitted moves.
 
     Raises:
         MissingInputError: a file of the run, or a cohort, is not there.
@@ -69,7 +69,7 @@ def audit_run(
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
             raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
         try:
-            with steps.counted("fitting one fold again") as progress:
+            with steps.counted("fitting again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
                 findings += replay_findings(replay, predictions, calibrated, progress)
         except ConnectomeTLError as error:

@@ -10,19 +10,17 @@ import pandas as pd
 import pytest
 
 from connectome_tl.audit.tables import nuisance_findings, prediction_findings, split_findings
-from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import Fold, InnerFold, SplitPlan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import MissingInputError
-from connectome_tl.evaluation.linear import fit_ridge
-from connectome_tl.evaluation.metrics import scores
-from connectome_tl.provenance import write_json, write_table, write_text
+from connectome_tl.provenance import write_table, write_text
 from connectome_tl.settings.results import Score
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.audit import audit_run
 from connectome_tl.workflows.run import run_study
+from tests.audit.leaky_runs import leaky_ridge, predictions_of, rewrite
 from tests.small_study import small_cohorts, small_settings
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
@@ -30,20 +28,6 @@ MOTOR = Task(name="motor", kind="binary", column="motor")
 
 def failed(record):
     return {f.check for f in record.findings if f.status == "failed"}
-
-
-def predictions_of(home):
-    return pd.read_csv(home / "run" / "predictions.tsv", sep="\t", na_values="n/a", dtype={"subject": str})
-
-
-def rewrite(home, predictions):
-    """Write predictions and the scores that follow from them: the folder agrees with itself."""
-    cohort = read_cohort(home / "cohorts" / "target" / "cohort.yaml")
-    tasks = [cohort.task(name) for name in predictions["task"].unique()]
-    families = {i: str(f) for i, f in zip(cohort.ids, cohort.family) if f}
-    write_table(home / "run" / "predictions.tsv", predictions)
-    write_json(home / "run" / "scores.json", scores(predictions, tasks, families))
-    return home
 
 
 def audited(home):
@@ -54,34 +38,10 @@ def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(
     record = audited(run_copy)
     assert not failed(record)
     by_check = {f.check: f for f in record.findings}
-    assert "exactly" in by_check["networks fitted again (repeat 0, fold 0)"].what
+    assert "exactly" in by_check["networks fitted again (all folds)"].what
     for check in ("poisoned test fold", "canary label", "order, subset and batch size", "adaptation pool"):
         assert by_check[check].status == "passed", check
     assert json.loads((run_copy / "run" / "audit.json").read_text())["findings"]
-
-
-def leaky_ridge(home, predictions, how):
-    """The ridge baseline with edges chosen, or harmonised, over all rows with their outcomes."""
-    cohort = read_cohort(home / "cohorts" / "target" / "cohort.yaml")
-    upper = np.triu_indices(cohort.n_regions, 1)
-    x = cohort.weights[:, 0][:, upper[0], upper[1]].astype(float)
-    y = cohort.targets["cognitive"].to_numpy(float)
-    seen = np.isfinite(y)
-    if how == "selection":
-        gap = np.abs(x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0))
-        x = x[:, np.argsort(-gap)[:10]]
-    else:
-        x = x + 0.3 * np.outer(
-            np.nan_to_num(y), x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0)
-        )
-    here = (predictions["task"] == "cognitive") & (predictions["model"] == "ridge")
-    for _, rows in predictions[here].groupby(["repeat", "fold"]):
-        test = cohort.positions(rows["subject"])
-        train = np.setdiff1d(np.flatnonzero(seen), test)
-        p = fit_ridge(x[train], 2 * y[train] - 1).predict_probability(x[test])[:, 0]
-        predictions.loc[rows.index, "y_score"] = p
-        predictions.loc[rows.index, "y_pred"] = (p >= 0.5).astype(float)
-    return predictions
 
 
 @pytest.mark.parametrize("how", ["selection", "harmonised"])
@@ -96,7 +56,7 @@ def test_a_network_kept_at_its_best_test_epoch_is_caught(run_copy):
     better = 0.9 * predictions["y_score"] + 0.1 * predictions["y_true"].fillna(0.5)
     predictions.loc[full, "y_score"] = better[full]
     predictions.loc[full, "y_pred"] = (better[full] >= 0.5).astype(float)
-    assert failed(audited(rewrite(run_copy, predictions))) == {"networks fitted again (repeat 0, fold 0)"}
+    assert failed(audited(rewrite(run_copy, predictions))) == {"networks fitted again (all folds)"}
 
 
 def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_run, tmp_path):
@@ -110,7 +70,7 @@ def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_ru
     text = (home / "run" / "study.yaml").read_text()
     (home / "run" / "study.yaml").write_text(text.replace("transductive: true", "transductive: false"))
     found = failed(audited(home))
-    assert "networks fitted again (repeat 0, fold 0)" in found
+    assert "networks fitted again (all folds)" in found
     assert "target infants in the pool cohort" not in found  # under their own ids: inductive by right
 
 
@@ -127,7 +87,7 @@ def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tm
     splits = SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive")
     study = dump_settings(small_settings(splits=splits, controls=(), epochs=1))
     run_study(write_text(home / "cohorts" / "study.yaml", study), home / "run")
-    check = "recalibrated again (repeat 0, fold 0)"
+    check = "recalibrated again (all folds)"
     by_check = {f.check: f for f in audited(home).findings}
     assert "exactly" in by_check[check].what
     path = home / "run" / "calibrated.tsv"

@@ -1,0 +1,233 @@
+"""Run folders that leak, each in one way, with metadata that look honest: splits, settings and scores agree.
+
+Each variant writes `home/cohorts` and `home/run`; `honest_run` writes one with nothing to hide.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import dump_settings
+from connectome_tl.evaluation.calibration import fit_platt, threshold_at_specificity
+from connectome_tl.evaluation.linear import fit_ridge
+from connectome_tl.evaluation.metrics import scores, within_fold_counts
+from connectome_tl.evaluation.recalibration import FoldCalibrator, recalibrate
+from connectome_tl.provenance import write_json, write_table, write_text
+from connectome_tl.settings.study import SplitSettings, StudySettings
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.run import run_study
+from tests.small_study import small_cohorts, small_settings
+
+TASK = "cognitive"
+
+
+def honest_run(home: Path, seed: int, cohorts: StudyCohorts | None = None, **settings: Any) -> StudySettings:
+    """Simulate, write and run a small study; returns its settings."""
+    found = cohorts or small_cohorts(seed=seed)
+    for name, cohort in (("older", found.source), ("pool", found.pool), ("target", found.target)):
+        assert cohort is not None
+        write_cohort(cohort, home / "cohorts" / name)
+    made = small_settings(**{"seed": seed, "epochs": 2, **settings})
+    run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(made)), home / "run")
+    return made
+
+
+def predictions_of(home: Path, run: str = "run") -> pd.DataFrame:
+    return pd.read_csv(home / run / "predictions.tsv", sep="\t", na_values="n/a", dtype={"subject": str})
+
+
+def rewrite(home: Path, predictions: pd.DataFrame) -> Path:
+    """Write predictions and the scores that follow from them: the folder agrees with itself."""
+    cohort = target_of(home)
+    tasks = [cohort.task(name) for name in predictions["task"].unique()]
+    families = {i: str(f) for i, f in zip(cohort.ids, cohort.family, strict=True) if f}
+    write_table(home / "run" / "predictions.tsv", predictions)
+    write_json(home / "run" / "scores.json", scores(predictions, tasks, families))
+    return home
+
+
+def target_of(home: Path) -> Cohort:
+    return read_cohort(home / "cohorts" / "target" / "cohort.yaml")
+
+
+def leaky_ridge(home: Path, predictions: pd.DataFrame, how: str) -> pd.DataFrame:
+    """The ridge baseline on edges chosen, or freed of site effects, over all rows with their outcomes."""
+    cohort = target_of(home)
+    upper = np.triu_indices(cohort.n_regions, 1)
+    x = cohort.weights[:, 0][:, upper[0], upper[1]].astype(float)
+    y = cohort.targets[TASK].to_numpy(float)
+    seen = np.isfinite(y)
+    if how == "selection":
+        gap = np.abs(x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0))
+        x = x[:, np.argsort(-gap)[:10]]
+    else:
+        # The location step of ComBat with the outcome of all rows as a protected covariate.
+        site = (cohort.site == cohort.site[0]).astype(float)
+        design = np.column_stack([np.ones(seen.sum()), site[seen], y[seen]])
+        effect = np.linalg.lstsq(design, x[seen], rcond=None)[0][1]
+        x = x - np.outer(site, effect)
+    here = (predictions["task"] == TASK) & (predictions["model"] == "ridge")
+    for _, rows in predictions[here].groupby(["repeat", "fold"]):
+        test = cohort.positions(rows["subject"])
+        train = np.setdiff1d(np.flatnonzero(seen), test)
+        p = fit_ridge(x[train], 2 * y[train] - 1).predict_probability(x[test])[:, 0]
+        predictions.loc[rows.index, "y_score"] = p
+        predictions.loc[rows.index, "y_pred"] = (p >= 0.5).astype(float)
+    return predictions
+
+
+def selection_before_the_split(home: Path, seed: int) -> None:
+    honest_run(home, seed)
+    rewrite(home, leaky_ridge(home, predictions_of(home), "selection"))
+
+
+def combat_with_the_outcome(home: Path, seed: int) -> None:
+    honest_run(home, seed)
+    rewrite(home, leaky_ridge(home, predictions_of(home), "harmonised"))
+
+
+def a_child_under_a_new_id(home: Path, seed: int) -> None:
+    """A fifth of the infants stand twice, their second scan a little other, with new ids and no family."""
+    known = small_cohorts(seed=seed)
+    target = known.target
+    rows = np.arange(0, target.n_subjects, 5)
+    rng = np.random.default_rng(seed)
+    ids = [f"new{i:03d}" for i in rows]
+    both = np.r_[np.arange(target.n_subjects), rows]
+    weights = target.weights[both].copy()
+    noise = 1 + 0.02 * rng.standard_normal(weights[target.n_subjects :].shape)
+    weights[target.n_subjects :] *= (noise + noise.swapaxes(2, 3)) / 2
+    names = [*target.ids, *ids]
+    parts: dict[str, Any] = {
+        name: getattr(target, name).iloc[both].set_axis(names, axis=0) for name in ("covariates", "targets", "status")
+    }
+    family = target.family[both].copy()
+    family[target.n_subjects :] = ""
+    arrays: dict[str, Any] = {name: getattr(target, name)[both] for name in ("node_mask", "age", "site")}
+    doubled = replace(target, ids=tuple(names), weights=weights, family=family, scores=None, **parts, **arrays)
+    honest_run(home, seed, replace(known, target=doubled))
+
+
+def threshold_on_test(home: Path, seed: int) -> None:
+    """Each test fold is cut where it is classified best."""
+    honest_run(home, seed)
+    predictions = predictions_of(home)
+    here = (predictions["task"] == TASK) & (predictions["model"] == "full")
+    for _, rows in predictions[here].groupby(["repeat", "fold"]):
+        cuts = np.sort(rows["y_score"].to_numpy())
+        right = [((rows["y_score"] >= cut) == (rows["y_true"] == 1))[rows["y_true"].notna()].mean() for cut in cuts]
+        predictions.loc[rows.index, "y_pred"] = (rows["y_score"] >= cuts[int(np.argmax(right))]).astype(float)
+    rewrite(home, predictions)
+
+
+def calibration_on_test(home: Path, seed: int) -> None:
+    """Scaling and threshold of each outer fold fitted on its own test rows."""
+    splits = SplitSettings(repeats=1, outer=3, inner=2, stratum=TASK)
+    honest_run(home, seed, splits=splits, controls=())
+    predictions = predictions_of(home)
+    found = []
+    known = predictions[(predictions["task"] == TASK) & predictions["y_true"].notna()]
+    for (model, repeat, fold), rows in known.groupby(["model", "repeat", "fold"], sort=False):
+        p, y = rows["y_score"].to_numpy(float), rows["y_true"].to_numpy(float)
+        if model != "prevalence" and 0 < y.sum() < y.size:
+            made = fit_platt(p, y), threshold_at_specificity(p, y, 0.9)
+            found.append(FoldCalibrator(TASK, str(model), int(repeat), int(fold), *made))
+    write_table(home / "run" / "calibrated.tsv", recalibrate(predictions, found, 0.5))
+
+
+def adaptation_on_test(home: Path, seed: int) -> None:
+    """The infants themselves are the pool, the test fold not left out; the settings say it was."""
+    known = small_cohorts(seed=seed)
+    stages = small_settings(epochs=2).stages
+    assert stages.adapt is not None
+    secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
+    honest_run(home, seed, replace(known, pool=known.target), stages=secret)
+    file = home / "run" / "study.yaml"
+    file.write_text(file.read_text().replace("transductive: true", "transductive: false"))
+
+
+def epoch_chosen_on_test(home: Path, seed: int) -> None:
+    """Of four lengths of training each fold shows the one with the best test score."""
+    made = honest_run(home, seed)
+    stages = made.stages
+    longer = [
+        made.model_copy(
+            update={
+                "stages": stages.model_copy(
+                    update={
+                        "finetune": stages.finetune.model_copy(
+                            update={"training": stages.finetune.training.model_copy(update={"epochs": epochs})}
+                        )
+                    }
+                )
+            }
+        )
+        for epochs in (1, 4, 8)
+    ]
+    rewrite(home, _best_of_each_fold(home, longer))
+
+
+def tuned_on_the_outer_score(home: Path, seed: int) -> None:
+    """Of four seeds each fold shows the one with the best test score."""
+    made = honest_run(home, seed)
+    rewrite(home, _best_of_each_fold(home, [made.model_copy(update={"seed": seed + 100 + k}) for k in range(3)]))
+
+
+def the_best_of_several_runs(home: Path, seed: int) -> None:
+    """Whole runs with other seeds, the best kept: nothing in its folder is wrong, only the ledger beside it knows."""
+    made = honest_run(home, seed)
+    tried = [made, *(made.model_copy(update={"seed": seed + 100 + k}) for k in range(2))]
+    aucs = []
+    for k, settings in enumerate(tried):
+        run_study(settings, home / f"try{k}", base=home / "cohorts")
+        aucs.append(_auc(predictions_of(home, f"try{k}")))
+    shutil.rmtree(home / "run")
+    shutil.move(home / f"try{int(np.argmax(aucs))}", home / "run")
+    for k in range(len(tried)):
+        shutil.rmtree(home / f"try{k}", ignore_errors=True)
+
+
+def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFrame:
+    """The run's predictions, the full model's of each fold by whichever settings score it best."""
+    tables = [predictions_of(home)]
+    for k, settings in enumerate(others):
+        run_study(settings, home / f"other{k}", base=home / "cohorts")
+        tables.append(predictions_of(home, f"other{k}"))
+        shutil.rmtree(home / f"other{k}")
+    (home / "test_scores.jsonl").unlink()  # the tries leave no trace
+    shown = tables[0].copy()
+    full = (shown["task"] == TASK) & (shown["model"] == "full")
+    for _, rows in shown[full].groupby(["repeat", "fold"]):
+        best = max(tables, key=lambda table: _auc(table.loc[rows.index]))
+        shown.loc[rows.index] = best.loc[rows.index]
+    return shown
+
+
+def _auc(predictions: pd.DataFrame) -> float:
+    rows = predictions[(predictions["task"] == TASK) & (predictions["model"] == "full")]
+    y, score = rows[["y_true"]].to_numpy(float), rows[["y_score"]].to_numpy(float)
+    won, met = within_fold_counts(y, score, (rows["repeat"] * 1000 + rows["fold"]).to_numpy())
+    return float(won[0] / met[0]) if met[0] else 0.0
+
+
+LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
+    selection_before_the_split,
+    combat_with_the_outcome,
+    a_child_under_a_new_id,
+    threshold_on_test,
+    calibration_on_test,
+    adaptation_on_test,
+    epoch_chosen_on_test,
+    tuned_on_the_outer_score,
+    the_best_of_several_runs,
+)
