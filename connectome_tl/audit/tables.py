@@ -11,7 +11,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.evaluation.metrics import scores
 from connectome_tl.settings.audit import Finding
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.results import PermutationResult, Score
 from connectome_tl.tasks import Task
 
 _KEY = ["task", "model", "repeat", "subject"]
@@ -112,23 +112,31 @@ def score_findings(
     ]
 
 
-def nuisance_findings(recorded: Sequence[Score], tasks: Sequence[Task], model: str = "full") -> list[Finding]:
-    """Warn where age at scan, sex, site and motion alone do as well: the outcome may be theirs."""
-    found = []
-    values = {(s.task, s.model, s.metric): s.value for s in recorded}
-    for task in tasks:
-        metric, chance = ("auc", 0.5) if task.is_binary else ("r2", 0.0)
-        nuisance, full = (values.get((task.name, m, metric), float("nan")) for m in ("nuisance_only", model))
-        if nuisance >= full > chance + 0.05:
-            found.append(f"{task.name} ({metric} {nuisance:.2f} from nuisance alone, {full:.2f} from the model)")
-    if not found:
-        return [Finding(check="nuisance variables", status="passed", what="they do not predict as well as the model")]
+def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
+    """The run's own permutations have a mean AUC of one half; a null above it has seen outcomes it must not.
+
+    Only the lower tail is innocent: moving outcomes within blocks may keep what the blocks differ in, so that a
+    null above one half is asked about, not accused.
+    """
+    check, strange, seen = "permutation null", [], 0
+    for test in tests:
+        null = np.array([value for value in test.null if np.isfinite(value)])
+        if test.metric != "auc" or test.model != "full" or null.size < 5:
+            continue
+        seen += 1
+        mean, error = float(null.mean()), float(null.std(ddof=1) / np.sqrt(null.size))
+        if mean - 0.5 > 4 * max(error, 1e-3):
+            strange.append(f"{test.task}: mean {mean:.3f} (standard error {error:.3f})")
+    if not seen:
+        return [Finding(check=check, status="skipped", what="the run has no permuted AUC")]
+    if not strange:
+        return [Finding(check=check, status="passed", what=f"permuted outcomes are not predicted ({seen} tasks)")]
     return [
         Finding(
-            check="nuisance variables",
+            check=check,
             status="warning",
-            what=f"age at scan, sex, site or motion predict as well as the model: {', '.join(found)}",
-            remedy="Residualise on them (`confounds` in study.yaml), or say so beside the score.",
+            what=f"permuted outcomes are predicted: {', '.join(strange)}",
+            remedy="Blocks (sites, families) may carry the outcome; otherwise something sees outcomes it must not.",
         )
     ]
 

@@ -100,16 +100,18 @@ def baseline_designs(
         return [(lambda fold: edge_table(study, cohort, fold), tasks)]
     if name == "clinical_only":
         specs = clinical_specs(cohort.covariate_specs)
-        return [(_of_covariates(cohort.covariates, specs), tasks)] if specs else []
+        return [(covariate_design(cohort.covariates, specs), tasks)] if specs else []
     made = [(nuisance_table(cohort, task), task) for task in tasks]
-    return [(_of_covariates(table, specs), [task]) for (table, specs), task in made if specs]
+    return [(covariate_design(table, specs), [task]) for (table, specs), task in made if specs]
 
 
 def _nothing(fold: Fold) -> Design:
     return Design(np.zeros((len(fold.train), 0)), np.zeros((len(fold.test), 0)), fold.train)
 
 
-def _of_covariates(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design]:
+def covariate_design(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design]:
+    """Covariates of a fold, encoded as its training rows say; `table` has a row per subject id."""
+
     def design(fold: Fold) -> Design:
         train, test = table.loc[list(fold.train)], table.loc[list(fold.test)]
         encoder = CovariateEncoder.fit(train, specs)

@@ -5,24 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from connectome_tl.audit.duplicates import duplicate_findings
+from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
-from connectome_tl.audit.tables import nuisance_findings, prediction_findings, score_findings, split_findings
+from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import MISSING, read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.stages import StudyCohorts
 from connectome_tl.workflows.ledger import LEDGER, looks
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 
-_FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "provenance.json")
+_FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
 
 def audit_run(
@@ -63,7 +65,8 @@ def audit_run(
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
         findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += score_findings(predictions, recorded, tasks, families)
-        findings += nuisance_findings(recorded, tasks)
+        findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
+        findings += null_findings(_results(folder / "results.json").permutations)
         with steps.step("looking for children under two names"):
             findings += duplicate_findings(cohorts.by_name(), splits)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
@@ -136,6 +139,13 @@ def _scores(path: Path) -> list[Score]:
         return [Score(**row) for row in rows]
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not a list of scores: {error}", file=path) from error
+
+
+def _results(path: Path) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(path.read_text("utf-8"))
+    except (OSError, ValidationError) as error:
+        raise DataError(f"not the results of a run: {type(error).__name__}", file=path) from error
 
 
 def _written(folder: Path, settings: StudySettings, findings: list[Finding]) -> AuditRecord:

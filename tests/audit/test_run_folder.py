@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.audit.tables import nuisance_findings, prediction_findings, split_findings
+from connectome_tl.audit.tables import null_findings, prediction_findings, split_findings
 from connectome_tl.cohort.splits import Fold, InnerFold, SplitPlan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import MissingInputError
 from connectome_tl.provenance import write_table, write_text
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.results import PermutationResult
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.audit import audit_run
@@ -162,11 +162,14 @@ def test_predictions_must_stand_where_the_plan_tested_them():
     assert "b (motor" in found["predictions are those of the split plan"]
 
 
-def test_an_outcome_that_nuisance_explains_is_a_warning_not_a_charge():
-    def made(model, value):
-        return Score(task="motor", model=model, metric="auc", value=value, low=0.1, high=0.9, n=30)
+def test_a_null_that_predicts_permuted_outcomes_is_asked_about():
+    def permuted(centre):
+        null = tuple(np.random.default_rng(0).normal(centre, 0.08, 60))
+        return PermutationResult(
+            task="motor", model="full", metric="auc", question="", observed=0.7, null=null,
+            p_value=0.1, p_value_max=0.1, n_permutations=60,
+        )  # fmt: skip
 
-    (finding,) = nuisance_findings([made("full", 0.7), made("nuisance_only", 0.75)], (MOTOR,))
-    assert finding.status == "warning"
-    (finding,) = nuisance_findings([made("full", 0.7), made("nuisance_only", 0.5)], (MOTOR,))
-    assert finding.status == "passed"
+    assert [f.status for f in null_findings([permuted(0.5)])] == ["passed"]
+    assert [f.status for f in null_findings([permuted(0.6)])] == ["warning"]
+    assert [f.status for f in null_findings([])] == ["skipped"]

@@ -1,0 +1,63 @@
+"""Is the outcome that of the scanner, the age or the head motion? Each nuisance variable tried alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.baselines import covariate_design, nuisance_table, predict_baseline
+from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.nested_cv import prediction_rows
+from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.results import Score
+from connectome_tl.tasks import Task
+
+
+def nuisance_scores(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> list[Score]:
+    """AUC or R2, out of fold, of each nuisance variable alone; the model's name is the variable's."""
+    tables = []
+    for task in tasks:
+        table, specs = nuisance_table(cohort, task)
+        y = cohort.targets[task.name].to_numpy(float)
+        for spec in specs:
+            design = covariate_design(table, (spec,))
+            for repeat, number, fold in splits.folds():
+                train, test = cohort.positions(fold.train), cohort.positions(fold.test)
+                score = predict_baseline(task, design(fold), y[train], edges=False)
+                tables.append(prediction_rows(task, spec.column, repeat, number, fold.test, y[test], score, 0.5))
+    if not tables:
+        return []
+    return [s for s in scores(pd.concat(tables, ignore_index=True), tasks) if s.metric in ("auc", "r2")]
+
+
+def nuisance_findings(
+    recorded: Sequence[Score], alone: Sequence[Score], tasks: Sequence[Task], model: str = "full"
+) -> list[Finding]:
+    """Warn where age at scan, sex, site and motion, together or one alone, do as well as the model.
+
+    Args:
+        recorded: the run's scores. alone: from `nuisance_scores`.
+    """
+    found = []
+    values = {(s.task, s.model, s.metric): s.value for s in recorded}
+    for task in tasks:
+        metric, chance = ("auc", 0.5) if task.is_binary else ("r2", 0.0)
+        full = values.get((task.name, model, metric), float("nan"))
+        rivals = {s.model: s.value for s in alone if s.task == task.name}
+        rivals["all nuisance variables"] = values.get((task.name, "nuisance_only", metric), float("nan"))
+        as_good = [f"{value:.2f} from {name}" for name, value in rivals.items() if value >= full > chance + 0.05]
+        if as_good:
+            found.append(f"{task.name} ({metric} {full:.2f} from the model, {', '.join(as_good)})")
+    if not found:
+        return [Finding(check="nuisance variables", status="passed", what="none predicts as well as the model")]
+    return [
+        Finding(
+            check="nuisance variables",
+            status="warning",
+            what=f"age at scan, sex, site or motion predict as well as the model: {'; '.join(found)}",
+            remedy="Residualise on them (`confounds` in study.yaml), or say so beside the score.",
+        )
+    ]
