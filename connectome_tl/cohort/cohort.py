@@ -45,7 +45,9 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway; empty where there are none.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
+        as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
         simulated: made up, with a known truth; every report says so.
+        exploratory: made from scans without the corrections a study needs; every report says so.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Cohort:
     volumes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
+    exploratory: bool = False
+    as_read: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)
@@ -137,6 +141,7 @@ class Cohort:
             region_features=None if self.region_features is None else self.region_features[rows],
             scores=None if self.scores is None else self.scores.iloc[rows],
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
+            as_read=None if self.as_read is None else self.as_read.iloc[rows],
         )
 
     def with_regions(self, names: Sequence[str]) -> Cohort:

@@ -6,7 +6,7 @@ import difflib
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ class Matrices:
         node_mask: (n_subjects, n_regions) bool.
         region_features: (n_subjects, n_regions, n_features) where the stack holds them, else None.
         sources: input name to SHA-256.
+        as_read: measures of each matrix as the file has it, before it was made symmetric (see `seen_as_read`).
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,18 @@ class Matrices:
     node_mask: np.ndarray
     sources: dict[str, str]
     region_features: np.ndarray | None = None
+    as_read: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def seen_as_read(square: np.ndarray) -> dict[str, np.ndarray]:
+    """What is gone once a matrix is symmetric and without diagonal, of (n, n_measures, n_rows, n_rows), each (n,):
+    the largest |w - w'| over the largest |w|, and the diagonal's part of the summed |w|."""
+    size = np.abs(np.nan_to_num(square, posinf=0.0, neginf=0.0))
+    error = np.abs(size - size.swapaxes(2, 3)).max(axis=(1, 2, 3), initial=0.0)
+    largest, total = size.max(axis=(1, 2, 3), initial=0.0), size.sum(axis=(1, 2, 3))
+    diagonal = np.diagonal(size, axis1=2, axis2=3).sum(axis=(1, 2))
+    found = {"symmetry error": (error, largest), "diagonal": (diagonal, total)}
+    return {name: np.divide(a, b, out=np.zeros(len(a)), where=b > 0) for name, (a, b) in found.items()}
 
 
 def known_rows(spec: ConnectomeFiles, folder: Path) -> RowNames:
@@ -119,6 +132,7 @@ def read_files(
     regions: tuple[str, ...] = ()
     kept = np.zeros(0, dtype=int)
     edges, n_unnamed = np.zeros(0), 0
+    as_read = {name: np.zeros(len(wanted)) for name in ("symmetry error", "diagonal")}
     hashes: list[str] = []
     for at, path in enumerate(files if track is None else track(files, "matrices")):
         i, part = divmod(at, len(found))
@@ -136,6 +150,9 @@ def read_files(
             if matrix.names is None and matrix.labels is None and matrix.order is None:
                 edges, n_unnamed = edges + connectome.weights[0][upper_indices(len(regions))], n_unnamed + 1
             findings.notes += [note for note in matrix.notes if note not in findings.notes]
+            if matrix.values.ndim == 3 and not matrix.triangle and spec.layout == "full":
+                for name, seen in seen_as_read(matrix.values[None]).items():
+                    as_read[name][i] = max(as_read[name][i], float(seen[0]))
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += [
@@ -157,7 +174,8 @@ def read_files(
     if n_unnamed:
         check_row_order(edges / n_unnamed, known, folder / pattern)
     sources = {f"connectomes ({len(hashes)} files)": content_hash(sorted(hashes))}
-    return Matrices(tuple(wanted), tuple(regions[i] for i in kept), weights, node_mask, sources)
+    names_kept = tuple(regions[i] for i in kept)
+    return Matrices(tuple(wanted), names_kept, weights, node_mask, sources, as_read=as_read)
 
 
 def room_for(size: tuple[int, ...]) -> np.ndarray:

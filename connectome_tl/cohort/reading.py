@@ -104,9 +104,11 @@ def _kept(
                 file,
                 "Say unknown: keep or unknown: exclude in this rule.",
             )
-        n_open, fate = int(open_.sum()), "left out" if rule.unknown == "exclude" else "kept"
+        n_open = int(open_.sum())
         out = out | open_ if rule.unknown == "exclude" else out
-        also = f"; {n_open} whose value is missing were {fate}" if n_open else ""
+        also = f"; {n_open} of them with a missing value" if n_open and rule.unknown == "exclude" else ""
+        if n_open and rule.unknown == "keep":
+            findings.notes.append(f"exclude: {rule.when}: {n_open} whose value is missing were kept")
         flow.append(_step(f"exclude: {rule.when}", ~out, rule.reason + also))
         table = table[~out].reset_index(drop=True)
     if settings.exclude and table.empty:
@@ -120,7 +122,8 @@ def _one_column(settings: CohortSettings) -> str:
 
 
 def _step(label: str, keep: np.ndarray, reason: str) -> FlowStep:
-    return FlowStep(label=label, n_left=int(keep.sum()), n_excluded=int((~keep).sum()), reason=reason)
+    n_excluded = int((~keep).sum())
+    return FlowStep(label=label, n_left=int(keep.sum()), n_excluded=n_excluded, reason=reason if n_excluded else "")
 
 
 def _matrices(
@@ -220,6 +223,7 @@ def _joined(
     return Cohort(
         name=settings.name,
         simulated=settings.simulated,
+        exploratory=settings.exploratory,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
         atlas="" if spec is None else spec.atlas or Path(spec.labels or _where(settings, folder)).stem,
@@ -250,4 +254,5 @@ def _joined(
         ),
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
+        as_read=pd.DataFrame(matrices.as_read, index=index) if matrices is not None and matrices.as_read else None,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import matched
-from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for
+from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for, seen_as_read
 from connectome_tl.cohort.tables import Findings, read_table, whole_ids
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
@@ -63,6 +63,7 @@ def read_stack(
     place = np.full(len(owners), -1)
     place[taken] = np.arange(len(wanted))
     faults: list[Problem] = []
+    as_read: dict[str, np.ndarray] = {}
     start = 0
     for block in values.blocks():
         at = place[start : start + len(block)]
@@ -72,6 +73,8 @@ def read_stack(
         start += len(block)
         use, at = np.flatnonzero(at >= 0), at[at >= 0]
         square = layout.lined_up((block if several else block[:, None])[use])
+        for name, seen in seen_as_read(square).items() if values.ndim > 2 + several else ():
+            as_read.setdefault(name, np.zeros(len(wanted)))[at] = seen
         if spec.zero_rows == "missing":
             node_mask[at] &= (square != 0).any(axis=(1, 3))
         faults += _faults(square, node_mask[at], [wanted[i] for i in at], layout.regions, path)
@@ -88,7 +91,7 @@ def read_stack(
         on_regions = on_regions[:, kept]
     names = tuple(layout.regions[i] for i in kept)
     sources = {Path(str(spec.stack)).name: file_hash(path)}
-    return Matrices(wanted, names, weights, np.ascontiguousarray(node_mask[:, kept]), sources, on_regions)
+    return Matrices(wanted, names, weights, np.ascontiguousarray(node_mask[:, kept]), sources, on_regions, as_read)
 
 
 def _conn(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:

@@ -51,6 +51,8 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     settings: dict[str, Any] = {"name": cohort.name, "participants": "participants.tsv", "id": _ID}
     if cohort.simulated:
         settings["simulated"] = True
+    if cohort.exploratory:
+        settings["exploratory"] = True
     if cohort.age_unit:
         table[_AGE] = cohort.age
         settings["age"] = AgeColumn.model_validate(

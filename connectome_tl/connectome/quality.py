@@ -239,13 +239,17 @@ def matrix_images(
     typical: np.ndarray,
     flagged: Sequence[str] = (),
     *,
-    n_shown: int = 7,
+    n_shown: int = 6,
 ) -> tuple[MatrixImage, ...]:
-    """The mean and some subjects, least typical first, on one scale: |w| to the power .5, sign kept."""
-    present = (node_mask[:, :, None] & node_mask[:, None, :]).sum(axis=0)
+    """The mean and some subjects, least typical first, on one scale: |w| to the power .5, sign kept; NaN where a
+    region is missing."""
+    there = node_mask[:, :, None] & node_mask[:, None, :]
+    present = there.sum(axis=0)
     mean = weights.sum(axis=0) / np.maximum(present, 1)
     order = np.argsort(np.where(np.isnan(typical), -np.inf, typical), kind="stable")[:n_shown]
-    chosen = [("mean of all", mean, False)] + [(ids[i], weights[i], ids[i] in flagged) for i in order]
+    mean = np.where(present > 0, mean, np.nan)
+    seen = ((i, np.where(there[i], weights[i], np.nan)) for i in order)
+    chosen = [("mean of all", mean, False)] + [(ids[i], matrix, ids[i] in flagged) for i, matrix in seen]
     return tuple(
         MatrixImage(
             title=title,

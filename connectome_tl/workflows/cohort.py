@@ -55,6 +55,8 @@ def cohort_quality(cohort: Cohort) -> CohortQualityRecord:
     weights, mask = cohort.weights[:, 0], cohort.node_mask
     atlas = load_atlas(cohort.atlas) if cohort.atlas in atlas_names() else None
     measures = subject_measures(weights, mask, cohort.regions, atlas)
+    if cohort.as_read is not None:
+        measures |= {str(name): values.to_numpy(dtype=float) for name, values in cohort.as_read.items()}
     limits = QualityLimits.fit(measures, cohort.ids)
     notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
     found = findings(weights, mask, cohort.ids, cohort.regions, measures, limits)

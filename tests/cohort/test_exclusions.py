@@ -31,7 +31,7 @@ def test_each_rule_is_a_step_of_the_flow(on_disk: OnDisk) -> None:
     assert steps[1][1:] == (1, 5)
     assert steps[2] == ("exclude: radiology == '5' or radiology == 'Q'", 2, 3)
     assert steps[3] == ("exclude: mean_fd > 0.5", 1, 2)
-    assert cohort.flow[3].reason == "head motion; 1 whose value is missing were left out"
+    assert cohort.flow[3].reason == "head motion; 1 of them with a missing value"
 
 
 def test_a_missing_value_is_asked_about_unless_the_rule_says(on_disk: OnDisk) -> None:
@@ -42,7 +42,9 @@ def test_a_missing_value_is_asked_about_unless_the_rule_says(on_disk: OnDisk) ->
     assert "sub-04" in problems[0]
     assert "unknown: keep" in problems[0]
     on_disk.settings["exclude"][0]["unknown"] = "keep"
-    assert "sub-04" in on_disk.read().ids
+    cohort = on_disk.read()
+    assert "sub-04" in cohort.ids
+    assert any("1 whose value is missing were kept" in note for note in cohort.notes)
 
 
 def test_a_rule_that_is_already_true_needs_no_further_value(on_disk: OnDisk) -> None:

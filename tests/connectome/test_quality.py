@@ -121,3 +121,15 @@ def test_very_few_subjects_have_no_limits(n: int) -> None:
     weights, mask = brains(n)
     measures = subject_measures(weights, mask, ATLAS.names, ATLAS)
     assert QualityLimits.fit(measures, IDS[:n]).limits == {}
+
+
+def test_a_missing_region_is_grey_in_the_strip_and_an_isolated_one_is_not() -> None:
+    weights, mask = brains()
+    weights[:, 3], weights[:, :, 3] = 0, 0
+    mask[29, 3] = False
+    images = matrix_images(weights, mask, IDS, np.linspace(1, 0, 30))
+    shown = {image.title: np.array(image.values).reshape(90, 90) for image in images}
+    assert np.isnan(shown["s29"][3]).all()
+    assert np.isfinite(np.delete(np.delete(shown["s29"], 3, 0), 3, 1)).all()
+    assert (shown["s28"][3] == 0).all()
+    assert np.isfinite(shown["mean of all"]).all()

@@ -18,7 +18,7 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.workflows.atlas import install_atlas, list_atlases, show_atlas
-from connectome_tl.workflows.cohort import check_cohort
+from connectome_tl.workflows.cohort import check_cohort, cohort_quality
 
 
 def screen() -> Console:
@@ -143,3 +143,28 @@ def test_hostile_names_are_shown_as_text(cohort_file: Path, tmp_path: Path) -> N
     assert "[red]x[/red]" in said(console)
     assert "<img onerror" not in page.read_text("utf-8")
     assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+
+
+def test_what_symmetry_hides_is_measured_as_the_files_have_it(tmp_path: Path) -> None:
+    """Rounding asymmetry and a diagonal are gone after reading, and are checks all the same."""
+    rng = np.random.default_rng(0)
+    upper = np.triu(rng.gamma(1.0, 5.0, (12, 90, 90)), 1)
+    matrices = upper + upper.swapaxes(1, 2)
+    matrices[3, 2, 7] = matrices[3, 7, 2] = 90.0
+    matrices[3, 2, 7] *= 1 + 6e-7
+    matrices[5] += np.diag(matrices[5].sum(axis=1))
+    names = load_atlas("aal90").names
+    ids = [f"s{i}" for i in range(12)]
+    (tmp_path / "participants.tsv").write_text("\n".join(["participant_id", *ids]) + "\n")
+    (tmp_path / "stack").mkdir()
+    np.savez(tmp_path / "stack" / "all.npz", w=matrices, regions=np.array(names))
+    for one, matrix in zip(ids, matrices, strict=True):
+        np.savez(tmp_path / f"{one}.npz", weights=matrix, regions=np.array(names))
+    for source in ("files: '{id}.npz'", "stack: stack/all.npz\n  rows: participants.tsv"):
+        text = f"participants: participants.tsv\nconnectomes:\n  atlas: aal90\n  {source}\n"
+        (tmp_path / "cohort.yaml").write_text(text)
+        quality = cohort_quality(read_cohort(tmp_path / "cohort.yaml"))
+        found = {one.name: np.array(one.values) for one in quality.measures}
+        assert np.flatnonzero(found["symmetry error"] > 1e-9).tolist() == [3]
+        assert np.flatnonzero(found["diagonal"] > 0).tolist() == [5]
+        assert found["diagonal"][5] == pytest.approx(0.5)
