@@ -7,20 +7,25 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import hdf5storage
 import networkx as nx
 import numpy as np
 import pytest
 import yaml
 from scipy.io import savemat
+from scipy.sparse import csc_array
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats import FORMATS, read_matrix
-from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.labels import LabelTable, read_labels
 from connectome_tl.connectome.naming import RowNames, connectome_from
-from connectome_tl.errors import ConnectomeTLError, InternalError
+from connectome_tl.errors import ConnectomeTLError, DataError, InternalError
+from connectome_tl.workflows.cohort import check_cohort
+from connectome_tl.workflows.convert import convert_folder
 
 NAMES = ("thalamus_L", "thalamus_R", "putamen_L", "putamen_R", "caudate_L", "caudate_R")
 N_MUTANTS = 2_000
+TABLES = ("participants.tsv", "participants.json", "redcap.csv", "sub-0_image_qc.tsv", "sub-0_qc.json")
 HOSTILE = (
     b"<img onerror=alert(1)>",
     b"../../x",
@@ -62,8 +67,21 @@ def corpus(folder: Path) -> dict[str, Path]:
         "graphml": folder / "f.graphml",
         "npz": folder / "g.npz",
         "scilpy": folder / "h.npy",
+        "mat": folder / "i.mat",
+        "mat of version 7.3": folder / "j.mat",
+        "npy": folder / "k.npy",
+        "mrtrix": folder / "l.csv",
+        "dipy": folder / "m.txt",
         "labels": folder / "labels.tsv",
     }
+    savemat(files["mat"], {"SC": csc_array(m), "names": names})
+    variables = {"SC": m, "names": names}
+    hdf5storage.savemat(
+        str(files["mat of version 7.3"]), variables, format="7.3", store_python_metadata=False, matlab_compatible=True
+    )
+    np.save(files["npy"], m)
+    files["mrtrix"].write_text("\n".join(",".join(map(str, row)) for row in np.triu(m)) + "\n")
+    files["dipy"].write_text("\n".join(" ".join(map(str, row)) for row in np.pad(m, (1, 0))) + "\n")
     files["relmat"].write_text("\t".join(NAMES) + "\n" + text)
     files["text"].write_text(
         ","
@@ -133,8 +151,20 @@ def cohort_folder(folder: Path) -> dict[str, Path]:
     (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
     (folder / "labels.tsv").write_text("name\n" + "\n".join(NAMES) + "\n")
     np.savez(folder / "all.npz", w=np.stack([matrix() * (i + 1) for i in range(5)]))
+    dictionary = {"sex": {"Levels": {"F": "female", "M": "male"}}, "weight": {"Units": "g"}}
+    (folder / "participants.json").write_text(json.dumps(dictionary))
+    redcap = "record_id,event,steroids\n" + "".join(f'sub-{i},a,"{i % 2}"\nsub-{i},b,\n' for i in range(5))
+    (folder / "redcap.csv").write_text(redcap)
+    (folder / "sub-0_image_qc.tsv").write_text("subject_id\tmean_fd\n0\t0.2\n")
+    (folder / "sub-0_qc.json").write_text(json.dumps({"qc_mot_abs": 0.3, "qc_cnr_avg": [20.5, 1.2]}))
     settings = {
         "participants": "participants.tsv",
+        "tables": [
+            {"file": "redcap.csv", "select": "event == 'a'", "columns": ["steroids"]},
+            {"file": "sub-{id}_image_qc.tsv", "columns": ["mean_fd"]},
+            {"file": "sub-{id}_qc.json"},
+        ],
+        "exclude": [{"when": "mean_fd > 1 or qc_cnr_avg_1 < 10", "reason": "quality", "unknown": "keep"}],
         "age": {"column": "pma", "unit": "weeks", "reference": "postmenstrual"},
         "gestational_age": {"column": "ga", "unit": "weeks"},
         "site": "site",
@@ -149,7 +179,7 @@ def cohort_folder(folder: Path) -> dict[str, Path]:
     }
     (folder / "cohort.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     read_cohort(folder / "cohort.yaml")
-    return {name: folder / name for name in ("participants.tsv", "labels.tsv", "all.npz", "cohort.yaml")}
+    return {name: folder / name for name in (*TABLES, "labels.tsv", "all.npz", "cohort.yaml")}
 
 
 def outcome(run: Callable[[], object]) -> str:
@@ -167,8 +197,14 @@ def outcome(run: Callable[[], object]) -> str:
     return type(typed).__name__
 
 
+KNOWN = LabelTable(NAMES, tuple(range(1, 7)))
+BARE = {"mat", "npy", "mrtrix", "dipy"}
+
+
 def read_as_connectome(path: Path, kind: str) -> None:
-    connectome = connectome_from(read_matrix(path, format=kind), RowNames(), measures=("count",), file=path)
+    kind = "mat" if kind.startswith("mat ") else kind
+    known = RowNames(table=KNOWN) if kind in BARE else RowNames()
+    connectome = connectome_from(read_matrix(path, format=kind), known, measures=("count",), file=path)
     assert np.isfinite(connectome.weights).all()
     np.testing.assert_array_equal(connectome.weights, connectome.weights.swapaxes(1, 2))
     assert len(set(connectome.regions)) == connectome.n_regions
@@ -203,4 +239,30 @@ def test_damaged_files_give_a_typed_error_or_a_usable_result(tmp_path: Path, par
     # A test of damage that damages nothing, or rejects everything, would prove nothing.
     assert results["DataError"] > 100
     assert results["read"] > 20
-    assert set(files) - {"labels"} <= {known.name for known in FORMATS}
+    assert {known.name for known in FORMATS} <= set(files)
+
+
+def test_hostile_names_write_nothing_outside_the_output_folder(tmp_path: Path) -> None:
+    """Through the command itself: names, measures, ids and atlases that look like paths, mark-up or formulas."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    m = matrix()
+    hostile = ["<img onerror=alert(1)>", "../../x", "=1+1", "a/b", "${HOME}", "'; rm -rf /"]
+    cells = np.array(hostile, dtype=object)
+    for i, name in enumerate(("..", "../../evil", "a b", "<script>")):
+        key = f"atlas_{name}_{hostile[i]}_connectivity"
+        variables = {f"atlas_{name}_region_labels": cells, key: m}
+        savemat(source / f"s{i}_connectivity.mat", variables, long_field_names=True)
+    nx.write_graphml(nx.relabel_nodes(nx.from_numpy_array(m), dict(enumerate(hostile))), source / "sub-..x.graphml")
+    before = {path: path.read_bytes() for path in source.iterdir()}
+    made = convert_folder(source, out)
+    assert len(made) == 5
+    assert all(path.parent == out for path in made)
+    assert {path: path.read_bytes() for path in source.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    ids = "".join(f"{name}\t40\n" for name in ("../../x", "a/b", ".."))
+    (source / "participants.tsv").write_text("participant_id\tpma\n" + ids)
+    (source / "cohort.yaml").write_text("participants: participants.tsv\n")
+    with pytest.raises(DataError, match="file name"):
+        check_cohort(source / "cohort.yaml", out / "page.html")
+    assert not (out / "page.html").exists()
