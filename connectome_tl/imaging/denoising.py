@@ -1,4 +1,4 @@
-"""Noise, Gibbs ringing, motion and bias of raw diffusion data: thin calls to dipy, each skippable."""
+"""Noise, Gibbs ringing, motion and bias of raw diffusion data: thin calls to dipy or MRtrix3, each skippable."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import replace
 from io import StringIO
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.registration import register_affine
-from connectome_tl.imaging.warps import carry_image
-from connectome_tl.settings.imaging import PreprocessingSettings, RegistrationSettings
+from connectome_tl.imaging.motion import without_motion
+from connectome_tl.imaging.mrtrix import changed_by_mrtrix
+from connectome_tl.settings.imaging import PreprocessingSettings
 
 
 def preprocess(dwi: Dwi, settings: PreprocessingSettings) -> Dwi:
@@ -22,21 +20,28 @@ def preprocess(dwi: Dwi, settings: PreprocessingSettings) -> Dwi:
     b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected.
     """
     done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise)
-    if settings.gibbs:
-        done = without_ringing(done)
+    if settings.gibbs != "none":
+        done = without_ringing(done) if settings.gibbs == "dipy" else changed_by_mrtrix("mrdegibbs", done)
     if settings.motion == "rigid":
         done, _ = without_motion(done)
     return without_bias(done) if settings.bias else done
 
 
 def denoised(dwi: Dwi, method: str) -> Dwi:
-    """Denoise by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355) or MP-PCA (Veraart et al. 2016,
-    doi:10.1016/j.neuroimage.2016.08.016).
+    """Denoise by MP-PCA (Veraart et al. 2016, doi:10.1016/j.neuroimage.2016.08.016), by dipy or by MRtrix3's
+    `dwidenoise`, or by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355).
+
+    Raises:
+        MissingInputError, DataError: MRtrix3 is asked for and is not there, or fails.
     """
+    if method == "dwidenoise":
+        return changed_by_mrtrix("dwidenoise", dwi)
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
-        return replace(dwi, data=np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32))
+        with np.errstate(invalid="ignore"):  # patches outside the mask have no weight: 0 / 0, put right below
+            found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32)
+        return replace(dwi, data=np.where(np.isfinite(found) & dwi.mask[..., None], found, dwi.data))
     from dipy.denoise.patch2self import patch2self
 
     # It sketches with numpy's global generator: seeded here and put back, so that equal scans give equal bytes.
@@ -67,31 +72,3 @@ def without_bias(dwi: Dwi) -> Dwi:
     _, field = bias_field_correction(dwi.data, table, mask=dwi.mask, return_bias_field=True)
     known = np.where(field > 0.05, field, 1.0)  # the fit says nothing outside the mask
     return replace(dwi, data=(dwi.data / known[..., None]).astype(np.float32))
-
-
-def without_motion(dwi: Dwi) -> tuple[Dwi, np.ndarray]:
-    """Rigid motion between volumes: each to the mean of its own shell, whose contrast it shares.
-
-    Shells are acquired interleaved, so their means lie alike; registering them to each other by coarse
-    mutual information moved a still phantom by up to 6 mm and is not done.
-
-    Returns:
-        The data resampled once, with turned b-vectors, and (n_volumes, 6): shifts in mm, turns in degrees.
-    """
-    quick = RegistrationSettings(affine_mm=4.0, affine_steps=(30, 20))
-    groups = [np.flatnonzero(dwi.is_b0), *(volumes for _, volumes in dwi.shells())]
-    data, directions = dwi.data.copy(), dwi.directions.copy()
-    moves = np.zeros((dwi.n_volumes, 6))
-    for group in groups:
-        if not len(group):
-            continue
-        mean = Volume(dwi.data[..., group].mean(axis=3), dwi.affine)
-        for volume in group:
-            moving = Volume(dwi.data[..., volume], dwi.affine)
-            found = register_affine(mean, moving, quick, rigid=True, near=True)
-            data[..., volume] = carry_image(found, moving, mean).data
-            turn = found.affine[:3, :3]
-            directions[volume] = dwi.directions[volume] @ turn  # the inverse turn, applied from the left
-            moves[volume, :3] = found.affine[:3, 3]
-            moves[volume, 3:] = Rotation.from_matrix(turn).as_euler("xyz", degrees=True)
-    return replace(dwi, data=data, directions=directions), moves

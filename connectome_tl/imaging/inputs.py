@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
+from connectome_tl.imaging.input_tables import padding_problems, table_problems
 
 _NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ending>\..+)$")
 _DHCP = ("derivatives/dhcp_dmri_shard_pipeline", "derivatives/dhcp_dmri_eddy_pipeline")
@@ -41,6 +42,7 @@ class Scan:
         preprocessed: susceptibility, eddy and motion were corrected before.
         anatomical: T2w if there is one (newborns), else T1w.
         parcellation: label image in the subject's space, where the folder has one.
+        tissues: maps of white matter, grey matter and fluid in the subject's space, where it has all three.
         problems: why it cannot be used; empty when it can.
     """
 
@@ -56,6 +58,7 @@ class Scan:
     anatomical: Path | None = None
     anatomical_mask: Path | None = None
     parcellation: Path | None = None
+    tissues: tuple[Path, Path, Path] | None = None
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -69,7 +72,8 @@ class Scan:
     def files(self) -> dict[str, Path]:
         """Every input by its role."""
         roles = ("dwi", "bval", "bvec", "table", "mask", "anatomical", "anatomical_mask", "parcellation")
-        return {role: path for role in roles if (path := getattr(self, role)) is not None}
+        found = {role: path for role in roles if (path := getattr(self, role)) is not None}
+        return found | dict(zip(("white", "grey", "fluid"), self.tissues or (), strict=False))
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ def take_inventory(root: str | Path, *, participants: Sequence[str] = (), sessio
         and (not visits or session in visits)
         and _has_images(by_scan[subject, session])
     )
-    problems += _table_problems(folder, {subject for subject, _ in by_scan})
-    problems += _padding_problems(sorted({subject for subject, _ in by_scan}))
+    subjects = {subject for subject, _ in by_scan}
+    problems += [*table_problems(folder, subjects), *padding_problems(subjects)]
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
     return Inventory(folder, kind, scans, tuple(problems))
@@ -268,6 +272,7 @@ def _scan(subject: str, session: str | None, files: list[FoundFile], shared: dic
             (f.path for f in masks if f.path.parent.name == "anat" and not f.entities.get("space")), None
         ),
         parcellation=None if parcel is None else parcel.path,
+        tissues=_tissues(images("probseg"), space),
         problems=tuple(problems),
     )
 
@@ -286,65 +291,18 @@ def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) 
     return found[0] if found else None
 
 
+def _tissues(found: list[FoundFile], space: str | None) -> tuple[Path, Path, Path] | None:
+    """Maps of white matter, grey matter and fluid that lie in the space of the diffusion data."""
+    here = {f.entities.get("label"): f.path for f in found if f.entities.get("space") in (None, space)}
+    white, grey, fluid = (here.get(label) for label in ("WM", "GM", "CSF"))
+    return (white, grey, fluid) if white and grey and fluid else None
+
+
 def _anatomical(found: list[FoundFile]) -> Path | None:
     """The image to register: a restored or preprocessed one before the raw one."""
     ranked = sorted(found, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))
     usable = [f for f in ranked if f.entities.get("desc") in (None, "restore", "preproc", "brain")]
     return usable[0].path if usable else None
-
-
-def _table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
-    """Disagreements between tables and files: participants.tsv, scans.tsv."""
-    problems: list[Problem] = []
-    listed = _column(folder / "participants.tsv", "participant_id", problems)
-    if listed is not None:
-        named = [label if label.startswith("sub-") else f"sub-{label}" for label in listed]
-        problems += [
-            Problem("stands twice in participants.tsv", subject=s)
-            for s in sorted({s for s in named if named.count(s) > 1})
-        ]
-        problems += [
-            Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(set(named) - subjects)
-        ]
-        problems += [
-            Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - set(named))
-        ]
-    for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
-        subject = table.relative_to(folder).parts[0]
-        for name in _column(table, "filename", problems) or []:
-            if not ((table.parent / name).is_file() or any(table.parent.glob(f"*/{name}"))):
-                problems.append(
-                    Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
-                )
-    return problems
-
-
-def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:
-    if not table.is_file():
-        return None
-    try:
-        lines = table.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        problems.append(Problem("not UTF-8 text", file=table))
-        return None
-    header = lines[0].rstrip().split("\t") if lines else []
-    if column not in header:
-        problems.append(Problem(f"has no column {column}", file=table, got=", ".join(header)))
-        return None
-    at = header.index(column)
-    return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
-
-
-def _padding_problems(subjects: list[str]) -> list[Problem]:
-    """sub-1 and sub-01 are two folders and hardly two children."""
-    groups: dict[str, list[str]] = {}
-    for subject in subjects:
-        groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
-    return [
-        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they one child?")
-        for same in groups.values()
-        if len(same) > 1
-    ]
 
 
 def usable(inventory: Inventory) -> tuple[Scan, ...]:

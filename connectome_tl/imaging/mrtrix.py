@@ -1,8 +1,9 @@
 """Engine `mrtrix3`: densities, iFOD2 and SIFT2 by MRtrix3's own commands, where they are on the PATH.
 
 Tournier et al. 2019 (doi:10.1016/j.neuroimage.2019.116137); SIFT2: Smith et al. 2015
-(doi:10.1016/j.neuroimage.2015.06.092). Weights come multiplied by mu. They are a fibre bundle capacity only
-with a common response and normalised intensities, and are not called so here.
+(doi:10.1016/j.neuroimage.2015.06.092). Weights come multiplied by mu. Their sum is called a fibre bundle
+capacity only with a common response and normalised intensities (Smith et al. 2022,
+doi:10.52294/ApertureNeuro.2022.2.NEOD9565); `weight_name` is the one place that decides.
 """
 
 from __future__ import annotations
@@ -11,50 +12,90 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import write_volume
-from connectome_tl.imaging.reconstruction import estimate_response
+from connectome_tl.imaging.images import read_volume, write_volume
+from connectome_tl.imaging.reconstruction import Response
 from connectome_tl.imaging.streamlines import read_streamlines
-from connectome_tl.imaging.tensor import TensorMaps
 from connectome_tl.settings.imaging import ConnectomesSettings
 
 COMMANDS = ("dwi2fod", "tckgen", "tcksift2")
 
 
-def require_mrtrix() -> None:
+def commands_of(settings: ConnectomesSettings) -> tuple[str, ...]:
+    """The commands of MRtrix3 that these settings call."""
+    steps = (settings.preprocessing.denoise, settings.preprocessing.gibbs)
+    used = tuple(step for step in steps if step in ("dwidenoise", "mrdegibbs"))
+    if settings.engine != "mrtrix3":
+        return used
+    return (*used, *COMMANDS, *(("mtnormalise",) if settings.reconstruction.normalise else ()))
+
+
+def require(commands: tuple[str, ...]) -> None:
     """Say at once which commands are missing.
 
     Raises:
         MissingInputError: with their names.
     """
-    absent = [command for command in COMMANDS if shutil.which(command) is None]
+    absent = [command for command in commands if shutil.which(command) is None]
     if absent:
         raise MissingInputError(
-            "engine mrtrix3 needs MRtrix3 on the PATH",
-            expected=", ".join(COMMANDS),
+            "these settings need MRtrix3 on the PATH",
+            expected=", ".join(commands),
             got=f"without {', '.join(absent)}",
-            remedy="Install MRtrix3, or use --engine dipy.",
+            remedy="Install MRtrix3, or use --engine dipy and dipy's own denoise and gibbs.",
         )
 
 
-def track_with_mrtrix(dwi: Dwi, maps: TensorMaps, settings: ConnectomesSettings) -> tuple[list[np.ndarray], np.ndarray]:
+def changed_by_mrtrix(command: str, dwi: Dwi) -> Dwi:
+    """The volumes as a command (dwidenoise, mrdegibbs) gives them back.
+
+    Raises:
+        MissingInputError: it is not installed. DataError: it failed.
+    """
+    require((command,))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_volume(folder / "in.nii", dwi.data, dwi.affine)
+        _run([command, "in.nii", "out.nii"], folder, dwi, 0)
+        data = read_volume(folder / "out.nii", subject=dwi.subject, n_dimensions=(4,)).data
+    return replace(dwi, data=data)
+
+
+def weight_name(settings: ConnectomesSettings) -> str:
+    """What the sum of an edge's weights is."""
+    if settings.engine != "mrtrix3":
+        return "streamlines"
+    common = settings.reconstruction.response_file is not None and settings.reconstruction.normalise
+    return "fibre bundle capacity" if common else "sum of SIFT2 weights times mu, not comparable between subjects"
+
+
+def track_with_mrtrix(
+    dwi: Dwi, response: Response, settings: ConnectomesSettings
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Streamlines (n_points, 3) in mm and their SIFT2 weights times mu, (n_streamlines,).
 
     Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. One thread,
     so that the same seed gives the same streamlines.
 
     Raises:
-        MissingInputError: MRtrix3 is not installed. DataError: one of its commands failed.
+        MissingInputError: MRtrix3 is not installed. DataError: one of its commands failed, or intensities
+            are to be normalised with one tissue.
     """
-    require_mrtrix()
+    require(commands_of(settings))
     tracking = settings.tracking
-    response = estimate_response(dwi, maps, settings.reconstruction)
     two = response.fluid is not None
+    normalise = settings.reconstruction.normalise
+    if normalise and not two:
+        raise DataError(
+            "normalising intensities needs two tissues", expected="two weighted shells", subject=dwi.subject,
+            file=dwi.file, remedy="Set reconstruction.normalise: false.",
+        )  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_volume(folder / "dwi.nii", dwi.data, dwi.affine)
@@ -71,6 +112,9 @@ def track_with_mrtrix(dwi: Dwi, maps: TensorMaps, settings: ConnectomesSettings)
         _run(
             ["dwi2fod", algorithm, "-mask", "mask.nii", "-grad", "grad.b", *lmax, "dwi.nii", *densities], folder, dwi, 0
         )
+        if normalise:
+            _run(["mtnormalise", "-mask", "mask.nii", "fod.nii", "n.nii", "fluid.nii", "f.nii"], folder, dwi, 0)
+            (folder / "n.nii").replace(folder / "fod.nii")
         lengths = ["-minlength", str(tracking.min_length_mm), "-maxlength", str(tracking.max_length_mm)]
         seeds = ["-seed_image", "mask.nii", "-mask", "mask.nii", "-cutoff", str(tracking.fod_cutoff)]
         count = [

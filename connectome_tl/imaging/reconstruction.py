@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connectome_tl.errors import DataError, Problem
+from connectome_tl.errors import DataError
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.tensor import TensorMaps
 from connectome_tl.settings.imaging import ReconstructionSettings
@@ -225,16 +225,3 @@ def _highest(values: np.ndarray, where: np.ndarray, count: int) -> np.ndarray:
     voxels = np.argwhere(where)
     order = np.argsort(-values[where], kind="stable")
     return voxels[order[: min(count, len(voxels) // 2)]]
-
-
-def flip_warning(coherence: dict[str, float], *, subject: str | None = None) -> Problem | None:
-    """A warning where another orientation of the gradient table continues fibres clearly better."""
-    best = max(coherence, key=lambda name: coherence[name])
-    if best == "none" or coherence[best] < 1.1 * coherence["none"]:
-        return None
-    return Problem(
-        f"the gradient table may be flipped along the image's axis {best}",
-        got=f"fibre coherence {coherence[best]:.3g} against {coherence['none']:.3g} as it stands",
-        subject=subject,
-        remedy="Nothing was changed. Check a colour map of directions; correct the b-vectors at their source.",
-    )

@@ -107,34 +107,3 @@ def tensor_maps(dwi: Dwi, tensor: np.ndarray) -> TensorMaps:
         image(values[:, :2].mean(axis=1)),
         image(vectors[:, :, 2]),
     )
-
-
-def coherence_of_tables(dwi: Dwi, maps: TensorMaps, *, min_fa: float = 0.15) -> dict[str, float]:
-    """How well neighbouring main directions continue each other under each flip of the gradient table.
-
-    The fibre coherence index (Schilling et al. 2019, doi:10.1016/j.mri.2019.01.018) over flips of the
-    image's axes: the table as it stands is `none`. A clearly higher value elsewhere points to a flipped table.
-    """
-    along = maps.principal @ (dwi.affine[:3, :3] / dwi.zooms)
-    strong = maps.fa > min_fa
-    steps = [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)]
-    found = {}
-    for name, flip in (("none", (1, 1, 1)), ("x", (-1, 1, 1)), ("y", (1, -1, 1)), ("z", (1, 1, -1))):
-        turned = along * np.array(flip, dtype=float)
-        total = 0.0
-        for step in steps:
-            here, there = _shifted(step, strong.shape)
-            both = strong[here] & strong[there]
-            a, b = turned[here][both], turned[there][both]
-            link = np.array(step) * dwi.zooms
-            link = link / np.linalg.norm(link)
-            aligned = (np.abs(a @ link) > 0.87) & (np.abs(b @ link) > 0.87)  # within 30 degrees of the step
-            total += float((maps.fa[here][both] + maps.fa[there][both])[aligned].sum())
-        found[name] = total
-    return found
-
-
-def _shifted(step: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, shape, strict=True))
-    there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, shape, strict=True))
-    return here, there

@@ -275,6 +275,7 @@ class CohortSettings(Settings):
 
     name: str = "cohort"
     simulated: bool = False
+    exploratory: bool = Field(default=False, description="scans came without the corrections a study needs")
     participants: str
     tables: tuple[MoreTable, ...] = ()
     id: str | Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = "participant_id"

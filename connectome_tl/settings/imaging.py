@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+
+FREE_WATER = ("FW", "FAfw", "MDfw")  # fraction of free water, and FA and MD of what is left
 
 
 class AssemblySettings(Settings):
@@ -31,6 +33,8 @@ class ReconstructionSettings(Settings):
     )
     response_voxels: int = Field(default=300, ge=10, description="as MRtrix3's dwi2response fa")
     response_file: str | None = Field(default=None, description="JSON of a group response; per subject without it")
+    normalise: bool = Field(default=False, description="MRtrix3's mtnormalise of two tissues; engine mrtrix3 only")
+    free_water: bool = Field(default=False, description="maps FW, FAfw, MDfw; needs two shells up to tensor_max_b")
 
 
 class TrackingSettings(Settings):
@@ -61,11 +65,13 @@ class PreprocessingSettings(Settings):
     None of these corrects susceptibility, eddy currents or motion within a volume: raw input stays exploratory.
     """
 
-    denoise: Literal["none", "patch2self", "mppca"] = "patch2self"
-    gibbs: bool = Field(default=False, description="dipy's takes minutes; neonatal dHCP data have little ringing")
-    motion: Literal["none", "rigid"] = Field(
-        default="none", description="on a still phantom rigid leaves 0.2 to 1 mm, on one moved by 2.8 mm it leaves 1.3"
+    denoise: Literal["none", "mppca", "patch2self", "dwidenoise"] = Field(
+        default="mppca", description="dwidenoise is MRtrix3's; patch2self cost true edges on the phantom"
     )
+    gibbs: Literal["none", "dipy", "mrdegibbs"] = Field(
+        default="none", description="dipy's takes minutes, MRtrix3's seconds; not for partial Fourier"
+    )
+    motion: Literal["none", "rigid"] = "rigid"
     bias: bool = False
 
 
@@ -79,7 +85,7 @@ class RegistrationSettings(Settings):
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=2.0, gt=0)
     affine_steps: tuple[int, int] = (200, 50)
-    nonlinear_steps: tuple[int, int, int] = (20, 20, 10)
+    nonlinear_steps: tuple[int, int, int] = (100, 40, 20)
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     max_volume_ratio: float = Field(
@@ -120,8 +126,17 @@ class ConnectomesSettings(Settings):
     @field_validator("measures")
     @classmethod
     def _known_measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = ("count", "length", "invnodevol", "FA", "MD", "AD", "RD")
+        known = ("count", "length", "invnodevol", "FA", "MD", "AD", "RD", *FREE_WATER)
         unknown = [measure for measure in value if measure not in known]
         if unknown or not value:
             raise ValueError(f"measures are some of {', '.join(known)}; not {', '.join(unknown) or 'none'}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ConnectomesSettings:
+        wanted = [measure for measure in self.measures if measure in FREE_WATER]
+        if wanted and not self.reconstruction.free_water:
+            raise ValueError(f"measure {wanted[0]} needs reconstruction: {{free_water: true}}")
+        if self.reconstruction.normalise and self.engine != "mrtrix3":
+            raise ValueError("reconstruction.normalise is MRtrix3's; use engine: mrtrix3")
+        return self

@@ -1,4 +1,4 @@
-"""A head whose fibres are known: bundles between labelled regions, crossing, with noise, written as a BIDS folder.
+"""A head whose fibres are known: bundles between labelled regions, crossing, with noise and motion.
 
 Bundles are tubes around smooth curves; where tubes overlap, fibres cross. Each fibre is an axially symmetric
 tensor in tissue whose diffusivities and b-values are a newborn's (dHCP's shells 400, 1000 and 2600 s/mm2,
@@ -9,21 +9,17 @@ the strength of known edges (the cross-section of a bundle), so truth is known f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-
-from connectome_tl.imaging.images import write_volume
-from connectome_tl.provenance import write_json, write_table, write_text
+from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
 
 ALONG, ACROSS, TISSUE, FLUID = 1.9e-3, 0.6e-3, 1.2e-3, 3.0e-3  # mm2/s
-_PER_SHELL = {0.0: 6, 400.0: 10, 1000.0: 24, 2600.0: 32}
 
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """Size and noise of a phantom; lengths in mm."""
+    """Size, protocol and noise of a phantom; lengths in mm, `shells` pairs of b-value (s/mm2) and volumes."""
 
     n_regions: int = 16
     n_edges: int = 20
@@ -32,6 +28,7 @@ class PhantomSettings:
     anatomical_voxel: float = 1.5
     region_radius: float = 6.5
     bundle_radius: tuple[float, float] = (2.5, 6.0)
+    shells: tuple[tuple[float, int], ...] = ((0.0, 6), (400.0, 10), (1000.0, 24), (2600.0, 32))
     snr: float = 25.0
     seed: int = 0
 
@@ -104,12 +101,21 @@ def make_anatomy(settings: PhantomSettings | None = None) -> Anatomy:
     return Anatomy(settings, spots, edges, middles, radii)
 
 
-def make_head(anatomy: Anatomy, strengths: np.ndarray | None = None, *, seed: int = 0, still: bool = False) -> Head:
+def make_head(
+    anatomy: Anatomy,
+    strengths: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    still: bool = False,
+    poses: np.ndarray | None = None,
+) -> Head:
     """Scan one subject.
 
     Args:
         strengths: (n_edges,) cross-sections in mm2; the anatomy's own by default.
         still: no difference in place and size from the template, and no noise.
+        poses: (n_volumes, 4, 4) where the head lies in each volume, mm to mm; at rest by default. Labels, mask
+            and anatomical image are of the head at rest.
     """
     settings = anatomy.settings
     rng = np.random.default_rng([settings.seed, 2, seed])
@@ -119,8 +125,12 @@ def make_head(anatomy: Anatomy, strengths: np.ndarray | None = None, *, seed: in
     points = _back(shape, affine, placing)
     mask, fibre, parts = _fibres(anatomy, own, points)
     labels = _labels(anatomy, points, mask)
-    bvals, directions = gradients(seed=settings.seed)
-    dwi = _signal(mask, fibre, parts, placing, bvals, directions, _fluid(anatomy, points))
+    bvals, directions = gradients(settings.shells, seed=settings.seed)
+    # A head turned by R sees a gradient g as one along R's inverse of g.
+    seen = directions if poses is None else np.einsum("vji,vj->vi", poses[:, :3, :3], directions)
+    dwi = _signal(mask, fibre, parts, placing, bvals, seen, _fluid(anatomy, points))
+    if poses is not None:
+        dwi = _moved(dwi, affine, poses)
     if not still:
         sigma = dwi[mask][:, bvals == 0].mean() / settings.snr
         noise = rng.normal(0, sigma, (2, *dwi.shape))
@@ -133,89 +143,40 @@ def make_head(anatomy: Anatomy, strengths: np.ndarray | None = None, *, seed: in
                 t2w.astype(np.float32), fine_affine, own)  # fmt: skip
 
 
-def gradients(*, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_poses(n_volumes: int, size: float, *, seed: int = 0) -> np.ndarray:
+    """Rigid poses whose shifts (mm) and turns (degrees) along each axis scatter by `size`, (n_volumes, 4, 4)."""
+    rng = np.random.default_rng([seed, 6])
+    poses = np.tile(np.eye(4), (n_volumes, 1, 1))
+    poses[:, :3, :3] = Rotation.from_euler("xyz", rng.normal(0, size, (n_volumes, 3)), degrees=True).as_matrix()
+    poses[:, :3, 3] = rng.normal(0, size, (n_volumes, 3))
+    return poses
+
+
+def gradients(
+    shells: tuple[tuple[float, int], ...] = PhantomSettings.shells, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """b-values (s/mm2) and unit directions in world axes; each shell spread evenly over the sphere."""
     bvals, directions = [], []
     rng = np.random.default_rng([seed, 3])
-    for bval, count in _PER_SHELL.items():
+    for bval, count in shells:
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         bvals += [bval] * count
         directions.append(np.zeros((count, 3)) if bval == 0 else _spread(2 * count)[:count] @ turn)
     return np.array(bvals), np.concatenate(directions)
 
 
+def template_labels(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """Brain mask and label image on the grid of the template's T2w, each (x, y, z)."""
+    shape, affine = _grid(anatomy.settings, anatomy.settings.anatomical_voxel)
+    points = _back(shape, affine, np.eye(4))
+    brain = ((points / anatomy.settings.half_axes) ** 2).sum(axis=-1) < 1
+    return brain, _labels(anatomy, points, brain)
+
+
 def strengths_of(anatomy: Anatomy, subject: int) -> np.ndarray:
     """Cross-sections of one subject's bundles: the anatomy's, each times 0.5 to 1.5, the same in every session."""
     rng = np.random.default_rng([anatomy.settings.seed, 4, subject])
     return np.pi * anatomy.radii**2 * rng.uniform(0.5, 1.5, len(anatomy.edges))
-
-
-def write_phantom(
-    folder: str | Path, *, n_subjects: int = 4, n_sessions: int = 2, settings: PhantomSettings | None = None
-) -> Path:
-    """Write a raw BIDS folder with a template, its atlas and the truth.
-
-    `sub-*/ses-*/{dwi,anat}` is what a scanner leaves; `template/` holds a T2w template with label image and
-    table; `derivatives/truth/` the labels in each subject's space and `edges.tsv` with every edge's strength.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    root = Path(folder)
-    anatomy = make_anatomy(settings)
-    write_json(root / "dataset_description.json", {"Name": "Phantom", "BIDSVersion": "1.10.1", "DatasetType": "raw"})
-    write_text(root / "README", "Simulated heads with known fibres. Nobody was scanned.\n")
-    template = make_head(anatomy, still=True)
-    _write_template(root / "template", anatomy, template)
-    rows, truth = [], []
-    for subject in range(n_subjects):
-        label = f"{subject + 1:02d}"
-        strengths = strengths_of(anatomy, subject)
-        rows.append({"participant_id": f"sub-{label}", "sex": "FM"[subject % 2]})
-        truth += [
-            {"participant_id": f"sub-{label}", "a": anatomy.names[i], "b": anatomy.names[j], "strength_mm2": s}
-            for (i, j), s in zip(anatomy.edges, strengths, strict=True)
-        ]
-        weeks = []
-        for session in range(n_sessions):
-            head = make_head(anatomy, strengths, seed=100 * subject + session)
-            name = f"sub-{label}_ses-{session + 1:02d}"
-            _write_session(root, f"sub-{label}/ses-{session + 1:02d}", name, head)
-            weeks.append({"session_id": f"ses-{session + 1:02d}", "scan_age": 38.0 + 2 * session + 0.5 * subject})
-        write_table(root / f"sub-{label}" / f"sub-{label}_sessions.tsv", pd.DataFrame(weeks))
-    write_json(root / "sessions.json", {"scan_age": {"Description": "postmenstrual age at scan", "Units": "week"}})
-    write_table(root / "participants.tsv", pd.DataFrame(rows))
-    write_table(root / "derivatives" / "truth" / "edges.tsv", pd.DataFrame(truth))
-    return root
-
-
-def _write_template(folder: Path, anatomy: Anatomy, head: Head) -> None:
-    settings = anatomy.settings
-    shape, affine = _grid(settings, settings.anatomical_voxel)
-    points = _back(shape, affine, np.eye(4))
-    brain = ((points / settings.half_axes) ** 2).sum(axis=-1) < 1
-    write_volume(folder / "tpl-Phantom_T2w.nii.gz", head.t2w, head.t2w_affine)
-    write_volume(folder / "tpl-Phantom_desc-brain_mask.nii.gz", brain, affine)
-    write_volume(folder / "tpl-Phantom_atlas-Phantom_dseg.nii.gz", _labels(anatomy, points, brain), affine)
-    table = pd.DataFrame({"index": range(1, settings.n_regions + 1), "name": list(anatomy.names)})
-    write_table(folder / "tpl-Phantom_atlas-Phantom_dseg.tsv", table)
-
-
-def _write_session(root: Path, place: str, name: str, head: Head) -> None:
-    folder = root / place
-    write_volume(folder / "dwi" / f"{name}_dwi.nii.gz", head.dwi, head.affine)
-    write_text(folder / "dwi" / f"{name}_dwi.bval", " ".join(f"{b:.0f}" for b in head.bvals) + "\n")
-    # FSL counts along the image's axes, the first one turned where the determinant is positive.
-    axes = head.affine[:3, :3] / np.sqrt((head.affine[:3, :3] ** 2).sum(axis=0))
-    vectors = head.directions @ axes * [-1 if np.linalg.det(axes) > 0 else 1, 1, 1]
-    write_text(
-        folder / "dwi" / f"{name}_dwi.bvec", "".join(" ".join(f"{v:.6f}" for v in row) + "\n" for row in vectors.T)
-    )
-    write_json(folder / "dwi" / f"{name}_dwi.json", {"PhaseEncodingDirection": "j", "TotalReadoutTime": 0.05})
-    write_volume(folder / "anat" / f"{name}_T2w.nii.gz", head.t2w, head.t2w_affine)
-    truth = root / "derivatives" / "truth" / place
-    write_volume(truth / f"{name}_space-dwi_atlas-Phantom_dseg.nii.gz", head.labels, head.affine)
-    write_volume(truth / f"{name}_space-dwi_desc-brain_mask.nii.gz", head.mask, head.affine)
 
 
 def _spread(count: int) -> np.ndarray:
@@ -335,6 +296,17 @@ def _signal(
         decay = np.exp(-bvals * (ACROSS + (ALONG - ACROSS) * (turned @ directions.T) ** 2))
         dwi[tuple(voxels.T)] += 700.0 * share[:, None] * decay
     return dwi
+
+
+def _moved(dwi: np.ndarray, affine: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """Each volume as a head in its pose gives it."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in dwi.shape[:3]), indexing="ij")).reshape(3, -1)
+    out = np.empty_like(dwi)
+    for volume, pose in enumerate(poses):
+        whole = np.linalg.inv(affine) @ np.linalg.inv(pose) @ affine
+        places = whole[:3, :3] @ grid + whole[:3, 3:]
+        out[..., volume] = map_coordinates(dwi[..., volume], places, order=1).reshape(dwi.shape[:3])
+    return out
 
 
 def _t2w(anatomy: Anatomy, strengths: np.ndarray, points: np.ndarray) -> np.ndarray:

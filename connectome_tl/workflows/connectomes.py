@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,20 +9,18 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.errors import ConnectomeTLError, DataError, InternalError, MissingInputError, Problem, UsageError
 from connectome_tl.imaging.inputs import Inventory, Scan, take_inventory
-from connectome_tl.provenance import write_json, write_table, write_text
-from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles
+from connectome_tl.imaging.mrtrix import commands_of, require
+from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.scan import Done, Plan, finished_scans, mark_of, process_scan
-from connectome_tl.workflows.scan_report import page
+from connectome_tl.workflows.scan import Done, mark_of, process_scan
+from connectome_tl.workflows.scan_cohort import failure_of, finish
+from connectome_tl.workflows.scan_result import Plan
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,9 @@ class ConnectomesRun:
 
     Attributes:
         done: scans of this run; page and cohort also hold those of earlier ones.
+        failed: (scan, problem, exit code) of those of this run that did not work.
         cohort: `cohort.yaml` of the scans that worked; None when none did.
         page: `index.html`.
-        failed: (scan, problem, exit code) of those that did not.
     """
 
     done: tuple[Done, ...]
@@ -79,10 +76,13 @@ def build_connectomes(
             done.append(result)
         else:
             failed.append((name, str(result), result.exit_code))
-    for name, _, _ in failed:  # what an earlier run made of other inputs is no result of these
+    for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         mark_of(plan.out, name).unlink(missing_ok=True)
-    run = _finish(inventory, plan, finished_scans(plan.out), sorted(failed))
-    run = replace(run, done=tuple(sorted(done, key=lambda d: d.scan)))
+        write_json(failure_of(plan.out, name), {"Problem": problem, "ExitCode": code})
+    for item in done:
+        failure_of(plan.out, item.scan).unlink(missing_ok=True)
+    cohort, written = finish(inventory, plan)
+    run = ConnectomesRun(tuple(sorted(done, key=lambda d: d.scan)), tuple(sorted(failed)), cohort, written)
     if run.failed:
         kind = MissingInputError if all(code == 66 for _, _, code in run.failed) else DataError
         raise kind(
@@ -123,18 +123,21 @@ def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: 
                 expected="template: {image, labels} in the configuration",
                 got=str(image),
             )
-    if settings.engine == "mrtrix3":
-        from connectome_tl.imaging.mrtrix import require_mrtrix
-
-        require_mrtrix()
+    require(commands_of(settings))
     if settings.reconstruction.response_file is not None:
         changed = settings.reconstruction.model_copy(
-            update={"response_file": str(base / settings.reconstruction.response_file)}
+            update={"response_file": str(_there(base / settings.reconstruction.response_file))}
         )
         settings = settings.model_copy(update={"reconstruction": changed})
     label = "".join(letter for letter in name if letter.isalnum()) or "labels"
     scans = [_with_parcellation(scan, settings, inventory.root) for scan in inventory.scans]
     return Plan(settings, regions, label, template, out), scans
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        raise MissingInputError("the group response is not there", file=file)
+    return file
 
 
 def _name_of(labels: str | None) -> str:
@@ -202,88 +205,7 @@ def _write_head(out: Path, settings: ConnectomesSettings, inventory: Inventory, 
             "GeneratedBy": [{"Name": "connectome-tl"}],
         },
     )
-    write_text(out / ".bidsignore", "*_relmat.*\n*_nodeindices.*\n*_provenance.json\n*_report.html\n")
+    write_text(out / ".bidsignore", "*_relmat.*\n*_nodeindices.*\n*_provenance.json\n*_failure.json\n*_report.html\n")
     write_text(out / "settings.yaml", dump_settings(settings))
     found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
     write_text(out / "inventory.txt", "".join(f"{problem}\n" for problem in found) or "nothing to complain about\n")
-
-
-def _finish(inventory: Inventory, plan: Plan, done: list[Done], failed: list[tuple[str, str, int]]) -> ConnectomesRun:
-    failures = pd.DataFrame(failed, columns=["scan", "problem", "exit_code"])
-    write_table(plan.out / "failures.tsv", failures)
-    cohort = _write_cohort(inventory, plan, done) if done else None
-    numbers = pd.DataFrame([{"scan": d.scan, **d.numbers} for d in done])
-    head = f"<p>{len(done)} scans with connectomes, {len(failed)} without.</p>"
-    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
-    notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
-    body = head + (f"<h2>Failed</h2>{bad}" if bad else "") + (f"<h2>About the folder</h2>{notes}" if notes else "")
-    body += f"<h2>Scans</h2>{_table(done, numbers)}"
-    return ConnectomesRun(
-        tuple(done), tuple(failed), cohort, write_text(plan.out / "index.html", page(plan.settings.name, body))
-    )
-
-
-def _table(done: list[Done], numbers: pd.DataFrame) -> str:
-    """Numbers of every scan beside the cohort's median, outlying ones marked."""
-    if not done:
-        return ""
-    columns = [str(column) for column in numbers.columns if column != "scan"]
-    values = numbers[columns].to_numpy(dtype=float)
-    middle = np.nanmedian(values, axis=0)
-    spread = np.maximum(1.4826 * np.nanmedian(np.abs(values - middle), axis=0), 1e-12)
-    far = (np.abs(values - middle) > 4 * spread) & (len(done) > 4)
-    lines = ["<table><tr><th>scan</th>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>"]
-    for item, row, odd in zip(done, values, far, strict=True):
-        cells = "".join(
-            f"<td><b>{v:.3g} !</b></td>" if o else f"<td>{v:.3g}</td>" for v, o in zip(row, odd, strict=True)
-        )
-        lines.append(f"<tr><td>{html.escape(item.scan)}</td>{cells}</tr>")
-    return "".join(lines) + "</table><p class=small>! more than four robust standard deviations from the median</p>"
-
-
-def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
-    ages, unit, reference = _ages(inventory)
-    rows = []
-    for item in done:
-        subject, _, session = item.scan.partition("_")
-        row: dict[str, object] = {"participant_id": item.scan, "subject": subject, "session": session or None}
-        if unit:
-            row["age_at_scan"] = ages.get((subject, session), ages.get((subject, "")))
-        rows.append(row)
-    write_table(plan.out / "participants.tsv", pd.DataFrame(rows))
-    measure = plan.settings.measures[0]
-    several = len(plan.settings.measures) > 1
-    depth = "*/*/dwi" if any("_" in item.scan for item in done) else "*/dwi"
-    pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + (f"_meas-{measure}" if several else "") + "_relmat.tsv"
-    first = done[0].scan.replace("_", "/")
-    table = f"{first}/dwi/{done[0].scan}_atlas-{plan.atlas_name}_nodeindices.tsv"
-    known = plan.settings.atlas is not None and plan.settings.labels is None
-    settings = CohortSettings.model_validate(
-        {
-            "name": plan.settings.name,
-            "participants": "participants.tsv",
-            "family": "subject",
-            **({"age": AgeColumn(column="age_at_scan", unit=unit, reference=reference)} if unit else {}),
-            "connectomes": ConnectomeFiles(
-                files=pattern,
-                measure=measure,
-                atlas=plan.settings.atlas if known else None,
-                labels=None if known else table,
-                unmatched="drop",
-            ),
-        }
-    )
-    return write_text(plan.out / "cohort.yaml", dump_settings(settings))
-
-
-def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:
-    """Age at scan where the folder tells it with its unit: dHCP's `scan_age` (weeks, postmenstrual)."""
-    ages: dict[tuple[str, str], float] = {}
-    for file in sorted(inventory.root.glob("sub-*/sub-*_sessions.tsv")):
-        table = pd.read_csv(file, sep="\t", dtype=str)
-        if not {"session_id", "scan_age"} <= set(table.columns):
-            continue
-        for session, age in zip(table["session_id"], pd.to_numeric(table["scan_age"], errors="coerce"), strict=True):
-            label = str(session) if str(session).startswith("ses-") else f"ses-{session}"
-            ages[file.parent.name, label] = float(age)
-    return (ages, "weeks", "postmenstrual") if ages else ({}, "", "birth")

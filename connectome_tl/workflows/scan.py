@@ -8,52 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
-from connectome_tl.connectome.assemble import Assembly, RegionTable, account_of, assemble
-from connectome_tl.connectome.export import write_connectome
+from connectome_tl.connectome.assemble import Assembly, assemble, regions_of_image
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.denoising import preprocess
 from connectome_tl.imaging.dwi import Dwi, read_dwi
+from connectome_tl.imaging.free_water import fit_free_water
 from connectome_tl.imaging.gate import Gate, check
-from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid, write_volume
+from connectome_tl.imaging.gradient_check import flip_warning, lengths_of_tables
+from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid
 from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.reconstruction import (
-    Orientations,
-    Response,
-    deconvolve,
-    estimate_response,
-    flip_warning,
-    response_from_record,
-)
+from connectome_tl.imaging.mrtrix import track_with_mrtrix
+from connectome_tl.imaging.reconstruction import Response, deconvolve, estimate_response, response_from_record
 from connectome_tl.imaging.registration import register, register_affine
 from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import from_list, write_tck
+from connectome_tl.imaging.streamlines import from_list
 from connectome_tl.imaging.structural import brain_mask, dwi_mask
-from connectome_tl.imaging.tensor import TensorMaps, coherence_of_tables, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.tractography import density_map, track
-from connectome_tl.imaging.warps import carry_image, carry_labels, compose
+from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
-from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.assemble import UNITS, write_regions
-
-EXPLORATORY = "exploratory: susceptibility, eddy currents and motion within volumes were not corrected"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all scans of a run share. Paths are absolute.
-
-    Attributes:
-        regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
-        template: role (image, labels, mask) to path; empty without a template.
-    """
-
-    settings: ConnectomesSettings
-    regions: RegionTable | None
-    atlas_name: str
-    template: Mapping[str, Path]
-    out: Path
-    n_threads: int = 1
+from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, ReconstructionSettings
+from connectome_tl.workflows.scan_files import numbers_of, write_scan
+from connectome_tl.workflows.scan_report import page_hash
+from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
 
 
 @dataclass(frozen=True)
@@ -77,7 +56,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     """
     folder = plan.out / scan.folder / "dwi"
     mark = mark_of(plan.out, scan.name)
-    inputs = {role: file_hash(path) for role, path in {**scan.files(), **_template_files(plan)}.items()}
+    inputs = {role: file_hash(path) for role, path in {**scan.files(), **_files_of(plan)}.items()}
     key = content_hash(inputs, plan.settings, plan.regions and vars(plan.regions), plan.atlas_name, versions())
     before = _finished(mark, key, folder)
     if before is not None:
@@ -86,28 +65,31 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     mark.unlink(missing_ok=True)
     for left in folder.glob(".*.part"):  # of a run that was killed while writing
         left.unlink(missing_ok=True)
+    recon = plan.settings.reconstruction
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
     dwi = _diffusion(scan, plan.settings, warnings)
     labels, gate = parcellate(scan, dwi, plan)
-    maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=plan.settings.reconstruction.tensor_max_b)))
-    flip = flip_warning(coherence_of_tables(dwi, maps), subject=scan.name)
+    maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
+    images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
+    if recon.free_water:
+        free = fit_free_water(dwi, max_b=recon.tensor_max_b)
+        images |= dict(zip(FREE_WATER, (free.fraction, free.fa, free.md), strict=True))
+    flip = flip_warning(lengths_of_tables(dwi, maps), subject=scan.name)
     if flip is not None:
         warnings.append(str(flip))
-    streamlines, weights, response = _streamlines(dwi, maps, plan)
-    regions = plan.regions or _regions(labels)
-    assembly = _assemble(streamlines, weights, labels, maps, dwi, regions, plan.settings)
+    response = _response(dwi, maps, recon)
+    tissues = _tissues(scan, Volume(maps.fa, dwi.affine, scan.name))
+    streamlines, weights = _streamlines(dwi, response, plan, tissues)
+    assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
 
-    written = _write(folder, scan, dwi, maps, labels, streamlines, assembly, regions, plan, inputs, warnings, response)
-    numbers = _numbers(dwi, maps, assembly, gate)
-    from connectome_tl.workflows.scan_report import write_scan_report
-
-    written.append(
-        write_scan_report(
-            folder / f"{scan.name}_report.html", scan.name, dwi, maps, labels, streamlines, assembly, numbers, warnings
-        )
-    )
-    outputs = {path.name: file_hash(path) for path in sorted(written)}
+    found = ScanResult(
+        scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
+        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), mask_dice=None if gate is None else gate.mask_dice,
+    )  # fmt: skip
+    written = write_scan(folder, found, plan, inputs)
+    outputs = {path.name: _hash(path) for path in sorted(written)}
+    numbers = numbers_of(found)
     record = {"Key": key, "Inputs": inputs, "Settings": plan.settings, "Outputs": outputs, "Numbers": numbers}
     write_json(mark, {**record, "Warnings": warnings, "Versions": versions(), "Use": "research only, not for care"})
     return Done(scan.name, "computed", numbers, tuple(warnings))
@@ -135,16 +117,24 @@ def _finished(mark: Path, key: str, folder: Path) -> dict[str, Any] | None:
     try:
         record = read_json(mark)
         whole = record["Key"] == key and all(
-            (folder / name).is_file() and file_hash(folder / name) == digest
-            for name, digest in record["Outputs"].items()
+            (folder / name).is_file() and _hash(folder / name) == digest for name, digest in record["Outputs"].items()
         )
     except Exception:  # a damaged mark is no mark: everything is made again
         return None
     return record if whole else None
 
 
-def _template_files(plan: Plan) -> dict[str, Path]:
-    return {f"template_{role}": path for role, path in plan.template.items()}
+def _files_of(plan: Plan) -> dict[str, Path]:
+    """Files that all scans share, by role."""
+    files = {f"template_{role}": path for role, path in plan.template.items()}
+    if plan.settings.reconstruction.response_file is not None:
+        files["response"] = Path(plan.settings.reconstruction.response_file)
+    return files
+
+
+def _hash(path: Path) -> str:
+    """Of an output; a page's without its comparison with the cohort, which changes as the cohort grows."""
+    return page_hash(path) if path.suffix == ".html" else file_hash(path)
 
 
 def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -> Dwi:
@@ -155,6 +145,8 @@ def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -
     )
     warnings += dwi.warnings
     if not scan.preprocessed:
+        if scan.mask is None:  # a generous one, so that noise is looked for in the head and not in the air
+            dwi = dwi.with_mask(binary_dilation(dwi_mask(dwi), iterations=3))
         dwi = preprocess(dwi, settings.preprocessing)
     return dwi if scan.mask is not None else dwi.with_mask(dwi_mask(dwi))
 
@@ -204,108 +196,49 @@ def _overlap(labels: Volume, grid: Volume) -> bool:
     return bool(((voxel > 0) & (voxel < np.array(grid.shape[:3]))).all())
 
 
-def _regions(labels: Volume) -> RegionTable:
-    from connectome_tl.connectome.assemble import regions_of_image
+def _tissues(scan: Scan, grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """White matter, grey matter and fluid on the grid of the diffusion data, each (x, y, z) in 0 to 1, where
+    the folder has all three (`*_label-WM_probseg` and so on, in the subject's space).
+    """
+    if scan.tissues is None:
+        return None
+    here = [
+        carry_image(Warp(np.eye(4)), read_volume(file, subject=scan.name), grid).data.clip(0, 1)
+        for file in scan.tissues
+    ]
+    return here[0], here[1], here[2]
 
-    return regions_of_image(labels)
+
+def _response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> Response:
+    """The declared group response, else the subject's own."""
+    if settings.response_file is not None:
+        return response_from_record(read_json(settings.response_file))
+    return estimate_response(dwi, maps, settings)
 
 
-def _streamlines(dwi: Dwi, maps: TensorMaps, plan: Plan) -> tuple[list[np.ndarray], np.ndarray | None, Response | None]:
+def _streamlines(
+    dwi: Dwi, response: Response, plan: Plan, tissues: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+) -> tuple[list[np.ndarray], np.ndarray | None]:
     settings = plan.settings
     if settings.engine == "mrtrix3":
-        from connectome_tl.imaging.mrtrix import track_with_mrtrix
-
-        tracked, weights = track_with_mrtrix(dwi, maps, settings)
-        return tracked, weights, None
-    recon = settings.reconstruction
-    if recon.response_file is not None:
-        response = response_from_record(read_json(recon.response_file))
-    else:
-        response = estimate_response(dwi, maps, recon)
-    orientations: Orientations = deconvolve(dwi, response, recon)
-    found = track(orientations, dwi.mask, settings.tracking, n_threads=plan.n_threads, subject=dwi.subject)
-    return found.streamlines, None, response
+        return track_with_mrtrix(dwi, response, settings)
+    orientations = deconvolve(dwi, response, settings.reconstruction)
+    found = track(
+        orientations, dwi.mask, settings.tracking, tissues=tissues, n_threads=plan.n_threads, subject=dwi.subject
+    )
+    return found.streamlines, None
 
 
 def _assemble(
     streamlines: list[np.ndarray],
     weights: np.ndarray | None,
     labels: Volume,
-    maps: TensorMaps,
-    dwi: Dwi,
-    regions: RegionTable,
-    settings: ConnectomesSettings,
-) -> Assembly:
-    images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
-    wanted = {name: Volume(images[name], dwi.affine) for name in settings.measures if name in images}
-    ends = reduce_streamlines([from_list(streamlines)], lengths="length" in settings.measures, images=wanted)
-    return assemble(ends, labels, regions, settings.measures, settings=settings.assembly, weights=weights)
-
-
-def _write(
-    folder: Path,
-    scan: Scan,
-    dwi: Dwi,
-    maps: TensorMaps,
-    labels: Volume,
-    streamlines: list[np.ndarray],
-    assembly: Assembly,
-    regions: RegionTable,
+    images: Mapping[str, np.ndarray],
+    affine: np.ndarray,
     plan: Plan,
-    inputs: Mapping[str, str],
-    warnings: list[str],
-    response: Response | None,
-) -> list[Path]:
-    stem = f"{scan.name}_atlas-{plan.atlas_name}"
-    fields = {
-        "Streamlines": account_of(assembly),
-        "Preprocessed": scan.preprocessed,
-        "Status": "as preprocessed" if scan.preprocessed else EXPLORATORY,
-        "Engine": plan.settings.engine,
-        "Response": None if response is None else response.as_record(),
-    }
-    written = list(
-        write_connectome(
-            assembly.connectome,
-            folder / f"{stem}_relmat.tsv",
-            atlas=plan.atlas_name,
-            inputs=inputs,
-            settings=plan.settings,
-            units={name: UNITS[name] for name in plan.settings.measures},
-            notes=tuple(warnings),
-            fields=fields,
-        )
-    )
-    written.append(write_regions(folder / f"{stem}_nodeindices.tsv", assembly, regions))
-    for name, image in (("FA", maps.fa), ("MD", maps.md)):
-        written.append(write_volume(folder / f"{scan.name}_model-tensor_param-{name}_dwimap.nii.gz", image, dwi.affine))
-    written.append(write_volume(folder / f"{scan.name}_space-dwi_desc-brain_mask.nii.gz", dwi.mask, dwi.affine))
-    written.append(
-        write_volume(folder / f"{scan.name}_space-dwi_atlas-{plan.atlas_name}_dseg.nii.gz", labels.data, labels.affine)
-    )
-    passed = density_map(streamlines, dwi.mask.shape, dwi.affine)
-    written.append(write_volume(folder / f"{scan.name}_space-dwi_desc-density_tdi.nii.gz", passed, dwi.affine))
-    if plan.settings.keep_tractogram:
-        written.append(write_tck(folder / f"{scan.name}_tractogram.tck", streamlines))
-    return written
-
-
-def _numbers(dwi: Dwi, maps: TensorMaps, assembly: Assembly, gate: Gate | None) -> dict[str, float]:
-    matrix = assembly.connectome.weights[0]
-    n_regions = len(matrix)
-    upper = matrix[np.triu_indices(n_regions, 1)]
-    b0 = dwi.data[..., dwi.is_b0]
-    numbers = {
-        "brain_ml": float(dwi.mask.sum() * np.prod(dwi.zooms) / 1000),
-        "mean_fa": float(maps.fa[dwi.mask].mean()),
-        "mean_md": float(maps.md[dwi.mask].mean()),
-        "n_regions_present": float(assembly.connectome.node_mask.sum()),
-        "density": float((upper > 0).mean()) if upper.size else 0.0,
-        "share_assigned": assembly.account.edges / max(assembly.account.total, 1),
-    }
-    if b0.shape[3] > 2:
-        spread = b0[dwi.mask].std(axis=1, ddof=1)
-        numbers["b0_snr"] = float(np.median(b0[dwi.mask].mean(axis=1) / np.maximum(spread, 1e-9)))
-    if gate is not None:
-        numbers["mask_dice"] = gate.mask_dice
-    return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
+) -> Assembly:
+    settings = plan.settings
+    wanted = {name: Volume(images[name], affine) for name in settings.measures if name in images}
+    ends = reduce_streamlines([from_list(streamlines)], lengths="length" in settings.measures, images=wanted)
+    regions = plan.regions or regions_of_image(labels)
+    return assemble(ends, labels, regions, settings.measures, settings=settings.assembly, weights=weights)

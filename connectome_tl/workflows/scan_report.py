@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from connectome_tl.connectome.assemble import Assembly
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import Volume, same_grid
-from connectome_tl.imaging.tensor import TensorMaps
-from connectome_tl.imaging.tractography import density_map
-from connectome_tl.provenance import write_text
+from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.provenance import content_hash, write_text
+from connectome_tl.workflows.scan_result import ScanResult
 
+LABELS = {  # of the numbers: what they are, and their unit
+    "b0_snr": ("signal to noise, unweighted", ""),
+    "brain_ml": ("brain", "ml"),
+    "density": ("density of the connectome", ""),
+    "mask_dice": ("overlap with the template (Dice)", ""),
+    "mean_fa": ("mean FA", ""),
+    "mean_md": ("mean MD", "mm²/s"),
+    "n_regions_present": ("regions present", ""),
+    "share_assigned": ("streamlines that join two regions", ""),
+}
+_BEGIN, _END = "<!-- beside the cohort -->", "<!-- to here -->"
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2430}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}"
@@ -36,67 +46,96 @@ def page(title: str, body: str) -> str:
     )
 
 
-def write_scan_report(
-    path: Path,
-    name: str,
-    dwi: Dwi,
-    maps: TensorMaps,
-    labels: Volume,
-    streamlines: list[np.ndarray],
-    assembly: Assembly,
-    numbers: Mapping[str, float],
-    warnings: Sequence[str],
-) -> Path:
-    """Write the page; the same scan gives the same bytes."""
-    boxes = "".join(f'<div class="warn">{html.escape(text)}</div>' for text in warnings)
-    account = assembly.account
-    rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{v:.4g}</td></tr>" for k, v in numbers.items())
+def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float]) -> Path:
+    """Write the page; the same scan gives the same bytes. The cohort's numbers come in later (`set_beside`)."""
+    boxes = "".join(f'<div class="warn">{html.escape(text)}</div>' for text in found.warnings)
+    account = found.assembly.account
     body = (
-        f"{boxes}<h2>Brain, labels, streamlines</h2>{_slices(dwi, maps, labels, streamlines)}"
-        f"<h2>Connectome ({html.escape(assembly.connectome.measures[0])})</h2>{_matrix(assembly)}"
-        f"<p>{account.total} streamlines: {account.edges} join two regions ({account.within_one_region} of them within "
-        f"one), {account.unassigned} end outside all regions, {account.too_short} are too short.</p>"
-        f"<h2>Numbers</h2><table>{rows}</table>"
+        f"{boxes}<h2>Brain, labels, streamlines</h2>{_slices(found)}"
+        f"<h2>Connectome ({html.escape(found.assembly.connectome.measures[0])})</h2>{_matrix(found.assembly)}"
+        f"<p>{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
+        f"within one), {account.unassigned:,} end outside all regions, {account.too_short:,} are too short.</p>"
+        f"<h2>Numbers</h2>{_BEGIN}{_numbers_table(numbers, {})}{_END}"
     )
-    return write_text(path, page(name, body))
+    return write_text(path, page(found.name, body))
 
 
-def _slices(dwi: Dwi, maps: TensorMaps, labels: Volume, streamlines: list[np.ndarray]) -> str:
+def set_beside(path: Path, numbers: Mapping[str, float], cohort: Mapping[str, tuple[float, float]]) -> None:
+    """Put the cohort's median and robust spread beside a page's numbers, where they are not there already."""
+    before = path.read_text("utf-8")
+    head, _, rest = before.partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    after = f"{head}{_BEGIN}{_numbers_table(numbers, cohort)}{_END}{tail}"
+    if after != before:
+        write_text(path, after)
+
+
+def page_hash(path: Path) -> str:
+    """Hash of a page without what `set_beside` changes."""
+    head, _, rest = path.read_text("utf-8").partition(_BEGIN)
+    return content_hash(head, rest.partition(_END)[2])
+
+
+def is_far(value: float, middle: float, spread: float) -> bool:
+    """More than four robust standard deviations from the median."""
+    return abs(value - middle) > 4 * max(spread, 1e-12)
+
+
+def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[float, float]]) -> str:
+    lines = ["<table><tr><th></th><th>this scan</th><th>cohort: median</th><th>robust SD</th></tr>"]
+    for key, value in numbers.items():
+        label, unit = LABELS.get(key, (key, ""))
+        cells = f"<td>{html.escape(label)}{f', {unit}' if unit else ''}</td><td>{value:.4g}</td>"
+        if key in cohort:
+            middle, spread = cohort[key]
+            mark = " <b>far off</b>" if is_far(value, middle, spread) else ""
+            cells += f"<td>{middle:.4g}{mark}</td><td>{spread:.2g}</td>"
+        else:
+            cells += "<td></td><td></td>"
+        lines.append(f"<tr>{cells}</tr>")
+    return "".join(lines) + "</table>"
+
+
+def _slices(found: ScanResult) -> str:
     from matplotlib.figure import Figure
 
-    grid = Volume(maps.fa, dwi.affine)
-    parcels = labels.data if same_grid(labels, grid) else None
-    passed = np.log1p(density_map(streamlines, dwi.mask.shape, dwi.affine))
+    dwi, fa = found.dwi, found.images["FA"]
+    grid = Volume(fa, dwi.affine)
+    parcels = carry_labels(Warp(np.eye(4)), found.labels, grid).data  # also where they lie on another grid
+    passed = np.log1p(found.passed)
     centre = np.rint(np.argwhere(dwi.mask).mean(axis=0)).astype(int)
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    figure = Figure(figsize=(10, 6.6), layout="constrained", facecolor="white")
     axes = figure.subplots(2, 3)
     for column, axis in enumerate((2, 1, 0)):
 
         def cut(image: np.ndarray, axis: int = axis) -> np.ndarray:
             return np.take(image, centre[axis], axis=axis).T
 
-        for row, (image, colours, top) in enumerate(
-            ((maps.fa, "gray", 0.6), (passed, "magma", max(passed.max(), 1e-9)))
-        ):
+        top = max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6)
+        for row, (image, colours, most) in enumerate(((fa, "gray", top), (passed, "magma", max(passed.max(), 1e-9)))):
             box = axes[row, column]
-            box.imshow(cut(image), origin="lower", cmap=colours, vmin=0, vmax=top)
-            box.contour(cut(dwi.mask.astype(float)), levels=[0.5], colors="#ffd166", linewidths=0.7)
+            left = np.diag(dwi.affine)[0] < 0 and axis != 0  # the subject's left on the left of the page
+            shown = [cut(part)[:, ::-1] if left else cut(part) for part in (image, dwi.mask.astype(float), parcels)]
+            box.imshow(shown[0], origin="lower", cmap=colours, vmin=0, vmax=most)
+            box.contour(shown[1], levels=[0.5], colors="#ffd166", linewidths=0.8)
             box.set_axis_off()
-            if row == 0 and parcels is not None:
-                shown = np.ma.masked_equal(cut(parcels) % 20, 0)
-                box.imshow(np.ma.masked_where(cut(parcels) == 0, shown), origin="lower", cmap="tab20", alpha=0.55)
-    axes[0, 0].set_title("FA, brain outline, labels", fontsize=10)
+            if row == 0:
+                colour = np.ma.masked_where(shown[2] == 0, shown[2] % 20)
+                box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
+    axes[0, 0].set_title("FA, brain outline, regions", fontsize=10)
     axes[1, 0].set_title("streamlines through each voxel (log)", fontsize=10)
-    return _image(figure, "slices of FA with labels, and of streamline density")
+    return _image(figure, "slices of FA with regions, and of streamline density")
 
 
 def _matrix(assembly: Assembly) -> str:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.4, 4.5), layout="constrained", facecolor="white")
     box = figure.subplots()
-    drawn = box.imshow(np.log1p(assembly.connectome.weights[0]), cmap="viridis")
-    figure.colorbar(drawn, ax=box, label="log(1 + weight)")
+    weights = np.where(assembly.connectome.weights[0] > 0, assembly.connectome.weights[0], np.nan)
+    drawn = box.imshow(np.log10(weights), cmap="viridis", interpolation="nearest")
+    box.set_facecolor("#eef1f4")
+    figure.colorbar(drawn, ax=box, label="log10 of the weight; grey: no streamline")
     n = assembly.connectome.n_regions
     if n <= 40:
         box.set_xticks(range(n), assembly.connectome.regions, rotation=90, fontsize=7)

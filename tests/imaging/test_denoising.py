@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
-from connectome_tl.imaging.denoising import denoised, preprocess, without_bias, without_motion, without_ringing
+from connectome_tl.imaging.denoising import denoised, preprocess, without_bias, without_ringing
 from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.structural import dwi_mask
-from connectome_tl.imaging.warps import Warp, carry_image
 from connectome_tl.settings.imaging import PreprocessingSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 
+TINY = PhantomSettings(n_regions=6, n_edges=5, half_axes=(16.0, 19.0, 15.0), region_radius=4.0)
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), region_radius=6.0)
 
 
@@ -24,46 +23,30 @@ def scan(**options: bool) -> Dwi:
     return Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
 
 
-def test_denoising_brings_the_data_nearer_to_the_truth() -> None:
-    anatomy = make_anatomy(SMALL)
+@pytest.mark.parametrize("method", ["mppca", "patch2self", "dwidenoise"])
+def test_denoising_brings_the_data_nearer_to_the_truth(method: str) -> None:
+    if method == "dwidenoise" and shutil.which(method) is None:
+        pytest.skip("MRtrix3 is not installed")
+    anatomy = make_anatomy(TINY)
     clean = make_head(anatomy, still=True)
     rng = np.random.default_rng(0)
     noisy = (clean.dwi + rng.normal(0, 25, clean.dwi.shape)).astype(np.float32)
     dwi = Dwi(noisy, clean.affine, clean.bvals, clean.directions, clean.mask)
-    found = denoised(dwi, "patch2self").data
+    found = denoised(dwi, method).data
+    assert np.isfinite(found).all()
     state = np.random.get_state()[1].copy()  # type: ignore[union-attr]  # noqa: NPY002
-    np.testing.assert_array_equal(denoised(dwi, "patch2self").data, found)  # the same scan, the same bytes
+    np.testing.assert_array_equal(denoised(dwi, method).data, found)  # the same scan, the same bytes
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
     def error(data: np.ndarray) -> float:
         return float(np.sqrt(((data - clean.dwi)[clean.mask] ** 2).mean()))
 
-    assert error(found) < 0.6 * error(noisy)
+    assert error(found) < 0.7 * error(noisy)
 
 
 def test_nothing_asked_for_is_nothing_done() -> None:
     dwi = scan()
-    assert preprocess(dwi, PreprocessingSettings(denoise="none")) is dwi
-
-
-def test_a_turned_volume_turns_back_with_its_vector() -> None:
-    dwi = scan(still=True)
-    volumes = np.flatnonzero(dwi.bvals == 1000)[:8]
-    move = np.eye(4)
-    move[:3, :3] = Rotation.from_euler("xyz", (3, -4, 5), degrees=True).as_matrix()
-    move[:3, 3] = (2.0, -2.5, 1.5)
-    data, directions = dwi.data[..., volumes].copy(), dwi.directions[volumes].copy()
-    grid = Volume(data[..., 0], dwi.affine)
-    data[..., 3] = carry_image(Warp(np.linalg.inv(move)), Volume(data[..., 3], dwi.affine), grid).data
-    directions[3] = move[:3, :3] @ directions[3]
-    moved = Dwi(data, dwi.affine, dwi.bvals[volumes], directions, dwi.mask)
-    found, moves = without_motion(moved)
-    off = np.degrees(np.arccos(np.clip(np.abs(found.directions @ dwi.directions[volumes].T).diagonal(), 0, 1)))
-    assert off[3] < 3.5 < 6  # it was about seven degrees off
-    assert np.linalg.norm(moves[3, :3]) > 3 * np.median(np.linalg.norm(moves[:, :3], axis=1))
-    before = np.abs(data[..., 3] - dwi.data[..., volumes[3]])[dwi.mask].mean()
-    after = np.abs(found.data[..., 3] - dwi.data[..., volumes[3]])[dwi.mask].mean()
-    assert after < 0.6 * before
+    assert preprocess(dwi, PreprocessingSettings(denoise="none", motion="none")) is dwi
 
 
 def test_a_smooth_bias_is_taken_out() -> None:

@@ -17,13 +17,12 @@ from connectome_tl.imaging.images import Volume, read_volume, write_volume
 from connectome_tl.imaging.reconstruction import (
     deconvolve,
     estimate_response,
-    flip_warning,
     harmonics,
     response_from_record,
 )
 from connectome_tl.imaging.sampling import reduce_streamlines
 from connectome_tl.imaging.streamlines import from_list
-from connectome_tl.imaging.tensor import TensorMaps, coherence_of_tables, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.tractography import density_map, track
 from connectome_tl.settings.imaging import ReconstructionSettings, TrackingSettings
 from connectome_tl.simulation.phantom import Anatomy, Head, PhantomSettings, make_anatomy, make_head
@@ -101,15 +100,6 @@ def test_the_tensor_is_exact_without_noise_and_knows_its_direction() -> None:
         maps = tensor_maps(dwi, tensor)
         assert abs(maps.principal[0, 0, 0] @ vectors[:, 2]) == pytest.approx(1, abs=1e-6)
         assert maps.md[0, 0, 0] == pytest.approx(values.mean(), rel=1e-4)
-
-
-def test_a_flipped_table_is_warned_of_and_a_right_one_is_not(scanned: tuple[Anatomy, Head, Dwi]) -> None:
-    dwi = scanned[2]
-    assert flip_warning(coherence_of_tables(dwi, maps_of(dwi))) is None
-    flipped = replace(dwi, directions=dwi.directions * [1, 1, -1])
-    problem = flip_warning(coherence_of_tables(flipped, maps_of(flipped)), subject="sub-01")
-    assert problem is not None
-    assert "axis z" in str(problem)
 
 
 def test_orientation_densities_point_along_the_fibres(scanned: tuple[Anatomy, Head, Dwi]) -> None:

@@ -15,8 +15,8 @@ from connectome_tl.simulation.phantom import (
     make_anatomy,
     make_head,
     strengths_of,
-    write_phantom,
 )
+from connectome_tl.simulation.phantom_folder import write_phantom
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), region_radius=6.0)
 

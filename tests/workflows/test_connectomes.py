@@ -15,7 +15,8 @@ import pytest
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.simulation.phantom import PhantomSettings, write_phantom
+from connectome_tl.simulation.phantom import PhantomSettings
+from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
@@ -222,5 +223,5 @@ def test_a_missing_engine_is_said_before_anything_is_computed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingInputError, match="engine mrtrix3 needs MRtrix3"):
+    with pytest.raises(MissingInputError, match="need MRtrix3"):
         build_connectomes(folder, tmp_path, config=folder / "config.yaml", engine="mrtrix3")

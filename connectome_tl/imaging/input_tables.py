@@ -1,0 +1,62 @@
+"""What a BIDS folder's tables say against its files: participants.tsv, scans.tsv, labels that look like twins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from connectome_tl.errors import Problem
+
+
+def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
+    """Disagreements between tables and files: participants.tsv, scans.tsv."""
+    problems: list[Problem] = []
+    listed = _column(folder / "participants.tsv", "participant_id", problems)
+    if listed is not None:
+        named = [label if label.startswith("sub-") else f"sub-{label}" for label in listed]
+        problems += [
+            Problem("stands twice in participants.tsv", subject=s)
+            for s in sorted({s for s in named if named.count(s) > 1})
+        ]
+        problems += [
+            Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(set(named) - subjects)
+        ]
+        problems += [
+            Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - set(named))
+        ]
+    for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
+        subject = table.relative_to(folder).parts[0]
+        for name in _column(table, "filename", problems) or []:
+            if not ((table.parent / name).is_file() or any(table.parent.glob(f"*/{name}"))):
+                problems.append(
+                    Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
+                )
+    return problems
+
+
+def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:
+    if not table.is_file():
+        return None
+    try:
+        lines = table.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        problems.append(Problem("not UTF-8 text", file=table))
+        return None
+    header = lines[0].rstrip().split("\t") if lines else []
+    if column not in header:
+        problems.append(Problem(f"has no column {column}", file=table, got=", ".join(header)))
+        return None
+    at = header.index(column)
+    return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
+
+
+def padding_problems(subjects: set[str]) -> list[Problem]:
+    """sub-1 and sub-01 are two folders and hardly two children."""
+    groups: dict[str, list[str]] = {}
+    for subject in sorted(subjects):
+        groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
+    return [
+        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they one child?")
+        for same in groups.values()
+        if len(same) > 1
+    ]

@@ -1,0 +1,138 @@
+"""All scans of an output folder together: the page, `cohort.yaml`, and each scan beside the others.
+
+Everything is read from what lies in the folder, so that scans may be made one by one, by many jobs, and the
+last command sees all of them.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.config import dump_settings
+from connectome_tl.imaging.inputs import Inventory
+from connectome_tl.provenance import read_json, write_table, write_text
+from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles
+from connectome_tl.workflows.scan import Done, finished_scans
+from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
+from connectome_tl.workflows.scan_result import EXPLORATORY, Plan
+
+_ENOUGH = 5  # scans from which on one can be far off
+
+
+def finish(inventory: Inventory, plan: Plan) -> tuple[Path | None, Path]:
+    """Write `failures.tsv`, `cohort.yaml` (None without a scan that worked) and the page; returns the last two."""
+    done, failed = finished_scans(plan.out), failures(plan.out)
+    write_table(plan.out / "failures.tsv", pd.DataFrame(failed, columns=["scan", "problem", "exit_code"]))
+    cohort = _write_cohort(inventory, plan, done) if done else None
+    numbers = pd.DataFrame([dict(item.numbers) for item in done], index=[item.scan for item in done])
+    typical = _typical(numbers)
+    for item in done:
+        set_beside(_page_of(plan.out, item.scan), item.numbers, typical if len(done) >= _ENOUGH else {})
+    raw = sum(EXPLORATORY in item.warnings for item in done)
+    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
+    notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
+    stamp = f'<div class="warn">{raw} of {len(done)} scans are {html.escape(EXPLORATORY)}.</div>' if raw else ""
+    body = f"<p>{len(done)} scans with connectomes, {len(failed)} without.</p>{stamp}"
+    body += (f"<h2>Failed</h2>{bad}" if bad else "") + (f"<h2>About the folder</h2>{notes}" if notes else "")
+    body += _table(plan.out, numbers, typical) if done else ""
+    return cohort, write_text(plan.out / "index.html", page(plan.settings.name, body))
+
+
+def failure_of(out: Path, scan: str) -> Path:
+    """The file that says why a scan failed; gone once it works."""
+    return out / scan.replace("_", "/") / "dwi" / f"{scan}_failure.json"
+
+
+def failures(out: Path) -> list[tuple[str, str, int]]:
+    """(scan, problem, exit code) of all that failed, in this run or an earlier one."""
+    found = []
+    for file in sorted(out.glob("sub-*/**/*_failure.json")):
+        record = read_json(file)
+        found.append((file.name.removesuffix("_failure.json"), str(record["Problem"]), int(record["ExitCode"])))
+    return found
+
+
+def _page_of(out: Path, scan: str) -> Path:
+    return out / scan.replace("_", "/") / "dwi" / f"{scan}_report.html"
+
+
+def _typical(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Median and robust standard deviation of each number."""
+    middle = numbers.median()
+    spread = 1.4826 * (numbers - middle).abs().median()
+    return {str(name): (float(middle[name]), float(spread[name])) for name in numbers.columns}
+
+
+def _table(out: Path, numbers: pd.DataFrame, typical: dict[str, tuple[float, float]]) -> str:
+    """Numbers of every scan, each with a link to its page; those far from the others marked."""
+
+    def title(column: str) -> str:
+        label, unit = LABELS.get(column, (column, ""))
+        return html.escape(f"{label}, {unit}" if unit else label)
+
+    columns = [str(column) for column in numbers.columns]
+    enough = len(numbers) >= _ENOUGH
+    lines = ["<h2>Scans</h2><table><tr><th>scan</th>" + "".join(f"<th>{title(c)}</th>" for c in columns) + "</tr>"]
+    for scan, row in zip(numbers.index, numbers.to_numpy(dtype=float), strict=True):
+        cells = ""
+        for column, value in zip(columns, row, strict=True):
+            far = enough and np.isfinite(value) and is_far(value, *typical[column])
+            shown = f"{value:.3g}" if np.isfinite(value) else "n/a"
+            cells += f"<td><b>{shown} !</b></td>" if far else f"<td>{shown}</td>"
+        link = html.escape(os.path.relpath(_page_of(out, str(scan)), out))
+        lines.append(f'<tr><td><a href="{link}">{html.escape(str(scan))}</a></td>{cells}</tr>')
+    said = "! more than four robust standard deviations from the median" if enough else "too few to tell outliers"
+    return "".join(lines) + f"</table><p class=small>{said}</p>"
+
+
+def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
+    ages, unit, reference = _ages(inventory)
+    rows = []
+    for item in done:
+        subject, _, session = item.scan.partition("_")
+        row: dict[str, object] = {"participant_id": item.scan, "subject": subject, "session": session or None}
+        if unit:
+            row["age_at_scan"] = ages.get((subject, session), ages.get((subject, "")))
+        rows.append(row)
+    write_table(plan.out / "participants.tsv", pd.DataFrame(rows))
+    several = len(plan.settings.measures) > 1
+    depth = "*/*/dwi" if any("_" in item.scan for item in done) else "*/dwi"
+    pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + ("_meas-{measure}" if several else "") + "_relmat.tsv"
+    first = done[0].scan.replace("_", "/")
+    table = f"{first}/dwi/{done[0].scan}_atlas-{plan.atlas_name}_nodeindices.tsv"
+    known = plan.settings.atlas is not None and plan.settings.labels is None
+    settings = CohortSettings.model_validate(
+        {
+            "name": plan.settings.name,
+            "exploratory": any(EXPLORATORY in item.warnings for item in done),
+            "participants": "participants.tsv",
+            "family": "subject",
+            **({"age": AgeColumn(column="age_at_scan", unit=unit, reference=reference)} if unit else {}),
+            "connectomes": ConnectomeFiles(
+                files=pattern,
+                measure=plan.settings.measures if several else plan.settings.measures[0],
+                atlas=plan.settings.atlas if known else None,
+                labels=None if known else table,
+                unmatched="drop",
+            ),
+        }
+    )
+    return write_text(plan.out / "cohort.yaml", dump_settings(settings))
+
+
+def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:
+    """Age at scan where the folder tells it with its unit: dHCP's `scan_age` (weeks, postmenstrual)."""
+    ages: dict[tuple[str, str], float] = {}
+    for file in sorted(inventory.root.glob("sub-*/sub-*_sessions.tsv")):
+        table = pd.read_csv(file, sep="\t", dtype=str)
+        if not {"session_id", "scan_age"} <= set(table.columns):
+            continue
+        for session, age in zip(table["session_id"], pd.to_numeric(table["scan_age"], errors="coerce"), strict=True):
+            label = str(session) if str(session).startswith("ses-") else f"ses-{session}"
+            ages[file.parent.name, label] = float(age)
+    return (ages, "weeks", "postmenstrual") if ages else ({}, "", "birth")

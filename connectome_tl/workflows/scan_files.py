@@ -1,0 +1,86 @@
+"""What one scan leaves on disk: connectomes with their sidecars, maps, labels, and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.connectome.assemble import RegionTable, account_of
+from connectome_tl.connectome.export import write_connectome
+from connectome_tl.imaging.images import write_volume
+from connectome_tl.imaging.mrtrix import weight_name
+from connectome_tl.imaging.streamlines import write_tck
+from connectome_tl.workflows.assemble import UNITS, write_regions
+from connectome_tl.workflows.scan_report import write_scan_report
+from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
+
+
+def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str, str]) -> list[Path]:
+    """Write all files of a scan but the mark that says it is done; the same result gives the same bytes."""
+    name, dwi, settings = found.name, found.dwi, plan.settings
+    stem = f"{name}_atlas-{plan.atlas_name}"
+    units = {measure: UNITS[measure] for measure in settings.measures}
+    if settings.engine == "mrtrix3" and "count" in units:
+        units["count"] = weight_name(settings)
+    common = settings.reconstruction.response_file is not None
+    fields = {
+        "Streamlines": account_of(found.assembly),
+        "Preprocessed": found.preprocessed,
+        "Status": "as preprocessed" if found.preprocessed else EXPLORATORY,
+        "Engine": settings.engine,
+        "EdgeWeight": weight_name(settings),
+        "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
+    }
+    written = list(
+        write_connectome(
+            found.assembly.connectome,
+            folder / f"{stem}_relmat.tsv",
+            atlas=plan.atlas_name,
+            inputs=inputs,
+            settings=settings,
+            units=units,
+            notes=found.warnings,
+            fields=fields,
+        )
+    )
+    connectome = found.assembly.connectome
+    numbers = plan.regions.numbers if plan.regions is not None else tuple(int(region) for region in connectome.regions)
+    regions = RegionTable(connectome.regions, numbers)
+    written.append(write_regions(folder / f"{stem}_nodeindices.tsv", found.assembly, regions))
+    shown = {"FA": "tensor", "MD": "tensor", "FW": "fwtensor", "FAfw": "fwtensor", "MDfw": "fwtensor"}
+    for parameter, model in shown.items():
+        if parameter in found.images:
+            file = folder / f"{name}_model-{model}_param-{parameter}_dwimap.nii.gz"
+            written.append(write_volume(file, found.images[parameter], dwi.affine))
+    written.append(write_volume(folder / f"{name}_space-dwi_desc-brain_mask.nii.gz", dwi.mask, dwi.affine))
+    labels = folder / f"{name}_space-dwi_atlas-{plan.atlas_name}_dseg.nii.gz"
+    written.append(write_volume(labels, found.labels.data, found.labels.affine))
+    written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
+    if settings.keep_tractogram:
+        written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
+    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found)))
+    return written
+
+
+def numbers_of(found: ScanResult) -> dict[str, float]:
+    """Numbers that a cohort is looked over by."""
+    dwi, account = found.dwi, found.assembly.account
+    matrix = found.assembly.connectome.weights[0]
+    upper = matrix[np.triu_indices(len(matrix), 1)]
+    b0 = dwi.data[..., dwi.is_b0]
+    numbers = {
+        "brain_ml": float(dwi.mask.sum() * np.prod(dwi.zooms) / 1000),
+        "mean_fa": float(found.images["FA"][dwi.mask].mean()),
+        "mean_md": float(found.images["MD"][dwi.mask].mean()),
+        "n_regions_present": float(found.assembly.connectome.node_mask.sum()),
+        "density": float((upper > 0).mean()) if upper.size else 0.0,
+        "share_assigned": account.edges / max(account.total, 1),
+    }
+    if b0.shape[3] > 2:
+        spread = b0[dwi.mask].std(axis=1, ddof=1)
+        numbers["b0_snr"] = float(np.median(b0[dwi.mask].mean(axis=1) / np.maximum(spread, 1e-9)))
+    if found.mask_dice is not None:
+        numbers["mask_dice"] = found.mask_dice
+    return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

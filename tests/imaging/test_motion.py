@@ -1,0 +1,46 @@
+"""Motion that is known comes out again, and the b-vectors turn with the volumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from connectome_tl.imaging.dwi import Dwi
+from connectome_tl.imaging.motion import residual_mm, without_motion
+from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), region_radius=6.0)
+
+
+@pytest.mark.parametrize("size", [0.0, 2.0])
+def test_known_motion_is_undone_to_less_than_half_a_voxel_and_vectors_turn_back(size: float) -> None:
+    anatomy = make_anatomy(SMALL)
+    n_volumes = sum(count for _, count in SMALL.shells)
+    poses = random_poses(n_volumes, size, seed=1)
+    head = make_head(anatomy, seed=1, poses=poses)
+    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, np.ones_like(head.mask))
+    before = residual_mm(np.tile(np.eye(4), (n_volumes, 1, 1)), poses, head.mask, head.affine)
+    found, motion = without_motion(dwi)
+    after = residual_mm(motion.poses, poses, head.mask, head.affine)
+    assert after.mean() < 0.5 * SMALL.voxel
+    if size:
+        assert after.mean() < 0.5 * before.mean()
+    true = np.einsum("vji,vj->vi", poses[:, :3, :3], head.directions)
+    weighted = (head.bvals > 0) & (head.bvals < 2000)  # beyond, this small head is nearly all noise
+
+    def off(directions: np.ndarray) -> float:
+        cosine = np.abs((directions * true).sum(axis=1)[weighted])
+        return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())
+
+    assert off(found.directions) < (0.75 * off(head.directions) if size else 1.0)  # degrees
+    assert (found.data >= 0).all()
+    np.testing.assert_array_equal(without_motion(dwi)[0].data, found.data)  # the same scan, the same bytes
+
+
+def test_the_poses_are_told_in_mm_and_degrees() -> None:
+    head = make_head(make_anatomy(SMALL), seed=1)
+    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+    _, motion = without_motion(dwi)
+    table = motion.table()
+    assert table.shape == (len(head.bvals), 6)
+    assert np.median(np.abs(table)) < 1  # the head lay still
