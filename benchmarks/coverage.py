@@ -4,7 +4,9 @@ Each study draws a cohort, cross-validates a linear learner in repeated stratifi
 interval whether it holds the truth, which is known in closed form: scores of a linear model on
 Gaussian features are Gaussian in each class. Two truths, two estimands: the mean over studies
 ("this procedure on a new cohort of this size") and the mean over the study's own fitted models
-("this fitted model on new infants").
+("this fitted model on new infants"). Beside them two intervals that know only that an infant was tested and not
+that it also trained: the shipped one without its factor, and the percentile bootstrap of out-of-fold scores, which
+is what not to do. Cells with `n_labelled` train on 33 drawn subjects and test the others (few_labels).
 
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds: variance factors asked for
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -25,6 +28,7 @@ from connectome_tl.evaluation.intervals import WIDENING, Estimand, Widening
 from connectome_tl.evaluation.linear import decompose, probability_from_ridge
 
 ALPHAS = np.logspace(0, 5, 9)
+BOOTSTRAPS = 200
 HERMITE, HERMITE_WEIGHT = np.polynomial.hermite_e.hermegauss(41)
 HERMITE_WEIGHT = HERMITE_WEIGHT / HERMITE_WEIGHT.sum()
 
@@ -43,11 +47,13 @@ class Cell:
     repeats: int = 5
     folds: int = 5
     random_counts: bool = False
+    n_labelled: int | None = None  # drawn anew in each repeat to train on; the rest is tested in parts
 
     @property
     def name(self) -> str:
         ratio = "" if self.n_positive is None else f" 1:{round((self.n - self.n_positive) / self.n_positive)}"
         extra = " random n+" if self.random_counts else ""
+        extra += f", {self.n_labelled} labelled" if self.n_labelled else ""
         design = f"{self.repeats}x{self.folds}"
         return f"{self.n}{ratio} | {self.learner} {self.n_features}, {design}{extra} | {self.signal:g}"
 
@@ -60,9 +66,10 @@ class Tally:
     own_truth: list[float] = field(default_factory=list)
     bounds: dict[Estimand, list[tuple[float, float]]] = field(default_factory=lambda: {"procedure": [], "fitted": []})
     plain: list[tuple[float, float]] = field(default_factory=list)
+    percentile: list[tuple[float, float]] = field(default_factory=list)
 
-    def coverage(self, estimand: Estimand, plain: bool = False) -> float:
-        low, high = np.array(self.plain if plain else self.bounds[estimand]).T
+    def coverage(self, estimand: Estimand, kind: Literal["shipped", "plain", "percentile"] = "shipped") -> float:
+        low, high = np.array(self.bounds[estimand] if kind == "shipped" else getattr(self, kind)).T
         truth = np.array(self.own_truth)
         truth = truth if estimand == "fitted" else np.full_like(truth, truth.mean())
         return float(((low <= truth) & (truth <= high)).mean())
@@ -152,13 +159,20 @@ def study(rng: np.random.Generator, cell: Cell, population: Population, tallies:
         y = x @ population.beta + rng.standard_normal(cell.n)
     alphas = np.array([1e-3]) if cell.learner == "clinical" else ALPHAS
     gram = x @ x.T
-    decision, fold = np.empty((cell.repeats, cell.n)), np.empty((cell.repeats, cell.n), dtype=int)
+    decision, fold = np.zeros((cell.repeats, cell.n)), np.empty((cell.repeats, cell.n), dtype=int)
     base = np.empty_like(decision)
     truths: list[tuple[np.ndarray, int, int]] = []
     for r in range(cell.repeats):
         fold[r] = folds_of(rng, y, cell.folds, binary)
+        if cell.n_labelled:
+            labelled = rng.permutation(np.flatnonzero(fold[r] >= 0))  # drawn by class, as the split plan does
+            labelled = np.concatenate(
+                [labelled[y[labelled] == v][: round(cell.n_labelled * (y == v).mean())] for v in (1.0, -1.0)]
+            )
+            fold[r, labelled] = -1
         for k in range(cell.folds):
-            train, test = np.flatnonzero(fold[r] != k), np.flatnonzero(fold[r] == k)
+            test = np.flatnonzero(fold[r] == k)
+            train = np.flatnonzero(fold[r] == -1 if cell.n_labelled else fold[r] != k)
             dual, intercept = fit(gram[np.ix_(train, train)], y[train], alphas)
             decision[r, test] = gram[np.ix_(test, train)] @ dual + intercept
             base[r, test] = y[train].mean()
@@ -202,6 +216,8 @@ def regression_truth(_: Cell, population: Population, weights: np.ndarray, inter
 
 
 def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray, fold: np.ndarray, truths) -> None:
+    ever = (fold >= 0).any(axis=0)
+    y, decision, fold = y[ever], decision[:, ever], fold[:, ever]
     positive = y > 0
     alone = np.arange(y.size)
     pairs = intervals.within_fold_pairs(positive.astype(float), decision, fold)
@@ -214,24 +230,44 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
         "brier": float(truth[:, 3].mean()),
     }
     own["balanced_accuracy"] = (own["sensitivity"] + own["specificity"]) / 2
-    called = (decision > 0).mean(axis=0)
-    brier = ((probability_from_ridge(decision) - positive) ** 2).mean(axis=0)
+    tested = fold >= 0
+    called, brier = (
+        np.nanmean(np.where(tested, value, np.nan), axis=0)
+        for value in (decision > 0, (probability_from_ridge(decision) - positive) ** 2)
+    )
     right = {"sensitivity": called[positive], "specificity": 1 - called[~positive]}
 
-    def bounds(wide: dict[str, Widening]) -> dict[str, tuple[float, float]]:
-        made = {"auc": intervals.auc_interval(pairs, alone, wide["auc"])}
-        for name, value in right.items():
-            made[name] = intervals.proportion_interval(value, np.arange(value.size), wide["proportion"])
+    def shipped(estimand: Estimand) -> dict[str, tuple[float, float]]:
+        wide = WIDENING[estimand]
+        auc = intervals.auc_interval(pairs, alone, wide["auc"])
+        calls = intervals.call_intervals(called, positive, alone, auc, estimand)
+        made = {name: value[1:] for name, value in calls._asdict().items()}
+        return {"auc": auc, "brier": intervals.positive_mean_interval(brier, alone, wide["brier"]), **made}
+
+    def plain() -> dict[str, tuple[float, float]]:
+        one = intervals.TEST_ONLY
+        made = {name: intervals.proportion_interval(v, np.arange(v.size), one) for name, v in right.items()}
         made["balanced_accuracy"] = intervals.mean_of_two_interval(
             *((float(value.mean()), *made[name]) for name, value in right.items())
         )
-        made["brier"] = intervals.positive_mean_interval(brier, alone, wide["brier"])
-        return made
+        made["brier"] = intervals.positive_mean_interval(brier, alone, one)
+        return made | {"auc": intervals.auc_interval(pairs, alone, one)}
+
+    def resampled(w: np.ndarray) -> dict[str, np.ndarray]:
+        yes, no = w[:, positive], w[:, ~positive]
+        with np.errstate(invalid="ignore"):
+            found = {
+                "auc": ((yes @ pairs.won) * no).sum(axis=1) / ((yes @ pairs.met) * no).sum(axis=1),
+                "brier": w @ brier / w.sum(axis=1),
+                "sensitivity": yes @ right["sensitivity"] / yes.sum(axis=1),
+                "specificity": no @ right["specificity"] / no.sum(axis=1),
+            }
+        return found | {"balanced_accuracy": (found["sensitivity"] + found["specificity"]) / 2}
 
     estimates = {"auc": pairs.auc, "brier": float(brier.mean())}
     estimates |= {name: float(value.mean()) for name, value in right.items()}
     estimates["balanced_accuracy"] = (estimates["sensitivity"] + estimates["specificity"]) / 2
-    record(tallies, estimates, own, bounds)
+    record(tallies, y.size, estimates, own, shipped, plain(), resampled)
     tallies["auc"].variance_of.append(intervals.auc_variance(pairs.met))
     for name, value in right.items():
         tallies[name].variance_of.append(lambda p, m=value.size: p * (1 - p) / m)
@@ -252,18 +288,25 @@ def tally_regression(tallies: dict[str, Tally], cell: Cell, y, decision, base, t
             "mae": intervals.positive_mean_interval(absolute, alone, wide["mae"]),
         }
 
+    def resampled(w: np.ndarray) -> dict[str, np.ndarray]:
+        return {"r2": 1 - (w @ loss) / (w @ reference), "mae": w @ absolute / w.sum(axis=1)}
+
     estimates = {"r2": 1 - float(loss.mean() / reference.mean()), "mae": float(absolute.mean())}
-    record(tallies, estimates, own, bounds)
-
-
-def record(tallies, estimates, own, bounds) -> None:
-    made = {estimand: bounds(WIDENING[estimand]) for estimand in ("procedure", "fitted")}
     plain = bounds(dict.fromkeys(WIDENING["procedure"], intervals.TEST_ONLY))
+    record(tallies, y.size, estimates, own, lambda estimand: bounds(WIDENING[estimand]), plain, resampled)
+
+
+def record(tallies, n, estimates, own, shipped, plain, resampled) -> None:
+    made = {estimand: shipped(estimand) for estimand in ("procedure", "fitted")}
+    number = max((len(tally.estimate) for tally in tallies.values()), default=0)
+    weights = np.random.default_rng([n, number]).multinomial(n, np.full(n, 1 / n), BOOTSTRAPS)
+    draws = resampled(weights.astype(float))
     for name, estimate in estimates.items():
         tally = tallies.setdefault(name, Tally())
         tally.estimate.append(estimate)
         tally.own_truth.append(own[name])
         tally.plain.append(plain[name])
+        tally.percentile.append(tuple(np.nanquantile(draws[name], (0.025, 0.975))))
         for estimand in made:
             tally.bounds[estimand].append(made[estimand][name])
 
@@ -308,6 +351,9 @@ CONFIRM = [
     *(Cell(33, 7, s, repeats=1, **EDGES) for s in (0.5, 0.98)),
     *(Cell(33, 14, s, repeats=10, folds=10, **EDGES) for s in (0.5, 0.98)),
     *(Cell(60, 15, s, random_counts=True, repeats=2, folds=3, **EDGES) for s in (0.5, 0.98)),
+    Cell(60, 27, 0.5, repeats=3, folds=10, **EDGES),
+    Cell(120, 50, 0.85, repeats=2, **EDGES),
+    *(Cell(330, 110, 0.9, repeats=r, n_labelled=33, **EDGES) for r in (1, 5)),
     *(
         Cell(n, None, s, repeats=3 if n == 33 else 2, **kind)
         for n in (33, 60, 120)
@@ -337,7 +383,9 @@ def main() -> None:
     else:
         print(
             "\n| n | learner, repeats x folds | signal | metric | truth | covered, procedure | width | "
-            "covered, fitted | width | covered by the test-only interval |\n" + "|---" * 10 + "|"
+            "covered, fitted | width | covered by the test-only interval | by the percentile bootstrap |\n"
+            + "|---" * 11
+            + "|"
         )
     for cell in cells:
         for metric, tally in run(cell, n_studies, seed=1 if given.tune else 7).items():
@@ -349,18 +397,19 @@ def main() -> None:
                 print(head, f"{np.mean(tally.estimate):.3f} | {asked[0]:.2f} | {asked[1]:.2f} |", flush=True)
                 continue
             covered = {e: tally.coverage(e) for e in ("procedure", "fitted")}
+            covered |= {kind: tally.coverage("procedure", kind) for kind in ("plain", "percentile")}
             for e, share in covered.items():
                 lowest[metric, e] = min(lowest.get((metric, e), 1.0), share)
             print(
                 head,
                 f"{covered['procedure']:.3f} | {tally.width('procedure'):.2f} | {covered['fitted']:.3f} | "
-                f"{tally.width('fitted'):.2f} | {tally.coverage('procedure', plain=True):.3f} |",
+                f"{tally.width('fitted'):.2f} | {covered['plain']:.3f} | {covered['percentile']:.3f} |",
                 flush=True,
             )
     if lowest:
         print("\nlowest coverage over the cells")
         for (metric, e), share in sorted(lowest.items()):
-            print(f"  {metric}, {e}: {share:.3f}")
+            print(f"  {metric}, {e}: {share:.3f}", flush=True)
     print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
 
 

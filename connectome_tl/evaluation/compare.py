@@ -29,7 +29,7 @@ SIGNS: dict[str, int] = {"auc": 1, "r2": 1, "brier": -1, "mae": -1}
 DIFFERENCE_WIDENING: dict[str, Widening] = {
     "auc": Widening(2.4, growth=0.4),
     "r2": Widening(3.5, 1.5),
-    "brier": Widening(3.5, 0.5),
+    "brier": Widening(3.5, 2.5),
     "mae": Widening(3.0, 0.5),
 }
 QUESTIONS: dict[str, str] = {

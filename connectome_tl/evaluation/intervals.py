@@ -48,7 +48,7 @@ class Widening(NamedTuple):
 
 WIDENING: dict[Estimand, dict[str, Widening]] = {
     "procedure": {
-        "auc": Widening(2.0, growth=0.5),
+        "auc": Widening(2.2, growth=0.5),
         "proportion": Widening(3.2),
         "brier": Widening(4.0, 1.5),
         "mae": Widening(1.5, 1.5),
@@ -63,6 +63,7 @@ WIDENING: dict[Estimand, dict[str, Widening]] = {
     },
 }
 TEST_ONLY = Widening(1.0)
+MOST_TELLING, TELLING_AUC = 6.0, 0.6  # subjects that tell of the calls of a model whose AUC may be below
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,16 +181,73 @@ def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
 
 
 def proportion_interval(
-    value: np.ndarray, cluster: np.ndarray, widening: Widening = WIDENING["procedure"]["proportion"]
+    value: np.ndarray,
+    cluster: np.ndarray,
+    widening: Widening = WIDENING["procedure"]["proportion"],
+    most: float = float("inf"),
 ) -> tuple[float, float]:
-    """Wilson interval of a mean of values in [0, 1] (n_subjects,), for families and training sets."""
+    """Wilson interval of a mean of values in [0, 1] (n_subjects,), for families and training sets.
+
+    Args:
+        most: independent subjects that the values are worth at most.
+    """
     if not value.size:
         return float("nan"), float("nan")
     factor = widening.at(cluster.size) * design_effect(value - value.mean(), cluster)
-    estimate, n = float(value.mean()), value.size / factor
+    estimate, n = float(value.mean()), min(value.size / factor, most)
     centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+class CallIntervals(NamedTuple):
+    """(value, low, high) of each."""
+
+    sensitivity: tuple[float, float, float]
+    specificity: tuple[float, float, float]
+    balanced_accuracy: tuple[float, float, float]
+
+
+def call_intervals(
+    called: np.ndarray,
+    positive: np.ndarray,
+    cluster: np.ndarray,
+    auc: tuple[float, float],
+    estimand: Estimand = "procedure",
+) -> CallIntervals:
+    """Intervals of what a model calls.
+
+    A model that knows little calls whom its threshold happens to reach: most cohorts teach it to call
+    nobody, some to call half, and one cohort, however large, cannot know which it is. So where the AUC
+    may be below `TELLING_AUC` (or above its mirror image), a procedure's interval rests on
+    `MOST_TELLING` subjects at most; where it cannot be told from .5, the end towards "calls nobody" (or
+    everybody, if it calls most) is open. Their mean needs none of it: it hardly depends on the calls.
+
+    Args:
+        called: (n_subjects,) share of the repeats in which a subject is called positive.
+        positive: (n_subjects,) True for positives.
+        auc: the procedure's interval of the AUC.
+    """
+    widening = WIDENING[estimand]["proportion"]
+    knows_little, knows_nothing = (
+        estimand == "procedure" and not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5)
+    )
+    calls_few = bool(called.size) and called.mean() < 0.5
+    found, usual = [], []
+    for value, families, is_positive in (
+        (called[positive], cluster[positive], True),
+        (1.0 - called[~positive], cluster[~positive], False),
+    ):
+        mean = float(value.mean()) if value.size else float("nan")
+        low, high = proportion_interval(value, families, widening)
+        usual.append((mean, low, high))
+        if knows_little and value.size:
+            low, high = proportion_interval(value, families, widening, most=MOST_TELLING)
+        if knows_nothing and value.size:
+            low, high = (0.0, high) if calls_few == is_positive else (low, 1.0)
+        found.append((mean, low, high))
+    balanced = (usual[0][0] + usual[1][0]) / 2.0
+    return CallIntervals(found[0], found[1], (balanced, *mean_of_two_interval(usual[0], usual[1])))
 
 
 def mean_of_two_interval(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float]:

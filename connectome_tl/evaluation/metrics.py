@@ -14,9 +14,8 @@ from connectome_tl.evaluation.intervals import (
     WIDENING,
     Estimand,
     auc_interval,
-    mean_of_two_interval,
+    call_intervals,
     positive_mean_interval,
-    proportion_interval,
     r2_interval,
     within_fold_pairs,
 )
@@ -72,18 +71,17 @@ def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "
     y, n = rows.y_true, rows.y_true.size
     pairs = within_fold_pairs(y, rows.score, rows.fold)
     called = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
-    positive, negative = y == 1, y == 0
+    positive = y == 1
     wide = WIDENING[estimand]
-    sensitivity = _proportion(called[positive], rows.cluster[positive], estimand)
-    specificity = _proportion(1.0 - called[negative], rows.cluster[negative], estimand)
-    balanced = (sensitivity[0] + specificity[0]) / 2.0
+    auc = auc_interval(pairs, rows.cluster, wide["auc"])
+    calls = call_intervals(called, positive, rows.cluster, auc, estimand)
     brier = np.nanmean((rows.score - y) ** 2, axis=0)
     brier_low, brier_high = positive_mean_interval(brier, rows.cluster, wide["brier"])
     found = {
-        "auc": (pairs.auc, *auc_interval(pairs, rows.cluster, wide["auc"])),
-        "balanced_accuracy": (balanced, *mean_of_two_interval(sensitivity, specificity)),
-        "sensitivity": sensitivity,
-        "specificity": specificity,
+        "auc": (pairs.auc, *auc),
+        "balanced_accuracy": calls.balanced_accuracy,
+        "sensitivity": calls.sensitivity,
+        "specificity": calls.specificity,
         "brier": (float(brier.mean()), brier_low, float(np.minimum(brier_high, 1.0))),
     }
     n_positive = int(positive.sum())
@@ -138,20 +136,15 @@ def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np
     return np.where(np.isnan(rows.predicted), np.nan, rows.y_true.mean())
 
 
-def _proportion(value: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> tuple[float, float, float]:
-    if not value.size:
-        return float("nan"), float("nan"), float("nan")
-    return float(value.mean()), *proportion_interval(value, cluster, WIDENING[estimand]["proportion"])
-
-
 def _method(metric: str, rows: OutOfFold, estimand: Estimand, tied: bool = False) -> str:
     if tied:
         return "all scores of a fold tie: .5 by definition"
+    chance = ", wider where the AUC may be below .6, one end open where it may be .5" if estimand == "procedure" else ""
     how = {
         "auc": ("pairs within repeat and test fold; Hanley-McNeil variance of these pairs, score interval", "auc"),
         "balanced_accuracy": ("mean of sensitivity and specificity, intervals combined (Zou-Donner)", "proportion"),
-        "sensitivity": ("Wilson interval over positives", "proportion"),
-        "specificity": ("Wilson interval over negatives", "proportion"),
+        "sensitivity": (f"Wilson interval over positives{chance}", "proportion"),
+        "specificity": (f"Wilson interval over negatives{chance}", "proportion"),
         "brier": ("t interval over families on the log scale", "brier"),
         "mae": ("t interval over families on the log scale", "mae"),
         "r2": ("against the training folds' mean; t interval over families, log of the ratio", "r2"),

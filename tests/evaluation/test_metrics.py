@@ -22,6 +22,7 @@ from connectome_tl.evaluation.intervals import (
     TEST_ONLY,
     WIDENING,
     auc_interval,
+    call_intervals,
     auc_variance,
     proportion_interval,
     within_fold_pairs,
@@ -137,11 +138,41 @@ def test_relatives_do_not_narrow_an_interval():
     twin = single.assign(subject=single["subject"] + "b")
     both = pd.concat([single, twin], ignore_index=True)
     family = {s: s[:4] for s in both["subject"].unique()}
-    alone, related, ignored = scores(single, [MOTOR]), scores(both, [MOTOR], family), scores(both, [MOTOR])
-    for one, two, three in zip(alone, related, ignored):
-        assert two.value == pytest.approx(one.value)
-        assert two.high - two.low > 0.9 * (one.high - one.low)
-        assert three.high - three.low < 0.8 * (one.high - one.low)
+    for estimand in ("fitted", "procedure"):
+        alone, related, ignored = (
+            scores(rows, [MOTOR], relatives, estimand)
+            for rows, relatives in ((single, None), (both, family), (both, None))
+        )
+        for one, two, three in zip(alone, related, ignored):
+            assert two.value == pytest.approx(one.value)
+            assert two.high - two.low > 0.9 * (one.high - one.low)
+            # What a procedure calls does not become known with more infants while its AUC may be .5.
+            if estimand == "fitted" or one.metric not in ("sensitivity", "specificity"):
+                assert three.high - three.low < 0.8 * (one.high - one.low)
+
+
+def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort():
+    called, positive = np.tile([0.0, 0.0, 1.0], 400), np.arange(1200) % 2 == 0
+    alone, wide = np.arange(1200), WIDENING["procedure"]["proportion"]
+    usual = proportion_interval(called[positive], alone[positive], wide)
+    telling, little, nothing, fitted = (
+        call_intervals(called, positive, alone, auc, estimand)
+        for auc, estimand in (
+            ((0.7, 0.8), "procedure"),
+            ((0.55, 0.65), "procedure"),
+            ((0.48, 0.55), "procedure"),
+            ((0.48, 0.55), "fitted"),
+        )
+    )
+    assert telling.sensitivity[1:] == pytest.approx(usual)
+    assert little.sensitivity[1:] == pytest.approx(proportion_interval(called[positive], alone[positive], wide, 6.0))
+    assert nothing.sensitivity[1:] == (0.0, pytest.approx(little.sensitivity[2]))
+    assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
+    assert nothing.balanced_accuracy == pytest.approx(telling.balanced_accuracy)
+    assert fitted.sensitivity[2] - fitted.sensitivity[1] < usual[1] - usual[0]
+    everybody = call_intervals(1 - called, positive, alone, (0.48, 0.55))
+    assert everybody.sensitivity[2] == 1
+    assert everybody.specificity[1] == 0
 
 
 def test_one_family_alone_gives_scores_without_intervals_of_its_losses():
