@@ -22,8 +22,8 @@ from connectome_tl.evaluation.intervals import (
     TEST_ONLY,
     WIDENING,
     auc_interval,
-    call_intervals,
     auc_variance,
+    call_intervals,
     proportion_interval,
     within_fold_pairs,
 )
