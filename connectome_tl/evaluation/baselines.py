@@ -86,7 +86,8 @@ def edge_table(study: StudySettings, cohort: Cohort, fold: Fold) -> Design:
         return edges.reshape(len(ids), -1)
 
     names = study.confounds.columns if study.confounds is not None else ()
-    features = fit_features(cohort, fold.train, clinical=False, confounds=names, harmonise=study.harmonise)
+    sites, edges = study.harmonise, study.edges
+    features = fit_features(cohort, fold.train, clinical=False, confounds=names, harmonise=sites, edges=edges)
     return Design(flat(fold.train), flat(fold.test), features.ids)
 
 

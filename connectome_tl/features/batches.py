@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
 from connectome_tl.features.harmonise import Harmoniser, fit_harmoniser
 from connectome_tl.features.scaling import (
     ConfoundModel,
@@ -21,7 +22,7 @@ from connectome_tl.features.scaling import (
     edge_mask,
 )
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.harmonise import NO_HARMONISATION, HarmoniseSettings
+from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
 from connectome_tl.tasks import Task
 
 
@@ -50,6 +51,7 @@ class FittedFeatures:
     confounds: ConfoundModel | None = None
     regional: RegionScaler | None = None
     covariates: CovariateEncoder | None = None
+    selection: ConsensusMask | None = None
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
         """Arrays of these subjects of a cohort with the same regions and measures."""
@@ -59,6 +61,8 @@ class FittedFeatures:
         if self.confounds is not None:
             table = _confounds(cohort.take(ids), self.confounds.names, self.confounds.levels)
             weights = self.confounds.apply(weights, table)
+        if self.selection is not None:
+            weights = self.selection.apply(weights)
         regional = np.zeros((len(at), cohort.n_regions, 0), dtype=np.float32)
         if self.regional is not None and cohort.region_features is not None:
             regional = self.regional.apply(_regional(cohort)[at])
@@ -77,17 +81,19 @@ class FittedFeatures:
     def with_edges_of(self, arrays: Mapping[str, np.ndarray], ids: Sequence[str]) -> FittedFeatures:
         """The same, but edges (and confounds) scaled as a stage before did; `arrays` are its `state()`, of `ids`."""
         edges = EdgeScaler(arrays["edges.mean"], arrays["edges.scale"], arrays["edges.constant"], tuple(ids))
-        confounds = self.confounds
+        selection, confounds = self.selection, self.confounds
+        if selection is not None and "selection.keep" in arrays:
+            selection = replace(selection, keep=arrays["selection.keep"], ids=tuple(ids))
         if confounds is not None and "confounds.slopes" in arrays:
             slopes = arrays["confounds.slopes"]
             confounds = replace(confounds, center=arrays["confounds.center"], slopes=slopes, ids=tuple(ids))
-        return replace(self, edges=edges, confounds=confounds)
+        return replace(self, edges=edges, confounds=confounds, selection=selection)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All fitted state as (arrays, plain values): what a checkpoint saves and a poisoned fold must not move."""
         arrays: dict[str, np.ndarray] = {}
         plain: dict[str, Any] = {"ids": list(self.ids)}
-        for name in ("edges", "confounds", "regional", "covariates"):
+        for name in ("edges", "confounds", "regional", "covariates", "selection"):
             part = getattr(self, name)
             if part is None:
                 continue
@@ -114,13 +120,14 @@ def fit_features(
     clinical: bool,
     confounds: Sequence[str] = (),
     harmonise: HarmoniseSettings = NO_HARMONISATION,
+    edges: EdgeSettings = ALL_EDGES,
 ) -> FittedFeatures:
-    """Fit site effects, confound removal, scalers and imputation on these rows alone, in this order.
+    """Fit site effects, confounds, which edges to keep, scalers and imputation on these rows alone, in this order.
 
     Args:
         clinical: fit an encoder of the clinical covariates too.
         confounds: columns (see `confound_table`) to take out of every edge.
-        harmonise: how site effects are removed.
+        harmonise: how site effects are removed. edges: which edges are kept.
     """
     train = cohort.take(ids)
     harmoniser = fit_harmoniser(train, harmonise)
@@ -130,6 +137,8 @@ def fit_features(
         table = _confounds(train, confounds, levels)
         model = ConfoundModel.fit(weights, train.node_mask, table, confounds, ids, levels)
         weights = model.apply(weights, table)
+    selection = fit_edges(train.weights, weights, train.node_mask, ids, edges)
+    weights = weights if selection is None else selection.apply(weights)
     specs = clinical_specs(train.covariate_specs)
     return FittedFeatures(
         ids=tuple(ids),
@@ -138,6 +147,7 @@ def fit_features(
         confounds=model,
         regional=None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
         covariates=CovariateEncoder.fit(train.covariates, specs) if clinical and specs else None,
+        selection=selection,
     )
 
 

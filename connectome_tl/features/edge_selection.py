@@ -1,4 +1,4 @@
-"""Which edges are there often enough to be learned from: a consensus of the training rows."""
+"""Which edges are learned from: a consensus of the training rows, and those that vary most among them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.errors import DataError
+from connectome_tl.settings.harmonise import EdgeSettings
+
+
+def fit_edges(
+    weights: np.ndarray, adjusted: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], settings: EdgeSettings
+) -> ConsensusMask | None:
+    """The edges that the settings keep, from training rows; None where they keep all.
+
+    Args:
+        weights: as read, which tells whether an edge is there.
+        adjusted: after site effects and confounds are removed, which tells how it varies.
+
+    Raises:
+        DataError: no edge is left.
+    """
+    if settings.consensus is None and settings.n_edges is None:
+        return None
+    found = ConsensusMask.fit(weights, node_mask, ids, share=settings.consensus or 0.0)
+    if settings.n_edges is None:
+        return found
+    first, second = np.triu_indices(weights.shape[-1], 1)
+    present = (node_mask[:, first] & node_mask[:, second])[:, None]
+    edges = adjusted[:, :, first, second].astype(float)
+    count = np.maximum(present.sum(axis=0), 1)
+    mean = np.where(present, edges, 0.0).sum(axis=0) / count
+    spread = (np.where(present, edges - mean, 0.0) ** 2).sum(axis=0) / count
+    spread = np.where(found.keep[:, first, second], spread, -1.0).ravel()
+    best = np.zeros(spread.size, dtype=bool)
+    best[np.argsort(-spread, kind="stable")[: settings.n_edges]] = True
+    best &= spread >= 0
+    keep = np.zeros(found.keep.shape, dtype=bool)
+    keep[:, first, second] = best.reshape(len(keep), -1)
+    return ConsensusMask(keep | keep.swapaxes(1, 2), found.share, found.ids)
 
 
 @dataclass(frozen=True, eq=False)

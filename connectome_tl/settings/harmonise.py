@@ -1,8 +1,8 @@
-"""How site effects are removed: by which model, what is protected, what an unseen site means."""
+"""What is done to edges inside a fold: how site effects are removed, and which edges are learned from."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,4 +36,16 @@ class HarmoniseSettings(Settings):
         return self
 
 
+class EdgeSettings(Settings):
+    """Which edges are learned from, decided on training rows without their outcomes; the others are set to 0.
+
+    `consensus` keeps an edge that at least this share of the training rows has; `n_edges` then keeps those
+    that vary most among them (after site effects and confounds are removed).
+    """
+
+    consensus: Annotated[float, Field(gt=0, le=1)] | None = None
+    n_edges: Annotated[int, Field(ge=1)] | None = None
+
+
 NO_HARMONISATION = HarmoniseSettings()
+ALL_EDGES = EdgeSettings()

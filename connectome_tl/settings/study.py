@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.harmonise import HarmoniseSettings
+from connectome_tl.settings.harmonise import EdgeSettings, HarmoniseSettings
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -248,6 +248,7 @@ class StudySettings(Settings):
     splits: SplitSettings = SplitSettings()
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = HarmoniseSettings()
+    edges: EdgeSettings = EdgeSettings()
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     controls: tuple[Control, ...] = ALL_CONTROLS

@@ -163,9 +163,10 @@ def _fit_one(
 ) -> FitResult:
     names = plan.confounds.columns if plan.confounds is not None else ()
     kept = parent.fitted if plan.scaling == "parent" and parent is not None else None
-    where = content_hash(plan.rows, plan.clinical, names, plan.harmonise, plan.scaling)
+    where = content_hash(plan.rows, plan.clinical, names, plan.harmonise, plan.edges, plan.scaling)
     if where not in cache:
-        own = fit_features(cohort, plan.rows, clinical=plan.clinical, confounds=names, harmonise=plan.harmonise)
+        sites, edges = plan.harmonise, plan.edges
+        own = fit_features(cohort, plan.rows, clinical=plan.clinical, confounds=names, harmonise=sites, edges=edges)
         cache[where] = (
             own.with_edges_of(kept, parent.fitted_plain["ids"]) if kept is not None and parent is not None else own
         )

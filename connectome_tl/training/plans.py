@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.harmonise import NO_HARMONISATION, HarmoniseSettings
+from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
 from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
 
 StageName = Literal["pretrain", "adapt", "finetune"]
@@ -44,6 +44,7 @@ class FitPlan:
     clinical: bool = True
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = NO_HARMONISATION
+    edges: EdgeSettings = ALL_EDGES
     carry: tuple[str, ...] = ("encoder",)
     scaling: Literal["own", "parent"] = "own"
     label_rows: tuple[str, ...] | None = None
@@ -67,6 +68,7 @@ class FitPlan:
             self.clinical,
             self.confounds,
             self.harmonise,
+            self.edges,
             self.carry,
             self.scaling,
             self.parent.key if self.parent is not None else None,

@@ -100,6 +100,7 @@ def chain(
             clinical=False,
             confounds=study.confounds,
             harmonise=study.harmonise,
+            edges=study.edges,
         )
     if scheme.adapt and stages.adapt is not None and cohorts.pool is not None:
         rows = adaptation_rows(cohorts.pool, target, fold, transductive=stages.adapt.transductive)
@@ -118,6 +119,7 @@ def chain(
             clinical=False,
             confounds=study.confounds,
             harmonise=study.harmonise,
+            edges=study.edges,
             carry=("encoder", "fusion", "heads"),
         )
     finetune = stages.finetune
@@ -136,6 +138,7 @@ def chain(
         clinical=scheme.clinical,
         confounds=study.confounds,
         harmonise=study.harmonise,
+        edges=study.edges,
         carry=finetune.carry,
         scaling=finetune.scaling,
         label_rows=None if label_rows is None else tuple(label_rows),

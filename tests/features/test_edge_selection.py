@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
-from connectome_tl.features.edge_selection import ConsensusMask
+from connectome_tl.features.batches import fit_features
+from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
 from connectome_tl.provenance import content_hash
+from connectome_tl.settings.harmonise import EdgeSettings
 
 IDS = [f"s{i}" for i in range(20)]
 
@@ -50,3 +55,42 @@ def test_impossible_requests_are_refused() -> None:
         ConsensusMask.fit(weights()[:20], mask, IDS, share=1.5)
     with pytest.raises(DataError, match="training rows"):
         ConsensusMask.fit(weights()[:0], mask[:0], [])
+
+
+def test_the_most_variable_of_the_agreed_edges_are_kept() -> None:
+    w, mask = weights()[:20], np.ones((20, 8), dtype=bool)
+    found = fit_edges(w, w, mask, IDS, EdgeSettings(consensus=0.5, n_edges=5))
+    assert found is not None
+    agreed = ConsensusMask.fit(w, mask, IDS, share=0.5).keep[0]
+    first, second = np.triu_indices(8, 1)
+    spread = np.where(agreed[first, second], w[:, 0, first, second].var(axis=0), -1)
+    assert set(np.flatnonzero(found.keep[0, first, second])) == set(np.argsort(-spread)[:5])
+    np.testing.assert_array_equal(found.keep, found.keep.swapaxes(1, 2))
+    assert fit_edges(w, w, mask, IDS, EdgeSettings()) is None
+    everything = fit_edges(w, w, mask, IDS, EdgeSettings(n_edges=1000))
+    assert everything is not None
+    np.testing.assert_array_equal(everything.keep[0], (w != 0).any(axis=(0, 1)))
+
+
+@pytest.mark.parametrize("settings", [EdgeSettings(consensus=0.5), EdgeSettings(n_edges=9)], ids=["consensus", "n"])
+def test_the_whole_of_the_features_sees_training_rows_only(settings: EdgeSettings) -> None:
+    """Wreck the test rows: all fitted state stays the same; edges that are not kept are 0 for everybody."""
+    rng = np.random.default_rng(0)
+    cohort = small_cohorts().target
+    gone = np.triu(rng.random((cohort.n_subjects, 1, cohort.n_regions, cohort.n_regions)) < 0.4, 1)
+    cohort = replace(cohort, weights=np.where(gone | gone.swapaxes(2, 3), 0, cohort.weights).astype(np.float32))
+    train, test = cohort.ids[:16], cohort.ids[16:]
+    wrecked = cohort.weights.copy()
+    wrecked[16:] = 1e6 * rng.random(wrecked[16:].shape)
+    states = []
+    for one in (cohort, replace(cohort, weights=wrecked)):
+        fitted = fit_features(one, train, clinical=True, edges=settings)
+        states.append(content_hash(*fitted.state()[0].values(), fitted.state()[1]))
+    assert states[0] == states[1]
+    assert fitted.selection is not None
+    dropped = ~fitted.selection.keep
+    assert dropped.any()
+    for ids in (train, test):
+        rows = fitted.rows(one, ids)
+        assert (rows.edges[:, dropped] == 0).all()
+        assert (rows.messages[:, dropped] == 0).all()
