@@ -108,6 +108,19 @@ def test_platt_mends_stretched_risks_and_never_turns_their_order():
         fit_platt(p[:1], y[:1])
 
 
+def test_platt_and_temperature_equal_statsmodels_on_softened_labels():
+    import statsmodels.api as sm
+
+    y, p = simulated(n=60, slope=2.0, seed=9)
+    softened = np.where(y == 1, (y.sum() + 1) / (y.sum() + 2), 1 / ((1 - y).sum() + 2))
+    x = np.log(p / (1 - p))
+    for method, design in (("platt", sm.add_constant(x)), ("temperature", x[:, None])):
+        expected = sm.GLM(softened, design, family=sm.families.Binomial()).fit(tol=1e-12).params
+        found = fit_platt(p, y, method=method)
+        assert found.slope == pytest.approx(expected[-1], rel=1e-4)
+        assert found.intercept == pytest.approx(expected[0] if method == "platt" else 0.0, abs=1e-4)
+
+
 def test_threshold_keeps_the_asked_specificity_and_no_smaller_one_does():
     rng = np.random.default_rng(5)
     p, y = np.round(rng.random(40), 2), (rng.random(40) < 0.3).astype(int)
