@@ -36,7 +36,11 @@ _STAMPS = {
         "Adaptation saw the scans (never the outcomes) of the test infants. "
         "The scores do not hold for infants whom the model has not seen.",
     ),
-    "exploratory": ("Exploratory", "The analysis was not fixed beforehand. It can suggest, it cannot confirm."),
+    "exploratory": (
+        "Exploratory",
+        "The analysis was not fixed beforehand, or scans came without correction of susceptibility, eddy currents "
+        "and motion within volumes. It can suggest, it cannot confirm.",
+    ),
 }
 
 

@@ -90,6 +90,7 @@ def judge(
         warnings=_warnings(settings, cohorts, tasks),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
+        exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
         split_hash=splits.hash,
         provenance=provenance,
         versions=versions(),
