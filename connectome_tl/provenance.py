@@ -33,6 +33,7 @@ _REPORTED = (
     "nibabel",
     "nilearn",
     "dipy",
+    "antspyx",
     "torch",
     "torch-geometric",
     "optuna",

@@ -2,9 +2,9 @@
 
 dipy's affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. Its SyN
 with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on
-the subject's contrast: each of its intensities becomes the mean of what lies there in the subject (the
-function the correlation ratio fits, Roche et al. 1998, doi:10.1007/BFb0056301). A lesion is left out of the cost of
-both (cost function masking, Brett et al. 2001, doi:10.1006/nimg.2001.0845).
+the subject's contrast: each of its intensities becomes the mean of what lies there in the subject (the function the
+correlation ratio fits, Roche et al. 1998, doi:10.1007/BFb0056301), and again when the two lie better on each other.
+A lesion is left out of the cost of both (cost function masking, Brett et al. 2001, doi:10.1006/nimg.2001.0845).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from connectome_tl.imaging.warps import Warp, carry_labels
 from connectome_tl.settings.imaging import RegistrationSettings
 
 _RADIUS = 3  # voxels of the window of the local correlation
+_ROUNDS = 3  # of contrast and SyN; all but the last without the finest grid
 
 
 def register_affine(
@@ -39,6 +40,7 @@ def register_affine(
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric, transform_centers_of_mass
     from dipy.align.transforms import AffineTransform3D, RigidTransform3D, TranslationTransform3D
 
+    fixed = _without(fixed, lesion)
     f = coarse(fixed, settings.affine_mm)
     m = coarse(moving, settings.affine_mm)
     mask = None if lesion is None else (~_coarse_mask(lesion, fixed, settings.affine_mm)).astype(np.int32)
@@ -71,24 +73,33 @@ def register(
     Raises:
         MissingInputError: the engine is ANTs and antspyx is not installed.
     """
+    fixed = _without(fixed, lesion)
     if settings.engine == "ants":
         from connectome_tl.imaging.ants import register_with_ants
 
         return register_with_ants(
             coarse(fixed, settings.nonlinear_mm),
             coarse(moving, settings.nonlinear_mm),
+            settings.nonlinear_steps,
             lesion=None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm),
         )
+    f = coarse(fixed, settings.nonlinear_mm)
+    left_out = None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm)
+    affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
+    # What the template's intensities become is the better known the better the images lie on each other.
+    for steps in [(*settings.nonlinear_steps[:-1], 0)] * (_ROUNDS - 1) + [settings.nonlinear_steps]:
+        alike = Volume(_in_contrast_of(f, moving, warp, left_out), moving.affine)
+        warp = _syn(f, coarse(alike, settings.nonlinear_mm), affine, steps, left_out)
+    return warp
+
+
+def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], left_out: np.ndarray | None) -> Warp:
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
 
-    affine = register_affine(fixed, moving, settings, lesion=lesion)
-    f, m = coarse(fixed, settings.nonlinear_mm), coarse(moving, settings.nonlinear_mm)
-    left_out = None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm)
-    search = SymmetricDiffeomorphicRegistration(_correlation(left_out), level_iters=list(settings.nonlinear_steps))
+    search = SymmetricDiffeomorphicRegistration(_correlation(left_out), level_iters=list(steps))
     search.verbosity = 0
-    alike = _in_contrast_of(f, m, affine, left_out)
     found = search.optimize(
-        _scaled(f.data), _scaled(alike), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
+        _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
     )
     # Where each fixed voxel finds itself in the moving image: carry the moving image's own coordinates over.
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in m.shape), indexing="ij"), axis=-1)
@@ -107,7 +118,7 @@ def _correlation(left_out: np.ndarray | None) -> Any:
         return CCMetric(3, radius=_RADIUS)
     from scipy.ndimage import maximum_filter
 
-    near = maximum_filter(left_out.astype(np.uint8), size=2 * _RADIUS + 1)
+    near = maximum_filter(left_out.astype(np.int32), size=2 * _RADIUS + 1)
 
     class WithoutLesion(CCMetric):
         def use_static_image_dynamics(self, original: np.ndarray, transformation: Any) -> None:  # noqa: ARG002
@@ -162,6 +173,14 @@ def coarse(image: Volume, voxel_mm: float) -> Volume:
     affine = image.affine.copy()
     affine[:3, :3] = affine[:3, :3] @ np.diag(factor)
     return Volume(data, affine)
+
+
+def _without(image: Volume, lesion: np.ndarray | None) -> Volume:
+    """The image with the lesion as bright as the rest on average: neither its centre nor its blur is the lesion's."""
+    if lesion is None:
+        return image
+    rest = image.data[(image.data > 0) & ~lesion]
+    return replace(image, data=np.where(lesion, rest.mean() if rest.size else 0.0, image.data))
 
 
 def _coarse_mask(mask: np.ndarray, image: Volume, voxel_mm: float) -> np.ndarray:

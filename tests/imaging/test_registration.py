@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.gate import check
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.registration import register, register_affine
@@ -71,6 +73,53 @@ def test_labels_follow_a_known_warp_in_another_contrast() -> None:
         SETTINGS,
     )
     assert gate.lost_labels == ()
+
+
+@pytest.mark.slow
+def test_ants_carries_the_same_labels_and_gives_the_same_map_twice() -> None:
+    pytest.importorskip("ants")
+    image, labels = head()
+    moved, truth = head(bend(4.5))
+    other = np.where(moved > 0, 1500 - moved, 0) + np.random.default_rng(1).normal(0, 10, moved.shape)
+    fixed, template = Volume(other, AFFINE), Volume(image, AFFINE)
+    settings = SETTINGS.model_copy(update={"engine": "ants"})
+    first, second = (register(fixed, template, settings) for _ in range(2))
+    np.testing.assert_array_equal(first.places, second.places)
+    assert mean_dice(labels, truth) < 0.6
+    assert mean_dice(carry_labels(first, Volume(labels, AFFINE), fixed).data, truth) > 0.7
+    far = Volume(np.zeros((4, 4, 4)), np.array([[2.0, 0, 0, 400], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]))
+    np.testing.assert_array_equal(carry_labels(first, Volume(labels, AFFINE), far).data, 0)  # no map, but affine
+
+
+def test_a_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ants", None)
+    image = Volume(np.ones((4, 4, 4)), AFFINE)
+    with pytest.raises(MissingInputError, match="antspyx"):
+        register(image, image, SETTINGS.model_copy(update={"engine": "ants"}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["dipy", "ants"])
+def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: str) -> None:
+    """A large cyst, as bright as nothing else, that pushes the brain's own edges away."""
+    if engine == "ants":
+        pytest.importorskip("ants")
+    settings = SETTINGS.model_copy(update={"engine": engine})
+    image, labels = head()
+    moved, truth = head(bend(3.0))
+    grid = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in moved.shape), indexing="ij"), axis=-1)
+    lesion = (((grid - [30.0, 62, 48]) / (17, 19, 15)) ** 2).sum(axis=-1) < 1
+    sick = np.where(lesion, 2500.0, moved)
+    template, atlas = Volume(image, AFFINE), Volume(labels, AFFINE)
+
+    def outside(fixed: np.ndarray, mask: np.ndarray | None) -> float:
+        target = Volume(fixed, AFFINE)
+        carried = carry_labels(register(target, template, settings, lesion=mask), atlas, target).data
+        return mean_dice(np.where(lesion, 0, carried), np.where(lesion, 0, truth))
+
+    healthy, masked, blind = outside(moved, None), outside(sick, lesion), outside(sick, None)
+    assert masked > healthy - 0.01
+    assert masked > blind + 0.01
 
 
 def test_affine_maps_compose() -> None:
