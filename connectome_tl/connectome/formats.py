@@ -25,6 +25,7 @@ from connectome_tl.connectome.matlab_matrices import (
     square_variables,
 )
 from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.series_files import read_series
 from connectome_tl.connectome.sidecar_matrices import (
     has_label_list,
     is_qsiparc,
@@ -67,6 +68,7 @@ class Format:
 
 _TEXT = (".csv", ".tsv", ".txt", ".dat")
 _MAT = (".mat",)
+_SERIES = (".1d", ".tsv", ".csv", ".txt", ".npy")
 _BIDS = ("_relmat.tsv", "_conmat.tsv")
 _RECON = "QSIRecon connectivity.mat"
 FORMATS: tuple[Format, ...] = (
@@ -84,6 +86,7 @@ FORMATS: tuple[Format, ...] = (
     Format("npz", "NumPy archive with weights and regions", (".npz",), read_npz),
     Format("mrtrix", "tck2connectome CSV, row k is label k", _TEXT, read_mrtrix, automatic=False),
     Format("dipy", "rows by label from 0 (dipy, -keep_unassigned)", (*_TEXT, ".npy"), read_from_zero, automatic=False),
+    Format("series", "region time series, one column each", _SERIES, read_series, automatic=False, chooses="kind"),
     Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
     Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),

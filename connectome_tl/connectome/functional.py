@@ -15,7 +15,7 @@ import numpy as np
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.errors import DataError, Problem, raise_all
 
-Kind = Literal["correlation", "partial correlation"]
+Kind = Literal["correlation", "partial correlation", "covariance"]
 _LEAST_FRAMES = 10
 
 
@@ -36,7 +36,7 @@ def functional_connectome(
         series: (n_frames, n_regions), cleaned.
 
     Returns:
-        One measure, `kind`; diagonal 1; not Fisher-transformed.
+        One measure, `kind`; correlations have a diagonal of 1 and are not Fisher-transformed.
 
     Raises:
         DataError: too few frames, single NaN, or a number of columns other than of names.

@@ -72,8 +72,12 @@ def corpus(folder: Path) -> dict[str, Path]:
         "npy": folder / "k.npy",
         "mrtrix": folder / "l.csv",
         "dipy": folder / "m.txt",
+        "series": folder / "n.tsv",
         "labels": folder / "labels.tsv",
     }
+    series = np.random.default_rng(4).normal(size=(12, 6)).round(4)
+    rows = ["\t".join(NAMES), *("\t".join(map(str, frame)) for frame in series)]
+    files["series"].write_text("\n".join(rows) + "\n")
     savemat(files["mat"], {"SC": csc_array(m), "names": names})
     variables = {"SC": m, "names": names}
     hdf5storage.savemat(
