@@ -21,6 +21,7 @@ from connectome_tl.features.scaling import (
     confound_table,
     edge_mask,
 )
+from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
 from connectome_tl.tasks import Task
@@ -52,14 +53,19 @@ class FittedFeatures:
     regional: RegionScaler | None = None
     covariates: CovariateEncoder | None = None
     selection: ConsensusMask | None = None
+    tangent: TangentEdges | None = None
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
         """Arrays of these subjects of a cohort with the same regions and measures."""
         at = cohort.positions(ids)
-        node_mask = cohort.node_mask[at]
-        weights = cohort.weights[at] if self.harmoniser is None else self.harmoniser.apply(cohort.take(ids))
+        taken = cohort.take(ids)
+        node_mask, weights = taken.node_mask, taken.weights
+        if self.tangent is not None:
+            weights = self.tangent.apply(weights, node_mask, ids)
+        if self.harmoniser is not None:
+            weights = self.harmoniser.apply(replace(taken, weights=weights))
         if self.confounds is not None:
-            table = _confounds(cohort.take(ids), self.confounds.names, self.confounds.levels)
+            table = _confounds(taken, self.confounds.names, self.confounds.levels)
             weights = self.confounds.apply(weights, table)
         if self.selection is not None:
             weights = self.selection.apply(weights)
@@ -84,16 +90,20 @@ class FittedFeatures:
         selection, confounds = self.selection, self.confounds
         if selection is not None and "selection.keep" in arrays:
             selection = replace(selection, keep=arrays["selection.keep"], ids=tuple(ids))
+        tangent = self.tangent
+        if tangent is not None and "tangent.mean" in arrays:
+            fitted = {name: arrays[f"tangent.{name}"] for name in ("regions", "mean", "whitening")}
+            tangent = TangentEdges(**fitted, ids=tuple(ids))
         if confounds is not None and "confounds.slopes" in arrays:
             slopes = arrays["confounds.slopes"]
             confounds = replace(confounds, center=arrays["confounds.center"], slopes=slopes, ids=tuple(ids))
-        return replace(self, edges=edges, confounds=confounds, selection=selection)
+        return replace(self, edges=edges, confounds=confounds, selection=selection, tangent=tangent)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All fitted state as (arrays, plain values): what a checkpoint saves and a poisoned fold must not move."""
         arrays: dict[str, np.ndarray] = {}
         plain: dict[str, Any] = {"ids": list(self.ids)}
-        for name in ("edges", "confounds", "regional", "covariates", "selection"):
+        for name in ("edges", "confounds", "regional", "covariates", "selection", "tangent"):
             part = getattr(self, name)
             if part is None:
                 continue
@@ -130,6 +140,9 @@ def fit_features(
         harmonise: how site effects are removed. edges: which edges are kept.
     """
     train = cohort.take(ids)
+    tangent = TangentEdges.fit(train.weights, train.node_mask, ids) if edges.tangent else None
+    if tangent is not None:
+        train = replace(train, weights=tangent.apply(train.weights, train.node_mask, ids))
     harmoniser = fit_harmoniser(train, harmonise)
     weights, model = train.weights if harmoniser is None else harmoniser.apply(train), None
     if confounds:
@@ -148,6 +161,7 @@ def fit_features(
         regional=None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
         covariates=CovariateEncoder.fit(train.covariates, specs) if clinical and specs else None,
         selection=selection,
+        tangent=tangent,
     )
 
 

@@ -40,11 +40,13 @@ class EdgeSettings(Settings):
     """Which edges are learned from, decided on training rows without their outcomes; the others are set to 0.
 
     `consensus` keeps an edge that at least this share of the training rows has; `n_edges` then keeps those
-    that vary most among them (after site effects and confounds are removed).
+    that vary most among them (after site effects and confounds are removed). `tangent` first turns
+    covariances of time series into displacements from the geometric mean of the training rows.
     """
 
     consensus: Annotated[float, Field(gt=0, le=1)] | None = None
     n_edges: Annotated[int, Field(ge=1)] | None = None
+    tangent: bool = False
 
 
 NO_HARMONISATION = HarmoniseSettings()
