@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy import stats
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.metrics import within_fold_counts
 from connectome_tl.settings.audit import Finding
 
 _TOLERANCE = 1e-6
-_NULL_ERRORS = 4.0  # standard errors of the mean null AUC; an honest procedure passes this about 16,000 times in 1
+_NULL_CHANCE = 3e-5  # that an honest procedure's mean null AUC is accused, whatever the number of labelings
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,8 @@ def _null(
         return Finding(check="permutation null", status="skipped", what="too few pairs to test the null")
     mean, error = float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(len(found)))
     text = f"mean AUC {mean:.3f} (standard error {error:.3f}) over {len(found)} permuted labelings"
-    return _finding("permutation null", mean - 0.5 <= _NULL_ERRORS * max(error, 1e-3), text)
+    allowed = float(stats.t.isf(_NULL_CHANCE, len(found) - 1)) * max(error, 1e-3)
+    return _finding("permutation null", mean - 0.5 <= allowed, text)
 
 
 def _same(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], tolerance: float) -> bool:
