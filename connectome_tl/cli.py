@@ -99,7 +99,7 @@ def audit(
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Check a finished run for leakage: splits, scores, duplicates, one fold fitted again and poisoned."""
+    """Check a finished run for leakage: splits, scores, duplicates, all folds fitted again, one attacked."""
     from connectome_tl.workflows.audit import audit_run
 
     record = audit_run(run_dir, base=base, show_progress=True)

@@ -20,7 +20,7 @@ from connectome_tl.settings.audit import AuditRecord, Finding
 from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.stages import StudyCohorts
-from connectome_tl.workflows.ledger import LEDGER, looks
+from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 
@@ -50,6 +50,8 @@ def audit_run(
     predictions = _predictions(folder / "predictions.tsv")
     calibrated = _predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
     recorded = _scores(folder / "scores.json")
+    results = _results(folder / "results.json")
+    reveal(folder, "audit", results)
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
@@ -66,7 +68,7 @@ def audit_run(
         findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += score_findings(predictions, recorded, tasks, families)
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
-        findings += null_findings(_results(folder / "results.json").permutations)
+        findings += null_findings(results.permutations)
         with steps.step("looking for children under two names"):
             findings += duplicate_findings(cohorts.by_name(), splits)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
@@ -81,7 +83,7 @@ def audit_run(
 
 
 def _ledger(folder: Path) -> Finding:
-    """How often, and under how many configurations, test scores of these infants were looked at."""
+    """How often (by runs and reports), and under how many configurations, test scores of these infants were seen."""
     check = "ledger of test scores"
     provenance = read_json(folder / "provenance.json")
     seen = [one for one in looks(folder, provenance.get("infants", "")) if one.how != "audit"]

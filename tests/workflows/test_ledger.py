@@ -94,6 +94,9 @@ def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_pat
     assert "seen 4 times, under 2 configurations" in found.what
     line = json.loads((tmp_path / "first" / "log" / LEDGER).read_text().splitlines()[0])
     assert {"time", "who", "how", "configuration", "models"} <= set(line)
+    assert (tmp_path / LEDGER).read_text().splitlines()[-1].count('"how":"audit"') == 1
+    again = {one.check: one for one in audit_run(tmp_path / "first").findings}["ledger of test scores"]
+    assert again == found
     (tmp_path / LEDGER).unlink()
     (tmp_path / "first" / "log" / LEDGER).unlink()
     found = {one.check: one for one in audit_run(tmp_path / "first").findings}["ledger of test scores"]
