@@ -67,7 +67,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
         left.unlink(missing_ok=True)
     recon = plan.settings.reconstruction
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
-    dwi = _diffusion(scan, plan.settings, warnings)
+    dwi, snr = _diffusion(scan, plan.settings, warnings)
     labels, gate = parcellate(scan, dwi, plan)
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -85,7 +85,8 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
 
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
-        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), mask_dice=None if gate is None else gate.mask_dice,
+        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), b0_snr=snr,
+        mask_dice=None if gate is None else gate.mask_dice,
     )  # fmt: skip
     written = write_scan(folder, found, plan, inputs)
     outputs = {path.name: _hash(path) for path in sorted(written)}
@@ -137,18 +138,31 @@ def _hash(path: Path) -> str:
     return page_hash(path) if path.suffix == ".html" else file_hash(path)
 
 
-def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -> Dwi:
+def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -> tuple[Dwi, float | None]:
+    """The data ready for reconstruction, and their signal to noise before anything was done to them."""
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
     dwi = read_dwi(
         scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name
     )
     warnings += dwi.warnings
+    if scan.mask is None:
+        dwi = dwi.with_mask(dwi_mask(dwi))
+    snr = _snr(dwi)
     if not scan.preprocessed:
-        if scan.mask is None:  # a generous one, so that noise is looked for in the head and not in the air
-            dwi = dwi.with_mask(binary_dilation(dwi_mask(dwi), iterations=3))
-        dwi = preprocess(dwi, settings.preprocessing)
-    return dwi if scan.mask is not None else dwi.with_mask(dwi_mask(dwi))
+        brain = dwi.mask
+        # A generous mask, so that noise is looked for in the head and not in the air.
+        dwi = preprocess(dwi.with_mask(binary_dilation(brain, iterations=3)), settings.preprocessing)
+        dwi = dwi.with_mask(brain if scan.mask is not None else dwi_mask(dwi))
+    return dwi, snr
+
+
+def _snr(dwi: Dwi) -> float | None:
+    """Median over the brain of mean by standard deviation of the unweighted volumes."""
+    b0 = dwi.data[..., dwi.is_b0][dwi.mask]
+    if b0.shape[1] < 3:
+        return None
+    return float(np.median(b0.mean(axis=1) / np.maximum(b0.std(axis=1, ddof=1), 1e-9)))
 
 
 def parcellate(scan: Scan, dwi: Dwi, plan: Plan) -> tuple[Volume, Gate | None]:

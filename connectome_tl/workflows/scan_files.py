@@ -69,7 +69,6 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
     dwi, account = found.dwi, found.assembly.account
     matrix = found.assembly.connectome.weights[0]
     upper = matrix[np.triu_indices(len(matrix), 1)]
-    b0 = dwi.data[..., dwi.is_b0]
     numbers = {
         "brain_ml": float(dwi.mask.sum() * np.prod(dwi.zooms) / 1000),
         "mean_fa": float(found.images["FA"][dwi.mask].mean()),
@@ -78,9 +77,8 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
         "density": float((upper > 0).mean()) if upper.size else 0.0,
         "share_assigned": account.edges / max(account.total, 1),
     }
-    if b0.shape[3] > 2:
-        spread = b0[dwi.mask].std(axis=1, ddof=1)
-        numbers["b0_snr"] = float(np.median(b0[dwi.mask].mean(axis=1) / np.maximum(spread, 1e-9)))
+    if found.b0_snr is not None:
+        numbers["b0_snr"] = found.b0_snr
     if found.mask_dice is not None:
         numbers["mask_dice"] = found.mask_dice
     return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

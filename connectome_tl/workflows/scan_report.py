@@ -30,6 +30,7 @@ _BEGIN, _END = "<!-- beside the cohort -->", "<!-- to here -->"
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2430}"
     "h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}"
+    "td:first-child{white-space:nowrap}"
     "td,th{padding:.25rem .8rem .25rem 0;text-align:left;border-bottom:1px solid #dde2e8}"
     "img{max-width:100%}.warn{background:#fff4df;padding:.5rem .8rem;border-left:4px solid #d98b00;margin:.4rem 0}"
     ".bad{background:#fdeaea;border-color:#c0392b}.small{color:#5a6675;font-size:.9em}"
@@ -104,12 +105,14 @@ def _slices(found: ScanResult) -> str:
     parcels = carry_labels(Warp(np.eye(4)), found.labels, grid).data  # also where they lie on another grid
     passed = np.log1p(found.passed)
     centre = np.rint(np.argwhere(dwi.mask).mean(axis=0)).astype(int)
+    rows = [np.flatnonzero(dwi.mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
+    box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in rows)
     figure = Figure(figsize=(10, 6.6), layout="constrained", facecolor="white")
     axes = figure.subplots(2, 3)
     for column, axis in enumerate((2, 1, 0)):
 
         def cut(image: np.ndarray, axis: int = axis) -> np.ndarray:
-            return np.take(image, centre[axis], axis=axis).T
+            return np.take(image[box_of], centre[axis] - box_of[axis].start, axis=axis).T
 
         top = max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6)
         for row, (image, colours, most) in enumerate(((fa, "gray", top), (passed, "magma", max(passed.max(), 1e-9)))):

@@ -42,6 +42,7 @@ class ScanResult:
         images: scalar maps by name, each (x, y, z) on the grid of `dwi`.
         streamlines: (n_points, 3) mm each.
         passed: (x, y, z) streamlines through each voxel.
+        b0_snr: of the unweighted volumes as they came; None with fewer than three.
         mask_dice: of the registration; None without one.
     """
 
@@ -55,4 +56,5 @@ class ScanResult:
     response: Response
     warnings: tuple[str, ...]
     passed: np.ndarray
+    b0_snr: float | None
     mask_dice: float | None
