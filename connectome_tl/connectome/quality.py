@@ -6,7 +6,7 @@ remember them, so that inside a fold they come from training rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ _SAME = 0.999  # correlation of edges at which two subjects are taken for one ma
 _LIMIT = 4.0  # robust standard deviations
 _MAD = 1.4826  # makes the median absolute deviation a standard deviation under normality
 _SHOWN = 5
+_BLOCK_BYTES = 8_000_000
+_SKETCH, _SLACK = 64, 3.0  # directions of the projection; a pair above .999 is as far apart once in 10^13
 _UNITS = {"isolated regions": "regions", "components": "networks", "left to right": "log2", "length": "Spearman"}
 
 
@@ -38,6 +40,16 @@ def subject_measures(
     correlation of weight and distance, negative in a brain), swap (typicality as it is less that with
     the hemispheres exchanged; below 0, left and right may have been exchanged).
     """
+    others = _Others.of(weights, node_mask)
+    parts = [
+        _of_block(weights[rows], node_mask[rows], regions, atlas, others) for rows in _blocks(len(weights), weights[:1])
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+
+
+def _of_block(
+    weights: np.ndarray, node_mask: np.ndarray, regions: Sequence[str], atlas: Atlas | None, others: _Others
+) -> dict[str, np.ndarray]:
     first, second = np.triu_indices(weights.shape[1], 1)
     edges = weights[:, first, second].astype(float)
     present = node_mask[:, first] & node_mask[:, second]
@@ -52,7 +64,7 @@ def subject_measures(
         "components": np.array([connected_components(w != 0)[0] for w in weights], dtype=float) - absent,
         "mean strength": 2 * edges.sum(axis=1, where=present) / np.maximum(n_regions, 1),
         "negative edges": ((edges < 0) & present).sum(axis=1) / n_present,
-        "typicality": typicality(edges, present),
+        "typicality": others.correlation(edges, present, edges, present),
     }
     if atlas is None or not set(regions) <= set(atlas.names):
         return found
@@ -70,7 +82,10 @@ def subject_measures(
             mean = size.sum(axis=1) / n_present
             pairs = size[:, homotopic].sum(axis=1) / present[:, homotopic].sum(axis=1)
             found["homotopic edges"] = _finite(pairs / mean)
-        found["swap"] = found["typicality"] - _swapped(weights, node_mask, partner)
+        turned = weights[:, partner[:, None], partner[None, :]][:, first, second].astype(float)
+        there = node_mask[:, partner]
+        turned_present = there[:, first] & there[:, second]
+        found["swap"] = found["typicality"] - others.correlation(turned, turned_present, edges, present)
     if not atlas.has_centroids:
         return found
     at = atlas.coordinates[rows]
@@ -79,36 +94,41 @@ def subject_measures(
     return found
 
 
-def typicality(edges: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Correlation of each row of (n_subjects, n_edges) with the mean of the others, over present edges."""
-    return _against_others(edges, present, edges, present)
+def _blocks(n_subjects: int, one: np.ndarray) -> Iterator[slice]:
+    """Rows of a cohort some at a time, since it may be larger than memory; one: a single subject's weights."""
+    size = max(1, _BLOCK_BYTES // max(1, one.nbytes))
+    return (slice(start, start + size) for start in range(0, n_subjects, size))
 
 
-def _against_others(
-    edges: np.ndarray, present: np.ndarray, reference: np.ndarray, reference_present: np.ndarray
-) -> np.ndarray:
-    """Correlation of row i with the mean of all reference rows but i."""
-    known = np.where(reference_present, reference, 0.0)
-    total, count = known.sum(axis=0), reference_present.sum(axis=0)
-    out = np.full(len(edges), np.nan)
-    for i in range(len(edges)):
-        others = count - reference_present[i]
-        use = present[i] & (others > 0)
-        if use.sum() > 2:
-            mean = (total - known[i])[use] / others[use]
-            out[i] = _correlation(edges[i, use], mean)
-    return out
+@dataclass(frozen=True, eq=False)
+class _Others:
+    """Sum of the edges of all subjects, and how many have each, (n_edges,): the mean of all but one follows."""
 
+    total: np.ndarray
+    count: np.ndarray
 
-def _swapped(weights: np.ndarray, node_mask: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Typicality of each subject with its hemispheres exchanged."""
-    first, second = np.triu_indices(weights.shape[1], 1)
-    turned = weights[:, partner[:, None], partner[None, :]][:, first, second].astype(float)
-    there = node_mask[:, partner]
-    straight = weights[:, first, second].astype(float)
-    return _against_others(
-        turned, there[:, first] & there[:, second], straight, node_mask[:, first] & node_mask[:, second]
-    )
+    @staticmethod
+    def of(weights: np.ndarray, node_mask: np.ndarray) -> _Others:
+        first, second = np.triu_indices(weights.shape[1], 1)
+        total, count = np.zeros(first.size), np.zeros(first.size)
+        for rows in _blocks(len(weights), weights[:1]):
+            present = node_mask[rows][:, first] & node_mask[rows][:, second]
+            total += np.where(present, weights[rows][:, first, second], 0.0).sum(axis=0, dtype=float)
+            count += present.sum(axis=0)
+        return _Others(total, count)
+
+    def correlation(
+        self, edges: np.ndarray, present: np.ndarray, own: np.ndarray, own_present: np.ndarray
+    ) -> np.ndarray:
+        """Correlation of each row of `edges` with the mean of all subjects but the row's own, over present edges."""
+        out = np.full(len(edges), np.nan)
+        for i in range(len(edges)):
+            others = self.count - own_present[i]
+            use = present[i] & (others > 0)
+            if use.sum() > 2:
+                total = self.total - np.where(own_present[i], own[i], 0.0)
+                out[i] = _correlation(edges[i, use], total[use] / others[use])
+        return out
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -156,13 +176,34 @@ class QualityLimits:
         }
 
 
-def duplicates(edges: np.ndarray, ids: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Pairs of subjects whose edges (n_subjects, n_edges) correlate above .999: one scan under two ids?"""
-    centred = edges - edges.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
-    alike = unit @ unit.T
-    return [(ids[i], ids[j], float(alike[i, j])) for i, j in np.argwhere(np.triu(alike, 1) > _SAME).tolist()]
+def duplicates(weights: np.ndarray, ids: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Pairs of subjects whose edges correlate above .999: one scan under two ids?
+
+    Only pairs that are near in a small random projection are compared in full, so that thousands of subjects
+    need neither their edges in memory nor millions of correlations.
+
+    Args:
+        weights: (n_subjects, n_regions, n_regions).
+    """
+    first, second = np.triu_indices(weights.shape[1], 1)
+    directions = np.random.default_rng(0).standard_normal((first.size, _SKETCH)) / np.sqrt(_SKETCH)
+
+    def unit(rows: slice | list[int]) -> np.ndarray:
+        edges = weights[rows][:, first, second].astype(float)
+        centred = edges - edges.mean(axis=1, keepdims=True)
+        norm = np.linalg.norm(centred, axis=1, keepdims=True)
+        return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
+
+    sketch = np.concatenate([unit(rows) @ directions for rows in _blocks(len(weights), weights[:1])])
+    found = []
+    for i in range(len(sketch) - 1):
+        apart = ((sketch[i + 1 :] - sketch[i]) ** 2).sum(axis=1)  # near 2 (1 - r), give or take its chance error
+        for j in (i + 1 + np.flatnonzero(apart < _SLACK * 2 * (1 - _SAME))).tolist():
+            pair = unit([i, j])
+            r = float(pair[0] @ pair[1])
+            if r > _SAME:
+                found.append((ids[i], ids[j], r))
+    return found
 
 
 def findings(
@@ -174,10 +215,9 @@ def findings(
     limits: QualityLimits,
 ) -> list[QualityFinding]:
     """What the checks found, errors first: duplicates, exchanged hemispheres, isolated regions, outliers."""
-    first, second = np.triu_indices(weights.shape[1], 1)
     found = [
         QualityFinding(level="error", check="duplicate", subject=a, message=f"the same matrix as {b} (r = {r:.4f})")
-        for a, b, r in duplicates(weights[:, first, second].astype(float), ids)
+        for a, b, r in duplicates(weights, ids)
     ]
     swap = measures.get("swap", np.zeros(0))
     # Below 0 alone is noise where hemispheres are nearly alike, as in functional networks.
@@ -191,9 +231,9 @@ def findings(
                 message=f"fits the cohort better with left and right exchanged ({measures['swap'][i]:.3f})",
             )
         )
-    degree = ((weights != 0) & ~np.eye(weights.shape[1], dtype=bool)).sum(axis=2)
     for i in np.flatnonzero(measures["isolated regions"] > 0).tolist():
-        lonely = [regions[r] for r in np.flatnonzero((degree[i] == 0) & node_mask[i]).tolist()]
+        linked = ((weights[i] != 0) & ~np.eye(len(regions), dtype=bool)).any(axis=1)
+        lonely = [regions[r] for r in np.flatnonzero(~linked & node_mask[i]).tolist()]
         found.append(
             QualityFinding(
                 level="warning",
@@ -243,12 +283,12 @@ def matrix_images(
 ) -> tuple[MatrixImage, ...]:
     """The mean and some subjects, least typical first, on one scale: |w| to the power .5, sign kept; NaN where a
     region is missing."""
-    there = node_mask[:, :, None] & node_mask[:, None, :]
-    present = there.sum(axis=0)
-    mean = weights.sum(axis=0) / np.maximum(present, 1)
+    mask = node_mask.astype(float)
+    present = mask.T @ mask  # subjects that have both regions
+    mean = weights.sum(axis=0, dtype=float) / np.maximum(present, 1)
     order = np.argsort(np.where(np.isnan(typical), -np.inf, typical), kind="stable")[:n_shown]
     mean = np.where(present > 0, mean, np.nan)
-    seen = ((i, np.where(there[i], weights[i], np.nan)) for i in order)
+    seen = ((i, np.where(np.outer(mask[i], mask[i]) > 0, weights[i], np.nan)) for i in order)
     chosen = [("mean of all", mean, False)] + [(ids[i], matrix, ids[i] in flagged) for i, matrix in seen]
     return tuple(
         MatrixImage(

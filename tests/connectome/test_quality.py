@@ -52,7 +52,30 @@ def test_one_scan_under_two_ids_is_found() -> None:
     weights, mask = brains()
     weights[9] = weights[2] * 1.01
     assert found_in(weights, mask)["duplicate"] == ["s2"]
-    assert duplicates(np.eye(4), list("abcd")) == []
+    assert duplicates(np.zeros((4, 5, 5)), list("abcd")) == []
+
+
+def test_all_pairs_above_the_limit_are_found_and_no_others() -> None:
+    """Against all correlations, with pairs just above and just below .999."""
+    weights, _ = brains(40)
+    rng = np.random.default_rng(3)
+    for i, noise in enumerate(np.linspace(0.02, 0.5, 12)):
+        edges = np.triu(rng.normal(0, noise, (90, 90)), 1)
+        weights[20 + i] = weights[i] + edges + edges.T
+    first, second = np.triu_indices(90, 1)
+    expected = np.triu(np.corrcoef(weights[:, first, second]) > 0.999, 1)
+    assert 3 < expected.sum() < 12
+    found = duplicates(weights, [str(i) for i in range(40)])
+    assert {(int(a), int(b)) for a, b, _ in found} == set(map(tuple, np.argwhere(expected).tolist()))
+
+
+def test_a_cohort_in_blocks_gives_the_same_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, mask = brains()
+    mask[4, 7] = False
+    whole = subject_measures(weights, mask, ATLAS.names, ATLAS)
+    monkeypatch.setattr("connectome_tl.connectome.quality._BLOCK_BYTES", 3 * weights[0].nbytes)
+    for name, values in subject_measures(weights, mask, ATLAS.names, ATLAS).items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)
 
 
 def test_an_isolated_region_is_named_and_a_missing_one_is_not() -> None:
