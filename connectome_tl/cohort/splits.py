@@ -199,6 +199,13 @@ def _outer(
         sites = np.unique(cohort.site)
         if len(sites) < 2:
             raise UsageError("scheme site_out needs at least two sites", got=str(len(sites)))
+        unknown = [subject for subject, site in zip(cohort.ids, cohort.site, strict=True) if not site]
+        if unknown:
+            raise UsageError(
+                f"scheme site_out needs everybody's site; {len(unknown)} subjects have none",
+                got=", ".join(unknown[:5]),
+                remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
+            )
         # A family with members at two sites would stand on both sides: it leaves the training rows.
         held = [(cohort.site == site) for site in sites]
         return [(everyone[~test & ~np.isin(groups, groups[test])], everyone[test]) for test in held]

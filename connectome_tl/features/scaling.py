@@ -231,6 +231,12 @@ def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str,
     return found
 
 
+def confound_column(name: str) -> tuple[str, bool]:
+    """The column that a confound names, and whether its logarithm is meant: `log(column)`."""
+    logarithm = name.startswith("log(") and name.endswith(")")
+    return (name[4:-1] if logarithm else name), logarithm
+
+
 def confound_table(
     names: Sequence[str],
     covariates: pd.DataFrame,
@@ -249,8 +255,7 @@ def confound_table(
     """
     columns = []
     for name in names:
-        logarithm = name.startswith("log(") and name.endswith(")")
-        column = name[4:-1] if logarithm else name
+        column, logarithm = confound_column(name)
         if column == "age" and "age" not in covariates.columns:
             values = np.asarray(age, dtype=float)
         elif column not in covariates.columns:

@@ -17,6 +17,7 @@ class Inputs(NamedTuple):
         regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
         node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
         clinical: (batch, n_clinical) encoded covariates; n_clinical may be 0.
+        messages: like `adjacency`, not normalised: an objective that hides edges normalises what it leaves.
     """
 
     edges: Tensor
@@ -24,9 +25,18 @@ class Inputs(NamedTuple):
     regional: Tensor
     node_mask: Tensor
     clinical: Tensor
+    messages: Tensor
 
     def rows(self, index: Tensor) -> Inputs:
         return Inputs(*(tensor[index] for tensor in self))
+
+    def with_edges(self, edges: Tensor, kept: Tensor) -> Inputs:
+        """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist.
+
+        Dropping normalised messages instead would leave the degrees of the hidden edges in those that stay.
+        """
+        messages = self.messages * kept
+        return self._replace(edges=edges, messages=messages, adjacency=normalise_adjacency(messages, self.node_mask))
 
 
 def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:

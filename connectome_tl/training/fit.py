@@ -176,7 +176,7 @@ def _fit_one(
     sizes = Sizes(cohort.n_regions, cohort.n_measures, rows.regional.shape[2], rows.clinical.shape[1], plan.tasks)
     model = build_model(plan.model, sizes)
     if parent is not None:
-        _carry(model, parent, plan.carry)
+        _carry(model, parent, plan)
     target_scaler, targets = fit_targets(cohort, plan.rows, tasks, plan.label_rows)
     inputs = to_inputs(rows)
     if plan.stage == "adapt":
@@ -251,13 +251,14 @@ def predict(
 
 def to_inputs(rows: Rows) -> Inputs:
     """Arrays of `Rows` as tensors, edges normalised into messages."""
-    mask = torch.from_numpy(rows.node_mask)
+    mask, messages = torch.from_numpy(rows.node_mask), torch.from_numpy(rows.messages)
     return Inputs(
         edges=torch.from_numpy(rows.edges),
-        adjacency=normalise_adjacency(torch.from_numpy(rows.messages), mask),
+        adjacency=normalise_adjacency(messages, mask),
         regional=torch.from_numpy(rows.regional),
         node_mask=mask,
         clinical=torch.from_numpy(rows.clinical),
+        messages=messages,
     )
 
 
@@ -276,13 +277,14 @@ def _adaptation(plan: FitPlan, sizes: Sizes) -> nn.Module:
     return build_objective(plan.objective, sizes, embedding)
 
 
-def _carry(model: OutcomeModel, parent: FitResult, parts: Sequence[str]) -> None:
+def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> None:
     """Take over the parent's weights of the named parts, tensor by tensor, where name and shape agree."""
-    own = model.state_dict()
+    own, parts = model.state_dict(), plan.carry
+    fresh = tuple(f"heads.{task}." for task in plan.fresh_heads)
     taken = {
         name: torch.from_numpy(value)
         for name, value in parent.state.items()
-        if name.split(".")[0] in parts and name in own and own[name].shape == value.shape
+        if name.split(".")[0] in parts and name in own and own[name].shape == value.shape and not name.startswith(fresh)
     }
     lost = [name for name in own if name.startswith("encoder.") and name not in taken]
     if "encoder" in parts and lost:

@@ -28,7 +28,7 @@ class MaskedEdgeReconstruction(nn.Module):
         hidden = hidden.triu(1)
         hidden = hidden | hidden.transpose(2, 3)
         kept = (~hidden).to(inputs.edges.dtype)
-        embedding = encoder(inputs._replace(edges=inputs.edges * kept, adjacency=inputs.adjacency * kept))
+        embedding = encoder(inputs.with_edges(inputs.edges * kept, kept))
         n_measures, _, rank = self.factors.shape
         weights = self.weigh(embedding).view(-1, n_measures, 1, rank)
         predicted = (self.factors * weights) @ self.factors.transpose(1, 2) / rank
@@ -57,7 +57,7 @@ class DenoisingReconstruction(nn.Module):
         keep = (torch.rand_like(inputs.edges) >= self.drop).triu(1)
         keep = (keep | keep.transpose(2, 3)).to(inputs.edges.dtype)
         noisy = (inputs.edges + noise + noise.transpose(2, 3)) * keep * _present(inputs)
-        embedding = encoder(inputs._replace(edges=noisy, adjacency=inputs.adjacency * keep))
+        embedding = encoder(inputs.with_edges(noisy, keep))
         predicted = self.decoder(embedding).view(len(noisy), -1, len(self.rows))
         clean = inputs.edges[:, :, self.rows, self.columns]
         present = _present(inputs)[:, :, self.rows, self.columns].expand_as(clean)

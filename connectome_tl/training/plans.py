@@ -11,7 +11,7 @@ from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSe
 from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
 
 StageName = Literal["pretrain", "adapt", "finetune"]
-FORMAT = 3  # raised when the same plan would train differently, so that old fits are not reused
+FORMAT = 4  # raised when the same plan would train differently, so that old fits are not reused
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class FitPlan:
         label_rows: whose outcomes each row gets (a label permutation), or None for its own.
         tasks: outcomes that have a head; an adaptation keeps the heads of its parent untouched.
         predict: ids to predict with the fitted model; not part of the key.
+        fresh_heads: tasks that the stage before knew by the same name as another kind; their heads start anew.
         keep: keep the fitted state (a permutation needs only its predictions).
     """
 
@@ -47,6 +48,7 @@ class FitPlan:
     edges: EdgeSettings = ALL_EDGES
     carry: tuple[str, ...] = ("encoder",)
     scaling: Literal["own", "parent"] = "own"
+    fresh_heads: tuple[str, ...] = ()
     label_rows: tuple[str, ...] | None = None
     predict: tuple[str, ...] = field(default=(), compare=False)
     keep: bool = field(default=True, compare=False)
@@ -71,6 +73,7 @@ class FitPlan:
             self.edges,
             self.carry,
             self.scaling,
+            self.fresh_heads,
             self.parent.key if self.parent is not None else None,
         )
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups
-from connectome_tl.errors import LeakageError
+from connectome_tl.errors import LeakageError, Problem, UsageError, raise_all
+from connectome_tl.features.scaling import confound_column
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.plans import FitPlan
 
@@ -141,10 +142,57 @@ def chain(
         edges=study.edges,
         carry=finetune.carry,
         scaling=finetune.scaling,
+        fresh_heads=_other_kinds(cohorts, tasks, parent),
         label_rows=None if label_rows is None else tuple(label_rows),
         predict=fold.test,
         keep=keep,
     )
+
+
+def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:
+    if cohorts.source is None or parent is None:
+        return ()
+    shared = [name for name in tasks if name in parent.tasks]
+    return tuple(name for name in shared if cohorts.source.task(name).kind != cohorts.target.task(name).kind)
+
+
+def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
+    """Refuse outcomes and columns that a cohort does not have before anything is written or fitted.
+
+    Raises:
+        UsageError: with all of them.
+    """
+    problems: list[Problem] = []
+    if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
+        known = {task.name: task for task in cohorts.source.tasks}
+        for name in study.source.tasks or tuple(known):
+            if name not in known:
+                expected = f"one of {', '.join(known) or '(none)'}"
+                problems.append(
+                    Problem(f"source.tasks: no outcome {name!r} in {cohorts.source.name}", expected=expected)
+                )
+            elif known[name].kind not in ("binary", "regression"):
+                problems.append(
+                    Problem(
+                        f"source.tasks: {name!r} is {known[name].kind}; networks have heads for binary and regression",
+                        remedy="Name others in source.tasks, or give it a cut-off.",
+                    )
+                )
+        if not known:
+            problems.append(Problem(f"the source cohort {cohorts.source.name} has no outcome to learn"))
+    asked = {
+        "confounds.columns": [confound_column(name)[0] for name in study.confounds.columns] if study.confounds else [],
+        "harmonise.protect": list(study.harmonise.protect) if study.harmonise.method != "none" else [],
+    }
+    for cohort in cohorts.by_name().values():
+        columns = ["age", *cohort.covariates.columns]
+        problems += [
+            Problem(f"{setting}: no column {name!r} in cohort {cohort.name}", expected=f"one of {', '.join(columns)}")
+            for setting, names in asked.items()
+            for name in names
+            if name not in columns
+        ]
+    raise_all("the study names what its cohorts do not have", problems, UsageError)
 
 
 def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:

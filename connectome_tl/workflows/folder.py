@@ -29,13 +29,26 @@ def claim(folder: Path) -> Iterator[None]:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise OutputError(
                 "another run is writing to this folder", file=folder, remedy="Wait for it, or give another --out."
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"this file system cannot lock a folder against a second run: {error.strerror}",
+                file=folder,
+                remedy="Give an --out on another disk.",
             ) from error
         for half in folder.rglob(".*.part"):  # writes of a run that was killed midway
             half.unlink(missing_ok=True)
         yield
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written (disk full) must not bury the message that says so in tracebacks."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - the name logging calls
+        return
 
 
 @contextmanager
@@ -43,7 +56,7 @@ def open_log(folder: Path, title: str) -> Iterator[logging.Logger]:
     """A log file of this run: the only place where times and run ids are written."""
     started = datetime.now(UTC)
     run_id = uuid.uuid4().hex[:8]
-    handler = logging.FileHandler(folder / "log" / f"{started:%Y%m%dT%H%M%S}-{run_id}.txt", encoding="utf-8")
+    handler = _LogFile(folder / "log" / f"{started:%Y%m%dT%H%M%S}-{run_id}.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log = logging.getLogger("connectome_tl")
     log.setLevel(logging.INFO)

@@ -28,7 +28,7 @@ from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.stages import StudyCohorts, check_names
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.judge import Judgement, judge
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
@@ -104,6 +104,7 @@ def run_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
             tasks = tasks_of(settings, cohorts)
+            check_names(settings, cohorts)
         settings = _seen_from(folder, settings, home)
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)

@@ -236,6 +236,29 @@ def test_a_second_writer_is_told_so(data: Path, finished: Path, command: Command
     assert "another run is writing" in answer.err
 
 
+def test_a_full_disk_is_said_and_the_same_command_goes_on(data: Path, finished: Path, command: Command) -> None:
+    out = data / "full"
+    limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *_line(data, out)]  # files of 24 kB at most
+    answer = subprocess.run(limited, capture_output=True, text=True, check=False, env=_environment())
+    assert answer.returncode == 74, answer.stderr
+    assert "could not write" in answer.stderr
+    assert "Check free space" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert list(out.glob("models/*.json"))
+    assert not list(out.rglob("*.part"))
+    assert command("run", data / "study.yaml", "--out", out).code == 0
+    assert contents(out) == contents(finished)
+
+
+def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path, command: Command) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    place = Path("/proc/self/fd") if os.geteuid() == 0 else closed  # the rights of a folder do not bind root
+    answer = command("run", data / "study.yaml", "--out", place / "out")
+    assert answer.code == 74
+    assert "cannot write here" in answer.err
+
+
 def test_an_out_that_cannot_be_a_folder_is_an_output_error(data: Path, command: Command) -> None:
     assert command("run", data / "study.yaml", "--out", data / "study.yaml").code == 74
 

@@ -174,6 +174,8 @@ def test_each_site_is_held_out_once_with_the_kin_of_its_subjects() -> None:
     assert {"s000", "s001"} <= set(folds[2].train)
     with pytest.raises(UsageError, match="two sites"):
         make_split_plan(people(10), SplitSettings(scheme="site_out"))
+    with pytest.raises(UsageError, match=r"2 subjects have none.*s003, s008"):
+        make_split_plan(people(10, site=["A", "B", "A", "", "A"] * 2), SplitSettings(scheme="site_out"))
 
 
 def test_few_labels_trains_on_the_same_number_and_tests_all_the_rest() -> None:

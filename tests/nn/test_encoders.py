@@ -51,7 +51,7 @@ def make_inputs(*, dtype: torch.dtype = torch.float32, n: int = N, masked: bool 
         torch.from_numpy(a).to(dtype)
         for a in (weights, weights * present * 0.7, regional, mask, rng.normal(size=(n, 3)))
     ]
-    return Inputs(t[1], normalise_adjacency(t[0], t[3]), t[2], t[3], t[4])
+    return Inputs(t[1], normalise_adjacency(t[0], t[3]), t[2], t[3], t[4], t[0])
 
 
 def make_model(settings: GraphEncoder | FlatEncoder, dtype: torch.dtype = torch.float32) -> OutcomeModel:

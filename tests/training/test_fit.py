@@ -105,6 +105,7 @@ CHANGES: dict[str, Callable[[FitPlan], FitPlan]] = {
     "clinical": lambda p: replace(p, clinical=False),
     "carry": lambda p: replace(p, carry=("encoder", "heads")),
     "scaling": lambda p: replace(p, scaling="parent"),
+    "fresh heads": lambda p: replace(p, fresh_heads=("motor_score",)),
     "no parent": lambda p: replace(p, parent=None),
     "other parent": lambda p: replace(p, parent=replace(p.parent, seed=7) if p.parent else None),
 }
@@ -234,6 +235,18 @@ def test_a_head_is_carried_to_the_same_task_only() -> None:
     assert np.array_equal(child["heads.motor_score.weight"], parent["heads.motor_score.weight"])
     assert "heads.language.weight" not in child
     assert not np.array_equal(child["heads.cognitive.weight"], parent["heads.motor_score.weight"])
+
+
+def test_a_head_is_not_carried_to_a_task_of_another_kind() -> None:
+    binary = COHORTS.target.task("cognitive").model_copy(update={"name": "motor_score"})
+    cohorts = replace(COHORTS, source=replace(COHORTS.target, tasks=(binary,)))
+    study = small_settings(source={"cohort": "s", "tasks": ["motor_score"]})
+    plan = chain(study, cohorts, SCHEMES[0], Fold(FOLDS[0].train, ()), TASKS, seed=0)
+    assert plan.fresh_heads == ("motor_score",)
+    results = fit([retrained(plan, epochs=0)], cohorts.by_name())
+    assert plan.parent is not None
+    carried, child = results[plan.parent.key].state, list(results.values())[-1].state
+    assert not np.array_equal(child["heads.motor_score.weight"], carried["heads.motor_score.weight"])
 
 
 def test_adaptation_moves_the_encoder_and_leaves_the_heads() -> None:

@@ -12,7 +12,7 @@ from small_study import FLAT, GRAPH, small_cohorts
 
 from connectome_tl.features.batches import fit_features
 from connectome_tl.nn.graph_encoder import build_encoder
-from connectome_tl.nn.layers import Inputs
+from connectome_tl.nn.layers import Inputs, normalise_adjacency
 from connectome_tl.nn.model import Sizes
 from connectome_tl.settings.study import DenoisingAutoencoder, MaskedEdges, ModelSettings
 from connectome_tl.training.fit import to_inputs
@@ -70,7 +70,10 @@ def test_missing_regions_do_not_enter(settings: MaskedEdges | DenoisingAutoencod
     mask[:, 4] = 0
     absent = 1 - mask[:, None, :, None] * mask[:, None, None, :]
     masked = inputs._replace(
-        node_mask=mask, edges=inputs.edges * (1 - absent), adjacency=inputs.adjacency * (1 - absent)
+        node_mask=mask,
+        edges=inputs.edges * (1 - absent),
+        adjacency=inputs.adjacency * (1 - absent),
+        messages=inputs.messages * (1 - absent),
     )
     losses = []
     for target in (0.0, 1e3):
@@ -107,6 +110,21 @@ def test_what_is_hidden_is_hidden_from_the_encoder(settings: MaskedEdges | Denoi
     assert share == pytest.approx(0.3 if settings.kind == "masked_edges" else 0.1, abs=0.03)
     assert (batch.adjacency[hidden] == 0).all()
     assert torch.equal(batch.node_mask, inputs.node_mask)
+    # Other values of what was hidden, the same draws: nothing that the encoder is given differs.
+    torch.manual_seed(1)
+    objective(watch, inputs)
+    hidden = (seen[1].adjacency == 0) & (inputs.adjacency != 0)
+    louder = torch.where(hidden, 7.0 * inputs.messages, inputs.messages)
+    others = inputs._replace(
+        edges=torch.where(hidden, inputs.edges + 5.0, inputs.edges),
+        messages=louder,
+        adjacency=normalise_adjacency(louder, inputs.node_mask),
+    )
+    assert not torch.equal(others.adjacency[~hidden], inputs.adjacency[~hidden])
+    torch.manual_seed(1)
+    objective(watch, others)
+    for name, now, before in zip(Inputs._fields, seen[2], seen[1], strict=True):
+        assert torch.equal(now, before), name
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["graph", "flat"])
@@ -119,7 +137,9 @@ def test_the_loss_falls_below_the_best_constant_on_structured_data(
     amount = torch.from_numpy(rng.normal(size=(20, 1, 1, 1))).float()
     pattern = torch.from_numpy(np.outer(*[rng.choice([-1.0, 1.0], POOL.n_regions)] * 2)).float()
     edges = amount * pattern * (1 - torch.eye(POOL.n_regions))
-    inputs = pool_inputs().rows(torch.arange(20))._replace(edges=edges, adjacency=edges / POOL.n_regions)
+    inputs = (
+        pool_inputs().rows(torch.arange(20))._replace(edges=edges, adjacency=edges / POOL.n_regions, messages=edges)
+    )
     inputs = inputs._replace(node_mask=torch.ones_like(inputs.node_mask))
     quiet = model.model_copy(update={"encoder": model.encoder.model_copy(update={"dropout": 0.0})})
     objective, encoder = build(settings, quiet, random=False)

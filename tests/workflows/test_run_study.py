@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +15,13 @@ from small_study import small_cohorts, small_settings
 from connectome_tl import run_study
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.errors import LeakageError
+from connectome_tl.config import load_settings
+from connectome_tl.errors import LeakageError, OutputError, UsageError
 from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation import statistic, statistic_parts
-from connectome_tl.settings.study import SplitSettings, Stages
+from connectome_tl.settings.study import SplitSettings, Stages, StudySettings
+from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.run import StudyRun
 
 COHORTS = small_cohorts()
@@ -73,6 +78,70 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
             train, test = (y[list(ids)].to_numpy()[:, None] for ids in (fold.train, fold.test))
             sums[t] += statistic_parts(score.to_numpy()[:, None], train, test, task.is_binary)
     np.testing.assert_allclose(statistic(sums, tasks)[0], found[0])
+
+
+def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these writes fails once; the same call goes on from there, and ends as if nothing had been."""
+    out, full = run.folder.with_name("full"), ["study.yaml", "models/*.safetensors", "permuted/*.json", "report.html"]
+    replace = os.replace
+
+    def no_space(temporary: str, target: Path) -> None:
+        if full and target.match(full[0]):
+            del full[0]
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(temporary, target)
+
+    monkeypatch.setattr("connectome_tl.provenance.os.replace", no_space)
+    settings = load_settings(run.folder / "study.yaml", StudySettings)
+    for _ in tuple(full):
+        with pytest.raises(OutputError, match=r"No space left on device.*what was written before is untouched"):
+            run_study(settings, out, base=run.folder)
+        assert not list(out.rglob("*.part"))
+    assert (out / "scores.json").is_file()
+    run_study(settings, out, base=run.folder)
+    assert contents(out) == contents(run.folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but its log."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "log")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "log").mkdir()
+    with open_log(tmp_path, "a study") as log:
+        (handler,) = log.handlers
+        monkeypatch.setattr(handler, "flush", full)
+        log.info("not written")
+        monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"source": {"cohort": "older/cohort.yaml", "tasks": ["age", "height", "iq"]}}, ["'height'", "'iq'"]),
+        ({"confounds": {"columns": ["log(motion2)"]}}, ["no column 'motion2'"]),
+        ({"harmonise": {"method": "combat", "protect": ["hat"]}}, ["no column 'hat'"]),
+    ],
+)
+def test_names_that_a_cohort_does_not_have_are_refused_before_anything_is_written(
+    tmp_path: Path, changed: dict[str, Any], names: list[str]
+) -> None:
+    for folder, cohort in (("target", COHORTS.target), ("older", COHORTS.source), ("pool", COHORTS.pool)):
+        assert cohort is not None
+        write_cohort(cohort, tmp_path / folder)
+    settings = StudySettings.model_validate(small_settings().model_dump() | changed)
+    with pytest.raises(UsageError) as refusal:
+        run_study(settings, tmp_path / "out", base=tmp_path)
+    assert all(name in str(refusal.value) for name in names)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"log"}
 
 
 def test_a_leak_leaves_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
