@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import struct
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.mrtrix import weight_name
+from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scan_report import page_hash, set_beside
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 CONFIG = """\
@@ -77,8 +81,10 @@ def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, m
         a = [cohort.regions.index(name) for name in edges["a"]]
         b = [cohort.regions.index(name) for name in edges["b"]]
         assert (cohort.weights[i, 0, a, b] > 0).all()
+    assert cohort.measures == ("count", "length", "FA", "MD")
     sidecar = next(made.rglob("sub-01*meas-count_relmat.json")).read_text()
     assert "exploratory" in sidecar
+    assert cohort.exploratory  # and every run's report says so
 
 
 def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
@@ -159,6 +165,61 @@ def test_an_empty_mask_and_lost_labels_are_said(folder: Path, made: Path, tmp_pa
     truth.unlink()
     with pytest.raises(DataError, match="the parcellation is missing"):
         build_connectomes(root, tmp_path / "out", config=root / "config.yaml")
+
+
+def test_the_page_lists_failures_of_earlier_commands_and_forgets_mended_ones(folder: Path, tmp_path: Path) -> None:
+    root, out = copied(folder, tmp_path / "bids"), tmp_path / "out"
+    file = root / "sub-01/ses-01/dwi/sub-01_ses-01_dwi.bval"
+    good = file.read_text()
+    file.write_text("0 1000\n")
+    with pytest.raises(DataError):
+        build_connectomes(root, out, config=root / "config.yaml", participants=["01"])
+    build_connectomes(root, out, config=root / "config.yaml", participants=["02"])
+    for text in ((out / "index.html").read_text(), (out / "failures.tsv").read_text()):
+        assert "sub-01_ses-01" in text
+        assert "number of b-values" in text
+    file.write_text(good)
+    build_connectomes(root, out, config=root / "config.yaml", participants=["01"])
+    assert "number of b-values" not in (out / "index.html").read_text()
+    assert read_cohort(out / "cohort.yaml").ids == ("sub-01_ses-01", "sub-02_ses-01")
+
+
+def test_a_page_stands_beside_the_cohort_and_its_hash_does_not_change_with_it(made: Path, tmp_path: Path) -> None:
+    page = Path(shutil.copy(next(made.rglob("sub-01*report.html")), tmp_path / "page.html"))
+    before, digest = page.read_text(), page_hash(page)
+    set_beside(page, {"mean_fa": 0.5}, {"mean_fa": (0.2, 0.01)})
+    assert page.read_text() != before
+    assert "far off" in page.read_text()
+    assert page_hash(page) == digest
+    page.write_text(page.read_text().replace("streamlines:", "streamlines"))
+    assert page_hash(page) != digest
+
+
+def test_capacity_is_a_name_for_comparable_weights_only() -> None:
+    def name(**reconstruction: object) -> str:
+        return weight_name(ConnectomesSettings.model_validate({"engine": "mrtrix3", "reconstruction": reconstruction}))
+
+    assert name(response_file="group.json", normalise=True) == "fibre bundle capacity"
+    for settings in ({}, {"response_file": "group.json"}, {"normalise": True}):
+        assert "not comparable" in name(**settings)
+    with pytest.raises(ValueError, match="engine: mrtrix3"):
+        ConnectomesSettings.model_validate({"reconstruction": {"normalise": True}})
+
+
+@pytest.mark.slow
+@pytest.mark.mrtrix
+def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: Path) -> None:
+    if shutil.which("mtnormalise") is None:
+        pytest.skip("MRtrix3 is not installed")
+    sidecar = json.loads(next(made.rglob("sub-02*meas-count_relmat.json")).read_text())
+    assert sidecar["Response"]["of"] == "this subject"
+    (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
+    text = CONFIG.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
+    (folder / "group.yaml").write_text(text.replace("1500", "300"))
+    build_connectomes(folder, tmp_path, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
+    sidecar = json.loads(next(tmp_path.rglob("sub-01*meas-count_relmat.json")).read_text())
+    assert sidecar["Response"]["of"] == "declared group"
+    assert sidecar["EdgeWeight"] == "fibre bundle capacity"
 
 
 @pytest.mark.slow
