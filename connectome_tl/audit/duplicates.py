@@ -64,7 +64,9 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list[Finding]:
-    """Look-alikes that stand on both sides of a fold, or in another cohort under any name.
+    """Look-alikes that stand on both sides of a fold, or in another cohort under any name or their own.
+
+    Ids and matrices are compared in memory; nothing of them is written.
 
     Args:
         cohorts: target, and pool and source where there are; regions in one order.
@@ -83,6 +85,14 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
         cohort = cohorts.get(name)
         check = f"target infants in the {name} cohort"
         if cohort is None:
+            continue
+        named = sorted(tested & set(cohort.ids))
+        if name == "source" and named:
+            findings.append(
+                _found(
+                    check, [Pair(i, i, 0.0) for i in named], "by their ids: of the target, also in the source cohort"
+                )
+            )
             continue
         if cohort.regions != target.regions or cohort.measures != target.measures:
             findings.append(Finding(check=check, status="skipped", what="the cohorts have different regions"))

@@ -60,6 +60,16 @@ def test_a_test_infant_hidden_in_the_pool_or_the_source_is_found(study):
     assert found == ["target infants in the source cohort", "target infants in the pool cohort"]
 
 
+def test_a_test_infant_in_the_source_under_its_own_id_is_found_whatever_its_scan(study):
+    source = study.source.with_regions(study.target.regions)
+    ids = (study.target.ids[4], *source.ids[1:])
+    frames = {name: getattr(source, name).set_axis(list(ids), axis=0) for name in ("covariates", "targets", "status")}
+    known = replace(source, ids=ids, scores=None, **frames)
+    findings = duplicate_findings({"target": study.target, "source": known}, plan(study.target.ids))
+    assert failed(findings) == ["target infants in the source cohort"]
+    assert study.target.ids[4] in findings[-1].what
+
+
 def test_an_infant_of_the_pool_under_its_own_id_is_no_secret(study):
     ids = list(study.pool.ids)
     ids[7] = study.target.ids[2]
