@@ -66,7 +66,7 @@ def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list[Finding]:
     """Look-alikes that stand on both sides of a fold, or in another cohort under any name or their own.
 
-    Ids and matrices are compared in memory; nothing of them is written.
+    Ids and matrices are compared in memory; of them only what is found is written, into the run folder.
 
     Args:
         cohorts: target, and pool and source where there are; regions in one order.
