@@ -41,12 +41,12 @@ def joined_tables(
     """The participants table with the columns of further ones; a subject they lack has missing cells.
 
     Where rows are scans (several id columns), a further table is joined by scan if it knows any of them, else by
-    child.
+    child; a table of sessions makes one row of a child into one for each of its scans, as BIDS keeps them.
     """
     for spec in more:
         try:
             if "{id}" in spec.file:
-                found = _one_per_subject(spec, folder, findings, sources)
+                found = _one_per_subject(spec, id_columns, folder, findings, sources)
             else:
                 path = folder / spec.file
                 found = dictionary.add(_file_rows(path, spec, id_columns, codes), path, findings)
@@ -78,18 +78,19 @@ def _file_rows(path: Path, spec: MoreTable, id_columns: Sequence[str], codes: Se
                 for one in twice[:20]
             ],
         )
-    return rows.drop(columns=names).set_axis(pd.Index(ids, dtype="str"))
+    return rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
 
 
-def _one_per_subject(spec: MoreTable, folder: Path, findings: Findings, sources: dict[str, str]) -> pd.DataFrame:
-    """One file per subject: a table of one row, or the single values of a JSON object."""
+def _one_per_subject(
+    spec: MoreTable, id_columns: Sequence[str], folder: Path, findings: Findings, sources: dict[str, str]
+) -> pd.DataFrame:
+    """One file per subject: a table of one row (or one for each scan), or the values of a JSON object."""
     rows: dict[str, dict[str, str]] = {}
     hashes = []
     for subject, path in found_files(spec.file, folder, findings).items():
         try:
-            rows[subject.removeprefix("sub-")] = (
-                _json_values(path) if path.suffix == ".json" else _single_row(path, spec)
-            )
+            name = subject.removeprefix("sub-")
+            rows |= {name: _json_values(path)} if path.suffix == ".json" else _rows_of(path, spec, name, id_columns)
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += error.problems
@@ -97,18 +98,26 @@ def _one_per_subject(spec: MoreTable, folder: Path, findings: Findings, sources:
     return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
 
 
-def _single_row(path: Path, spec: MoreTable) -> dict[str, str]:
+def _rows_of(path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The rows of one subject's table by bare id: of the scan where the table tells scans apart, else of the child."""
     rows = read_table(path)
     if spec.select is not None:
         rows = rows[selected(rows, spec.select, [path.name] * len(rows), file=path)]
-    if len(rows) != 1:
+    if len(id_columns) == 2 and id_columns[1] in rows.columns:
+        keys = whole_ids(rows.assign(**{id_columns[0]: subject}), id_columns)
+    elif len(rows) == 1:
+        keys = [subject]
+    else:
         raise DataError(
             "not one row per subject",
             file=path,
             got=f"{len(rows)} rows",
             remedy="Its `select` keeps one, for example select: session_id == 'ses-1'.",
         )
-    return {str(name): str(value) for name, value in rows.iloc[0].items()}
+    if doubled(keys):
+        raise DataError("a scan stands twice", file=path, got=doubled(keys)[0])
+    records = rows.drop(columns=[id_columns[0]], errors="ignore").to_dict("records")
+    return {key: {str(n): str(v) for n, v in row.items()} for key, row in zip(keys, records, strict=True)}
 
 
 def _records(path: Path) -> pd.DataFrame:
@@ -164,6 +173,9 @@ def _joined(
     findings: Findings,
 ) -> pd.DataFrame:
     file = folder / spec.file
+    if len(id_columns) == 2 and id_columns[1] not in table.columns and id_columns[1] in found.columns:
+        table = _one_row_per_scan(table, id_columns, found)
+    found = found.drop(columns=list(id_columns), errors="ignore")
     wanted = list(found.columns) if spec.columns is None else list(spec.columns)
     absent = [name for name in wanted if name not in found.columns]
     findings.problems += [Problem(f"column {name!r} is not in the table", file=file) for name in absent]
@@ -186,3 +198,14 @@ def _joined(
     if missing:
         findings.notes.append(f"{spec.file}: nothing on {missing} subjects; their values are missing")
     return pd.concat([table, matched], axis=1)
+
+
+def _one_row_per_scan(table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame) -> pd.DataFrame:
+    """Each row of a child once for each of its scans; a child without any keeps one row, without a session."""
+    child, session = id_columns
+    scans: dict[str, list[str]] = {}
+    for key, name in zip(found.index, found[session], strict=True):
+        scans.setdefault(str(key).rsplit("_", 1)[0], []).append(str(name))
+    of_child = [scans.get(value.removeprefix("sub-"), ["n/a"]) for value in table[child]]
+    repeated = table.loc[table.index.repeat([len(names) for names in of_child])].reset_index(drop=True)
+    return repeated.assign(**{session: [name for names in of_child for name in names]})

@@ -49,12 +49,14 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     dictionary = Dictionary()
     table = dictionary.add(read_table(file), file, findings)
     sources = {Path(settings.participants).name: file_hash(file)}
-    has_ids = set(settings.ids) <= set(table.columns)
-    if has_ids:
+    if settings.ids[0] in table.columns:
         more, codes = settings.tables, settings.missing
         table = joined_tables(table, settings.ids, more, folder, findings, sources, dictionary, codes=codes)
+    if "sex" not in table.columns and "gender" in table.columns and "sex" in _named_columns(settings):
+        table = table.assign(sex=table["gender"])  # dHCP's files say gender where its notes say sex
+        findings.notes.append("sex: read from the column gender")
     findings.problems += column_problems(settings, table, file)
-    if not has_ids:
+    if not set(settings.ids) <= set(table.columns):
         raise_all(f"cohort {settings.name!r} cannot be read", findings.problems)
     settings = with_columns_of(settings, table)  # so that the rest is checked too
     dictionary.check_ages([spec for spec in (settings.age, settings.gestational_age) if spec], findings)
@@ -114,6 +116,10 @@ def _kept(
     if settings.exclude and table.empty:
         findings.problems.append(Problem("the exclusions leave no row", file=file))
     return table, flow
+
+
+def _named_columns(settings: CohortSettings) -> set[str]:
+    return {one.column for one in settings.covariates} | {one.column for one in settings.outcomes}
 
 
 def _one_column(settings: CohortSettings) -> str:

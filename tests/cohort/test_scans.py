@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from .conftest import OnDisk, symmetric
 
@@ -81,3 +82,36 @@ def test_a_redcap_export_may_be_the_participants_table(on_disk: OnDisk) -> None:
     on_disk.table["redcap_event_name"][6] = "two_years_arm_1"
     on_disk.settings |= {"id": "record_id", "select": "redcap_event_name == 'birth_arm_1'"}
     assert on_disk.read().n_subjects == 6
+
+
+@pytest.mark.parametrize("layout", ["one file per child", "one file for all"])
+def test_a_bids_sessions_table_gives_each_scan_a_row(on_disk: OnDisk, layout: str) -> None:
+    """participants.tsv has a row per child; its scans, their ages and head sizes stand in sessions.tsv."""
+    on_disk.table = {name: cells[:3] for name, cells in on_disk.table.items() if name not in ("pma", "participant_id")}
+    on_disk.table = {"participant_id": ["sub-CC01", "sub-CC02", "sub-CC03"], **on_disk.table}
+    on_disk.table["family"] = ["", "", ""]
+    on_disk.settings["id"] = ["participant_id", "session_id"]
+    scans = [("CC01", "ses-1", 34.5), ("CC01", "ses-2", 41.0), ("CC02", "ses-1", 40.0), ("CC03", "ses-7", 42.0)]
+    if layout == "one file per child":
+        for child in ("CC01", "CC02", "CC03"):
+            (on_disk.folder / f"sub-{child}").mkdir()
+            rows = "".join(f"{scan[4:] if child == 'CC02' else scan}\t{age}\n" for c, scan, age in scans if c == child)
+            (on_disk.folder / f"sub-{child}" / f"sub-{child}_sessions.tsv").write_text("session_id\tpma\n" + rows)
+        on_disk.settings["tables"] = [{"file": "sub-{id}/sub-{id}_sessions.tsv"}]
+    else:
+        rows = "".join(f"sub-{child}\t{scan}\t{age}\n" for child, scan, age in scans)
+        (on_disk.folder / "sessions.tsv").write_text("participant_id\tsession_id\tpma\n" + rows)
+        on_disk.settings["tables"] = [{"file": "sessions.tsv"}]
+    on_disk.matrices = {f"sub-{child}_{scan}": symmetric(90, i) for i, (child, scan, _) in enumerate(scans)}
+    cohort = on_disk.read()
+    assert cohort.ids == tuple(f"sub-{child}_{scan}" for child, scan, _ in scans)
+    np.testing.assert_array_equal(cohort.age, [34.5, 41.0, 40.0, 42.0])
+    assert cohort.family[0] == cohort.family[1] != cohort.family[2]
+    assert cohort.targets["cognitive"].tolist() == [0, 0, 1, 1]
+
+
+def test_dhcps_gender_is_sex(on_disk: OnDisk) -> None:
+    on_disk.table["gender"] = on_disk.table.pop("sex")
+    cohort = on_disk.read()
+    assert cohort.covariates["sex"].fillna("").tolist() == ["F", "M", "M", "F", "F", ""]
+    assert "sex: read from the column gender" in cohort.notes

@@ -180,8 +180,10 @@ def test_a_truncated_file_is_rejected(tmp_path: Path, name: str, share: float) -
     path = MAKERS[name](tmp_path, symmetric(), ALL_NAMES)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as caught:
         imported(path, name)
+    assert len(caught.value.problems) == 1
+    assert path.name in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [*NAMED, "scilpy"])
