@@ -42,7 +42,9 @@ class Scan:
         preprocessed: susceptibility, eddy and motion were corrected before.
         anatomical: T2w if there is one (newborns), else T1w.
         parcellation: label image in the subject's space, where the folder has one.
-        tissues: maps of white matter, grey matter and fluid in the subject's space, where it has all three.
+        tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
+        tissues_in: the space they lie in, `dwi` or `anat`.
+        lesion: mask of what is left out of the cost of a registration, on the grid of `anatomical`.
         problems: why it cannot be used; empty when it can.
     """
 
@@ -58,7 +60,9 @@ class Scan:
     anatomical: Path | None = None
     anatomical_mask: Path | None = None
     parcellation: Path | None = None
-    tissues: tuple[Path, Path, Path] | None = None
+    tissues: tuple[Path, ...] = ()
+    tissues_in: str = "dwi"
+    lesion: Path | None = None
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -71,9 +75,9 @@ class Scan:
 
     def files(self) -> dict[str, Path]:
         """Every input by its role."""
-        roles = ("dwi", "bval", "bvec", "table", "mask", "anatomical", "anatomical_mask", "parcellation")
+        roles = ("dwi", "bval", "bvec", "table", "mask", "anatomical", "anatomical_mask", "lesion", "parcellation")
         found = {role: path for role in roles if (path := getattr(self, role)) is not None}
-        return found | dict(zip(("white", "grey", "fluid"), self.tissues or (), strict=False))
+        return found | {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
 
 
 @dataclass(frozen=True)
@@ -257,6 +261,8 @@ def _scan(subject: str, session: str | None, files: list[FoundFile], shared: dic
     parcels = [f for f in images("dseg") if "atlas" in f.entities or "seg" in f.entities]
     parcels = [f for f in parcels if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
     parcel = _one(parcels, "parcellation", name, problems) if parcels else None
+    tissues, tissues_in = _tissues(files, space)
+    lesions = [f for f in images("mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))]
     return Scan(
         subject=subject,
         session=session,
@@ -272,7 +278,9 @@ def _scan(subject: str, session: str | None, files: list[FoundFile], shared: dic
             (f.path for f in masks if f.path.parent.name == "anat" and not f.entities.get("space")), None
         ),
         parcellation=None if parcel is None else parcel.path,
-        tissues=_tissues(images("probseg"), space),
+        tissues=tissues,
+        tissues_in=tissues_in,
+        lesion=next((f.path for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")), None),
         problems=tuple(problems),
     )
 
@@ -291,11 +299,24 @@ def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) 
     return found[0] if found else None
 
 
-def _tissues(found: list[FoundFile], space: str | None) -> tuple[Path, Path, Path] | None:
-    """Maps of white matter, grey matter and fluid that lie in the space of the diffusion data."""
-    here = {f.entities.get("label"): f.path for f in found if f.entities.get("space") in (None, space)}
-    white, grey, fluid = (here.get(label) for label in ("WM", "GM", "CSF"))
-    return (white, grey, fluid) if white and grey and fluid else None
+def _tissues(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...], str]:
+    """Tissue maps and the space they lie in, `dwi` before `anat`; probabilities before 5TT before labels."""
+
+    def lies_in(f: FoundFile) -> str | None:
+        if f.path.parent.name == "dwi" or (space is not None and f.entities.get("space") == space):
+            return "dwi"
+        return "anat" if f.entities.get("space") in (None, "T2w", "T1w") else None
+
+    for place in ("dwi", "anat"):
+        here = [f for f in found if f.ending in _IMAGES and lies_in(f) == place]
+        shares = {f.entities.get("label"): f.path for f in here if f.suffix == "probseg"}
+        if {"WM", "GM", "CSF"} <= set(shares):
+            return (shares["WM"], shares["GM"], shares["CSF"]), place
+        single = [f.path for f in here if f.suffix.lower() == "5tt"]
+        single += [f.path for f in here if f.suffix == "dseg" and f.entities.get("desc") == "drawem9"]
+        if single:
+            return (single[0],), place
+    return (), "dwi"
 
 
 def _anatomical(found: list[FoundFile]) -> Path | None:

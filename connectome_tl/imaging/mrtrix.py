@@ -22,6 +22,7 @@ from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import read_volume, write_volume
 from connectome_tl.imaging.reconstruction import Response
 from connectome_tl.imaging.streamlines import read_streamlines
+from connectome_tl.imaging.tissues import Tissues
 from connectome_tl.settings.imaging import ConnectomesSettings
 
 COMMANDS = ("dwi2fod", "tckgen", "tcksift2")
@@ -76,12 +77,15 @@ def weight_name(settings: ConnectomesSettings) -> str:
 
 
 def track_with_mrtrix(
-    dwi: Dwi, response: Response, settings: ConnectomesSettings
+    dwi: Dwi, response: Response, settings: ConnectomesSettings, *, tissues: Tissues | None = None
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Streamlines (n_points, 3) in mm and their SIFT2 weights times mu, (n_streamlines,).
 
     Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. One thread,
     so that the same seed gives the same streamlines.
+
+    Args:
+        tissues: on the grid of the data; streamlines then end where anatomy lets them (`-act`).
 
     Raises:
         MissingInputError: MRtrix3 is not installed. DataError: one of its commands failed, or intensities
@@ -123,10 +127,13 @@ def track_with_mrtrix(
             "-seeds",
             str(tracking.max_seeds_per_streamline * tracking.n_streamlines),
         ]
-        _run(
-            ["tckgen", "-algorithm", "iFOD2", *seeds, *lengths, *count, "fod.nii", "t.tck"], folder, dwi, tracking.seed
-        )
-        _run(["tcksift2", "-out_mu", "mu.txt", "t.tck", "fod.nii", "w.txt"], folder, dwi, tracking.seed)
+        act = []
+        if tissues is not None:
+            write_volume(folder / "5tt.nii", tissues.five(), tissues.affine)
+            act = ["-act", "5tt.nii"]
+        follow = ["tckgen", "-algorithm", "iFOD2", *act, *seeds, *lengths, *count, "fod.nii", "t.tck"]
+        _run(follow, folder, dwi, tracking.seed)
+        _run(["tcksift2", *act, "-out_mu", "mu.txt", "t.tck", "fod.nii", "w.txt"], folder, dwi, tracking.seed)
         found = read_streamlines(folder / "t.tck")
         weights = np.loadtxt(folder / "w.txt", ndmin=1) * float(np.loadtxt(folder / "mu.txt"))
     lines = [found.points[a : a + n].copy() for a, n in zip(found.first, found.n_points, strict=True)]

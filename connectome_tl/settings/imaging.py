@@ -121,6 +121,10 @@ class ConnectomesSettings(Settings):
     tracking: TrackingSettings = TrackingSettings()
     assembly: AssemblySettings = AssemblySettings()
     registration: RegistrationSettings = RegistrationSettings()
+    tissues: Literal["given", "segmented", "none"] = Field(
+        default="given",
+        description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
+    )
     keep_tractogram: bool = False
 
     @field_validator("measures")

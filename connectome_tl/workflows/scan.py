@@ -11,13 +11,13 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from connectome_tl.connectome.assemble import Assembly, assemble, regions_of_image
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, raise_all
 from connectome_tl.imaging.denoising import preprocess
 from connectome_tl.imaging.dwi import Dwi, read_dwi
 from connectome_tl.imaging.free_water import fit_free_water
 from connectome_tl.imaging.gate import Gate, check
 from connectome_tl.imaging.gradient_check import flip_warning, lengths_of_tables
-from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid
+from connectome_tl.imaging.images import Volume, grid_problem, read_labels, read_mask, read_volume, same_grid
 from connectome_tl.imaging.inputs import Scan
 from connectome_tl.imaging.mrtrix import track_with_mrtrix
 from connectome_tl.imaging.reconstruction import Response, deconvolve, estimate_response, response_from_record
@@ -26,8 +26,9 @@ from connectome_tl.imaging.sampling import reduce_streamlines
 from connectome_tl.imaging.streamlines import from_list
 from connectome_tl.imaging.structural import brain_mask, dwi_mask
 from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.tissues import SEGMENTED, Tissues, read_tissues, segment_tissues
 from connectome_tl.imaging.tractography import density_map, track
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
+from connectome_tl.imaging.warps import carry_image, carry_labels, compose
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, ReconstructionSettings
 from connectome_tl.workflows.scan_files import numbers_of, write_scan
@@ -78,7 +79,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     if flip is not None:
         warnings.append(str(flip))
     response = _response(dwi, maps, recon)
-    tissues = _tissues(scan, Volume(maps.fa, dwi.affine, scan.name))
+    tissues = _tissues(scan, dwi, plan.settings, warnings)
     streamlines, weights = _streamlines(dwi, response, plan, tissues)
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
@@ -186,18 +187,12 @@ def parcellate(scan: Scan, dwi: Dwi, plan: Plan) -> tuple[Volume, Gate | None]:
     if not plan.template or scan.anatomical is None:
         raise MissingInputError("there is no way to a parcellation", subject=scan.name, file=scan.dwi)
     settings = plan.settings.registration
-    anatomical = read_volume(scan.anatomical, subject=scan.name)
-    if scan.anatomical_mask is not None:
-        mask = read_mask(scan.anatomical_mask, subject=scan.name)
-        brain = mask.data if same_grid(mask, anatomical) else brain_mask(anatomical)
-    else:
-        brain = brain_mask(anatomical)
-    stripped = Volume(np.where(brain, anatomical.data, 0), anatomical.affine, scan.name, anatomical.file)
+    stripped = _anatomical(scan)
     template, labels = read_volume(plan.template["image"]), read_labels(plan.template["labels"])
     whole = read_mask(plan.template["mask"]).data if "mask" in plan.template else template.data > 0
-    to_template = register(stripped, Volume(np.where(whole, template.data, 0), template.affine), settings)
-    mean = Volume(dwi.data[..., dwi.is_b0].mean(axis=3) * dwi.mask, dwi.affine, scan.name)
-    chain = compose(register_affine(mean, stripped, settings, rigid=True), to_template)
+    moving = Volume(np.where(whole, template.data, 0), template.affine)
+    to_template = register(stripped, moving, settings, lesion=_lesion(scan, stripped))
+    chain = compose(register_affine(_mean_b0(dwi), stripped, settings, rigid=True), to_template)
     carried = carry_labels(chain, labels, grid)
     covered = carry_image(chain, Volume(whole.astype(np.float32), template.affine), grid).data > 0.5
     return carried, check(carried, labels, dwi.mask, covered, settings)
@@ -210,17 +205,51 @@ def _overlap(labels: Volume, grid: Volume) -> bool:
     return bool(((voxel > 0) & (voxel < np.array(grid.shape[:3]))).all())
 
 
-def _tissues(scan: Scan, grid: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """White matter, grey matter and fluid on the grid of the diffusion data, each (x, y, z) in 0 to 1, where
-    the folder has all three (`*_label-WM_probseg` and so on, in the subject's space).
-    """
-    if scan.tissues is None:
+def _tissues(scan: Scan, dwi: Dwi, settings: ConnectomesSettings, warnings: list[str]) -> Tissues | None:
+    """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
+    if settings.tissues == "none" or (not scan.tissues and settings.tissues == "given"):
         return None
-    here = [
-        carry_image(Warp(np.eye(4)), read_volume(file, subject=scan.name), grid).data.clip(0, 1)
-        for file in scan.tissues
-    ]
-    return here[0], here[1], here[2]
+    grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
+    if scan.tissues:
+        found = read_tissues(scan.tissues, subject=scan.name)
+        if scan.tissues_in == "dwi":
+            return found.on_grid(grid)
+    if scan.anatomical is None:
+        raise MissingInputError(
+            "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
+        )
+    anatomical = _anatomical(scan)
+    if not scan.tissues:
+        contrast = scan.anatomical.name.split(".")[0].rsplit("_", 1)[-1]
+        found = segment_tissues(anatomical, anatomical.data > 0, contrast)
+        warnings.append(SEGMENTED)
+    return found.on_grid(grid, register_affine(_mean_b0(dwi), anatomical, settings.registration, rigid=True))
+
+
+def _anatomical(scan: Scan) -> Volume:
+    """The anatomical image, 0 outside the brain."""
+    assert scan.anatomical is not None
+    image = read_volume(scan.anatomical, subject=scan.name)
+    brain = None
+    if scan.anatomical_mask is not None:
+        mask = read_mask(scan.anatomical_mask, subject=scan.name)
+        brain = mask.data if same_grid(mask, image) else None
+    return Volume(
+        np.where(brain_mask(image) if brain is None else brain, image.data, 0), image.affine, scan.name, image.file
+    )
+
+
+def _lesion(scan: Scan, anatomical: Volume) -> np.ndarray | None:
+    if scan.lesion is None:
+        return None
+    mask = read_mask(scan.lesion, subject=scan.name)
+    if not same_grid(mask, anatomical):
+        raise_all("the lesion mask cannot be used", [grid_problem("the lesion mask", mask, anatomical)], DataError)
+    return mask.data
+
+
+def _mean_b0(dwi: Dwi) -> Volume:
+    return Volume(dwi.data[..., dwi.is_b0].mean(axis=3) * dwi.mask, dwi.affine, dwi.subject, dwi.file)
 
 
 def _response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> Response:
@@ -231,14 +260,19 @@ def _response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> R
 
 
 def _streamlines(
-    dwi: Dwi, response: Response, plan: Plan, tissues: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    dwi: Dwi, response: Response, plan: Plan, tissues: Tissues | None
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     settings = plan.settings
     if settings.engine == "mrtrix3":
-        return track_with_mrtrix(dwi, response, settings)
+        return track_with_mrtrix(dwi, response, settings, tissues=tissues)
     orientations = deconvolve(dwi, response, settings.reconstruction)
     found = track(
-        orientations, dwi.mask, settings.tracking, tissues=tissues, n_threads=plan.n_threads, subject=dwi.subject
+        orientations,
+        dwi.mask,
+        settings.tracking,
+        tissues=None if tissues is None else (tissues.white, tissues.grey, tissues.fluid),
+        n_threads=plan.n_threads,
+        subject=dwi.subject,
     )
     return found.streamlines, None
 

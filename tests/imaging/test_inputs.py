@@ -132,3 +132,29 @@ def test_two_thousand_subjects_are_listed_quickly(tmp_path: Path) -> None:
     start = time.process_time()
     assert len(take_inventory(tmp_path).scans) == 2000
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        (["dwi/sub-01_label-WM_probseg", "dwi/sub-01_label-GM_probseg", "dwi/sub-01_label-CSF_probseg"], "dwi"),
+        (["anat/sub-01_5TT"], "anat"),
+        (["anat/sub-01_desc-drawem9_dseg"], "anat"),
+        (["anat/sub-01_space-MNIInfant_5TT"], None),  # not in the subject
+        (["anat/sub-01_label-WM_probseg", "anat/sub-01_label-GM_probseg"], None),  # not whole
+    ],
+)
+def test_tissue_maps_are_found_with_their_space(files: list[str], place: str | None, tmp_path: Path) -> None:
+    lay(tmp_path, "dataset_description.json", *scan_files("01"), *(f"sub-01/{file}.nii.gz" for file in files))
+    (scan,) = take_inventory(tmp_path).scans
+    assert [path.name for path in scan.tissues] == ([f"{Path(f).name}.nii.gz" for f in files] if place else [])
+    if place:
+        assert scan.tissues_in == place
+        assert set(scan.files()) >= {f"tissue_{k + 1}" for k in range(len(files))}
+
+
+def test_a_lesion_mask_beside_the_anatomical_image_is_found(tmp_path: Path) -> None:
+    lay(tmp_path, "dataset_description.json", *scan_files("01"), "sub-01/anat/sub-01_label-lesion_mask.nii.gz")
+    (scan,) = take_inventory(tmp_path).scans
+    assert scan.lesion is not None
+    assert "lesion" in scan.files()

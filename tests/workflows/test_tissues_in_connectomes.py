@@ -1,0 +1,81 @@
+"""Tissue maps that a user gives decide where streamlines end, through the whole command, with either engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, binary_erosion
+
+from connectome_tl.imaging.images import read_labels, read_mask, write_volume
+from connectome_tl.imaging.streamlines import read_streamlines
+from connectome_tl.simulation.phantom import PhantomSettings
+from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.connectomes import build_connectomes
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+CONFIG = """\
+name: phantom
+labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
+parcellation: derivatives/truth/{subject}/{session}/{subject}_{session}_space-dwi_atlas-Phantom_dseg.nii.gz
+tracking: {n_streamlines: 600}
+reconstruction: {response_voxels: 60}
+preprocessing: {denoise: none, motion: none}
+keep_tractogram: true
+"""
+SCAN = "sub-01/ses-01"
+NAME = "sub-01_ses-01"
+
+
+def with_tissues(root: Path, place: str) -> Path:
+    """A phantom whose regions are grey, whose rim is fluid and whose rest is white, as 5TT."""
+    folder = write_phantom(root, n_subjects=1, n_sessions=1, settings=SMALL)
+    (folder / "config.yaml").write_text(CONFIG)
+    truth = folder / "derivatives" / "truth" / SCAN
+    labels = read_labels(truth / f"{NAME}_space-dwi_atlas-Phantom_dseg.nii.gz")
+    mask = read_mask(truth / f"{NAME}_space-dwi_desc-brain_mask.nii.gz").data
+    grey = labels.data > 0
+    fluid = mask & ~binary_erosion(mask, iterations=1) & ~grey
+    parts = [grey, np.zeros_like(grey), mask & ~grey & ~fluid, fluid, np.zeros_like(grey)]
+    five = np.stack(parts, axis=-1).astype(np.float32)
+    write_volume(folder / SCAN / place / f"{NAME}_5TT.nii.gz", five, labels.affine)
+    return folder
+
+
+def share_of_ends_in_grey(folder: Path, out: Path) -> float:
+    tracts = read_streamlines(next(out.rglob("*_tractogram.tck")))
+    first, last = tracts.first, tracts.first + tracts.n_points - 1
+    ends = tracts.points[np.concatenate([first, last])]
+    labels = read_labels(next((folder / "derivatives").rglob("*_dseg.nii.gz")))
+    voxels = np.rint((ends - labels.affine[:3, 3]) @ np.linalg.inv(labels.affine[:3, :3]).T).astype(int)
+    near = binary_dilation(labels.data > 0, np.ones((3, 3, 3)))  # a step is half a voxel, and the last may be left out
+    voxels = voxels.clip(0, np.array(labels.shape) - 1)
+    return float(near[tuple(voxels.T)].mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["dwi", "anat"])  # beside the T2w image they are brought along with it
+def test_streamlines_end_where_the_given_tissues_let_them(place: str, tmp_path: Path) -> None:
+    folder = with_tissues(tmp_path / "bids", place)
+    build_connectomes(folder, tmp_path / "act", config=folder / "config.yaml")
+    (folder / "config.yaml").write_text(CONFIG + "tissues: none\n")
+    build_connectomes(folder, tmp_path / "plain", config=folder / "config.yaml")
+    constrained, plain = (share_of_ends_in_grey(folder, tmp_path / name) for name in ("act", "plain"))
+    assert constrained > plain + 0.1
+    assert constrained > 0.85
+    marks = [json.loads(next((tmp_path / name).rglob("*_provenance.json")).read_text()) for name in ("act", "plain")]
+    assert "tissue_1" in marks[0]["Inputs"]
+    assert marks[0]["Numbers"]["share_assigned"] > marks[1]["Numbers"]["share_assigned"]
+
+
+@pytest.mark.slow
+@pytest.mark.mrtrix
+def test_mrtrix_takes_the_same_tissues(tmp_path: Path) -> None:
+    if shutil.which("tckgen") is None:
+        pytest.skip("MRtrix3 is not on the PATH")
+    folder = with_tissues(tmp_path / "bids", "dwi")
+    build_connectomes(folder, tmp_path / "act", config=folder / "config.yaml", engine="mrtrix3")
+    assert share_of_ends_in_grey(folder, tmp_path / "act") > 0.85
