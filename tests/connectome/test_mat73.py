@@ -140,7 +140,7 @@ def test_flipped_and_cut_files_end_in_a_value_or_a_typed_error(tmp_path: Path) -
     data = write73(tmp_path / "x.mat", {k: VARIABLES[k] for k in ("double", "cells", "deep")}).read_bytes()
     rng = np.random.default_rng(7)
     damaged = 0
-    for _ in range(1_000):
+    for _ in range(400):
         mutant = bytearray(data)
         for at in rng.integers(512, len(data), size=int(rng.integers(1, 9))):
             mutant[at] = rng.integers(256)
@@ -149,4 +149,4 @@ def test_flipped_and_cut_files_end_in_a_value_or_a_typed_error(tmp_path: Path) -
             parse_mat73(tmp_path / "x.mat")
         except DamagedMat:
             damaged += 1
-    assert damaged > 200
+    assert damaged > 80
