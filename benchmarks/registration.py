@@ -3,8 +3,9 @@
     python benchmarks/registration.py [--pairs 3] [--engine dipy|ants]
 
 The fixed image is the neonatal T2w template, bent by a known smooth warp (a turn, a stretch and waves, 5 to 8 mm on
-average over the brain) with noise of 5 % of its mean; the moving one is the T1w template with the labels of
-M-CRIB and of the UNC-AAL atlas, laid into it by the outlines alone. The same warp moves the labels, so truth is known.
+average over the brain) with noise of 5 % of its mean; the moving one is the T1w template, then the T2w template with
+its contrast inverted. Labels are those of M-CRIB and of the UNC-AAL atlas, laid into the template by the outlines
+alone; the same warp moves them, so truth is known.
 Needs the folders infant_templates and neonatal_atlases in CONNECTOME_TL_DATA (or ../shared/data); where they are
 absent the phantom's heads take their place (same and inverted contrast). ANTs is left out without antspyx.
 """
@@ -104,6 +105,8 @@ def newborn_pairs(data: Path, n: int) -> Iterator[Pair]:
         far = np.linalg.norm(warp.places[brain] - points, axis=1).mean()  # type: ignore[index]
         truth = {name: (atlas, carry_labels(warp, atlas, fixed).data) for name, atlas in atlases.items()}
         yield f"T1w to T2w, {far:.1f} mm", fixed, t1, truth
+        inverted = Volume(np.where(t2.data > 0, 250 - t2.data, 0), t2.affine)
+        yield f"inverted T2w, {far:.1f} mm", fixed, inverted, truth
 
 
 def phantom_pairs(n: int) -> Iterator[Pair]:

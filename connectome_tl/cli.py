@@ -221,6 +221,19 @@ def fetch_abide(
     typer.echo(f"fetched into {fetch.fetch_abide(out, n_subjects=n_subjects)}")
 
 
+@fetches.command("template")
+def fetch_template(
+    age: Annotated[float, typer.Option(help="Age at scan.")],
+    unit: Annotated[str, typer.Option(help="weeks, months, years or days")],
+    reference: Annotated[str, typer.Option(help="birth or postmenstrual")],
+    name_only: Annotated[bool, typer.Option("--name-only", help="Say which it is; fetch nothing.")] = False,
+) -> None:
+    """The template for an age, by TemplateFlow's own client. Needs a network."""
+    from connectome_tl.workflows.fetch import template_of_age
+
+    typer.echo(template_of_age(age, unit, reference, fetch=not name_only))
+
+
 @atlases.command("list")
 def atlas_list() -> None:
     """All atlases with their sizes and spaces."""

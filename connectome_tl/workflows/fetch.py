@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectome_tl.errors import OutputError
+from connectome_tl.errors import OutputError, UsageError
 
 
 def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
@@ -44,3 +44,22 @@ def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
             remedy="It needs a network. Run the same command again; what came is kept.",
         ) from error
     return target
+
+
+def template_of_age(age: float, unit: str, reference: str, *, fetch: bool) -> str:
+    """Name, cohort and contrast of the template for an age; where it lies, too, when it is fetched.
+
+    Raises:
+        UsageError: an unknown unit or reference. DataError, MissingInputError: as `imaging.templates`.
+    """
+    from connectome_tl.imaging.templates import REFERENCES, UNITS, fetch_template, template_for_age
+
+    if unit not in UNITS or reference not in REFERENCES:
+        raise UsageError(
+            "an age carries its unit and from when it counts",
+            expected=f"--unit {'|'.join(UNITS)} --reference {'|'.join(REFERENCES)}",
+            got=f"{unit}, {reference}",
+        )
+    found = template_for_age(age, unit, reference)
+    text = f"{found.name}{'' if found.cohort is None else f' cohort {found.cohort}'}, {found.contrast}"
+    return f"{text}: {fetch_template(found)}" if fetch else text
