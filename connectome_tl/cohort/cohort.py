@@ -126,22 +126,25 @@ class Cohort:
 
     def take(self, ids: Sequence[str]) -> Cohort:
         """The same cohort with these subjects, in this order."""
-        rows = self.positions(ids)
+        return self.drawn(self.positions(ids), ids)
+
+    def drawn(self, rows: np.ndarray, names: Sequence[str]) -> Cohort:
+        """The cohort of these rows (a row may come twice) under these names, all different."""
         return replace(
             self,
-            ids=tuple(ids),
+            ids=tuple(names),
             weights=self.weights[rows],
             node_mask=self.node_mask[rows],
-            covariates=self.covariates.iloc[rows],
-            targets=self.targets.iloc[rows],
-            status=self.status.iloc[rows],
+            covariates=self.covariates.iloc[rows].set_axis(list(names), axis=0),
+            targets=self.targets.iloc[rows].set_axis(list(names), axis=0),
+            status=self.status.iloc[rows].set_axis(list(names), axis=0),
             age=self.age[rows],
             site=self.site[rows],
             family=self.family[rows],
             region_features=None if self.region_features is None else self.region_features[rows],
-            scores=None if self.scores is None else self.scores.iloc[rows],
+            scores=None if self.scores is None else self.scores.iloc[rows].set_axis(list(names), axis=0),
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
-            as_read=None if self.as_read is None else self.as_read.iloc[rows],
+            as_read=None if self.as_read is None else self.as_read.iloc[rows].set_axis(list(names), axis=0),
         )
 
     def with_regions(self, names: Sequence[str]) -> Cohort:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -198,16 +197,7 @@ def resampled(cohort: Cohort, drawn: Sequence[str], others: Sequence[str]) -> Co
     for subject in drawn:
         counts[subject] = counts.get(subject, 0) + 1
         ids.append(subject if counts[subject] == 1 else f"{subject} #{counts[subject]}")
-    rows = cohort.positions([*drawn, *others])
-    names = (*ids, *others)
-    parts: dict[str, Any] = {
-        name: getattr(cohort, name).iloc[rows].set_axis(list(names), axis=0)
-        for name in ("covariates", "targets", "status")
-    }
-    parts |= {name: getattr(cohort, name)[rows] for name in ("weights", "node_mask", "age", "site", "family")}
-    if cohort.region_features is not None:
-        parts["region_features"] = cohort.region_features[rows]
-    return replace(cohort, ids=names, scores=None, volumes=(), **parts)
+    return cohort.drawn(cohort.positions([*drawn, *others]), (*ids, *others))
 
 
 def _both_classes(rng: np.random.Generator, members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:

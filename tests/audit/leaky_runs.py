@@ -102,19 +102,11 @@ def a_child_under_a_new_id(home: Path, seed: int) -> None:
     target = known.target
     rows = np.arange(0, target.n_subjects, 5)
     rng = np.random.default_rng(seed)
-    ids = [f"new{i:03d}" for i in rows]
     both = np.r_[np.arange(target.n_subjects), rows]
-    weights = target.weights[both].copy()
-    noise = 1 + 0.02 * rng.standard_normal(weights[target.n_subjects :].shape)
-    weights[target.n_subjects :] *= (noise + noise.swapaxes(2, 3)) / 2
-    names = [*target.ids, *ids]
-    parts: dict[str, Any] = {
-        name: getattr(target, name).iloc[both].set_axis(names, axis=0) for name in ("covariates", "targets", "status")
-    }
-    family = target.family[both].copy()
-    family[target.n_subjects :] = ""
-    arrays: dict[str, Any] = {name: getattr(target, name)[both] for name in ("node_mask", "age", "site")}
-    doubled = replace(target, ids=tuple(names), weights=weights, family=family, scores=None, **parts, **arrays)
+    doubled = target.drawn(both, [*target.ids, *(f"new{i:03d}" for i in rows)])
+    noise = 1 + 0.02 * rng.standard_normal(doubled.weights[target.n_subjects :].shape)
+    doubled.weights[target.n_subjects :] *= (noise + noise.swapaxes(2, 3)) / 2
+    doubled.family[target.n_subjects :] = ""
     honest_run(home, seed, replace(known, target=doubled))
 
 

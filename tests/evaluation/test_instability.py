@@ -111,8 +111,15 @@ def test_no_refit_sees_a_test_row(monkeypatch):
 
 def test_a_draw_of_the_same_infant_is_a_row_of_its_own():
     ids = COHORTS.target.ids
-    again = resampled(COHORTS.target, (ids[1], ids[1], ids[0]), ids[5:7])
+    tables = COHORTS.target.covariates
+    known = replace(COHORTS.target, as_read=tables, scores=tables, volumes=tuple(ids))  # all that a file may bring
+    again = resampled(known, (ids[1], ids[1], ids[0]), ids[5:7])
     assert again.ids == (ids[1], f"{ids[1]} #2", ids[0], ids[5], ids[6])
     np.testing.assert_array_equal(again.weights[1], again.weights[0])
     np.testing.assert_array_equal(again.targets.loc[f"{ids[1]} #2"], COHORTS.target.targets.loc[ids[1]])
     assert again.task(TASKS[0]) == COHORTS.target.task(TASKS[0])
+    assert again.as_read is not None
+    assert again.scores is not None
+    assert list(again.as_read.index) == list(again.scores.index) == list(again.ids)
+    assert again.volumes == (ids[1], ids[1], ids[0], ids[5], ids[6])
+    assert again.take(again.ids[::-1]).take(again.ids).ids == again.ids
