@@ -485,3 +485,17 @@ def test_a_cohort_too_large_for_memory_lies_on_disk_and_is_the_same(
     assert isinstance(large.weights, np.memmap)
     np.testing.assert_array_equal(large.weights, straight.weights)
     assert large.rows_hash(large.ids) == straight.rows_hash(straight.ids)
+
+
+def test_a_covariate_that_is_known_only_at_follow_up_is_refused(on_disk: OnDisk) -> None:
+    on_disk.table["walks_alone"] = ["1", "0", "1", "1", "0", "1"]
+    on_disk.settings["covariates"].append({"column": "walks_alone", "available_at": "follow-up"})
+    for role in ("clinical", "nuisance", "both"):
+        on_disk.settings["covariates"][-1]["role"] = role
+        assert any("cannot predict the follow-up" in problem for problem in on_disk.problems(UsageError))
+
+
+@pytest.mark.parametrize("eaten", ["2-Sep", "Mar-05", "1.5E+05", "1,5E+05", "12345.0", "#NAME?", "#DIV/0!"])
+def test_ids_that_a_spreadsheet_has_eaten_are_named(on_disk: OnDisk, eaten: str) -> None:
+    on_disk.table["participant_id"][2] = eaten
+    assert any(repr(eaten) in problem for problem in on_disk.problems())
