@@ -27,10 +27,7 @@ SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), re
 CONFIG = """\
 name: phantom
 labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
-template:
-  image: template/tpl-Phantom_T2w.nii.gz
-  labels: template/tpl-Phantom_atlas-Phantom_dseg.nii.gz
-  mask: template/tpl-Phantom_desc-brain_mask.nii.gz
+parcellation: derivatives/truth/{subject}/{session}/{subject}_{session}_space-dwi_atlas-Phantom_dseg.nii.gz
 tracking: {n_streamlines: 5000}
 reconstruction: {response_voxels: 60}
 keep_tractogram: true
@@ -70,7 +67,7 @@ def main() -> None:
             process = start(killed)
             n_starts += 1
             try:
-                process.wait(timeout=float(rng.uniform(0.02, 0.6) * seconds))
+                process.wait(timeout=float(rng.uniform(0.02, 0.4) * seconds))
                 for mark in sorted(killed.rglob("*_provenance.json"))[:3]:
                     mark.unlink()  # it had finished: give it something to do again
             except subprocess.TimeoutExpired:

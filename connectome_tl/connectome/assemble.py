@@ -21,6 +21,8 @@ from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.sampling import Ends
 from connectome_tl.settings.imaging import AssemblySettings
 
+_TABLE = 1 << 22  # labels up to here are looked up in a table
+
 
 @dataclass(frozen=True)
 class RegionTable:
@@ -67,9 +69,7 @@ class Assembly:
 
 def regions_of_image(labels: Volume) -> RegionTable:
     """Every label of the image, named by its number."""
-    numbers = (
-        np.flatnonzero(np.bincount(labels.data.ravel())) if labels.data.max() < 1 << 22 else np.unique(labels.data)
-    )
+    numbers = np.flatnonzero(np.bincount(labels.data.ravel())) if labels.data.max() < _TABLE else np.unique(labels.data)
     numbers = numbers[numbers > 0]
     return RegionTable(tuple(str(n) for n in numbers), tuple(int(n) for n in numbers))
 
@@ -224,14 +224,12 @@ def _assign(
     whole = np.flatnonzero(np.isfinite(points).all(axis=1))
     if len(whole) != 2 * int((~short).sum()):
         raise DataError("a coordinate is not a finite number", file=streamlines.file)
-    found = np.zeros(len(points), dtype=np.int64)
+    found = np.zeros(len(points), dtype=np.int32)
     if settings.assignment == "endvoxel":
         found[whole] = voxel_labels(points[whole], labels)
     else:
         found[whole] = radial_labels(points[whole], labels, settings.radius_mm)
-    order = np.argsort(label_of_row)
-    place = np.minimum(np.searchsorted(label_of_row[order], found), len(order) - 1)
-    rows = np.where(label_of_row[order[place]] == found, order[place], -1).reshape(2, -1).T
+    rows = _rows_of(found, label_of_row).reshape(2, -1).T
     joined = (rows >= 0).all(axis=1)
     account = StreamlineAccount(
         total=streamlines.n_streamlines,
@@ -241,6 +239,18 @@ def _assign(
         too_short=int(short.sum()),
     )
     return rows, account
+
+
+def _rows_of(found: np.ndarray, label_of_row: np.ndarray) -> np.ndarray:
+    """Row of the table for each label, -1 for labels it leaves out."""
+    largest = max(int(found.max(initial=0)), int(label_of_row.max(initial=0)))
+    if largest < _TABLE and label_of_row.min(initial=0) >= 0:
+        row_of_label = np.full(largest + 1, -1, dtype=np.int32)
+        row_of_label[label_of_row] = np.arange(len(label_of_row))
+        return row_of_label[found]
+    order = np.argsort(label_of_row)
+    place = np.minimum(np.searchsorted(label_of_row[order], found), len(order) - 1)
+    return np.where(label_of_row[order[place]] == found, order[place], -1)
 
 
 def account_of(assembly: Assembly) -> dict[str, int]:
