@@ -39,7 +39,8 @@ def scores(
             predicted but not scored; a binary y_score is a probability.
         tasks: what to score; binary and regression tasks have metrics.
         clusters: family of each subject; relatives count as one draw.
-        estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`.
+        estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`. Scores of the
+            procedure carry the interval of the fitted model beside it.
 
     Raises:
         DataError: the table breaks its contract (see `predictions.out_of_fold`).
@@ -54,7 +55,13 @@ def scores(
         elif task.kind == "regression":
             base = regression_base(predictions, rows, task.name)
             found += regression_scores(rows, base, task.name, model, estimand)
-    return found
+    if estimand == "fitted":
+        return found
+    beside = scores(predictions, tasks, clusters, "fitted")
+    return [
+        score.model_copy(update={"fitted_low": f.low, "fitted_high": f.high, "fitted_method": f.method})
+        for score, f in zip(found, beside, strict=True)
+    ]
 
 
 def _base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> OutOfFold | None:

@@ -27,6 +27,7 @@ class ScoreTable:
     metrics: tuple[str, ...]
     rows: tuple[tuple[ModelLabel, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
     methods: tuple[tuple[str, str], ...]  # for which metrics, how the intervals were made
+    estimand: str  # what the intervals are for
 
 
 def layers(scores: Sequence[Score]) -> list[list[Score]]:
@@ -43,11 +44,20 @@ def layers(scores: Sequence[Score]) -> list[list[Score]]:
 
 
 def score_tables(scores: Sequence[Score]) -> tuple[ScoreTable, ...]:
-    """One table per layer of scores, see `layers`."""
-    return tuple(_score_table(layer) for layer in layers(scores))
+    """One table per layer of scores, see `layers`, and one with the intervals for the fitted model."""
+    fitted = [
+        score.model_copy(update={"low": score.fitted_low, "high": score.fitted_high, "method": score.fitted_method})
+        for score in scores
+        if score.fitted_method
+    ]
+    procedure = "this procedure on a new cohort of this size" if fitted else ""
+    return (
+        *(_score_table(layer, procedure) for layer in layers(scores)),
+        *(_score_table(layer, "this fitted model on new infants") for layer in layers(fitted)),
+    )
 
 
-def _score_table(scores: Sequence[Score]) -> ScoreTable:
+def _score_table(scores: Sequence[Score], estimand: str) -> ScoreTable:
     metrics = sorted({score.metric for score in scores}, key=metric_order)
     models = sorted({score.model for score in scores}, key=model_order)
     by = {(score.model, score.metric): score for score in scores}
@@ -64,7 +74,7 @@ def _score_table(scores: Sequence[Score]) -> ScoreTable:
             own_count = count(score.n, score.n_positive) if len(counts) > 1 else ""
             cells.append((number(score.value), interval_of(score), own_count, score.reason))
         rows.append((model_label(model), counts, tuple(cells)))
-    return ScoreTable(tuple(metric_label(metric).label for metric in metrics), tuple(rows), _methods(scores))
+    return ScoreTable(tuple(metric_label(metric).label for metric in metrics), tuple(rows), _methods(scores), estimand)
 
 
 def _methods(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:

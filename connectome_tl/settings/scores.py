@@ -19,7 +19,11 @@ Number = Annotated[float, BeforeValidator(_undefined)]
 
 
 class Score(Record):
-    """One number with its interval, as `scores.json` holds it. NaN is undefined (one class only, say)."""
+    """One number with its intervals, as `scores.json` holds it. NaN is undefined (one class only, say).
+
+    `low` and `high` are for this procedure on a new cohort of this size, `fitted_low` and `fitted_high`
+    for this fitted model on new infants; the methods say so in full.
+    """
 
     task: str
     model: str
@@ -31,3 +35,6 @@ class Score(Record):
     n_positive: int | None = None
     method: str = ""
     reason: str = ""  # why it is undefined, where it is
+    fitted_low: Number = math.nan
+    fitted_high: Number = math.nan
+    fitted_method: str = ""

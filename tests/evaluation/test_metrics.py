@@ -151,6 +151,17 @@ def test_relatives_do_not_narrow_an_interval():
                 assert three.high - three.low < 0.8 * (one.high - one.low)
 
 
+def test_a_score_carries_the_intervals_of_both_estimands():
+    predictions = table(np.random.default_rng(9))
+    both, fitted = scores(predictions, [MOTOR]), scores(predictions, [MOTOR], estimand="fitted")
+    assert [s.metric for s in both] == [s.metric for s in fitted]
+    for score, other in zip(both, fitted):
+        assert (score.fitted_low, score.fitted_high) == pytest.approx((other.low, other.high), nan_ok=True)
+        if "training sets" in score.method:
+            assert "this procedure on a new cohort" in score.method
+            assert "this fitted model on new infants" in score.fitted_method
+
+
 def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort():
     called, positive = np.tile([0.0, 0.0, 1.0], 400), np.arange(1200) % 2 == 0
     alone, wide = np.arange(1200), WIDENING["procedure"]["proportion"]
