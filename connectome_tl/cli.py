@@ -181,6 +181,22 @@ def assemble(
 
 
 @app.command()
+def morphometry(
+    parcellation: Annotated[Path, typer.Argument(help="Label image in the subject's space.")],
+    images: Annotated[list[Path], typer.Argument(help="Structural images on its grid: T1w, T2w, FA, tissue maps.")],
+    out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
+    network: Annotated[str, typer.Option(help="divergence or similarity")] = "divergence",
+    labels: Labels = None,
+    atlas: AtlasName = None,
+) -> None:
+    """Structural images and a parcellation to regional measures and a network, where there is no diffusion MRI."""
+    from connectome_tl.workflows.morphometry import morphometry_files
+
+    made = morphometry_files(images, parcellation, out, network=network, labels=labels, atlas=atlas)
+    typer.echo(f"wrote {made.network} and {made.measures}")
+
+
+@app.command()
 def connectomes(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],

@@ -68,11 +68,9 @@ def assemble_files(
     """
     if Path(out).suffix.lower() != ".tsv":
         raise UsageError("a connectome is written as a table", expected="--out FILE.tsv", got=str(out))
-    if labels is not None and atlas is not None:
-        raise UsageError("give --labels or --atlas, not both")
     name, image_file = _measure(measure)
     parcels = read_labels(parcellation)
-    regions = _regions(parcels, labels, atlas)
+    regions = region_table(parcels, labels, atlas)
     images = {name: read_volume(image_file)} if image_file is not None else {}
     given = None if weights is None else read_weights(weights)
     ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images)
@@ -137,7 +135,14 @@ def _measure(text: str) -> tuple[str, str | None]:
     raise UsageError("no such edge measure", expected=f"{', '.join(MEASURES)} or mean=IMAGE", got=text)
 
 
-def _regions(parcels: Volume, labels: str | Path | None, atlas: str | None) -> RegionTable:
+def region_table(parcels: Volume, labels: str | Path | None, atlas: str | None) -> RegionTable:
+    """Who the rows are: of a label table, of an atlas, or the labels of the image by number.
+
+    Raises:
+        UsageError: labels and atlas together.
+    """
+    if labels is not None and atlas is not None:
+        raise UsageError("give --labels or --atlas, not both")
     if labels is not None:
         return regions_of_table(read_label_table(labels), file=str(labels))
     if atlas is not None:

@@ -144,3 +144,18 @@ def test_a_bad_fit_is_refused(fault: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         check(Volume(bad, AFFINE, "sub-05"), template, brain, covered, SETTINGS)
     assert "sub-05" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_wrong_image_is_stopped_at_the_gate() -> None:
+    """Something long and thin in the subject's place: whatever the registration makes of it is not used."""
+    image, labels = head()
+    grid = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in image.shape), indexing="ij"), axis=-1)
+    arm = (((grid - [47.0, 55, 43]) / (12, 54, 9)) ** 2).sum(axis=-1) < 1
+    wrong = Volume(np.where(arm, 400 + 60 * np.sin(grid[..., 1] / 5), 0.0), AFFINE, "sub-09")
+    template, atlas = Volume(image, AFFINE), Volume(labels, AFFINE)
+    warp = register(wrong, template, SETTINGS)
+    carried = carry_labels(warp, atlas, wrong)
+    covered = carry_labels(warp, Volume((image > 0).astype(np.int32), AFFINE), wrong).data > 0
+    with pytest.raises(DataError, match="sub-09"):
+        check(carried, atlas, arm, covered, SETTINGS)

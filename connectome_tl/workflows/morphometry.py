@@ -1,0 +1,91 @@
+"""`connectome-tl morphometry`: structural images and a parcellation to regional measures and a network of regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.connectome.export import write_connectome
+from connectome_tl.connectome.morphometric import (
+    FEATURES,
+    divergence_network,
+    regional_features,
+    similarity_network,
+    values_by_region,
+)
+from connectome_tl.errors import DataError, UsageError, raise_all
+from connectome_tl.imaging.images import grid_problem, read_labels, read_volume, same_grid
+from connectome_tl.provenance import file_hash, write_table
+from connectome_tl.workflows.assemble import region_table
+
+NETWORKS = ("divergence", "similarity")
+
+
+@dataclass(frozen=True)
+class MorphometryFiles:
+    """What was written: the network, and the regional measures that `region_features.files` of a cohort reads."""
+
+    network: Path
+    measures: Path
+
+
+def morphometry_files(
+    images: Sequence[str | Path],
+    parcellation: str | Path,
+    out: str | Path,
+    *,
+    network: str = "divergence",
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+) -> MorphometryFiles:
+    """One subject's network and measures, from images (T1w, T2w, FA, a tissue map) on the grid of its parcellation.
+
+    `divergence` compares the distributions of voxels over all images, `similarity` the regions' volume, mean, spread
+    and quantiles. No other subject enters, so nothing can leak between folds.
+
+    Raises:
+        UsageError: an unknown network, no image, labels and atlas together, or an `out` that is not `.tsv`.
+        MissingInputError, DataError: as the readers; an image on another grid.
+    """
+    if Path(out).suffix.lower() != ".tsv":
+        raise UsageError("a connectome is written as a table", expected="--out FILE.tsv", got=str(out))
+    if network not in NETWORKS or not images:
+        raise UsageError("no such network", expected=f"{' or '.join(NETWORKS)}, of at least one image", got=network)
+    parcels = read_labels(parcellation)
+    volumes = [read_volume(image) for image in images]
+    raise_all(
+        "images and labels do not belong together",
+        [grid_problem("the image", volume, parcels) for volume in volumes if not same_grid(volume, parcels)],
+        DataError,
+    )
+    regions = region_table(parcels, labels, atlas)
+    table: dict[str, np.ndarray] = {}
+    for path, volume in zip(images, volumes, strict=True):
+        stem = Path(path).name.split(".")[0].rsplit("_", 1)[-1] if len(images) > 1 else ""
+        found = regional_features(volume, parcels, regions.numbers)
+        for k, name in enumerate(FEATURES):
+            table.setdefault(name if name == "volume_mm3" or not stem else f"{stem}_{name}", found[:, k])
+    if network == "similarity":
+        made = similarity_network(np.column_stack(list(table.values())), regions.names, file=str(parcellation))
+    else:
+        parts = [values_by_region(volume, parcels, regions.numbers) for volume in volumes]
+        joined = [np.column_stack(values) for values in zip(*parts, strict=True)]
+        made = divergence_network(joined, regions.names, file=str(parcellation))
+    sources = [*images, parcellation, *([] if labels is None else [labels])]
+    (file,) = write_connectome(
+        made,
+        out,
+        atlas=atlas or "",
+        inputs={Path(source).name: file_hash(source) for source in sources},
+        settings={"network": network},
+        units="1",
+        fields={"EdgeWeight": made.measures[0]},
+    )
+    measures = write_table(
+        file.with_name(f"{file.stem}_measures.tsv"), pd.DataFrame({"name": list(regions.names), **table})
+    )
+    return MorphometryFiles(file, measures)
