@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(command, check=True)
         minutes = (time.perf_counter() - start) / 60
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         cohort = read_cohort(out / "cohort.yaml")
         truth = pd.read_csv(root / "derivatives" / "truth" / "edges.tsv", sep="\t")
     edges = truth[truth["participant_id"] == "sub-01"]
@@ -78,7 +80,8 @@ def main() -> None:
         f"differences between subjects: Spearman {np.mean(found):.2f} (least {min(found):.2f} of {len(pairs)} pairs), "
         f"right sign {np.mean(signs):.2f}; spread {between:.2f} between, {within:.2f} within subjects"
     )
-    print(f"wall clock {minutes:.1f} min on {options.cpus} CPUs")
+    cpu = (used.ru_utime + used.ru_stime) / 60
+    print(f"wall clock {minutes:.1f} min on {options.cpus} CPUs, {cpu:.1f} CPU minutes")
     verdicts = {
         f"under {MINUTES:.0f} minutes": minutes < MINUTES,
         f"Spearman at least {RHO} in every scan (least {min(rhos):.2f})": min(rhos) >= RHO,

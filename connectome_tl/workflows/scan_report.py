@@ -83,7 +83,8 @@ def is_far(value: float, middle: float, spread: float) -> bool:
 
 
 def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[float, float]]) -> str:
-    lines = ["<table><tr><th></th><th>this scan</th><th>cohort: median</th><th>robust SD</th></tr>"]
+    beside = "<th>cohort: median</th><th>robust SD</th>" if cohort else ""
+    lines = [f"<table><tr><th></th><th>this scan</th>{beside}</tr>"]
     for key, value in numbers.items():
         label, unit = LABELS.get(key, (key, ""))
         cells = f"<td>{html.escape(label)}{f', {unit}' if unit else ''}</td><td>{value:.4g}</td>"
@@ -91,7 +92,7 @@ def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[floa
             middle, spread = cohort[key]
             mark = " <b>far off</b>" if is_far(value, middle, spread) else ""
             cells += f"<td>{middle:.4g}{mark}</td><td>{spread:.2g}</td>"
-        else:
+        elif cohort:
             cells += "<td></td><td></td>"
         lines.append(f"<tr>{cells}</tr>")
     return "".join(lines) + "</table>"
