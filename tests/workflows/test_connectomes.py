@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.mrtrix import weight_name
 from connectome_tl.settings.imaging import ConnectomesSettings
@@ -286,3 +287,10 @@ def test_a_missing_engine_is_said_before_anything_is_computed(
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MissingInputError, match="need MRtrix3"):
         build_connectomes(folder, tmp_path, config=folder / "config.yaml", engine="mrtrix3")
+
+
+def test_the_commented_configuration_is_a_valid_one_and_only_names_defaults() -> None:
+    given = load_settings(Path(__file__).parents[2] / "configs" / "connectomes.yaml", ConnectomesSettings)
+    plain = ConnectomesSettings()
+    for part in ("measures", "engine", "preprocessing", "reconstruction", "tracking"):
+        assert getattr(given, part) == getattr(plain, part)
