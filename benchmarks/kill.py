@@ -145,7 +145,8 @@ def main() -> None:
         print(f"a second one with the same seed: {'the same bytes' if same else 'DIFFERENT bytes'}", flush=True)
         tally = attack(study, home, expected, seconds, given.kills, given.seed)
         where = ", ".join(f"{n} {name}" for name, n in tally.places.most_common())
-        print(f"{tally.kills} SIGKILLs ({where}); every run resumed and ended: {not tally.wrong and tally.finished > 0}")
+        whole = not tally.wrong and tally.finished > 0
+        print(f"{tally.kills} SIGKILLs ({where}); every run resumed and ended: {whole}")
         print(f"{tally.finished} runs ended; files that differ from the undisturbed run: {len(tally.wrong)}")
         for line in tally.wrong[:20]:
             print(f"  {line}")
