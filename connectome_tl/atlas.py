@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from connectome_tl.errors import DataError, MissingInputError, Problem, UsageErr
 
 _PACKAGE = Path(__file__).parent
 TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
+CENTROIDS = "centroids.tsv"  # of the user's own image, beside it, where the table has none
 _HEAD_KEYS = ("title", "space", "node_set", "source", "licence", "image")
 _PARTS = re.compile(r"([._\- ])")
 _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
@@ -177,13 +178,26 @@ def load_atlas(name: str) -> Atlas:
     """
     for folder in atlas_folders():
         if name in atlas_names() and (folder / name / "atlas.json").is_file():
-            return read_atlas(folder / name)
+            return _placed(read_atlas(folder / name))
     near = difflib.get_close_matches(name, atlas_names(), n=3, cutoff=0.3)
     raise UsageError(
         f"no atlas is called {name!r}",
         expected=f"one of {', '.join(atlas_names())}",
         remedy=f"Did you mean {near[0]}?" if near else None,
     )
+
+
+def _placed(atlas: Atlas) -> Atlas:
+    """An atlas without centroids takes those that `atlas install` computed from the user's own image."""
+    file = image_folder() / atlas.name / CENTROIDS
+    if atlas.has_centroids or not file.is_file():
+        return atlas
+    table = pd.read_csv(file, sep="\t", index_col="index")
+    if sorted(table.index) != sorted(region.index for region in atlas.regions):
+        raise DataError(f"labels are not those of atlas {atlas.name}", file=file, remedy="Install the image again.")
+    places = {int(index): (float(x), float(y), float(z)) for index, x, y, z in table.itertuples(name=None)}
+    regions = (replace(r, x=places[r.index][0], y=places[r.index][1], z=places[r.index][2]) for r in atlas.regions)
+    return replace(atlas, regions=tuple(regions), space="the installed image's")
 
 
 def read_atlas(folder: Path) -> Atlas:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from connectome_tl.atlas import Atlas, atlas_names, image_folder, load_atlas
+from connectome_tl.atlas import CENTROIDS, Atlas, atlas_names, image_folder, load_atlas
 from connectome_tl.errors import DataError, MissingInputError, Problem, raise_all
-from connectome_tl.provenance import file_hash, write_bytes, write_json
+from connectome_tl.provenance import file_hash, write_bytes, write_json, write_table
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def show_atlas(name: str, console: Console | None = None) -> Atlas:
 def install_atlas(name: str, image: str | Path, folder: str | Path | None = None) -> InstalledAtlas:
     """Check a label image against an atlas table and keep a copy with its hash.
 
+    Where the table has no centroids, those of this image are kept beside it, and later commands use them.
+
     Args:
         folder: where the copy goes, as `NAME/labels.nii[.gz]` and a JSON beside it; None means the
             user's data folder, or CONNECTOME_TL_ATLASES.
@@ -101,7 +104,18 @@ def install_atlas(name: str, image: str | Path, folder: str | Path | None = None
         target.parent / "labels.json",
         {"Atlas": name, "Sha256": digest, "UnusedLabels": unused, "Source": atlas.source, "Licence": atlas.licence},
     )
+    if not atlas.has_centroids or (target.parent / CENTROIDS).is_file():
+        write_table(target.parent / CENTROIDS, _centroids(atlas, labels, affine))
+        load_atlas.cache_clear()
     return InstalledAtlas(target, digest, unused)
+
+
+def _centroids(atlas: Atlas, labels: np.ndarray, affine: np.ndarray) -> pd.DataFrame:
+    """Mean position of each label in mm (RAS+); a background that this image leaves out lies at the brain's centre."""
+    voxels = np.argwhere(labels > 0)
+    world = pd.DataFrame(voxels @ affine[:3, :3].T + affine[:3, 3], columns=["x", "y", "z"])
+    mean = world.groupby(labels[labels > 0]).mean().reindex([region.index for region in atlas.regions])
+    return mean.fillna(world.mean()).round(1).rename_axis("index").reset_index()
 
 
 def _check_labels(atlas: Atlas, labels: np.ndarray, affine: np.ndarray, source: Path) -> None:

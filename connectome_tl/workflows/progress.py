@@ -63,3 +63,5 @@ class Steps:
             self._progress.update(task, completed=done, total=total)
 
         yield update
+        done = self._progress.tasks[task].completed
+        self._progress.update(task, completed=max(done, 1), total=max(done, 1))

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.ndimage import center_of_mass
 
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.cohort.reading import read_cohort
@@ -95,6 +96,33 @@ def test_an_image_that_fits_is_installed_and_found(tmp_path: Path, monkeypatch: 
     assert find_image("aal90") == installed.image
     assert installed.unused_labels == ()
     assert json.loads((installed.image.parent / "labels.json").read_text())["Sha256"] == installed.sha256
+
+
+def test_an_atlas_without_centroids_takes_those_of_the_users_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    load_atlas.cache_clear()
+    atlas = load_atlas("drawem87")
+    assert not atlas.has_centroids
+    rng = np.random.default_rng(0)
+    labels = np.zeros((40, 40, 40), dtype=np.int16)
+    sides = {"L": (0, 20), "R": (20, 40), "M": (0, 40)}
+    for region in atlas.regions:
+        if region.lobe != "Background":  # releases empty the two backgrounds
+            free = np.argwhere(labels[slice(*sides[region.hemisphere])] == 0)
+            at = free[rng.choice(len(free), 30, replace=False)] + [sides[region.hemisphere][0], 0, 0]
+            labels[tuple(at.T)] = region.index
+    affine = np.array([[0.0, 2, 0, -80], [0, 0, 3, -20], [1, 0, 0, 5], [0, 0, 0, 1]])[[2, 0, 1, 3]]
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "drawem.nii.gz")
+    install_atlas("drawem87", tmp_path / "drawem.nii.gz")
+    placed = load_atlas("drawem87")
+    real = [i for i, region in enumerate(placed.regions) if region.lobe != "Background"]
+    first = [placed.regions[i].index for i in real]
+    expected = nib.affines.apply_affine(affine, center_of_mass(labels > 0, labels, first))
+    assert placed.has_centroids
+    np.testing.assert_allclose(placed.coordinates[real], expected, atol=0.051)
+    load_atlas.cache_clear()
 
 
 def test_templateflow_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
