@@ -132,10 +132,10 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     Raises:
         UsageError: the stratum column does not exist; too few subjects, families or sites.
     """
-    strata = _strata(cohort, settings.stratum)
-    groups = kinship_groups(cohort.family)
-    ids = np.array(cohort.ids, dtype=object)
-    everyone = np.arange(cohort.n_subjects)
+    order = np.argsort(cohort.ids)  # so that the order of a file's rows is no setting
+    ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
+    strata = _strata(cohort, settings.stratum)[order]
+    groups = kinship_groups(np.asarray(cohort.family, dtype=object)[order])
     n_groups = len(np.unique(groups))
     if settings.scheme != "site_out" and n_groups < settings.outer:
         raise UsageError(
@@ -146,7 +146,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     repeats = []
     for repeat in range(settings.repeats):
         folds = []
-        for f, (train, test) in enumerate(_outer(everyone, strata, groups, cohort, settings, repeat)):
+        for f, (train, test) in enumerate(_outer(ids, site, strata, groups, settings, repeat)):
             inner = []
             if settings.inner:
                 seed = _seed(settings.seed, repeat, f + 1)
@@ -192,14 +192,15 @@ def _strata(cohort: Cohort, column: str | None) -> np.ndarray:
 
 
 def _outer(
-    everyone: np.ndarray, strata: np.ndarray, groups: np.ndarray, cohort: Cohort, settings: SplitSettings, repeat: int
+    ids: np.ndarray, site: np.ndarray, strata: np.ndarray, groups: np.ndarray, settings: SplitSettings, repeat: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    seed = _seed(settings.seed, repeat, 0)
+    """Row numbers of (train, test) of every outer fold of a repeat."""
+    seed, everyone = _seed(settings.seed, repeat, 0), np.arange(len(ids))
     if settings.scheme == "site_out":
-        sites = np.unique(cohort.site)
+        sites = np.unique(site)
         if len(sites) < 2:
             raise UsageError("scheme site_out needs at least two sites", got=str(len(sites)))
-        unknown = [subject for subject, site in zip(cohort.ids, cohort.site, strict=True) if not site]
+        unknown = [subject for subject, where in zip(ids, site, strict=True) if not where]
         if unknown:
             raise UsageError(
                 f"scheme site_out needs everybody's site; {len(unknown)} subjects have none",
@@ -207,7 +208,7 @@ def _outer(
                 remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
             )
         # A family with members at two sites would stand on both sides: it leaves the training rows.
-        held = [(cohort.site == site) for site in sites]
+        held = [site == name for name in sites]
         return [(everyone[~test & ~np.isin(groups, groups[test])], everyone[test]) for test in held]
     if settings.scheme == "kfold":
         return _kfold(strata, groups, settings.outer, seed)

@@ -88,12 +88,13 @@ def chain(
     if scheme.pretrain and stages.pretrain is not None and cohorts.source is not None and study.source is not None:
         source = cohorts.source
         _refuse_known(source, target, fold)
+        rows = tuple(sorted(source.ids))  # batches follow the rows: the order of a file is no setting
         parent = FitPlan(
             label=scheme.name,
             stage="pretrain",
             cohort="source",
-            data=source.rows_hash(source.ids),
-            rows=source.ids,
+            data=source.rows_hash(rows),
+            rows=rows,
             tasks=study.source.tasks or tuple(task.name for task in source.tasks),
             model=study.model,
             training=stages.pretrain.training,
@@ -104,7 +105,7 @@ def chain(
             edges=study.edges,
         )
     if scheme.adapt and stages.adapt is not None and cohorts.pool is not None:
-        rows = adaptation_rows(cohorts.pool, target, fold, transductive=stages.adapt.transductive)
+        rows = tuple(sorted(adaptation_rows(cohorts.pool, target, fold, transductive=stages.adapt.transductive)))
         parent = FitPlan(
             label=scheme.name,
             stage="adapt",

@@ -208,6 +208,20 @@ def test_cohorts_line_up_by_name_whatever_the_order_of_their_files(tmp_path: Pat
     assert all((found[0][i] == found[1][i]).all() for i in found[0])
 
 
+def test_the_order_of_subjects_in_any_cohort_changes_no_fit() -> None:
+    study = small_settings(epochs=1, controls=())
+    assert COHORTS.source is not None
+    assert COHORTS.pool is not None
+    turned = StudyCohorts(*(cohort.take(cohort.ids[::-1]) for cohort in (COHORTS.target, COHORTS.source, COHORTS.pool)))
+    plans = [make_split_plan(cohorts.target, study.splits).repeats[0][0] for cohorts in (COHORTS, turned)]
+    keys = [
+        [plan.key for plan in chain(study, cohorts, SCHEMES[0], fold, TASKS, seed=0).lineage()]
+        for cohorts, fold in zip((COHORTS, turned), plans, strict=True)
+    ]
+    assert len(keys[0]) == 3
+    assert keys[0] == keys[1]
+
+
 def test_ridge_does_not_depend_on_the_order_of_regions() -> None:
     study = small_settings(controls=(), baselines=("ridge",))
     splits = make_split_plan(COHORTS.target, study.splits)
