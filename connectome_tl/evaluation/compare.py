@@ -19,6 +19,7 @@ from connectome_tl.evaluation.intervals import (
 )
 from connectome_tl.evaluation.metrics import regression_base
 from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
+from connectome_tl.evaluation.resampled import corrected_resampled_t
 from connectome_tl.settings.results import Comparison, VerdictWord
 from connectome_tl.tasks import Task
 
@@ -60,15 +61,21 @@ def comparisons(
     clusters: Mapping[str, str] | None = None,
     model: str = "full",
     controls: Sequence[str] = tuple(QUESTIONS),
+    *,
+    kfold: bool = False,
 ) -> list[Comparison]:
-    """`model` against every control in the table: AUC for binary tasks, R2 for regressions."""
+    """`model` against every control in the table: AUC for binary tasks, R2 for regressions.
+
+    Args:
+        kfold: the splits are those of k-fold cross-validation, where the corrected resampled t test has a meaning.
+    """
     found = []
     for task in tasks:
         here = set(predictions.loc[predictions["task"] == task.name, "model"].unique())
         if model in here and (task.is_binary or task.kind == "regression"):
             metric = "auc" if task.is_binary else "r2"
             found += [
-                compare(predictions, task, model, control, metric, clusters)
+                compare(predictions, task, model, control, metric, clusters, kfold=kfold)
                 for control in controls
                 if control in here and control != model
             ]
@@ -82,6 +89,8 @@ def compare(
     control: str,
     metric: str,
     clusters: Mapping[str, str] | None = None,
+    *,
+    kfold: bool = False,
 ) -> Comparison:
     """One paired difference, its interval over subjects (families) and its verdict.
 
@@ -119,12 +128,25 @@ def compare(
         n=rows.y_true.size,
         n_positive=int(rows.y_true.sum()) if task.is_binary else None,
         margin=margin,
+        resampled_p=_resampled_p(rows, other) if kfold else float("nan"),
         method=(
             f"paired over subjects, families together; variance x "
             f"{DIFFERENCE_WIDENING[metric].at(rows.y_true.size):.2g} for training sets; 95 % for these procedures "
             f"on a new cohort of this size; no benefit: within +-{margin:.3g}"
         ),
     )
+
+
+def _resampled_p(rows: OutOfFold, other: OutOfFold) -> float:
+    """p of the corrected resampled t test on mean squared errors (for a binary task: Brier scores) per test fold."""
+    gap = (rows.score - rows.y_true) ** 2 - (other.score - rows.y_true) ** 2
+    tested = [rows.fold == fold for fold in np.unique(rows.fold)]
+    folds = [(gap[r][at[r]].mean(), at[r].sum()) for at in tested for r in range(rows.n_repeats) if at[r].any()]
+    means, sizes = np.array(folds).T
+    n_test = float(sizes.mean())
+    if len(folds) < 2 or 2 * n_test > rows.y_true.size:
+        return float("nan")
+    return corrected_resampled_t(means, rows.y_true.size - n_test, n_test).p_value
 
 
 def verdict(difference: Difference, sign: int, margin: float) -> VerdictWord:

@@ -242,6 +242,7 @@ def comparison_rows(views: Iterable[TaskView]) -> list[Row]:
             row.interval,
             row.count,
             row.verdict,
+            row.resampled_p,
             row.method,
         )
         for view in views

@@ -75,6 +75,7 @@ class DifferenceRow:
     word: str  # the verdict in short
     verdict: str
     css: str
+    resampled_p: str
     method: str
 
 
@@ -235,5 +236,6 @@ def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
         word=verdict_text(comparison).partition(" (")[0],
         verdict=verdict_text(comparison),
         css=verdict_class(comparison),
+        resampled_p=number(comparison.resampled_p, 3),
         method=comparison.method,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -31,7 +32,8 @@ class Comparison(Record):
 
     `sign` is +1 where larger values are better (AUC, R2), -1 where smaller are (Brier, MAE);
     `verdict` follows the rule fixed beforehand: helps/harms when the interval excludes 0, *no
-    benefit* only when it lies within the equivalence margin, else *cannot tell*.
+    benefit* only when it lies within the equivalence margin, else *cannot tell*. `resampled_p` is that of
+    the corrected resampled t test on squared errors per test fold; NaN outside k-fold cross-validation.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Comparison(Record):
     n: int
     n_positive: int | None = None
     margin: float | None = None  # half width of the equivalence band; None where none was fixed
+    resampled_p: Number = math.nan
     method: str = ""
 
 

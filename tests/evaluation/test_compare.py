@@ -10,6 +10,7 @@ from prediction_tables import LANGUAGE, MOTOR, table
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.compare import Difference, compare, comparisons, verdict
 from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.resampled import corrected_resampled_t
 from connectome_tl.evaluation.verdict import number, task_verdicts
 from connectome_tl.settings.results import Comparison, PermutationResult, Score
 from connectome_tl.tasks import Task
@@ -90,6 +91,19 @@ def test_models_tested_in_other_folds_are_not_compared():
     moved.loc[scratch, "fold"] = (moved.loc[scratch, "fold"] + (moved.loc[scratch, "subject"] == "s001")) % 5
     with pytest.raises(DataError, match="cannot be compared"):
         compare(moved, MOTOR, "full", "scratch", "auc")
+
+
+def test_the_corrected_t_of_two_models_is_that_of_their_fold_losses_and_only_within_kfold():
+    predictions = two_models()
+    found = compare(predictions, MOTOR, "full", "scratch", "auc", kfold=True)
+    rows = predictions[predictions["task"] == MOTOR.name]
+    loss = rows.assign(loss=(rows["y_score"] - rows["y_true"]) ** 2)
+    folds = loss.groupby(["model", "repeat", "fold"])["loss"].mean()
+    n_folds, n = rows["fold"].nunique(), rows["subject"].nunique()
+    n_test = n / n_folds
+    expected = corrected_resampled_t((folds["full"] - folds["scratch"]).to_numpy(), n - n_test, n_test)
+    assert found.resampled_p == pytest.approx(expected.p_value)
+    assert np.isnan(compare(predictions, MOTOR, "full", "scratch", "auc").resampled_p)
 
 
 def test_every_control_in_the_table_is_compared_once_with_its_question():
