@@ -72,12 +72,14 @@ def matched(
     what: str,
     file: str | Path,
     unmatched: Literal["refuse", "drop"] = "refuse",
+    lacking: str = "were left out",
 ) -> dict[str, str]:
     """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
 
     Args:
         ids: subjects wanted. everyone: all ids of the table, before `select`.
         available: ids of files or of rows of a stack.
+        lacking: what becomes of rows without data where `unmatched` is `drop`.
 
     Returns:
         Only ids that have data. The others, and data without a row in the table, are problems, or
@@ -115,7 +117,7 @@ def matched(
     extra = [name for name in extra if name not in settled]
     if unmatched == "drop":
         if without:
-            findings.notes.append(f"{len(without)} rows without {what} were left out: {_listed(without)}")
+            findings.notes.append(f"{len(without)} rows without {what} {lacking}: {_listed(without)}")
         if extra:
             findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {_listed(extra)}")
         return found

@@ -218,6 +218,7 @@ def _joined(
                 folder,
                 findings,
                 id_column=_one_column(settings),
+                unmatched=spec.unmatched,
             )
     if findings.problems:
         return None

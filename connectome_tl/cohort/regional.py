@@ -35,12 +35,22 @@ def read_region_features(
     findings: Findings,
     *,
     id_column: str,
+    unmatched: Unmatched = "refuse",
 ) -> np.ndarray | None:
-    """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown."""
+    """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown.
+
+    Args:
+        unmatched: `drop` leaves out tables of nobody in the cohort; a subject without a table is unknown throughout.
+    """
     try:
         if spec.stack is not None:
             return _from_stack(spec, matrices, folder)
-        tables, _ = _tables(spec, known, matrices.ids, everyone, folder, findings, id_column=id_column)
+        tables, _ = _tables(
+            spec, known, matrices.ids, everyone, folder, findings,
+            id_column=id_column, unmatched=unmatched, lacking="are unknown there",
+        )  # fmt: skip
+        if unmatched == "drop":
+            tables = {subject: tables.get(subject, pd.DataFrame(columns=list(spec.names))) for subject in matrices.ids}
         return _lined_up(tables, matrices.regions, spec, findings, strict=spec.files is not None)
     except ConnectomeTLError as error:
         findings.problems += error.problems
@@ -110,12 +120,15 @@ def _tables(
     *,
     id_column: str,
     unmatched: Unmatched = "refuse",
+    lacking: str = "were left out",
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """One table (n_regions, n_features) per subject that has one, rows by region name; and the files' hashes."""
     if spec.table is not None:
-        found = _from_wide(spec, ids, everyone, folder, findings, id_column=id_column, unmatched=unmatched)
+        found = _from_wide(
+            spec, ids, everyone, folder, findings, id_column=id_column, unmatched=unmatched, lacking=lacking
+        )
     else:
-        found = _from_files(spec, ids, everyone, folder, findings, unmatched=unmatched)
+        found = _from_files(spec, ids, everyone, folder, findings, unmatched=unmatched, lacking=lacking)
     if known.atlas is not None:
         for table in found[0].values():
             table.index = pd.Index(known.atlas.resolved([str(name) for name in table.index]))
@@ -130,9 +143,19 @@ def _from_files(
     findings: Findings,
     *,
     unmatched: Unmatched,
+    lacking: str,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     files = found_files(str(spec.files), folder, findings)
-    names = matched(ids, everyone, files, findings, what="region features", file=str(spec.files), unmatched=unmatched)
+    names = matched(
+        ids,
+        everyone,
+        files,
+        findings,
+        what="region features",
+        file=str(spec.files),
+        unmatched=unmatched,
+        lacking=lacking,
+    )
     tables, hashes = {}, []
     for subject in (subject for subject in ids if subject in names):
         path = files[names[subject]]
@@ -160,6 +183,7 @@ def _from_wide(
     *,
     id_column: str,
     unmatched: Unmatched,
+    lacking: str,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """One row per subject: columns are measure and region in one name."""
     columns: dict[str, dict[str, np.ndarray]] = {}  # measure -> region -> (n_rows,)
@@ -191,13 +215,22 @@ def _from_wide(
     regions = list(columns[spec.names[0]])
     for name, values in columns.items():
         other = [region for region in values if region not in columns[spec.names[0]]]
-        lacking = [region for region in regions if region not in values]
-        if other or lacking:
+        absent = [region for region in regions if region not in values]
+        if other or absent:
             findings.notes.append(
-                f"{name}: other regions than {spec.names[0]}: {', '.join((other + lacking)[:_SHOWN])}; unknown there"
+                f"{name}: other regions than {spec.names[0]}: {', '.join((other + absent)[:_SHOWN])}; unknown there"
             )
         regions += other
-    names = matched(ids, everyone, owners, findings, what="region features", file=str(spec.table), unmatched=unmatched)
+    names = matched(
+        ids,
+        everyone,
+        owners,
+        findings,
+        what="region features",
+        file=str(spec.table),
+        unmatched=unmatched,
+        lacking=lacking,
+    )
     row_of = {owner: i for i, owner in enumerate(owners)}
     unknown = np.full(len(owners), np.nan)
     stacked = np.array([[columns[name].get(region, unknown) for name in spec.names] for region in regions])

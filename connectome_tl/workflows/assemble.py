@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +95,10 @@ def assemble_files(
     return AssembledFile(file, table, assembly)
 
 
-def write_regions(path: Path, assembly: Assembly, regions: RegionTable) -> Path:
-    """Write the table of the rows: position, name, label in the image, voxels, and whether it is there at all."""
+def write_regions(
+    path: Path, assembly: Assembly, regions: RegionTable, measures: Mapping[str, np.ndarray] | None = None
+) -> Path:
+    """Write the table of the rows: position, name, label in the image, voxels, whether it is there, its `measures`."""
     table = pd.DataFrame(
         {
             "index": range(1, len(regions.names) + 1),
@@ -103,6 +106,7 @@ def write_regions(path: Path, assembly: Assembly, regions: RegionTable) -> Path:
             "label": list(regions.numbers),
             "n_voxels": assembly.node_volumes,
             "present": assembly.connectome.node_mask.astype(int),
+            **(measures or {}),
         }
     )
     return write_table(path, table)

@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.tables import read_table
 from connectome_tl.config import dump_settings
+from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.imaging.inputs import Inventory
 from connectome_tl.provenance import read_json, write_table, write_text
-from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles
+from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.workflows.scan import Done, finished_scans
+from connectome_tl.workflows.scan_files import REGIONAL
 from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
 from connectome_tl.workflows.scan_result import EXPLORATORY, Plan
 
@@ -99,13 +102,16 @@ def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
         if unit:
             row["age_at_scan"] = ages.get((subject, session), ages.get((subject, "")))
         rows.append(row)
-    write_table(plan.out / "participants.tsv", pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    known = _participants(inventory).drop(columns=table.columns[1:], errors="ignore")
+    table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
+    write_table(plan.out / "participants.tsv", table.drop(columns="participant_id_listed"))
     several = len(plan.settings.measures) > 1
     depth = "*/*/dwi" if any("_" in item.scan for item in done) else "*/dwi"
     pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + ("_meas-{measure}" if several else "") + "_relmat.tsv"
     first = done[0].scan.replace("_", "/")
-    table = f"{first}/dwi/{done[0].scan}_atlas-{plan.atlas_name}_nodeindices.tsv"
-    known = plan.settings.atlas is not None and plan.settings.labels is None
+    regions = f"_atlas-{plan.atlas_name}_nodeindices.tsv"
+    named = plan.settings.atlas is not None and plan.settings.labels is None
     settings = CohortSettings.model_validate(
         {
             "name": plan.settings.name,
@@ -116,13 +122,28 @@ def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
             "connectomes": ConnectomeFiles(
                 files=pattern,
                 measure=plan.settings.measures if several else plan.settings.measures[0],
-                atlas=plan.settings.atlas if known else None,
-                labels=None if known else table,
+                atlas=plan.settings.atlas if named else None,
+                labels=None if named else f"{first}/dwi/{done[0].scan}{regions}",
                 unmatched="drop",
             ),
+            "region_features": RegionFeatureFiles(files=f"{depth}/{{id}}{regions}", names=REGIONAL),
         }
     )
     return write_text(plan.out / "cohort.yaml", dump_settings(settings))
+
+
+def _participants(inventory: Inventory) -> pd.DataFrame:
+    """What the folder's own participants.tsv says of each subject: covariates and outcomes to declare."""
+    file = inventory.root / "participants.tsv"
+    try:
+        table = read_table(file)
+    except ConnectomeTLError:  # the inventory has told that it is missing or broken
+        table = pd.DataFrame()
+    if "participant_id" not in table:
+        return pd.DataFrame({"participant_id": []}, dtype=str)
+    ids = table["participant_id"]
+    table = table.assign(participant_id=ids.where(ids.str.startswith("sub-"), "sub-" + ids))
+    return table.drop_duplicates("participant_id")
 
 
 def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:

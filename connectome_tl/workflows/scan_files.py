@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, account_of
 from connectome_tl.connectome.export import write_connectome
-from connectome_tl.imaging.images import write_volume
+from connectome_tl.imaging.images import Volume, write_volume
 from connectome_tl.imaging.mrtrix import weight_name
 from connectome_tl.imaging.streamlines import write_tck
+from connectome_tl.imaging.warps import Warp, carry_image
 from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scan_report import write_scan_report
 from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
+
+REGIONAL = ("volume_mm3", "FA", "MD")  # of every region, for the cohort's node features
 
 
 def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str, str]) -> list[Path]:
@@ -48,7 +52,8 @@ def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str,
     connectome = found.assembly.connectome
     numbers = plan.regions.numbers if plan.regions is not None else tuple(int(region) for region in connectome.regions)
     regions = RegionTable(connectome.regions, numbers)
-    written.append(write_regions(folder / f"{stem}_nodeindices.tsv", found.assembly, regions))
+    table = folder / f"{stem}_nodeindices.tsv"
+    written.append(write_regions(table, found.assembly, regions, _regional(found, numbers)))
     shown = {"FA": "tensor", "MD": "tensor", "FW": "fwtensor", "FAfw": "fwtensor", "MDfw": "fwtensor"}
     for parameter, model in shown.items():
         if parameter in found.images:
@@ -62,6 +67,21 @@ def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str,
         written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
     written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found)))
     return written
+
+
+def _regional(found: ScanResult, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """`REGIONAL` of each region, (n_regions,) each: its volume, and means inside the brain; NaN where it has none."""
+    labels, here = found.labels, Warp(np.eye(4))
+    size = float(abs(np.linalg.det(labels.affine[:3, :3])))
+    volume = found.assembly.node_volumes * size
+    known = {"volume_mm3": np.where(volume > 0, volume, np.nan)}
+    mask = carry_image(here, Volume(found.dwi.mask.astype(np.float32), found.dwi.affine), labels).data > 0.5
+    inside = labels.data[mask & (labels.data > 0)]
+    for name in REGIONAL[1:]:
+        values = carry_image(here, Volume(found.images[name], found.dwi.affine), labels).data
+        means = pd.Series(values[mask & (labels.data > 0)], dtype=float).groupby(inside).mean()
+        known[name] = means.reindex(list(numbers)).to_numpy()
+    return known
 
 
 def numbers_of(found: ScanResult) -> dict[str, float]:

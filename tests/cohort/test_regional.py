@@ -109,6 +109,22 @@ def test_node_features_beside_connectomes_come_from_the_same_table(on_disk: OnDi
     np.testing.assert_array_equal(on_disk.read().region_features[:, :, 0], values)
 
 
+def test_where_the_unmatched_are_dropped_a_subject_without_regional_measures_is_unknown(on_disk: OnDisk) -> None:
+    values = np.arange(6 * 90, dtype=float).reshape(6, 90)
+    lines = ["participant_id\t" + "\t".join(f"volume_{region}" for region in on_disk.names)]
+    owners = ["sub-01", "sub-02", "sub-99", "sub-04", "sub-05", "sub-06"]
+    lines += [f"{owner}\t" + "\t".join(map(str, row)) for owner, row in zip(owners, values, strict=True)]
+    (on_disk.folder / "volumes.txt").write_text("\n".join(lines))
+    on_disk.settings["region_features"] = {"table": "volumes.txt", "names": ["volume"]}
+    with pytest.raises(ConnectomeTLError, match="sub-03"):
+        on_disk.read()
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    cohort = on_disk.read()
+    assert np.isnan(cohort.region_features[2]).all()
+    np.testing.assert_array_equal(np.delete(cohort.region_features[:, :, 0], 2, axis=0), np.delete(values, 2, axis=0))
+    assert any("are unknown there: sub-03" in note for note in cohort.notes)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +87,21 @@ def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, m
     sidecar = next(made.rglob("sub-01*meas-count_relmat.json")).read_text()
     assert "exploratory" in sidecar
     assert cohort.exploratory  # and every run's report says so
+
+
+def test_regional_measures_and_the_tables_of_the_folder_come_with_the_cohort(made: Path) -> None:
+    cohort = read_cohort(made / "cohort.yaml")
+    assert cohort.region_feature_names == ("volume_mm3", "FA", "MD")
+    assert list(pd.read_csv(made / "participants.tsv", sep="\t")["sex"]) == ["F", "M"]
+    scan = made / "sub-01" / "ses-01" / "dwi"
+    labels, fa, brain = (nib.load(next(scan.glob(f"*{name}.nii.gz"))) for name in ("_dseg", "FA_dwimap", "brain_mask"))
+    at, inside = np.asarray(labels.dataobj), np.asarray(brain.dataobj) > 0
+    numbers = pd.read_csv(next(scan.glob("*_nodeindices.tsv")), sep="\t").set_index("name")["label"]
+    for i, name in enumerate(cohort.regions):
+        here = at == numbers[name]
+        volume, mean, _ = cohort.region_features[0, i]
+        assert volume == pytest.approx(here.sum() * abs(np.linalg.det(labels.affine)))
+        assert mean == pytest.approx(np.asarray(fa.dataobj)[here & inside].mean(), rel=1e-4)
 
 
 def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
