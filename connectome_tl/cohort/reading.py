@@ -233,7 +233,7 @@ def _joined(
         exploratory=settings.exploratory,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
-        atlas="" if spec is None else spec.atlas or Path(spec.labels or _where(settings, folder)).stem,
+        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.labels or _where(settings, folder)).stem),
         measures=() if spec is None else spec.measures,
         weights=np.zeros((n_subjects, 0, 0, 0), np.float32) if matrices is None else matrices.weights,
         node_mask=np.zeros((n_subjects, 0), dtype=bool) if matrices is None else matrices.node_mask,
@@ -263,3 +263,8 @@ def _joined(
         volumes=volumes,
         as_read=pd.DataFrame(matrices.as_read, index=index) if matrices is not None and matrices.as_read else None,
     )
+
+
+def _atlas_of(stem: str) -> str:
+    """The BIDS entity `atlas-` of a file's name, else the name itself."""
+    return next((part.removeprefix("atlas-") for part in stem.split("_") if part.startswith("atlas-")), stem)

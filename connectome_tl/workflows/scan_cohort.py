@@ -24,6 +24,10 @@ from connectome_tl.workflows.scan_files import REGIONAL
 from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
 from connectome_tl.workflows.scan_result import EXPLORATORY, Plan
 
+_HEAD = """\
+# Written anew by every `connectome-tl connectomes`: declare outcomes and covariates in a copy beside it.
+# participants.tsv holds what the folder's own table says of each subject.
+"""
 _ENOUGH = 5  # scans from which on one can be far off
 
 
@@ -129,7 +133,7 @@ def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
             "region_features": RegionFeatureFiles(files=f"{depth}/{{id}}{regions}", names=REGIONAL),
         }
     )
-    return write_text(plan.out / "cohort.yaml", dump_settings(settings))
+    return write_text(plan.out / "cohort.yaml", _HEAD + dump_settings(settings))
 
 
 def _participants(inventory: Inventory) -> pd.DataFrame:

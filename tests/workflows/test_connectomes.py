@@ -91,6 +91,7 @@ def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, m
 
 def test_regional_measures_and_the_tables_of_the_folder_come_with_the_cohort(made: Path) -> None:
     cohort = read_cohort(made / "cohort.yaml")
+    assert cohort.atlas == "Phantom"
     assert cohort.region_feature_names == ("volume_mm3", "FA", "MD")
     assert list(pd.read_csv(made / "participants.tsv", sep="\t")["sex"]) == ["F", "M"]
     scan = made / "sub-01" / "ses-01" / "dwi"
