@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -63,68 +64,79 @@ def _as_regex(tail: str) -> str:
     return text
 
 
-def matched(
-    ids: Sequence[str],
-    everyone: Iterable[str],
-    available: Iterable[str],
-    findings: Findings,
-    *,
-    what: str,
-    file: str | Path,
-    unmatched: Literal["refuse", "drop"] = "refuse",
-    lacking: str = "were left out",
-) -> dict[str, str]:
-    """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
+@dataclass(frozen=True)
+class Search:
+    """Whose data are looked for, and where; what is wrong goes to `findings`.
 
-    Args:
-        ids: subjects wanted. everyone: all ids of the table, before `select`.
-        available: ids of files or of rows of a stack.
-        lacking: what becomes of rows without data where `unmatched` is `drop`.
-
-    Returns:
-        Only ids that have data. The others, and data without a row in the table, are problems, or
-        notes where `unmatched` is `drop`. Ids that differ in zero padding only are always problems.
+    Attributes:
+        ids: subjects wanted, in the order of the table.
+        everyone: all ids of the table, before `select`.
+        folder: what paths are relative to.
+        unmatched: whether data without a subject, and subjects without data, are refused or dropped.
     """
-    there = {name: name for name in available}
-    short = {name.removeprefix("sub-"): name for name in there}
-    found: dict[str, str] = {}
-    for subject in ids:
-        name = there.get(subject) or short.get(subject.removeprefix("sub-"))
-        if name is not None:
-            found[subject] = name
-    known = {subject.removeprefix("sub-") for subject in everyone}
-    without = [subject for subject in ids if subject not in found]
-    extra = [name for name in there if name.removeprefix("sub-") not in known]
-    longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
-    if longer:  # BIDS ids hold no underscore: these are further files of known subjects
-        findings.notes.append(f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}")
-        extra = [name for name in extra if name not in set(longer)]
-    alike = {bare(name): name for name in extra}
-    padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
-    findings.problems += [
-        Problem(
-            f"the id is written differently for {what}",
-            expected=repr(subject),
-            got=repr(name),
-            subject=subject,
-            file=file,
-            remedy="Zeros in front were lost or added, by a spreadsheet perhaps; write the id the same everywhere.",
-        )
-        for subject, name in padded
-    ]
-    settled = {subject for subject, _ in padded} | {name for _, name in padded}
-    without = [subject for subject in without if subject not in settled]
-    extra = [name for name in extra if name not in settled]
-    if unmatched == "drop":
-        if without:
-            findings.notes.append(f"{len(without)} rows without {what} {lacking}: {_listed(without)}")
-        if extra:
-            findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {_listed(extra)}")
+
+    ids: Sequence[str]
+    everyone: Sequence[str]
+    folder: Path
+    findings: Findings
+    unmatched: Literal["refuse", "drop"] = "refuse"
+
+    def owners(
+        self, available: Iterable[str], *, what: str, file: str | Path, lacking: str = "were left out"
+    ) -> dict[str, str]:
+        """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
+
+        Args:
+            available: ids of files or of rows of a stack.
+            lacking: what becomes of rows without data where `unmatched` is `drop`.
+
+        Returns:
+            Only ids that have data. The others, and data without a row in the table, are problems, or
+            notes where `unmatched` is `drop`. Ids that differ in zero padding only are always problems.
+        """
+        findings = self.findings
+        there = {name: name for name in available}
+        short = {name.removeprefix("sub-"): name for name in there}
+        found: dict[str, str] = {}
+        for subject in self.ids:
+            name = there.get(subject) or short.get(subject.removeprefix("sub-"))
+            if name is not None:
+                found[subject] = name
+        known = {subject.removeprefix("sub-") for subject in self.everyone}
+        without = [subject for subject in self.ids if subject not in found]
+        extra = [name for name in there if name.removeprefix("sub-") not in known]
+        longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
+        if longer:  # BIDS ids hold no underscore: these are further files of known subjects
+            findings.notes.append(
+                f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}"
+            )
+            extra = [name for name in extra if name not in set(longer)]
+        alike = {bare(name): name for name in extra}
+        padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
+        findings.problems += [
+            Problem(
+                f"the id is written differently for {what}",
+                expected=repr(subject),
+                got=repr(name),
+                subject=subject,
+                file=file,
+                remedy="Zeros in front were lost or added, by a spreadsheet perhaps; write the id the same everywhere.",
+            )
+            for subject, name in padded
+        ]
+        settled = {subject for subject, _ in padded} | {name for _, name in padded}
+        without = [subject for subject in without if subject not in settled]
+        extra = [name for name in extra if name not in settled]
+        if self.unmatched == "drop":
+            if without:
+                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {_listed(without)}")
+            if extra:
+                findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {_listed(extra)}")
+            return found
+        remedy = "Leave the row out with select, or say unmatched: drop."
+        _report(without, f"in the table but without {what}", file, remedy, findings)
+        _report(extra, f"{what} but no row in the table", file, "Add the row, or say unmatched: drop.", findings)
         return found
-    remedy = "Leave the row out with select, or say unmatched: drop."
-    _report(without, f"in the table but without {what}", file, remedy, findings)
-    _report(extra, f"{what} but no row in the table", file, "Add the row, or say unmatched: drop.", findings)
-    return found
 
 
 def _report(subjects: Sequence[str], text: str, file: str | Path, remedy: str, findings: Findings) -> None:

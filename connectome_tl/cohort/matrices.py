@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.atlas import Atlas, load_atlas, order_of
-from connectome_tl.cohort.files import found_files, matched
-from connectome_tl.cohort.tables import Findings
+from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.connectome.connectome import Connectome, upper_indices
 from connectome_tl.connectome.formats import read_matrix
 from connectome_tl.connectome.labels import read_labels
@@ -99,10 +98,7 @@ def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas
 def read_files(
     spec: ConnectomeFiles,
     known: RowNames,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     *,
     other: Sequence[str] = (),
     track: Track | None = None,
@@ -110,22 +106,19 @@ def read_files(
     """One file per subject (and per measure, where `{measure}` stands in the pattern).
 
     Args:
-        ids: subjects wanted. everyone: all ids of the table, before `select`.
         other: files that may fit the pattern and are something else (the tables).
         track: wraps the list of files to show progress.
 
     Returns:
-        None when nothing could be read; all that is wrong is in `findings`.
+        None when nothing could be read; all that is wrong is in the findings of the search.
     """
+    folder, findings = search.folder, search.findings
     pattern = str(spec.files)
     per_measure = "{measure}" in pattern
     patterns = [pattern.replace("{measure}", name) for name in spec.measures] if per_measure else [pattern]
     found = [found_files(one, folder, findings, other=other) for one in patterns]
-    names = [
-        matched(ids, everyone, files, findings, what="a matrix", file=one, unmatched=spec.unmatched)
-        for one, files in zip(patterns, found, strict=True)
-    ]
-    wanted = [subject for subject in ids if all(subject in name for name in names)]
+    names = [search.owners(files, what="a matrix", file=one) for one, files in zip(patterns, found, strict=True)]
+    wanted = [subject for subject in search.ids if all(subject in name for name in names)]
     files = [found[k][names[k][subject]] for subject in wanted for k in range(len(found))]
     weights: np.ndarray | None = None
     node_mask = np.ones((len(wanted), 0), dtype=bool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_columns_of
 from connectome_tl.cohort.dictionaries import Dictionary
-from connectome_tl.cohort.files import found_files, matched
+from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables
 from connectome_tl.cohort.regional import read_region_features, similarity_matrices
@@ -64,15 +63,17 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     table, flow = _kept(settings, table, file, findings)
     ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings)
     columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
+    unmatched = "refuse" if settings.connectomes is None else settings.connectomes.unmatched
+    search = Search(tuple(dict.fromkeys(ids)), everyone, folder, findings, unmatched)
     matrices: Matrices | None = None
     if settings.connectomes is not None and not table.empty:
         try:
-            matrices = _matrices(settings, dict.fromkeys(ids), everyone, folder, findings, track)
+            matrices = _matrices(settings, search, track)
         except ConnectomeTLError as error:
             findings.problems += error.problems
             if type(error).exit_code in (64, 66) and len(findings.problems) == len(error.problems):
                 raise
-    cohort = None if findings.problems else _joined(settings, columns, matrices, flow, sources, folder, findings)
+    cohort = None if findings.problems else _joined(settings, columns, matrices, flow, sources, search)
     raise_all(f"cohort {settings.name!r} cannot be used", findings.problems)
     assert cohort is not None
     return replace(cohort, notes=tuple(dict.fromkeys(findings.notes)))
@@ -134,28 +135,22 @@ def _step(label: str, keep: np.ndarray, reason: str) -> FlowStep:
 
 def _matrices(
     settings: CohortSettings,
-    ids: dict[str, None],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     track: Track | None,
 ) -> Matrices | None:
-    spec = settings.connectomes
+    spec, folder, findings = settings.connectomes, search.folder, search.findings
     assert spec is not None
     known = known_rows(spec, folder)
-    wanted = list(ids)
     if spec.network is not None:
         features = settings.region_features
         assert features is not None  # the settings say so
-        found = similarity_matrices(
-            spec, features, known, wanted, everyone, folder, findings, id_column=_one_column(settings)
-        )
+        found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings))
     elif spec.files is not None:
         tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
-        found = read_files(spec, known, wanted, everyone, folder, findings, other=other, track=track)
+        found = read_files(spec, known, search, other=other, track=track)
     else:
-        found = read_stack(spec, known, wanted, everyone, folder, findings, id_columns=settings.ids)
+        found = read_stack(spec, known, search, id_columns=settings.ids)
     if found is None:
         return None
     sources = dict(found.sources)
@@ -183,11 +178,12 @@ def _joined(
     matrices: Matrices | None,
     flow: list[FlowStep],
     sources: dict[str, str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
 ) -> Cohort | None:
     """Everything in one order; volumes and region features are looked up here."""
     ids = columns.ids if matrices is None else matrices.ids
+    folder, findings = search.folder, search.findings
+    search = replace(search, ids=ids)
     if matrices is not None:
         sources = {**sources, **matrices.sources}
         n_dropped = len(columns.ids) - len(ids)
@@ -202,7 +198,7 @@ def _joined(
     volumes: tuple[str, ...] = ()
     if settings.volumes is not None:
         found = found_files(settings.volumes.files, folder, findings)
-        names = matched(ids, columns.ids, found, findings, what="a volume", file=settings.volumes.files)
+        names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
         volumes = tuple(str(found[names[subject]]) for subject in ids if subject in names)
     features: np.ndarray | None = None
     feature_names: tuple[str, ...] = ()
@@ -211,14 +207,7 @@ def _joined(
         features, feature_names = matrices.region_features, settings.region_features.names
         if spec.network is None:
             features = read_region_features(
-                settings.region_features,
-                matrices,
-                known_rows(spec, folder),
-                columns.ids,
-                folder,
-                findings,
-                id_column=_one_column(settings),
-                unmatched=spec.unmatched,
+                settings.region_features, matrices, known_rows(spec, folder), search, id_column=_one_column(settings)
             )
     if findings.problems:
         return None

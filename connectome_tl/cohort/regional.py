@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import order_of
-from connectome_tl.cohort.files import found_files, matched
+from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.matrices import Matrices, kept_regions
 from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.connectome.array_matrices import load_array
@@ -22,7 +21,6 @@ from connectome_tl.errors import ConnectomeTLError, DataError, Problem, raise_al
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles, RegionFeatureFiles
 
-Unmatched = Literal["refuse", "drop"]
 _SHOWN = 5
 
 
@@ -30,30 +28,23 @@ def read_region_features(
     spec: RegionFeatureFiles,
     matrices: Matrices,
     known: RowNames,
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     *,
     id_column: str,
-    unmatched: Unmatched = "refuse",
 ) -> np.ndarray | None:
     """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown.
 
-    Args:
-        unmatched: `drop` leaves out tables of nobody in the cohort; a subject without a table is unknown throughout.
+    Where the search drops what is unmatched, a subject without a table is unknown throughout.
     """
     try:
         if spec.stack is not None:
-            return _from_stack(spec, matrices, folder)
-        tables, _ = _tables(
-            spec, known, matrices.ids, everyone, folder, findings,
-            id_column=id_column, unmatched=unmatched, lacking="are unknown there",
-        )  # fmt: skip
-        if unmatched == "drop":
+            return _from_stack(spec, matrices, search.folder)
+        tables, _ = _tables(spec, known, search, id_column=id_column, lacking="are unknown there")
+        if search.unmatched == "drop":
             tables = {subject: tables.get(subject, pd.DataFrame(columns=list(spec.names))) for subject in matrices.ids}
-        return _lined_up(tables, matrices.regions, spec, findings, strict=spec.files is not None)
+        return _lined_up(tables, matrices.regions, spec, search.findings, strict=spec.files is not None)
     except ConnectomeTLError as error:
-        findings.problems += error.problems
+        search.findings.problems += error.problems
         return None
 
 
@@ -61,10 +52,7 @@ def similarity_matrices(
     spec: ConnectomeFiles,
     features: RegionFeatureFiles,
     known: RowNames,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     *,
     id_column: str,
 ) -> Matrices | None:
@@ -72,9 +60,8 @@ def similarity_matrices(
 
     Without an atlas or a label table the regions are those that the tables name, in the order of the first.
     """
-    tables, hashes = _tables(
-        features, known, ids, everyone, folder, findings, id_column=id_column, unmatched=spec.unmatched
-    )
+    findings = search.findings
+    tables, hashes = _tables(features, known, search, id_column=id_column)
     if not tables:
         return None
     regions = known.names or tuple(next(iter(tables.values())).index)
@@ -113,51 +100,28 @@ def _from_stack(spec: RegionFeatureFiles, matrices: Matrices, folder: Path) -> n
 def _tables(
     spec: RegionFeatureFiles,
     known: RowNames,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     *,
     id_column: str,
-    unmatched: Unmatched = "refuse",
     lacking: str = "were left out",
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """One table (n_regions, n_features) per subject that has one, rows by region name; and the files' hashes."""
     if spec.table is not None:
-        found = _from_wide(
-            spec, ids, everyone, folder, findings, id_column=id_column, unmatched=unmatched, lacking=lacking
-        )
+        found = _from_wide(spec, search, id_column=id_column, lacking=lacking)
     else:
-        found = _from_files(spec, ids, everyone, folder, findings, unmatched=unmatched, lacking=lacking)
+        found = _from_files(spec, search, lacking=lacking)
     if known.atlas is not None:
         for table in found[0].values():
             table.index = pd.Index(known.atlas.resolved([str(name) for name in table.index]))
     return found
 
 
-def _from_files(
-    spec: RegionFeatureFiles,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
-    *,
-    unmatched: Unmatched,
-    lacking: str,
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    files = found_files(str(spec.files), folder, findings)
-    names = matched(
-        ids,
-        everyone,
-        files,
-        findings,
-        what="region features",
-        file=str(spec.files),
-        unmatched=unmatched,
-        lacking=lacking,
-    )
+def _from_files(spec: RegionFeatureFiles, search: Search, *, lacking: str) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    findings = search.findings
+    files = found_files(str(spec.files), search.folder, findings)
+    names = search.owners(files, what="region features", file=str(spec.files), lacking=lacking)
     tables, hashes = {}, []
-    for subject in (subject for subject in ids if subject in names):
+    for subject in (subject for subject in search.ids if subject in names):
         path = files[names[subject]]
         table = read_table(path)
         absent = [column for column in ("name", *spec.names) if column not in table.columns]
@@ -175,20 +139,13 @@ def _from_files(
 
 
 def _from_wide(
-    spec: RegionFeatureFiles,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
-    *,
-    id_column: str,
-    unmatched: Unmatched,
-    lacking: str,
+    spec: RegionFeatureFiles, search: Search, *, id_column: str, lacking: str
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """One row per subject: columns are measure and region in one name."""
+    findings = search.findings
     columns: dict[str, dict[str, np.ndarray]] = {}  # measure -> region -> (n_rows,)
     owners: list[str] = []
-    paths = [folder / str(spec.table).replace("{name}", name) for name in spec.names]
+    paths = [search.folder / str(spec.table).replace("{name}", name) for name in spec.names]
     tables = {path: read_table(path) for path in dict.fromkeys(paths)}
     for name, path in zip(spec.names, paths, strict=True):
         table = tables[path]
@@ -221,22 +178,13 @@ def _from_wide(
                 f"{name}: other regions than {spec.names[0]}: {', '.join((other + absent)[:_SHOWN])}; unknown there"
             )
         regions += other
-    names = matched(
-        ids,
-        everyone,
-        owners,
-        findings,
-        what="region features",
-        file=str(spec.table),
-        unmatched=unmatched,
-        lacking=lacking,
-    )
+    names = search.owners(owners, what="region features", file=str(spec.table), lacking=lacking)
     row_of = {owner: i for i, owner in enumerate(owners)}
     unknown = np.full(len(owners), np.nan)
     stacked = np.array([[columns[name].get(region, unknown) for name in spec.names] for region in regions])
     return {
         subject: pd.DataFrame(stacked[:, :, row_of[names[subject]]], index=regions, columns=list(spec.names))
-        for subject in ids
+        for subject in search.ids
         if subject in names
     }, [file_hash(path) for path in tables]
 

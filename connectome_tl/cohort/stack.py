@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.atlas import order_of
-from connectome_tl.cohort.files import matched
+from connectome_tl.cohort.files import Search
 from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for, seen_as_read
-from connectome_tl.cohort.tables import Findings, read_table, whole_ids
+from connectome_tl.cohort.tables import read_table, whole_ids
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.labels import doubled
 from connectome_tl.connectome.matlab_matrices import conn_stack
@@ -30,10 +30,7 @@ _SHOWN = 20
 def read_stack(
     spec: ConnectomeFiles,
     known: RowNames,
-    ids: Sequence[str],
-    everyone: Sequence[str],
-    folder: Path,
-    findings: Findings,
+    search: Search,
     *,
     id_columns: Sequence[str],
 ) -> Matrices:
@@ -47,14 +44,14 @@ def read_stack(
     Raises:
         MissingInputError, DataError: the files themselves.
     """
-    path = folder / str(spec.stack)
+    path, findings = search.folder / str(spec.stack), search.findings
     arrays, large = _conn(path) if path.suffix == ".mat" else open_arrays(path)
     values, several = _values(large, spec, path)
-    owners = _owners(arrays, spec, folder, values.shape[0], id_columns, path)
+    owners = _owners(arrays, spec, search.folder, values.shape[0], id_columns, path)
     layout = _layout(arrays, values, spec, known, path)
-    found = matched(ids, everyone, owners, findings, what="a matrix", file=path, unmatched=spec.unmatched)
+    found = search.owners(owners, what="a matrix", file=path)
     row_of = {owner: i for i, owner in enumerate(owners)}
-    wanted = tuple(subject for subject in ids if subject in found)
+    wanted = tuple(subject for subject in search.ids if subject in found)
     taken = np.array([row_of[found[subject]] for subject in wanted], dtype=int)
     node_mask = np.zeros((len(wanted), len(layout.regions)), dtype=bool)
     node_mask[:, layout.positions] = _mask(arrays, "node_mask", taken, layout.rows, path)

@@ -409,6 +409,22 @@ def test_region_features_of_single_files_are_matched_by_name(on_disk: OnDisk) ->
     assert np.isnan(cohort.region_features[:, 0]).all()
 
 
+def test_files_of_subjects_that_select_leaves_out_are_no_strangers(on_disk: OnDisk) -> None:
+    (on_disk.folder / "volumes").mkdir()
+    for subject in on_disk.table["participant_id"]:
+        rows = [f"{name}\t1.5" for name in on_disk.names]
+        (on_disk.folder / f"{subject}_thickness.tsv").write_text("\n".join(["name\tthickness", *rows]) + "\n")
+        (on_disk.folder / "volumes" / f"{subject}.nii.gz").write_bytes(b"")
+    on_disk.settings["region_features"] = {"files": "{id}_thickness.tsv", "names": ["thickness"]}
+    on_disk.settings["volumes"] = {"files": "volumes/{id}.nii.gz"}
+    on_disk.settings["select"] = "sex == 'F'"
+    cohort = on_disk.read()
+    assert 0 < cohort.n_subjects < 6
+    assert len(cohort.volumes) == cohort.n_subjects
+    assert cohort.region_features is not None
+    assert np.isfinite(cohort.region_features).all()
+
+
 def test_a_cohort_may_have_no_connectomes(on_disk: OnDisk) -> None:
     del on_disk.settings["connectomes"]
     cohort = on_disk.read()
