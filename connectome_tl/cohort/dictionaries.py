@@ -5,7 +5,6 @@ BIDS `participants.json` and `phenotype/*.json`. A level is a text or an object 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from connectome_tl.cohort.tables import MISSING_WORDS, Findings
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.files import read_json_object
 from connectome_tl.provenance import sidecar_path
 from connectome_tl.settings.cohort import AgeColumn, Covariate
 
@@ -53,12 +52,12 @@ class Dictionary:
         if sidecar == path or not sidecar.is_file():
             return table
         try:
-            said = json.loads(decoded(read_bytes(sidecar, limit=_MAX_BYTES), sidecar))
-        except (ValueError, RecursionError, ConnectomeTLError):
+            said = read_json_object(sidecar, limit=_MAX_BYTES)
+        except ConnectomeTLError:
             findings.notes.append(f"{sidecar.name}: cannot be read as JSON, and was not used")
             return table
         self.file = sidecar
-        for column, about in said.items() if isinstance(said, dict) else ():
+        for column, about in said.items():
             if column not in table.columns or not isinstance(about, dict):
                 continue
             if isinstance(about.get("Units"), str) and about["Units"].strip():

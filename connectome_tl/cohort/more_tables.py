@@ -6,7 +6,6 @@ dHCP's sessions, BIDS phenotype tables, REDCap exports.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import found_files
 from connectome_tl.cohort.selection import selected
 from connectome_tl.cohort.tables import Findings, read_table, whole_ids
-from connectome_tl.connectome.labels import decoded, doubled, read_bytes
+from connectome_tl.connectome.labels import doubled
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
+from connectome_tl.files import read_json_object
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import MoreTable
 
@@ -122,7 +122,7 @@ def _rows_of(path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str
 
 def _records(path: Path) -> pd.DataFrame:
     """A JSON with one record per subject, as QSIPrep's `dwiqc.json` (`{"subjects": [{...}, ...]}`)."""
-    said = _json_object(path)
+    said = read_json_object(path, limit=_MAX_BYTES)
     if "data_no_subjects" in said:
         raise DataError(
             "eddy SQUAD's database does not say whose row is whose",
@@ -136,7 +136,7 @@ def _records(path: Path) -> pd.DataFrame:
 
 
 def _json_values(path: Path) -> dict[str, str]:
-    return _flat(_json_object(path))
+    return _flat(read_json_object(path, limit=_MAX_BYTES))
 
 
 def _flat(said: dict[str, Any]) -> dict[str, str]:
@@ -152,16 +152,6 @@ def _flat(said: dict[str, Any]) -> dict[str, str]:
             text = "n/a" if one is None else str(int(one)) if isinstance(one, bool) else str(one)
             found[f"{key}_{i}" if isinstance(value, list) else str(key)] = text
     return found
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(decoded(read_bytes(path, limit=_MAX_BYTES), path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as JSON: {error}", file=path) from error
-    if not isinstance(said, dict):
-        raise DataError("not a JSON object", file=path)
-    return said
 
 
 def _joined(

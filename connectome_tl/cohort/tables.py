@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.connectome.labels import decoded, doubled, read_bytes
+from connectome_tl.connectome.labels import doubled
 from connectome_tl.errors import DataError, Problem
+from connectome_tl.files import read_text
 
 MISSING_WORDS = frozenset({"", "n/a", "na", "nan", "null", ".", "missing", "#n/a", "#null!"})
 _CODES = ("-9", "-99", "-999", "-9999", "-88", "-888", "-77", "-777", "888", "999", "8888", "9999", "99999")
@@ -56,7 +57,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), or a
             column name twice.
     """
-    text = decoded(read_bytes(path, limit=_MAX_BYTES), path)
+    text = read_text(path, limit=_MAX_BYTES)
     lines = text.split("\n")
     mark = "\t" if "\t" in lines[0] else max(",;", key=lines[0].count)
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.connectome.labels import read_bytes
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.errors import DataError
+from connectome_tl.files import read_bytes
 
 _MAX_BYTES = 20_000_000_000
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from connectome_tl.atlas import Atlas
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.errors import DataError
+from connectome_tl.files import read_text
 
 _MAX_BYTES = 1_000_000_000
 _NAME_KEYS = ("name", "dn_name", "dn_fsname", "label")
@@ -27,7 +27,7 @@ def read_graphml(path: Path) -> MatrixFile:
     """
     import networkx as nx
 
-    text = decoded(read_bytes(path, limit=_MAX_BYTES), path)
+    text = read_text(path, limit=_MAX_BYTES)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DataError("declares entities, which are not read", file=path)
     try:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from connectome_tl.errors import DataError, MissingInputError, Problem, raise_all
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.files import read_text
 
 _NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name")
 _NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity")
@@ -38,48 +39,13 @@ class LabelTable:
         return tuple(name for _, name in sorted(zip(self.numbers, self.names, strict=True)))
 
 
-def decoded(data: bytes, file: str | Path) -> str:
-    """Text of a file as people save it: UTF-8 with or without mark, or Excel's UTF-16.
-
-    Raises:
-        DataError: anything else.
-    """
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "not a text file in UTF-8", file=file, got=f"byte {error.start}", remedy="Save it again as UTF-8."
-        ) from error
-    if "\x00" in text:
-        raise DataError("not a text file: it holds zero bytes", file=file)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def read_bytes(path: str | Path, *, limit: int | None = None) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        MissingInputError: it is not there. DataError: it cannot be read, or is larger than `limit`.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingInputError("file not found", file=path) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read: {error}", file=path) from error
-    if limit is not None and len(data) > limit:
-        raise DataError("too large for such a file", file=path, expected=f"at most {limit} bytes", got=str(len(data)))
-    return data
-
-
 def read_labels(path: str | Path) -> LabelTable:
     """Read a label table of any of the known kinds; number 0 (background) is left out.
 
     Raises:
         MissingInputError: no such file. DataError: no names in it, or a name or number twice.
     """
-    lines = [line for line in decoded(read_bytes(path, limit=_MAX_BYTES), path).split("\n") if line.strip()]
+    lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     numbered = _colour_table(lines)
     if numbered is None:
         numbered = _table(lines, path)

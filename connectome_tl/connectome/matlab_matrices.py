@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.mat73 import is_mat73, open_stack, parse_mat73
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.connectome.stacked_arrays import StackedArray, in_memory
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.files import read_bytes, read_text
 
 _MAX_BYTES = 4_000_000_000
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
@@ -172,7 +172,7 @@ def _mu_beside(path: Path) -> float | None:
         return None
     if len(found) > 1:
         raise DataError("several _mu.txt files beside it", file=path, got=", ".join(f.name for f in found))
-    text = decoded(read_bytes(found[0], limit=10_000), found[0]).split()
+    text = read_text(found[0], limit=10_000).split()
     try:
         mu = float(text[0])
     except (IndexError, ValueError) as error:

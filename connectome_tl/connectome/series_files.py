@@ -9,9 +9,9 @@ import numpy as np
 
 from connectome_tl.connectome.array_matrices import load_array
 from connectome_tl.connectome.functional import Kind, functional_connectome
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.errors import DataError, UsageError
+from connectome_tl.files import read_text
 
 _KINDS: dict[str, Kind] = {
     "correlation": "correlation",
@@ -60,7 +60,7 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
 
 def _table(path: Path) -> tuple[list[str], np.ndarray]:
     """Header, if there is one, and numbers (n_frames, n_regions)."""
-    lines = [line for line in decoded(read_bytes(path, limit=_MAX_BYTES), path).split("\n") if line.strip()]
+    lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     if not lines:
         raise DataError("the file is empty", file=path)
     mark = "\t" if "\t" in lines[-1] else "," if "," in lines[-1] else None

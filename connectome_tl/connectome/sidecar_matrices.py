@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from connectome_tl.connectome.array_matrices import load_array, matrix_of
-from connectome_tl.connectome.labels import decoded, read_bytes, read_labels
+from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.naming import MatrixFile, RowOrder
 from connectome_tl.connectome.text_matrices import read_text_matrix
 from connectome_tl.errors import DataError
+from connectome_tl.files import read_json_object
 from connectome_tl.provenance import sidecar_path
 
 _MEASURE = re.compile(r"_(?:meas|stat|measure)-([A-Za-z0-9+]+)")
@@ -34,7 +33,7 @@ def read_relmat(path: Path) -> MatrixFile:
     """
     matrix = read_text_matrix(path)
     sidecar = sidecar_path(path)
-    said = _json(sidecar) if sidecar.is_file() else {}
+    said = read_json_object(sidecar, limit=_MAX_BYTES) if sidecar.is_file() else {}
     if said.get("Directed") is True:
         raise DataError("a directed matrix; only undirected connectomes are supported", file=path)
     entity = _MEASURE.search(path.name)
@@ -46,7 +45,7 @@ def read_relmat(path: Path) -> MatrixFile:
 def is_qsiparc(path: Path) -> bool:
     if not path.name.endswith("_connmatrix.csv") or not sidecar_path(path).is_file():
         return False
-    return "region_labels" in _json(sidecar_path(path))
+    return "region_labels" in read_json_object(sidecar_path(path), limit=_MAX_BYTES)
 
 
 def read_qsiparc(path: Path) -> MatrixFile:
@@ -55,7 +54,7 @@ def read_qsiparc(path: Path) -> MatrixFile:
     Raises:
         DataError: no such JSON, or sizes that disagree.
     """
-    said = _json(sidecar_path(path))
+    said = read_json_object(sidecar_path(path), limit=_MAX_BYTES)
     names = said.get("region_labels")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError("no list region_labels", file=sidecar_path(path))
@@ -129,13 +128,3 @@ def read_scilpy(path: Path) -> MatrixFile:
     if table.numbers is not None:
         return replace(matrix, labels=table.numbers)
     return replace(matrix, names=table.names)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(decoded(read_bytes(path, limit=_MAX_BYTES), path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as JSON: {error}", file=path) from error
-    if not isinstance(said, dict):
-        raise DataError("not a JSON object", file=path)
-    return said

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.naming import MatrixFile, RowOrder
 from connectome_tl.errors import DataError
+from connectome_tl.files import read_text
 
 _DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+([eE][+-]?\d+)?$")
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
@@ -31,7 +31,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
         DataError: ragged or not square (cut off), text where numbers belong, or rows and columns
             that carry different names.
     """
-    text = decoded(read_bytes(path, limit=_MAX_BYTES), path)
+    text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
     comments = [line for line in lines if line.lstrip().startswith("#")]
     cells = _cells([line for line in lines if not line.lstrip().startswith("#")], path)

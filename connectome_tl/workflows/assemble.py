@@ -21,9 +21,9 @@ from connectome_tl.connectome.assemble import (
     regions_of_table,
 )
 from connectome_tl.connectome.export import write_connectome
-from connectome_tl.connectome.labels import decoded, read_bytes
 from connectome_tl.connectome.labels import read_labels as read_label_table
 from connectome_tl.errors import DataError, UsageError
+from connectome_tl.files import read_text
 from connectome_tl.imaging.images import Volume, read_labels, read_volume
 from connectome_tl.imaging.sampling import reduce_streamlines
 from connectome_tl.imaging.streamlines import read_blocks
@@ -122,7 +122,7 @@ def read_weights(path: str | Path) -> np.ndarray:
         from connectome_tl.connectome.array_matrices import load_array
 
         return np.asarray(load_array(path), dtype=float).ravel()
-    lines = [line for line in decoded(read_bytes(path), path).split("\n") if not line.lstrip().startswith("#")]
+    lines = [line for line in read_text(path).split("\n") if not line.lstrip().startswith("#")]
     try:
         return np.array(re.split(r"[\s,;]+", " ".join(lines).strip()), dtype=float)
     except ValueError as error:
