@@ -66,20 +66,11 @@ def calibration_scores(
         *r2_interval(brier, reference, rows.cluster, WIDENING[estimand]["brier"]),
         "1 - Brier / Brier of the prevalence, t interval over families, log of the ratio",
     )
-    return [
-        Score(
-            task=task,
-            model=model,
-            metric=metric,
-            value=value,
-            low=low,
-            high=high,
-            n=rows.y_true.size,
-            n_positive=int(rows.y_true.sum()),
-            method=f"{method}; 95 % for {ESTIMANDS[estimand]}",
-        )
-        for metric, (value, low, high, method) in found.items()
-    ]
+    told = {
+        metric: (value, low, high, f"{how}; 95 % for {ESTIMANDS[estimand]}")
+        for metric, (value, low, high, how) in found.items()
+    }
+    return rows.scores(told, task, model, binary=True)
 
 
 def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

@@ -75,7 +75,7 @@ def _base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> OutOfFold | 
 
 def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "procedure") -> list[Score]:
     """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
-    y, n = rows.y_true, rows.y_true.size
+    y = rows.y_true
     pairs = within_fold_pairs(y, rows.score, rows.fold)
     called = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
     positive = y == 1
@@ -91,21 +91,9 @@ def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "
         "specificity": calls.specificity,
         "brier": (float(brier.mean()), brier_low, float(np.minimum(brier_high, 1.0))),
     }
-    n_positive = int(positive.sum())
-    return [
-        Score(
-            task=task,
-            model=model,
-            metric=metric,
-            value=value,
-            low=low,
-            high=high,
-            n=n,
-            n_positive=n_positive,
-            method=_method(metric, rows, estimand, tied=metric == "auc" and not pairs.decided),
-        )
-        for metric, (value, low, high) in found.items()
-    ]
+    tied = not pairs.decided
+    told = {m: (*found[m], _method(m, rows, estimand, tied=m == "auc" and tied)) for m in found}
+    return rows.scores(told, task, model, binary=True)
 
 
 def regression_scores(
@@ -120,19 +108,8 @@ def regression_scores(
         "r2": (r2, *r2_interval(squared, reference, rows.cluster, wide["r2"])),
         "mae": (float(absolute.mean()), *positive_mean_interval(absolute, rows.cluster, wide["mae"])),
     }
-    return [
-        Score(
-            task=task,
-            model=model,
-            metric=metric,
-            value=value,
-            low=low,
-            high=high,
-            n=y.size,
-            method=_method(metric, rows, estimand),
-        )
-        for metric, (value, low, high) in found.items()
-    ]
+    told = {metric: (*found[metric], _method(metric, rows, estimand)) for metric in found}
+    return rows.scores(told, task, model, binary=False)
 
 
 def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np.ndarray:

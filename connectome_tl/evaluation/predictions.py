@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError
+from connectome_tl.settings.results import Score
 from connectome_tl.tasks import Task
 
 COLUMNS = ("subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred")
@@ -41,6 +42,26 @@ class OutOfFold:
     def with_scores(self, score: np.ndarray) -> OutOfFold:
         """The same subjects, folds and outcomes with other scores (n_repeats, n_subjects)."""
         return replace(self, score=score, predicted=score)
+
+    def scores(
+        self, found: Mapping[str, tuple[float, float, float, str]], task: str, model: str, *, binary: bool
+    ) -> list[Score]:
+        """Result records of metrics, each given as its value, the two ends of its interval and its method."""
+        n_positive = int(self.y_true.sum()) if binary else None
+        return [
+            Score(
+                task=task,
+                model=model,
+                metric=metric,
+                value=value,
+                low=low,
+                high=high,
+                n=self.y_true.size,
+                n_positive=n_positive,
+                method=method,
+            )
+            for metric, (value, low, high, method) in found.items()
+        ]
 
 
 def out_of_fold(
