@@ -282,7 +282,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> None:
     own, parts = model.state_dict(), plan.carry
     fresh = tuple(f"heads.{task}." for task in plan.fresh_heads)
     taken = {
-        name: torch.from_numpy(value)
+        name: torch.tensor(value)  # copied: what comes from a worker by shared memory is read-only
         for name, value in parent.state.items()
         if name.split(".")[0] in parts and name in own and own[name].shape == value.shape and not name.startswith(fresh)
     }
