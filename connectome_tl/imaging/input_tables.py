@@ -9,7 +9,7 @@ from connectome_tl.errors import Problem
 
 
 def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
-    """Disagreements between tables and files: participants.tsv, scans.tsv."""
+    """Disagreements between tables and files: participants.tsv, scans.tsv; tables that cannot be read."""
     problems: list[Problem] = []
     listed = _column(folder / "participants.tsv", "participant_id", problems)
     if listed is not None:
@@ -24,6 +24,8 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
         problems += [
             Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - set(named))
         ]
+    for table in sorted(folder.glob("sub-*/sub-*_sessions.tsv")):
+        _column(table, "session_id", problems)
     for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
         subject = table.relative_to(folder).parts[0]
         for name in _column(table, "filename", problems) or []:
@@ -36,6 +38,8 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
 
 def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:
     if not table.is_file():
+        if table.is_symlink():
+            problems.append(unfetched(table))
         return None
     try:
         lines = table.read_text("utf-8-sig").splitlines()
@@ -48,6 +52,12 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
         return None
     at = header.index(column)
     return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
+
+
+def unfetched(file: Path, subject: str | None = None) -> Problem:
+    """A link that leads nowhere: in a DataLad dataset, content that was not fetched."""
+    remedy = "In a DataLad dataset, `datalad get` it first."
+    return Problem("a link that leads nowhere", subject=subject, file=file, remedy=remedy)
 
 
 def padding_problems(subjects: set[str]) -> list[Problem]:

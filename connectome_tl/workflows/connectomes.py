@@ -14,6 +14,7 @@ from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.errors import ConnectomeTLError, DataError, InternalError, MissingInputError, Problem, UsageError
+from connectome_tl.imaging.input_tables import unfetched
 from connectome_tl.imaging.inputs import Inventory, Scan, take_inventory
 from connectome_tl.imaging.mrtrix import commands_of, require
 from connectome_tl.provenance import write_json, write_text
@@ -124,14 +125,11 @@ def _plan(settings: ConnectomesSettings, base: Path, inventory: Inventory, out: 
                 got=str(image),
             )
     require(commands_of(settings))
-    if settings.reconstruction.response_file is not None:
-        changed = settings.reconstruction.model_copy(
-            update={"response_file": str(_there(base / settings.reconstruction.response_file))}
-        )
-        settings = settings.model_copy(update={"reconstruction": changed})
+    given = settings.reconstruction.response_file
+    response = None if given is None else _there(base / given)
     label = "".join(letter for letter in name if letter.isalnum()) or "labels"
-    scans = [_with_parcellation(scan, settings, inventory.root) for scan in inventory.scans]
-    return Plan(settings, regions, label, template, out), scans
+    scans = [_with_parcellation(_fetched(scan), settings, inventory.root) for scan in inventory.scans]
+    return Plan(settings, regions, label, template, out, response=response), scans
 
 
 def _there(file: Path) -> Path:
@@ -146,6 +144,12 @@ def _name_of(labels: str | None) -> str:
         return "labels"
     found = re.search(r"atlas-([a-zA-Z0-9+]+)", Path(labels).name)
     return found.group(1) if found else Path(labels).name.split(".")[0]
+
+
+def _fetched(scan: Scan) -> Scan:
+    """The scan, with a problem for every file of it whose content is elsewhere."""
+    absent = [unfetched(file, scan.name) for file in scan.files().values() if not file.is_file()]
+    return replace(scan, problems=(*scan.problems, *absent))
 
 
 def _with_parcellation(scan: Scan, settings: ConnectomesSettings, root: Path) -> Scan:

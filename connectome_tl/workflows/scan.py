@@ -30,7 +30,7 @@ from connectome_tl.imaging.tissues import SEGMENTED, Tissues, read_tissues, segm
 from connectome_tl.imaging.tractography import density_map, track
 from connectome_tl.imaging.warps import carry_image, carry_labels, compose
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
-from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, ReconstructionSettings
+from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings
 from connectome_tl.workflows.scan_files import numbers_of, write_scan
 from connectome_tl.workflows.scan_report import page_hash
 from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
@@ -78,7 +78,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     flip = flip_warning(lengths_of_tables(dwi, maps), subject=scan.name)
     if flip is not None:
         warnings.append(str(flip))
-    response = _response(dwi, maps, recon)
+    response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan.settings, warnings)
     streamlines, weights = _streamlines(dwi, response, plan, tissues)
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
@@ -129,9 +129,7 @@ def _finished(mark: Path, key: str, folder: Path) -> dict[str, Any] | None:
 def _files_of(plan: Plan) -> dict[str, Path]:
     """Files that all scans share, by role."""
     files = {f"template_{role}": path for role, path in plan.template.items()}
-    if plan.settings.reconstruction.response_file is not None:
-        files["response"] = Path(plan.settings.reconstruction.response_file)
-    return files
+    return files if plan.response is None else files | {"response": plan.response}
 
 
 def _hash(path: Path) -> str:
@@ -252,11 +250,11 @@ def _mean_b0(dwi: Dwi) -> Volume:
     return Volume(dwi.data[..., dwi.is_b0].mean(axis=3) * dwi.mask, dwi.affine, dwi.subject, dwi.file)
 
 
-def _response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> Response:
+def _response(dwi: Dwi, maps: TensorMaps, plan: Plan) -> Response:
     """The declared group response, else the subject's own."""
-    if settings.response_file is not None:
-        return response_from_record(read_json(settings.response_file))
-    return estimate_response(dwi, maps, settings)
+    if plan.response is not None:
+        return response_from_record(read_json(plan.response))
+    return estimate_response(dwi, maps, plan.settings.reconstruction)
 
 
 def _streamlines(

@@ -138,11 +138,7 @@ def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
 
 def _participants(inventory: Inventory) -> pd.DataFrame:
     """What the folder's own participants.tsv says of each subject: covariates and outcomes to declare."""
-    file = inventory.root / "participants.tsv"
-    try:
-        table = read_table(file)
-    except ConnectomeTLError:  # the inventory has told that it is missing or broken
-        table = pd.DataFrame()
+    table = _readable(inventory.root / "participants.tsv")
     if "participant_id" not in table:
         return pd.DataFrame({"participant_id": []}, dtype=str)
     ids = table["participant_id"]
@@ -150,11 +146,19 @@ def _participants(inventory: Inventory) -> pd.DataFrame:
     return table.drop_duplicates("participant_id")
 
 
+def _readable(file: Path) -> pd.DataFrame:
+    """A table of the folder; empty where it is missing or broken, which the inventory has told."""
+    try:
+        return read_table(file)
+    except ConnectomeTLError:
+        return pd.DataFrame()
+
+
 def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:
     """Age at scan where the folder tells it with its unit: dHCP's `scan_age` (weeks, postmenstrual)."""
     ages: dict[tuple[str, str], float] = {}
     for file in sorted(inventory.root.glob("sub-*/sub-*_sessions.tsv")):
-        table = pd.read_csv(file, sep="\t", dtype=str)
+        table = _readable(file)
         if not {"session_id", "scan_age"} <= set(table.columns):
             continue
         for session, age in zip(table["session_id"], pd.to_numeric(table["scan_age"], errors="coerce"), strict=True):

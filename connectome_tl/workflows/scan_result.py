@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Plan:
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         template: role (image, labels, mask) to path; empty without a template.
+        response: file of the declared group response.
     """
 
     settings: ConnectomesSettings
@@ -32,6 +34,7 @@ class Plan:
     template: Mapping[str, Path]
     out: Path
     n_threads: int = 1
+    response: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

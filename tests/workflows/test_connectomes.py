@@ -120,6 +120,30 @@ def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
     assert snapshot(out) == before
 
 
+def test_parts_made_elsewhere_come_together_and_nothing_is_made_again(folder: Path, made: Path, tmp_path: Path) -> None:
+    root, out = copied(folder, tmp_path / "moved" / "bids"), tmp_path / "unzipped"
+    for subject in ("sub-01", "sub-02"):  # what jobs on other machines sent back
+        shutil.copytree(made / subject, out / subject)
+    run = build_connectomes(root, out, config=root / "config.yaml")
+    assert [done.state for done in run.done] == ["unchanged", "unchanged"]
+    assert snapshot(out) == snapshot(made)
+
+
+def test_content_that_was_not_fetched_is_named_and_what_is_there_is_used(
+    folder: Path, made: Path, tmp_path: Path
+) -> None:
+    root, out = copied(folder, tmp_path / "bids"), copied(made, tmp_path / "out")
+    absent = ["participants.tsv", "sub-01/sub-01_sessions.tsv", "sub-01/ses-01/dwi/sub-01_ses-01_dwi.nii.gz"]
+    for name in absent:  # git-annex leaves links to nothing
+        (root / name).unlink()
+        (root / name).symlink_to("nowhere")
+    with pytest.raises(MissingInputError, match=r"1 of 2 scans failed.*\n.*sub-01_ses-01_dwi.nii.gz.*datalad get"):
+        build_connectomes(root, out, config=root / "config.yaml")
+    assert read_cohort(out / "cohort.yaml").age.tolist() == [38.5]
+    told = (out / "inventory.txt").read_text()
+    assert all(f"{name}: a link that leads nowhere" in told for name in absent)
+
+
 def header(offset: int, code: str, *values: float) -> object:
     def change(data: bytes) -> bytes:
         raw = bytearray(gzip.decompress(data))
@@ -234,8 +258,12 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
     text = CONFIG.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
     (folder / "group.yaml").write_text(text.replace("1500", "300"))
-    build_connectomes(folder, tmp_path, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
-    sidecar = json.loads(next(tmp_path.rglob("sub-01*meas-count_relmat.json")).read_text())
+    out = tmp_path / "out"
+    build_connectomes(folder, out, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
+    moved = copied(folder, tmp_path / "moved")
+    run = build_connectomes(moved, out, config=moved / "group.yaml", participants=["01"], engine="mrtrix3")
+    assert run.done[0].state == "unchanged"  # where the response lies does not matter
+    sidecar = json.loads(next(out.rglob("sub-01*meas-count_relmat.json")).read_text())
     assert sidecar["Response"]["of"] == "declared group"
     assert sidecar["EdgeWeight"] == "fibre bundle capacity"
 
