@@ -8,16 +8,26 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import Volume
 
+_AROUND_MM = 3.0  # how far from a brain known roughly the edge is looked for
 
-def brain_mask(image: Volume) -> np.ndarray:
-    """Brain of a skull-stripped, or nearly so, image of any contrast, (x, y, z) bool.
+
+def brain_mask(image: Volume, near: np.ndarray | None = None) -> np.ndarray:
+    """Brain of an image of any contrast, (x, y, z) bool.
+
+    Args:
+        near: (x, y, z) bool, a rough mask (of the diffusion data, which show no scalp). Without it the image must
+            be skull-stripped, or nearly so: intensities cannot tell brain from scalp.
 
     Raises:
         DataError: nothing, or nearly everything, would be brain.
     """
     from dipy.segment.mask import median_otsu
+    from scipy.ndimage import distance_transform_edt
 
-    _, mask = median_otsu(image.data.astype(np.float32), median_radius=2, numpass=2)
+    data = image.data.astype(np.float32)
+    if near is not None:
+        data = np.where(distance_transform_edt(~near, sampling=image.zooms) <= _AROUND_MM, data, 0)
+    _, mask = median_otsu(data, median_radius=2, numpass=2)
     return _plausible(_solid(np.asarray(mask, dtype=bool)), image)
 
 

@@ -15,11 +15,16 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 ALONG, ACROSS, TISSUE, FLUID = 1.9e-3, 0.6e-3, 1.2e-3, 3.0e-3  # mm2/s
+_SKULL, _SCALP = 3.0, 5.0  # mm thick
 
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """Size, protocol and noise of a phantom; lengths in mm, `shells` pairs of b-value (s/mm2) and volumes."""
+    """Size, protocol and noise of a phantom; lengths in mm, `shells` pairs of b-value (s/mm2) and volumes.
+
+    With `scalp` the anatomical image shows skull and scalp, as a scanner leaves it; else it ends at the brain.
+    Diffusion data suppress fat and never show it.
+    """
 
     n_regions: int = 16
     n_edges: int = 20
@@ -30,6 +35,7 @@ class PhantomSettings:
     bundle_radius: tuple[float, float] = (2.5, 6.0)
     shells: tuple[tuple[float, int], ...] = ((0.0, 6), (400.0, 10), (1000.0, 24), (2600.0, 32))
     snr: float = 25.0
+    scalp: bool = False
     seed: int = 0
 
 
@@ -320,4 +326,9 @@ def _t2w(anatomy: Anatomy, strengths: np.ndarray, points: np.ndarray) -> np.ndar
         wave = rng.normal(0, 0.18, 3)
         texture += np.cos(points @ wave + rng.uniform(0, 2 * np.pi))
     image = 600.0 + 12.0 * texture - 60.0 * fibre - 180.0 * cortex - 90.0 * (_labels(anatomy, points, mask) > 0)
-    return np.where(mask, image * (1 - fluid) + 1100.0 * fluid, 0.0)
+    around = 0.0
+    if anatomy.settings.scalp:
+        axes = np.array(anatomy.settings.half_axes)
+        outside = (np.sqrt(((points / axes) ** 2).sum(axis=-1)) - 1) * axes.mean()
+        around = np.where(outside < _SKULL, 80.0, np.where(outside < _SKULL + _SCALP, 900.0, 0.0))
+    return np.where(mask, image * (1 - fluid) + 1100.0 * fluid, around)
