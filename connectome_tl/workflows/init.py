@@ -1,4 +1,4 @@
-"""`connectome-tl init`: a study.yaml and a cohort.yaml to start from, with a word on every key."""
+"""`connectome-tl init`: a study.yaml, a cohort.yaml and a connectomes.yaml to start from, with a word on every key."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
 
 _PACKAGE = Path(__file__).parents[1]
-EXAMPLES = ("study.yaml", "cohort.yaml")
+EXAMPLES = ("example/study.yaml", "example/cohort.yaml", "connectomes.yaml")
 
 
-def examples_folder() -> Path:
+def configs_folder() -> Path:
     """Where the commented examples lie: the installed copy, else the repository's configs."""
-    packaged = _PACKAGE / "_packaged" / "configs" / "example"
-    return packaged if packaged.is_dir() else _PACKAGE.parent / "configs" / "example"
+    packaged = _PACKAGE / "_packaged" / "configs"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "configs"
 
 
 def write_examples(folder: Path) -> list[Path]:
@@ -23,7 +23,8 @@ def write_examples(folder: Path) -> list[Path]:
     Raises:
         OutputError: a file of that name exists.
     """
-    for name in EXAMPLES:
-        if (folder / name).exists():
-            raise OutputError("this file exists already", file=folder / name, remedy="Give an empty folder.")
-    return [write_text(folder / name, (examples_folder() / name).read_text("utf-8")) for name in EXAMPLES]
+    wanted = {folder / Path(name).name: configs_folder() / name for name in EXAMPLES}
+    for target in wanted:
+        if target.exists():
+            raise OutputError("this file exists already", file=target, remedy="Give an empty folder.")
+    return [write_text(target, source.read_text("utf-8")) for target, source in wanted.items()]
