@@ -177,7 +177,13 @@ def assemble(
     made = assemble_files(
         tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
     )
-    typer.echo(f"wrote {made.file}")
+    for warning in made.assembly.warnings:
+        typer.echo(f"note: {warning}", err=True)
+    account = made.assembly.account
+    typer.echo(
+        f"wrote {made.file}: {account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned "
+        f"+ {account.too_short} too short"
+    )
 
 
 @app.command()

@@ -102,6 +102,7 @@ def assemble(
     *,
     settings: AssemblySettings | None = None,
     weights: np.ndarray | None = None,
+    weights_file: str | None = None,
 ) -> Assembly:
     """Assign both ends of every streamline to regions and sum up each edge.
 
@@ -112,17 +113,21 @@ def assemble(
             2 / (voxels of both regions)), or a name of `streamlines.means` (weighted mean).
         settings: assignment and diagonal.
         weights: (n_streamlines,) finite and not negative, SIFT2 for example; 1 by default.
+        weights_file: where they come from, for messages.
 
     Returns:
         Regions of the table that the image lacks are masked. An edge without streamlines is 0.
 
     Raises:
-        DataError: the image has none of the table's labels; weights of another length.
+        DataError: the image has none of the table's labels; weights of another length; no streamline ends near
+            any label, or none of those that join regions has a value of an image (they lie in another space).
     """
     settings = settings or AssemblySettings()
-    weights = _checked_weights(weights, streamlines)
+    weights = _checked_weights(weights, streamlines, weights_file)
     label_of_row = np.array(regions.numbers, dtype=np.int64)
     volumes, warnings = _node_volumes(labels, regions)
+    if streamlines.n_streamlines == 0:
+        warnings.append("the tractogram holds no streamline: no edge is known")
     ends, account = _assign(streamlines, labels, label_of_row, settings)
 
     n_regions = len(regions.names)
@@ -136,8 +141,18 @@ def assemble(
         matrix = flat.reshape(n_regions, n_regions)
         return matrix + np.triu(matrix, 1).T
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def mean(values: np.ndarray, measure: str) -> np.ndarray:
         known = np.isfinite(values)
+        if len(joined) and not known.any():
+            raise DataError(
+                f"no streamline that joins two regions has a value of {measure}",
+                expected="an image in the streamlines' space with numbers where they run",
+                subject=labels.subject,
+                file=streamlines.sources.get(measure, streamlines.file),
+            )
+        unknown = len(np.setdiff1d(cell[~known & (low != high)], cell[known]))
+        if unknown:
+            warnings.append(f"{unknown} edges have streamlines but no value of {measure}; they are written as 0")
         share = known.astype(float) if w is None else np.where(known, w, 0.0)
         sums, shares = total(np.where(known, values, 0.0) * share), total(share)
         return np.divide(sums, shares, out=np.zeros_like(sums), where=shares > 0)
@@ -147,12 +162,12 @@ def assemble(
         if measure == "count":
             matrix = total(w)
         elif measure == "length":
-            matrix = mean(_known(streamlines.lengths, measure)[joined])
+            matrix = mean(_known(streamlines.lengths, measure)[joined], measure)
         elif measure == "invnodevol":
             factor = 2.0 / (volumes[low] + volumes[high])
             matrix = total(factor if w is None else factor * w)
         else:
-            matrix = mean(_known(streamlines.means.get(measure), measure)[joined])
+            matrix = mean(_known(streamlines.means.get(measure), measure)[joined], measure)
         if settings.diagonal == "zero":
             np.fill_diagonal(matrix, 0.0)
         found.append(matrix)
@@ -173,18 +188,24 @@ def _known(values: np.ndarray | None, measure: str) -> np.ndarray:
     return values
 
 
-def _checked_weights(weights: np.ndarray | None, streamlines: Ends) -> np.ndarray | None:
+def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | None) -> np.ndarray | None:
     if weights is None:
         return None
+    file = file or streamlines.file
     if weights.shape != (streamlines.n_streamlines,):
         raise DataError(
             "the weights do not fit the streamlines",
             expected=f"{streamlines.n_streamlines} values",
             got=str(weights.size),
-            file=streamlines.file,
+            file=file,
         )
-    if not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
-        raise DataError("a streamline weight is negative or not a number", file=streamlines.file)
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if wrong.size:
+        raise DataError(
+            "a streamline weight is negative or not a number",
+            got=f"{weights[wrong[0]]:g} as weight {wrong[0] + 1}, {wrong.size} in all",
+            file=file,
+        )
     return weights.astype(float)
 
 
@@ -207,11 +228,12 @@ def _node_volumes(labels: Volume, regions: RegionTable) -> tuple[np.ndarray, lis
         f"{name} ({number})" for name, number, n in zip(regions.names, regions.numbers, volumes, strict=True) if not n
     ]
     if absent:
-        warnings.append(f"{len(absent)} regions of the table are not in the image and are masked: {', '.join(absent)}")
+        shown = ", ".join(absent[:20]) + (", ..." if len(absent) > 20 else "")
+        warnings.append(f"regions of the table that are not in the image and are masked, {len(absent)}: {shown}")
     extra = sorted(set(size) - set(regions.numbers))
     if extra:
         shown = ", ".join(str(n) for n in extra[:20]) + (", ..." if len(extra) > 20 else "")
-        warnings.append(f"{len(extra)} labels of the image are not in the table and are left out: {shown}")
+        warnings.append(f"labels of the image that are not in the table and are left out, {len(extra)}: {shown}")
     return volumes, warnings
 
 
@@ -229,6 +251,16 @@ def _assign(
         found[whole] = voxel_labels(points[whole], labels)
     else:
         found[whole] = radial_labels(points[whole], labels, settings.radius_mm)
+    if len(whole) and not found.any():
+        near = "" if settings.assignment == "endvoxel" else f" or {settings.radius_mm:g} mm around it"
+        raise DataError(
+            "no streamline ends in a region",
+            expected=f"ends in a labelled voxel{near}",
+            got=f"{len(whole) // 2} streamlines of {streamlines.file}" if streamlines.file else f"{len(whole) // 2}",
+            subject=labels.subject,
+            file=labels.file,
+            remedy="Streamlines and parcellation must lie in one space, in mm.",
+        )
     rows = _rows_of(found, label_of_row).reshape(2, -1).T
     joined = (rows >= 0).all(axis=1)
     account = StreamlineAccount(

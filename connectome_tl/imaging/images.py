@@ -82,6 +82,8 @@ def read_volume(
         raise _for_subject(error, subject) from error
     except FileNotFoundError as error:
         raise MissingInputError("image not found", subject=subject, file=file) from error
+    except IsADirectoryError as error:
+        raise MissingInputError("a folder stands where the image should be", subject=subject, file=file) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"the compressed file is damaged: {error}",
@@ -236,6 +238,29 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             expected="a scanner or template space",
             file=file,
             remedy="Left and right cannot be told apart; convert it again from the original.",
+        )
+    _check_two_orientations(header, file)
+
+
+def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
+    """sform and qform of one space must be one place; those of two spaces, at least one handedness."""
+    sform, s_code = header.get_sform(coded=True)
+    qform, q_code = header.get_qform(coded=True)
+    if sform is None or qform is None or not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
+        return
+    square = nib.Nifti1Header()  # a qform holds no shear: compare with the sform less its own
+    square.set_qform(sform, code=1, strip_shears=True)
+    corners = np.array([(i, j, k, 1.0) for i in (0, 1) for j in (0, 1) for k in (0, 1)]).T
+    corners[:3] *= np.array((*header.get_data_shape(), 1, 1)[:3], dtype=float)[:, None]
+    apart = float(np.linalg.norm(((square.get_qform() - qform) @ corners)[:3], axis=0).max())
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    if mirrored or (s_code == q_code and apart > np.sqrt((sform[:3, :3] ** 2).sum(axis=0)).min()):
+        raise DataError(
+            "sform and qform disagree" + (" about left and right" if mirrored else ""),
+            expected="one orientation",
+            got=f"two that put a corner {apart:.1f} mm apart",
+            file=file,
+            remedy="Find out which is right and copy it over the other (fslorient -copysform2qform, -copyqform2sform).",
         )
 
 

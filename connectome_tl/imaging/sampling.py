@@ -22,6 +22,7 @@ class Ends:
         n_points: (n_streamlines,).
         lengths: (n_streamlines,) mm; None when not asked for.
         means: by name, (n_streamlines,) mean of an image along each, NaN where it has no voxel.
+        file, sources: the tractogram, and the image of each mean, for messages.
     """
 
     head: np.ndarray
@@ -30,6 +31,7 @@ class Ends:
     lengths: np.ndarray | None = None
     means: Mapping[str, np.ndarray] = field(default_factory=dict)
     file: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_streamlines(self) -> int:
@@ -61,6 +63,7 @@ def reduce_streamlines(
         np.concatenate(long) if lengths else None,
         {name: np.concatenate(parts) for name, parts in means.items()},
         file,
+        {name: image.file for name, image in images.items() if image.file is not None},
     )
 
 

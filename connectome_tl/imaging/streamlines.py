@@ -131,7 +131,8 @@ def read_blocks(path: str | Path) -> Iterator[Streamlines]:
     """
     file = Path(path)
     if not file.is_file():
-        raise MissingInputError("tractogram not found", file=file)
+        what = "a folder stands where the tractogram should be" if file.is_dir() else "tractogram not found"
+        raise MissingInputError(what, file=file)
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         raise UsageError("not a tractogram format that is read here", expected=", ".join(_READERS), file=file)
@@ -185,6 +186,9 @@ def _read_tck(file: Path) -> Iterator[Streamlines]:
                     raise DataError("the last streamline does not end", file=file)
             if stops.size:
                 first = np.concatenate([[0], stops[:-1] + 1])
+                whole = rows[: stops[-1] + 1]
+                if np.isfinite(whole[:, 1:]).sum() != 2 * (len(whole) - len(stops)):  # only separators are no numbers
+                    raise DataError("a coordinate is not a finite number", file=file)
                 points = rows if dtype.isnative else rows.astype(dtype.newbyteorder("="))
                 yield Streamlines(points, first, stops - first, str(file))
                 found += len(stops)

@@ -75,7 +75,15 @@ def assemble_files(
     images = {name: read_volume(image_file)} if image_file is not None else {}
     given = None if weights is None else read_weights(weights)
     ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images)
-    assembly = assemble(ends, parcels, regions, (name,), settings=settings, weights=given)
+    assembly = assemble(
+        ends,
+        parcels,
+        regions,
+        (name,),
+        settings=settings,
+        weights=given,
+        weights_file=None if weights is None else str(weights),
+    )
 
     sources = [tractogram, parcellation, *(p for p in (image_file, weights, labels) if p is not None)]
     (file,) = write_connectome(

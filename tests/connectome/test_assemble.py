@@ -204,11 +204,37 @@ def test_wrong_tables_and_weights_are_refused(three_blocks: Volume) -> None:
     with pytest.raises(DataError, match="none of the labels"):
         assemble(ends, three_blocks, RegionTable(("a",), (99,)))
     for weights in (np.ones(2), np.array([np.nan]), np.array([-1.0])):
-        with pytest.raises(DataError, match="weight"):
-            assemble(ends, three_blocks, regions_of_image(three_blocks), weights=weights)
+        with pytest.raises(DataError, match=r"file w\.txt: .*weight"):
+            assemble(ends, three_blocks, regions_of_image(three_blocks), weights=weights, weights_file="w.txt")
 
 
-def test_an_empty_tractogram_is_a_connectome_without_edges(three_blocks: Volume) -> None:
+def test_an_empty_tractogram_is_a_connectome_without_edges_and_says_so(three_blocks: Volume) -> None:
     assembly = assemble(reduce_streamlines([]), three_blocks, regions_of_image(three_blocks))
     assert not assembly.connectome.weights.any()
     assert assembly.account.total == 0
+    assert "holds no streamline" in assembly.warnings[0]
+
+
+@pytest.mark.parametrize("assignment", ["radial", "endvoxel"])
+def test_a_parcellation_in_another_space_is_no_empty_connectome(assignment: str, three_blocks: Volume) -> None:
+    settings = AssemblySettings.model_validate({"assignment": assignment})
+    away = Volume(
+        three_blocks.data, np.array([[1.0, 0, 0, 500], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), file="p.nii"
+    )
+    with pytest.raises(DataError, match=r"p\.nii: no streamline ends in a region"):
+        assemble(straight(((1, 1, 1), (18, 1, 1))), away, regions_of_image(away), settings=settings)
+
+
+def test_a_mean_without_any_value_is_refused_and_one_edge_without_is_said(three_blocks: Volume) -> None:
+    lines = [np.linspace(a, b, 9) for a, b in (((1, 1, 1), (8, 1, 1)), ((9, 1, 1), (18, 1, 1)))]
+    known = np.where(np.arange(20) < 9, 0.25, np.nan)[:, None, None] * np.ones((20, 4, 4))
+    for image, refused in ((known * np.nan, True), (known, False)):
+        images = {"FA": Volume(image, three_blocks.affine, file="fa.nii")}
+        ends = reduce_streamlines([from_list(lines)], images=images)
+        if refused:
+            with pytest.raises(DataError, match=r"fa\.nii: no streamline that joins two regions has a value of FA"):
+                assemble(ends, three_blocks, regions_of_image(three_blocks), ("FA",))
+        else:
+            assembly = assemble(ends, three_blocks, regions_of_image(three_blocks), ("FA",))
+            assert assembly.connectome.weights[0, 0, 2] == 0.25
+            assert assembly.warnings == ("1 edges have streamlines but no value of FA; they are written as 0",)

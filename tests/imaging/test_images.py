@@ -110,6 +110,33 @@ def test_scaled_integers_are_scaled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "s.nii").data, nib.load(tmp_path / "s.nii").get_fdata())
 
 
+def two_forms(path: Path, sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int]) -> Path:
+    image = nib.Nifti1Image(np.ones((10, 10, 10), dtype=np.float32), sform)
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1], strip_shears=True)
+    nib.save(image, path)
+    return path
+
+
+def test_two_orientations_of_one_space_are_refused_when_they_disagree(tmp_path: Path) -> None:
+    path, moved, mirrored, sheared = tmp_path / "sub-01_dwi.nii.gz", AFFINE.copy(), AFFINE.copy(), AFFINE.copy()
+    moved[0, 3] += 30
+    mirrored[0, 0] *= -1
+    sheared[0, 1] = 0.5
+    read_volume(two_forms(path, AFFINE, AFFINE, (1, 1)))
+    read_volume(two_forms(path, sheared, sheared, (1, 1)))  # a qform holds no shear
+    read_volume(two_forms(path, moved, AFFINE, (4, 1)))  # a template's space beside the scanner's
+    for sform, codes in ((moved, (1, 1)), (mirrored, (4, 1))):
+        with pytest.raises(DataError, match=r"sub-01_dwi\.nii\.gz: sform and qform disagree"):
+            read_volume(two_forms(path, sform, AFFINE, codes))
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").mkdir()
+    with pytest.raises(MissingInputError, match="folder stands where"):
+        read_volume(tmp_path / "a.nii.gz")
+
+
 def test_labels_survive_whatever_their_size(tmp_path: Path) -> None:
     numbers = np.array([0, 1, 127, 128, 255, 1035, 2035, 40000], dtype=np.int32).reshape(2, 2, 2)
     for dtype in (np.int32, np.float64, np.uint16):

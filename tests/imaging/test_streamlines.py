@@ -81,12 +81,21 @@ def test_damaged_tractograms_are_refused(tmp_path: Path) -> None:
         bad.write_bytes(data)
         with pytest.raises(DataError):
             read_streamlines(bad)
+    for axis in (0, 1, 2):
+        lines = curves()
+        lines[3][2, axis] = np.nan
+        write_tck(bad, lines)
+        with pytest.raises(DataError, match=r"bad\.tck"):
+            read_streamlines(bad)
     for suffix in (".trk", ".trx"):
         (tmp_path / f"bad{suffix}").write_bytes(b"nothing of the kind")
         with pytest.raises(DataError):
             read_streamlines(tmp_path / f"bad{suffix}")
     with pytest.raises(MissingInputError):
         read_streamlines(tmp_path / "absent.tck")
+    (tmp_path / "folder.tck").mkdir()
+    with pytest.raises(MissingInputError, match="folder stands where"):
+        read_streamlines(tmp_path / "folder.tck")
     (tmp_path / "t.vtk").write_bytes(b"")
     with pytest.raises(UsageError):
         read_streamlines(tmp_path / "t.vtk")
