@@ -1,0 +1,79 @@
+"""What the recipes for clusters would run are commands of ours, with options that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from .study_on_disk import Command
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+BABS = CONFIGS / "babs" / "connectome_tl.yaml"
+SNAKEFILE = CONFIGS / "snakemake" / "Snakefile"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Calls of the workflow, recorded instead of made."""
+    calls: list[dict[str, Any]] = []
+
+    def record(bids_dir: Path, out_dir: Path, **options: Any) -> SimpleNamespace:
+        calls.append({"bids_dir": bids_dir, "out_dir": out_dir, **options})
+        return SimpleNamespace(page="index.html")
+
+    monkeypatch.setattr("connectome_tl.workflows.connectomes.build_connectomes", record)
+    return calls
+
+
+def test_the_babs_recipe_passes_options_that_exist(command: Command, asked: list[dict[str, Any]]) -> None:
+    recipe = yaml.safe_load(BABS.read_text())
+    line = []
+    for option, value in recipe["bids_app_args"].items():  # as BABS writes them into its job
+        named = {"$SUBJECT_SELECTION_FLAG": (value, "sub-01"), "$SESSION_SELECTION_FLAG": (value, "ses-01")}
+        line += shlex.split(" ".join(named.get(option, (option, value or ""))).replace("${PWD}", "/a folder"))
+    answer = command("connectomes", "inputs", "outputs", "participant", *line)
+    assert answer.code == 0, answer.err
+    assert (asked[0]["participants"], asked[0]["sessions"]) == (["sub-01"], ["ses-01"])
+    assert asked[0]["config"] == Path("/a folder/code/connectomes.yaml")
+    assert {"input_datasets", "zip_foldernames", "cluster_resources", "script_preamble", "job_compute_space"} <= set(
+        recipe
+    )
+
+
+def test_the_snakefile_passes_options_that_exist(command: Command, asked: list[dict[str, Any]]) -> None:
+    text = SNAKEFILE.read_text()
+    lines = re.findall(r'shell:\n\s+"(connectome-tl connectomes .*)"\n?\s*(?:" \{options\} ")?', text)
+    sessions = re.findall(r'session=.*f"(.*?) \{', text)
+    settings = re.findall(r'options = f"(.*?) \{', text)
+    assert (len(lines), len(sessions), len(settings)) == (2, 1, 1)
+    for line in lines:
+        filled = line.replace("{params.session}", f"{sessions[0]} ses-01").replace(" {options} ", "")
+        words = shlex.split(re.sub(r"\{.*?\}", "filled", filled))[1:]
+        answer = command(*words, settings[0], "settings.yaml")
+        assert answer.code == 0, answer.err
+    assert (asked[0]["sessions"], asked[1]["participants"]) == (["ses-01"], ())
+
+
+@pytest.mark.slow
+def test_snakemake_plans_one_job_for_each_scan_and_one_for_the_cohort(tmp_path: Path) -> None:
+    snakemake = shutil.which("snakemake")
+    if snakemake is None:
+        pytest.skip("Snakemake is not installed")
+    for place in ("sub-01/ses-01", "sub-01/ses-02", "sub-02"):
+        (tmp_path / "bids" / place / "dwi").mkdir(parents=True)
+    call = [snakemake, "-s", str(SNAKEFILE), "--dry-run", "--cores", "1", "--printshellcmds", "--config"]
+    made = subprocess.run([*call, "bids=bids", "out=out"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    jobs = re.findall(r"connectome-tl (connectomes bids out participant.*?) *\|\|", made.stdout + made.stderr)
+    assert sorted(" ".join(job.split()[4:]) for job in jobs) == [
+        "", "--participant-label sub-01 --session-id ses-01", "--participant-label sub-01 --session-id ses-02",
+        "--participant-label sub-02",
+    ]  # fmt: skip
