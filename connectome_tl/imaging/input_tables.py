@@ -60,6 +60,15 @@ def unfetched(file: Path, subject: str | None = None) -> Problem:
     return Problem("a link that leads nowhere", subject=subject, file=file, remedy=remedy)
 
 
+def is_unweighted(bval: Path | None) -> bool:
+    """Whether a file of b-values holds none that weights (above 50 s/mm2); False where that cannot be read."""
+    try:
+        values = [float(word) for word in bval.read_text("utf-8").split()] if bval is not None else []
+    except (OSError, ValueError):
+        return False
+    return bool(values) and max(values) <= 50
+
+
 def padding_problems(subjects: set[str]) -> list[Problem]:
     """sub-1 and sub-01 are two folders and hardly two children."""
     groups: dict[str, list[str]] = {}

@@ -63,11 +63,72 @@ def test_what_is_missing_doubled_and_misnamed_is_all_listed(tmp_path: Path) -> N
         assert expected in text, expected
 
 
-def test_gradients_at_the_top_are_inherited(tmp_path: Path) -> None:
-    lay(tmp_path, "dataset_description.json", "dwi.bval", "dwi.bvec", "sub-01/dwi/sub-01_dwi.nii.gz")
-    scan = take_inventory(tmp_path).scans[0]
+PLACE = "sub-01/ses-a/dwi/sub-01_ses-a"
+
+
+@pytest.mark.parametrize(
+    ("image", "offered", "taken"),
+    [
+        ("", ["dwi"], "dwi"),
+        ("_acq-x_dir-AP", ["acq-x_dwi"], "acq-x_dwi"),
+        ("_run-1", ["acq-y_dwi"], None),  # of another acquisition
+        ("_run-1", [f"{PLACE}_run-2_dwi"], None),
+        ("", ["dwi", "sub-01/sub-01_dwi"], "sub-01/sub-01_dwi"),  # the nearest
+        ("_run-1", ["dwi", "sub-01/ses-a/sub-01_ses-a_dwi"], "sub-01/ses-a/sub-01_ses-a_dwi"),
+        ("_run-1", ["dwi", f"{PLACE}_dwi"], f"{PLACE}_dwi"),
+        ("", ["sub-01/ses-b/dwi/sub-01_ses-b_dwi"], None),
+    ],
+)
+def test_gradients_are_inherited_as_bids_says(
+    image: str, offered: list[str], taken: str | None, tmp_path: Path
+) -> None:
+    lay(tmp_path, "dataset_description.json", f"{PLACE}{image}_dwi.nii.gz")
+    lay(tmp_path, *(f"{file}.{ending}" for file in offered for ending in ("bval", "bvec")))
+    (scan,) = take_inventory(tmp_path, sessions=["a"]).scans
+    assert (scan.bval, scan.bvec) == tuple(
+        None if taken is None else tmp_path / f"{taken}.{e}" for e in ("bval", "bvec")
+    )
+    assert len(scan.problems) == (2 if taken is None else 0)
+
+
+def test_what_is_no_diffusion_data_of_its_own_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Phase images, single-band references, and the unweighted volumes of the other phase encoding."""
+    place = "sub-01/dwi/sub-01"
+    lay(tmp_path, *(f"{place}_dir-AP_part-mag_dwi.{e}" for e in ("nii.gz", "bval", "bvec")), text="0 1000 1000")
+    lay(tmp_path, f"{place}_dir-AP_part-phase_dwi.nii.gz", f"{place}_dir-AP_sbref.nii.gz")
+    lay(tmp_path, *(f"{place}_dir-PA_part-mag_dwi.{e}" for e in ("nii.gz", "bval", "bvec")), text="0 0 5")
+    (scan,) = take_inventory(tmp_path).scans
     assert scan.problems == ()
-    assert scan.bval == tmp_path / "dwi.bval"
+    assert scan.dwi == tmp_path / f"{place}_dir-AP_part-mag_dwi.nii.gz"
+
+
+def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(tmp_path: Path) -> None:
+    lay(tmp_path, "dataset_description.json", *scan_files("01", "a"))
+    lay(tmp_path, *(name for name in scan_files("01", "b") if "dwi" in name), "sub-01/anat/sub-01_T2w.nii.gz")
+    first, second = take_inventory(tmp_path).scans
+    assert (first.name, second.name) == ("sub-01_ses-a", "sub-01_ses-b")  # and no scan of no session
+    assert first.anatomical == tmp_path / "sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz"
+    assert second.anatomical == tmp_path / "sub-01/anat/sub-01_T2w.nii.gz"
+    assert said(take_inventory(tmp_path)) == ""
+
+
+def test_a_subject_that_offers_nothing_is_named(tmp_path: Path) -> None:
+    lay(tmp_path, *scan_files("01"), "sub-02/dwi/sub-02_DWI.nii.gz", "sub-03/dwi/sub-03_dwi.bval", "sub-04/notes.txt")
+    text = said(take_inventory(tmp_path))
+    assert "sub-02_DWI.nii.gz: BIDS tells small letters from large ones; expected ..._dwi.nii.gz" in text
+    for subject in ("sub-02", "sub-03", "sub-04"):
+        assert f"{subject}: there is no image of this subject" in text
+    assert "sub-01" not in text
+    with pytest.raises(MissingInputError, match="no image of this subject"):
+        take_inventory(tmp_path, participants=["03"])
+
+
+def test_a_link_to_content_that_was_not_fetched_is_an_input(tmp_path: Path) -> None:
+    lay(tmp_path, "dataset_description.json", "sub-01/dwi/sub-01_dwi.json")
+    for ending in ("nii.gz", "bval", "bvec"):
+        (tmp_path / f"sub-01/dwi/sub-01_dwi.{ending}").symlink_to(f"../../.git/annex/objects/{ending}")
+    (scan,) = take_inventory(tmp_path).scans
+    assert set(scan.files()) == {"dwi", "bval", "bvec"}  # whoever opens them says `datalad get`
 
 
 def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path) -> None:
@@ -85,14 +146,42 @@ def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path
     assert scan.parcellation is not None
 
 
-def test_a_dhcp_release_is_recognised(tmp_path: Path) -> None:
-    stem = "sub-CC00063AN06/ses-15102/{}/sub-CC00063AN06_ses-15102_desc-"
-    dwi = "derivatives/dhcp_dmri_shard_pipeline/" + stem.format("dwi")
-    lay(tmp_path, *(f"{dwi}preproc_dwi.{e}" for e in ("nii.gz", "bval", "bvec")), f"{dwi}brain_mask.nii.gz")
-    anat = "derivatives/dhcp_anat_pipeline/" + stem.format("anat")
-    lay(tmp_path, f"{anat}restore_T2w.nii.gz", f"{anat}brain_mask.nii.gz", f"{anat}drawem87_dseg.nii.gz")
+@pytest.mark.parametrize("anatomy_first", [True, False])
+def test_qsiprep_with_sessions_has_one_anatomical_image(anatomy_first: bool, tmp_path: Path) -> None:
+    """1.x writes space-ACPC, 0.x space-T1w; both count vectors along the image's axes; figures are no input."""
+    space = "ACPC" if anatomy_first else "T1w"
+    lay(tmp_path, "dataset_description.json", text='{"GeneratedBy": [{"Name": "QSIPrep"}]}')
+    stem = f"sub-01/ses-1/dwi/sub-01_ses-1_space-{space}_"
+    lay(tmp_path, *(f"{stem}desc-preproc_dwi.{e}" for e in ("nii.gz", "bval", "bvec")), f"{stem}dwiref.nii.gz")
+    lay(tmp_path, f"{stem}desc-brain_mask.nii.gz", "sub-01/figures/sub-01_ses-1_t1_2_mni.svg", "sub-01.html")
+    own = f"sub-01/anat/sub-01_{'space-ACPC_' if anatomy_first else ''}"
+    lay(tmp_path, f"{own}desc-preproc_T1w.nii.gz", f"{own}desc-brain_mask.nii.gz")
+    lay(tmp_path, *(f"{own}label-{tissue}_probseg.nii.gz" for tissue in ("WM", "GM", "CSF")))
+    lay(tmp_path, "sub-01/anat/sub-01_space-AMNI_desc-preproc_T1w.nii.gz")  # a template's space, first by name
+    lay(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_from-orig_to-anat_mode-image_xfm.txt")
     inventory = take_inventory(tmp_path)
+    (scan,) = inventory.scans
+    assert said(inventory) == ""
+    assert (scan.name, scan.preprocessed, scan.bvec_axes) == ("sub-01_ses-1", True, "image")
+    assert scan.anatomical == tmp_path / f"{own}desc-preproc_T1w.nii.gz"
+    assert scan.anatomical_mask == tmp_path / f"{own}desc-brain_mask.nii.gz"
+    assert len(scan.tissues) == 3
+
+
+@pytest.mark.parametrize("prefix", ["derivatives/", "derivatives/rel3_", "rel3_", ""])
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_dhcp_release_is_recognised(prefix: str, alone: bool, tmp_path: Path) -> None:
+    """Under the names it is given out with, as a whole or by its diffusion pipeline's folder alone."""
+    stem = "sub-CC00063AN06/ses-15102/{}/sub-CC00063AN06_ses-15102_"
+    place = f"{prefix}dhcp_dmri_shard_pipeline"
+    dwi = f"{place}/" + stem.format("dwi") + "desc-"
+    lay(tmp_path, *(f"{dwi}preproc_dwi.{e}" for e in ("nii.gz", "bval", "bvec")), f"{dwi}brain_mask.nii.gz")
+    lay(tmp_path, f"{place}/" + stem.format("xfm") + "from-T2w_to-dwi_mode-image.mat")
+    anat = f"{prefix}dhcp_anat_pipeline/" + stem.format("anat") + "desc-"
+    lay(tmp_path, f"{anat}restore_T2w.nii.gz", f"{anat}brain_mask.nii.gz", f"{anat}drawem87_dseg.nii.gz")
+    inventory = take_inventory(tmp_path / place if alone else tmp_path)
     assert inventory.kind == "dhcp"
+    assert said(inventory) == ""
     scan = inventory.scans[0]
     assert scan.preprocessed
     assert scan.problems == ()
@@ -119,6 +208,8 @@ def test_real_broken_folders_are_described(shared_data: Path) -> None:
     for subject in ("sub-0003", "sub-0004", "sub-0005", "sub-0006"):
         assert f"{subject}/ses-V01/{subject}_ses-V01_scans.tsv: scans.tsv names a file that is not there" in text
     assert text.count("there is no diffusion image") == len(inventory.scans) == 10
+    for subject in ("sub-0001", "sub-0009"):
+        assert f"{subject}_ses-V01_scans.tsv: stands twice" in text
     with pytest.raises(DataError, match="no scan of this folder can be used"):
         usable(inventory)
     one = said(take_inventory(shared_data / "mrtrix_bids_sub01"))

@@ -1,0 +1,128 @@
+"""Files of a folder by their BIDS names: taken apart, put right where they lie wrong, gradients inherited."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectome_tl.errors import Problem
+
+IMAGES = (".nii.gz", ".nii")
+_NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ending>\..+)$")
+_GRADIENTS = (".bval", ".bvec", ".b")
+_WANTED = (*IMAGES, ".mgz", *_GRADIENTS)  # of other files a name that is not BIDS is nobody's trouble
+_ASIDE = ("xfm", "figures", "log", "logs")  # of pipelines; nothing there is an input
+_SUFFIXES = {suffix.lower(): suffix for suffix in ("dwi", "T1w", "T2w")}
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file with a BIDS name, taken apart."""
+
+    path: Path
+    entities: dict[str, str]
+    suffix: str
+    ending: str
+
+
+def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
+    """Files below `sub-*` (or of one subject's own folder), with faults of their names noted."""
+    tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
+    stack = sorted(
+        (entry.path for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)), reverse=True
+    )
+    while stack:
+        here = stack.pop()
+        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        stack.extend(entry.path for entry in reversed(entries) if entry.is_dir() and entry.name not in _ASIDE)
+        for entry in entries:
+            if entry.is_dir() or entry.name.startswith("."):
+                continue
+            found = _parse(Path(entry.path))
+            parts = Path(entry.path).relative_to(place).parts
+            subject = parts[0] if parts[0].startswith("sub-") else None
+            wrong = _misnamed(entry.name, found) or (_misplaced(found, parts) if found else None)
+            if wrong is not None:
+                what, expected = wrong
+                problems.append(Problem(what, expected, None, subject, entry.path, "It is left out."))
+            elif found is not None:
+                yield found
+
+
+def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
+    """Subjects' folders that offer nothing."""
+    return [
+        Problem("there is no image of this subject", subject=entry.name, file=entry.path)
+        for entry in sorted(os.scandir(place), key=lambda entry: entry.name)
+        if entry.is_dir() and entry.name.startswith("sub-") and entry.name not in subjects
+    ]
+
+
+def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
+    """Tables of scans or sessions of one name in two folders: which one is right cannot be known."""
+    places: dict[str, list[FoundFile]] = {}
+    for found in files:
+        if found.suffix in ("scans", "sessions") and found.ending == ".tsv":
+            places.setdefault(found.path.name, []).append(found)
+    return [
+        Problem("stands twice", got=" and ".join(str(f.path.parent) for f in same), file=name)
+        for name, same in places.items()
+        if len(same) > 1
+    ]
+
+
+def shared_gradients(place: Path) -> list[FoundFile]:
+    """Gradient files at the top of a dataset, which scans may inherit."""
+    found = (_parse(Path(entry.path)) for entry in os.scandir(place) if not entry.is_dir())
+    return [f for f in found if f is not None and f.suffix == "dwi" and f.ending in _GRADIENTS]
+
+
+def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Path | None:
+    """The gradient file of an image by BIDS's inheritance principle.
+
+    It lies in the image's folder or above, has no entity that the image has not, and the nearest such file counts.
+    """
+    near = [
+        f for f in offered
+        if f.ending == ending and f.suffix == "dwi" and f.path.parent in image.path.parents
+        and f.entities.items() <= image.entities.items()
+    ]  # fmt: skip
+    best = max(near, key=lambda f: (len(f.path.parent.parts), len(f.entities)), default=None)
+    return None if best is None else best.path
+
+
+def _parse(path: Path) -> FoundFile | None:
+    # fMRIPrep asks for a lesion as sub-01_T1w_label-lesion_roi.nii.gz, with the image's suffix in the middle.
+    match = _NAME.match(re.sub(r"_T[12]w(?=_label-lesion_roi\.)", "", path.name))
+    if match is None:
+        return None
+    pairs = [part.split("-", 1) for part in match["entities"].split("_") if part]
+    entities = dict(pairs)
+    return None if len(entities) != len(pairs) else FoundFile(path, entities, match["suffix"], match["ending"])
+
+
+def _misnamed(name: str, found: FoundFile | None) -> tuple[str, str] | None:
+    """What is wrong with the name of a file that looks like an input, and what it should be."""
+    if not name.lower().endswith(_WANTED):
+        return None
+    if found is None or "sub" not in found.entities:
+        return "not a BIDS name", "sub-LABEL_..._suffix.ending"
+    right = _SUFFIXES.get(found.suffix.lower(), found.suffix)
+    if found.suffix != right or found.ending != found.ending.lower():
+        return "BIDS tells small letters from large ones", f"..._{right}{found.ending.lower()}"
+    return None
+
+
+def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> tuple[str, str] | None:
+    if not parts[0].startswith("sub-") or "sub" not in found.entities:
+        return None
+    if f"sub-{found.entities['sub']}" != parts[0]:
+        return f"a file of sub-{found.entities['sub']} lies in the folder of {parts[0]}", f"a name with {parts[0]}"
+    session = next((part for part in parts[:-1] if part.startswith("ses-")), None)
+    named = f"ses-{found.entities['ses']}" if "ses" in found.entities else None
+    if session is not None and named != session:
+        return f"a file of {named or 'no session'} lies in the folder of {session}", f"a name with {session}"
+    return None
