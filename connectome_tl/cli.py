@@ -64,7 +64,7 @@ def demo(
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
 ) -> None:
-    """Write a commented study.yaml and cohort.yaml to start from."""
+    """Write a commented study.yaml, cohort.yaml and connectomes.yaml to start from."""
     from connectome_tl.workflows.init import write_examples
 
     for path in write_examples(folder):
@@ -186,20 +186,58 @@ def assemble(
     )
 
 
+Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")]
+Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")]
+ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")]
+Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time.")]
+
+
 @app.command()
 def morphometry(
-    parcellation: Annotated[Path, typer.Argument(help="Label image in the subject's space.")],
-    images: Annotated[list[Path], typer.Argument(help="Structural images on its grid: T1w, T2w, FA, tissue maps.")],
-    out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
-    network: Annotated[str, typer.Option(help="divergence or similarity")] = "divergence",
+    first: Annotated[
+        Path, typer.Argument(metavar="BIDS_DIR | PARCELLATION", help="A folder, or one subject's label image.")
+    ],
+    others: Annotated[
+        list[Path],
+        typer.Argument(metavar="OUT_DIR [participant] | IMAGES...", help="Or images on its grid: T1w, T2w, FA."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="One subject: table to write (.tsv).")] = None,
+    network: Annotated[str | None, typer.Option(help="divergence (default) or similarity")] = None,
     labels: Labels = None,
     atlas: AtlasName = None,
+    participant: Participants = None,
+    session: Sessions = None,
+    config: ImagingConfig = None,
+    n_cpus: Workers = 1,
 ) -> None:
-    """Structural images and a parcellation to regional measures and a network, where there is no diffusion MRI."""
-    from connectome_tl.workflows.morphometry import morphometry_files
+    """From structural MRI alone to networks of regions: a whole BIDS folder, or one subject's images."""
+    from connectome_tl.workflows.morphometry import build_networks, morphometry_files
 
-    made = morphometry_files(images, parcellation, out, network=network, labels=labels, atlas=atlas)
+    if first.is_dir():
+        _participant_level(str(others[1]) if len(others) > 1 else "participant")
+        if out is not None or labels is not None or len(others) > 2:
+            raise UsageError("of a folder: morphometry BIDS_DIR OUT_DIR participant", expected="labels in --config")
+        found = build_networks(
+            first,
+            others[0],
+            participants=participant or (),
+            sessions=session or (),
+            atlas=atlas,
+            network=network,
+            config=config,
+            n_workers=n_cpus,
+        )
+        typer.echo(f"Report: {found.page}")
+        return
+    if out is None:
+        raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
+    made = morphometry_files(others, first, out, network=network or "divergence", labels=labels, atlas=atlas)
     typer.echo(f"wrote {made.network} and {made.measures}")
+
+
+def _participant_level(level: str) -> None:
+    if level != "participant":
+        raise UsageError("unknown analysis level", expected="participant", got=level)
 
 
 @app.command()
@@ -207,18 +245,17 @@ def connectomes(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
     level: Annotated[str, typer.Argument(help="participant")] = "participant",
-    participant: Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")] = None,
-    session: Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")] = None,
+    participant: Participants = None,
+    session: Sessions = None,
     atlas: AtlasName = None,
     engine: Annotated[str | None, typer.Option("--engine", help="dipy or mrtrix3")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")] = None,
-    n_cpus: Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time.")] = 1,
+    config: ImagingConfig = None,
+    n_cpus: Workers = 1,
 ) -> None:
     """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume."""
     from connectome_tl.workflows.connectomes import build_connectomes
 
-    if level != "participant":
-        raise UsageError("unknown analysis level", expected="participant", got=level)
+    _participant_level(level)
     made = build_connectomes(
         bids_dir,
         out_dir,
@@ -247,13 +284,17 @@ def fetch_abide(
 def fetch_template(
     age: Annotated[float, typer.Option(help="Age at scan.")],
     unit: Annotated[str, typer.Option(help="weeks, months, years or days")],
-    reference: Annotated[str, typer.Option(help="birth or postmenstrual")],
+    reference: Annotated[str, typer.Option(help="birth, postmenstrual or corrected")],
+    labels: Annotated[
+        str | None, typer.Option(help="Label image to fetch with it, by its entities: desc-structures of dhcpVol.")
+    ] = None,
+    contrast: Annotated[str | None, typer.Option(help="T1w or T2w; default: that of the age.")] = None,
     name_only: Annotated[bool, typer.Option("--name-only", help="Say which it is; fetch nothing.")] = False,
 ) -> None:
-    """The template for an age, by TemplateFlow's own client. Needs a network."""
+    """The template for an age with its brain mask, by TemplateFlow's own client. Needs a network."""
     from connectome_tl.workflows.fetch import template_of_age
 
-    typer.echo(template_of_age(age, unit, reference, fetch=not name_only))
+    typer.echo(template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only))
 
 
 @atlases.command("list")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.cohort import AgeColumn
 
+Contrast = Literal["T1w", "T2w"]
+
+INTENSITIES = ("mean", "sd", "p10", "p50", "p90")  # of an image in each region
+TISSUES = ("grey", "white", "fluid")  # share of each in each region
 FREE_WATER = ("FW", "FAfw", "MDfw")  # fraction of free water, and FA and MD of what is left
 
 
@@ -94,38 +100,117 @@ class RegistrationSettings(Settings):
 
 
 class TemplateFiles(Settings):
-    """A template and its label image, on one grid. Paths are relative to the configuration file."""
+    """A template and its label image. Paths are relative to the configuration file."""
 
     image: str
     labels: str
     mask: str | None = None
+    contrast: Contrast | None = Field(default=None, description="of the image; default: as its name ends")
 
 
-class ConnectomesSettings(Settings):
-    """Everything of `connectome-tl connectomes`. Paths are relative to the configuration file.
+class TemplateOfAges(TemplateFiles):
+    """A template for a range of ages: `[from, to]` in the unit of `age`, the first included, the last not."""
+
+    ages: tuple[float, float]
+
+    @field_validator("ages")
+    @classmethod
+    def _runs_forward(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError("ages are [from, to], from the younger to the older")
+        return value
+
+
+class TemplatesByAge(Settings):
+    """Each scan takes the template of its age: one of TemplateFlow's, or of your own.
+
+    TemplateFlow's are looked for in its local cache and never downloaded (`connectome-tl fetch template` does that).
+    `labels` says which of its label images: entities of the template's own dseg (`desc-structures` of dhcpVol,
+    `atlas-Schaefer2018_desc-400Parcels7Networks` of MNI152NLin2009cAsym), or your own file, relative to the
+    configuration, with `{template}` and `{cohort}` in its name.
+    """
+
+    by_age: Annotated[
+        Annotated[Literal["templateflow"], Tag("word")] | Annotated[tuple[TemplateOfAges, ...], Tag("list")],
+        Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
+        Field(min_length=1, description="templateflow, or a list of {ages: [from, to], image, labels, mask}"),
+    ]
+    labels: str | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TemplatesByAge:
+        if self.by_age == "templateflow":
+            if self.labels is None:
+                raise ValueError("say which labels, for example labels: desc-structures (dhcpVol's 87)")
+            return self
+        if self.labels is not None:
+            raise ValueError("labels: of templateflow; a template of your own has its labels in the list")
+        ranges = sorted(template.ages for template in self.by_age if isinstance(template, TemplateOfAges))
+        for (_, end), (start, _) in pairwise(ranges):
+            if start < end:
+                raise ValueError(f"ages overlap: which template is for {start:g}?")
+        return self
+
+
+def _kind_of_template(value: Any) -> str:
+    by_age = "by_age" in value if isinstance(value, dict) else isinstance(value, TemplatesByAge)
+    return "by_age" if by_age else "files"
+
+
+AnyTemplate = Annotated[
+    Annotated[TemplateFiles, Tag("files")] | Annotated[TemplatesByAge, Tag("by_age")], Discriminator(_kind_of_template)
+]
+
+
+class ScanSettings(Settings):
+    """What every command from scans shares. Paths are relative to the configuration file.
 
     The parcellation comes from one of: `parcellation` (a file per scan, already in the subject's space,
     with `{subject}` and `{session}` in its name, relative to the BIDS folder), `template`, or what the
-    folder itself offers beside the diffusion data (`*_dseg.nii.gz`).
+    folder itself offers (`*_dseg.nii.gz`).
     """
 
     name: str = "connectomes"
     atlas: str | None = None
     labels: str | None = Field(default=None, description="table of the labels, where no atlas is named")
     parcellation: str | None = None
-    template: TemplateFiles | None = None
+    template: AnyTemplate | None = None
+    age: AgeColumn | None = Field(
+        default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
+    )
+    registration: RegistrationSettings = RegistrationSettings()
+
+    @model_validator(mode="after")
+    def _an_age_is_told(self) -> ScanSettings:
+        if isinstance(self.template, TemplatesByAge) and self.age is None:
+            raise ValueError(
+                "template.by_age needs age: {column, unit, reference}, e.g. {column: scan_age, unit: weeks, "
+                "reference: postmenstrual}: is 42 weeks or years?"
+            )
+        if self.age is not None and self.age.to is not None:
+            raise ValueError("age.to is of cohort.yaml; here the age is taken as its column has it")
+        return self
+
+
+class ConnectomesSettings(ScanSettings):
+    """Everything of `connectome-tl connectomes`."""
+
     measures: tuple[str, ...] = ("count", "length", "FA", "MD")
     engine: Literal["dipy", "mrtrix3"] = "dipy"
     preprocessing: PreprocessingSettings = PreprocessingSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
     tracking: TrackingSettings = TrackingSettings()
     assembly: AssemblySettings = AssemblySettings()
-    registration: RegistrationSettings = RegistrationSettings()
     tissues: Literal["given", "segmented", "none"] = Field(
         default="given",
         description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
     )
     keep_tractogram: bool = False
+
+    @property
+    def regional(self) -> tuple[str, ...]:
+        """Names of what is measured in each region."""
+        return ("volume_mm3", "FA", "MD")
 
     @field_validator("measures")
     @classmethod
@@ -144,3 +229,41 @@ class ConnectomesSettings(Settings):
         if self.reconstruction.normalise and self.engine != "mrtrix3":
             raise ValueError("reconstruction.normalise is MRtrix3's; use engine: mrtrix3")
         return self
+
+
+class MorphometrySettings(ScanSettings):
+    """Everything of `connectome-tl morphometry` over a folder: networks of structural images, without diffusion data.
+
+    Every scan has all `images`; the first is registered with the template, the others are brought onto it. Scans of
+    one cohort are compared with each other, so none takes another contrast than the rest.
+    """
+
+    name: str = "morphometry"
+    network: Literal["divergence", "similarity"] = "divergence"
+    images: tuple[Contrast, ...] = Field(default=("T2w",), min_length=1, max_length=2)
+    tissues: Literal["none", "given", "segmented"] = Field(
+        default="none",
+        description="share of grey, white and fluid of each region: none; of every scan's maps; of these, else by "
+        "intensities alone",
+    )
+
+    @field_validator("images")
+    @classmethod
+    def _each_once(cls, value: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("each image once")
+        return value
+
+    @property
+    def regional(self) -> tuple[str, ...]:
+        """Names of what is measured in each region."""
+        several = len(self.images) > 1
+        names = [f"{image}_{part}" if several else part for image in self.images for part in INTENSITIES]
+        return ("volume_mm3", *names, *(() if self.tissues == "none" else TISSUES))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return (f"morphometric_{self.network}",)
+
+
+AnyScanSettings = ConnectomesSettings | MorphometrySettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from connectome_tl.errors import OutputError, UsageError
@@ -46,11 +47,14 @@ def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
     return target
 
 
-def template_of_age(age: float, unit: str, reference: str, *, fetch: bool) -> str:
-    """Name, cohort and contrast of the template for an age; where it lies, too, when it is fetched.
+def template_of_age(
+    age: float, unit: str, reference: str, *, labels: str | None = None, contrast: str | None = None, fetch: bool
+) -> str:
+    """Name, cohort and contrast of the template for an age; where its files lie, too, when they are fetched.
 
     Raises:
-        UsageError: an unknown unit or reference. DataError, MissingInputError: as `imaging.templates`.
+        UsageError: an unknown unit or reference, labels that are none of TemplateFlow's.
+        DataError, MissingInputError, OutputError: as `imaging.templates`.
     """
     from connectome_tl.imaging.templates import REFERENCES, UNITS, fetch_template, template_for_age
 
@@ -60,6 +64,11 @@ def template_of_age(age: float, unit: str, reference: str, *, fetch: bool) -> st
             expected=f"--unit {'|'.join(UNITS)} --reference {'|'.join(REFERENCES)}",
             got=f"{unit}, {reference}",
         )
+    if labels is not None and not all("-" in pair for pair in labels.split("_")):
+        raise UsageError("labels are named by their entities", expected="--labels desc-structures", got=labels)
+    if contrast not in (None, "T1w", "T2w"):
+        raise UsageError("no such contrast", expected="--contrast T1w|T2w", got=contrast)
     found = template_for_age(age, unit, reference)
-    text = f"{found.name}{'' if found.cohort is None else f' cohort {found.cohort}'}, {found.contrast}"
-    return f"{text}: {fetch_template(found)}" if fetch else text
+    found = found if contrast is None else replace(found, contrast="T1w" if contrast == "T1w" else "T2w")
+    text = f"{found}, {found.contrast}"
+    return "\n  ".join([text, *map(str, fetch_template(found, labels))]) if fetch else text

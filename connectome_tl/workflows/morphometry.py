@@ -1,14 +1,18 @@
-"""`connectome-tl morphometry`: structural images and a parcellation to regional measures and a network of regions."""
+"""`connectome-tl morphometry`: structural images to regional measures and a network of regions, without diffusion MRI.
+
+A whole BIDS folder with one page and one `cohort.yaml`, or one subject's files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.morphometric import (
     FEATURES,
@@ -17,10 +21,14 @@ from connectome_tl.connectome.morphometric import (
     similarity_network,
     values_by_region,
 )
-from connectome_tl.errors import DataError, UsageError, raise_all
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.imaging.images import grid_problem, read_labels, read_volume, same_grid
+from connectome_tl.imaging.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
+from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
+from connectome_tl.workflows.scan_folder import FolderRun, plan_folder, run_folder
+from connectome_tl.workflows.scan_template import contrast_of
 
 NETWORKS = ("divergence", "similarity")
 
@@ -31,6 +39,67 @@ class MorphometryFiles:
 
     network: Path
     measures: Path
+
+
+def build_networks(
+    bids_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    atlas: str | None = None,
+    network: str | None = None,
+    config: str | Path | None = None,
+    n_workers: int = 1,
+) -> FolderRun:
+    """Make the network of every scan of a folder; what is done already is left as it is.
+
+    Everything that is missing is listed before anything is computed. A scan that fails stops no other.
+
+    Args:
+        atlas, network: override the configuration.
+        n_workers: scans at the same time.
+
+    Raises:
+        UsageError, MissingInputError: settings, folder or template.
+        DataError, MissingInputError: at the end, when scans failed: one line for each.
+    """
+    overrides = [f"{key}={value}" for key, value in (("atlas", atlas), ("network", network)) if value is not None]
+    base = Path.cwd() if config is None else Path(config).resolve().parent
+    if config is None:
+        settings = parse_settings("", MorphometrySettings, overrides=overrides)
+    else:
+        settings = load_settings(config, MorphometrySettings, overrides=overrides)
+    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False)
+    inventory = replace(inventory, scans=tuple(_structural(scan, settings) for scan in inventory.scans))
+    plan, scans = plan_folder(settings, base, inventory, Path(out_dir).resolve())
+    return run_folder(plan, scans, inventory, n_workers)
+
+
+def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
+    """The scan without its diffusion data, and with everything that it lacks for this."""
+    given = {contrast_of(scan.anatomical), contrast_of(scan.other_anatomical)}
+    problems = [
+        Problem(f"there is no {image} image", expected=f"anat/{scan.name}_{image}.nii.gz", subject=scan.name)
+        for image in settings.images
+        if image not in given
+    ]
+    tissues = scan.tissues if scan.tissues_in == "anat" and settings.tissues != "none" else ()
+    if settings.tissues == "given" and not tissues:
+        remedy = "Use tissues: segmented, or none."
+        problems.append(Problem("there are no tissue maps beside the image", subject=scan.name, remedy=remedy))
+    return Scan(
+        subject=scan.subject,
+        session=scan.session,
+        anatomical=scan.anatomical,
+        other_anatomical=scan.other_anatomical,
+        anatomical_mask=scan.anatomical_mask,
+        parcellation=scan.labels_in_anat,
+        tissues=tissues,
+        tissues_in="anat",
+        lesion=scan.lesion,
+        problems=(*scan.problems, *problems),
+    )
 
 
 def morphometry_files(

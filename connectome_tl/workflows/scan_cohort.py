@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,54 +19,48 @@ from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.imaging.inputs import Inventory
 from connectome_tl.provenance import read_json, write_table, write_text
-from connectome_tl.settings.cohort import AgeColumn, CohortSettings, ConnectomeFiles, RegionFeatureFiles
+from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
+from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.scan import Done, finished_scans
-from connectome_tl.workflows.scan_files import REGIONAL
 from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
-from connectome_tl.workflows.scan_result import EXPLORATORY, Plan
+from connectome_tl.workflows.scan_result import Plan, stamps_of
 
 _HEAD = """\
-# Written anew by every `connectome-tl connectomes`: declare outcomes and covariates in a copy beside it.
+# Written anew by every run of the command: declare outcomes and covariates in a copy beside it.
 # participants.tsv holds what the folder's own table says of each subject.
 """
 _ENOUGH = 5  # scans from which on one can be far off
 
 
-def finish(inventory: Inventory, plan: Plan) -> tuple[Path | None, Path]:
+def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | None, Path]:
     """Write `failures.tsv`, `cohort.yaml` (None without a scan that worked) and the page; returns the last two."""
-    done, failed = finished_scans(plan.out), failures(plan.out)
+    done, failed = finished_scans(plan), failures(plan)
     write_table(plan.out / "failures.tsv", pd.DataFrame(failed, columns=["scan", "problem", "exit_code"]))
     cohort = _write_cohort(inventory, plan, done) if done else None
     numbers = pd.DataFrame([dict(item.numbers) for item in done], index=[item.scan for item in done])
     typical = _typical(numbers)
     for item in done:
-        set_beside(_page_of(plan.out, item.scan), item.numbers, typical if len(done) >= _ENOUGH else {})
-    raw = sum(EXPLORATORY in item.warnings for item in done)
+        set_beside(plan.file(item.scan, "report.html"), item.numbers, typical if len(done) >= _ENOUGH else {})
+    stamps = Counter(stamp for item in done for stamp in stamps_of(item.warnings))
     bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
     notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
-    stamp = f'<div class="warn">{raw} of {len(done)} scans are {html.escape(EXPLORATORY)}.</div>' if raw else ""
+    stamp = "".join(
+        f'<div class="warn">{n} of {len(done)} scans are {html.escape(text)}.</div>'
+        for text, n in sorted(stamps.items())
+    )
     body = f"<p>{len(done)} scans with connectomes, {len(failed)} without.</p>{stamp}"
     body += (f"<h2>Failed</h2>{bad}" if bad else "") + (f"<h2>About the folder</h2>{notes}" if notes else "")
-    body += _table(plan.out, numbers, typical) if done else ""
+    body += _table(plan, numbers, typical) if done else ""
     return cohort, write_text(plan.out / "index.html", page(plan.settings.name, body))
 
 
-def failure_of(out: Path, scan: str) -> Path:
-    """The file that says why a scan failed; gone once it works."""
-    return out / scan.replace("_", "/") / "dwi" / f"{scan}_failure.json"
-
-
-def failures(out: Path) -> list[tuple[str, str, int]]:
+def failures(plan: Plan[AnyScanSettings]) -> list[tuple[str, str, int]]:
     """(scan, problem, exit code) of all that failed, in this run or an earlier one."""
     found = []
-    for file in sorted(out.glob("sub-*/**/*_failure.json")):
+    for file in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_failure.json")):
         record = read_json(file)
         found.append((file.name.removesuffix("_failure.json"), str(record["Problem"]), int(record["ExitCode"])))
     return found
-
-
-def _page_of(out: Path, scan: str) -> Path:
-    return out / scan.replace("_", "/") / "dwi" / f"{scan}_report.html"
 
 
 def _typical(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -75,7 +70,7 @@ def _typical(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return {str(name): (float(middle[name]), float(spread[name])) for name in numbers.columns}
 
 
-def _table(out: Path, numbers: pd.DataFrame, typical: dict[str, tuple[float, float]]) -> str:
+def _table(plan: Plan[AnyScanSettings], numbers: pd.DataFrame, typical: dict[str, tuple[float, float]]) -> str:
     """Numbers of every scan, each with a link to its page; those far from the others marked."""
 
     def title(column: str) -> str:
@@ -91,46 +86,46 @@ def _table(out: Path, numbers: pd.DataFrame, typical: dict[str, tuple[float, flo
             far = enough and np.isfinite(value) and is_far(value, *typical[column])
             shown = f"{value:.3g}" if np.isfinite(value) else "n/a"
             cells += f"<td><b>{shown} !</b></td>" if far else f"<td>{shown}</td>"
-        link = html.escape(os.path.relpath(_page_of(out, str(scan)), out))
+        link = html.escape(os.path.relpath(plan.file(str(scan), "report.html"), plan.out))
         lines.append(f'<tr><td><a href="{link}">{html.escape(str(scan))}</a></td>{cells}</tr>')
     said = "! more than four robust standard deviations from the median" if enough else "too few to tell outliers"
     return "".join(lines) + f"</table><p class=small>{said}</p>"
 
 
-def _write_cohort(inventory: Inventory, plan: Plan, done: list[Done]) -> Path:
-    ages, unit, reference = _ages(inventory)
+def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[Done]) -> Path:
     rows = []
     for item in done:
         subject, _, session = item.scan.partition("_")
         row: dict[str, object] = {"participant_id": item.scan, "subject": subject, "session": session or None}
-        if unit:
-            row["age_at_scan"] = ages.get((subject, session), ages.get((subject, "")))
+        if plan.ages.column is not None:
+            row["age_at_scan"] = plan.ages.values.get(item.scan)
         rows.append(row)
     table = pd.DataFrame(rows)
     known = _participants(inventory).drop(columns=table.columns[1:], errors="ignore")
     table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
     write_table(plan.out / "participants.tsv", table.drop(columns="participant_id_listed"))
     several = len(plan.settings.measures) > 1
-    depth = "*/*/dwi" if any("_" in item.scan for item in done) else "*/dwi"
+    depth = f"{'*/' if any('_' in item.scan for item in done) else ''}*/{plan.datatype}"
     pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + ("_meas-{measure}" if several else "") + "_relmat.tsv"
-    first = done[0].scan.replace("_", "/")
-    regions = f"_atlas-{plan.atlas_name}_nodeindices.tsv"
+    regions = f"atlas-{plan.atlas_name}_nodeindices.tsv"
+    first = plan.file(done[0].scan, regions).relative_to(plan.out).as_posix()
     named = plan.settings.atlas is not None and plan.settings.labels is None
+    age = plan.ages.column
     settings = CohortSettings.model_validate(
         {
             "name": plan.settings.name,
-            "exploratory": any(EXPLORATORY in item.warnings for item in done),
+            "exploratory": any(stamps_of(item.warnings) for item in done),
             "participants": "participants.tsv",
             "family": "subject",
-            **({"age": AgeColumn(column="age_at_scan", unit=unit, reference=reference)} if unit else {}),
+            **({"age": age.model_copy(update={"column": "age_at_scan"})} if age is not None else {}),
             "connectomes": ConnectomeFiles(
                 files=pattern,
                 measure=plan.settings.measures if several else plan.settings.measures[0],
                 atlas=plan.settings.atlas if named else None,
-                labels=None if named else f"{first}/dwi/{done[0].scan}{regions}",
+                labels=None if named else first,
                 unmatched="drop",
             ),
-            "region_features": RegionFeatureFiles(files=f"{depth}/{{id}}{regions}", names=REGIONAL),
+            "region_features": RegionFeatureFiles(files=f"{depth}/{{id}}_{regions}", names=plan.settings.regional),
         }
     )
     return write_text(plan.out / "cohort.yaml", _HEAD + dump_settings(settings))
@@ -152,16 +147,3 @@ def _readable(file: Path) -> pd.DataFrame:
         return read_table(file)
     except ConnectomeTLError:
         return pd.DataFrame()
-
-
-def _ages(inventory: Inventory) -> tuple[dict[tuple[str, str], float], str, str]:
-    """Age at scan where the folder tells it with its unit: dHCP's `scan_age` (weeks, postmenstrual)."""
-    ages: dict[tuple[str, str], float] = {}
-    for file in sorted(inventory.root.glob("sub-*/sub-*_sessions.tsv")):
-        table = _readable(file)
-        if not {"session_id", "scan_age"} <= set(table.columns):
-            continue
-        for session, age in zip(table["session_id"], pd.to_numeric(table["scan_age"], errors="coerce"), strict=True):
-            label = str(session) if str(session).startswith("ses-") else f"ses-{session}"
-            ages[file.parent.name, label] = float(age)
-    return (ages, "weeks", "postmenstrual") if ages else ({}, "", "birth")

@@ -14,17 +14,16 @@ from connectome_tl.imaging.images import Volume, write_volume
 from connectome_tl.imaging.mrtrix import weight_name
 from connectome_tl.imaging.streamlines import write_tck
 from connectome_tl.imaging.warps import Warp, carry_image
+from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scan_report import write_scan_report
 from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
 
-REGIONAL = ("volume_mm3", "FA", "MD")  # of every region, for the cohort's node features
 
-
-def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str, str]) -> list[Path]:
+def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:
     """Write all files of a scan but the mark that says it is done; the same result gives the same bytes."""
     name, dwi, settings = found.name, found.dwi, plan.settings
-    stem = f"{name}_atlas-{plan.atlas_name}"
+    folder, stem = plan.file(name, "").parent, f"{name}_atlas-{plan.atlas_name}"
     units = {measure: UNITS[measure] for measure in settings.measures}
     if settings.engine == "mrtrix3" and "count" in units:
         units["count"] = weight_name(settings)
@@ -35,6 +34,7 @@ def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str,
         "Status": "as preprocessed" if found.preprocessed else EXPLORATORY,
         "Engine": settings.engine,
         "EdgeWeight": weight_name(settings),
+        **plan.said_of(name),
         "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
     }
     written = list(
@@ -65,19 +65,19 @@ def write_scan(folder: Path, found: ScanResult, plan: Plan, inputs: Mapping[str,
     written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
     if settings.keep_tractogram:
         written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
-    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found)))
+    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), plan.told(name)))
     return written
 
 
 def _regional(found: ScanResult, numbers: Sequence[int]) -> dict[str, np.ndarray]:
-    """`REGIONAL` of each region, (n_regions,) each: its volume, and means inside the brain; NaN where it has none."""
+    """Volume of each region, and FA and MD inside the brain, (n_regions,) each; NaN where it has none."""
     labels, here = found.labels, Warp(np.eye(4))
     size = float(abs(np.linalg.det(labels.affine[:3, :3])))
     volume = found.assembly.node_volumes * size
     known = {"volume_mm3": np.where(volume > 0, volume, np.nan)}
     mask = carry_image(here, Volume(found.dwi.mask.astype(np.float32), found.dwi.affine), labels).data > 0.5
     inside = labels.data[mask & (labels.data > 0)]
-    for name in REGIONAL[1:]:
+    for name in ("FA", "MD"):
         values = carry_image(here, Volume(found.images[name], found.dwi.affine), labels).data
         means = pd.Series(values[mask & (labels.data > 0)], dtype=float).groupby(inside).mean()
         known[name] = means.reindex(list(numbers)).to_numpy()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.connectome.assemble import Assembly
+from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.warps import Warp, carry_labels
 from connectome_tl.provenance import content_hash, write_text
@@ -47,18 +48,45 @@ def page(title: str, body: str) -> str:
     )
 
 
-def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float]) -> Path:
+@dataclass(frozen=True)
+class Row:
+    """A row of slices: an image (x, y, z) on the grid of the brain mask, its colours, the value that is brightest."""
+
+    title: str
+    image: np.ndarray
+    colours: str
+    most: float
+    with_labels: bool = False
+
+
+def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float], told: str) -> Path:
     """Write the page; the same scan gives the same bytes. The cohort's numbers come in later (`set_beside`)."""
-    boxes = "".join(f'<div class="warn">{html.escape(text)}</div>' for text in found.warnings)
-    account = found.assembly.account
-    body = (
-        f"{boxes}<h2>Brain, labels, streamlines</h2>{_slices(found)}"
-        f"<h2>Connectome ({html.escape(found.assembly.connectome.measures[0])})</h2>{_matrix(found.assembly)}"
-        f"<p>{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
-        f"within one), {account.unassigned:,} end outside all regions, {account.too_short:,} are too short.</p>"
+    account, fa, dwi = found.assembly.account, found.images["FA"], found.dwi
+    passed = np.log1p(found.passed)
+    rows = [
+        Row("FA, brain outline, regions", fa, "gray", max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6), True),
+        Row("streamlines through each voxel (log)", passed, "magma", max(float(passed.max()), 1e-9)),
+    ]
+    lines = (
+        f"{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
+        f"within one), {account.unassigned:,} end outside all regions, {account.too_short:,} are too short."
+    )
+    drawn = slices(rows, dwi.mask, found.labels, dwi.affine)
+    body = scan_body(found.warnings, told, drawn, found.assembly.connectome, lines, numbers)
+    return write_text(path, page(found.name, body))
+
+
+def scan_body(
+    warnings: Sequence[str], told: str, drawn: str, connectome: Connectome, lines: str, numbers: Mapping[str, float]
+) -> str:
+    """What a scan's page holds; `drawn` is HTML, all else text."""
+    boxes = "".join(f'<div class="warn">{html.escape(text)}</div>' for text in warnings)
+    measure = html.escape(connectome.measures[0].replace("_", " "))
+    return (
+        f"{boxes}<p>{html.escape(told)}</p><h2>Brain and regions</h2>{drawn}"
+        f"<h2>Connectome ({measure})</h2>{matrix(connectome)}<p>{html.escape(lines)}</p>"
         f"<h2>Numbers</h2>{_BEGIN}{_numbers_table(numbers, {})}{_END}"
     )
-    return write_text(path, page(found.name, body))
 
 
 def set_beside(path: Path, numbers: Mapping[str, float], cohort: Mapping[str, tuple[float, float]]) -> None:
@@ -98,52 +126,56 @@ def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[floa
     return "".join(lines) + "</table>"
 
 
-def _slices(found: ScanResult) -> str:
+def slices(rows: Sequence[Row], mask: np.ndarray, labels: Volume, affine: np.ndarray) -> str:
+    """Axial, coronal and sagittal cuts through the middle of the brain, with its outline; labels may lie on another
+    grid of the same space."""
     from matplotlib.figure import Figure
 
-    dwi, fa = found.dwi, found.images["FA"]
-    grid = Volume(fa, dwi.affine)
-    parcels = carry_labels(Warp(np.eye(4)), found.labels, grid).data  # also where they lie on another grid
-    passed = np.log1p(found.passed)
-    centre = np.rint(np.argwhere(dwi.mask).mean(axis=0)).astype(int)
-    rows = [np.flatnonzero(dwi.mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
-    box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in rows)
-    figure = Figure(figsize=(10, 6.6), layout="constrained", facecolor="white")
-    axes = figure.subplots(2, 3)
+    parcels = carry_labels(Warp(np.eye(4)), labels, Volume(mask, affine)).data
+    centre = np.rint(np.argwhere(mask).mean(axis=0)).astype(int)
+    along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
+    box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in along)
+    figure = Figure(figsize=(10, 3.3 * len(rows)), layout="constrained", facecolor="white")
+    axes = figure.subplots(len(rows), 3, squeeze=False)
     for column, axis in enumerate((2, 1, 0)):
 
         def cut(image: np.ndarray, axis: int = axis) -> np.ndarray:
             return np.take(image[box_of], centre[axis] - box_of[axis].start, axis=axis).T
 
-        top = max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6)
-        for row, (image, colours, most) in enumerate(((fa, "gray", top), (passed, "magma", max(passed.max(), 1e-9)))):
-            box = axes[row, column]
-            left = np.diag(dwi.affine)[0] < 0 and axis != 0  # the subject's left on the left of the page
-            shown = [cut(part)[:, ::-1] if left else cut(part) for part in (image, dwi.mask.astype(float), parcels)]
-            box.imshow(shown[0], origin="lower", cmap=colours, vmin=0, vmax=most)
+        left = np.diag(affine)[0] < 0 and axis != 0  # the subject's left on the left of the page
+        for line, row in enumerate(rows):
+            box = axes[line, column]
+            shown = [cut(part)[:, ::-1] if left else cut(part) for part in (row.image, mask.astype(float), parcels)]
+            box.imshow(shown[0], origin="lower", cmap=row.colours, vmin=0, vmax=row.most)
             box.contour(shown[1], levels=[0.5], colors="#ffd166", linewidths=0.8)
             box.set_axis_off()
-            if row == 0:
+            if row.with_labels:
                 colour = np.ma.masked_where(shown[2] == 0, shown[2] % 20)
                 box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
-    axes[0, 0].set_title("FA, brain outline, regions", fontsize=10)
-    axes[1, 0].set_title("streamlines through each voxel (log)", fontsize=10)
-    return _image(figure, "slices of FA with regions, and of streamline density")
+    for line, row in enumerate(rows):
+        axes[line, 0].set_title(row.title, fontsize=10)
+    return _image(figure, "slices: " + "; ".join(row.title for row in rows))
 
 
-def _matrix(assembly: Assembly) -> str:
+def matrix(connectome: Connectome) -> str:
+    """The first measure; on a logarithmic scale where it counts, as it is where it may be negative."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.4, 4.5), layout="constrained", facecolor="white")
     box = figure.subplots()
-    weights = np.where(assembly.connectome.weights[0] > 0, assembly.connectome.weights[0], np.nan)
-    drawn = box.imshow(np.log10(weights), cmap="viridis", interpolation="nearest")
+    weights, name = connectome.weights[0], connectome.measures[0].replace("_", " ")
+    if name.startswith("morphometric"):
+        there = connectome.node_mask[:, None] & connectome.node_mask & ~np.eye(len(weights), dtype=bool)
+        shown, text = np.where(there, weights, np.nan), f"{name}; grey: a region is missing"
+    else:
+        shown, text = np.log10(np.where(weights > 0, weights, np.nan)), "log10 of the weight; grey: no streamline"
+    drawn = box.imshow(shown, cmap="viridis", interpolation="nearest")
     box.set_facecolor("#eef1f4")
-    figure.colorbar(drawn, ax=box, label="log10 of the weight; grey: no streamline")
-    n = assembly.connectome.n_regions
+    figure.colorbar(drawn, ax=box, label=text)
+    n = connectome.n_regions
     if n <= 40:
-        box.set_xticks(range(n), assembly.connectome.regions, rotation=90, fontsize=7)
-        box.set_yticks(range(n), assembly.connectome.regions, fontsize=7)
+        box.set_xticks(range(n), connectome.regions, rotation=90, fontsize=7)
+        box.set_yticks(range(n), connectome.regions, fontsize=7)
     return _image(figure, "matrix of edge weights")
 
 

@@ -13,28 +13,76 @@ from connectome_tl.connectome.assemble import Assembly, RegionTable
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.reconstruction import Response
-from connectome_tl.settings.imaging import ConnectomesSettings
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
+from connectome_tl.workflows.scan_age import ScanAges
+from connectome_tl.workflows.scan_template import ChosenTemplate
 
-EXPLORATORY = "exploratory: susceptibility, eddy currents and motion within volumes were not corrected"
+_STAMP = "exploratory"
+EXPLORATORY = f"{_STAMP}: susceptibility, eddy currents and motion within volumes were not corrected"
+
+
+def stamps_of(warnings: Sequence[str]) -> list[str]:
+    """Those of a scan's warnings that make it exploratory."""
+    return [warning for warning in warnings if warning.startswith(_STAMP)]
+
+
+SettingsT = TypeVar("SettingsT", bound=AnyScanSettings, covariant=True)
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[SettingsT]):
     """What all scans of a run share. Paths are absolute.
 
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
-        template: role (image, labels, mask) to path; empty without a template.
+        templates: by the scan's name; empty without a template.
         response: file of the declared group response.
     """
 
-    settings: ConnectomesSettings
+    settings: SettingsT
     regions: RegionTable | None
     atlas_name: str
-    template: Mapping[str, Path]
+    templates: Mapping[str, ChosenTemplate]
+    ages: ScanAges
     out: Path
     n_threads: int = 1
     response: Path | None = None
+
+    @property
+    def datatype(self) -> str:
+        """The folder of a scan's results, as BIDS calls it."""
+        return "dwi" if isinstance(self.settings, ConnectomesSettings) else "anat"
+
+    def file(self, scan: str, suffix: str) -> Path:
+        """A scan's file; `suffix` is what follows its name."""
+        return self.out / scan.replace("_", "/") / self.datatype / f"{scan}_{suffix}"
+
+    def files(self, scan: str) -> dict[str, Path]:
+        """Inputs that are not the scan's own, by role."""
+        files = self.templates[scan].files() if scan in self.templates else {}
+        return files if self.response is None else files | {"response": self.response}
+
+    def said_of(self, scan: str) -> dict[str, object]:
+        """Age and template, for the sidecar."""
+        known: dict[str, object] = {"Age": self.ages.of(scan)} if scan in self.ages.values else {}
+        return known | ({"Template": self.templates[scan].record()} if scan in self.templates else {})
+
+    def told(self, scan: str) -> str:
+        """Age and template in a sentence, for the page."""
+        chosen = self.templates.get(scan)
+        if chosen is None:
+            return f"{self.ages.of(scan)[:1].upper()}{self.ages.of(scan)[1:]}."
+        contrast = "" if chosen.contrast is None else f", {chosen.contrast}"
+        return f"Template: {chosen.name}{contrast} ({chosen.why})."
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written for one scan, its numbers for the cohort page, and what there is to say."""
+
+    files: tuple[Path, ...]
+    numbers: Mapping[str, float]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

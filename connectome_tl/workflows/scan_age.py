@@ -1,0 +1,114 @@
+"""Age at scan, where the tables of a folder tell it: sessions.tsv of each subject, else participants.tsv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.cohort.tables import Findings, numbers, read_table
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.imaging.inputs import Inventory, Scan
+from connectome_tl.settings.cohort import AgeColumn
+
+_DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
+_PLACES = ("", "derivatives/*/")
+
+
+@dataclass(frozen=True)
+class ScanAges:
+    """Ages by the scan's name, and why a scan has none.
+
+    Attributes:
+        column: what they are; None where no table tells an age.
+    """
+
+    column: AgeColumn | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+
+    def of(self, scan: str) -> str:
+        """An age with its unit and reference, for people."""
+        if self.column is None or scan not in self.values:
+            return "age unknown"
+        since = "from birth" if self.column.reference == "birth" else self.column.reference
+        return f"{self.values[scan]:g} {self.column.unit} {since}"
+
+
+def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
+    """Age of every scan by the declared column; without one by `scan_age` of sessions.tsv, as the dHCP writes it.
+
+    An age of participants.tsv belongs to a subject with one session; with more it is not known to which.
+
+    Raises:
+        MissingInputError: no table has the declared column. DataError: an age is not a number.
+    """
+    column = declared or _DHCP
+    found: dict[tuple[str, str | None], float] = {}
+    seen: set[str] = set()
+    findings = Findings()
+    files = sorted(file for place in _PLACES for file in inventory.root.glob(f"{place}sub-*/sub-*_sessions.tsv"))
+    for file in files:
+        ages = _column(file, "session_id", column, findings, seen)
+        found |= {(file.parent.name, _labelled(session, "ses-")): age for session, age in ages.items()}
+    shared = inventory.root / "participants.tsv"
+    if declared is not None and shared.is_file():
+        ages = _column(shared, "participant_id", column, findings, seen)
+        for subject, age in ages.items():
+            found.setdefault((_labelled(subject, "sub-"), None), age)
+    if declared is not None:
+        raise_all("ages cannot be read", findings.problems, DataError)
+    if not found and declared is not None:
+        raise MissingInputError(
+            f"no table has the column {column.column}",
+            expected="in sub-*/sub-*_sessions.tsv (with session_id) or participants.tsv (with participant_id)",
+            got=", ".join(sorted(seen)) or "no table",
+            file=inventory.root,
+        )
+    if not found:
+        return ScanAges()
+    values: dict[str, float] = {}
+    problems: dict[str, Problem] = {}
+    for scan in inventory.scans:
+        age = found.get((scan.subject, scan.session), np.nan)
+        several = len(_sessions(inventory.root, scan)) > 1
+        if np.isnan(age) and not several:
+            age = found.get((scan.subject, None), np.nan)
+        if np.isfinite(age):
+            values[scan.name] = float(age)
+        else:
+            one = several and (scan.subject, None) in found
+            problems[scan.name] = Problem(
+                "participants.tsv has one age for several sessions" if one else "the age at scan is missing",
+                expected=f"{column.column} in {column.unit}",
+                subject=scan.name,
+                remedy=f"Put it into {scan.subject}/{scan.subject}_sessions.tsv." if scan.session else None,
+            )
+    return ScanAges(column, values, problems)
+
+
+def _column(file: Path, key: str, column: AgeColumn, findings: Findings, seen: set[str]) -> dict[str, float]:
+    """Ages of a table by session or participant; empty where it has no such column or cannot be read as a table."""
+    try:
+        table = read_table(file)
+    except ConnectomeTLError as error:
+        findings.problems += error.problems
+        return {}
+    seen |= set(table.columns)
+    if not {key, column.column} <= set(table.columns):
+        return {}
+    ids = [str(name) for name in table[key]]
+    label = [f"{file.parent.name}_{name}" for name in ids] if key == "session_id" else ids
+    ages = numbers(table[column.column], label, file, findings, weeks_and_days=column.unit == "weeks")
+    return dict(zip(ids, ages.tolist(), strict=True))
+
+
+def _labelled(name: str, prefix: str) -> str:
+    return name if name.startswith(prefix) else prefix + name
+
+
+def _sessions(root: Path, scan: Scan) -> set[str]:
+    """Sessions of the scan's subject in the folder, also those that this command leaves out."""
+    return {path.name for place in _PLACES for path in root.glob(f"{place}{scan.subject}/ses-*") if path.is_dir()}

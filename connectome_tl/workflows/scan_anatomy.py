@@ -1,0 +1,78 @@
+"""What is made of a scan's anatomical images: the brain, tissues, and a template's labels brought into it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.errors import DataError, raise_all
+from connectome_tl.imaging.gate import Gate, check
+from connectome_tl.imaging.images import Volume, grid_problem, read_labels, read_mask, read_volume, same_grid
+from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.registration import register
+from connectome_tl.imaging.structural import brain_mask
+from connectome_tl.imaging.tissues import SEGMENTED, Tissues, segment_tissues
+from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
+from connectome_tl.settings.imaging import RegistrationSettings
+from connectome_tl.workflows.scan_template import ChosenTemplate, contrast_of
+
+
+def read_anatomical(scan: Scan) -> Volume:
+    """The anatomical image, 0 outside the brain: that of the folder's mask where it lies on the same grid."""
+    assert scan.anatomical is not None
+    image = read_volume(scan.anatomical, subject=scan.name)
+    brain = None
+    if scan.anatomical_mask is not None:
+        mask = read_mask(scan.anatomical_mask, subject=scan.name)
+        brain = mask.data if same_grid(mask, image) else None
+    return Volume(
+        np.where(brain_mask(image) if brain is None else brain, image.data, 0), image.affine, scan.name, image.file
+    )
+
+
+def template_labels(
+    scan: Scan,
+    anatomical: Volume,
+    chosen: ChosenTemplate,
+    settings: RegistrationSettings,
+    grid: Volume,
+    brain: np.ndarray,
+    to_anatomical: Warp | None = None,
+) -> tuple[Volume, Gate]:
+    """The template's labels on `grid`, through the anatomical image, where the gate lets them pass.
+
+    Args:
+        brain: (x, y, z) bool on `grid`, for the gate.
+        to_anatomical: mm of `grid` to mm of the anatomical image; default: the same.
+
+    Raises:
+        DataError: the registration does not fit, or template and mask, or image and lesion, lie on different grids.
+    """
+    template, labels = read_volume(chosen.image), read_labels(chosen.labels)
+    whole = template.data > 0
+    if chosen.mask is not None:
+        mask = read_mask(chosen.mask)
+        if not same_grid(mask, template):
+            raise_all("the template's mask cannot be used", [grid_problem("the mask", mask, template)], DataError)
+        whole = mask.data
+    moving = Volume(np.where(whole, template.data, 0), template.affine)
+    chain = register(anatomical, moving, settings, lesion=_lesion(scan, anatomical))
+    if to_anatomical is not None:
+        chain = compose(to_anatomical, chain)
+    carried = carry_labels(chain, labels, grid)
+    covered = carry_image(chain, Volume(whole.astype(np.float32), template.affine), grid).data > 0.5
+    return carried, check(carried, labels, brain, covered, settings)
+
+
+def segmented(scan: Scan, anatomical: Volume, warnings: list[str]) -> Tissues:
+    """Tissues by intensities alone, which stamps the scan."""
+    warnings.append(SEGMENTED)
+    return segment_tissues(anatomical, anatomical.data > 0, contrast_of(scan.anatomical) or "")
+
+
+def _lesion(scan: Scan, anatomical: Volume) -> np.ndarray | None:
+    if scan.lesion is None:
+        return None
+    mask = read_mask(scan.lesion, subject=scan.name)
+    if not same_grid(mask, anatomical):
+        raise_all("the lesion mask cannot be used", [grid_problem("the lesion mask", mask, anatomical)], DataError)
+    return mask.data

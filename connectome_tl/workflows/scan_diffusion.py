@@ -1,0 +1,195 @@
+"""One scan of diffusion MRI, from its files to connectomes: what `connectome-tl connectomes` makes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from connectome_tl.connectome.assemble import Assembly, assemble, regions_of_image
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.denoising import preprocess
+from connectome_tl.imaging.dwi import Dwi, read_dwi
+from connectome_tl.imaging.free_water import fit_free_water
+from connectome_tl.imaging.gate import Gate
+from connectome_tl.imaging.gradient_check import flip_warning, lengths_of_tables
+from connectome_tl.imaging.images import Volume, read_labels
+from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.mrtrix import track_with_mrtrix
+from connectome_tl.imaging.reconstruction import Response, deconvolve, estimate_response, response_from_record
+from connectome_tl.imaging.registration import register_affine
+from connectome_tl.imaging.sampling import reduce_streamlines
+from connectome_tl.imaging.streamlines import from_list
+from connectome_tl.imaging.structural import dwi_mask
+from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.tissues import Tissues, read_tissues
+from connectome_tl.imaging.tractography import density_map, track
+from connectome_tl.provenance import read_json
+from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings
+from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scan_files import numbers_of, write_scan
+from connectome_tl.workflows.scan_result import EXPLORATORY, Made, Plan, ScanResult
+from connectome_tl.workflows.scan_template import contrast_note
+
+
+def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
+    """Compute and write everything of one scan but its mark.
+
+    Args:
+        inputs: hash of every input by its role, for the sidecars.
+
+    Raises:
+        ConnectomeTLError: whatever is wrong with this scan, naming it.
+    """
+    settings = plan.settings
+    recon = settings.reconstruction
+    warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
+    dwi, snr = _diffusion(scan, settings, warnings)
+    labels, gate = _parcels(scan, dwi, plan, warnings)
+    maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
+    images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
+    if recon.free_water:
+        free = fit_free_water(dwi, max_b=recon.tensor_max_b)
+        images |= dict(zip(FREE_WATER, (free.fraction, free.fa, free.md), strict=True))
+    flip = flip_warning(lengths_of_tables(dwi, maps), subject=scan.name)
+    if flip is not None:
+        warnings.append(str(flip))
+    response = _response(dwi, maps, plan)
+    tissues = _tissues(scan, dwi, plan, warnings)
+    streamlines, weights = _streamlines(dwi, response, plan, tissues)
+    assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
+    warnings += assembly.warnings
+
+    found = ScanResult(
+        scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
+        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), b0_snr=snr,
+        mask_dice=None if gate is None else gate.mask_dice,
+    )  # fmt: skip
+    return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
+
+
+def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -> tuple[Dwi, float | None]:
+    """The data ready for reconstruction, and their signal to noise before anything was done to them."""
+    if scan.dwi is None:
+        raise MissingInputError("there is no diffusion image", subject=scan.name)
+    dwi = read_dwi(
+        scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name
+    )
+    warnings += dwi.warnings
+    if scan.mask is None:
+        dwi = dwi.with_mask(dwi_mask(dwi))
+    snr = _snr(dwi)
+    if not scan.preprocessed:
+        brain = dwi.mask
+        # A generous mask, so that noise is looked for in the head and not in the air.
+        dwi = preprocess(dwi.with_mask(binary_dilation(brain, iterations=3)), settings.preprocessing)
+        dwi = dwi.with_mask(brain if scan.mask is not None else dwi_mask(dwi))
+    return dwi, snr
+
+
+def _snr(dwi: Dwi) -> float | None:
+    """Median over the brain of mean by standard deviation of the unweighted volumes."""
+    b0 = dwi.data[..., dwi.is_b0][dwi.mask]
+    if b0.shape[1] < 3:
+        return None
+    return float(np.median(b0.mean(axis=1) / np.maximum(b0.std(axis=1, ddof=1), 1e-9)))
+
+
+def _parcels(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: list[str]) -> tuple[Volume, Gate | None]:
+    """Labels in the space of the diffusion data: found there, or carried in from the template.
+
+    Raises:
+        MissingInputError: neither parcellation nor template and anatomical image.
+        DataError: the registration does not fit.
+    """
+    grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
+    if scan.parcellation is not None:
+        labels = read_labels(scan.parcellation, subject=scan.name)
+        if not _overlap(labels, grid):
+            raise DataError(
+                "the parcellation lies elsewhere than the diffusion data",
+                subject=scan.name,
+                file=scan.parcellation,
+                remedy="It must be in the subject's own space.",
+            )
+        return labels, None
+    chosen = plan.templates.get(scan.name)
+    if chosen is None or scan.anatomical is None:
+        raise MissingInputError("there is no way to a parcellation", subject=scan.name, file=scan.dwi)
+    note = contrast_note(scan, chosen)
+    warnings += [] if note is None else [note]
+    anatomical = read_anatomical(scan)
+    to_anatomical = register_affine(_mean_b0(dwi), anatomical, plan.settings.registration, rigid=True)
+    return template_labels(scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical)
+
+
+def _overlap(labels: Volume, grid: Volume) -> bool:
+    centre = np.argwhere(labels.data > 0).mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+    inverse = np.linalg.inv(grid.affine)
+    voxel = inverse[:3, :3] @ centre + inverse[:3, 3]
+    return bool(((voxel > 0) & (voxel < np.array(grid.shape[:3]))).all())
+
+
+def _tissues(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: list[str]) -> Tissues | None:
+    """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
+    wanted = plan.settings.tissues
+    if wanted == "none" or (not scan.tissues and wanted == "given"):
+        return None
+    grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
+    if scan.tissues:
+        found = read_tissues(scan.tissues, subject=scan.name)
+        if scan.tissues_in == "dwi":
+            return found.on_grid(grid)
+    if scan.anatomical is None:
+        raise MissingInputError(
+            "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
+        )
+    anatomical = read_anatomical(scan)
+    if not scan.tissues:
+        found = segmented(scan, anatomical, warnings)
+    return found.on_grid(grid, register_affine(_mean_b0(dwi), anatomical, plan.settings.registration, rigid=True))
+
+
+def _mean_b0(dwi: Dwi) -> Volume:
+    return Volume(dwi.data[..., dwi.is_b0].mean(axis=3) * dwi.mask, dwi.affine, dwi.subject, dwi.file)
+
+
+def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Response:
+    """The declared group response, else the subject's own."""
+    if plan.response is not None:
+        return response_from_record(read_json(plan.response))
+    return estimate_response(dwi, maps, plan.settings.reconstruction)
+
+
+def _streamlines(
+    dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    settings = plan.settings
+    if settings.engine == "mrtrix3":
+        return track_with_mrtrix(dwi, response, settings, tissues=tissues)
+    orientations = deconvolve(dwi, response, settings.reconstruction)
+    found = track(
+        orientations,
+        dwi.mask,
+        settings.tracking,
+        tissues=None if tissues is None else (tissues.white, tissues.grey, tissues.fluid),
+        n_threads=plan.n_threads,
+        subject=dwi.subject,
+    )
+    return found.streamlines, None
+
+
+def _assemble(
+    streamlines: list[np.ndarray],
+    weights: np.ndarray | None,
+    labels: Volume,
+    images: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    plan: Plan[ConnectomesSettings],
+) -> Assembly:
+    settings = plan.settings
+    wanted = {name: Volume(images[name], affine) for name in settings.measures if name in images}
+    ends = reduce_streamlines([from_list(streamlines)], lengths="length" in settings.measures, images=wanted)
+    regions = plan.regions or regions_of_image(labels)
+    return assemble(ends, labels, regions, settings.measures, settings=settings.assembly, weights=weights)

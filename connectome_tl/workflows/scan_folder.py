@@ -1,0 +1,222 @@
+"""All scans of a folder, one after the other or at the same time: what the commands from scans share.
+
+Everything that is missing or doubled is listed before anything is computed. A scan that fails stops no other. What
+is done already is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from connectome_tl.atlas import find_image, load_atlas
+from connectome_tl.config import dump_settings
+from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.errors import ConnectomeTLError, DataError, InternalError, MissingInputError, Problem, UsageError
+from connectome_tl.imaging.input_tables import unfetched
+from connectome_tl.imaging.inputs import Inventory, Scan
+from connectome_tl.provenance import write_json, write_text
+from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, TemplatesByAge
+from connectome_tl.workflows.scan import Done, process_scan
+from connectome_tl.workflows.scan_age import read_ages
+from connectome_tl.workflows.scan_cohort import finish
+from connectome_tl.workflows.scan_result import Plan
+from connectome_tl.workflows.scan_template import ChosenTemplate, choose_templates, contrast_note
+
+
+@dataclass(frozen=True)
+class FolderRun:
+    """What a run made.
+
+    Attributes:
+        done: scans of this run; page and cohort also hold those of earlier ones.
+        failed: (scan, problem, exit code) of those of this run that did not work.
+        cohort: `cohort.yaml` of the scans that worked; None when none did.
+        page: `index.html`.
+    """
+
+    done: tuple[Done, ...]
+    failed: tuple[tuple[str, str, int], ...]
+    cohort: Path | None
+    page: Path
+
+
+def plan_folder(
+    settings: AnyScanSettings,
+    base: Path,
+    inventory: Inventory,
+    out: Path,
+    *,
+    response: Path | None = None,
+) -> tuple[Plan[AnyScanSettings], list[Scan]]:
+    """What all scans share, and the scans with their parcellation and everything that each lacks.
+
+    Args:
+        base: folder that paths of the settings are relative to.
+        response: file of the declared group response.
+
+    Raises:
+        UsageError, MissingInputError: settings, template, ages.
+    """
+    if settings.template is None and settings.parcellation is None and settings.atlas is not None:
+        image = find_image(settings.atlas)
+        if image is not None and not any(scan.parcellation for scan in inventory.scans):
+            raise UsageError(
+                f"atlas {settings.atlas} has an image but no template to register it with",
+                expected="template: {image, labels} in the configuration",
+                got=str(image),
+            )
+    ages = read_ages(inventory, settings.age)
+    images = settings.images if isinstance(settings, MorphometrySettings) else ()
+    contrast = images[0] if images else None
+    scans, templates = choose_templates(settings, base, list(inventory.scans), ages, contrast=contrast)
+    if len(images) < 2:
+        scans = [replace(scan, other_anatomical=None) for scan in scans]
+    regions, name = _regions(settings, base, templates)
+    plan = Plan(settings, regions, name, templates, ages, out, response=response)
+    return plan, [_with_parcellation(_fetched(scan), plan, inventory.root) for scan in scans]
+
+
+def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Inventory, n_workers: int) -> FolderRun:
+    """Process all scans, then write the page and `cohort.yaml`.
+
+    Raises:
+        DataError, MissingInputError: at the end, when scans failed: one line for each.
+    """
+    failed = [(scan.name, str(problem), 66) for scan in scans for problem in scan.problems[:1]]
+    ready = [scan for scan in scans if not scan.problems]
+    _write_head(plan, inventory, scans)
+    done: list[Done] = []
+    for name, result in _each(ready, plan, n_workers):
+        if isinstance(result, Done):
+            done.append(result)
+        else:
+            failed.append((name, str(result), result.exit_code))
+    for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
+        plan.file(name, "provenance.json").unlink(missing_ok=True)
+        write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
+    for item in done:
+        plan.file(item.scan, "failure.json").unlink(missing_ok=True)
+    cohort, written = finish(inventory, plan)
+    run = FolderRun(tuple(sorted(done, key=lambda d: d.scan)), tuple(sorted(failed)), cohort, written)
+    if run.failed:
+        kind = MissingInputError if all(code == 66 for _, _, code in run.failed) else DataError
+        raise kind(
+            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            problems=[Problem(text) for _, text, _ in run.failed],
+        )
+    return run
+
+
+def _regions(
+    settings: AnyScanSettings, base: Path, templates: dict[str, ChosenTemplate]
+) -> tuple[RegionTable | None, str]:
+    """Rows of every connectome and the name that files bear: of a table, an atlas, or the templates' own labels."""
+    if settings.labels is not None:
+        table = regions_of_table(read_labels(base / settings.labels), file=settings.labels)
+        return table, _letters(settings.atlas or _name_of(settings.labels))
+    if settings.atlas is not None:
+        return regions_of_atlas(load_atlas(settings.atlas)), _letters(settings.atlas)
+    tables = sorted({chosen.table for chosen in templates.values() if chosen.table is not None})
+    if len(tables) > 1:
+        raise UsageError(
+            "the templates of these ages have different labels",
+            expected="labels: a table, or atlas: NAME, and label images that follow it",
+            got=", ".join(path.name for path in tables),
+        )
+    if tables and isinstance(settings.template, TemplatesByAge):
+        return regions_of_table(read_labels(tables[0]), file=str(tables[0])), _letters(settings.template.labels or "")
+    return None, "labels"
+
+
+def _name_of(labels: str) -> str:
+    """What a label table is about: its `atlas-` entity, else its file name."""
+    found = re.search(r"atlas-([a-zA-Z0-9+]+)", Path(labels).name)
+    return found.group(1) if found else Path(labels).name.split(".")[0]
+
+
+def _letters(name: str) -> str:
+    """A name as an entity's value may be: without its own entity's key."""
+    return "".join(letter for letter in re.sub(r"(atlas|desc|seg)-", "", name) if letter.isalnum()) or "labels"
+
+
+def _fetched(scan: Scan) -> Scan:
+    """The scan, with a problem for every file of it whose content is elsewhere."""
+    absent = [unfetched(file, scan.name) for file in scan.files().values() if not file.is_file()]
+    return replace(scan, problems=(*scan.problems, *absent))
+
+
+def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
+    """The scan with its parcellation, or with the problem that there is no way to one."""
+    settings = plan.settings
+    if settings.parcellation is not None:
+        file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
+        if file.is_file():
+            return replace(scan, parcellation=file)
+        problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+    elif settings.template is not None and scan.anatomical is None and scan.parcellation is None:
+        problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
+    elif scan.parcellation is not None or settings.template is not None:
+        return scan
+    else:
+        remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg beside the data."
+        problem = Problem(
+            "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
+        )
+    return replace(scan, problems=(*scan.problems, problem))
+
+
+def _each(
+    scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
+) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    if n_workers <= 1 or len(scans) <= 1:
+        for scan in scans:
+            yield scan.name, _guarded(scan, plan)
+        return
+    with ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
+def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLError:
+    """One scan's result or its error; a fault of ours in one scan does not take the others with it."""
+    from threadpoolctl import threadpool_limits
+
+    try:
+        # More threads add in another order: another last digit, other streamlines, other bytes on a second run.
+        with threadpool_limits(limits=1):
+            return process_scan(scan, plan)
+    except ConnectomeTLError as error:
+        return error
+    except Exception as error:
+        return InternalError(
+            f"{type(error).__name__}: {error}",
+            subject=scan.name,
+            file=scan.dwi or scan.anatomical,
+            remedy="A fault of connectome-tl; report it.",
+        )
+
+
+def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> None:
+    out, settings = plan.out, plan.settings
+    write_json(
+        out / "dataset_description.json",
+        {
+            "Name": settings.name,
+            "BIDSVersion": "1.10.1",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "connectome-tl"}],
+        },
+    )
+    write_text(out / ".bidsignore", "*_relmat.*\n*_nodeindices.*\n*_provenance.json\n*_failure.json\n*_report.html\n")
+    write_text(out / "settings.yaml", dump_settings(settings))
+    notes = [(scan, contrast_note(scan, plan.templates.get(scan.name))) for scan in scans if scan.parcellation is None]
+    found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
+    found += [Problem(note, subject=scan.name) for scan, note in notes if note is not None]
+    write_text(out / "inventory.txt", "".join(f"{problem}\n" for problem in found) or "nothing to complain about\n")

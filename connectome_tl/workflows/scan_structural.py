@@ -1,0 +1,166 @@
+"""One scan of structural MRI, from images to a network of regions: what `connectome-tl morphometry` makes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.connectome.assemble import RegionTable, regions_of_image
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.export import write_connectome
+from connectome_tl.connectome.morphometric import (
+    divergence_network,
+    regional_features,
+    similarity_network,
+    values_by_region,
+)
+from connectome_tl.errors import MissingInputError
+from connectome_tl.imaging.gate import Gate
+from connectome_tl.imaging.images import Volume, read_labels, read_volume, same_grid, write_volume
+from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.registration import register_affine
+from connectome_tl.imaging.tissues import read_tissues
+from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
+from connectome_tl.provenance import write_table, write_text
+from connectome_tl.settings.imaging import MorphometrySettings
+from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scan_report import Row, page, scan_body, slices
+from connectome_tl.workflows.scan_result import Made, Plan
+from connectome_tl.workflows.scan_template import contrast_note
+
+_HERE = Warp(np.eye(4))
+
+
+def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[str, str]) -> Made:
+    """Compute and write the network and the regional measures of one scan, but its mark.
+
+    Intensities are divided by the brain's median, since a scanner's units differ from scan to scan; the networks do
+    not depend on that.
+
+    Args:
+        inputs: hash of every input by its role, for the sidecars.
+
+    Raises:
+        ConnectomeTLError: whatever is wrong with this scan, naming it.
+    """
+    settings, warnings = plan.settings, list[str]()
+    first = read_anatomical(scan)
+    brain = first.data > 0
+    labels, gate = _parcels(scan, first, brain, plan, warnings)
+    regions = plan.regions or regions_of_image(labels)
+    images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
+    table = _measures(images, labels, regions, settings)
+    for name, shares in _tissues(scan, first, settings, warnings).items():
+        table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, labels, regions)])
+    made = _network(table, images, labels, regions, settings, scan)
+    lost = int((~made.node_mask).sum())
+    if lost:
+        warnings.append(f"{lost} of {made.n_regions} regions are missing")
+
+    stem = f"atlas-{plan.atlas_name}"
+    numbers = {"brain_ml": float(brain.sum() * np.prod(first.zooms) / 1000)}
+    numbers |= {"n_regions_present": float(made.node_mask.sum())}
+    numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
+    numbers |= {} if gate is None else {"mask_dice": gate.mask_dice}
+    numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
+    files = list(
+        write_connectome(
+            made,
+            plan.file(scan.name, f"{stem}_relmat.tsv"),
+            atlas=plan.atlas_name,
+            inputs=inputs,
+            settings=settings,
+            units="1",
+            notes=tuple(warnings),
+            fields={"EdgeWeight": made.measures[0], **plan.said_of(scan.name)},
+        )
+    )
+    own = {"index": range(1, len(regions.names) + 1), "name": list(regions.names), "label": list(regions.numbers)}
+    files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
+    files.append(write_volume(plan.file(scan.name, f"{stem}_dseg.nii.gz"), labels.data, labels.affine))
+    rows = [
+        Row(f"{name}, brain outline" + ("" if k else ", regions"), image.data, "gray", _bright(image, brain), k == 0)
+        for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
+    ]
+    told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
+    lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {len(table)} measures of each."
+    drawn = slices(rows, brain, labels, first.affine)
+    body = scan_body(warnings, told, drawn, made, lines, numbers)
+    files.append(write_text(plan.file(scan.name, "report.html"), page(scan.name, body)))
+    return Made(tuple(files), numbers, tuple(warnings))
+
+
+def _parcels(
+    scan: Scan, image: Volume, brain: np.ndarray, plan: Plan[MorphometrySettings], warnings: list[str]
+) -> tuple[Volume, Gate | None]:
+    """Labels on the grid of the image: found there, or carried in from the template."""
+    if scan.parcellation is not None:
+        labels = read_labels(scan.parcellation, subject=scan.name)
+        return (labels if same_grid(labels, image) else carry_labels(_HERE, labels, image)), None
+    chosen = plan.templates[scan.name]
+    note = contrast_note(scan, chosen)
+    warnings += [] if note is None else [note]
+    return template_labels(scan, image, chosen, plan.settings.registration, image, brain)
+
+
+def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[Volume]:
+    """Further images on the grid of the first: as they are, or brought there by a rigid registration."""
+    if scan.other_anatomical is None:
+        return []
+    image = read_volume(scan.other_anatomical, subject=scan.name)
+    if same_grid(image, first):
+        return [image]
+    return [carry_image(register_affine(first, image, plan.settings.registration, rigid=True), image, first)]
+
+
+def _scaled(image: Volume, brain: np.ndarray) -> Volume:
+    middle = float(np.median(image.data[brain]))
+    return Volume(np.asarray(image.data / (middle or 1.0), dtype=np.float32), image.affine, image.subject, image.file)
+
+
+def _bright(image: Volume, brain: np.ndarray) -> float:
+    return max(float(np.quantile(image.data[brain], 0.995)), 1e-6)
+
+
+def _measures(
+    images: list[Volume], labels: Volume, regions: RegionTable, settings: MorphometrySettings
+) -> dict[str, np.ndarray]:
+    """Volume, and intensities of each image, (n_regions,) by name."""
+    parts = [regional_features(image, labels, regions.numbers) for image in images]
+    columns = np.column_stack([parts[0][:, :1], *(part[:, 1:] for part in parts)])
+    return dict(zip(settings.regional, columns.T, strict=False))  # tissues come after
+
+
+def _tissues(scan: Scan, image: Volume, settings: MorphometrySettings, warnings: list[str]) -> dict[str, Volume]:
+    """Shares of each tissue on the grid of the image, by name; none where none are asked for."""
+    if settings.tissues == "none":
+        return {}
+    if scan.tissues:
+        found = read_tissues(scan.tissues, subject=scan.name)
+    elif settings.tissues == "segmented":
+        found = segmented(scan, image, warnings)
+    else:
+        raise MissingInputError("there are no tissue maps", subject=scan.name, file=scan.anatomical)
+    found = found.on_grid(image)
+    shares = {"grey": found.grey, "white": found.white, "fluid": found.fluid}
+    return {name: Volume(share, image.affine, scan.name) for name, share in shares.items()}
+
+
+def _values(image: Volume, labels: Volume, regions: RegionTable) -> list[np.ndarray]:
+    return values_by_region(image, labels, regions.numbers)
+
+
+def _network(
+    table: dict[str, np.ndarray],
+    images: list[Volume],
+    labels: Volume,
+    regions: RegionTable,
+    settings: MorphometrySettings,
+    scan: Scan,
+) -> Connectome:
+    if settings.network == "similarity":
+        return similarity_network(np.column_stack(list(table.values())), regions.names, subject=scan.name)
+    joined = [np.column_stack(parts) for parts in zip(*(_values(i, labels, regions) for i in images), strict=True)]
+    return divergence_network(joined, regions.names, subject=scan.name, file=str(scan.anatomical))
