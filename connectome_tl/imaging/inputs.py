@@ -6,30 +6,27 @@ anything is computed.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
-from connectome_tl.imaging.input_tables import padding_problems, table_problems
+from connectome_tl.imaging.input_names import (
+    IMAGES,
+    FoundFile,
+    doubled_tables,
+    inherited,
+    shared_gradients,
+    subjects_without,
+    walk,
+)
+from connectome_tl.imaging.input_tables import is_unweighted, padding_problems, table_problems
 
-_NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ending>\..+)$")
-_DHCP = ("derivatives/dhcp_dmri_shard_pipeline", "derivatives/dhcp_dmri_eddy_pipeline")
-_DHCP_ANAT = "derivatives/dhcp_anat_pipeline"
-_IMAGES = (".nii.gz", ".nii")
+_DHCP = re.compile(
+    r"(rel3_)?dhcp_(?P<what>anat|dmri|dmri_shard|dmri_eddy)_pipeline"
+)  # the release's folders under their several names
 _LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file with a BIDS name, taken apart."""
-
-    path: Path
-    entities: dict[str, str]
-    suffix: str
-    ending: str
 
 
 @dataclass(frozen=True)
@@ -118,18 +115,25 @@ def take_inventory(
         raise MissingInputError("folder not found", file=folder)
     kind, places = _kind(folder)
     problems: list[Problem] = []
-    files = [found for place in places for found in _walk(place, problems)]
-    by_scan: dict[tuple[str, str | None], list[FoundFile]] = {}
-    for found in files:
-        key = (f"sub-{found.entities['sub']}", f"ses-{found.entities['ses']}" if "ses" in found.entities else None)
-        by_scan.setdefault(key, []).append(found)
-    if not by_scan:
+    files: list[FoundFile] = []
+    for place in places:
+        here = list(walk(place, problems))
+        problems += doubled_tables(here)
+        files += here
+    by_scan = _by_scan([found for found in files if "sub" in found.entities])
+    pictured = {subject for (subject, _), found in by_scan.items() if _has_images(found)}
+    problems += subjects_without(places[0], pictured)
+    if not by_scan and not problems:
         raise MissingInputError("no subject in this folder", expected="sub-LABEL folders", file=folder)
     wanted = _wanted(by_scan, participants, "sub-", 0, folder)
     visits = _wanted(by_scan, sessions, "ses-", 1, folder)
-    shared = {name: path for place in places for name, path in _shared(place).items()}
+    shared = [found for place in places for found in shared_gradients(place)]
+    gradients: dict[str, list[FoundFile]] = {}
+    for found in files:
+        if found.suffix == "dwi" and found.ending not in IMAGES:
+            gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
     scans = tuple(
-        _scan(subject, session, by_scan[subject, session], shared, diffusion=diffusion)
+        _scan(subject, session, by_scan[subject, session], gradients.get(subject, shared), kind, diffusion=diffusion)
         for subject, session in sorted(by_scan, key=lambda key: (key[0], key[1] or ""))
         if (not wanted or subject in wanted)
         and (not visits or session in visits)
@@ -139,79 +143,53 @@ def take_inventory(
     problems += [*table_problems(folder, subjects), *padding_problems(subjects)]
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
+    if not scans:
+        raise MissingInputError(f"no scan in {folder}", problems=problems)
     return Inventory(folder, kind, scans, tuple(problems))
 
 
 def _kind(folder: Path) -> tuple[str, list[Path]]:
     if any((folder / name).is_dir() for name in ("dwi", "anat")) and not any(folder.glob("sub-*/")):
         return "subject", [folder]
-    for name in _DHCP:
-        if (folder / name).is_dir():
-            return "dhcp", [folder / name, *([folder / _DHCP_ANAT] if (folder / _DHCP_ANAT).is_dir() else [])]
+    # A release as a whole, its derivatives, or its diffusion pipeline alone with the others beside it.
+    places = (
+        [folder] if _DHCP.fullmatch(folder.resolve().name) else [*folder.glob("*/"), *folder.glob("derivatives/*/")]
+    )
+    release = {match["what"]: place for place in sorted(places) if (match := _DHCP.fullmatch(place.resolve().name))}
+    if release:
+        diffusion = [release[what] for what in ("dmri_shard", "dmri_eddy", "dmri") if what in release]
+        beside = folder.resolve().parent / re.sub(r"dmri(_shard|_eddy)?", "anat", folder.resolve().name)
+        anatomy = release.get("anat", beside)
+        return "dhcp", [*diffusion[:1], *([anatomy] if anatomy.is_dir() else [])]
     description = folder / "dataset_description.json"
     if description.is_file() and "qsiprep" in description.read_text("utf-8", "replace").lower():
         return "qsiprep", [folder]
     return "bids", [folder]
 
 
-def _walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
-    """Files below `sub-*` (or of one subject's own folder), with faults of their names noted."""
-    tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
-    stack = sorted(
-        (entry.path for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)), reverse=True
-    )
-    while stack:
-        here = stack.pop()
-        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        stack.extend(entry.path for entry in reversed(entries) if entry.is_dir())
-        for entry in entries:
-            if entry.is_dir() or entry.name.startswith("."):
-                continue
-            found = _parse(Path(entry.path))
-            if found is None:
-                problems.append(Problem("not a BIDS name", expected="sub-LABEL_..._suffix.ending", file=entry.path))
-                continue
-            parts = Path(entry.path).relative_to(place).parts
-            wrong = _misplaced(found, parts)
-            if wrong is not None:
-                problems.append(Problem(wrong, subject=parts[0], file=entry.path, remedy="It is left out."))
-                continue
-            yield found
+def _by_scan(files: list[FoundFile]) -> dict[tuple[str, str | None], list[FoundFile]]:
+    """Files of each subject and session; what a subject has beside its sessions belongs to each that has no own.
+
+    QSIPrep writes one anatomical image for all sessions of a subject.
+    """
+    by_scan: dict[tuple[str, str | None], list[FoundFile]] = {}
+    for found in files:
+        key = (f"sub-{found.entities['sub']}", f"ses-{found.entities['ses']}" if "ses" in found.entities else None)
+        by_scan.setdefault(key, []).append(found)
+    for subject in {subject for subject, session in by_scan if session is not None}:
+        beside = by_scan.get((subject, None), [])
+        if any(found.suffix == "dwi" and found.ending in IMAGES for found in beside):
+            continue
+        anatomy = [found for found in beside if found.path.parent.name == "anat"]
+        for (whose, session), own in by_scan.items():
+            if whose == subject and session is not None and not _has_images(own, "anat"):
+                own += anatomy
+        by_scan.pop((subject, None), None)
+    return by_scan
 
 
-def _parse(path: Path) -> FoundFile | None:
-    # fMRIPrep asks for a lesion as sub-01_T1w_label-lesion_roi.nii.gz, with the image's suffix in the middle.
-    match = _NAME.match(re.sub(r"_T[12]w(?=_label-lesion_roi\.)", "", path.name))
-    if match is None:
-        return None
-    pairs = [part.split("-", 1) for part in match["entities"].split("_") if part]
-    entities = dict(pairs)
-    if "sub" not in entities or len(entities) != len(pairs):
-        return None
-    return FoundFile(path, entities, match["suffix"], match["ending"])
-
-
-def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> str | None:
-    if not parts[0].startswith("sub-"):
-        return None
-    if f"sub-{found.entities['sub']}" != parts[0]:
-        return f"a file of sub-{found.entities['sub']} lies in the folder of {parts[0]}"
-    session = next((part for part in parts[:-1] if part.startswith("ses-")), None)
-    named = f"ses-{found.entities['ses']}" if "ses" in found.entities else None
-    if session is not None and named != session:
-        return f"a file of {named or 'no session'} lies in the folder of {session}"
-    return None
-
-
-def _shared(place: Path) -> dict[str, Path]:
-    """Gradient files at the top, which all scans inherit (BIDS inheritance)."""
-    return {
-        entry.name: Path(entry.path) for entry in os.scandir(place) if re.fullmatch(r"dwi\.(bval|bvec)", entry.name)
-    }
-
-
-def _has_images(files: list[FoundFile]) -> bool:
-    return any(found.ending in _IMAGES for found in files)
+def _has_images(files: list[FoundFile], place: str | None = None) -> bool:
+    return any(found.ending in IMAGES and place in (None, found.path.parent.name) for found in files)
 
 
 def _wanted(
@@ -231,7 +209,13 @@ def _wanted(
 
 
 def _scan(
-    subject: str, session: str | None, files: list[FoundFile], shared: dict[str, Path], *, diffusion: bool
+    subject: str,
+    session: str | None,
+    files: list[FoundFile],
+    gradients: Sequence[FoundFile],
+    kind: str,
+    *,
+    diffusion: bool,
 ) -> Scan:
     problems: list[Problem] = []
     name = subject if session is None else f"{subject}_{session}"
@@ -239,22 +223,21 @@ def _scan(
     def images(*suffixes: str, desc: str | None = None) -> list[FoundFile]:
         return [
             f for f in files
-            if f.suffix in suffixes and f.ending in _IMAGES and (desc is None or f.entities.get("desc") == desc)
+            if f.suffix in suffixes and f.ending in IMAGES and (desc is None or f.entities.get("desc") == desc)
         ]  # fmt: skip
 
     prepared = images("dwi", desc="preproc")
-    candidates = prepared or [f for f in images("dwi") if "desc" not in f.entities]
+    candidates = prepared or [
+        f for f in images("dwi") if "desc" not in f.entities and f.entities.get("part") in (None, "mag")
+    ]
+    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
+        candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
     chosen = _one(candidates, "diffusion image", name, problems)
     dwi = None if chosen is None else chosen.path
+    bval, bvec, table = (
+        None if chosen is None else inherited(chosen, ending, gradients) for ending in (".bval", ".bvec", ".b")
+    )
     stem = "" if chosen is None else chosen.path.name.removesuffix(chosen.ending)
-
-    def beside(ending: str) -> Path | None:
-        if dwi is None:
-            return None
-        own = dwi.with_name(stem + ending)
-        return own if own.is_file() else shared.get(f"dwi{ending}")
-
-    bval, bvec, table = beside(".bval"), beside(".bvec"), beside(".b")
     if dwi is not None and table is None:
         problems += [
             Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=dwi)
@@ -267,9 +250,15 @@ def _scan(
         problems.append(
             Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
         )
-    masks = [f for f in images("mask") if f.entities.get("desc") == "brain"]
-    anatomical = [found for kind in ("T2w", "T1w") if (found := _anatomical(images(kind)))]
+    masks = [*(f for f in images("mask") if f.entities.get("desc") == "brain"), *images("brainmask")]
     space = None if chosen is None else chosen.entities.get("space")
+    native = (None, "T2w", "T1w", space)  # of a template's space nothing is the subject's
+    anatomical = [
+        found
+        for kind in ("T2w", "T1w")
+        if (found := _anatomical([f for f in images(kind) if f.entities.get("space") in native]))
+    ]
+    drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
     parcels = [f for f in images("dseg") if "atlas" in f.entities or "seg" in f.entities]
     own = [f for f in images("dseg") if f in parcels or f.entities.get("desc") in _LABELLED]
     own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in (None, "T2w", "T1w")]
@@ -284,13 +273,13 @@ def _scan(
         bval=bval if table is None else None,
         bvec=bvec if table is None else None,
         table=table,
-        bvec_axes="image" if space == "ACPC" else "fsl",
+        bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
         preprocessed=bool(prepared),
         mask=next((f.path for f in masks if f.path.parent.name == "dwi"), None),
-        anatomical=next(iter(anatomical), None),
-        other_anatomical=next(iter(anatomical[1:]), None),
+        anatomical=next((f.path for f in anatomical), None),
+        other_anatomical=next((f.path for f in anatomical[1:]), None),
         anatomical_mask=next(
-            (f.path for f in masks if f.path.parent.name == "anat" and not f.entities.get("space")), None
+            (f.path for f in masks if f.path.parent.name == "anat" and f.entities.get("space") in drawn_in), None
         ),
         parcellation=None if parcel is None else parcel.path,
         labels_in_anat=own[0].path if len(own) == 1 else None,
@@ -324,7 +313,7 @@ def _tissues(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...
         return "anat" if f.entities.get("space") in (None, "T2w", "T1w") else None
 
     for place in ("dwi", "anat"):
-        here = [f for f in found if f.ending in _IMAGES and lies_in(f) == place]
+        here = [f for f in found if f.ending in IMAGES and lies_in(f) == place]
         shares = {f.entities.get("label"): f.path for f in here if f.suffix == "probseg"}
         if {"WM", "GM", "CSF"} <= set(shares):
             return (shares["WM"], shares["GM"], shares["CSF"]), place
@@ -335,11 +324,10 @@ def _tissues(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...
     return (), "dwi"
 
 
-def _anatomical(found: list[FoundFile]) -> Path | None:
+def _anatomical(found: list[FoundFile]) -> FoundFile | None:
     """The image to register: a restored or preprocessed one before the raw one."""
     ranked = sorted(found, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))
-    usable = [f for f in ranked if f.entities.get("desc") in (None, "restore", "preproc", "brain")]
-    return usable[0].path if usable else None
+    return next((f for f in ranked if f.entities.get("desc") in (None, "restore", "preproc", "brain")), None)
 
 
 def usable(inventory: Inventory) -> tuple[Scan, ...]:
