@@ -67,7 +67,7 @@ def template_for_age(age: float, unit: str, reference: str) -> Template:
             remedy="Give template: {image, labels} of your own, or check the unit of the age.",
         )
     if weeks < _DHCP_WEEKS[1] + 0.5:
-        return Template("dhcpVol", str(round(weeks)), "T2w")
+        return Template("dhcpVol", str(int(weeks + 0.5)), "T2w")
     if months < _MNI_MONTHS[-1]:
         cohort = sum(months >= start for start in _MNI_MONTHS)
         return Template("MNIInfant", str(cohort), contrast_for_age(age, unit, reference))

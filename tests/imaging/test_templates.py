@@ -18,6 +18,7 @@ from connectome_tl.imaging.templates import Template, fetch_template, find_templ
     [
         (35.6, "weeks", "postmenstrual", "dhcpVol", "36", "T2w"),
         (40.4, "weeks", "postmenstrual", "dhcpVol", "40", "T2w"),
+        (38.5, "weeks", "postmenstrual", "dhcpVol", "39", "T2w"),
         (44.4, "weeks", "postmenstrual", "dhcpVol", "44", "T2w"),
         (3, "days", "birth", "dhcpVol", "40", "T2w"),
         (44.6, "weeks", "postmenstrual", "MNIInfant", "1", "T2w"),

@@ -1,0 +1,198 @@
+"""Each scan takes the template of its age and the image that goes with it; what is missing is said before anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from connectome_tl.cli import main
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.imaging.inputs import take_inventory
+from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.simulation.phantom import PhantomSettings
+from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scan_age import read_ages
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+QUICK = """\
+labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
+measures: [count]
+tracking: {n_streamlines: 200}
+reconstruction: {response_voxels: 60}
+preprocessing: {denoise: none, motion: none}
+registration: {nonlinear_steps: [20, 5, 0]}
+age: {column: scan_age, unit: weeks, reference: postmenstrual}
+"""
+CACHE = QUICK + "template: {by_age: templateflow, labels: desc-structures}\n"
+OWN = """template:
+  by_age:
+    - {ages: [36, 39], image: younger_T2w.nii.gz, labels: labels.nii.gz}
+    - {ages: [39, 42], image: older_T2w.nii.gz, labels: labels.nii.gz, mask: mask.nii.gz}
+"""
+
+
+def ages(folder: Path, **of: float | str) -> None:
+    for subject, age in of.items():
+        label = subject.replace("_", "-")
+        (folder / label / f"{label}_sessions.tsv").write_text(f"session_id\tscan_age\nses-01\t{age}\n")
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=2, n_sessions=1, settings=SMALL)
+
+
+@pytest.fixture
+def folder(phantom: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(phantom, tmp_path / "bids"))
+
+
+@pytest.fixture
+def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """TemplateFlow's cache with the phantom's template as that of 38 and 39 weeks."""
+    home = tmp_path / "templateflow"
+    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
+    names = {"T2w": "T2w", "desc-brain_mask": "desc-brain_mask", "atlas-Phantom_dseg": "desc-structures_dseg"}
+    for week in (38, 39):
+        stem = home / "tpl-dhcpVol" / f"cohort-{week}" / f"tpl-dhcpVol_cohort-{week}"
+        stem.parent.mkdir(parents=True)
+        for name, there in names.items():
+            shutil.copy(folder / "template" / f"tpl-Phantom_{name}.nii.gz", f"{stem}_{there}.nii.gz")
+    return home
+
+
+def refused(folder: Path, text: str, kind: type[ConnectomeTLError] = MissingInputError) -> str:
+    """The message of a command that stops before anything is computed."""
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(kind) as caught:
+        build_connectomes(folder, folder.parent / "out", config=folder / "config.yaml")
+    assert not list((folder.parent / "out").rglob("*_relmat.tsv"))
+    return str(caught.value)
+
+
+@pytest.mark.slow
+def test_scans_of_different_ages_take_their_own_template_and_say_so(folder: Path, cache: Path, tmp_path: Path) -> None:
+    ages(folder, sub_01=38.2, sub_02="39+1")
+    (folder / "config.yaml").write_text(CACHE)
+    build_connectomes(folder, tmp_path / "out", config=folder / "config.yaml")
+    for subject, age, week in (("01", "38.2", "38"), ("02", "39.1429", "39")):
+        sidecar = json.loads(next((tmp_path / "out").rglob(f"sub-{subject}*_relmat.json")).read_text())
+        expected = {"Name": f"dhcpVol cohort {week}", "Contrast": "T2w", "Why": f"{age} weeks postmenstrual"}
+        assert sidecar["Template"] == expected
+        page = next((tmp_path / "out").rglob(f"sub-{subject}*_report.html")).read_text()
+        assert f"Template: dhcpVol cohort {week}, T2w ({age} weeks postmenstrual)." in page
+    cohort = read_cohort(tmp_path / "out" / "cohort.yaml")
+    assert (cohort.age_unit, cohort.age.round(2).tolist()) == ("weeks", [38.2, 39.14])
+    assert cohort.node_mask.all()
+    # Another age, another template: the scan is made again, the other is not.
+    ages(folder, sub_02=38.4)
+    run = build_connectomes(folder, tmp_path / "out", config=folder / "config.yaml")
+    assert [done.state for done in run.done] == ["unchanged", "computed"]
+
+
+def test_what_is_not_in_the_cache_is_named_with_the_command_that_gets_it(folder: Path, cache: Path) -> None:
+    ages(folder, sub_01=38.2, sub_02=40.3)
+    text = refused(folder, CACHE)
+    assert "sub-02_ses-01: dhcpVol cohort 40 is not in the cache" in text
+    command = "template --age 40.3 --unit weeks --reference postmenstrual --labels desc-structures"
+    assert f"connectome-tl fetch {command}" in text
+    assert "sub-01" not in text
+    with pytest.raises(SystemExit) as left:
+        main(["connectomes", str(folder), str(folder.parent / "out"), "--config", str(folder / "config.yaml")])
+    assert left.value.code == 66
+    with pytest.raises(SystemExit) as left:  # and the command is one
+        main(["fetch", *command.split(), "--name-only"])
+    assert left.value.code == 0
+
+
+def test_no_age_and_no_template_for_an_age_are_listed_by_subject_before_anything(folder: Path, cache: Path) -> None:
+    ages(folder, sub_01="n/a", sub_02=30)
+    text = refused(folder, CACHE)
+    assert "2 of 2 scans failed" in text
+    assert "sub-01_ses-01: the age at scan is missing; expected scan_age in weeks" in text
+    assert "sub-02_ses-01: there is no template for this age" in text
+    listed = (folder.parent / "out" / "inventory.txt").read_text()
+    assert "sub-01_ses-01" in listed
+    assert "30 weeks" in listed
+
+
+def test_own_templates_go_by_ranges_whose_end_belongs_to_the_next(folder: Path) -> None:
+    for name in ("younger_T2w.nii.gz", "older_T2w.nii.gz", "labels.nii.gz", "mask.nii.gz"):
+        (folder / name).write_text("no image")
+    ages(folder, sub_01=39, sub_02=42)
+    text = refused(folder, QUICK + OWN, DataError)
+    assert "older_T2w.nii.gz" in text  # sub-01 has got so far
+    assert "sub-02_ses-01: there is no template for this age; expected 36 to 39, 39 to 42; got 42 weeks" in text
+    (folder / "mask.nii.gz").unlink()
+    assert "mask.nii.gz" in refused(folder, QUICK + OWN)
+
+
+def test_an_age_without_unit_is_asked_about(folder: Path) -> None:
+    wanted = "template: {by_age: templateflow, labels: desc-structures}\n"
+    for age in ("", "age: scan_age\n", "age: {column: scan_age}\n"):
+        assert "is 42 weeks or years?" in refused(folder, age + wanted, UsageError)
+    assert "no table has the column pma" in refused(folder, CACHE.replace("scan_age", "pma"))
+
+
+def test_an_age_of_participants_belongs_to_one_session_only(folder: Path) -> None:
+    years = AgeColumn(column="age", unit="years")
+    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t2.5\n02\t3\n")
+    found = read_ages(take_inventory(folder), years)
+    assert dict(found.values) == {"sub-01_ses-01": 2.5, "sub-02_ses-01": 3.0}
+    assert found.of("sub-01_ses-01") == "2.5 years from birth"
+    (folder / "sub-02" / "ses-02").mkdir()
+    found = read_ages(take_inventory(folder), years)
+    assert "one age for several sessions" in str(found.problems["sub-02_ses-01"])
+
+
+@pytest.mark.parametrize(
+    ("age", "template", "taken"),
+    [
+        (38.0, None, "T2w"),  # newborns
+        (52.0, None, "T2w"),  # not yet three months from term
+        (54.0, None, "T1w"),
+        (None, None, "T2w"),  # T2w first, where the age is not known
+        (38.0, "T1w", "T1w"),  # what the template shows goes before
+        (150.0, "T2w", "T2w"),
+    ],
+)
+def test_of_two_contrasts_the_age_or_the_template_chooses(
+    age: float | None, template: str | None, taken: str, folder: Path
+) -> None:
+    from connectome_tl.settings.imaging import ConnectomesSettings
+    from connectome_tl.workflows.scan_template import choose_templates
+
+    anat = folder / "sub-01" / "ses-01" / "anat"
+    shutil.copy(anat / "sub-01_ses-01_T2w.nii.gz", anat / "sub-01_ses-01_T1w.nii.gz")
+    (folder / "sub-01" / "sub-01_sessions.tsv").unlink()
+    if age is not None:
+        ages(folder, sub_01=age)
+    given = {} if template is None else {"template": {"image": f"a_{template}.nii.gz", "labels": "labels.nii.gz"}}
+    for name in (f"a_{template}.nii.gz", "labels.nii.gz"):
+        (folder / name).touch()
+    inventory = take_inventory(folder, participants=["01"])
+    settings = ConnectomesSettings.model_validate(given)
+    (scan,), _ = choose_templates(settings, folder, list(inventory.scans), read_ages(inventory, None))
+    assert scan.anatomical is not None
+    assert scan.anatomical.name == f"sub-01_ses-01_{taken}.nii.gz"
+
+
+def test_templates_of_the_only_contrast_are_taken_and_another_contrast_is_said(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
+    anat = folder / "sub-01" / "ses-01" / "anat"
+    (anat / "sub-01_ses-01_T2w.nii.gz").rename(anat / "sub-01_ses-01_T1w.nii.gz")
+    text = refused(folder, CACHE)
+    assert "expected T1w, brain mask" in text
+    assert text.count("--contrast T1w") == 1
+    template = "template: {image: template/tpl-Phantom_T2w.nii.gz, labels: labels.nii.gz, contrast: T2w}\n"
+    (folder / "labels.nii.gz").write_text("no image")
+    refused(folder, QUICK + template, DataError)
+    listed = (tmp_path / "out" / "inventory.txt").read_text()
+    assert "sub-01_ses-01: the template is T2w and the image T1w" in listed
+    assert "sub-02_ses-01: the template is" not in listed
