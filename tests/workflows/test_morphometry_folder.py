@@ -1,0 +1,173 @@
+"""A folder of structural images to a cohort that `run` takes: the same machinery as connectomes, without diffusion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import binary_opening
+from scipy.stats import zscore
+
+from connectome_tl.cli import main
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.images import read_labels, read_volume, write_volume
+from connectome_tl.simulation.phantom import PhantomSettings
+from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.morphometry import build_networks
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+CONFIG = """\
+name: structural
+labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
+network: similarity
+"""
+TEMPLATE = """\
+template:
+  image: template/tpl-Phantom_T2w.nii.gz
+  labels: template/tpl-Phantom_atlas-Phantom_dseg.nii.gz
+  mask: template/tpl-Phantom_desc-brain_mask.nii.gz
+"""
+
+
+def images(root: Path, scan: str) -> Path:
+    """The stem of a scan's files in the folder."""
+    return root / scan.replace("_", "/") / "anat" / scan
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three newborns with T2w, brain mask and labels beside it, and no diffusion data."""
+    root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=3, n_sessions=1, settings=SMALL)
+    for place in sorted(root.glob("sub-*/ses-*")):
+        scan = f"{place.parent.name}_{place.name}"
+        shutil.rmtree(place / "dwi")
+        truth = root / "derivatives" / "truth" / place.relative_to(root)
+        shutil.copy(truth / f"{scan}_space-dwi_atlas-Phantom_dseg.nii.gz", f"{images(root, scan)}_seg-Own_dseg.nii.gz")
+        image = read_volume(f"{images(root, scan)}_T2w.nii.gz")
+        write_volume(f"{images(root, scan)}_desc-brain_mask.nii.gz", binary_opening(image.data > 200), image.affine)
+    (root / "config.yaml").write_text(CONFIG)
+    return root
+
+
+@pytest.fixture
+def folder(phantom: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(phantom, tmp_path / "bids"))
+
+
+def snapshot(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+
+
+def test_a_folder_becomes_a_cohort_with_networks_and_regional_measures(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as left:
+        main(["morphometry", str(folder), str(out), "participant", "--config", str(folder / "config.yaml")])
+    assert left.value.code == 0
+    cohort = read_cohort(out / "cohort.yaml")
+    assert cohort.ids == ("sub-01_ses-01", "sub-02_ses-01", "sub-03_ses-01")
+    assert list(cohort.family) == ["sub-01", "sub-02", "sub-03"]
+    assert (cohort.measures, cohort.age_unit) == (("morphometric_similarity",), "weeks")
+    assert cohort.region_feature_names == ("volume_mm3", "mean", "sd", "p10", "p50", "p90")
+    assert not cohort.exploratory
+    for i, scan in enumerate(cohort.ids):
+        image, mask, labels = (
+            np.asarray(nib.load(file).dataobj)
+            for file in (
+                f"{images(folder, scan)}_T2w.nii.gz",
+                f"{images(folder, scan)}_desc-brain_mask.nii.gz",
+                f"{images(out, scan)}_atlas-Phantom_dseg.nii.gz",
+            )
+        )
+        inside = [image[(labels == n)] * (mask[labels == n] > 0) / np.median(image[mask > 0]) for n in range(1, 9)]
+        np.testing.assert_allclose(cohort.region_features[i, :, 1], [values.mean() for values in inside], rtol=1e-5)
+        np.testing.assert_allclose(cohort.region_features[i, :, 0], [len(v) * 1.5**3 for v in inside], rtol=1e-5)
+        expected = np.corrcoef(zscore(cohort.region_features[i], axis=0))
+        np.fill_diagonal(expected, 0)
+        np.testing.assert_allclose(cohort.weights[i, 0], expected, atol=1e-6)
+    page = (out / "index.html").read_text()
+    assert "sub-03/ses-01/anat/sub-03_ses-01_report.html" in page
+
+
+def test_nothing_is_done_twice_a_lost_file_is_made_again_and_a_broken_scan_stops_no_other(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    build_networks(folder, out, config=folder / "config.yaml", network="divergence")
+    before = snapshot(out)
+    next(out.rglob("sub-02*_relmat.tsv")).unlink()
+    run = build_networks(folder, out, config=folder / "config.yaml", network="divergence")
+    assert [done.state for done in run.done] == ["unchanged", "computed", "unchanged"]
+    assert snapshot(out) == before
+    assert read_cohort(out / "cohort.yaml").measures == ("morphometric_divergence",)
+    image = Path(f"{images(folder, 'sub-02_ses-01')}_T2w.nii.gz")
+    image.write_bytes(image.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"1 of 3 scans failed[\s\S]*sub-02_ses-01_T2w.nii.gz"):
+        build_networks(folder, out, config=folder / "config.yaml", network="divergence")
+    assert "sub-02_ses-01" in (out / "failures.tsv").read_text()
+    assert read_cohort(out / "cohort.yaml").ids == ("sub-01_ses-01", "sub-03_ses-01")
+
+
+def test_what_a_scan_lacks_is_listed_before_anything(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    stem = images(folder, "sub-01_ses-01")
+    shutil.copy(f"{stem}_T2w.nii.gz", f"{stem}_T1w.nii.gz")
+    (folder / "both.yaml").write_text(CONFIG + "images: [T1w, T2w]\ntissues: given\n")
+    with pytest.raises(MissingInputError) as caught:
+        build_networks(folder, out, config=folder / "both.yaml")
+    assert "sub-01_ses-01: there are no tissue maps beside the image" in str(caught.value)
+    for scan in ("sub-02_ses-01", "sub-03_ses-01"):
+        assert f"{scan}: there is no T1w image; expected anat/{scan}_T1w.nii.gz" in str(caught.value)
+    Path(f"{images(folder, 'sub-02_ses-01')}_seg-Own_dseg.nii.gz").unlink()
+    with pytest.raises(MissingInputError, match=r"sub-02_ses-01.*there is no parcellation"):
+        build_networks(folder, out, config=folder / "config.yaml", participants=["02"])
+
+
+def test_a_second_contrast_and_tissues_come_along_and_stamp_the_cohort(folder: Path, tmp_path: Path) -> None:
+    stem, out = images(folder, "sub-01_ses-01"), tmp_path / "out"
+    image = read_volume(f"{stem}_T2w.nii.gz")
+    moved = image.affine.copy()
+    moved[:3, 3] += (4.0, -3.0, 2.0)  # the head lay elsewhere when this was taken
+    write_volume(f"{stem}_T1w.nii.gz", np.where(image.data > 200, 1400 - image.data, 0), moved)
+    (folder / "both.yaml").write_text(CONFIG + "images: [T2w, T1w]\ntissues: segmented\n")
+    build_networks(folder, out, config=folder / "both.yaml", participants=["01"])
+    table = pd.read_csv(f"{images(out, 'sub-01_ses-01')}_atlas-Phantom_nodeindices.tsv", sep="\t").set_index("name")
+    assert list(table.columns[2:4]) == ["volume_mm3", "T2w_mean"]
+    assert np.corrcoef(table["T2w_p50"], table["T1w_p50"])[0, 1] < -0.9  # the same places, the other way round
+    np.testing.assert_allclose(table[["grey", "white", "fluid"]].sum(axis=1), 1, atol=0.05)
+    cohort = read_cohort(out / "cohort.yaml")
+    assert cohort.exploratory
+    assert cohort.region_feature_names[-3:] == ("grey", "white", "fluid")
+    assert "intensities alone" in (out / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_labels_of_a_template_are_carried_in(folder: Path, tmp_path: Path) -> None:
+    scan = "sub-02_ses-01"
+    truth = read_labels(f"{images(folder, scan)}_seg-Own_dseg.nii.gz")
+    (folder / "config.yaml").write_text(CONFIG + TEMPLATE)
+    Path(truth.file or "").unlink()
+    run = build_networks(folder, tmp_path / "out", config=folder / "config.yaml", participants=["02"])
+    assert run.done[0].numbers["mask_dice"] > 0.9
+    stem = images(tmp_path / "out", scan)
+    there = read_labels(f"{stem}_atlas-Phantom_dseg.nii.gz")
+    for number in range(1, 9):
+        centres = [
+            np.argwhere(labels.data == number).mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+            for labels in (truth, there)
+        ]
+        assert np.linalg.norm(centres[0] - centres[1]) < 3  # mm
+    assert json.loads(Path(f"{stem}_atlas-Phantom_relmat.json").read_text())["Template"]["Contrast"] == "T2w"
+
+
+def test_one_subject_needs_a_file_to_write_and_a_folder_takes_no_such_option(folder: Path, tmp_path: Path) -> None:
+    labels = f"{images(folder, 'sub-01_ses-01')}_seg-Own_dseg.nii.gz"
+    for arguments in ([labels, labels], [str(folder), str(tmp_path), "group"], [str(folder), "x", "--out", "x.tsv"]):
+        with pytest.raises(SystemExit) as left:
+            main(["morphometry", *arguments])
+        assert left.value.code == 64
