@@ -63,15 +63,15 @@ class Plan(Generic[SettingsT]):
         return files if self.response is None else files | {"response": self.response}
 
     def said_of(self, scan: str) -> dict[str, object]:
-        """Age and template, for the sidecar."""
-        known: dict[str, object] = {"Age": self.ages.of(scan)} if scan in self.ages.values else {}
-        return known | ({"Template": self.templates[scan].record()} if scan in self.templates else {})
+        """Template and why, for the sidecar. An age that chose none stays with the cohort: a job that sees no table
+        of ages makes the same scan."""
+        return {"Template": self.templates[scan].record()} if scan in self.templates else {}
 
     def told(self, scan: str) -> str:
-        """Age and template in a sentence, for the page."""
+        """The template in a sentence, for the page."""
         chosen = self.templates.get(scan)
         if chosen is None:
-            return f"{self.ages.of(scan)[:1].upper()}{self.ages.of(scan)[1:]}."
+            return ""
         contrast = "" if chosen.contrast is None else f", {chosen.contrast}"
         return f"Template: {chosen.name}{contrast} ({chosen.why})."
 
