@@ -88,7 +88,8 @@ def conformal_check(rows: OutOfFold, task: str, model: str, binary: bool, level:
         coverage=float(covered.mean()),
         coverage_positive=by_class[0] if binary else None,
         coverage_negative=by_class[1] if binary else None,
-        half_width=None if binary else float(np.median(width)),
+        # Too few others for the level: the interval is the whole line, and no number says so.
+        half_width=float(np.median(width)) if width and np.isfinite(np.median(width)) else None,
         both=float(np.mean([s == 2 for s in shape])) if binary else None,
         empty=float(np.mean([s == 0 for s in shape])) if binary else None,
         n=rows.y_true.size,
