@@ -14,6 +14,7 @@ from connectome_tl.imaging.text import read_number_rows
 B0_MAX = 50.0  # s/mm2; up to here a volume counts as not weighted
 _SHELL_GAP = 100.0  # s/mm2; b-values nearer than this are one shell
 _MAX_B = 20_000.0
+_MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, and may so in silence
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +78,18 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
     Raises:
         MissingInputError, DataError: not there; not numbers; negative or beyond 20,000.
     """
-    bvals = read_number_rows(path, subject=subject).ravel()
-    if bvals.size == 0 or not np.isfinite(bvals).all() or bvals.min() < 0 or bvals.max() > _MAX_B:
+    rows = read_number_rows(path, subject=subject)
+    bvals = rows.ravel()
+    wrong = ~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= _MAX_B))
+    if bvals.size == 0 or wrong.any():
+        three = rows.ndim == 2 and rows.shape[0] == 3
         raise DataError(
             "b-values are not b-values",
             expected=f"numbers from 0 to {_MAX_B:.0f} s/mm2",
-            got=f"{bvals.size} values",
+            got=f"{bvals[wrong][0]:g} among {bvals.size}" if bvals.size else "an empty file",
             subject=subject,
             file=path,
+            remedy="Three rows: are these the b-vectors?" if three else None,
         )
     return bvals
 
@@ -147,14 +152,14 @@ def read_dwi(
         rows = read_number_rows(table, subject=subject)
         if rows.ndim != 2 or rows.shape[1] != 4:
             raise DataError("not a gradient table", expected="x y z b in rows", subject=subject, file=table)
-        bvals, directions, source = rows[:, 3], rows[:, :3], table
+        bvals, directions, sources = rows[:, 3], rows[:, :3], (table, table)
     elif bval is not None and bvec is not None:
-        bvals, vectors, source = read_bvals(bval, subject=subject), read_bvecs(bvec, subject=subject), bvec
+        bvals, vectors, sources = read_bvals(bval, subject=subject), read_bvecs(bvec, subject=subject), (bval, bvec)
         convert = fsl_to_world if bvec_axes == "fsl" else image_to_world
         directions = convert(vectors, volume.affine)
     else:
         raise DataError("the gradient table is missing", expected="bval and bvec, or .b", subject=subject, file=image)
-    problems = gradient_problems(bvals, directions, volume.shape[3], subject=subject, file=source)
+    problems = gradient_problems(bvals, directions, volume.shape[3], subject=subject, files=sources)
     region = np.ones(volume.shape[:3], dtype=bool)
     if mask is not None:
         given = read_mask(mask, subject=subject)
@@ -171,23 +176,53 @@ def read_dwi(
         volume.data[bad] = 0.0
         region &= ~bad
         warnings.append(f"{int(bad.sum())} voxels hold values that are not numbers and are left out")
+    problem, warning = _signal_problem(volume.data[..., bvals <= B0_MAX].mean(axis=3), region)
+    if problem is not None:
+        raise DataError(
+            problem, expected="diffusion-weighted volumes as a scanner makes them", subject=subject, file=image
+        )
+    warnings += [warning] if warning else []
     return Dwi(volume.data, volume.affine, bvals, directions, region, subject, str(image), tuple(warnings))
 
 
-def gradient_problems(
-    bvals: np.ndarray, directions: np.ndarray, n_volumes: int, *, subject: str | None, file: str | Path | None
-) -> list[Problem]:
-    """Everything that is wrong with a gradient table: counts, norms, too few directions."""
+def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | None, str | None]:
+    """What makes the image unusable, and what a reader should know, from the mean unweighted volume."""
+    values = unweighted[region].astype(float)
+    if not values.size:
+        return "no voxel holds a number in every volume", None
+    if values.size > 1 and values.min() == values.max():
+        return f"the unweighted volumes hold nothing but {values[0]:g}", None
+    below = float(-values[values < 0].sum() / np.abs(values).sum())
+    said = f"{below:.0%} of the unweighted signal is negative: numbers too large for their type, or a wrong scale"
+    if below > _MAX_BELOW:
+        return said, None
+    return None, f"{said}?" if below > _LITTLE_BELOW else None
 
-    def problem(what: str, **more: str) -> Problem:
+
+def gradient_problems(
+    bvals: np.ndarray,
+    directions: np.ndarray,
+    n_volumes: int,
+    *,
+    subject: str | None,
+    files: tuple[str | Path | None, str | Path | None],
+) -> list[Problem]:
+    """Everything that is wrong with a gradient table: counts, norms, too few directions.
+
+    Args:
+        files: of the b-values and of the b-vectors.
+    """
+
+    def problem(what: str, *, file: str | Path | None = files[1], **more: str) -> Problem:
         return Problem(what, subject=subject, file=file, **more)
 
     found = []
-    for name, count in (("b-values", len(bvals)), ("b-vectors", len(directions))):
+    for name, count, file in (("b-values", len(bvals), files[0]), ("b-vectors", len(directions), files[1])):
         if count != n_volumes:
             found.append(
                 problem(
                     f"the number of {name} is not the number of volumes",
+                    file=file,
                     expected=str(n_volumes),
                     got=str(count),
                     remedy="Were volumes removed from the image alone, or is it another scan's table?",
@@ -197,7 +232,9 @@ def gradient_problems(
         return found
     weighted = bvals > B0_MAX
     if not weighted.any():
-        return [problem(f"no volume is diffusion weighted (b above {B0_MAX:.0f} s/mm2)")]
+        scaled = {"remedy": "b-values are in s/mm2; these may be in ms/um2: times 1000."} if bvals.max() >= 0.1 else {}
+        what = f"no volume is diffusion weighted (b above {B0_MAX:.0f} s/mm2)"
+        return [problem(what, file=files[0], got=f"at most {bvals.max():g}", **scaled)]
     norms = np.linalg.norm(directions, axis=1)
     with np.errstate(invalid="ignore"):
         wrong = weighted & ~(np.abs(norms - 1) < 0.05)
@@ -216,5 +253,11 @@ def gradient_problems(
     if np.linalg.matrix_rank(design, tol=1e-2) < 6:
         found.append(problem("fewer than six independent directions", got=f"{len(unique)} weighted volumes"))
     if not (~weighted).any():
-        found.append(problem(f"no volume without diffusion weighting (b up to {B0_MAX:.0f} s/mm2)"))
+        found.append(
+            problem(
+                f"no volume without diffusion weighting (b up to {B0_MAX:.0f} s/mm2)",
+                file=files[0],
+                got=f"at least {bvals.min():g}",
+            )
+        )
     return found

@@ -224,6 +224,14 @@ def _header(start: bytes, file: Path) -> nib.Nifti1Header:
 
 
 def _check_header(header: nib.Nifti1Header, file: Path) -> None:
+    if header.get_data_dtype().kind not in "iuf":
+        raise DataError(
+            "voxels are no single real numbers",
+            expected="integers or floating point",
+            got=header.get_value_label("datatype"),
+            file=file,
+            remedy="Take the magnitude of a complex image, one channel of a coloured one.",
+        )
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if not (np.isfinite(slope) and np.isfinite(inter)):
         raise DataError(

@@ -7,7 +7,7 @@ is done already is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -88,7 +88,7 @@ def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Invent
     Raises:
         DataError, MissingInputError: at the end, when scans failed: one line for each.
     """
-    failed = [(scan.name, str(problem), 66) for scan in scans for problem in scan.problems[:1]]
+    failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
     _write_head(plan, inventory, scans)
     done: list[Done] = []
@@ -96,7 +96,7 @@ def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Invent
         if isinstance(result, Done):
             done.append(result)
         else:
-            failed.append((name, str(result), result.exit_code))
+            failed.append((name, _in_a_line(result.problems), result.exit_code))
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
@@ -169,6 +169,11 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
             "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
         )
     return replace(scan, problems=(*scan.problems, problem))
+
+
+def _in_a_line(problems: Sequence[Problem]) -> str:
+    """Everything that is wrong with one scan."""
+    return " | ".join(map(str, problems))
 
 
 def _each(

@@ -47,12 +47,14 @@ def test_a_good_scan_is_read_and_its_shells_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("d.bval", lambda a: a[:, :-1], "number of b-values"),
-        ("d.bvec", lambda a: a[:, :-1], "number of b-vectors"),
+        ("d.bval", lambda a: a[:, :-1], r"d\.bval: the number of b-values"),
+        ("d.bval", lambda a: np.tile(a, (3, 1)) - 1, "are these the b-vectors"),
+        ("d.bvec", lambda a: a[:, :-1], r"d\.bvec: the number of b-vectors"),
         ("d.bvec", lambda a: a * 3, "not of length 1"),
         ("d.bvec", lambda a: np.where(np.arange(9) == 4, np.nan, a), "not of length 1"),
         ("d.bvec", lambda a: a * 0 + np.array([[1.0], [0], [0]]), "independent directions"),
-        ("d.bval", lambda a: a * 0, "no volume is diffusion weighted"),
+        ("d.bval", lambda a: a * 0, r"d\.bval: no volume is diffusion weighted"),
+        ("d.bval", lambda a: a / 1000, r"d\.bval: no volume .* times 1000"),
         ("d.bval", lambda a: a + 1000, "not of length 1|without diffusion"),
         ("d.bval", lambda a: -a, "not b-values"),
         ("d.bval", lambda a: a * 100, "not b-values"),
@@ -78,6 +80,38 @@ def test_text_and_ragged_files_are_refused(tmp_path: Path) -> None:
         read_dwi(image, bval, tmp_path / "absent.bvec")
     with pytest.raises(DataError, match="gradient table is missing"):
         read_dwi(image)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d * np.nan, "no voxel holds a number"),
+        (lambda d: d * 0, "hold nothing but 0"),
+        (lambda d: d * 0 + 7, "hold nothing but 7"),
+        (lambda d: d - 2, "of the unweighted signal is negative"),
+        (lambda d: (d * 60000).astype(np.uint16).view(np.int16), "numbers too large for their type"),
+        (lambda d: d.astype(np.complex64), "no single real numbers"),
+    ],
+)
+def test_what_no_scanner_makes_is_refused(change: object, message: str, tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    data = change(np.random.default_rng(0).random((4, 4, 4, 9)).astype(np.float32))  # type: ignore[operator]
+    write_volume(image, data, np.diag([-2.0, 2, 2, 1]))
+    with pytest.raises(DataError, match=message) as caught:
+        read_dwi(image, bval, bvec, subject="sub-07")
+    assert "sub-07, file" in str(caught.value)
+
+
+def test_a_little_below_zero_is_said_and_voxels_without_numbers_are_left_out(tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    data = np.random.default_rng(0).random((4, 4, 4, 9)).astype(np.float32)
+    data[0, 0] *= -1
+    data[3, 3, 3, 5] = np.inf
+    write_volume(image, data, np.diag([-2.0, 2, 2, 1]))
+    dwi = read_dwi(image, bval, bvec)
+    assert not dwi.mask[3, 3, 3]
+    assert np.isfinite(dwi.data).all()
+    assert [("not numbers" in w, "negative" in w) for w in dwi.warnings] == [(True, False), (False, True)]
 
 
 def test_a_mask_on_another_grid_and_an_empty_one_are_refused(tmp_path: Path) -> None:
