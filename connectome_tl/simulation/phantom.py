@@ -326,7 +326,7 @@ def _t2w(anatomy: Anatomy, strengths: np.ndarray, points: np.ndarray) -> np.ndar
         wave = rng.normal(0, 0.18, 3)
         texture += np.cos(points @ wave + rng.uniform(0, 2 * np.pi))
     image = 600.0 + 12.0 * texture - 60.0 * fibre - 180.0 * cortex - 90.0 * (_labels(anatomy, points, mask) > 0)
-    around = 0.0
+    around = np.zeros(mask.shape)
     if anatomy.settings.scalp:
         axes = np.array(anatomy.settings.half_axes)
         outside = (np.sqrt(((points / axes) ** 2).sum(axis=-1)) - 1) * axes.mean()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
@@ -16,17 +18,22 @@ from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scan_template import ChosenTemplate, contrast_of
 
 
-def read_anatomical(scan: Scan) -> Volume:
-    """The anatomical image, 0 outside the brain: that of the folder's mask where it lies on the same grid."""
+def read_anatomical(scan: Scan, rough: Callable[[Volume], np.ndarray] | None = None) -> Volume:
+    """The anatomical image, 0 outside the brain: that of the folder's mask where it lies on the same grid.
+
+    Args:
+        rough: a rough mask of an image, (x, y, z) bool, for where the folder has none; without it the image must be
+            skull-stripped, or nearly so.
+    """
     assert scan.anatomical is not None
     image = read_volume(scan.anatomical, subject=scan.name)
     brain = None
     if scan.anatomical_mask is not None:
         mask = read_mask(scan.anatomical_mask, subject=scan.name)
         brain = mask.data if same_grid(mask, image) else None
-    return Volume(
-        np.where(brain_mask(image) if brain is None else brain, image.data, 0), image.affine, scan.name, image.file
-    )
+    if brain is None:
+        brain = brain_mask(image, near=None if rough is None else rough(image))
+    return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file)
 
 
 def template_labels(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -25,8 +26,9 @@ from connectome_tl.imaging.structural import dwi_mask
 from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.tissues import Tissues, read_tissues
 from connectome_tl.imaging.tractography import density_map, track
+from connectome_tl.imaging.warps import Warp, carry_image
 from connectome_tl.provenance import read_json
-from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings
+from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scan_files import numbers_of, write_scan
 from connectome_tl.workflows.scan_result import EXPLORATORY, Made, Plan, ScanResult
@@ -46,7 +48,8 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     recon = settings.reconstruction
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
     dwi, snr = _diffusion(scan, settings, warnings)
-    labels, gate = _parcels(scan, dwi, plan, warnings)
+    anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
+    labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
     if recon.free_water:
@@ -56,7 +59,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if flip is not None:
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
-    tissues = _tissues(scan, dwi, plan, warnings)
+    tissues = _tissues(scan, dwi, settings, anatomy, warnings)
     streamlines, weights = _streamlines(dwi, response, plan, tissues)
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
@@ -96,7 +99,25 @@ def _snr(dwi: Dwi) -> float | None:
     return float(np.median(b0.mean(axis=1) / np.maximum(b0.std(axis=1, ddof=1), 1e-9)))
 
 
-def _parcels(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: list[str]) -> tuple[Volume, Gate | None]:
+def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volume, Warp]:
+    """The brain in the anatomical image, and where a point of the diffusion data lies in it."""
+    b0 = _mean_b0(dwi)
+
+    def rough(head: Volume) -> np.ndarray:
+        back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
+        return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
+
+    brain = read_anatomical(scan, rough)
+    return brain, register_affine(b0, brain, settings, rigid=True)
+
+
+def _parcels(
+    scan: Scan,
+    dwi: Dwi,
+    plan: Plan[ConnectomesSettings],
+    anatomy: Callable[[], tuple[Volume, Warp]],
+    warnings: list[str],
+) -> tuple[Volume, Gate | None]:
     """Labels in the space of the diffusion data: found there, or carried in from the template.
 
     Raises:
@@ -119,8 +140,7 @@ def _parcels(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: li
         raise MissingInputError("there is no way to a parcellation", subject=scan.name, file=scan.dwi)
     note = contrast_note(scan, chosen)
     warnings += [] if note is None else [note]
-    anatomical = read_anatomical(scan)
-    to_anatomical = register_affine(_mean_b0(dwi), anatomical, plan.settings.registration, rigid=True)
+    anatomical, to_anatomical = anatomy()
     return template_labels(scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical)
 
 
@@ -131,9 +151,15 @@ def _overlap(labels: Volume, grid: Volume) -> bool:
     return bool(((voxel > 0) & (voxel < np.array(grid.shape[:3]))).all())
 
 
-def _tissues(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: list[str]) -> Tissues | None:
+def _tissues(
+    scan: Scan,
+    dwi: Dwi,
+    settings: ConnectomesSettings,
+    anatomy: Callable[[], tuple[Volume, Warp]],
+    warnings: list[str],
+) -> Tissues | None:
     """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
-    wanted = plan.settings.tissues
+    wanted = settings.tissues
     if wanted == "none" or (not scan.tissues and wanted == "given"):
         return None
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
@@ -145,10 +171,10 @@ def _tissues(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], warnings: li
         raise MissingInputError(
             "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
         )
-    anatomical = read_anatomical(scan)
+    anatomical, to_anatomical = anatomy()
     if not scan.tissues:
         found = segmented(scan, anatomical, warnings)
-    return found.on_grid(grid, register_affine(_mean_b0(dwi), anatomical, plan.settings.registration, rigid=True))
+    return found.on_grid(grid, to_anatomical)
 
 
 def _mean_b0(dwi: Dwi) -> Volume:
