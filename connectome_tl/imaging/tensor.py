@@ -84,12 +84,13 @@ def fit_tensor(dwi: Dwi, volumes: np.ndarray | None = None, *, n_steps: int = 2)
 
 
 def tensor_maps(dwi: Dwi, tensor: np.ndarray) -> TensorMaps:
-    """Maps of a fitted tensor; negative eigenvalues count as 0."""
+    """Maps of a fitted tensor, as `tensor2metric` makes them: noise may leave an eigenvalue below 0, and FA above 1,
+    which is held to 1.
+    """
     full = np.empty((len(tensor), 3, 3))
     for column, (i, j) in enumerate(_PAIRS):
         full[:, i, j] = full[:, j, i] = tensor[:, column]
     values, vectors = np.linalg.eigh(full)
-    values = np.maximum(values, 0.0)
     mean = values.mean(axis=1)
     spread = np.sqrt(((values - mean[:, None]) ** 2).sum(axis=1))
     norm = np.sqrt((values**2).sum(axis=1))
