@@ -8,6 +8,7 @@ is learned across subjects and nothing can leak between folds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from zlib import crc32
 
 import numpy as np
 
@@ -94,7 +95,9 @@ def divergence_network(
 ) -> Connectome:
     """1 / (1 + symmetrised Kullback-Leibler divergence) between the regions' distributions.
 
-    The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271).
+    The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271), which is
+    for densities: whole numbers, as scanners store them, are first spread evenly over their rounding (the same way
+    each time), since many voxels of one value have no neighbour at a distance.
 
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
@@ -115,7 +118,8 @@ def divergence_network(
     spread = np.concatenate(kept).std(axis=0)
     if not np.isfinite(spread).all() or (spread == 0).any():
         raise DataError("a feature does not vary, or is not a number", subject=subject, file=file)
-    # Equal values have no nearest neighbour but each other: one of each is kept.
+    kept = _unrounded(kept, [name for name, there in zip(regions, present, strict=True) if there])
+    # Values that are still equal have no nearest neighbour but each other: one of each is kept.
     kept = [np.unique(cloud / spread, axis=0) for cloud in kept]
     trees = [cKDTree(cloud) for cloud in kept]
     own = [tree.query(cloud, k=2)[0][:, 1] for tree, cloud in zip(trees, kept, strict=True)]
@@ -127,6 +131,27 @@ def divergence_network(
                 divergence[i, j] = _divergence(kept[i], own[i], trees[j])
     symmetric = np.maximum(divergence, 0) + np.maximum(divergence.T, 0)
     return _connectome(1 / (1 + symmetric), present, regions, "morphometric_divergence", subject, file)
+
+
+def _unrounded(clouds: list[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    """Values of features that lie on a regular grid, each moved within its own step; others as they are."""
+    pooled = np.concatenate(clouds)
+    steps = np.array([_step(column) for column in pooled.T])
+    # A region draws by its own name, so that neither its row nor other regions change what it gets.
+    draws = [
+        np.random.default_rng(crc32(name.encode())).uniform(-0.5, 0.5, c.shape)
+        for name, c in zip(names, clouds, strict=True)
+    ]
+    return [cloud + draw * steps for cloud, draw in zip(clouds, draws, strict=True)]
+
+
+def _step(values: np.ndarray) -> float:
+    """Distance between neighbouring values where all lie on one grid and some are equal; else 0."""
+    gaps = np.diff(np.unique(values))
+    if len(gaps) == len(values) - 1:
+        return 0.0
+    steps = gaps / gaps.min()
+    return float(gaps.min()) if np.abs(steps - np.rint(steps)).max() < 0.05 else 0.0
 
 
 def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:

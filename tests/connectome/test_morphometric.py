@@ -48,6 +48,21 @@ def test_divergence_of_gaussians_is_near_its_closed_form() -> None:
     np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.parametrize("slope", [1.0, 0.25])
+@pytest.mark.parametrize("sd", [10.0, 100.0])
+def test_whole_numbers_give_the_divergence_of_what_was_rounded(sd: float, slope: float) -> None:
+    """Images are stored as integers, scaled or not: thousands of voxels share some ten or hundred values."""
+    rng = np.random.default_rng(3)
+    exact = [rng.normal(1000 + sd * mean, sd, 20_000) for mean in (0.0, 1.0, 2.0)]
+    rounded = [(np.rint(values) * np.float32(slope)).astype(np.float32) for values in exact]
+    found = divergence_network(rounded, NAMES[:3]).weights[0]
+    for i, j in ((0, 1), (1, 2), (0, 2)):
+        assert found[i, j] == pytest.approx(1 / (1 + (i - j) ** 2), abs=0.05)
+    np.testing.assert_array_equal(found, divergence_network(rounded, NAMES[:3]).weights[0])
+    turned = divergence_network(rounded[::-1], NAMES[:3][::-1]).weights[0]
+    np.testing.assert_allclose(turned[::-1, ::-1], found, atol=1e-12)
+
+
 def test_features_are_those_of_each_regions_voxels() -> None:
     labels = Volume(np.repeat([0, 5, 2035], 40).reshape(3, 5, 8).astype(np.int32), np.diag([1.0, 2, 2, 1]))
     image = Volume(np.arange(120, dtype=float).reshape(3, 5, 8), labels.affine)
