@@ -93,7 +93,7 @@ def file_hash(path: str | Path) -> str:
     """SHA-256 (hex) of a file's bytes.
 
     Raises:
-        MissingInputError: the file is not there.
+        MissingInputError: the file is not there or cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -102,6 +102,8 @@ def file_hash(path: str | Path) -> str:
                 digest.update(block)
     except FileNotFoundError as error:
         raise MissingInputError("file not found", file=path) from error
+    except OSError as error:
+        raise MissingInputError(f"cannot be read: {error.strerror or error}", file=path) from error
     return digest.hexdigest()
 
 

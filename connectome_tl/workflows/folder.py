@@ -1,4 +1,4 @@
-"""A run's folder: one writer at a time, a log of its own for times and run ids."""
+"""A run's folder: one writer at a time of the whole or of a part, a log of its own for times and run ids."""
 
 from __future__ import annotations
 
@@ -42,6 +42,34 @@ def claim(folder: Path) -> Iterator[None]:
         for half in folder.rglob(".*.part"):  # writes of a run that was killed midway
             half.unlink(missing_ok=True)
         yield
+
+
+@contextmanager
+def alone(folder: Path, part: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold one part of a folder that several processes fill: a scan, or the page of all. Tells whether it is held.
+
+    Where the file system cannot lock, as some parallel ones, it counts as held: most folders have one writer.
+
+    Args:
+        wait: until another process lets go; else do without.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        (folder / "log").mkdir(parents=True, exist_ok=True)
+        stream = open(folder / "log" / f"{part}.lock", "a")  # noqa: SIM115 - held open as long as the lock
+    except OSError as error:
+        raise OutputError(f"cannot write here: {error.strerror}", file=folder) from error
+    with stream:
+        held = True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            held = False
+        except OSError:
+            pass
+        yield held
 
 
 class _LogFile(logging.FileHandler):

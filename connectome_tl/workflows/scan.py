@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.inputs import Scan
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import MorphometrySettings
@@ -60,7 +61,10 @@ def finished_scans(plan: Plan) -> list[Done]:
     """Scans that are done in the output folder, of this run or an earlier one."""
     found = []
     for mark in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_provenance.json")):
-        record = read_json(mark)
+        try:
+            record = read_json(mark)
+        except MissingInputError:  # another process makes this scan anew
+            continue
         found.append(
             Done(mark.name.removesuffix("_provenance.json"), "unchanged", record["Numbers"], tuple(record["Warnings"]))
         )

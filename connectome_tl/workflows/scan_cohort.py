@@ -16,11 +16,12 @@ import pandas as pd
 
 from connectome_tl.cohort.tables import read_table
 from connectome_tl.config import dump_settings
-from connectome_tl.errors import ConnectomeTLError
+from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.inputs import Inventory
 from connectome_tl.provenance import read_json, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings
+from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scan import Done, finished_scans
 from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
 from connectome_tl.workflows.scan_result import Plan, stamps_of
@@ -40,7 +41,9 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
     numbers = pd.DataFrame([dict(item.numbers) for item in done], index=[item.scan for item in done])
     typical = _typical(numbers)
     for item in done:
-        set_beside(plan.file(item.scan, "report.html"), item.numbers, typical if len(done) >= _ENOUGH else {})
+        with alone(plan.out, item.scan, wait=False) as held:
+            if held:  # else another process makes this page, and will set it beside the others
+                set_beside(plan.file(item.scan, "report.html"), item.numbers, typical if len(done) >= _ENOUGH else {})
     stamps = Counter(stamp for item in done for stamp in stamps_of(item.warnings))
     bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
     notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
@@ -58,7 +61,10 @@ def failures(plan: Plan[AnyScanSettings]) -> list[tuple[str, str, int]]:
     """(scan, problem, exit code) of all that failed, in this run or an earlier one."""
     found = []
     for file in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_failure.json")):
-        record = read_json(file)
+        try:
+            record = read_json(file)
+        except MissingInputError:  # another process has made this scan
+            continue
         found.append((file.name.removesuffix("_failure.json"), str(record["Problem"]), int(record["ExitCode"])))
     return found
 

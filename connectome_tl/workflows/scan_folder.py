@@ -7,24 +7,32 @@ is done already is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.config import dump_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
 from connectome_tl.connectome.labels import read_labels
-from connectome_tl.errors import ConnectomeTLError, DataError, InternalError, MissingInputError, Problem, UsageError
+from connectome_tl.errors import (
+    ConnectomeTLError,
+    DataError,
+    InternalError,
+    InterruptedRunError,
+    MissingInputError,
+    Problem,
+    UsageError,
+)
 from connectome_tl.imaging.input_tables import unfetched
 from connectome_tl.imaging.inputs import Inventory, Scan
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, TemplatesByAge
-from connectome_tl.workflows.scan import Done, process_scan
+from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scan import Done
 from connectome_tl.workflows.scan_age import read_ages
 from connectome_tl.workflows.scan_cohort import finish
+from connectome_tl.workflows.scan_pool import process_scans
 from connectome_tl.workflows.scan_result import Plan
 from connectome_tl.workflows.scan_template import ChosenTemplate, choose_templates, contrast_note
 
@@ -86,13 +94,17 @@ def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Invent
     """Process all scans, then write the page and `cohort.yaml`.
 
     Raises:
-        DataError, MissingInputError: at the end, when scans failed: one line for each.
+        UsageError: the output folder holds other data.
+        OutputError, InterruptedRunError: at once, when the output cannot be written or a worker was killed.
+        DataError, MissingInputError, InterruptedRunError, InternalError: at the end, when scans failed: one line for
+            each.
     """
+    _refuse_foreign(plan.out, inventory.root.resolve())
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
     _write_head(plan, inventory, scans)
     done: list[Done] = []
-    for name, result in _each(ready, plan, n_workers):
+    for name, result in process_scans(ready, plan, n_workers):
         if isinstance(result, Done):
             done.append(result)
         else:
@@ -102,11 +114,11 @@ def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Invent
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
     for item in done:
         plan.file(item.scan, "failure.json").unlink(missing_ok=True)
-    cohort, written = finish(inventory, plan)
+    with alone(plan.out, "cohort"):
+        cohort, written = finish(inventory, plan)
     run = FolderRun(tuple(sorted(done, key=lambda d: d.scan)), tuple(sorted(failed)), cohort, written)
     if run.failed:
-        kind = MissingInputError if all(code == 66 for _, _, code in run.failed) else DataError
-        raise kind(
+        raise _worst({code for _, _, code in run.failed})(
             f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
             problems=[Problem(text) for _, text, _ in run.failed],
         )
@@ -171,41 +183,33 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
     return replace(scan, problems=(*scan.problems, problem))
 
 
+def _refuse_foreign(out: Path, root: Path) -> None:
+    """The tables of another dataset are not written over.
+
+    Raises:
+        UsageError: the folder is the input, a subject of it, or somebody else's results.
+    """
+    inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
+    if not inside or inside[0].startswith("sub-"):
+        expected = f"another folder, as {root / 'derivatives' / 'connectome_tl'}"
+        raise UsageError("the results would lie among the scans", expected=expected, got=str(out))
+    description = out / "dataset_description.json"
+    if description.is_file() and "connectome-tl" not in description.read_text("utf-8", "replace"):
+        raise UsageError("the output folder holds another dataset", expected="a new folder", got=str(out))
+
+
+def _worst(codes: set[int]) -> type[ConnectomeTLError]:
+    """What a command with failed scans ends with: a fault of ours, not enough of the machine, bad data, no data."""
+    if InternalError.exit_code in codes:
+        return InternalError
+    if InterruptedRunError.exit_code in codes:
+        return InterruptedRunError
+    return MissingInputError if codes == {MissingInputError.exit_code} else DataError
+
+
 def _in_a_line(problems: Sequence[Problem]) -> str:
     """Everything that is wrong with one scan."""
     return " | ".join(map(str, problems))
-
-
-def _each(
-    scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
-) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
-    if n_workers <= 1 or len(scans) <= 1:
-        for scan in scans:
-            yield scan.name, _guarded(scan, plan)
-        return
-    with ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-
-
-def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLError:
-    """One scan's result or its error; a fault of ours in one scan does not take the others with it."""
-    from threadpoolctl import threadpool_limits
-
-    try:
-        # More threads add in another order: another last digit, other streamlines, other bytes on a second run.
-        with threadpool_limits(limits=1):
-            return process_scan(scan, plan)
-    except ConnectomeTLError as error:
-        return error
-    except Exception as error:
-        return InternalError(
-            f"{type(error).__name__}: {error}",
-            subject=scan.name,
-            file=scan.dwi or scan.anatomical,
-            remedy="A fault of connectome-tl; report it.",
-        )
 
 
 def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> None:

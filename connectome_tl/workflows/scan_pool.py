@@ -1,0 +1,102 @@
+"""Many scans, one after the other or at the same time, by one process or by several that share an output folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+
+from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError
+from connectome_tl.imaging.inputs import Scan
+from connectome_tl.settings.imaging import AnyScanSettings
+from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scan import Done, process_scan
+from connectome_tl.workflows.scan_result import Plan
+
+
+def process_scans(
+    scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
+) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    """Each scan's name with its result or its error, as they come; a scan that fails stops no other.
+
+    However this ends, no worker goes on without it.
+
+    Raises:
+        OutputError: the output cannot be written; what other scans would make could not be, either.
+        InterruptedRunError: a worker was killed.
+    """
+    several = n_workers > 1 and len(scans) > 1
+    for name, result in _at_once(scans, plan, n_workers) if several else _in_turn(scans, plan):
+        if isinstance(result, OutputError):
+            raise result
+        yield name, result
+
+
+def _in_turn(scans: list[Scan], plan: Plan[AnyScanSettings]) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    for scan in scans:
+        yield scan.name, _guarded(scan, plan)
+
+
+def _at_once(
+    scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
+) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    pool = ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    except BrokenProcessPool as error:
+        raise InterruptedRunError(
+            "a worker was killed, most often for want of memory",
+            remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
+        ) from error
+    except BaseException:
+        for worker in active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """A worker leaves interrupts to the process that started it, and ends when that is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(75)
+
+
+def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLError:
+    """One scan's result or its error; a fault of ours in one scan does not take the others with it."""
+    from threadpoolctl import threadpool_limits
+
+    try:
+        # More threads add in another order: another last digit, other streamlines, other bytes on a second run.
+        with threadpool_limits(limits=1), alone(plan.out, scan.name):
+            return process_scan(scan, plan)
+    except ConnectomeTLError as error:
+        return error
+    except MemoryError as error:
+        return InterruptedRunError(
+            f"not enough memory: {error}",
+            subject=scan.name,
+            remedy="Run again with fewer --n-cpus, or where there is more of it.",
+        )
+    except OSError as error:
+        return OutputError(f"{error.strerror or error}", subject=scan.name, file=error.filename)
+    except Exception as error:
+        return InternalError(
+            f"{type(error).__name__}: {error}",
+            subject=scan.name,
+            file=scan.dwi or scan.anatomical,
+            remedy="A fault of connectome-tl; report it.",
+        )

@@ -1,0 +1,138 @@
+"""Several processes, killed ones, full disks: the right exit code, nobody left behind, no dataset written over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, UsageError
+from connectome_tl.imaging.inputs import Scan
+from connectome_tl.simulation.phantom import PhantomSettings
+from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scan import Done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two scans by their names; nothing in them."""
+    for subject in ("sub-01", "sub-02"):
+        for ending in ("_dwi.nii.gz", "_dwi.bval", "_dwi.bvec", "_seg-x_dseg.nii.gz"):
+            file = tmp_path / "bids" / subject / "dwi" / f"{subject}{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    (tmp_path / "bids" / "dataset_description.json").write_text('{"Name": "raw"}')
+    (tmp_path / "bids" / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\n")
+    return tmp_path / "bids"
+
+
+def made_by(make: Callable[[Scan], None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every scan is made by `make`; names of those that were begun."""
+    begun: list[str] = []
+
+    def process(scan: Scan, _: object) -> Done:
+        begun.append(scan.name)
+        make(scan)
+        return Done(scan.name, "computed", {})
+
+    monkeypatch.setattr("connectome_tl.workflows.scan_pool.process_scan", process)
+    return begun
+
+
+def test_results_are_never_written_over_a_dataset(folder: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (tmp_path / "qsiprep").mkdir()
+    (tmp_path / "qsiprep" / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "QSIPrep"}]}')
+    for out in (folder, folder / "sub-01" / "results", tmp_path / "qsiprep"):
+        with pytest.raises(UsageError, match=str(out)):
+            build_connectomes(folder, out)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert len(list((tmp_path / "qsiprep").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "goes_on"),
+    [
+        (OutputError("could not write"), OutputError, False),
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError, False),
+        (MemoryError("30 GB"), InterruptedRunError, True),
+        (ValueError("a bug"), InternalError, True),
+    ],
+)
+def test_a_failure_that_is_not_the_scans_has_its_own_exit_code(
+    error: Exception, kind: type[ConnectomeTLError], goes_on: bool, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def make(scan: Scan) -> None:
+        if scan.name == "sub-01":
+            raise error
+
+    begun = made_by(make, monkeypatch)
+    with pytest.raises(kind, match=r"sub-01|could not write"):
+        build_connectomes(folder, tmp_path / "out")
+    assert begun == ["sub-01", "sub-02"][: 1 + goes_on]
+
+
+def test_a_scan_that_another_process_makes_is_waited_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = made_by(lambda _: None, monkeypatch)
+    run = threading.Thread(target=build_connectomes, args=(folder, tmp_path / "out"))
+    with alone(tmp_path / "out", "sub-02"):
+        run.start()
+        run.join(0.5)
+        assert begun == ["sub-01"]
+        with alone(tmp_path / "out", "sub-02", wait=False) as held:
+            assert not held
+    run.join(10)
+    assert begun == ["sub-01", "sub-02"]
+
+
+def _workers_of(process: int) -> list[int]:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def _until(said: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not said():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for processes as Linux shows them")
+def test_killed_or_interrupted_no_worker_is_left_and_the_exit_code_says_run_again(tmp_path: Path) -> None:
+    small = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+    root = write_phantom(tmp_path / "bids", n_subjects=2, n_sessions=2, settings=small)
+    (root / "config.yaml").write_text(
+        "parcellation: derivatives/truth/{subject}/{session}/{subject}_{session}_space-dwi_atlas-Phantom_dseg.nii.gz\n"
+    )
+    command = [sys.executable, "-m", "connectome_tl.cli", "connectomes", str(root), str(tmp_path / "out")]
+    command += ["participant", "--config", str(root / "config.yaml"), "--n-cpus", "2"]
+    for victim, number, code, said in (
+        ("worker", signal.SIGKILL, 75, "a worker was killed"),
+        ("main", signal.SIGTERM, 75, "interrupted"),
+        ("main", signal.SIGKILL, -signal.SIGKILL, ""),
+    ):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        _until(lambda p=process.pid: len(_workers_of(p)) == 2)  # type: ignore[misc]
+        workers = _workers_of(process.pid)
+        os.kill(workers[0] if victim == "worker" else process.pid, number)
+        assert process.wait(timeout=20) == code
+        _until(lambda w=workers: not any(Path(f"/proc/{p}/fd/0").exists() for p in w))  # type: ignore[misc]
+        assert process.stderr is not None
+        with process.stderr as stream:
+            text = stream.read()
+        assert said in text
+        assert "Traceback" not in text
