@@ -187,7 +187,7 @@ def _read_tck(file: Path) -> Iterator[Streamlines]:
             if stops.size:
                 first = np.concatenate([[0], stops[:-1] + 1])
                 whole = rows[: stops[-1] + 1]
-                # Only separators are no numbers. All three axes are counted, since a view of two is not contiguous and slow.
+                # Only separators are no numbers. All three axes are counted: a view of two is not contiguous, and slow.
                 if np.count_nonzero(np.isfinite(whole)) != 3 * (len(whole) - len(stops)):
                     raise DataError("a coordinate is not a finite number", file=file)
                 points = rows if dtype.isnative else rows.astype(dtype.newbyteorder("="))
