@@ -41,7 +41,8 @@ class Scan:
         anatomical: T2w if there is one (newborns), else T1w.
         other_anatomical: the T1w beside a T2w.
         parcellation: label image in the subject's space, where the folder has one.
-        labels_in_anat: the same in the space of the anatomical image, for what needs no diffusion data.
+        parcellation_in: the space it lies in, `dwi` or `anat`.
+        labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
         tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
         tissues_in: the space they lie in, `dwi` or `anat`.
         lesion: mask of what is left out of the cost of a registration, on the grid of `anatomical`.
@@ -61,6 +62,7 @@ class Scan:
     other_anatomical: Path | None = None
     anatomical_mask: Path | None = None
     parcellation: Path | None = None
+    parcellation_in: str = "dwi"
     labels_in_anat: Path | None = None
     tissues: tuple[Path, ...] = ()
     tissues_in: str = "dwi"

@@ -13,7 +13,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.denoising import preprocess
 from connectome_tl.imaging.dwi import Dwi, read_dwi
 from connectome_tl.imaging.free_water import fit_free_water
-from connectome_tl.imaging.gate import Gate
+from connectome_tl.imaging.gate import Gate, check
 from connectome_tl.imaging.gradient_check import flip_warning, lengths_of_tables
 from connectome_tl.imaging.images import Volume, read_labels
 from connectome_tl.imaging.inputs import Scan
@@ -26,7 +26,7 @@ from connectome_tl.imaging.structural import dwi_mask
 from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.tissues import Tissues, read_tissues
 from connectome_tl.imaging.tractography import density_map, track
-from connectome_tl.imaging.warps import Warp, carry_image
+from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
@@ -118,7 +118,7 @@ def _parcels(
     anatomy: Callable[[], tuple[Volume, Warp]],
     warnings: list[str],
 ) -> tuple[Volume, Gate | None]:
-    """Labels in the space of the diffusion data: found there, or carried in from the template.
+    """Labels in the space of the diffusion data: found there, else carried in from the anatomical image or a template.
 
     Raises:
         MissingInputError: neither parcellation nor template and anatomical image.
@@ -127,6 +127,12 @@ def _parcels(
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     if scan.parcellation is not None:
         labels = read_labels(scan.parcellation, subject=scan.name)
+        if scan.parcellation_in == "anat":
+            brain, to_anatomical = anatomy()
+            carried = carry_labels(to_anatomical, labels, grid)
+            inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
+            covered = carry_image(to_anatomical, inside, grid).data > 0.5
+            return carried, check(carried, labels, dwi.mask, covered, plan.settings.registration)
         if not _overlap(labels, grid):
             raise DataError(
                 "the parcellation lies elsewhere than the diffusion data",

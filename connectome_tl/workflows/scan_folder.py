@@ -175,6 +175,8 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
         problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
     elif scan.parcellation is not None or settings.template is not None:
         return scan
+    elif scan.labels_in_anat is not None and scan.anatomical is not None:
+        return replace(scan, parcellation=scan.labels_in_anat, parcellation_in="anat")
     else:
         remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg beside the data."
         problem = Problem(
