@@ -311,15 +311,24 @@ def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path
 
 @pytest.mark.slow
 @pytest.mark.mrtrix
-def test_the_other_engine_finds_the_same_edges(folder: Path, tmp_path: Path) -> None:
+def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder: Path, tmp_path: Path) -> None:
     if shutil.which("tcksift2") is None:
         pytest.skip("MRtrix3 is not installed")
+    pytest.importorskip("ants")
+    text = REGISTERED.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
+    text += "preprocessing: {denoise: dwidenoise, gibbs: mrdegibbs, motion: none}\n"
+    text += "engine: mrtrix3\nregistration: {engine: ants}\n"
+    (folder / "theirs.yaml").write_text(text)
     for out in ("a", "b"):
-        run = build_connectomes(
-            folder, tmp_path / out, config=folder / "config.yaml", participants=["01"], engine="mrtrix3"
-        )
+        run = build_connectomes(folder, tmp_path / out, config=folder / "theirs.yaml", participants=["01"])
         assert run.done[0].state == "computed"
+        assert run.done[0].numbers["mask_dice"] > 0.9
     assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+    sidecar = json.loads(next(tmp_path.rglob("a/**/*meas-count_relmat.json")).read_text())
+    assert sidecar["Engine"] == "mrtrix3"
+    steps = (sidecar["Settings"]["registration"]["engine"], *sidecar["Settings"]["preprocessing"].values())
+    assert {"ants", "dwidenoise", "mrdegibbs"} <= set(steps)
+    assert "antspyx" in sidecar["Versions"]
     cohort = read_cohort(tmp_path / "a" / "cohort.yaml")
     truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
     edges = truth[truth["participant_id"] == "sub-01"]
