@@ -41,9 +41,13 @@ def weeks_of(age: float, unit: str, reference: str) -> float:
     return age * UNITS[unit] / 7 + (0.0 if reference == "postmenstrual" else _TERM_WEEKS)
 
 
-def contrast_for_age(age: float, unit: str, reference: str) -> Literal["T1w", "T2w"]:
+def months_of(age: float, unit: str, reference: str) -> float:
+    """Months from term, negative before it."""
+    return (weeks_of(age, unit, reference) - _TERM_WEEKS) * 7 / UNITS["months"]
+
+
+def contrast_for_age(months: float) -> Literal["T1w", "T2w"]:
     """T2w up to three months from term, T1w then."""
-    months = (weeks_of(age, unit, reference) - _TERM_WEEKS) * 7 / UNITS["months"]
     return "T2w" if months < _T2W_MONTHS else "T1w"
 
 
@@ -57,8 +61,7 @@ def template_for_age(age: float, unit: str, reference: str) -> Template:
     Raises:
         DataError: below 35.5 weeks postmenstrual, where there is none, or not an age.
     """
-    weeks = weeks_of(age, unit, reference)
-    months = (weeks - _TERM_WEEKS) * 7 / UNITS["months"]
+    weeks, months = weeks_of(age, unit, reference), months_of(age, unit, reference)
     if not _DHCP_WEEKS[0] - 0.5 <= weeks < _OLDEST_WEEKS:
         raise DataError(
             "there is no template for this age",
@@ -70,7 +73,7 @@ def template_for_age(age: float, unit: str, reference: str) -> Template:
         return Template("dhcpVol", str(int(weeks + 0.5)), "T2w")
     if months < _MNI_MONTHS[-1]:
         cohort = sum(months >= start for start in _MNI_MONTHS)
-        return Template("MNIInfant", str(cohort), contrast_for_age(age, unit, reference))
+        return Template("MNIInfant", str(cohort), contrast_for_age(months))
     if months < 12 * _ADULT_YEARS:
         return Template("MNIPediatricAsym", "1", "T1w")
     return Template("MNI152NLin2009cAsym", None, "T1w")

@@ -1,7 +1,8 @@
 """Tissue maps: read where somebody made them (MRtrix's 5TT, dHCP's Draw-EM, probability maps), else segmented simply.
 
-The simple way is a mixture of three Gaussians over one image's intensities (scikit-learn), which knows no anatomy:
-whatever rests on it is exploratory. dipy's Markov random field gave NaN where a class ran empty.
+The simple way is k-means over one image's intensities (scikit-learn) and the Gaussians of its three classes, which know
+no anatomy: whatever rests on it is exploratory. A mixture fitted to the end jumped between solutions when one voxel of
+twenty was left out; dipy's Markov random field gave NaN where a class ran empty.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from connectome_tl.imaging.warps import Warp, carry_image
 # Draw-EM's nine classes (Makropoulos et al. 2018, doi:10.1016/j.neuroimage.2018.01.054): background (4) is none;
 # brainstem counts as white matter, since streamlines pass it; cerebellum and hippocampus as cortex.
 _DRAWEM = {"fluid": (1, 5), "cortex": (2, 6, 9), "white": (3, 8), "deep": (7,)}
-# Newborns' white matter holds more water than their grey: from dark to bright, the reverse of an adult's.
+# From dark to bright. Newborns' white matter holds more water than their grey; between five and nine months the two
+# look alike (Wang et al. 2019, doi:10.1109/TMI.2019.2901712), and then it is as in adults.
 _NEWBORN = {"T2w": ("grey", "white", "fluid"), "T1w": ("fluid", "white", "grey")}
+_ADULT = {"T2w": ("white", "grey", "fluid"), "T1w": ("fluid", "grey", "white")}
+_ALIKE_MONTHS = (5.0, 9.0)
 SEGMENTED = "exploratory: tissue maps come from intensities alone, without anatomy"
 
 
@@ -90,27 +94,45 @@ def read_tissues(files: Sequence[Path], *, subject: str | None = None) -> Tissue
     )
 
 
-def segment_tissues(image: Volume, brain: np.ndarray, contrast: str) -> Tissues:
-    """Three tissues of a newborn from one T2w or T1w image; deep grey matter is not told from cortex.
+def segment_tissues(image: Volume, brain: np.ndarray, contrast: str, *, months: float | None = None) -> Tissues:
+    """Three tissues from one T2w or T1w image; deep grey matter is not told from cortex.
+
+    Args:
+        months: age from term; a newborn where it is not known.
 
     Raises:
-        DataError: no T2w or T1w, or fewer than three intensities.
+        DataError: no T2w or T1w, fewer than three intensities, or an age at which white and grey matter look alike.
     """
-    from sklearn.mixture import GaussianMixture
+    from scipy.stats import norm
+    from sklearn.cluster import KMeans
 
-    values = image.data[brain].astype(float)[:, None]
-    if contrast not in _NEWBORN or len(np.unique(values)) < 3:
+    if months is not None and _ALIKE_MONTHS[0] <= months < _ALIKE_MONTHS[1]:
+        raise DataError(
+            "tissues cannot be segmented: white and grey matter look alike at this age",
+            expected="less than 5 or at least 9 months from term",
+            got=f"{months:.1f} months",
+            subject=image.subject,
+            file=image.file,
+            remedy="Give tissue maps, or tissues: none.",
+        )
+    names = (_NEWBORN if months is None or months < _ALIKE_MONTHS[0] else _ADULT).get(contrast)
+    values = image.data[brain].astype(float)
+    if names is None or len(np.unique(values)) < 3:
         raise DataError(
             "tissues cannot be segmented", expected="a T2w or T1w image", subject=image.subject, file=image.file
         )
     start = np.quantile(values, [0.15, 0.5, 0.9])[:, None]
-    mixture = GaussianMixture(3, means_init=start, random_state=0).fit(values)
-    shares = np.zeros((*image.shape, 3))
-    shares[brain] = mixture.predict_proba(values)
-    order = np.argsort(mixture.means_[:, 0])
-    by = {name: shares[..., k].astype(np.float32) for name, k in zip(_NEWBORN[contrast], order, strict=True)}
-    found = Tissues(by["white"], by["grey"], np.zeros_like(by["grey"]), by["fluid"], image.affine, "segmented")
-    return _checked(found, image)
+    found = KMeans(3, init=start, n_init=1).fit(values[:, None])
+    order = np.argsort(found.cluster_centers_[:, 0])
+    classes = [values[found.labels_ == k] for k in order]
+    weight = [part.size * norm.pdf(values, part.mean(), max(part.std(), 1e-6)) for part in classes]
+    total = np.maximum(np.sum(weight, axis=0), 1e-300)
+    by = {}
+    for name, part in zip(names, weight, strict=True):
+        by[name] = np.zeros(image.shape, dtype=np.float32)
+        by[name][brain] = part / total
+    made = Tissues(by["white"], by["grey"], np.zeros_like(by["grey"]), by["fluid"], image.affine, "segmented")
+    return _checked(made, image)
 
 
 def _share(data: np.ndarray, subject: str | None, file: str | None) -> np.ndarray:

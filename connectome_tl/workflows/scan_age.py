@@ -11,6 +11,7 @@ import numpy as np
 from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.inputs import Inventory, Scan
+from connectome_tl.imaging.templates import months_of
 from connectome_tl.settings.cohort import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
@@ -28,6 +29,12 @@ class ScanAges:
     column: AgeColumn | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
+
+    def months(self, scan: str) -> float | None:
+        """Months from term, None where the age is not known."""
+        if self.column is None or scan not in self.values:
+            return None
+        return months_of(self.values[scan], self.column.unit, self.column.reference)
 
     def of(self, scan: str) -> str:
         """An age with its unit and reference, for people."""

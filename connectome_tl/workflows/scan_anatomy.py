@@ -70,10 +70,10 @@ def template_labels(
     return carried, check(carried, labels, brain, covered, settings)
 
 
-def segmented(scan: Scan, anatomical: Volume, warnings: list[str]) -> Tissues:
-    """Tissues by intensities alone, which stamps the scan."""
+def segmented(scan: Scan, anatomical: Volume, months: float | None, warnings: list[str]) -> Tissues:
+    """Tissues by intensities alone, which stamps the scan; `months` from term, None where the age is not known."""
     warnings.append(SEGMENTED)
-    return segment_tissues(anatomical, anatomical.data > 0, contrast_of(scan.anatomical) or "")
+    return segment_tissues(anatomical, anatomical.data > 0, contrast_of(scan.anatomical) or "", months=months)
 
 
 def _lesion(scan: Scan, anatomical: Volume) -> np.ndarray | None:

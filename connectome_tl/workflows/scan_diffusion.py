@@ -59,7 +59,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if flip is not None:
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
-    tissues = _tissues(scan, dwi, settings, anatomy, warnings)
+    tissues = _tissues(scan, dwi, plan, anatomy, warnings)
     streamlines, weights = _streamlines(dwi, response, plan, tissues)
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
@@ -160,12 +160,12 @@ def _overlap(labels: Volume, grid: Volume) -> bool:
 def _tissues(
     scan: Scan,
     dwi: Dwi,
-    settings: ConnectomesSettings,
+    plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
     warnings: list[str],
 ) -> Tissues | None:
     """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
-    wanted = settings.tissues
+    wanted = plan.settings.tissues
     if wanted == "none" or (not scan.tissues and wanted == "given"):
         return None
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
@@ -179,7 +179,7 @@ def _tissues(
         )
     anatomical, to_anatomical = anatomy()
     if not scan.tissues:
-        found = segmented(scan, anatomical, warnings)
+        found = segmented(scan, anatomical, plan.ages.months(scan.name), warnings)
     return found.on_grid(grid, to_anatomical)
 
 

@@ -63,9 +63,10 @@ class Plan(Generic[SettingsT]):
         return files if self.response is None else files | {"response": self.response}
 
     def said_of(self, scan: str) -> dict[str, object]:
-        """Template and why, for the sidecar. An age that chose none stays with the cohort: a job that sees no table
+        """Template and why, for the sidecar. An age that chose nothing stays with the cohort: a job that sees no table
         of ages makes the same scan."""
-        return {"Template": self.templates[scan].record()} if scan in self.templates else {}
+        said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
+        return said | ({"Age": self.ages.of(scan)} if self.settings.tissues == "segmented" else {})
 
     def told(self, scan: str) -> str:
         """The template in a sentence, for the page."""

@@ -52,7 +52,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     regions = plan.regions or regions_of_image(labels)
     images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
     table = _measures(images, labels, regions, settings)
-    for name, shares in _tissues(scan, first, settings, warnings).items():
+    for name, shares in _tissues(scan, first, plan, warnings).items():
         table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, labels, regions)])
     made = _network(table, images, labels, regions, settings, scan)
     lost = int((~made.node_mask).sum())
@@ -133,14 +133,15 @@ def _measures(
     return dict(zip(settings.regional, columns.T, strict=False))  # tissues come after
 
 
-def _tissues(scan: Scan, image: Volume, settings: MorphometrySettings, warnings: list[str]) -> dict[str, Volume]:
+def _tissues(scan: Scan, image: Volume, plan: Plan[MorphometrySettings], warnings: list[str]) -> dict[str, Volume]:
     """Shares of each tissue on the grid of the image, by name; none where none are asked for."""
-    if settings.tissues == "none":
+    wanted = plan.settings.tissues
+    if wanted == "none":
         return {}
     if scan.tissues:
         found = read_tissues(scan.tissues, subject=scan.name)
-    elif settings.tissues == "segmented":
-        found = segmented(scan, image, warnings)
+    elif wanted == "segmented":
+        found = segmented(scan, image, plan.ages.months(scan.name), warnings)
     else:
         raise MissingInputError("there are no tissue maps", subject=scan.name, file=scan.anatomical)
     found = found.on_grid(image)

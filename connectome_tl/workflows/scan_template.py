@@ -179,9 +179,8 @@ def _refuse_absent(chosen: Mapping[str, ChosenTemplate]) -> None:
 
 def _contrast(scan: Scan, ages: ScanAges) -> str | None:
     """The contrast that the scan's age asks for; None where it is not known."""
-    if ages.column is None or scan.name not in ages.values:
-        return None
-    return contrast_for_age(ages.values[scan.name], ages.column.unit, ages.column.reference)
+    months = ages.months(scan.name)
+    return None if months is None else contrast_for_age(months)
 
 
 def _with_contrast(scan: Scan, contrast: str | None) -> Scan:

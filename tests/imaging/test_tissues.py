@@ -10,6 +10,7 @@ import pytest
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.images import Volume, write_volume
 from connectome_tl.imaging.tissues import Tissues, read_tissues, segment_tissues
+from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -55,17 +56,41 @@ def test_tissues_come_onto_another_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contrast", "grey", "white", "fluid"), [("T2w", 400.0, 650.0, 1000.0), ("T1w", 800.0, 600.0, 250.0)]
+    ("contrast", "months", "grey", "white", "fluid"),
+    [
+        ("T2w", None, 400.0, 650.0, 1000.0),
+        ("T1w", 1.0, 800.0, 600.0, 250.0),
+        ("T2w", 9.0, 650.0, 400.0, 1000.0),
+        ("T1w", 24.0, 600.0, 800.0, 250.0),
+    ],
 )
-def test_a_newborns_contrast_is_segmented(contrast: str, grey: float, white: float, fluid: float) -> None:
+def test_the_contrast_of_an_age_is_segmented(
+    contrast: str, months: float | None, grey: float, white: float, fluid: float
+) -> None:
     labels = classes()
     image = np.select([np.isin(labels, (2, 7)), labels == 3, np.isin(labels, (1, 5))], [grey, white, fluid], 0.0)
     image = np.where(labels > 0, image + np.random.default_rng(0).normal(0, 40, image.shape), 0)
-    found = segment_tissues(Volume(image, AFFINE), labels > 0, contrast)
+    found = segment_tissues(Volume(image, AFFINE), labels > 0, contrast, months=months)
     for share, truth in ((found.grey, (2, 7)), (found.white, (3,)), (found.fluid, (1, 5))):
         a, b = share > 0.5, np.isin(labels, truth)
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.95
     assert found.source == "segmented"
+
+
+def test_where_white_and_grey_matter_look_alike_nothing_is_guessed() -> None:
+    image = Volume(np.random.default_rng(0).normal(500, 50, (8, 8, 8)), AFFINE, "sub-09")
+    with pytest.raises(DataError, match=r"sub-09.*look alike at this age.*got 6\.0 months"):
+        segment_tissues(image, image.data > 0, "T1w", months=6.0)
+
+
+def test_a_few_voxels_more_or_less_change_no_class() -> None:
+    head = make_head(make_anatomy(PhantomSettings()), seed=200)
+    brain, rng = head.t2w > 200, np.random.default_rng(1)
+    most = brain & (rng.random(brain.shape) < 0.95)
+    whole, parts = (segment_tissues(Volume(head.t2w, head.t2w_affine), mask, "T2w") for mask in (brain, most))
+    for name in ("grey", "white", "fluid"):
+        a, b = (getattr(found, name)[most] > 0.5 for found in (whole, parts))
+        assert (a == b).mean() > 0.99
 
 
 def test_what_is_no_tissue_map_is_refused(tmp_path: Path) -> None:

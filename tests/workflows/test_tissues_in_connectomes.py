@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from connectome_tl.imaging.images import read_labels, read_mask, write_volume
+from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, write_volume
 from connectome_tl.imaging.streamlines import read_streamlines
+from connectome_tl.imaging.structural import brain_mask
+from connectome_tl.imaging.tissues import SEGMENTED, segment_tissues
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
@@ -45,15 +47,23 @@ def with_tissues(root: Path, place: str) -> Path:
     return folder
 
 
+def every_point(out: Path) -> np.ndarray:
+    points = read_streamlines(next(out.rglob("*_tractogram.tck"))).points
+    return points[np.isfinite(points).all(axis=1)]  # as in the file, with the rows between streamlines
+
+
+def share_inside(there: Volume, points: np.ndarray) -> float:
+    """How many points (n, 3) in mm lie where this is true."""
+    voxels = np.rint((points - there.affine[:3, 3]) @ np.linalg.inv(there.affine[:3, :3]).T).astype(int)
+    return float(there.data[tuple(voxels.clip(0, np.array(there.shape) - 1).T)].mean())
+
+
 def share_of_ends_in_grey(folder: Path, out: Path) -> float:
     tracts = read_streamlines(next(out.rglob("*_tractogram.tck")))
-    first, last = tracts.first, tracts.first + tracts.n_points - 1
-    ends = tracts.points[np.concatenate([first, last])]
+    ends = tracts.points[np.concatenate([tracts.first, tracts.first + tracts.n_points - 1])]
     labels = read_labels(next((folder / "derivatives").rglob("*_dseg.nii.gz")))
-    voxels = np.rint((ends - labels.affine[:3, 3]) @ np.linalg.inv(labels.affine[:3, :3]).T).astype(int)
     near = binary_dilation(labels.data > 0, np.ones((3, 3, 3)))  # a step is half a voxel, and the last may be left out
-    voxels = voxels.clip(0, np.array(labels.shape) - 1)
-    return float(near[tuple(voxels.T)].mean())
+    return share_inside(Volume(near, labels.affine), ends)
 
 
 @pytest.mark.slow
@@ -79,3 +89,24 @@ def test_mrtrix_takes_the_same_tissues(tmp_path: Path) -> None:
     folder = with_tissues(tmp_path / "bids", "dwi")
     build_connectomes(folder, tmp_path / "act", config=folder / "config.yaml", engine="mrtrix3")
     assert share_of_ends_in_grey(folder, tmp_path / "act") > 0.85
+
+
+@pytest.mark.slow
+def test_tissues_of_intensities_bound_the_streamlines_and_stamp_the_scan(tmp_path: Path) -> None:
+    folder = write_phantom(tmp_path / "bids", n_subjects=1, n_sessions=1, settings=SMALL)
+    for name, tissues in (("act", "segmented"), ("plain", "given")):  # nothing is given here
+        (folder / "config.yaml").write_text(CONFIG + f"tissues: {tissues}\n")
+        build_connectomes(folder, tmp_path / name, config=folder / "config.yaml")
+    marks = [json.loads(next((tmp_path / name).rglob("*_provenance.json")).read_text()) for name in ("act", "plain")]
+    assert SEGMENTED in marks[0]["Warnings"]
+    assert SEGMENTED not in marks[1]["Warnings"]
+    page = next((tmp_path / "act").rglob("*_report.html")).read_text()
+    assert SEGMENTED in page
+    assert f"1 of 1 scans are {SEGMENTED}" in (tmp_path / "act" / "index.html").read_text()
+    first, second = (next((tmp_path / name).rglob("*meas-count_relmat.tsv")).read_text() for name in ("act", "plain"))
+    assert first != second
+    # Grey matter is where a streamline ends, not what it runs through.
+    image = read_volume(folder / SCAN / "anat" / f"{NAME}_T2w.nii.gz")
+    grey = Volume(segment_tissues(image, brain_mask(image), "T2w").grey > 0.5, image.affine)
+    through = [share_inside(grey, every_point(tmp_path / name)) for name in ("act", "plain")]
+    assert through[0] < 0.5 * through[1]
