@@ -7,7 +7,7 @@ anything is computed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,13 +101,19 @@ class Inventory:
 
 
 def take_inventory(
-    root: str | Path, *, participants: Sequence[str] = (), sessions: Sequence[str] = (), diffusion: bool = True
+    root: str | Path,
+    *,
+    participants: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    diffusion: bool = True,
+    meant: Mapping[str, str | int] | None = None,
 ) -> Inventory:
     """List the scans of a folder and everything that is missing, doubled or misnamed.
 
     Args:
         participants, sessions: labels to keep, with or without `sub-` and `ses-`; all by default.
         diffusion: whether a scan without diffusion data, or with two of them, has a problem.
+        meant: entities of the diffusion image to take where a scan has several, such as {"acq": "b2600", "run": 1}.
 
     Raises:
         MissingInputError: no such folder, no subject in it, or an asked-for label that is not there.
@@ -134,8 +140,9 @@ def take_inventory(
     for found in files:
         if found.suffix == "dwi" and found.ending not in IMAGES:
             gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
+    wants = {} if meant is None else {key: str(value).lstrip("0") for key, value in meant.items()}  # run 1 is run-01
     scans = tuple(
-        _scan(subject, session, by_scan[subject, session], gradients.get(subject, shared), kind, diffusion=diffusion)
+        _scan(subject, session, by_scan[subject, session], gradients.get(subject, shared), kind, diffusion, wants)
         for subject, session in sorted(by_scan, key=lambda key: (key[0], key[1] or ""))
         if (not wanted or subject in wanted)
         and (not visits or session in visits)
@@ -216,8 +223,8 @@ def _scan(
     files: list[FoundFile],
     gradients: Sequence[FoundFile],
     kind: str,
-    *,
     diffusion: bool,
+    meant: Mapping[str, str],
 ) -> Scan:
     problems: list[Problem] = []
     name = subject if session is None else f"{subject}_{session}"
@@ -232,6 +239,9 @@ def _scan(
     candidates = prepared or [
         f for f in images("dwi") if "desc" not in f.entities and f.entities.get("part") in (None, "mag")
     ]
+    as_meant = [f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in meant.items())]
+    if len(candidates) > 1 and as_meant:
+        candidates = as_meant
     if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
         candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
     chosen = _one(candidates, "diffusion image", name, problems)
@@ -253,6 +263,7 @@ def _scan(
             Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
         )
     masks = [*(f for f in images("mask") if f.entities.get("desc") == "brain"), *images("brainmask")]
+    masks = [f for f in masks if _belongs(f, chosen)]
     space = None if chosen is None else chosen.entities.get("space")
     native = (None, "T2w", "T1w", space)  # of a template's space nothing is the subject's
     anatomical = [
@@ -265,6 +276,7 @@ def _scan(
     own = [f for f in images("dseg") if f in parcels or f.entities.get("desc") in _LABELLED]
     own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in (None, "T2w", "T1w")]
     parcels = [f for f in parcels if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
+    parcels = [f for f in parcels if _belongs(f, chosen)]
     parcel = _one(parcels, "parcellation", name, problems) if parcels else None
     tissues, tissues_in = _tissues(files, space)
     lesions = [f for f in images("mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))]
@@ -292,6 +304,13 @@ def _scan(
     )
 
 
+def _belongs(found: FoundFile, image: FoundFile | None) -> bool:
+    """Whether a mask or parcellation is not of another diffusion image of the same session."""
+    if image is None or found.path.parent.name != "dwi":
+        return True
+    return all(found.entities.get(key) in (None, image.entities.get(key)) for key in ("acq", "dir", "run"))
+
+
 def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) -> FoundFile | None:
     if len(found) > 1:
         problems.append(
@@ -299,7 +318,9 @@ def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) 
                 f"more than one {what}",
                 got=", ".join(f.path.name for f in found),
                 subject=name,
-                remedy="Leave one, or preprocess and join them first; which is meant cannot be guessed.",
+                remedy="Which is meant cannot be guessed: leave one, or join them in preprocessing."
+                if what != "diffusion image"
+                else "Say which by dwi: {acq, dir, run, ...} in the configuration, or join them in preprocessing.",
             )
         )
         return None

@@ -195,6 +195,9 @@ class ScanSettings(Settings):
 class ConnectomesSettings(ScanSettings):
     """Everything of `connectome-tl connectomes`."""
 
+    dwi: dict[str, str | int] = Field(
+        default_factory=dict, description="which diffusion image where a scan has several: {acq: b2600, run: 1}"
+    )
     measures: tuple[str, ...] = ("count", "length", "FA", "MD")
     engine: Literal["dipy", "mrtrix3"] = "dipy"
     preprocessing: PreprocessingSettings = PreprocessingSettings()

@@ -44,7 +44,7 @@ def build_connectomes(
     else:
         settings = load_settings(config, ConnectomesSettings, overrides=overrides)
     require(commands_of(settings))
-    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions)
+    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, meant=settings.dwi)
     given = settings.reconstruction.response_file
     response = None if given is None else base / given
     if response is not None and not response.is_file():

@@ -102,6 +102,19 @@ def test_what_is_no_diffusion_data_of_its_own_is_not_taken_for_it(tmp_path: Path
     assert scan.dwi == tmp_path / f"{place}_dir-AP_part-mag_dwi.nii.gz"
 
 
+def test_of_several_diffusion_images_the_one_that_is_meant_is_taken_with_its_mask(tmp_path: Path) -> None:
+    for entities in ("acq-x_run-01", "acq-y_run-01", "acq-y_run-02"):
+        lay(tmp_path, *(f"sub-01/dwi/sub-01_{entities}_dwi.{e}" for e in ("nii.gz", "bval", "bvec")))
+        lay(tmp_path, f"sub-01/dwi/sub-01_{entities}_desc-brain_mask.nii.gz")
+    assert "Say which by dwi:" in said(take_inventory(tmp_path))
+    assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "y"}))
+    assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "z"}))
+    (scan,) = take_inventory(tmp_path, meant={"acq": "y", "run": 1}).scans
+    assert scan.problems == ()
+    assert scan.dwi == tmp_path / "sub-01/dwi/sub-01_acq-y_run-01_dwi.nii.gz"
+    assert scan.mask == tmp_path / "sub-01/dwi/sub-01_acq-y_run-01_desc-brain_mask.nii.gz"
+
+
 def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(tmp_path: Path) -> None:
     lay(tmp_path, "dataset_description.json", *scan_files("01", "a"))
     lay(tmp_path, *(name for name in scan_files("01", "b") if "dwi" in name), "sub-01/anat/sub-01_T2w.nii.gz")
