@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, InterruptedRunError, MissingInputError, OutputError
 from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import read_volume, write_volume
 from connectome_tl.imaging.reconstruction import Response
@@ -35,6 +35,19 @@ def commands_of(settings: ConnectomesSettings) -> tuple[str, ...]:
     if settings.engine != "mrtrix3":
         return used
     return (*used, *COMMANDS, *(("mtnormalise",) if settings.reconstruction.normalise else ()))
+
+
+def version_of(commands: tuple[str, ...]) -> dict[str, str]:
+    """MRtrix3's version, for the record of what it made; empty where none of its commands is called.
+
+    Raises:
+        MissingInputError: it is not installed.
+    """
+    if not commands:
+        return {}
+    require(commands)
+    said = subprocess.run([commands[0], "-version"], capture_output=True, text=True, check=False).stdout
+    return {"mrtrix3": said.split("\n", 1)[0].strip("= ").removeprefix(commands[0]).strip() or "unknown"}
 
 
 def require(commands: tuple[str, ...]) -> None:
@@ -150,6 +163,14 @@ def _run(command: list[str], folder: Path, dwi: Dwi, seed: int) -> None:
         text=True,
         check=False,
     )
+    said = " ".join(done.stderr.split())[-400:]
+    if done.returncode < 0:
+        raise InterruptedRunError(
+            f"MRtrix3's {command[0]} was killed (signal {-done.returncode}), most often for want of memory",
+            subject=dwi.subject,
+            remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
+        )
+    if "No space left" in said:
+        raise OutputError(f"MRtrix3's {command[0]}: no space left", subject=dwi.subject, file=tempfile.gettempdir())
     if done.returncode:
-        said = " ".join(done.stderr.split())[-400:]
         raise DataError(f"MRtrix3's {command[0]} failed: {said}", subject=dwi.subject, file=dwi.file)

@@ -9,8 +9,9 @@ from typing import Any
 
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.mrtrix import commands_of, version_of
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
-from connectome_tl.settings.imaging import MorphometrySettings
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scan_diffusion import make_connectomes
 from connectome_tl.workflows.scan_report import page_hash
 from connectome_tl.workflows.scan_result import Plan
@@ -39,7 +40,9 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     mark = plan.file(scan.name, "provenance.json")
     inputs = {role: file_hash(path) for role, path in {**scan.files(), **plan.files(scan.name)}.items()}
     shared = (plan.settings, plan.regions and vars(plan.regions), plan.atlas_name, plan.said_of(scan.name))
-    key = content_hash(inputs, *shared, versions())
+    theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
+    used = versions() | version_of(theirs)
+    key = content_hash(inputs, *shared, used)
     before = _finished(mark, key)
     if before is not None:
         return Done(scan.name, "unchanged", before["Numbers"], tuple(before["Warnings"]))
@@ -51,9 +54,7 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     made = make(scan, plan, inputs)
     outputs = {path.name: _hash(path) for path in sorted(made.files)}
     record = {"Key": key, "Inputs": inputs, "Settings": plan.settings, "Outputs": outputs, "Numbers": made.numbers}
-    write_json(
-        mark, {**record, "Warnings": made.warnings, "Versions": versions(), "Use": "research only, not for care"}
-    )
+    write_json(mark, {**record, "Warnings": made.warnings, "Versions": used, "Use": "research only, not for care"})
     return Done(scan.name, "computed", made.numbers, made.warnings)
 
 

@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, UsageError
+from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.mrtrix import changed_by_mrtrix
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
@@ -136,3 +139,13 @@ def test_killed_or_interrupted_no_worker_is_left_and_the_exit_code_says_run_agai
             text = stream.read()
         assert said in text
         assert "Traceback" not in text
+
+
+def test_a_killed_command_of_mrtrix_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dwi = Dwi(np.ones((2, 2, 2, 1)), np.eye(4), np.zeros(1), np.zeros((1, 3)), np.ones((2, 2, 2), bool))
+    for script, kind in (("kill -KILL $$", InterruptedRunError), ("echo No space left >&2; exit 1", OutputError)):
+        (tmp_path / "dwidenoise").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "dwidenoise").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        with pytest.raises(kind, match="dwidenoise"):
+            changed_by_mrtrix("dwidenoise", dwi)
