@@ -244,7 +244,7 @@ def _participant_level(level: str) -> None:
 def connectomes(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
-    level: Annotated[str, typer.Argument(help="participant")] = "participant",
+    level: Annotated[str, typer.Argument(help="participant; group: one response of OUT_DIR's scans.")] = "participant",
     participant: Participants = None,
     session: Sessions = None,
     atlas: AtlasName = None,
@@ -252,7 +252,18 @@ def connectomes(
     config: ImagingConfig = None,
     n_cpus: Workers = 1,
 ) -> None:
-    """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume."""
+    """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume.
+
+    The level `group` averages the responses of the scans that are done in OUT_DIR, for a second run with one response.
+    """
+    if level == "group":
+        from connectome_tl.workflows.group_response import write_group_response
+
+        file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
+        typer.echo(
+            f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
+        )
+        return
     from connectome_tl.workflows.connectomes import build_connectomes
 
     _participant_level(level)
