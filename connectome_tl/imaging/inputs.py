@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
+from connectome_tl.imaging.input_choice import anatomical_of, belongs, repeated_anatomy, the_only, tissues_of
 from connectome_tl.imaging.input_names import (
     IMAGES,
     FoundFile,
@@ -150,6 +151,7 @@ def take_inventory(
     )
     subjects = {subject for subject, _ in by_scan}
     problems += [*table_problems(folder, subjects), *padding_problems(subjects)]
+    problems += [p for scan in scans for p in repeated_anatomy(by_scan[scan.subject, scan.session], scan.name)]
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
     if not scans:
@@ -244,7 +246,7 @@ def _scan(
         candidates = as_meant
     if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
         candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
-    chosen = _one(candidates, "diffusion image", name, problems)
+    chosen = the_only(candidates, "diffusion image", name, problems)
     dwi = None if chosen is None else chosen.path
     bval, bvec, table = (
         None if chosen is None else inherited(chosen, ending, gradients) for ending in (".bval", ".bvec", ".b")
@@ -263,22 +265,22 @@ def _scan(
             Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
         )
     masks = [*(f for f in images("mask") if f.entities.get("desc") == "brain"), *images("brainmask")]
-    masks = [f for f in masks if _belongs(f, chosen)]
+    masks = [f for f in masks if belongs(f, chosen)]
     space = None if chosen is None else chosen.entities.get("space")
     native = (None, "T2w", "T1w", space)  # of a template's space nothing is the subject's
     anatomical = [
         found
         for kind in ("T2w", "T1w")
-        if (found := _anatomical([f for f in images(kind) if f.entities.get("space") in native]))
+        if (found := anatomical_of([f for f in images(kind) if f.entities.get("space") in native]))
     ]
     drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
     parcels = [f for f in images("dseg") if "atlas" in f.entities or "seg" in f.entities]
     own = [f for f in images("dseg") if f in parcels or f.entities.get("desc") in _LABELLED]
     own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in (None, "T2w", "T1w")]
     parcels = [f for f in parcels if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
-    parcels = [f for f in parcels if _belongs(f, chosen)]
-    parcel = _one(parcels, "parcellation", name, problems) if parcels else None
-    tissues, tissues_in = _tissues(files, space)
+    parcels = [f for f in parcels if belongs(f, chosen)]
+    parcel = the_only(parcels, "parcellation", name, problems) if parcels else None
+    tissues, tissues_in = tissues_of(files, space)
     lesions = [f for f in images("mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))]
     return Scan(
         subject=subject,
@@ -302,55 +304,6 @@ def _scan(
         lesion=next((f.path for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")), None),
         problems=tuple(problems) if diffusion else (),
     )
-
-
-def _belongs(found: FoundFile, image: FoundFile | None) -> bool:
-    """Whether a mask or parcellation is not of another diffusion image of the same session."""
-    if image is None or found.path.parent.name != "dwi":
-        return True
-    return all(found.entities.get(key) in (None, image.entities.get(key)) for key in ("acq", "dir", "run"))
-
-
-def _one(found: list[FoundFile], what: str, name: str, problems: list[Problem]) -> FoundFile | None:
-    if len(found) > 1:
-        problems.append(
-            Problem(
-                f"more than one {what}",
-                got=", ".join(f.path.name for f in found),
-                subject=name,
-                remedy="Which is meant cannot be guessed: leave one, or join them in preprocessing."
-                if what != "diffusion image"
-                else "Say which by dwi: {acq, dir, run, ...} in the configuration, or join them in preprocessing.",
-            )
-        )
-        return None
-    return found[0] if found else None
-
-
-def _tissues(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...], str]:
-    """Tissue maps and the space they lie in, `dwi` before `anat`; probabilities before 5TT before labels."""
-
-    def lies_in(f: FoundFile) -> str | None:
-        if f.path.parent.name == "dwi" or (space is not None and f.entities.get("space") == space):
-            return "dwi"
-        return "anat" if f.entities.get("space") in (None, "T2w", "T1w") else None
-
-    for place in ("dwi", "anat"):
-        here = [f for f in found if f.ending in IMAGES and lies_in(f) == place]
-        shares = {f.entities.get("label"): f.path for f in here if f.suffix == "probseg"}
-        if {"WM", "GM", "CSF"} <= set(shares):
-            return (shares["WM"], shares["GM"], shares["CSF"]), place
-        single = [f.path for f in here if f.suffix.lower() == "5tt"]
-        single += [f.path for f in here if f.suffix == "dseg" and f.entities.get("desc") == "drawem9"]
-        if single:
-            return (single[0],), place
-    return (), "dwi"
-
-
-def _anatomical(found: list[FoundFile]) -> FoundFile | None:
-    """The image to register: a restored or preprocessed one before the raw one."""
-    ranked = sorted(found, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))
-    return next((f for f in ranked if f.entities.get("desc") in (None, "restore", "preproc", "brain")), None)
 
 
 def usable(inventory: Inventory) -> tuple[Scan, ...]:

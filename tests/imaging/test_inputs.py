@@ -115,6 +115,19 @@ def test_of_several_diffusion_images_the_one_that_is_meant_is_taken_with_its_mas
     assert scan.mask == tmp_path / "sub-01/dwi/sub-01_acq-y_run-01_desc-brain_mask.nii.gz"
 
 
+def test_of_several_raw_t2w_the_first_is_taken_and_that_is_said(tmp_path: Path) -> None:
+    lay(tmp_path, "dataset_description.json", *(name for name in scan_files("01") if "T2w" not in name))
+    lay(tmp_path, *(f"sub-01/anat/sub-01_run-{run}_T2w.nii.gz" for run in (2, 1)))
+    inventory = take_inventory(tmp_path)
+    assert inventory.scans[0].anatomical == tmp_path / "sub-01/anat/sub-01_run-1_T2w.nii.gz"
+    assert inventory.scans[0].problems == ()
+    assert "more than one T2w; got sub-01_run-1_T2w.nii.gz, sub-01_run-2_T2w.nii.gz. The first is taken" in said(
+        inventory
+    )
+    lay(tmp_path, "sub-01/anat/sub-01_desc-restore_T2w.nii.gz")
+    assert said(take_inventory(tmp_path)) == ""
+
+
 def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(tmp_path: Path) -> None:
     lay(tmp_path, "dataset_description.json", *scan_files("01", "a"))
     lay(tmp_path, *(name for name in scan_files("01", "b") if "dwi" in name), "sub-01/anat/sub-01_T2w.nii.gz")
