@@ -1,11 +1,13 @@
-"""Every step of one participant on a phantom of 52 x 64 x 56 x 65: CPU seconds beside MRtrix3's and ANTs' commands.
+"""Every step of one participant on a phantom of 52 x 64 x 56 x 65: CPU seconds beside MRtrix3's and ANTs' own.
 
-    python benchmarks/imaging_steps.py [--streamlines 20000] [--dipy-defaults]
+    python benchmarks/imaging_steps.py [--streamlines 20000] [--slow]
 
-Heads move by 1 mm and 1 degree along each axis between volumes, so that motion correction has something to do and
-its error is known. The affine brings a template onto a head of other place and size; its accuracy is the mean Dice of
-the labels it carries. `--dipy-defaults` adds dipy's own affine and Gibbs correction (minutes). One thread, but for the
-last line: the whole command on one raw scan, wall clock on two CPUs.
+The truth is known, so most lines tell how good each engine is, too, in the order of the columns. Heads move by 1 mm and
+1 degree along each axis between volumes; a smooth bias field is laid on for its own line; a template is brought onto a
+head of other place and size and judged by the mean Dice of the labels it carries. Where an engine has no such step its
+column is empty; MRtrix3 is called as its commands come, ANTs through antspyx. `--slow` adds dipy's affine and motion
+correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for the last line: the whole command on one raw
+scan, wall clock on two CPUs, and the memory it took.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -29,19 +32,32 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 import numpy as np
 
+from connectome_tl.connectome.assemble import RegionTable, assemble
+from connectome_tl.imaging import ants as antspyx
 from connectome_tl.imaging.denoising import denoised, without_bias, without_ringing
 from connectome_tl.imaging.dwi import Dwi
+from connectome_tl.imaging.free_water import fit_free_water
 from connectome_tl.imaging.gradient_check import lengths_of_tables
-from connectome_tl.imaging.images import Volume, write_volume
+from connectome_tl.imaging.images import Volume, read_labels, read_volume, write_volume
 from connectome_tl.imaging.motion import residual_mm, without_motion
 from connectome_tl.imaging.reconstruction import deconvolve, estimate_response
 from connectome_tl.imaging.registration import register, register_affine
-from connectome_tl.imaging.structural import dwi_mask
+from connectome_tl.imaging.sampling import reduce_streamlines
+from connectome_tl.imaging.streamlines import read_blocks, write_tck
+from connectome_tl.imaging.structural import brain_mask, dwi_mask
 from connectome_tl.imaging.tensor import fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.tissues import segment_tissues
 from connectome_tl.imaging.tractography import track
 from connectome_tl.imaging.warps import Warp, carry_labels
 from connectome_tl.settings.imaging import ReconstructionSettings, RegistrationSettings, TrackingSettings
-from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses, template_labels
+from connectome_tl.simulation.phantom import (
+    Head,
+    PhantomSettings,
+    make_anatomy,
+    make_head,
+    random_poses,
+    template_labels,
+)
 from connectome_tl.simulation.phantom_folder import write_phantom
 
 T = TypeVar("T")
@@ -62,7 +78,7 @@ template:
   mask: template/tpl-Phantom_desc-brain_mask.nii.gz
 """
 AFFINE_S, MOTION_S, PARTICIPANT_MIN = 30.0, 90.0, 6.0
-spent: dict[str, float] = {}
+verdicts: dict[str, bool] = {}
 
 
 def cpu(work: Callable[[], T]) -> tuple[T, float]:
@@ -71,21 +87,31 @@ def cpu(work: Callable[[], T]) -> tuple[T, float]:
     return result, time.process_time() - start
 
 
-def timed(name: str, work: Callable[[], T], command: list[object] | None = None, rival: float | None = None) -> T:
-    """Print what a step costs beside another program's command, or beside seconds measured elsewhere."""
-    result, spent[name] = cpu(work)
-    line = f"{name:30s} {spent[name]:7.1f}"
-    if command and shutil.which(str(command[0])):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [str(word) for word in (command[0], "-quiet", "-force", "-nthreads", 0, *command[1:])], check=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        line += f" {after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime:9.1f}  {command[0]}"
-    elif rival is not None:
-        line += f" {rival:9.1f}  ANTs"
-    print(line, flush=True)
-    return result
+def mrtrix(*command: object) -> float | None:
+    """CPU seconds of a command of MRtrix3; None where it is not installed."""
+    if shutil.which(str(command[0])) is None:
+        return None
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    words = [*(str(word) for word in command), "-quiet", "-force", "-nthreads", "0"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def with_ants(work: Callable[[Any], T]) -> tuple[T | None, float | None]:
+    if find_spec("ants") is None:
+        return None, None
+    ants = antspyx._ants()
+    return cpu(lambda: work(ants))
+
+
+def row(step: str, ours: float | None, theirs: float | None = None, ants: float | None = None, told: str = "") -> None:
+    cells = "".join(f"{'' if seconds is None else f'{seconds:.1f}':>9s}" for seconds in (ours, theirs, ants))
+    print(f"{step:30s}{cells}  {told}".rstrip(), flush=True)
+
+
+def scores(kind: str, *values: float | None) -> str:
+    return f"{kind} " + ", ".join(f"{value:.3f}" for value in values if value is not None)
 
 
 def dice(found: np.ndarray, truth: np.ndarray) -> float:
@@ -94,117 +120,225 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(both))
 
 
+def preprocessing(head: Head, clean: np.ndarray, poses: np.ndarray, folder: Path, *, slow: bool) -> Dwi:
+    """Mask, noise, ringing, motion, bias. Returns the data ready for reconstruction."""
+    raw = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+    image, mask = folder / "dwi.nii", folder / "mask.nii"
+    brain, seconds = cpu(lambda: dwi_mask(raw))
+    rival = mrtrix("dwi2mask", image, folder / "m.nii", "-grad", folder / "grad.b")
+    other = dice(read_volume(folder / "m.nii").data > 0, head.mask) if rival else None
+    row("brain mask", seconds, rival, told=scores("Dice", dice(brain, head.mask), other))
+
+    def left(data: np.ndarray) -> float:
+        return float(np.sqrt(np.square(data - clean)[head.mask].mean() / np.square(head.dwi - clean)[head.mask].mean()))
+
+    dwi, seconds = cpu(lambda: denoised(raw, "mppca"))
+    rival = mrtrix("dwidenoise", image, folder / "d.nii", "-mask", mask)
+    other = left(read_volume(folder / "d.nii", n_dimensions=(4,)).data) if rival else None
+    row("noise, MP-PCA", seconds, rival, told=scores("error left, share of the raw one's", left(dwi.data), other))
+    alternative, seconds = cpu(lambda: denoised(raw, "patch2self"))
+    row("noise, Patch2Self (option)", seconds, told=scores("error left", left(alternative.data)))
+    _, seconds = cpu(lambda: without_ringing(dwi))
+    row("Gibbs (option)", seconds, mrtrix("mrdegibbs", image, folder / "g.nii"))
+
+    def off(found: np.ndarray) -> float:
+        return float(residual_mm(found, poses, head.mask, head.affine).mean())
+
+    noisy, before = dwi, off(np.tile(np.eye(4), (raw.n_volumes, 1, 1)))
+    (dwi, motion), seconds = cpu(lambda: without_motion(noisy))
+    row("motion, rigid", seconds, told=f"{off(motion.poses):.2f} mm left of {before:.2f}; voxels of {SIZE.voxel:g}")
+    verdicts[f"motion under {MOTION_S:.0f} s"] = seconds < MOTION_S
+    verdicts["motion leaves less than half a voxel"] = off(motion.poses) < SIZE.voxel / 2
+    if slow:
+        from dipy.align import motion_correction
+        from dipy.core.gradients import gradient_table
+
+        table = gradient_table(raw.bvals, bvecs=raw.voxel_directions, b0_threshold=50)
+        (_, found), seconds = cpu(lambda: motion_correction(noisy.data, table, affine=noisy.affine))
+        row("  as dipy comes", seconds, told=f"{off(np.moveaxis(found, 2, 0)):.2f} mm left")
+        rest = Volume(noisy.data[..., noisy.is_b0].mean(axis=3), noisy.affine)
+
+        def rigid(ants: Any) -> np.ndarray:
+            fixed, moved = antspyx._image(ants, rest), []
+            for k in range(noisy.n_volumes):
+                volume = antspyx._image(ants, Volume(noisy.data[..., k], noisy.affine))
+                files = ants.registration(fixed, volume, type_of_transform="Rigid")["fwdtransforms"]
+                moved.append(antspyx._affine(ants, files))
+            return np.stack(moved)
+
+        there, ants_seconds = with_ants(rigid)
+        if there is not None:
+            row("  each volume to the mean b0", None, None, ants_seconds, f"{off(there):.2f} mm left")
+    bias(raw, head)
+    return dwi
+
+
+def bias(raw: Dwi, head: Head) -> None:
+    """A smooth field of +-20 % laid on, and what of it is left, as the spread of the log ratio in the brain."""
+    place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in head.mask.shape), indexing="ij"))
+    field = 1 + 0.2 * place[0] - 0.1 * place[1] * place[2] + 0.1 * place[2] ** 2
+    rough = replace(raw, data=(raw.data * field[..., None]).astype(np.float32))
+    b0, truth = (d.data[..., raw.is_b0].mean(axis=3) for d in (rough, raw))
+
+    def uneven(found: np.ndarray) -> float:
+        return float(np.std(np.log(np.maximum(found / np.maximum(truth, 1e-6), 1e-6)[head.mask])))
+
+    flat, seconds = cpu(lambda: without_bias(rough))
+
+    def n4(ants: Any) -> np.ndarray:
+        brain = antspyx._image(ants, Volume(head.mask.astype(np.float32), head.affine))
+        found = ants.n4_bias_field_correction(antspyx._image(ants, Volume(b0, head.affine)), mask=brain)
+        return np.asarray(found.numpy())
+
+    found, ants_seconds = with_ants(n4)
+    after = uneven(flat.data[..., raw.is_b0].mean(axis=3))
+    told = scores(f"of {uneven(b0):.3f} left", after, None if found is None else uneven(found))
+    row("bias field (option)", seconds, None, ants_seconds, told)
+
+
+def reconstruction(dwi: Dwi, head: Head, folder: Path, n_streamlines: int, *, slow: bool) -> None:
+    """Tensor to connectome."""
+    image, mask = write_volume(folder / "ready.nii", dwi.data, dwi.affine), folder / "mask.nii"
+    np.savetxt(folder / "ready.b", np.column_stack([dwi.directions, dwi.bvals]))
+    grad = ("-grad", folder / "ready.b")
+    recon, tracking = ReconstructionSettings(), TrackingSettings(n_streamlines=n_streamlines)
+    used = tensor_volumes(dwi, max_b=recon.tensor_max_b)
+    low = write_volume(folder / "low.nii", dwi.data[..., used], dwi.affine)
+    np.savetxt(folder / "low.b", np.column_stack([dwi.directions, dwi.bvals])[used])
+    tensor, seconds = cpu(lambda: fit_tensor(dwi, used))
+    rival = mrtrix("dwi2tensor", low, folder / "t.nii", "-grad", folder / "low.b", "-mask", mask)
+    maps, told = tensor_maps(dwi, tensor), ""
+    if rival:
+        mrtrix("tensor2metric", folder / "t.nii", "-fa", folder / "fa.nii", "-mask", mask)
+        there = read_volume(folder / "fa.nii").data
+        seen = head.mask & np.isfinite(there)
+        told = f"median difference of FA {np.median(np.abs(there - maps.fa)[seen]):.1e}"
+    row("tensor", seconds, rival, told=told)
+    _, seconds = cpu(lambda: fit_free_water(dwi, max_b=recon.tensor_max_b))
+    row("free water (option)", seconds)
+    _, seconds = cpu(lambda: lengths_of_tables(dwi, maps))
+    row("gradient table check", seconds, mrtrix("dwigradcheck", image, *grad, "-mask", mask) if slow else None)
+    response, seconds = cpu(lambda: estimate_response(dwi, maps, recon))
+    outputs = [folder / f"{tissue}.txt" for tissue in ("sfwm", "gm", "csf")]
+    row("response", seconds, mrtrix("dwi2response", "dhollander", image, *outputs, *grad, "-mask", mask))
+    np.savetxt(folder / "wm.txt", response.fibre)
+    assert response.fluid is not None
+    np.savetxt(folder / "csf.txt", response.fluid[:, None])
+    fod, tracks = folder / "fod.nii", folder / "t.tck"
+    densities, seconds = cpu(lambda: deconvolve(dwi, response, recon))
+    tissues = (folder / "wm.txt", fod, folder / "csf.txt", folder / "csf.nii")
+    row("deconvolution, two tissues", seconds, mrtrix("dwi2fod", "msmt_csd", image, *tissues, *grad, "-mask", mask))
+    write_volume(fod, densities.coefficients, dwi.affine)
+    found, seconds = cpu(lambda: track(densities, dwi.mask, tracking).streamlines)
+    seeds = ("-seed_image", mask, "-mask", mask, "-cutoff", tracking.fod_cutoff, "-select", n_streamlines)
+    rival = mrtrix("tckgen", fod, tracks, *seeds, "-minlength", 10, "-maxlength", 150)
+    row(f"tracking, {n_streamlines:,}", seconds, rival, told="found and false: benchmarks/tracking.py")
+    write_tck(tracks, found)
+    row("weights (SIFT2; option)", None, mrtrix("tcksift2", tracks, fod, folder / "w.txt"))
+    parcels = write_volume(folder / "parcels.nii", head.labels.astype(np.int32), head.affine)
+    labels = read_labels(parcels)
+    names = RegionTable(*zip(*[(str(n), int(n)) for n in np.unique(head.labels) if n > 0], strict=True))
+    made, seconds = cpu(lambda: assemble(reduce_streamlines(read_blocks(tracks)), labels, names))
+    rival = mrtrix("tck2connectome", tracks, parcels, folder / "c.csv", "-symmetric", "-zero_diagonal")
+    told = ""
+    if rival:
+        same = (np.loadtxt(folder / "c.csv", delimiter=",") == made.connectome.weights[0]).all()
+        told = "equal counts" if same else "DIFFERENT COUNTS"
+        verdicts["counts equal tck2connectome's"] = bool(same)
+    row("assembly, reading included", seconds, rival, told=told)
+
+
 def registrations(folder: Path, *, slow: bool) -> None:
     anatomy = make_anatomy(SIZE)
     template, head = make_head(anatomy, still=True), make_head(anatomy, seed=1)
     _, atlas = template_labels(anatomy)
     fixed, moving = Volume(head.t2w, head.t2w_affine), Volume(template.t2w, template.t2w_affine)
-    labels = Volume(atlas.astype(np.int32), template.t2w_affine)
-    grid = Volume(head.fibre, head.affine)
+    labels, grid = Volume(atlas.astype(np.int32), template.t2w_affine), Volume(head.fibre, head.affine)
     a, b = (write_volume(folder / f"{k}.nii", v.data, v.affine) for k, v in (("fixed", fixed), ("moving", moving)))
+    parcels = write_volume(folder / "atlas.nii", labels.data, labels.affine)
+    target = write_volume(folder / "grid.nii", grid.data, grid.affine)
     settings = RegistrationSettings()
-    mrregister = ["mrregister", "-type", "affine", "-affine", folder / "affine.txt", b, a]
-    found = timed("affine registration", lambda: register_affine(fixed, moving, settings), mrregister)
-    bent = timed("affine and SyN", lambda: register(fixed, moving, settings))
+    brain, seconds = cpu(lambda: brain_mask(fixed))
+    row("brain mask, T2w", seconds, None, with_ants(lambda ants: ants.get_mask(antspyx._image(ants, fixed)))[1])
 
-    def overlap(warp: Warp) -> float:
-        return dice(carry_labels(warp, labels, grid).data, head.labels)
+    def atropos(ants: Any) -> object:
+        inside = antspyx._image(ants, Volume(brain.astype(np.float32), fixed.affine))
+        return ants.atropos(a=antspyx._image(ants, fixed), x=inside, i="kmeans[3]", m="[0.1,1x1x1]")
 
-    scores = {"untouched": overlap(Warp(np.eye(4))), "affine": overlap(found), "affine and SyN": overlap(bent)}
-    if find_spec("ants"):
-        with_ants, seconds = cpu(lambda: register(fixed, moving, settings.model_copy(update={"engine": "ants"})))
-        print(f"{'  the same by ANTs':30s} {seconds:7.1f}")
-        scores["ANTs"] = overlap(with_ants)
+    _, seconds = cpu(lambda: segment_tissues(fixed, brain, "T2w"))
+    row("tissues, T2w (option)", seconds, None, with_ants(atropos)[1])
+
+    def overlap(warp: Warp | None) -> float | None:
+        return None if warp is None else dice(carry_labels(warp, labels, grid).data, head.labels)
+
+    def carried(*how: object) -> float:
+        mrtrix("mrtransform", parcels, *how, "-template", target, "-interp", "nearest", folder / "carried.nii")
+        return dice(read_volume(folder / "carried.nii").data, head.labels)
+
+    def of_ants(kind: str) -> Callable[[Any], Warp]:
+        def work(ants: Any) -> Warp:
+            f, m = antspyx._image(ants, fixed), antspyx._image(ants, moving)
+            return Warp(antspyx._affine(ants, ants.registration(f, m, type_of_transform=kind)["fwdtransforms"]))
+
+        return work
+
+    print(f"{'':59s}mean Dice of the labels, {overlap(Warp(np.eye(4))):.3f} untouched:")
+    for kind in ("rigid", "affine"):
+        ours, seconds = cpu(lambda kind=kind: register_affine(fixed, moving, settings, rigid=kind == "rigid"))  # type: ignore[misc]
+        rival = mrtrix("mrregister", b, a, "-type", kind, f"-{kind}", folder / "linear.txt")
+        theirs = carried("-linear", folder / "linear.txt") if rival else None
+        ants, ants_seconds = with_ants(of_ants(kind.capitalize()))
+        row(f"{kind} registration", seconds, rival, ants_seconds, scores("Dice", overlap(ours), theirs, overlap(ants)))
+    verdicts[f"affine under {AFFINE_S:.0f} s"] = seconds < AFFINE_S
+    bent, seconds = cpu(lambda: register(fixed, moving, settings))
+    warp = folder / "warp.mif"
+    rival = mrtrix("mrregister", b, a, "-type", "affine_nonlinear", "-nl_warp_full", warp)
+    theirs = carried("-warp_full", warp, "-from", 1) if rival else None
+    of_engine = settings.model_copy(update={"engine": "ants"})
+    ants, ants_seconds = with_ants(lambda _: register(fixed, moving, of_engine))
+    told = scores("Dice", overlap(bent), theirs, overlap(ants))
+    row("affine and SyN", seconds, rival, ants_seconds, told)
     if slow:
         from dipy.align import affine_registration
 
-        (_, matrix), seconds = cpu(
-            lambda: affine_registration(
-                moving.data, fixed.data, moving_affine=moving.affine, static_affine=fixed.affine
-            )
-        )
-        print(f"{'  affine as dipy comes':30s} {seconds:7.1f}")
-        scores["dipy's default affine"] = overlap(Warp(matrix))
-    print("mean Dice of labels: " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+        where = {"moving_affine": moving.affine, "static_affine": fixed.affine}
+        (_, matrix), seconds = cpu(lambda: affine_registration(moving.data, fixed.data, **where))
+        row("  affine as dipy comes", seconds, told=scores("Dice", overlap(Warp(matrix))))
 
 
-def participant(folder: Path) -> float:
-    """Minutes of wall clock for the whole command on one raw scan."""
+def participant(folder: Path) -> tuple[float, float]:
+    """Minutes of wall clock and peak GiB of the whole command on one raw scan."""
     root = write_phantom(folder / "bids", n_subjects=1, n_sessions=1, settings=SIZE)
     (root / "config.yaml").write_text(CONFIG)
     command = [str(Path(sys.executable).with_name("connectome-tl")), "connectomes", str(root), str(folder / "out")]
     start = time.perf_counter()
     subprocess.run([*command, "participant", "--config", str(root / "config.yaml"), "--n-cpus", "2"], check=True)
-    return (time.perf_counter() - start) / 60
+    minutes = (time.perf_counter() - start) / 60
+    return minutes, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--streamlines", type=int, default=20_000)
-    parser.add_argument("--dipy-defaults", action="store_true")
+    parser.add_argument("--slow", action="store_true")
     options = parser.parse_args()
-    anatomy = make_anatomy(SIZE)
     poses = random_poses(sum(count for _, count in SIZE.shells), 1.0, seed=1)
-    head = make_head(anatomy, seed=1, poses=poses)
-    raw = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
-    recon = ReconstructionSettings()
-    tracking = TrackingSettings(n_streamlines=options.streamlines)
+    head = make_head(make_anatomy(SIZE), seed=1, poses=poses)
+    clean = make_head(make_anatomy(replace(SIZE, snr=1e6)), seed=1, poses=poses).dwi
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        image = write_volume(folder / "dwi.nii", raw.data, raw.affine)
-        mask = write_volume(folder / "mask.nii", raw.mask, raw.affine)
-        np.savetxt(folder / "grad.b", np.column_stack([raw.directions, raw.bvals]))
-        grad = ["-grad", folder / "grad.b"]
-        print(f"{' x '.join(map(str, raw.data.shape))}, {int(raw.mask.sum())} voxels in the brain; one thread")
-        print("step                           ours/s  theirs/s")
-        timed("brain mask", lambda: dwi_mask(raw), ["dwi2mask", *grad, image, folder / "m.nii"])
-        dwi = timed(
-            "denoising (MP-PCA, dipy)",
-            lambda: denoised(raw, "mppca"),
-            ["dwidenoise", "-mask", mask, image, folder / "d.nii"],
-        )
-        timed("denoising (Patch2Self, dipy)", lambda: denoised(raw, "patch2self"))
-        if options.dipy_defaults:
-            timed("Gibbs (dipy)", lambda: without_ringing(dwi), ["mrdegibbs", image, folder / "g.nii"])
-        dwi, motion = timed("motion (rigid)", lambda: without_motion(dwi))
-        timed("bias field (off by default)", lambda: without_bias(dwi))
-        tensor = timed(
-            "tensor",
-            lambda: fit_tensor(dwi, tensor_volumes(dwi, max_b=1500)),
-            ["dwi2tensor", *grad, "-mask", mask, image, folder / "t.nii"],
-        )
-        maps = tensor_maps(dwi, tensor)
-        timed("gradient table check", lambda: lengths_of_tables(dwi, maps))
-        response = timed("response", lambda: estimate_response(dwi, maps, recon))
-        np.savetxt(folder / "wm.txt", response.fibre)
-        fluid: list[object] = []
-        if response.fluid is not None:
-            np.savetxt(folder / "csf.txt", response.fluid[:, None])
-            fluid = [folder / "csf.txt", folder / "csf.nii"]
-        fod = folder / "fod.nii"
-        densities = timed(
-            "deconvolution, two tissues",
-            lambda: deconvolve(dwi, response, recon),
-            ["dwi2fod", "msmt_csd", *grad, "-mask", mask, image, folder / "wm.txt", fod, *fluid],
-        )
-        seeds = ["-seed_image", mask, "-mask", mask, "-cutoff", tracking.fod_cutoff, "-select", options.streamlines]
-        timed(
-            f"tracking, {options.streamlines}",
-            lambda: track(densities, head.mask, tracking),
-            ["tckgen", *seeds, fod, folder / "t.tck"],
-        )
-        registrations(folder, slow=options.dipy_defaults)
-        rest = np.tile(np.eye(4), (raw.n_volumes, 1, 1))
-        before, after = (residual_mm(p, poses, head.mask, head.affine).mean() for p in (rest, motion.poses))
-        print(f"motion: {before:.2f} mm before, {after:.2f} mm after; voxels of {SIZE.voxel} mm")
-        minutes = participant(folder)
-    print(f"whole participant, 100000 streamlines, registered template: {minutes:.1f} min of wall clock")
-    verdicts = {
-        f"affine under {AFFINE_S:.0f} s": spent["affine registration"] < AFFINE_S,
-        f"motion under {MOTION_S:.0f} s": spent["motion (rigid)"] < MOTION_S,
-        "motion leaves less than half a voxel": after < SIZE.voxel / 2,
-        f"whole participant under {PARTICIPANT_MIN:.0f} min": minutes < PARTICIPANT_MIN,
-    }
+        minutes, gigabytes = participant(folder)
+        write_volume(folder / "dwi.nii", head.dwi, head.affine)
+        write_volume(folder / "mask.nii", head.mask, head.affine)
+        np.savetxt(folder / "grad.b", np.column_stack([head.directions, head.bvals]))
+        print(f"{' x '.join(map(str, head.dwi.shape))}, {int(head.mask.sum())} voxels in the brain; one thread, CPU s")
+        print(f"{'step':30s}{'ours':>9s}{'MRtrix3':>9s}{'ANTs':>9s}")
+        dwi = preprocessing(head, clean, poses, folder, slow=options.slow)
+        reconstruction(dwi, head, folder, options.streamlines, slow=options.slow)
+        registrations(folder, slow=options.slow)
+    print(f"whole participant, 100,000 streamlines, registered template: {minutes:.1f} min of wall clock, ", end="")
+    print(f"{gigabytes:.1f} GiB at most")
+    verdicts[f"whole participant under {PARTICIPANT_MIN:.0f} min"] = minutes < PARTICIPANT_MIN
     for what, true in verdicts.items():
         print(f"{'yes' if true else 'NO '}  {what}")
     sys.exit(0 if all(verdicts.values()) else 1)
