@@ -45,7 +45,8 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
             if held:  # else another process makes this page, and will set it beside the others
                 set_beside(plan.file(item.scan, "report.html"), item.numbers, typical if len(done) >= _ENOUGH else {})
     stamps = Counter(stamp for item in done for stamp in stamps_of(item.warnings))
-    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text, _ in failed)
+    told = [(scan, text.removeprefix(f"subject {scan}").lstrip(",: ")) for scan, text, _ in failed]
+    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text in told)
     notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
     stamp = "".join(
         f'<div class="warn">{n} of {len(done)} scans are {html.escape(text)}.</div>'

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.imaging.images import Volume
@@ -24,9 +25,13 @@ LABELS = {  # of the numbers: what they are, and their unit
     "mask_dice": ("overlap with the template (Dice)", ""),
     "mean_fa": ("mean FA", ""),
     "mean_md": ("mean MD", "mm²/s"),
+    "mean_weight": ("mean weight of the network", ""),
     "n_regions_present": ("regions present", ""),
     "share_assigned": ("streamlines that join two regions", ""),
 }
+# Each with the directions it looks along, from left to right, and from bottom to top.
+_VIEWS = (("axial", "IS", "LR", "PA"), ("coronal", "PA", "LR", "IS"), ("sagittal", "LR", "PA", "IS"))
+Turn = tuple[slice, ...]
 _BEGIN, _END = "<!-- beside the cohort -->", "<!-- to here -->"
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1c2430}"
@@ -64,8 +69,8 @@ def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float
     account, fa, dwi = found.assembly.account, found.images["FA"], found.dwi
     passed = np.log1p(found.passed)
     rows = [
-        Row("FA, brain outline, regions", fa, "gray", max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6), True),
-        Row("streamlines through each voxel (log)", passed, "magma", max(float(passed.max()), 1e-9)),
+        Row("FA with regions", fa, "gray", max(float(np.quantile(fa[dwi.mask], 0.995)), 1e-6), True),
+        Row("streamlines (log)", passed, "magma", max(float(passed.max()), 1e-9)),
     ]
     lines = (
         f"{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
@@ -115,11 +120,10 @@ def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[floa
     lines = [f"<table><tr><th></th><th>this scan</th>{beside}</tr>"]
     for key, value in numbers.items():
         label, unit = LABELS.get(key, (key, ""))
-        cells = f"<td>{html.escape(label)}{f', {unit}' if unit else ''}</td><td>{value:.4g}</td>"
+        far = " <b>far off</b>" if key in cohort and is_far(value, *cohort[key]) else ""
+        cells = f"<td>{html.escape(label)}{f', {unit}' if unit else ''}</td><td>{value:.4g}{far}</td>"
         if key in cohort:
-            middle, spread = cohort[key]
-            mark = " <b>far off</b>" if is_far(value, middle, spread) else ""
-            cells += f"<td>{middle:.4g}{mark}</td><td>{spread:.2g}</td>"
+            cells += "".join(f"<td>{number}</td>" for number in (f"{cohort[key][0]:.4g}", f"{cohort[key][1]:.2g}"))
         elif cohort:
             cells += "<td></td><td></td>"
         lines.append(f"<tr>{cells}</tr>")
@@ -127,33 +131,39 @@ def _numbers_table(numbers: Mapping[str, float], cohort: Mapping[str, tuple[floa
 
 
 def slices(rows: Sequence[Row], mask: np.ndarray, labels: Volume, affine: np.ndarray) -> str:
-    """Axial, coronal and sagittal cuts through the middle of the brain, with its outline; labels may lie on another
-    grid of the same space."""
+    """Axial, coronal and sagittal cuts through the middle of the brain, the subject's left on the left.
+
+    The labels may lie on another grid of the same space.
+    """
     from matplotlib.figure import Figure
 
     parcels = carry_labels(Warp(np.eye(4)), labels, Volume(mask, affine)).data
     centre = np.rint(np.argwhere(mask).mean(axis=0)).astype(int)
     along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in along)
-    figure = Figure(figsize=(10, 3.3 * len(rows)), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(10, 3.4 * len(rows)), layout="constrained", facecolor="white")
     axes = figure.subplots(len(rows), 3, squeeze=False)
-    for column, axis in enumerate((2, 1, 0)):
+    codes = aff2axcodes(affine)
+    for column, (view, normal, sides, ends) in enumerate(_VIEWS):
+        axis, across, up = (next(k for k in range(3) if codes[k] in pair) for pair in (normal, sides, ends))
+        forward = (codes[up] == ends[1], codes[across] == sides[1])
+        turned = tuple(slice(None, None, 1 if way else -1) for way in forward)
 
-        def cut(image: np.ndarray, axis: int = axis) -> np.ndarray:
-            return np.take(image[box_of], centre[axis] - box_of[axis].start, axis=axis).T
+        def cut(image: np.ndarray, axis: int = axis, upright: bool = up > across, turned: Turn = turned) -> np.ndarray:
+            found = np.take(image[box_of], centre[axis] - box_of[axis].start, axis=axis)
+            return (found.T if upright else found)[turned]
 
-        left = np.diag(affine)[0] < 0 and axis != 0  # the subject's left on the left of the page
         for line, row in enumerate(rows):
             box = axes[line, column]
-            shown = [cut(part)[:, ::-1] if left else cut(part) for part in (row.image, mask.astype(float), parcels)]
-            box.imshow(shown[0], origin="lower", cmap=row.colours, vmin=0, vmax=row.most)
-            box.contour(shown[1], levels=[0.5], colors="#ffd166", linewidths=0.8)
+            box.imshow(cut(row.image), origin="lower", cmap=row.colours, vmin=0, vmax=row.most)
+            box.contour(cut(mask.astype(float)), levels=[0.5], colors="#ffd166", linewidths=0.8)
+            box.text(0.02, 0.5, sides[0], color="white", transform=box.transAxes, va="center")
             box.set_axis_off()
+            box.set_title(f"{view}: {row.title}" if column == 0 else view, fontsize=10, loc="left")
             if row.with_labels:
-                colour = np.ma.masked_where(shown[2] == 0, shown[2] % 20)
+                found = cut(parcels)
+                colour = np.ma.masked_where(found == 0, found % 20)
                 box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
-    for line, row in enumerate(rows):
-        axes[line, 0].set_title(row.title, fontsize=10)
     return _image(figure, "slices: " + "; ".join(row.title for row in rows))
 
 
@@ -181,6 +191,6 @@ def matrix(connectome: Connectome) -> str:
 
 def _image(figure: object, text: str) -> str:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})  # type: ignore[attr-defined]
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})  # type: ignore[attr-defined]
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{data}">'

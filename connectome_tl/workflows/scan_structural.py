@@ -81,7 +81,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
     files.append(write_volume(plan.file(scan.name, f"{stem}_dseg.nii.gz"), labels.data, labels.affine))
     rows = [
-        Row(f"{name}, brain outline" + ("" if k else ", regions"), image.data, "gray", _bright(image, brain), k == 0)
+        Row(name if k else f"{name} with regions", image.data, "gray", _bright(image, brain), k == 0)
         for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"

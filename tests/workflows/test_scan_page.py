@@ -1,0 +1,31 @@
+"""The pictures of a scan's page show the head one way up, however its voxels are stored."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+
+from connectome_tl.imaging.images import Volume
+from connectome_tl.workflows.scan_report import Row, slices
+
+SHAPE, AFFINE = (14, 18, 12), np.array([[2.0, 0, 0, -13], [0, 2, 0, -17], [0, 0, 2, -11], [0, 0, 0, 1]])
+
+
+def drawn(image: np.ndarray, labels: np.ndarray, affine: np.ndarray) -> str:
+    return slices([Row("FA", image, "gray", 1.0, True)], image > 0.1, Volume(labels, affine), affine)
+
+
+@pytest.mark.parametrize("codes", ["LPI", "LAS", "PIR", "SLA"])
+def test_the_left_is_on_the_left_in_every_orientation(codes: str) -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros(SHAPE)
+    image[2:11, 3:15, 2:11] = rng.uniform(0.2, 1, (9, 12, 9))  # an odd middle, which no turn moves
+    image[2:11, 14, 2:11] = 0
+    labels = np.where(image > 0.9, 3, 0)
+    turn = ornt_transform(io_orientation(AFFINE), axcodes2ornt(codes))
+    affine = AFFINE @ inv_ornt_aff(turn, SHAPE)
+    turned = [nib.orientations.apply_orientation(part, turn) for part in (image, labels)]
+    assert nib.aff2axcodes(affine) == tuple(codes)
+    assert drawn(*turned, affine) == drawn(image, labels, AFFINE)
