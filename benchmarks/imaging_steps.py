@@ -6,8 +6,8 @@ The truth is known, so most lines tell how good each engine is, too, in the orde
 1 degree along each axis between volumes; a smooth bias field is laid on for its own line; a template is brought onto a
 head of other place and size and judged by the mean Dice of the labels it carries. Where an engine has no such step its
 column is empty; MRtrix3 is called as its commands come, ANTs through antspyx. `--slow` adds dipy's affine and motion
-correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for the last line: the whole command on one raw
-scan, wall clock on two CPUs, and the memory it took.
+correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for the last line: the
+whole command on one raw scan, wall clock on two CPUs, and the memory it took.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -284,7 +285,7 @@ def registrations(folder: Path, *, slow: bool) -> None:
 
     print(f"{'':59s}mean Dice of the labels, {overlap(Warp(np.eye(4))):.3f} untouched:")
     for kind in ("rigid", "affine"):
-        ours, seconds = cpu(lambda kind=kind: register_affine(fixed, moving, settings, rigid=kind == "rigid"))  # type: ignore[misc]
+        ours, seconds = cpu(partial(register_affine, fixed, moving, settings, rigid=kind == "rigid"))
         rival = mrtrix("mrregister", b, a, "-type", kind, f"-{kind}", folder / "linear.txt")
         theirs = carried("-linear", folder / "linear.txt") if rival else None
         ants, ants_seconds = with_ants(of_ants(kind.capitalize()))
