@@ -148,6 +148,20 @@ def read_mask(path: str | Path, *, subject: str | None = None) -> Volume:
     return Volume(data, volume.affine, subject, volume.file)
 
 
+def with_contrast(image: Volume) -> Volume:
+    """The image, with 0 where it holds no numbers.
+
+    Raises:
+        DataError: it holds no number at all, or one value everywhere.
+    """
+    known = np.isfinite(image.data)
+    values = image.data[known]
+    if not values.size or values.min() == values.max():
+        what = f"the image holds nothing but {values[0]:g}" if values.size else "the image holds no number at all"
+        raise DataError(what, expected="an image of a head", subject=image.subject, file=image.file)
+    return Volume(np.where(known, image.data, 0), image.affine, image.subject, image.file)
+
+
 def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 1e-2) -> bool:
     """Whether two images have the same voxels in the same places."""
     if a.shape[:3] != b.shape[:3]:

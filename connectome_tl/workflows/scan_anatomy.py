@@ -8,7 +8,15 @@ import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
 from connectome_tl.imaging.gate import Gate, check
-from connectome_tl.imaging.images import Volume, grid_problem, read_labels, read_mask, read_volume, same_grid
+from connectome_tl.imaging.images import (
+    Volume,
+    grid_problem,
+    read_labels,
+    read_mask,
+    read_volume,
+    same_grid,
+    with_contrast,
+)
 from connectome_tl.imaging.inputs import Scan
 from connectome_tl.imaging.registration import register
 from connectome_tl.imaging.structural import brain_mask
@@ -19,19 +27,23 @@ from connectome_tl.workflows.scan_template import ChosenTemplate, contrast_of
 
 
 def read_anatomical(scan: Scan, rough: Callable[[Volume], np.ndarray] | None = None) -> Volume:
-    """The anatomical image, 0 outside the brain: that of the folder's mask where it lies on the same grid.
+    """The anatomical image, 0 outside the brain, which is the folder's mask where it has one.
 
     Args:
         rough: a rough mask of an image, (x, y, z) bool, for where the folder has none; without it the image must be
             skull-stripped, or nearly so.
+
+    Raises:
+        DataError: the image holds no contrast, its mask lies on another grid, or no brain is found.
     """
     assert scan.anatomical is not None
-    image = read_volume(scan.anatomical, subject=scan.name)
-    brain = None
+    image = with_contrast(read_volume(scan.anatomical, subject=scan.name))
     if scan.anatomical_mask is not None:
         mask = read_mask(scan.anatomical_mask, subject=scan.name)
-        brain = mask.data if same_grid(mask, image) else None
-    if brain is None:
+        if not same_grid(mask, image):
+            raise_all("the brain mask cannot be used", [grid_problem("the brain mask", mask, image)], DataError)
+        brain = mask.data
+    else:
         brain = brain_mask(image, near=None if rough is None else rough(image))
     return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file)
 

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
-from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, same_grid, write_volume
+from connectome_tl.imaging.images import (
+    Volume,
+    read_labels,
+    read_mask,
+    read_volume,
+    same_grid,
+    with_contrast,
+    write_volume,
+)
 
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 
@@ -156,6 +164,16 @@ def test_labels_survive_whatever_their_size(tmp_path: Path) -> None:
 def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
         read_mask(good(tmp_path / "m.nii.gz", np.zeros((3, 3, 3), dtype=np.uint8)))
+
+
+def test_an_image_without_contrast_is_refused_and_gaps_are_background() -> None:
+    data = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    for empty, message in ((data * np.nan, "no number at all"), (data * 0 + 5, "nothing but 5")):
+        with pytest.raises(DataError, match=rf"subject sub-01, file t\.nii: .*{message}"):
+            with_contrast(Volume(empty, AFFINE, "sub-01", "t.nii"))
+    gap = data.copy()
+    gap[1, 1, 1:3] = np.nan, np.inf
+    assert with_contrast(Volume(gap, AFFINE)).data[1, 1].tolist() == [25, 0, 0, 28, 29]
 
 
 def test_grids_are_compared_in_millimetres() -> None:
