@@ -64,7 +64,7 @@ def demo(
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
 ) -> None:
-    """Write a commented study.yaml, cohort.yaml and connectomes.yaml to start from."""
+    """Write commented settings to start from: study.yaml, cohort.yaml, connectomes.yaml, morphometry.yaml."""
     from connectome_tl.workflows.init import write_examples
 
     for path in write_examples(folder):
@@ -226,6 +226,7 @@ def morphometry(
             network=network,
             config=config,
             n_workers=n_cpus,
+            tell=_tell,
         )
         typer.echo(f"Report: {found.page}")
         return
@@ -233,6 +234,10 @@ def morphometry(
         raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
     made = morphometry_files(others, first, out, network=network or "divergence", labels=labels, atlas=atlas)
     typer.echo(f"wrote {made.network} and {made.measures}")
+
+
+def _tell(line: str) -> None:
+    typer.secho(f"Found: {line}", err=True, fg=typer.colors.YELLOW)
 
 
 def _participant_level(level: str) -> None:
@@ -276,6 +281,7 @@ def connectomes(
         engine=engine,
         config=config,
         n_workers=n_cpus,
+        tell=_tell,
     )
     typer.echo(f"Report: {made.page}")
 

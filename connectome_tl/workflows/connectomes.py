@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from connectome_tl.config import load_settings, parse_settings
@@ -23,6 +23,7 @@ def build_connectomes(
     engine: str | None = None,
     config: str | Path | None = None,
     n_workers: int = 1,
+    tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
     """Make the connectomes of every scan of a folder; what is done already is left as it is.
 
@@ -32,6 +33,7 @@ def build_connectomes(
     Args:
         atlas, engine: override the configuration.
         n_workers: scans at the same time.
+        tell: is called with everything that was found wrong, line by line, before anything is computed.
 
     Raises:
         UsageError, MissingInputError: settings, folder or template.
@@ -51,4 +53,4 @@ def build_connectomes(
         raise MissingInputError("the group response is not there", file=response)
     out = Path(out_dir).resolve()
     plan, scans = plan_folder(settings, base, inventory, out, response=response)
-    return run_folder(plan, scans, inventory, n_workers)
+    return run_folder(plan, scans, inventory, n_workers, tell)

@@ -1,4 +1,4 @@
-"""`connectome-tl init`: a study.yaml, a cohort.yaml and a connectomes.yaml to start from, with a word on every key."""
+"""`connectome-tl init`: commented settings of every command to start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
 
 _PACKAGE = Path(__file__).parents[1]
-EXAMPLES = ("example/study.yaml", "example/cohort.yaml", "connectomes.yaml")
+EXAMPLES = ("example/study.yaml", "example/cohort.yaml", "connectomes.yaml", "morphometry.yaml")
 
 
 def configs_folder() -> Path:

@@ -5,7 +5,7 @@ A whole BIDS folder with one page and one `cohort.yaml`, or one subject's files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def build_networks(
     network: str | None = None,
     config: str | Path | None = None,
     n_workers: int = 1,
+    tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
     """Make the network of every scan of a folder; what is done already is left as it is.
 
@@ -59,6 +60,7 @@ def build_networks(
     Args:
         atlas, network: override the configuration.
         n_workers: scans at the same time.
+        tell: is called with everything that was found wrong, line by line, before anything is computed.
 
     Raises:
         UsageError, MissingInputError: settings, folder or template.
@@ -73,7 +75,7 @@ def build_networks(
     inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False)
     inventory = replace(inventory, scans=tuple(_structural(scan, settings) for scan in inventory.scans))
     plan, scans = plan_folder(settings, base, inventory, Path(out_dir).resolve())
-    return run_folder(plan, scans, inventory, n_workers)
+    return run_folder(plan, scans, inventory, n_workers, tell)
 
 
 def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:

@@ -7,7 +7,7 @@ is done already is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,8 +90,17 @@ def plan_folder(
     return plan, [_with_parcellation(_fetched(scan), plan, inventory.root) for scan in scans]
 
 
-def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Inventory, n_workers: int) -> FolderRun:
+def run_folder(
+    plan: Plan[AnyScanSettings],
+    scans: list[Scan],
+    inventory: Inventory,
+    n_workers: int,
+    tell: Callable[[str], None] | None = None,
+) -> FolderRun:
     """Process all scans, then write the page and `cohort.yaml`.
+
+    Args:
+        tell: is called with everything that was found wrong, line by line, before anything is computed.
 
     Raises:
         UsageError: the output folder holds other data.
@@ -102,7 +111,9 @@ def run_folder(plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Invent
     _refuse_foreign(plan.out, inventory.root.resolve())
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
-    _write_head(plan, inventory, scans)
+    for line in _write_head(plan, inventory, scans):
+        if tell is not None:
+            tell(line)
     done: list[Done] = []
     for name, result in process_scans(ready, plan, n_workers):
         if isinstance(result, Done):
@@ -214,7 +225,8 @@ def _in_a_line(problems: Sequence[Problem]) -> str:
     return " | ".join(map(str, problems))
 
 
-def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> None:
+def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> list[str]:
+    """Write what describes the folder; returns everything that was found wrong, as `inventory.txt` holds it."""
     out, settings = plan.out, plan.settings
     write_json(
         out / "dataset_description.json",
@@ -230,4 +242,6 @@ def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[S
     notes = [(scan, contrast_note(scan, plan.templates.get(scan.name))) for scan in scans if scan.parcellation is None]
     found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
     found += [Problem(note, subject=scan.name) for scan, note in notes if note is not None]
-    write_text(out / "inventory.txt", "".join(f"{problem}\n" for problem in found) or "nothing to complain about\n")
+    lines = [str(problem) for problem in found]
+    write_text(out / "inventory.txt", "\n".join(lines or ["nothing to complain about"]) + "\n")
+    return lines

@@ -108,11 +108,12 @@ def test_a_fault_of_ours_says_so_and_shows_a_traceback_only_on_request(
 def test_init_writes_examples_that_are_settings_and_never_overwrites(command: Command, tmp_path: Path) -> None:
     from connectome_tl.config import load_settings
     from connectome_tl.settings.cohort import CohortSettings
-    from connectome_tl.settings.imaging import ConnectomesSettings
+    from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
     from connectome_tl.settings.study import StudySettings
 
     assert command("init", tmp_path).code == 0
     load_settings(tmp_path / "connectomes.yaml", ConnectomesSettings)
+    load_settings(tmp_path / "morphometry.yaml", MorphometrySettings)
     load_settings(tmp_path / "study.yaml", StudySettings)
     load_settings(tmp_path / "cohort.yaml", CohortSettings)
     (tmp_path / "cohort.yaml").write_text("mine")

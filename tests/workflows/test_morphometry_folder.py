@@ -15,8 +15,10 @@ from scipy.stats import zscore
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.images import read_labels, read_volume, write_volume
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.morphometry import build_networks
@@ -163,6 +165,30 @@ def test_labels_of_a_template_are_carried_in(folder: Path, tmp_path: Path) -> No
         ]
         assert np.linalg.norm(centres[0] - centres[1]) < 3  # mm
     assert json.loads(Path(f"{stem}_atlas-Phantom_relmat.json").read_text())["Template"]["Contrast"] == "T2w"
+
+
+def test_the_commented_configuration_names_defaults_and_every_template_in_a_comment_is_one() -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    given, plain = load_settings(configs / "morphometry.yaml", MorphometrySettings), MorphometrySettings()
+    for part in ("network", "images", "tissues", "registration"):
+        assert getattr(given, part) == getattr(plain, part)
+    lines = (configs / "connectomes.yaml").read_text().splitlines()
+    age = next(line for line in lines if line.startswith("# age:")).removeprefix("# ")
+    starts = [k for k, line in enumerate(lines) if line.startswith("# template:")]
+    for k, size in zip(starts, (4, 1), strict=True):
+        text = "\n".join(line.removeprefix("# ") for line in lines[k : k + size])
+        assert isinstance(parse_settings(f"{text}\n{age}\n", ConnectomesSettings).template, TemplatesByAge)
+
+
+def test_what_is_wrong_is_told_before_anything_is_computed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(f"{images(folder, 'sub-02_ses-01')}_T2w.nii.gz").unlink()
+    told: list[str] = []
+    monkeypatch.setattr("connectome_tl.workflows.scan.make_network", lambda *_: told.append(capsys.readouterr().err))
+    with pytest.raises(SystemExit):
+        main(["morphometry", str(folder), str(tmp_path / "out"), "--config", str(folder / "config.yaml")])
+    assert "Found: subject sub-02_ses-01: there is no T2w image" in told[0]
 
 
 def test_one_subject_needs_a_file_to_write_and_a_folder_takes_no_such_option(folder: Path, tmp_path: Path) -> None:
