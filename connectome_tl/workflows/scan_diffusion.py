@@ -67,7 +67,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), b0_snr=snr,
-        mask_dice=None if gate is None else gate.mask_dice,
+        mask_dice=None if gate is None else gate.mask_dice, weights=weights,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 

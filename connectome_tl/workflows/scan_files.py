@@ -14,6 +14,7 @@ from connectome_tl.imaging.images import Volume, write_volume
 from connectome_tl.imaging.mrtrix import weight_name
 from connectome_tl.imaging.streamlines import write_tck
 from connectome_tl.imaging.warps import Warp, carry_image
+from connectome_tl.provenance import write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scan_report import write_scan_report
@@ -25,8 +26,9 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     name, dwi, settings = found.name, found.dwi, plan.settings
     folder, stem = plan.file(name, "").parent, f"{name}_atlas-{plan.atlas_name}"
     units = {measure: UNITS[measure] for measure in settings.measures}
-    if settings.engine == "mrtrix3" and "count" in units:
-        units["count"] = weight_name(settings)
+    if settings.engine == "mrtrix3":
+        summed = {"count": weight_name(settings), "invnodevol": f"{weight_name(settings)}, per voxel"}
+        units |= {measure: unit for measure, unit in summed.items() if measure in units}
     common = settings.reconstruction.response_file is not None
     fields = {
         "Streamlines": account_of(found.assembly),
@@ -65,6 +67,9 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
     if settings.keep_tractogram:
         written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
+        if found.weights is not None:  # as `assemble --weights` takes them
+            lines = "".join(f"{weight:.9g}\n" for weight in found.weights)
+            written.append(write_text(folder / f"{name}_tractogram_weights.txt", lines))
     written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), plan.told(name)))
     return written
 

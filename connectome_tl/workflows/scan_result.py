@@ -96,6 +96,7 @@ class ScanResult:
         passed: (x, y, z) streamlines through each voxel.
         b0_snr: of the unweighted volumes as they came; None with fewer than three.
         mask_dice: of the registration; None without one.
+        weights: (n_streamlines,) of each streamline; None where each counts once.
     """
 
     name: str
@@ -110,3 +111,4 @@ class ScanResult:
     passed: np.ndarray
     b0_snr: float | None
     mask_dice: float | None
+    weights: np.ndarray | None

@@ -22,6 +22,7 @@ from connectome_tl.imaging.mrtrix import weight_name
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.assemble import assemble_files
 from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scan_report import page_hash, set_beside
 
@@ -317,7 +318,7 @@ def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder
     pytest.importorskip("ants")
     text = REGISTERED.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
     text += "preprocessing: {denoise: dwidenoise, gibbs: mrdegibbs, motion: none}\n"
-    text += "engine: mrtrix3\nregistration: {engine: ants}\n"
+    text += "engine: mrtrix3\nregistration: {engine: ants}\nkeep_tractogram: true\n"
     (folder / "theirs.yaml").write_text(text)
     for out in ("a", "b"):
         run = build_connectomes(folder, tmp_path / out, config=folder / "theirs.yaml", participants=["01"])
@@ -331,6 +332,13 @@ def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder
     mark = json.loads(next(tmp_path.rglob("a/**/*_provenance.json")).read_text())
     assert mark["Versions"]["mrtrix3"][:2] == "3."  # another version makes the scan anew
     assert "antspyx" in mark["Versions"]
+    # Whoever takes the kept streamlines with their weights to `assemble` gets the same table.
+    kept, parcels = next(tmp_path.rglob("a/**/*_tractogram.tck")), next(tmp_path.rglob("a/**/*_dseg.nii.gz"))
+    weights_file = kept.with_name(kept.name.replace(".tck", "_weights.txt"))
+    table = folder / "template" / "tpl-Phantom_atlas-Phantom_dseg.tsv"
+    again = assemble_files(kept, parcels, tmp_path / "again.tsv", weights=weights_file, labels=table)
+    count = pd.read_csv(next(tmp_path.rglob("a/**/*meas-count_relmat.tsv")), sep="\t")
+    np.testing.assert_allclose(pd.read_csv(again.file, sep="\t"), count, rtol=1e-6)
     cohort = read_cohort(tmp_path / "a" / "cohort.yaml")
     truth = pd.read_csv(folder / "derivatives" / "truth" / "edges.tsv", sep="\t")
     edges = truth[truth["participant_id"] == "sub-01"]
