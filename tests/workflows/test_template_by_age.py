@@ -10,13 +10,18 @@ import pytest
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.config import parse_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.imaging.inputs import take_inventory
 from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scan_age import read_ages
+from connectome_tl.workflows.scan_folder import plan_folder
+from connectome_tl.workflows.scan_result import Plan
+from connectome_tl.workflows.scan_template import choose_templates
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 QUICK = """\
@@ -164,9 +169,6 @@ def test_an_age_of_participants_belongs_to_one_session_only(folder: Path) -> Non
 def test_of_two_contrasts_the_age_or_the_template_chooses(
     age: float | None, template: str | None, taken: str, folder: Path
 ) -> None:
-    from connectome_tl.settings.imaging import ConnectomesSettings
-    from connectome_tl.workflows.scan_template import choose_templates
-
     anat = folder / "sub-01" / "ses-01" / "anat"
     shutil.copy(anat / "sub-01_ses-01_T2w.nii.gz", anat / "sub-01_ses-01_T1w.nii.gz")
     (folder / "sub-01" / "sub-01_sessions.tsv").unlink()
@@ -196,3 +198,39 @@ def test_templates_of_the_only_contrast_are_taken_and_another_contrast_is_said(
     listed = (tmp_path / "out" / "inventory.txt").read_text()
     assert "sub-01_ses-01: the template is T2w and the image T1w" in listed
     assert "sub-02_ses-01: the template is" not in listed
+
+
+def planned(folder: Path, text: str) -> Plan[AnyScanSettings]:
+    plan, _ = plan_folder(parse_settings(text, ConnectomesSettings), folder, take_inventory(folder), folder / "out")
+    return plan
+
+
+def test_rows_are_named_by_templateflows_own_table_where_no_other_is_given(folder: Path, cache: Path) -> None:
+    wanted = CACHE.split("\n", 1)[1]  # without labels of the user's
+    assert planned(folder, wanted).regions is None  # the cache holds no table: by number
+    table = (folder / "template" / "tpl-Phantom_atlas-Phantom_dseg.tsv").read_text()
+    (cache / "tpl-dhcpVol" / "tpl-dhcpVol_desc-structures_dseg.tsv").write_text(table)
+    plan = planned(folder, wanted)
+    assert plan.regions is not None
+    assert (plan.regions.numbers, plan.atlas_name) == ((1, 2, 3, 4, 5, 6, 7, 8), "structures")
+    top, stem = cache / "tpl-MNIInfant", "tpl-MNIInfant_cohort-1"
+    (top / "cohort-1").mkdir(parents=True)
+    for name in ("T2w", "desc-brain_mask", "desc-structures_dseg"):
+        (top / "cohort-1" / f"{stem}_{name}.nii.gz").write_text("no image")
+    (top / "tpl-MNIInfant_desc-structures_dseg.tsv").write_text(table)
+    ages(folder, sub_02=46)
+    with pytest.raises(UsageError, match="templates of these ages have different labels"):
+        planned(folder, wanted)
+
+
+def test_own_labels_go_with_templateflows_images(folder: Path, cache: Path) -> None:
+    text = CACHE.replace("desc-structures", '"own/{template}_{cohort}_dseg.nii.gz"')
+    ages(folder, sub_01=38.2, sub_02=39.2)
+    (folder / "own").mkdir()
+    (folder / "own" / "dhcpVol_38_dseg.nii.gz").touch()
+    with pytest.raises(MissingInputError, match=r"own/dhcpVol_39_dseg\.nii\.gz"):
+        planned(folder, text)
+    (folder / "own" / "dhcpVol_39_dseg.nii.gz").touch()
+    found = planned(folder, text).templates["sub-02_ses-01"]
+    assert found.labels == folder / "own" / "dhcpVol_39_dseg.nii.gz"
+    assert found.image == cache / "tpl-dhcpVol" / "cohort-39" / "tpl-dhcpVol_cohort-39_T2w.nii.gz"
