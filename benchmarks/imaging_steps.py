@@ -107,7 +107,7 @@ def with_ants(work: Callable[[Any], T]) -> tuple[T | None, float | None]:
 
 
 def row(step: str, ours: float | None, theirs: float | None = None, ants: float | None = None, told: str = "") -> None:
-    cells = "".join(f"{'' if seconds is None else f'{seconds:.1f}':>9s}" for seconds in (ours, theirs, ants))
+    cells = "".join(f"{'' if seconds is None else f'{seconds:.2f}':>9s}" for seconds in (ours, theirs, ants))
     print(f"{step:30s}{cells}  {told}".rstrip(), flush=True)
 
 
