@@ -108,7 +108,7 @@ def run_folder(
         DataError, MissingInputError, InterruptedRunError, InternalError: at the end, when scans failed: one line for
             each.
     """
-    _refuse_foreign(plan.out, inventory.root.resolve())
+    _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
     for line in _write_head(plan, inventory, scans):
@@ -196,11 +196,11 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
     return replace(scan, problems=(*scan.problems, problem))
 
 
-def _refuse_foreign(out: Path, root: Path) -> None:
+def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     """The tables of another dataset are not written over.
 
     Raises:
-        UsageError: the folder is the input, a subject of it, or somebody else's results.
+        UsageError: the folder is the input, a subject of it, somebody else's results, or those of the other command.
     """
     inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
@@ -209,6 +209,10 @@ def _refuse_foreign(out: Path, root: Path) -> None:
     description = out / "dataset_description.json"
     if description.is_file() and "connectome-tl" not in description.read_text("utf-8", "replace"):
         raise UsageError("the output folder holds another dataset", expected="a new folder", got=str(out))
+    other = "anat" if datatype == "dwi" else "dwi"
+    if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
+        made = "morphometry" if other == "anat" else "connectomes"
+        raise UsageError(f"the output folder holds results of `{made}`", expected="a folder of its own", got=str(out))
 
 
 def _worst(codes: set[int]) -> type[ConnectomeTLError]:

@@ -16,7 +16,7 @@ from scipy.stats import zscore
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings, parse_settings
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.images import read_labels, read_volume, write_volume
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
@@ -178,6 +178,14 @@ def test_the_commented_configuration_names_defaults_and_every_template_in_a_comm
     for k, size in zip(starts, (4, 1), strict=True):
         text = "\n".join(line.removeprefix("# ") for line in lines[k : k + size])
         assert isinstance(parse_settings(f"{text}\n{age}\n", ConnectomesSettings).template, TemplatesByAge)
+
+
+def test_results_of_the_other_command_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "out" / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_provenance.json"
+    mark.parent.mkdir(parents=True)
+    mark.write_text("{}")
+    with pytest.raises(UsageError, match="holds results of `connectomes`"):
+        build_networks(folder, tmp_path / "out", config=folder / "config.yaml")
 
 
 def test_what_is_wrong_is_told_before_anything_is_computed(
