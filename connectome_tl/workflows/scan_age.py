@@ -15,7 +15,7 @@ from connectome_tl.imaging.templates import months_of
 from connectome_tl.settings.cohort import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
-_PLACES = ("", "derivatives/*/")
+_PLACES = ("", "derivatives/*/", "*/")  # the last: pipelines of a dHCP release side by side
 
 
 @dataclass(frozen=True)

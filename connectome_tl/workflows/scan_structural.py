@@ -31,6 +31,7 @@ from connectome_tl.workflows.scan_result import Made, Plan
 from connectome_tl.workflows.scan_template import contrast_note
 
 _HERE = Warp(np.eye(4))
+_NO_MASK = "no brain mask: the brain was told by intensities, which takes a scalp for brain; look at its outline"
 
 
 def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[str, str]) -> Made:
@@ -48,6 +49,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     settings, warnings = plan.settings, list[str]()
     first = read_anatomical(scan)
     brain = first.data > 0
+    warnings += [] if scan.anatomical_mask is not None else [_NO_MASK]
     labels, gate = _parcels(scan, first, brain, plan, warnings)
     regions = plan.regions or regions_of_image(labels)
     images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]

@@ -234,3 +234,13 @@ def test_own_labels_go_with_templateflows_images(folder: Path, cache: Path) -> N
     found = planned(folder, text).templates["sub-02_ses-01"]
     assert found.labels == folder / "own" / "dhcpVol_39_dseg.nii.gz"
     assert found.image == cache / "tpl-dhcpVol" / "cohort-39" / "tpl-dhcpVol_cohort-39_T2w.nii.gz"
+
+
+def test_ages_may_lie_in_a_pipeline_beside_the_scans(folder: Path) -> None:
+    before = read_ages(take_inventory(folder), None)
+    for subject in ("sub-01", "sub-02"):
+        (folder / "pipeline" / subject).mkdir(parents=True)
+        table = f"{subject}_sessions.tsv"
+        (folder / subject / table).rename(folder / "pipeline" / subject / table)
+    assert len(before.values) == 2
+    assert read_ages(take_inventory(folder), None).values == before.values
