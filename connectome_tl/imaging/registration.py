@@ -2,8 +2,7 @@
 
 dipy's affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. Its SyN
 with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on
-the subject's contrast: each of its intensities becomes the mean of what lies there in the subject (the function the
-correlation ratio fits, Roche et al. 1998, doi:10.1007/BFb0056301), and again when the two lie better on each other.
+the subject's contrast (`contrast.py`), and again when the two lie better on each other.
 A lesion is left out of the cost of both (cost function masking, Brett et al. 2001, doi:10.1006/nimg.2001.0845).
 """
 
@@ -14,12 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from connectome_tl.imaging.contrast import in_contrast_of
 from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.imaging.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
 
-_RADIUS = 3  # voxels of the window of the local correlation
-_ROUNDS = 3  # of contrast and SyN; all but the last without the finest grid
+_MARGIN_MM = 12.0  # of air kept around a brain: SyN's time goes with the voxels
+_NOISE = 1e-4  # variance, brain about 1, that a window needs: in an even one the correlation is of noise alone
+_SMOOTH = 6.0  # voxels; of each step of SyN, at every level
+# Rounds of contrast and SyN: voxels of the window, levels of SyN (of three), and whether surroundings tell contrast.
+# What a template's intensities become is the better known the better the images lie on each other.
+_ROUNDS = ((2, 2, False), (1, 3, True), (1, 3, True))
 
 
 def register_affine(
@@ -74,29 +78,28 @@ def register(
         MissingInputError: the engine is ANTs and antspyx is not installed.
     """
     fixed = _without(fixed, lesion)
+    f, m = coarse(fixed, settings.nonlinear_mm), coarse(moving, settings.nonlinear_mm)
+    left_out = None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm)
     if settings.engine == "ants":
         from connectome_tl.imaging.ants import register_with_ants
 
-        return register_with_ants(
-            coarse(fixed, settings.nonlinear_mm),
-            coarse(moving, settings.nonlinear_mm),
-            settings.nonlinear_steps,
-            lesion=None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm),
-        )
-    f = coarse(fixed, settings.nonlinear_mm)
-    left_out = None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm)
+        return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out)
+    box = _box(f)
+    left_out = None if left_out is None else left_out[box]
+    f, m = _cut(f, box), _cut(m, _box(m))
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
-    # What the template's intensities become is the better known the better the images lie on each other.
-    for steps in [(*settings.nonlinear_steps[:-1], 0)] * (_ROUNDS - 1) + [settings.nonlinear_steps]:
-        alike = Volume(_in_contrast_of(f, moving, warp, left_out), moving.affine)
-        warp = _syn(f, coarse(alike, settings.nonlinear_mm), affine, steps, left_out)
+    for radius, levels, surroundings in _ROUNDS:
+        alike = in_contrast_of(f, m, warp, left_out, surroundings=surroundings)
+        steps = tuple(n if level < levels else 0 for level, n in enumerate(settings.nonlinear_steps))
+        warp = _syn(f, alike, affine, steps, radius, left_out)
     return warp
 
 
-def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], left_out: np.ndarray | None) -> Warp:
+def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], radius: int, left_out: np.ndarray | None) -> Warp:
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
 
-    search = SymmetricDiffeomorphicRegistration(_correlation(left_out), level_iters=list(steps))
+    # dipy stops a level when its energy rises once, far too early here.
+    search = SymmetricDiffeomorphicRegistration(_correlation(radius, left_out), level_iters=list(steps), opt_tol=-1e9)
     search.verbosity = 0
     found = search.optimize(
         _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
@@ -110,54 +113,37 @@ def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], left_out: n
     return replace(affine, places=places, grid=f.affine)
 
 
-def _correlation(left_out: np.ndarray | None) -> Any:
-    """dipy's local cross-correlation; windows that touch what is left out pull nowhere."""
+def _correlation(radius: int, left_out: np.ndarray | None) -> Any:
+    """dipy's local cross-correlation with a floor of noise; windows that touch what is left out pull nowhere."""
     from dipy.align.metrics import CCMetric
-
-    if left_out is None:
-        return CCMetric(3, radius=_RADIUS)
     from scipy.ndimage import maximum_filter
 
-    near = maximum_filter(left_out.astype(np.int32), size=2 * _RADIUS + 1)
+    near = None if left_out is None else maximum_filter(left_out.astype(np.int32), size=2 * radius + 1)
 
-    class WithoutLesion(CCMetric):
+    class AboveNoise(CCMetric):
         def use_static_image_dynamics(self, original: np.ndarray, transformation: Any) -> None:  # noqa: ARG002
             """Where the lesion lies half-way, where the two images of this iteration meet."""
-            self.left_out = np.asarray(
-                near
-                if transformation is None
-                else transformation.transform(
-                    near,
-                    interpolation="nearest",
-                    out_shape=np.array(self.static_image.shape, dtype=np.int32),
-                    out_grid2world=self.static_affine,
+            self.left_out = near
+            if near is not None and transformation is not None:
+                self.left_out = np.asarray(
+                    transformation.transform(
+                        near,
+                        interpolation="nearest",
+                        out_shape=np.array(self.static_image.shape, dtype=np.int32),
+                        out_grid2world=self.static_affine,
+                    )
                 )
-            )
 
         def initialize_iteration(self) -> None:
             super().initialize_iteration()
-            self.factors[self.left_out > 0] = 0.0  # no variance: dipy skips these windows
+            variances = self.factors[..., 3:5]  # summed over the window, of either image
+            even = (variances <= 0).any(axis=-1)
+            variances += _NOISE * (2 * self.radius + 1) ** 3
+            self.factors[even] = 0.0  # no variance: dipy skips these windows
+            if self.left_out is not None:
+                self.factors[self.left_out > 0] = 0.0
 
-    return WithoutLesion(3, radius=_RADIUS)
-
-
-def _in_contrast_of(fixed: Volume, moving: Volume, warp: Warp, left_out: np.ndarray | None) -> np.ndarray:
-    """The moving image with every intensity replaced by the mean fixed intensity that it meets under the map."""
-    brain = moving.data > 0
-    if not brain.any():
-        return moving.data
-    edges = np.quantile(moving.data[brain], np.linspace(0, 1, 33)[1:-1])
-    level = np.where(brain, 1 + np.digitize(moving.data, edges), 0)
-    met = carry_labels(warp, Volume(level.astype(np.int32), moving.affine), fixed).data
-    counted = np.ones(met.shape, dtype=bool) if left_out is None else ~left_out
-    counts = np.bincount(met[counted], minlength=33)
-    sums = np.bincount(met[counted], weights=fixed.data[counted], minlength=33)
-    means = np.divide(sums, counts, out=np.zeros(33), where=counts > 0)
-    centres = np.array([moving.data[level == k].mean() if (level == k).any() else np.nan for k in range(1, 33)])
-    known = np.isfinite(centres) & (counts[1:] > 20)
-    if known.sum() < 2:
-        return moving.data
-    return np.where(brain, np.interp(moving.data, centres[known], means[1:][known]), 0.0)
+    return AboveNoise(3, sigma_diff=_SMOOTH, radius=radius)
 
 
 def coarse(image: Volume, voxel_mm: float) -> Volume:
@@ -173,6 +159,22 @@ def coarse(image: Volume, voxel_mm: float) -> Volume:
     affine = image.affine.copy()
     affine[:3, :3] = affine[:3, :3] @ np.diag(factor)
     return Volume(data, affine)
+
+
+def _box(image: Volume) -> tuple[slice, ...]:
+    """The smallest box around the head, with some air."""
+    inside = np.argwhere(image.data > 0)
+    if not len(inside):
+        return tuple(slice(0, n) for n in image.shape)
+    air = np.ceil(_MARGIN_MM / image.zooms).astype(int)
+    low, high = np.maximum(inside.min(axis=0) - air, 0), inside.max(axis=0) + air + 1
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _cut(image: Volume, box: tuple[slice, ...]) -> Volume:
+    affine = image.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return Volume(np.ascontiguousarray(image.data[box]), affine)
 
 
 def _without(image: Volume, lesion: np.ndarray | None) -> Volume:

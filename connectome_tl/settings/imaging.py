@@ -91,7 +91,7 @@ class RegistrationSettings(Settings):
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=2.0, gt=0)
     affine_steps: tuple[int, int] = (200, 50)
-    nonlinear_steps: tuple[int, int, int] = (100, 40, 20)
+    nonlinear_steps: tuple[int, int, int] = (100, 40, 40)
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     max_volume_ratio: float = Field(
