@@ -38,6 +38,8 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
         ConnectomeTLError: whatever is wrong with this scan, naming it.
     """
     mark = plan.file(scan.name, "provenance.json")
+    for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
+        left.unlink(missing_ok=True)
     inputs = {role: file_hash(path) for role, path in {**scan.files(), **plan.files(scan.name)}.items()}
     shared = (plan.settings, plan.regions and vars(plan.regions), plan.atlas_name, plan.said_of(scan.name))
     theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
@@ -48,8 +50,6 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
         return Done(scan.name, "unchanged", before["Numbers"], tuple(before["Warnings"]))
 
     mark.unlink(missing_ok=True)
-    for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
-        left.unlink(missing_ok=True)
     make = make_network if isinstance(plan.settings, MorphometrySettings) else make_connectomes
     made = make(scan, plan, inputs)
     outputs = {path.name: _hash(path) for path in sorted(made.files)}

@@ -111,7 +111,11 @@ def run_folder(
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
-    for line in _write_head(plan, inventory, scans):
+    with alone(plan.out, "cohort"):
+        for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
+            left.unlink(missing_ok=True)
+        found = _write_head(plan, inventory, scans)
+    for line in found:
         if tell is not None:
             tell(line)
     done: list[Done] = []

@@ -111,6 +111,8 @@ def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
 ) -> None:
     out = copied(made, tmp_path / "out")
     before = snapshot(out)
+    for half in (".cohort.yaml.x.part", "sub-01/ses-01/dwi/.sub-01_ses-01_report.html.x.part"):
+        (out / half).write_text("killed while writing")
     run = build_connectomes(folder, out, config=folder / "config.yaml")
     assert [done.state for done in run.done] == ["unchanged", "unchanged"]
     assert snapshot(out) == before
