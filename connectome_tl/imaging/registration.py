@@ -20,6 +20,7 @@ from connectome_tl.settings.imaging import RegistrationSettings
 
 _MARGIN_MM = 12.0  # of air kept around a brain: SyN's time goes with the voxels
 _NOISE = 1e-4  # variance, brain about 1, that a window needs: in an even one the correlation is of noise alone
+_REACH = 3  # voxels around a lesion that have no say either: windows, and the blur of coarse levels, touch it
 _SMOOTH = 6.0  # voxels; of each step of SyN, at every level
 # Rounds of contrast and SyN: voxels of the window, levels of SyN (of three), and whether surroundings tell contrast.
 # What a template's intensities become is the better known the better the images lie on each other.
@@ -118,7 +119,7 @@ def _correlation(radius: int, left_out: np.ndarray | None) -> Any:
     from dipy.align.metrics import CCMetric
     from scipy.ndimage import maximum_filter
 
-    near = None if left_out is None else maximum_filter(left_out.astype(np.int32), size=2 * radius + 1)
+    near = None if left_out is None else maximum_filter(left_out.astype(np.int32), size=2 * _REACH + 1)
 
     class AboveNoise(CCMetric):
         def use_static_image_dynamics(self, original: np.ndarray, transformation: Any) -> None:  # noqa: ARG002
