@@ -27,6 +27,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from connectome_tl.errors import DataError
+from connectome_tl.imaging.contrast import likeness
 from connectome_tl.imaging.gate import check
 from connectome_tl.imaging.images import Volume, read_labels, read_volume
 from connectome_tl.imaging.registration import coarse, register
@@ -141,24 +142,26 @@ def main() -> None:
     data = Path(os.environ.get("CONNECTOME_TL_DATA", ROOT.parent / "shared" / "data"))
     known = not options.phantom and (data / "infant_templates").is_dir() and (data / "neonatal_atlases").is_dir()
     pairs = newborn_pairs(data, options.first, options.pairs) if known else phantom_pairs(options.first, options.pairs)
-    print(f"{'pair':24s}{'atlas':10s}{'engine':8s}{'before':>8s}{'after':>8s}{'CPU s':>8s}  gate")
+    print(f"{'pair':24s}{'atlas':10s}{'engine':8s}{'before':>8s}{'after':>8s}{'CPU s':>8s}{'alike':>8s}  gate")
     for name, fixed, moving, atlases in pairs:
         for engine in engines:
             settings = RegistrationSettings.model_validate({"engine": engine})
             start = time.process_time()
             warp = register(fixed, moving, settings)
             seconds = time.process_time() - start
+            alike = likeness(fixed, carry_image(warp, moving, fixed))
             covered = carry_labels(warp, Volume((moving.data > 0).astype(np.int32), moving.affine), fixed).data > 0
             for atlas, (labels, truth) in atlases.items():
                 carried = carry_labels(warp, labels, fixed)
                 before = mean_dice(carry_labels(Warp(np.eye(4)), labels, fixed).data, truth)
                 try:
-                    gate = check(carried, labels, fixed.data > 0, covered, settings)
+                    gate = check(carried, labels, fixed.data > 0, covered, settings, alike)
                     said = f"passed: masks {gate.mask_dice:.2f}, worst share x{gate.worst_volume_ratio:.1f}"
                 except DataError as error:
                     said = f"stopped: {error.problems[0].what}"
                 after = mean_dice(carried.data, truth)
-                print(f"{name:24s}{atlas:10s}{engine:8s}{before:8.2f}{after:8.2f}{seconds:8.1f}  {said}", flush=True)
+                row = f"{name:24s}{atlas:10s}{engine:8s}{before:8.2f}{after:8.2f}{seconds:8.1f}{alike:8.2f}  {said}"
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

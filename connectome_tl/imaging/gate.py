@@ -21,7 +21,12 @@ class Gate:
 
 
 def check(
-    labels: Volume, template: Volume, mask: np.ndarray, brain: np.ndarray, settings: RegistrationSettings
+    labels: Volume,
+    template: Volume,
+    mask: np.ndarray,
+    brain: np.ndarray,
+    settings: RegistrationSettings,
+    likeness: float = 1.0,
 ) -> Gate:
     """Compare a subject's labels with the template's, and refuse a bad fit.
 
@@ -30,9 +35,11 @@ def check(
         template: the template's own labels.
         mask: the subject's brain, on the grid of `labels`.
         brain: the template's brain, carried there.
+        likeness: of the subject's image and the carried template (`contrast.likeness`).
 
     Raises:
-        DataError: brains overlap too little, too many labels are lost, or a label grew or shrank beyond reason.
+        DataError: brains overlap too little, the images are not alike inside them, too many labels are lost, or a
+            label grew or shrank beyond reason.
     """
     dice = 2 * float((mask & brain).sum()) / max(float(mask.sum() + brain.sum()), 1.0)
     numbers, before = np.unique(template.data[template.data > 0], return_counts=True)
@@ -45,6 +52,10 @@ def check(
     if dice < settings.min_mask_dice:
         wanted = f"Dice {settings.min_mask_dice}"
         problems.append(Problem("the template's brain misses the subject's", wanted, f"{dice:.2f}", subject=subject))
+    if likeness < settings.min_likeness:
+        wanted = f"{settings.min_likeness} of its variance explained"
+        what = "the subject's image looks nothing like the carried template"
+        problems.append(Problem(what, wanted, f"{likeness:.2f}", subject=subject))
     if len(lost) > settings.max_lost_labels * len(numbers):
         shown = ", ".join(map(str, lost[:10]))
         problems.append(Problem(f"{len(lost)} of {len(numbers)} labels are lost", got=shown, subject=subject))

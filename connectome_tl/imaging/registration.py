@@ -9,7 +9,7 @@ A lesion is left out of the cost of both (cost function masking, Brett et al. 20
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,29 @@ from connectome_tl.settings.imaging import RegistrationSettings
 _MARGIN_MM = 12.0  # of air kept around a brain: SyN's time goes with the voxels
 _NOISE = 1e-4  # variance, brain about 1, that a window needs: in an even one the correlation is of noise alone
 _REACH = 3  # voxels around a lesion that have no say either: windows, and the blur of coarse levels, touch it
-_SMOOTH = 6.0  # voxels; of each step of SyN, at every level
-# Rounds of contrast and SyN: voxels of the window, levels of SyN (of three), and whether surroundings tell contrast.
+
+
+class _Round(NamedTuple):
+    """One learning of the contrast, and the SyN that rests on it.
+
+    `coarser` is its grid against `nonlinear_mm`, `window` and `smooth` (of each step) are voxels, `levels` of SyN's
+    three; `surroundings` says whether they tell the contrast.
+    """
+
+    coarser: float
+    window: int
+    levels: int
+    smooth: float
+    surroundings: bool
+
+
 # What a template's intensities become is the better known the better the images lie on each other.
-_ROUNDS = ((2, 2, False), (1, 3, True), (1, 3, True))
+_ROUNDS = (
+    _Round(1.4, window=2, levels=2, smooth=6.0, surroundings=False),
+    _Round(1.4, window=1, levels=2, smooth=6.0, surroundings=True),
+    _Round(1.4, window=1, levels=3, smooth=6.0, surroundings=True),
+    _Round(1.0, window=2, levels=3, smooth=7.0, surroundings=True),
+)
 
 
 def register_affine(
@@ -79,28 +98,35 @@ def register(
         MissingInputError: the engine is ANTs and antspyx is not installed.
     """
     fixed = _without(fixed, lesion)
-    f, m = coarse(fixed, settings.nonlinear_mm), coarse(moving, settings.nonlinear_mm)
-    left_out = None if lesion is None else _coarse_mask(lesion, fixed, settings.nonlinear_mm)
     if settings.engine == "ants":
         from connectome_tl.imaging.ants import register_with_ants
 
+        f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion)
         return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out)
-    box = _box(f)
-    left_out = None if left_out is None else left_out[box]
-    f, m = _cut(f, box), _cut(m, _box(m))
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
-    for radius, levels, surroundings in _ROUNDS:
-        alike = in_contrast_of(f, m, warp, left_out, surroundings=surroundings)
-        steps = tuple(n if level < levels else 0 for level, n in enumerate(settings.nonlinear_steps))
-        warp = _syn(f, alike, affine, steps, radius, left_out)
+    for turn in _ROUNDS:
+        f, m, left_out = _on_grid(turn.coarser * settings.nonlinear_mm, fixed, moving, lesion)
+        alike = in_contrast_of(f, m, warp, left_out, surroundings=turn.surroundings)
+        steps = tuple(n if level < turn.levels else 0 for level, n in enumerate(settings.nonlinear_steps))
+        warp = _syn(f, alike, affine, steps, turn, left_out)
     return warp
 
 
-def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], radius: int, left_out: np.ndarray | None) -> Warp:
+def _on_grid(
+    voxel_mm: float, fixed: Volume, moving: Volume, lesion: np.ndarray | None
+) -> tuple[Volume, Volume, np.ndarray | None]:
+    """Both images, and the lesion, on voxels of that size, cut to the heads."""
+    f, m = coarse(fixed, voxel_mm), coarse(moving, voxel_mm)
+    box = _box(f)
+    left_out = None if lesion is None else _coarse_mask(lesion, fixed, voxel_mm)[box]
+    return _cut(f, box), _cut(m, _box(m)), left_out
+
+
+def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], turn: _Round, left_out: np.ndarray | None) -> Warp:
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
 
     # dipy stops a level when its energy rises once, far too early here.
-    search = SymmetricDiffeomorphicRegistration(_correlation(radius, left_out), level_iters=list(steps), opt_tol=-1e9)
+    search = SymmetricDiffeomorphicRegistration(_correlation(turn, left_out), level_iters=list(steps), opt_tol=-1e9)
     search.verbosity = 0
     found = search.optimize(
         _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
@@ -114,7 +140,7 @@ def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], radius: int
     return replace(affine, places=places, grid=f.affine)
 
 
-def _correlation(radius: int, left_out: np.ndarray | None) -> Any:
+def _correlation(turn: _Round, left_out: np.ndarray | None) -> Any:
     """dipy's local cross-correlation with a floor of noise; windows that touch what is left out pull nowhere."""
     from dipy.align.metrics import CCMetric
     from scipy.ndimage import maximum_filter
@@ -144,7 +170,7 @@ def _correlation(radius: int, left_out: np.ndarray | None) -> Any:
             if self.left_out is not None:
                 self.factors[self.left_out > 0] = 0.0
 
-    return AboveNoise(3, sigma_diff=_SMOOTH, radius=radius)
+    return AboveNoise(3, sigma_diff=turn.smooth, radius=turn.window)
 
 
 def coarse(image: Volume, voxel_mm: float) -> Volume:

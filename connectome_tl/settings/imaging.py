@@ -89,11 +89,14 @@ class RegistrationSettings(Settings):
 
     engine: Literal["dipy", "ants"] = "dipy"
     affine_mm: float = Field(default=3.0, gt=0)
-    nonlinear_mm: float = Field(default=2.0, gt=0)
+    nonlinear_mm: float = Field(default=1.4, gt=0)
     affine_steps: tuple[int, int] = (200, 50)
-    nonlinear_steps: tuple[int, int, int] = (100, 40, 40)
+    nonlinear_steps: tuple[int, int, int] = (100, 40, 10)
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
+    min_likeness: float = Field(
+        default=0.10, ge=0, le=1, description="share of the image's variance that the carried template must explain"
+    )
     max_volume_ratio: float = Field(
         default=3.0, gt=1, description="of a label against the template's, brains scaled alike"
     )

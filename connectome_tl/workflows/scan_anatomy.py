@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
+from connectome_tl.imaging.contrast import likeness
 from connectome_tl.imaging.gate import Gate, check
 from connectome_tl.imaging.images import (
     Volume,
@@ -74,12 +75,14 @@ def template_labels(
             raise_all("the template's mask cannot be used", [grid_problem("the mask", mask, template)], DataError)
         whole = mask.data
     moving = Volume(np.where(whole, template.data, 0), template.affine)
-    chain = register(anatomical, moving, settings, lesion=_lesion(scan, anatomical))
+    lesion = _lesion(scan, anatomical)
+    chain = register(anatomical, moving, settings, lesion=lesion)
+    alike = likeness(anatomical, carry_image(chain, moving, anatomical), lesion)
     if to_anatomical is not None:
         chain = compose(to_anatomical, chain)
     carried = carry_labels(chain, labels, grid)
     covered = carry_image(chain, Volume(whole.astype(np.float32), template.affine), grid).data > 0.5
-    return carried, check(carried, labels, brain, covered, settings)
+    return carried, check(carried, labels, brain, covered, settings, alike)
 
 
 def segmented(scan: Scan, anatomical: Volume, months: float | None, warnings: list[str]) -> Tissues:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.contrast import likeness
 from connectome_tl.imaging.gate import check
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.registration import register, register_affine
-from connectome_tl.imaging.warps import Warp, carry_labels, compose
+from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 
 SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0)
@@ -144,6 +145,27 @@ def test_a_bad_fit_is_refused(fault: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         check(Volume(bad, AFFINE, "sub-05"), template, brain, covered, SETTINGS)
     assert "sub-05" in str(caught.value)
+
+
+def test_likeness_knows_no_contrast_and_sees_what_lies_elsewhere() -> None:
+    image, labels = head()
+    brain, noise = image > 0, np.random.default_rng(0).normal(500, 100, image.shape)
+    here = Volume(image, AFFINE)
+    assert likeness(here, Volume(np.where(brain, 2000 - image, 0), AFFINE)) > 0.95
+    for other in (np.roll(image, 8, axis=1), np.where(brain, image[::-1], 0), np.where(brain, noise, 0)):
+        found = likeness(here, Volume(other, AFFINE))
+        assert found < SETTINGS.min_likeness
+        with pytest.raises(DataError, match="looks nothing like"):
+            check(Volume(labels, AFFINE, "sub-05"), Volume(labels, AFFINE), brain, brain, SETTINGS, found)
+
+
+@pytest.mark.slow
+def test_an_image_of_noise_in_the_shape_of_a_brain_is_stopped_at_the_gate() -> None:
+    image, _ = head()
+    noise = np.where(image > 0, np.abs(np.random.default_rng(0).normal(500, 150, image.shape)), 0)
+    subject, template = Volume(noise, AFFINE, "sub-07"), Volume(image, AFFINE)
+    warp = register(subject, template, SETTINGS.model_copy(update={"nonlinear_steps": (20, 10, 5)}))
+    assert likeness(subject, carry_image(warp, template, subject)) < SETTINGS.min_likeness / 2
 
 
 @pytest.mark.slow
