@@ -10,7 +10,7 @@ from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.inputs import take_inventory
 from connectome_tl.imaging.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.scan_folder import FolderRun, plan_folder, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, plan_folder, run_folder
 
 
 def build_connectomes(

@@ -27,8 +27,8 @@ from connectome_tl.imaging.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
-from connectome_tl.workflows.scan_folder import FolderRun, plan_folder, run_folder
-from connectome_tl.workflows.scan_template import contrast_of
+from connectome_tl.workflows.scans.folder import FolderRun, plan_folder, run_folder
+from connectome_tl.workflows.scans.template import contrast_of
 
 NETWORKS = ("divergence", "similarity")
 

@@ -24,7 +24,7 @@ from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.assemble import assemble_files
 from connectome_tl.workflows.connectomes import build_connectomes
-from connectome_tl.workflows.scan_report import page_hash, set_beside
+from connectome_tl.workflows.scans.report import page_hash, set_beside
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 CONFIG = """\

@@ -13,7 +13,7 @@ from connectome_tl.imaging.inputs import take_inventory
 from connectome_tl.imaging.warps import Warp, carry_labels
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
-from connectome_tl.workflows.scan_anatomy import read_anatomical
+from connectome_tl.workflows.scans.anatomy import read_anatomical
 
 from .test_connectomes import REGISTERED, SMALL
 

@@ -23,7 +23,7 @@ from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scan import Done
+from connectome_tl.workflows.scans.scan import Done
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def made_by(make: Callable[[Scan], None], monkeypatch: pytest.MonkeyPatch) -> li
         make(scan)
         return Done(scan.name, "computed", {})
 
-    monkeypatch.setattr("connectome_tl.workflows.scan_pool.process_scan", process)
+    monkeypatch.setattr("connectome_tl.workflows.scans.pool.process_scan", process)
     return begun
 
 

@@ -193,7 +193,9 @@ def test_what_is_wrong_is_told_before_anything_is_computed(
 ) -> None:
     Path(f"{images(folder, 'sub-02_ses-01')}_T2w.nii.gz").unlink()
     told: list[str] = []
-    monkeypatch.setattr("connectome_tl.workflows.scan.make_network", lambda *_: told.append(capsys.readouterr().err))
+    monkeypatch.setattr(
+        "connectome_tl.workflows.scans.scan.make_network", lambda *_: told.append(capsys.readouterr().err)
+    )
     with pytest.raises(SystemExit):
         main(["morphometry", str(folder), str(tmp_path / "out"), "--config", str(folder / "config.yaml")])
     assert "Found: subject sub-02_ses-01: there is no T2w image" in told[0]

@@ -18,10 +18,10 @@ from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
-from connectome_tl.workflows.scan_age import read_ages
-from connectome_tl.workflows.scan_folder import plan_folder
-from connectome_tl.workflows.scan_result import Plan
-from connectome_tl.workflows.scan_template import choose_templates
+from connectome_tl.workflows.scans.age import read_ages
+from connectome_tl.workflows.scans.folder import plan_folder
+from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.template import choose_templates
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 QUICK = """\

@@ -14,8 +14,8 @@ from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRu
 from connectome_tl.imaging.inputs import Scan
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scan import Done, process_scan
-from connectome_tl.workflows.scan_result import Plan
+from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.scan import Done, process_scan
 
 
 def process_scans(

@@ -24,7 +24,7 @@ from connectome_tl.imaging.structural import brain_mask
 from connectome_tl.imaging.tissues import SEGMENTED, Tissues, segment_tissues
 from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
-from connectome_tl.workflows.scan_template import ChosenTemplate, contrast_of
+from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
 
 
 def read_anatomical(scan: Scan, rough: Callable[[Volume], np.ndarray] | None = None) -> Volume:

@@ -17,8 +17,8 @@ from connectome_tl.imaging.warps import Warp, carry_image
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
-from connectome_tl.workflows.scan_report import write_scan_report
-from connectome_tl.workflows.scan_result import EXPLORATORY, Plan, ScanResult
+from connectome_tl.workflows.scans.report import write_scan_report
+from connectome_tl.workflows.scans.result import EXPLORATORY, Plan, ScanResult
 
 
 def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:

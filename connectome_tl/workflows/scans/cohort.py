@@ -22,9 +22,9 @@ from connectome_tl.provenance import read_json, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scan import Done, finished_scans
-from connectome_tl.workflows.scan_report import LABELS, is_far, page, set_beside
-from connectome_tl.workflows.scan_result import Plan, stamps_of
+from connectome_tl.workflows.scans.report import LABELS, is_far, page, set_beside
+from connectome_tl.workflows.scans.result import Plan, stamps_of
+from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
 # Written anew by every run of the command: declare outcomes and covariates in a copy beside it.

@@ -29,12 +29,12 @@ from connectome_tl.imaging.inputs import Inventory, Scan
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, TemplatesByAge
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scan import Done
-from connectome_tl.workflows.scan_age import read_ages
-from connectome_tl.workflows.scan_cohort import finish
-from connectome_tl.workflows.scan_pool import process_scans
-from connectome_tl.workflows.scan_result import Plan
-from connectome_tl.workflows.scan_template import ChosenTemplate, choose_templates, contrast_note
+from connectome_tl.workflows.scans.age import read_ages
+from connectome_tl.workflows.scans.cohort import finish
+from connectome_tl.workflows.scans.pool import process_scans
+from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.scan import Done
+from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from connectome_tl.imaging.tractography import density_map, track
 from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
-from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
-from connectome_tl.workflows.scan_files import numbers_of, write_scan
-from connectome_tl.workflows.scan_result import EXPLORATORY, Made, Plan, ScanResult
-from connectome_tl.workflows.scan_template import contrast_note
+from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scans.files import numbers_of, write_scan
+from connectome_tl.workflows.scans.result import EXPLORATORY, Made, Plan, ScanResult
+from connectome_tl.workflows.scans.template import contrast_note
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:

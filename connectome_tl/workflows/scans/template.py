@@ -16,7 +16,7 @@ from connectome_tl.imaging.templates import (
     template_for_age,
 )
 from connectome_tl.settings.imaging import Contrast, ScanSettings, TemplateFiles, TemplateOfAges, TemplatesByAge
-from connectome_tl.workflows.scan_age import ScanAges
+from connectome_tl.workflows.scans.age import ScanAges
 
 
 @dataclass(frozen=True)

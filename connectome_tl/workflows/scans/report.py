@@ -16,7 +16,7 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.warps import Warp, carry_labels
 from connectome_tl.provenance import content_hash, write_text
-from connectome_tl.workflows.scan_result import ScanResult
+from connectome_tl.workflows.scans.result import ScanResult
 
 LABELS = {  # of the numbers: what they are, and their unit
     "b0_snr": ("signal to noise, unweighted", ""),

@@ -25,10 +25,10 @@ from connectome_tl.imaging.tissues import read_tissues
 from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import write_table, write_text
 from connectome_tl.settings.imaging import MorphometrySettings
-from connectome_tl.workflows.scan_anatomy import read_anatomical, segmented, template_labels
-from connectome_tl.workflows.scan_report import Row, page, scan_body, slices
-from connectome_tl.workflows.scan_result import Made, Plan
-from connectome_tl.workflows.scan_template import contrast_note
+from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scans.report import Row, page, scan_body, slices
+from connectome_tl.workflows.scans.result import Made, Plan
+from connectome_tl.workflows.scans.template import contrast_note
 
 _HERE = Warp(np.eye(4))
 _NO_MASK = "no brain mask: the brain was told by intensities, which takes a scalp for brain; look at its outline"

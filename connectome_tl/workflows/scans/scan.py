@@ -12,10 +12,10 @@ from connectome_tl.imaging.inputs import Scan
 from connectome_tl.imaging.mrtrix import commands_of, version_of
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
-from connectome_tl.workflows.scan_diffusion import make_connectomes
-from connectome_tl.workflows.scan_report import page_hash
-from connectome_tl.workflows.scan_result import Plan
-from connectome_tl.workflows.scan_structural import make_network
+from connectome_tl.workflows.scans.diffusion import make_connectomes
+from connectome_tl.workflows.scans.report import page_hash
+from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.structural import make_network
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from connectome_tl.imaging.dwi import Dwi
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.reconstruction import Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
-from connectome_tl.workflows.scan_age import ScanAges
-from connectome_tl.workflows.scan_template import ChosenTemplate
+from connectome_tl.workflows.scans.age import ScanAges
+from connectome_tl.workflows.scans.template import ChosenTemplate
 
 _STAMP = "exploratory"
 EXPLORATORY = f"{_STAMP}: susceptibility, eddy currents and motion within volumes were not corrected"

@@ -1,0 +1,1 @@
+"""From scans to networks: what `connectomes` and `morphometry` share, and what each makes of a scan."""
