@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from connectome_tl.errors import DataError
 from connectome_tl.imaging.contrast import in_contrast_of
 from connectome_tl.imaging.images import Volume
 from connectome_tl.imaging.warps import Warp
@@ -95,7 +96,7 @@ def register(
         lesion: (x, y, z) bool of the fixed image; left out of the cost of both steps.
 
     Raises:
-        MissingInputError: the engine is ANTs and antspyx is not installed.
+        MissingInputError: the engine is ANTs and antspyx is not installed. DataError: dipy, and too few voxels.
     """
     fixed = _without(fixed, lesion)
     if settings.engine == "ants":
@@ -106,6 +107,15 @@ def register(
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
     for turn in _ROUNDS:
         f, m, left_out = _on_grid(turn.coarser * settings.nonlinear_mm, fixed, moving, lesion)
+        fewest = 2 ** (len(settings.nonlinear_steps) - 1) * (2 * turn.window + 1)  # a window of the coarsest level
+        if min(*f.shape, *m.shape) < fewest:
+            raise DataError(
+                "too few voxels to register",
+                expected=f"{fewest} or more along each axis",
+                got=f"{f.shape}, template {m.shape}",
+                subject=fixed.subject,
+                remedy="Give a finer registration.nonlinear_mm.",
+            )
         alike = in_contrast_of(f, m, warp, left_out, surroundings=turn.surroundings)
         steps = tuple(n if level < turn.levels else 0 for level, n in enumerate(settings.nonlinear_steps))
         warp = _syn(f, alike, affine, steps, turn, left_out)

@@ -123,6 +123,12 @@ def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: str) -> N
     assert masked > blind + 0.01
 
 
+def test_too_coarse_a_grid_is_said() -> None:
+    image = Volume(head()[0], AFFINE, "sub-03")
+    with pytest.raises(DataError, match=r"sub-03.*finer registration\.nonlinear_mm"):
+        register(image, image, SETTINGS.model_copy(update={"nonlinear_mm": 12.0}))
+
+
 def test_affine_maps_compose() -> None:
     a, b = np.eye(4), np.diag([2.0, 1, 1, 1])
     a[:3, 3] = (1, 2, 3)
