@@ -107,18 +107,16 @@ def register(
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
     for turn in _ROUNDS:
         f, m, left_out = _on_grid(turn.coarser * settings.nonlinear_mm, fixed, moving, lesion)
-        fewest = 2 ** (len(settings.nonlinear_steps) - 1) * (2 * turn.window + 1)  # a window of the coarsest level
-        if min(*f.shape, *m.shape) < fewest:
-            raise DataError(
-                "too few voxels to register",
-                expected=f"{fewest} or more along each axis",
-                got=f"{f.shape}, template {m.shape}",
-                subject=fixed.subject,
-                remedy="Give a finer registration.nonlinear_mm.",
-            )
         alike = in_contrast_of(f, m, warp, left_out, surroundings=turn.surroundings)
         steps = tuple(n if level < turn.levels else 0 for level, n in enumerate(settings.nonlinear_steps))
-        warp = _syn(f, alike, affine, steps, turn, left_out)
+        try:
+            warp = _syn(f, alike, affine, steps, turn, left_out)
+        except ValueError as error:  # dipy's: an image smaller than a window at the coarsest level
+            raise DataError(
+                f"too few voxels to register: {error}",
+                subject=fixed.subject,
+                remedy="Give a finer registration.nonlinear_mm.",
+            ) from error
     return warp
 
 
