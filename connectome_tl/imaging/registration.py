@@ -112,6 +112,8 @@ def register(
         try:
             warp = _syn(f, alike, affine, steps, turn, left_out)
         except ValueError as error:  # dipy's: an image smaller than a window at the coarsest level
+            if "too small" not in str(error):
+                raise
             raise DataError(
                 f"too few voxels to register: {error}",
                 subject=fixed.subject,
