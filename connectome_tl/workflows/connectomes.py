@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.inputs import take_inventory
 from connectome_tl.imaging.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.scans.folder import FolderRun, plan_folder, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, run_folder
 
 
 def build_connectomes(
@@ -39,12 +38,7 @@ def build_connectomes(
         UsageError, MissingInputError: settings, folder or template.
         DataError, MissingInputError: at the end, when scans failed: one line for each.
     """
-    overrides = [f"{key}={value}" for key, value in (("atlas", atlas), ("engine", engine)) if value is not None]
-    base = Path.cwd() if config is None else Path(config).resolve().parent
-    if config is None:
-        settings = parse_settings("", ConnectomesSettings, overrides=overrides)
-    else:
-        settings = load_settings(config, ConnectomesSettings, overrides=overrides)
+    settings, base = folder_settings(config, ConnectomesSettings, atlas=atlas, engine=engine)
     require(commands_of(settings))
     inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, meant=settings.dwi)
     given = settings.reconstruction.response_file

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.morphometric import (
     FEATURES,
@@ -27,7 +26,7 @@ from connectome_tl.imaging.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
-from connectome_tl.workflows.scans.folder import FolderRun, plan_folder, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, run_folder
 from connectome_tl.workflows.scans.template import contrast_of
 
 NETWORKS = ("divergence", "similarity")
@@ -66,12 +65,7 @@ def build_networks(
         UsageError, MissingInputError: settings, folder or template.
         DataError, MissingInputError: at the end, when scans failed: one line for each.
     """
-    overrides = [f"{key}={value}" for key, value in (("atlas", atlas), ("network", network)) if value is not None]
-    base = Path.cwd() if config is None else Path(config).resolve().parent
-    if config is None:
-        settings = parse_settings("", MorphometrySettings, overrides=overrides)
-    else:
-        settings = load_settings(config, MorphometrySettings, overrides=overrides)
+    settings, base = folder_settings(config, MorphometrySettings, atlas=atlas, network=network)
     inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False)
     inventory = replace(inventory, scans=tuple(_structural(scan, settings) for scan in inventory.scans))
     plan, scans = plan_folder(settings, base, inventory, Path(out_dir).resolve())

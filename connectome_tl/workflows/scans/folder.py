@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from connectome_tl.atlas import find_image, load_atlas
-from connectome_tl.config import dump_settings
+from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.errors import (
@@ -27,7 +28,7 @@ from connectome_tl.errors import (
 from connectome_tl.imaging.input_tables import unfetched
 from connectome_tl.imaging.inputs import Inventory, Scan
 from connectome_tl.provenance import write_json, write_text
-from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, TemplatesByAge
+from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, ScanSettings, TemplatesByAge
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
@@ -35,6 +36,8 @@ from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
+
+ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class FolderRun:
     failed: tuple[tuple[str, str, int], ...]
     cohort: Path | None
     page: Path
+
+
+def folder_settings(
+    config: str | Path | None, kind: type[ScanSettingsT], **given: str | None
+) -> tuple[ScanSettingsT, Path]:
+    """Settings of a command, with what the command line gave, and the folder that their paths are relative to."""
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    if config is None:
+        return parse_settings("", kind, overrides=overrides), Path.cwd()
+    return load_settings(config, kind, overrides=overrides), Path(config).resolve().parent
 
 
 def plan_folder(
