@@ -26,11 +26,11 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.evaluation.compare import compare
-from connectome_tl.evaluation.linear import LinearFit, fit_ridge
-from connectome_tl.evaluation.metrics import binary_scores
+from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate, prediction_rows
-from connectome_tl.evaluation.predictions import out_of_fold
+from connectome_tl.evaluation.scores.compare import compare
+from connectome_tl.evaluation.scores.metrics import binary_scores
+from connectome_tl.evaluation.scores.predictions import out_of_fold
 from connectome_tl.features.batches import FittedFeatures, fit_features
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore

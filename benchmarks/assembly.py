@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.imaging.images import write_volume
-from connectome_tl.imaging.streamlines import write_tck
+from connectome_tl.imaging.read.images import write_volume
+from connectome_tl.imaging.track.streamlines import write_tck
 
 OURS = """
 import sys
 from connectome_tl.connectome.assemble import assemble, regions_of_image
-from connectome_tl.imaging.images import read_labels
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import read_blocks
+from connectome_tl.imaging.read.images import read_labels
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import read_blocks
 from connectome_tl.settings.imaging import AssemblySettings
 import time
 import nibabel

@@ -17,12 +17,13 @@ from coverage import ALPHAS, HERMITE, HERMITE_WEIGHT, Cell, Population, binary_t
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation import calibration, clinical
-from connectome_tl.evaluation.calibration import calibration_scores, logit
-from connectome_tl.evaluation.clinical import decision_curve
-from connectome_tl.evaluation.intervals import Widening
-from connectome_tl.evaluation.linear import probability_from_ridge
-from connectome_tl.evaluation.predictions import OutOfFold
+from connectome_tl.evaluation.baselines.linear import probability_from_ridge
+from connectome_tl.evaluation.clinical import calibration
+from connectome_tl.evaluation.clinical import net_benefit as clinical
+from connectome_tl.evaluation.clinical.calibration import calibration_scores, logit
+from connectome_tl.evaluation.clinical.net_benefit import decision_curve
+from connectome_tl.evaluation.intervals.out_of_fold import Widening
+from connectome_tl.evaluation.scores.predictions import OutOfFold
 
 THRESHOLDS = (0.1, 0.3)
 GRID = np.linspace(-3, 3, 2001)

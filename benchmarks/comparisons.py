@@ -19,7 +19,9 @@ from coverage import binary_truth, fit, folds_of, regression_truth
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.compare import (
+from connectome_tl.evaluation.baselines.linear import probability_from_ridge
+from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
+from connectome_tl.evaluation.scores.compare import (
     DIFFERENCE_WIDENING,
     MARGINS,
     SIGNS,
@@ -29,9 +31,7 @@ from connectome_tl.evaluation.compare import (
     r2_difference,
     verdict,
 )
-from connectome_tl.evaluation.intervals import TEST_ONLY
-from connectome_tl.evaluation.linear import probability_from_ridge
-from connectome_tl.evaluation.predictions import OutOfFold
+from connectome_tl.evaluation.scores.predictions import OutOfFold
 
 Outcome = tuple[Difference, Difference, float]  # shipped interval, test-only interval, own true difference
 ALPHAS = np.logspace(0, 5, 9)

@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from connectome_tl.evaluation import intervals
-from connectome_tl.evaluation.intervals import WIDENING, Estimand, Widening
-from connectome_tl.evaluation.linear import decompose, probability_from_ridge
+from connectome_tl.evaluation.baselines.linear import decompose, probability_from_ridge
+from connectome_tl.evaluation.intervals import out_of_fold as intervals
+from connectome_tl.evaluation.intervals.out_of_fold import WIDENING, Estimand, Widening
 
 ALPHAS = np.logspace(0, 5, 9)
 BOOTSTRAPS = 200

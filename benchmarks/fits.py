@@ -30,9 +30,9 @@ from torch_geometric.nn import GraphConv, global_mean_pool
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, make_split_plan
-from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation import exchangeable_permutations
+from connectome_tl.evaluation.permutation.labels import network_statistics
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.features.batches import Rows, fit_features
 from connectome_tl.nn.layers import Inputs
 from connectome_tl.nn.losses import multi_task_loss

@@ -34,22 +34,22 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 import numpy as np
 
 from connectome_tl.connectome.assemble import RegionTable, assemble
-from connectome_tl.imaging import ants as antspyx
-from connectome_tl.imaging.denoising import denoised, without_bias, without_ringing
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.free_water import fit_free_water
-from connectome_tl.imaging.gradient_check import lengths_of_tables
-from connectome_tl.imaging.images import Volume, read_labels, read_volume, write_volume
-from connectome_tl.imaging.motion import residual_mm, without_motion
-from connectome_tl.imaging.reconstruction import deconvolve, estimate_response
-from connectome_tl.imaging.registration import register, register_affine
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import read_blocks, write_tck
-from connectome_tl.imaging.structural import brain_mask, dwi_mask
-from connectome_tl.imaging.tensor import fit_tensor, tensor_maps, tensor_volumes
-from connectome_tl.imaging.tissues import segment_tissues
-from connectome_tl.imaging.tractography import track
-from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.imaging.preprocess.denoising import denoised, without_bias, without_ringing
+from connectome_tl.imaging.preprocess.gradient_check import lengths_of_tables
+from connectome_tl.imaging.preprocess.motion import residual_mm, without_motion
+from connectome_tl.imaging.preprocess.structural import brain_mask, dwi_mask
+from connectome_tl.imaging.preprocess.tissues import segment_tissues
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, write_volume
+from connectome_tl.imaging.register import ants as antspyx
+from connectome_tl.imaging.register.registration import register, register_affine
+from connectome_tl.imaging.register.warps import Warp, carry_labels
+from connectome_tl.imaging.track.free_water import fit_free_water
+from connectome_tl.imaging.track.reconstruction import deconvolve, estimate_response
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import read_blocks, write_tck
+from connectome_tl.imaging.track.tensor import fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.track.tractography import track
 from connectome_tl.settings.imaging import ReconstructionSettings, RegistrationSettings, TrackingSettings
 from connectome_tl.simulation.phantom import (
     Head,

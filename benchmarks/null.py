@@ -19,16 +19,16 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.added_value import ResidualEdges, added_value_statistics
-from connectome_tl.evaluation.linear import fit_ridge
-from connectome_tl.evaluation.metrics import within_fold_counts
-from connectome_tl.evaluation.permutation import (
+from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
+from connectome_tl.evaluation.permutation.added_value import ResidualEdges, added_value_statistics
+from connectome_tl.evaluation.permutation.tests import (
     FoldRows,
     exchangeable_permutations,
     linear_statistics,
     permutation_results,
 )
-from connectome_tl.evaluation.resampled import corrected_resampled_t
+from connectome_tl.evaluation.scores.metrics import within_fold_counts
 from connectome_tl.tasks import Task
 
 ALPHAS = (10.0, 100.0, 1000.0, 10000.0)

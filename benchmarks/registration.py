@@ -27,11 +27,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.contrast import likeness
-from connectome_tl.imaging.gate import check
-from connectome_tl.imaging.images import Volume, read_labels, read_volume
-from connectome_tl.imaging.registration import coarse, register
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume
+from connectome_tl.imaging.register.contrast import likeness
+from connectome_tl.imaging.register.gate import check
+from connectome_tl.imaging.register.registration import coarse, register
+from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 

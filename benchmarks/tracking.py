@@ -23,14 +23,14 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from connectome_tl.connectome.assemble import RegionTable, assemble
-from connectome_tl.imaging.denoising import denoised
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import Volume, write_volume
-from connectome_tl.imaging.reconstruction import deconvolve, estimate_response
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import Streamlines, from_list, read_streamlines
-from connectome_tl.imaging.tensor import fit_tensor, tensor_maps, tensor_volumes
-from connectome_tl.imaging.tractography import track
+from connectome_tl.imaging.preprocess.denoising import denoised
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.images import Volume, write_volume
+from connectome_tl.imaging.track.reconstruction import deconvolve, estimate_response
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import Streamlines, from_list, read_streamlines
+from connectome_tl.imaging.track.tensor import fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.track.tractography import track
 from connectome_tl.settings.imaging import ReconstructionSettings, TrackingSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, strengths_of
 

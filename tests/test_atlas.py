@@ -202,7 +202,7 @@ def test_drawem_has_the_labels_of_the_dhcp_release() -> None:
 
 def test_an_atlas_without_centroids_leaves_out_what_needs_places(tmp_path: Path) -> None:
     from connectome_tl.connectome.connectome import Connectome
-    from connectome_tl.connectome.graph_matrices import to_networkx
+    from connectome_tl.connectome.formats.graphs import to_networkx
     from connectome_tl.connectome.quality import subject_measures
 
     atlas = load_atlas("drawem87")

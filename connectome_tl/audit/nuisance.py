@@ -8,9 +8,9 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.baselines import covariate_design, nuisance_table, predict_baseline
-from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.baselines.fixed import covariate_design, nuisance_table, predict_baseline
 from connectome_tl.evaluation.nested_cv import prediction_rows
+from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.results import Score
 from connectome_tl.tasks import Task

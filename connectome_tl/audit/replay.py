@@ -15,9 +15,9 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan
-from connectome_tl.evaluation.baselines import baseline_predictions
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.nested_cv import PlannedFold, fold_predictions, plan_folds
-from connectome_tl.evaluation.recalibration import recalibrate_study
 from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task

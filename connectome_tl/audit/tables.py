@@ -9,7 +9,7 @@ import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
-from connectome_tl.evaluation.metrics import scores
+from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.results import PermutationResult, Score
 from connectome_tl.tasks import Task

@@ -14,11 +14,11 @@ import numpy as np
 from connectome_tl.atlas import Atlas, load_atlas, order_of
 from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.connectome.connectome import Connectome, upper_indices
-from connectome_tl.connectome.formats import read_matrix
+from connectome_tl.connectome.formats.stacks import released
+from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
 from connectome_tl.connectome.row_order import check_row_order
-from connectome_tl.connectome.stacked_arrays import released
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles

@@ -13,7 +13,7 @@ from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.matrices import Matrices, kept_regions
 from connectome_tl.cohort.tables import Findings, numbers, read_table
-from connectome_tl.connectome.array_matrices import load_array
+from connectome_tl.connectome.formats.arrays import load_array
 from connectome_tl.connectome.labels import doubled
 from connectome_tl.connectome.morphometric import similarity_network
 from connectome_tl.connectome.naming import RowNames

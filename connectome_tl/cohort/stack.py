@@ -13,11 +13,11 @@ from connectome_tl.cohort.files import Search
 from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for, seen_as_read
 from connectome_tl.cohort.tables import read_table, whole_ids
 from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.connectome.formats.matlab import conn_stack
+from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
 from connectome_tl.connectome.labels import doubled
-from connectome_tl.connectome.matlab_matrices import conn_stack
 from connectome_tl.connectome.naming import MatrixFile, RowNames, row_names
 from connectome_tl.connectome.row_order import check_row_order
-from connectome_tl.connectome.stacked_arrays import StackedArray, open_arrays, released
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles

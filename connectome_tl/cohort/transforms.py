@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.cohort.tables import Findings
-from connectome_tl.connectome.stacked_arrays import released
+from connectome_tl.connectome.formats.stacks import released
 from connectome_tl.settings.cohort import ConnectomeFiles
 
 _OFTEN = 100  # subjects

@@ -17,8 +17,8 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.endpoints import radial_labels, voxel_labels
 from connectome_tl.connectome.labels import LabelTable
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.sampling import Ends
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.track.sampling import Ends
 from connectome_tl.settings.imaging import AssemblySettings
 
 _TABLE = 1 << 22  # labels up to here are looked up in a table

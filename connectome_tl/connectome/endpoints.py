@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.read.images import Volume
 
 _POINTS = 1 << 14  # looked at in one go, so that temporaries stay in cache
 _CELLS = 1 << 17  # of a temporary table of points and neighbours

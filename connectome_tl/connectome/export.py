@@ -182,7 +182,7 @@ def _write_mat(connectome: Connectome, path: Path) -> None:
 def _write_graphml(connectome: Connectome, path: Path) -> None:
     import networkx as nx
 
-    from connectome_tl.connectome.graph_matrices import to_networkx
+    from connectome_tl.connectome.formats.graphs import to_networkx
 
     buffer = io.BytesIO()
     nx.write_graphml_xml(to_networkx(connectome), buffer, encoding="utf-8", prettyprint=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.read.images import Volume
 
 FEATURES = ("volume_mm3", "mean", "sd", "p10", "p50", "p90")
 

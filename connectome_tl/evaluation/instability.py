@@ -16,10 +16,10 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines import COVARIATE_ALPHAS, MIN_PER_CLASS, baseline_designs
-from connectome_tl.evaluation.linear import LinearFit, fit_ridge
-from connectome_tl.evaluation.logistic import fit_logistic
-from connectome_tl.evaluation.permutation import FoldRows
+from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_CLASS, baseline_designs
+from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
+from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.permutation.tests import FoldRows
 from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task

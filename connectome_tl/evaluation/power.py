@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
-from connectome_tl.evaluation.intervals import auc_interval, within_fold_pairs
-from connectome_tl.evaluation.metrics import within_fold_counts
+from connectome_tl.evaluation.intervals.out_of_fold import auc_interval, within_fold_pairs
+from connectome_tl.evaluation.scores.metrics import within_fold_counts
 from connectome_tl.settings.statistics import Power
 
 AUCS = (0.6, 0.7, 0.8, 0.9)

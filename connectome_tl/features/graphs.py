@@ -1,6 +1,6 @@
 """Connectomes to PyTorch Geometric and back, with names, coordinates and masks.
 
-networkx both ways is `connectome.graph_matrices.to_networkx` and `from_networkx`; it needs no torch.
+networkx both ways is `connectome.formats.graphs.to_networkx` and `from_networkx`; it needs no torch.
 """
 
 from __future__ import annotations

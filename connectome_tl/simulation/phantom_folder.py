@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.imaging.images import write_volume
+from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.simulation.phantom import (
     Anatomy,

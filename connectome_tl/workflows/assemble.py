@@ -24,9 +24,9 @@ from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.labels import read_labels as read_label_table
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import read_text
-from connectome_tl.imaging.images import Volume, read_labels, read_volume
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import read_blocks
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import read_blocks
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import AssemblySettings
 
@@ -127,7 +127,7 @@ def read_weights(path: str | Path) -> np.ndarray:
         MissingInputError, DataError: not there, or something that is not a number.
     """
     if Path(path).suffix.lower() == ".npy":
-        from connectome_tl.connectome.array_matrices import load_array
+        from connectome_tl.connectome.formats.arrays import load_array
 
         return np.asarray(load_array(path), dtype=float).ravel()
     lines = [line for line in read_text(path).split("\n") if not line.lstrip().startswith("#")]

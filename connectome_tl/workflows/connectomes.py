@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from connectome_tl.errors import MissingInputError
-from connectome_tl.imaging.inputs import take_inventory
-from connectome_tl.imaging.mrtrix import commands_of, require
+from connectome_tl.imaging.read.inputs import take_inventory
+from connectome_tl.imaging.track.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, run_folder
 

@@ -13,7 +13,7 @@ import numpy as np
 from connectome_tl.atlas import load_atlas, order_of
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.connectome.export import files_written, write_connectome
-from connectome_tl.connectome.formats import format_named, is_matrix_name, read_matrix, recognised
+from connectome_tl.connectome.formats.table import format_named, is_matrix_name, read_matrix, recognised
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
 from connectome_tl.connectome.row_order import check_row_order

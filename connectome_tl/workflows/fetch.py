@@ -56,7 +56,7 @@ def template_of_age(
         UsageError: an unknown unit or reference, labels that are none of TemplateFlow's.
         DataError, MissingInputError, OutputError: as `imaging.templates`.
     """
-    from connectome_tl.imaging.templates import REFERENCES, UNITS, fetch_template, template_for_age
+    from connectome_tl.imaging.register.templates import REFERENCES, UNITS, fetch_template, template_for_age
 
     if unit not in UNITS or reference not in REFERENCES:
         raise UsageError(

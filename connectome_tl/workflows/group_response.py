@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.group_response import mean_response
-from connectome_tl.imaging.reconstruction import response_from_record
+from connectome_tl.imaging.track.group_response import mean_response
+from connectome_tl.imaging.track.reconstruction import response_from_record
 from connectome_tl.provenance import read_json, write_json
 
 _OWN = "this subject"

@@ -12,13 +12,13 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.beyond_clinical import beyond_clinical
-from connectome_tl.evaluation.compare import comparisons
-from connectome_tl.evaluation.metrics import scores
-from connectome_tl.evaluation.missing_outcomes import missingness_predictions
+from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
+from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibration_results
 from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
-from connectome_tl.evaluation.permutation import permutation_results
-from connectome_tl.evaluation.recalibration import RecalibratedStudy, recalibration_results
+from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
+from connectome_tl.evaluation.permutation.tests import permutation_results
+from connectome_tl.evaluation.scores.compare import comparisons
+from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.verdict import task_verdicts
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score

@@ -21,8 +21,8 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
-from connectome_tl.imaging.images import grid_problem, read_labels, read_volume, same_grid
-from connectome_tl.imaging.inputs import Scan, take_inventory
+from connectome_tl.imaging.read.images import grid_problem, read_labels, read_volume, same_grid
+from connectome_tl.imaging.read.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table

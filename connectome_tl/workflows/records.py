@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.evaluation.clinical_results import ClinicalResults, clinical_results
+from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.settings.results import Prediction, TrainingCurve
 from connectome_tl.tasks import Task

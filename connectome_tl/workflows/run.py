@@ -16,12 +16,12 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.evaluation.baselines import baseline_predictions
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.evaluation.instability import study_instability
-from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation import exchangeable_permutations
-from connectome_tl.evaluation.recalibration import RecalibratedStudy, recalibrate_study
+from connectome_tl.evaluation.permutation.labels import network_statistics
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.results import RunRecord
 from connectome_tl.settings.study import CohortUse, StudySettings

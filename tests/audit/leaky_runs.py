@@ -18,10 +18,10 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
-from connectome_tl.evaluation.calibration import fit_platt, threshold_at_specificity
-from connectome_tl.evaluation.linear import fit_ridge
-from connectome_tl.evaluation.metrics import scores, within_fold_counts
-from connectome_tl.evaluation.recalibration import FoldCalibrator, recalibrate
+from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.clinical.calibration import fit_platt, threshold_at_specificity
+from connectome_tl.evaluation.clinical.recalibration import FoldCalibrator, recalibrate
+from connectome_tl.evaluation.scores.metrics import scores, within_fold_counts
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.training.stages import StudyCohorts

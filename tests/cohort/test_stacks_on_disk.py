@@ -10,7 +10,7 @@ import pytest
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.connectome.stacked_arrays import open_arrays
+from connectome_tl.connectome.formats.stacks import open_arrays
 from connectome_tl.errors import DataError
 
 from .conftest import OnDisk
@@ -30,7 +30,7 @@ def same(one: Cohort, other: Cohort) -> None:
 def test_every_kind_of_stack_gives_the_same_cohort_in_small_blocks(
     on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("connectome_tl.connectome.stacked_arrays._MOST_ROWS", 2)
+    monkeypatch.setattr("connectome_tl.connectome.formats.stacks._MOST_ROWS", 2)
     monkeypatch.setattr("connectome_tl.cohort.matrices.IN_MEMORY", 1000)
     matrices = np.stack(list(on_disk.matrices.values()))
     path = on_disk.folder / f"all.{'mat' if kind == 'mat73' else 'npz' if kind in ('npz', 'packed') else 'npy'}"

@@ -12,9 +12,9 @@ import pytest
 from connectome_tl.connectome.assemble import Assembly, RegionTable, assemble, regions_of_image
 from connectome_tl.connectome.endpoints import radial_labels, voxel_labels
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.images import Volume, read_labels, read_volume, write_volume
-from connectome_tl.imaging.sampling import Ends, reduce_streamlines
-from connectome_tl.imaging.streamlines import from_list, read_blocks, write_tck
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, write_volume
+from connectome_tl.imaging.track.sampling import Ends, reduce_streamlines
+from connectome_tl.imaging.track.streamlines import from_list, read_blocks, write_tck
 from connectome_tl.settings.imaging import AssemblySettings
 
 KEEP = AssemblySettings(diagonal="keep")

@@ -12,8 +12,8 @@ import pytest
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome, from_upper
 from connectome_tl.connectome.export import WRITERS, write_connectome
-from connectome_tl.connectome.formats import read_matrix
-from connectome_tl.connectome.graph_matrices import from_networkx, to_networkx
+from connectome_tl.connectome.formats.graphs import from_networkx, to_networkx
+from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.provenance import file_hash, sidecar_path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
+from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 
 RNG = np.random.default_rng(0)
 VARIABLES: dict[str, Any] = {

@@ -12,9 +12,9 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from connectome_tl.connectome.formats import read_matrix
-from connectome_tl.connectome.mat5 import DamagedMat, parse_mat
-from connectome_tl.connectome.mat73 import parse_mat73
+from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
+from connectome_tl.connectome.formats.mat73 import parse_mat73
+from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.read.images import Volume
 
 NAMES = tuple(f"r{i}" for i in range(6))
 

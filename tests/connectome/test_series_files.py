@@ -11,7 +11,7 @@ from nilearn.connectome import ConnectivityMeasure
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.formats import read_matrix
+from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.workflows.convert import convert_file

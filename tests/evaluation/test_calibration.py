@@ -9,17 +9,17 @@ from prediction_tables import LANGUAGE, table
 from sklearn.metrics import brier_score_loss
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation import calibration
-from connectome_tl.evaluation.calibration import (
+from connectome_tl.evaluation.clinical import calibration
+from connectome_tl.evaluation.clinical.calibration import (
     calibration_curve,
     calibration_scores,
     fit_platt,
     logit,
     threshold_at_specificity,
 )
-from connectome_tl.evaluation.clinical import decision_curve, subgroup_scores
-from connectome_tl.evaluation.intervals import Widening
-from connectome_tl.evaluation.predictions import OutOfFold, out_of_fold
+from connectome_tl.evaluation.clinical.net_benefit import decision_curve, subgroup_scores
+from connectome_tl.evaluation.intervals.out_of_fold import Widening
+from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 
 
 def rows_of(y, score, fold=None):
@@ -151,7 +151,7 @@ def test_small_groups_are_suppressed_and_large_ones_scored_alone():
     assert {g: v.n for g, v in found.items()} == {"a": 40, "b": 34, "c": 30, "d": None, "unknown": None}
     assert {g for g, v in found.items() if v.score is None} == {"d", "unknown"}
     alone = out_of_fold(predictions[predictions["subject"].isin(rows.subjects[:40])], "motor", "full")
-    from connectome_tl.evaluation.metrics import binary_scores
+    from connectome_tl.evaluation.scores.metrics import binary_scores
 
     assert found["a"].score == binary_scores(alone, "motor", "full")[0]
 

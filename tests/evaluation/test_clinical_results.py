@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from prediction_tables import LANGUAGE, MOTOR, table
 
-from connectome_tl.evaluation.clinical_results import clinical_results
+from connectome_tl.evaluation.clinical.results import clinical_results
 
 
 def study():

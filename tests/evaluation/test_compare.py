@@ -8,9 +8,9 @@ import pytest
 from prediction_tables import LANGUAGE, MOTOR, table
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.compare import Difference, compare, comparisons, verdict
-from connectome_tl.evaluation.metrics import scores
-from connectome_tl.evaluation.resampled import corrected_resampled_t
+from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
+from connectome_tl.evaluation.scores.compare import Difference, compare, comparisons, verdict
+from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.verdict import number, task_verdicts
 from connectome_tl.settings.results import Comparison, PermutationResult, Score
 from connectome_tl.tasks import Task

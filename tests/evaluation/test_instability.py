@@ -12,10 +12,10 @@ from connectome_tl.audit.replay import wrecked
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation import instability as module
+from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.instability import bootstrap_risks, instability, resampled, study_instability
-from connectome_tl.evaluation.linear import fit_ridge
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.evaluation.permutation import FoldRows
+from connectome_tl.evaluation.permutation.tests import FoldRows
 from connectome_tl.settings.study import Refits, SplitSettings
 
 COHORTS = small_cohorts()

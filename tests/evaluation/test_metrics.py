@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals import (
+from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
     WIDENING,
     auc_interval,
@@ -27,7 +27,7 @@ from connectome_tl.evaluation.intervals import (
     proportion_interval,
     within_fold_pairs,
 )
-from connectome_tl.evaluation.metrics import scores, within_fold_counts
+from connectome_tl.evaluation.scores.metrics import scores, within_fold_counts
 
 
 def by_metric(found):

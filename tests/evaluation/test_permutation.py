@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.added_value import ResidualEdges, added_value_statistics
-from connectome_tl.evaluation.linear import fit_ridge
-from connectome_tl.evaluation.permutation import (
+from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.permutation.added_value import ResidualEdges, added_value_statistics
+from connectome_tl.evaluation.permutation.tests import (
     FoldRows,
     exchangeable_permutations,
     linear_statistics,

@@ -12,8 +12,7 @@ from small_study import small_cohorts, small_settings
 from connectome_tl.audit.replay import wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan, make_split_plan
 from connectome_tl.errors import LeakageError
-from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
-from connectome_tl.evaluation.recalibration import (
+from connectome_tl.evaluation.clinical.recalibration import (
     FoldCalibrator,
     RecalibratedStudy,
     fit_calibrators,
@@ -22,6 +21,7 @@ from connectome_tl.evaluation.recalibration import (
     recalibrate,
     recalibration_results,
 )
+from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.settings.study import Recalibration, SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.stages import StudyCohorts

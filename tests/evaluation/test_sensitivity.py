@@ -13,20 +13,20 @@ from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.adequacy import riley_binary, riley_continuous
-from connectome_tl.evaluation.conformal import conformal_check, fit_conformal_interval, fit_conformal_sets
-from connectome_tl.evaluation.intervals import within_fold_pairs
-from connectome_tl.evaluation.linear import fit_ridge
-from connectome_tl.evaluation.metrics import scores
-from connectome_tl.evaluation.missing_outcomes import (
+from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.clinical.adequacy import riley_binary, riley_continuous
+from connectome_tl.evaluation.clinical.missing_outcomes import (
     missing_outcomes,
     missingness_predictions,
     observation_probability,
     returners_against_lost,
     weighted_auc,
 )
-from connectome_tl.evaluation.predictions import out_of_fold
-from connectome_tl.evaluation.resampled import corrected_resampled_t
+from connectome_tl.evaluation.intervals.conformal import conformal_check, fit_conformal_interval, fit_conformal_sets
+from connectome_tl.evaluation.intervals.out_of_fold import within_fold_pairs
+from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
+from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import out_of_fold
 from connectome_tl.settings.study import SplitSettings
 
 

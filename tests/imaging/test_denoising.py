@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.denoising import denoised, preprocess, without_bias, without_ringing
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.structural import dwi_mask
+from connectome_tl.imaging.preprocess.denoising import denoised, preprocess, without_bias, without_ringing
+from connectome_tl.imaging.preprocess.structural import dwi_mask
+from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.settings.imaging import PreprocessingSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.dwi import Dwi, fsl_to_world, read_dwi
-from connectome_tl.imaging.images import write_volume
+from connectome_tl.imaging.read.dwi import Dwi, fsl_to_world, read_dwi
+from connectome_tl.imaging.read.images import write_volume
 
 
 def written(folder: Path, affine: np.ndarray, n: int = 9) -> tuple[Path, Path, Path]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.free_water import fit_free_water
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.track.free_water import fit_free_water
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import gradients
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.dwi import Dwi, read_dwi
-from connectome_tl.imaging.gradient_check import AS_IT_STANDS, flip_warning, lengths_of_tables
-from connectome_tl.imaging.tensor import fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.preprocess.gradient_check import AS_IT_STANDS, flip_warning, lengths_of_tables
+from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.track.tensor import fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
-from connectome_tl.imaging.images import (
+from connectome_tl.imaging.read.images import (
     Volume,
     read_labels,
     read_mask,

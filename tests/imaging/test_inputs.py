@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.inputs import Inventory, take_inventory, usable
+from connectome_tl.imaging.read.inputs import Inventory, take_inventory, usable
 
 
 def lay(root: Path, *names: str, text: str = "") -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.motion import residual_mm, without_motion
+from connectome_tl.imaging.preprocess.motion import residual_mm, without_motion
+from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), region_radius=6.0)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.dwi import Dwi, read_dwi
-from connectome_tl.imaging.images import read_volume, write_volume
-from connectome_tl.imaging.reconstruction import deconvolve, estimate_response, harmonics
-from connectome_tl.imaging.tensor import fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.imaging.track.reconstruction import deconvolve, estimate_response, harmonics
+from connectome_tl.imaging.track.tensor import fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.settings.imaging import ReconstructionSettings
 
 

@@ -12,18 +12,18 @@ import pytest
 
 from connectome_tl.connectome.assemble import RegionTable, assemble
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.dwi import Dwi, read_dwi
-from connectome_tl.imaging.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.reconstruction import (
+from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
+from connectome_tl.imaging.track.reconstruction import (
     deconvolve,
     estimate_response,
     harmonics,
     response_from_record,
 )
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import from_list
-from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
-from connectome_tl.imaging.tractography import density_map, track
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import from_list
+from connectome_tl.imaging.track.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.track.tractography import density_map, track
 from connectome_tl.settings.imaging import ReconstructionSettings, TrackingSettings
 from connectome_tl.simulation.phantom import Anatomy, Head, PhantomSettings, make_anatomy, make_head
 

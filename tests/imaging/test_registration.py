@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.contrast import likeness
-from connectome_tl.imaging.gate import check
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.registration import register, register_affine
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.contrast import likeness
+from connectome_tl.imaging.register.gate import check
+from connectome_tl.imaging.register.registration import register, register_affine
+from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 
 SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0)

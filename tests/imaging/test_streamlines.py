@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, UsageError
-from connectome_tl.imaging import streamlines as module
-from connectome_tl.imaging.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.sampling import mean_along, reduce_streamlines
-from connectome_tl.imaging.streamlines import from_list, read_blocks, read_streamlines, write_tck
+from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
+from connectome_tl.imaging.track import streamlines as module
+from connectome_tl.imaging.track.sampling import mean_along, reduce_streamlines
+from connectome_tl.imaging.track.streamlines import from_list, read_blocks, read_streamlines, write_tck
 
 
 def curves(seed: int = 0, n: int = 40) -> list[np.ndarray]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.structural import brain_mask
-from connectome_tl.imaging.warps import Warp, carry_image
+from connectome_tl.imaging.preprocess.structural import brain_mask
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.simulation.phantom import Head, PhantomSettings, make_anatomy, make_head
 
 SETTINGS = PhantomSettings(voxel=3.0, anatomical_voxel=2.0, shells=((0.0, 2),))

@@ -10,7 +10,7 @@ import pytest
 
 from connectome_tl.cli import main
 from connectome_tl.errors import DataError, MissingInputError, OutputError
-from connectome_tl.imaging.templates import Template, fetch_template, find_template, template_for_age
+from connectome_tl.imaging.register.templates import Template, fetch_template, find_template, template_for_age
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.images import Volume, write_volume
-from connectome_tl.imaging.tissues import Tissues, read_tissues, segment_tissues
+from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, segment_tissues
+from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

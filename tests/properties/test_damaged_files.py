@@ -16,7 +16,7 @@ from scipy.io import savemat
 from scipy.sparse import csc_array
 
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.connectome.formats import FORMATS, read_matrix
+from connectome_tl.connectome.formats.table import FORMATS, read_matrix
 from connectome_tl.connectome.labels import LabelTable, read_labels
 from connectome_tl.connectome.naming import RowNames, connectome_from
 from connectome_tl.errors import ConnectomeTLError, DataError, InternalError

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.imaging.dwi import read_dwi
-from connectome_tl.imaging.images import read_labels, read_mask
+from connectome_tl.imaging.read.dwi import read_dwi
+from connectome_tl.imaging.read.images import read_labels, read_mask
 from connectome_tl.simulation.phantom import (
     PhantomSettings,
     gradients,

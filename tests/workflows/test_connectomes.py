@@ -18,7 +18,7 @@ import pytest
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.mrtrix import weight_name
+from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
@@ -199,7 +199,7 @@ def test_a_broken_scan_is_named_and_stops_no_other(fault: str, folder: Path, mad
 
 
 def test_an_empty_mask_and_lost_labels_are_said(folder: Path, made: Path, tmp_path: Path) -> None:
-    from connectome_tl.imaging.images import read_labels, write_volume
+    from connectome_tl.imaging.read.images import read_labels, write_volume
 
     root = copied(folder, tmp_path / "bids")
     truth = root / "derivatives" / "truth" / "sub-01" / "ses-01" / "sub-01_ses-01_space-dwi_atlas-Phantom_dseg.nii.gz"

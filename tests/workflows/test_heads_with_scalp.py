@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.images import read_labels, read_mask, read_volume
-from connectome_tl.imaging.inputs import take_inventory
-from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.imaging.read.images import read_labels, read_mask, read_volume
+from connectome_tl.imaging.read.inputs import take_inventory
+from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scans.anatomy import read_anatomical

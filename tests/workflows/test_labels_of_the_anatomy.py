@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from connectome_tl.imaging.images import read_labels, read_volume, write_volume
+from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes

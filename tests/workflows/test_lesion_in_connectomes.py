@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.images import Volume, read_labels, read_volume, write_volume
-from connectome_tl.imaging.inputs import take_inventory
-from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, write_volume
+from connectome_tl.imaging.read.inputs import take_inventory
+from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes

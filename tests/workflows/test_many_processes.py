@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, UsageError
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.mrtrix import changed_by_mrtrix
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes

@@ -17,9 +17,9 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import LeakageError, OutputError, UsageError
-from connectome_tl.evaluation.label_permutations import network_statistics
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation import statistic, statistic_parts
+from connectome_tl.evaluation.permutation.labels import network_statistics
+from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
 from connectome_tl.settings.study import SplitSettings, Stages, StudySettings
 from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.run import StudyRun

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from connectome_tl.imaging.images import Volume
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.workflows.scans.report import Row, slices
 
 SHAPE, AFFINE = (14, 18, 12), np.array([[2.0, 0, 0, -13], [0, 2, 0, -17], [0, 0, 2, -11], [0, 0, 0, 1]])

@@ -12,7 +12,7 @@ from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import parse_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
-from connectome_tl.imaging.inputs import take_inventory
+from connectome_tl.imaging.read.inputs import take_inventory
 from connectome_tl.settings.cohort import AgeColumn
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from connectome_tl.imaging.images import Volume, read_labels, read_mask, read_volume, write_volume
-from connectome_tl.imaging.streamlines import read_streamlines
-from connectome_tl.imaging.structural import brain_mask
-from connectome_tl.imaging.tissues import SEGMENTED, segment_tissues
+from connectome_tl.imaging.preprocess.structural import brain_mask
+from connectome_tl.imaging.preprocess.tissues import SEGMENTED, segment_tissues
+from connectome_tl.imaging.read.images import Volume, read_labels, read_mask, read_volume, write_volume
+from connectome_tl.imaging.track.streamlines import read_streamlines
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes

@@ -10,8 +10,8 @@ import numpy as np
 
 from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
-from connectome_tl.imaging.inputs import Inventory, Scan
-from connectome_tl.imaging.templates import months_of
+from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.imaging.register.templates import months_of
 from connectome_tl.settings.cohort import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
-from connectome_tl.imaging.contrast import likeness
-from connectome_tl.imaging.gate import Gate, check
-from connectome_tl.imaging.images import (
+from connectome_tl.imaging.preprocess.structural import brain_mask
+from connectome_tl.imaging.preprocess.tissues import SEGMENTED, Tissues, segment_tissues
+from connectome_tl.imaging.read.images import (
     Volume,
     grid_problem,
     read_labels,
@@ -18,11 +18,11 @@ from connectome_tl.imaging.images import (
     same_grid,
     with_contrast,
 )
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.registration import register
-from connectome_tl.imaging.structural import brain_mask
-from connectome_tl.imaging.tissues import SEGMENTED, Tissues, segment_tissues
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels, compose
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.contrast import likeness
+from connectome_tl.imaging.register.gate import Gate, check
+from connectome_tl.imaging.register.registration import register
+from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
 

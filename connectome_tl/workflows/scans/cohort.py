@@ -17,7 +17,7 @@ import pandas as pd
 from connectome_tl.cohort.tables import read_table
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError, MissingInputError
-from connectome_tl.imaging.inputs import Inventory
+from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.provenance import read_json, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings

@@ -10,23 +10,23 @@ from scipy.ndimage import binary_dilation
 
 from connectome_tl.connectome.assemble import Assembly, assemble, regions_of_image
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.denoising import preprocess
-from connectome_tl.imaging.dwi import Dwi, read_dwi
-from connectome_tl.imaging.free_water import fit_free_water
-from connectome_tl.imaging.gate import Gate, check
-from connectome_tl.imaging.gradient_check import flip_warning, lengths_of_tables
-from connectome_tl.imaging.images import Volume, read_labels
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.mrtrix import track_with_mrtrix
-from connectome_tl.imaging.reconstruction import Response, deconvolve, estimate_response, response_from_record
-from connectome_tl.imaging.registration import register_affine
-from connectome_tl.imaging.sampling import reduce_streamlines
-from connectome_tl.imaging.streamlines import from_list
-from connectome_tl.imaging.structural import dwi_mask
-from connectome_tl.imaging.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
-from connectome_tl.imaging.tissues import Tissues, read_tissues
-from connectome_tl.imaging.tractography import density_map, track
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.preprocess.denoising import preprocess
+from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
+from connectome_tl.imaging.preprocess.structural import dwi_mask
+from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
+from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.images import Volume, read_labels
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.gate import Gate, check
+from connectome_tl.imaging.register.registration import register_affine
+from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.track.free_water import fit_free_water
+from connectome_tl.imaging.track.mrtrix import track_with_mrtrix
+from connectome_tl.imaging.track.reconstruction import Response, deconvolve, estimate_response, response_from_record
+from connectome_tl.imaging.track.sampling import reduce_streamlines
+from connectome_tl.imaging.track.streamlines import from_list
+from connectome_tl.imaging.track.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
+from connectome_tl.imaging.track.tractography import density_map, track
 from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels

@@ -10,10 +10,10 @@ import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, account_of
 from connectome_tl.connectome.export import write_connectome
-from connectome_tl.imaging.images import Volume, write_volume
-from connectome_tl.imaging.mrtrix import weight_name
-from connectome_tl.imaging.streamlines import write_tck
-from connectome_tl.imaging.warps import Warp, carry_image
+from connectome_tl.imaging.read.images import Volume, write_volume
+from connectome_tl.imaging.register.warps import Warp, carry_image
+from connectome_tl.imaging.track.mrtrix import weight_name
+from connectome_tl.imaging.track.streamlines import write_tck
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions

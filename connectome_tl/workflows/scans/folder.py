@@ -25,8 +25,8 @@ from connectome_tl.errors import (
     Problem,
     UsageError,
 )
-from connectome_tl.imaging.input_tables import unfetched
-from connectome_tl.imaging.inputs import Inventory, Scan
+from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.imaging.read.tables import unfetched
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, ScanSettings, TemplatesByAge
 from connectome_tl.workflows.folder import alone

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 
 from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError
-from connectome_tl.imaging.inputs import Scan
+from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.result import Plan

@@ -13,8 +13,8 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.warps import Warp, carry_labels
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.provenance import content_hash, write_text
 from connectome_tl.workflows.scans.result import ScanResult
 

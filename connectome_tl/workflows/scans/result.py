@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from connectome_tl.connectome.assemble import Assembly, RegionTable
-from connectome_tl.imaging.dwi import Dwi
-from connectome_tl.imaging.images import Volume
-from connectome_tl.imaging.reconstruction import Response
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.track.reconstruction import Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate

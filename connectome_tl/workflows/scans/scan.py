@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from connectome_tl.errors import MissingInputError
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.mrtrix import commands_of, version_of
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.track.mrtrix import commands_of, version_of
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.diffusion import make_connectomes

@@ -17,12 +17,12 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.errors import MissingInputError
-from connectome_tl.imaging.gate import Gate
-from connectome_tl.imaging.images import Volume, read_labels, read_volume, same_grid, write_volume
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.registration import register_affine
-from connectome_tl.imaging.tissues import read_tissues
-from connectome_tl.imaging.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.preprocess.tissues import read_tissues
+from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, same_grid, write_volume
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.gate import Gate
+from connectome_tl.imaging.register.registration import register_affine
+from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import write_table, write_text
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
-from connectome_tl.imaging.inputs import Scan
-from connectome_tl.imaging.templates import (
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.templates import (
     Template,
     TemplateImages,
     contrast_for_age,

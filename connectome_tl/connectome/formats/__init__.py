@@ -1,0 +1,1 @@
+"""One importer per file format that labs write, behind one table."""

@@ -1,0 +1,178 @@
+"""MATLAB files of version 7.3, which are HDF5 inside: what `mat5.parse_mat` gives, from the other format.
+
+Only what lies in the file itself is read: no link to another file, no external or virtual storage, no
+filter that would load a plug-in, no reference chain without end, and no array larger than the file can
+hold. Layout after what MATLAB writes (`save -v7.3`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.formats.mat5 import DamagedMat, dense
+from connectome_tl.connectome.formats.stacks import StackedArray
+from connectome_tl.errors import DataError
+
+_DEEPEST = 20
+_MOST_OBJECTS = 1_000_000
+_MOST_BYTES = 20_000_000_000
+_BEST_COMPRESSION = 1_100  # deflate cannot do better; a larger claim is damage, or a bomb
+_FILTERS = frozenset({"gzip", "shuffle", "fletcher32"})
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def is_mat73(head: bytes) -> bool:
+    """Whether the first 520 bytes are those of an HDF5 file, with or without MATLAB's header in front."""
+    return head[:8] == SIGNATURE or head[512:520] == SIGNATURE
+
+
+def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, Any]:
+    """Variables by name, in the shapes and kinds of `mat5.parse_mat`; complex numbers are None.
+
+    Args:
+        skip: variables to leave out.
+
+    Raises:
+        DamagedMat: cut off, damaged, or with links out of the file.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            reader = _Reader(Path(path).stat().st_size)
+            wanted = [(name, member) for name, member in _members(file) if name[0] != "#" and name not in skip]
+            return {name: reader.of(member, 0) for name, member in wanted}
+    except DamagedMat:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 and h5py raise a dozen kinds for a damaged file; each means the same here
+        raise DamagedMat(" ".join(str(error).split())[:200]) from error
+
+
+def open_stack(path: Path, name: str) -> StackedArray | None:
+    """A variable (n, n2, n_subjects) as (n_subjects, n, n2), read some subjects at a time; None where it is no such.
+
+    Raises:
+        DamagedMat: damaged, or not in the file itself.
+    """
+    import h5py
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        try:
+            with h5py.File(path, "r") as file:
+                for start in range(0, shape[0], n_rows):
+                    yield np.swapaxes(file[name][start : start + n_rows], 1, 2)
+        except OSError as error:
+            raise DataError(f"cannot be read as a MATLAB file: {error}", file=path) from error
+
+    try:
+        with h5py.File(path, "r") as file:
+            member = dict(_members(file)).get(name)
+            if not isinstance(member, h5py.Dataset) or member.ndim != 3 or member.dtype.kind != "f":
+                return None
+            _Reader(path.stat().st_size).check(member)
+            shape, dtype = (member.shape[0], member.shape[2], member.shape[1]), member.dtype
+    except DamagedMat:
+        raise
+    except Exception as error:  # see parse_mat73
+        raise DamagedMat(" ".join(str(error).split())[:200]) from error
+    return StackedArray(shape, dtype, source)
+
+
+def _members(group: Any) -> list[tuple[str, Any]]:
+    """Names and objects of a group; a link that is not a hard one could lead anywhere and is refused."""
+    import h5py
+
+    found = []
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DamagedMat(f"{name!r} is a link, which is not followed")
+        found.append((str(name), group[name]))
+    return found
+
+
+class _Reader:
+    """Walks the objects of one file and counts them, so that no chain of references goes on for ever."""
+
+    def __init__(self, file_size: int) -> None:
+        self.most_bytes = min(_MOST_BYTES, _BEST_COMPRESSION * file_size)
+        self.seen = 0
+
+    def of(self, member: Any, depth: int) -> Any:
+        import h5py
+
+        self.seen += 1
+        if depth > _DEEPEST or self.seen > _MOST_OBJECTS:
+            raise DamagedMat("nested too deeply, or too many parts")
+        if isinstance(member, h5py.Group):
+            if "MATLAB_sparse" in member.attrs:
+                return self.sparse(member)
+            return {name: self.of(inner, depth + 1) for name, inner in _members(member)}
+        if isinstance(member, h5py.Dataset):
+            return self.dataset(member, depth)
+        return None
+
+    def dataset(self, member: Any, depth: int) -> Any:
+        import h5py
+
+        kind = _class_of(member)
+        if member.attrs.get("MATLAB_empty"):
+            return {"char": "", "cell": [], "struct": {}}.get(kind, np.zeros((0, 0)))
+        stored = self.stored(member)
+        if member.dtype == h5py.ref_dtype:
+            references = np.asarray(stored).T.ravel(order="F")
+            if not all(references):
+                raise DamagedMat("an empty reference in a cell")
+            return [self.of(member.file[reference], depth + 1) for reference in references]
+        if stored.dtype.kind not in "iuf":
+            return None  # complex numbers and records are no connectome
+        if kind == "char":
+            return _text(stored)
+        return stored.T
+
+    def stored(self, member: Any) -> np.ndarray:
+        """A dataset's values as they lie in the file, C order."""
+        self.check(member)
+        return np.asarray(member[()])
+
+    def check(self, member: Any) -> None:
+        """Refuse what lies outside the file, or cannot be in it."""
+        filters = set(getattr(member, "_filters", {}) or {})
+        if member.is_virtual or member.external or not filters <= _FILTERS:
+            raise DamagedMat("an array that lies outside the file, or needs a plug-in")
+        if member.shape is None or member.dtype.kind not in "iufOV":
+            raise DamagedMat(f"an array of kind {member.dtype}")
+        if math.prod(member.shape) * member.dtype.itemsize > self.most_bytes:
+            raise DamagedMat(f"an array of shape {member.shape} in a file this small")
+
+    def sparse(self, group: Any) -> np.ndarray:
+        parts = dict(_members(group))
+        n_rows = int(group.attrs["MATLAB_sparse"])
+        if not {"data", "ir", "jc"} <= set(parts):
+            return np.zeros((n_rows, max(int(parts["jc"].shape[0]) - 1, 0) if "jc" in parts else 0))
+        data, rows, starts = (self.stored(parts[name]).ravel() for name in ("data", "ir", "jc"))
+        return dense(n_rows, data, rows, starts)
+
+
+def _class_of(member: Any) -> str:
+    kind = member.attrs.get("MATLAB_class", b"")
+    return kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+
+
+def _text(letters: np.ndarray) -> str | list[str]:
+    """Letters (n_columns, n_rows) of 8, 16 or 32 bits as one text, or one for each row."""
+    rows = [np.ascontiguousarray(row) for row in np.atleast_2d(letters.T)]
+    if letters.dtype.kind != "u" or letters.dtype.itemsize not in (1, 2, 4):
+        raise DamagedMat("text of an unknown kind")
+    encoding = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[letters.dtype.itemsize]
+    try:
+        said = [row.astype(row.dtype.newbyteorder("<")).tobytes().decode(encoding) for row in rows]
+    except UnicodeDecodeError as error:
+        raise DamagedMat(str(error)) from error
+    return said[0] if len(said) == 1 else said

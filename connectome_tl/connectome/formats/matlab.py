@@ -1,0 +1,324 @@
+"""Matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix with its names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
+from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
+from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
+from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.files import read_bytes, read_text
+
+_MAX_BYTES = 4_000_000_000
+_NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
+_LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """All variables of a MATLAB file of version 5 to 7.3.
+
+    Raises:
+        MissingInputError: no such file. DataError: damaged, or of another version.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise MissingInputError("file not found", file=path) from error
+    return _parsed(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)  # recognising a file and reading it look at the same bytes
+def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
+    del changed
+    if size > _MAX_BYTES:
+        raise DataError("too large for such a file", file=path, expected=f"at most {_MAX_BYTES} bytes", got=str(size))
+    try:
+        return parse_mat73(path) if _is_mat73(path) else parse_mat(read_bytes(path))
+    except NotImplementedError as error:
+        raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
+    except DamagedMat as error:
+        raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
+    except MemoryError as error:
+        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", file=path) from error
+
+
+def _is_mat73(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return is_mat73(stream.read(520))
+    except OSError as error:
+        raise MissingInputError(f"cannot be opened: {error.strerror}", file=path) from error
+
+
+def is_qsirecon(path: Path) -> bool:
+    names = _variables(path)
+    if any(_LABELS.match(name) for name in names):
+        return True
+    return path.name.endswith("_connectivity.mat") and not {"sc", "fc", "nodes"} & names  # Connectome Mapper's too
+
+
+def is_conn(path: Path) -> bool:
+    return {"Z", "names"} <= _variables(path)
+
+
+def is_mapper(path: Path) -> bool:
+    return {"sc", "nodes"} <= _variables(path) or {"fc", "nodes"} <= _variables(path)
+
+
+def _variables(path: Path) -> set[str]:
+    """Names only; what cannot be read is left to the importer, which says why."""
+    try:
+        return set(read_mat(path))
+    except DataError:
+        return set()
+
+
+def atlases_in(path: Path) -> tuple[str, ...]:
+    """Atlases of a QSIRecon file."""
+    return tuple(sorted(match.group("atlas") for name in read_mat(path) if (match := _LABELS.match(name))))
+
+
+def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
+    """`*_connectivity.mat` of QSIRecon and QSIPrep: one atlas, all its measures.
+
+    Keys are `atlas_NAME_MEASURE_connectivity` (QSIRecon 1.0 and later) or `NAME_MEASURE_connectivity`.
+    A `*_model-sift2_mu.txt` beside the file is multiplied into the measures that sum SIFT2 weights,
+    once, and noted; without it such sums do not compare across subjects (doi:10.1016/j.neuroimage.2015.06.092).
+
+    Args:
+        choice: the atlas; needed where the file holds several.
+
+    Raises:
+        DataError: damaged; several atlases and none chosen; labels and matrix of different size.
+    """
+    variables = read_mat(path)
+    atlases = {m.group("atlas"): m.group("prefix") for name in variables if (m := _LABELS.match(name))}
+    if not atlases:
+        raise DataError("no region labels in the file", file=path, expected="keys like atlas_NAME_region_labels")
+    if not choice and len(atlases) > 1:
+        offered = ", ".join(sorted(atlases))
+        raise DataError(
+            "several atlases, and none was chosen", file=path, expected=f"format: qsirecon:NAME, one of {offered}"
+        )
+    atlas = choice or next(iter(atlases))
+    if atlas not in atlases:
+        raise DataError(f"atlas {atlas!r} is not in the file", file=path, expected=", ".join(sorted(atlases)))
+    prefix = atlases[atlas]
+    names = _names(variables[f"{prefix}_region_labels"], path)
+    ending = "_connectivity"
+    keys = [key for key in variables if key.startswith(f"{prefix}_") and key.endswith(ending)]
+    longer = [p for p in atlases.values() if p != prefix and p.startswith(f"{prefix}_")]
+    keys = [key for key in keys if not any(key.startswith(f"{other}_") for other in longer)]
+    if not keys:
+        raise DataError(f"no connectivity of atlas {atlas!r} in the file", file=path)
+    measures = tuple(key[len(prefix) + 1 : -len(ending)] for key in keys)
+    ids = variables.get(f"{prefix}_region_ids")
+    by_label = "tck2connectome" in str(variables.get("command", ""))
+    values = np.stack([_rows_of(_square(variables[key], path, key), ids, names, by_label, path) for key in keys])
+    notes = []
+    scaled = [i for i, measure in enumerate(measures) if "sift" in measure.lower()]
+    mu = _mu_beside(path) if scaled else None
+    if mu is not None:
+        values[scaled] *= mu
+        notes.append(f"{path.name}: SIFT2 measures were multiplied by mu = {mu:g}")
+    elif scaled:
+        notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
+    return MatrixFile(values, measures, names=names, labels=_whole(ids), notes=tuple(notes))
+
+
+def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: bool, path: Path) -> np.ndarray:
+    """The rows that belong to the names, in their order.
+
+    `tck2connectome` writes row k for label k up to the largest label of the image; the names stand in the order of
+    the atlas's table, which may have gaps or another order (DSI Studio's matrices are lined up with it already).
+
+    Raises:
+        DataError: label numbers, names and matrix whose sizes cannot be reconciled.
+    """
+    labels = None if ids is None else np.asarray(ids).ravel()
+    if not by_label or labels is None or labels.dtype.kind not in "iu" or not labels.size:
+        return matrix
+    if labels.size != len(names) or labels.min() < 1:
+        raise DataError(
+            "region ids and region labels differ", file=path, expected=str(len(names)), got=str(labels.size)
+        )
+    if np.array_equal(labels, np.arange(1, len(matrix) + 1)):
+        return matrix
+    if labels.max() != len(matrix):
+        raise DataError(
+            "the matrix does not have one row for each label number",
+            file=path,
+            expected=f"{labels.max()} rows, the largest label of the atlas",
+            got=str(len(matrix)),
+            remedy="tck2connectome drops the last labels where the image lacks them; export the matrix again.",
+        )
+    return matrix[np.ix_(labels - 1, labels - 1)]
+
+
+def _mu_beside(path: Path) -> float | None:
+    stem = path.name.removesuffix("_connectivity.mat")
+    found = sorted(f for f in path.parent.glob("*_model-sift2_mu.txt") if f.name.startswith(stem.split("_space-")[0]))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DataError("several _mu.txt files beside it", file=path, got=", ".join(f.name for f in found))
+    text = read_text(found[0], limit=10_000).split()
+    try:
+        mu = float(text[0])
+    except (IndexError, ValueError) as error:
+        raise DataError("holds no number", file=found[0]) from error
+    if not np.isfinite(mu) or mu <= 0:
+        raise DataError("mu is a number above 0", file=found[0], got=text[0])
+    return mu
+
+
+def read_mapper(path: Path) -> MatrixFile:
+    """Connectome Mapper 3: structures `sc` (or `fc`) with one matrix per measure, and `nodes`.
+
+    Raises:
+        DataError: damaged, or not that shape.
+    """
+    variables = read_mat(path)
+    edges = variables.get("sc", variables.get("fc"))
+    nodes = variables.get("nodes")
+    if not isinstance(edges, dict) or not isinstance(nodes, dict) or not edges:
+        raise DataError("not a Connectome Mapper file", file=path, expected="structures sc (or fc) and nodes")
+    key = next((key for key in ("dn_name", "dn_fsname", "name") if key in nodes), None)
+    if key is None:
+        raise DataError("the nodes have no names", file=path, expected="dn_name")
+    values = np.stack([_square(value, path, str(name)) for name, value in edges.items()])
+    numbers = _whole(nodes.get("dn_multiscaleID"))
+    return MatrixFile(values, tuple(str(name) for name in edges), names=_names(nodes[key], path), labels=numbers)
+
+
+def read_conn(path: Path) -> MatrixFile:
+    """One subject of CONN: `Z` (n, n2), Fisher-transformed correlations, and `names`.
+
+    Columns beyond the n sources are left out; the diagonal, NaN in the file, becomes 0.
+
+    Raises:
+        DataError: damaged; many subjects (those are read as a stack).
+    """
+    stack, names = conn_stack(path)
+    if stack.shape[0] != 1:
+        raise DataError(
+            "holds many subjects",
+            file=path,
+            got=f"{stack.shape[0]} subjects",
+            remedy="In cohort.yaml give it as stack, with a row table.",
+        )
+    return MatrixFile(next(stack.blocks()), ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
+
+
+def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
+    """Z of CONN as (n_subjects, n, n), and names (n,); a 7.3 file is read some subjects at a time."""
+    large: StackedArray | None = None
+    if _is_mat73(path):
+        try:
+            large = open_stack(path, "Z")
+            variables = parse_mat73(path, skip=("Z", "SE") if large is not None else ())
+        except DamagedMat as error:
+            raise DataError(f"cannot be read as a MATLAB file: {error}", file=path) from error
+    else:
+        variables = read_mat(path)
+    if large is None:
+        z = np.asarray(variables.get("Z"))
+        if z.dtype.kind == "f" and z.ndim in (2, 3):
+            large = in_memory(np.moveaxis(z if z.ndim == 3 else z[:, :, None], 2, 0))
+    if large is None:
+        raise DataError("not a CONN file", file=path, expected="Z (n, n2) or (n, n2, n_subjects), and names")
+    names = _names(variables.get("names"), path)
+    n = len(names)
+    if n != large.shape[1] or large.shape[2] < n:
+        shape = f"{large.shape[1:]} for each of {large.shape[0]} subjects"
+        raise DataError("Z and names differ in size", file=path, expected=f"{n} rows", got=shape)
+    second = variables.get("names2")
+    if second is not None and _names(second, path)[:n] != names:
+        raise DataError("rows and columns of Z carry different names", file=path)
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        diagonal = np.arange(n)
+        for block in large.source(n_rows):
+            square = np.array(block[:, :, :n], dtype=float)
+            own = square[:, diagonal, diagonal]
+            square[:, diagonal, diagonal] = np.where(np.isnan(own), 0.0, own)
+            yield square
+
+    return StackedArray((large.shape[0], n, n), np.dtype(float), source), names
+
+
+def square_variables(path: Path) -> tuple[str, ...]:
+    """Names of the square matrices of a plain MATLAB file."""
+    return tuple(_squares(read_mat(path)))
+
+
+def _squares(variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    arrays = {
+        name: value
+        for name, value in variables.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
+    }
+    return {name: value for name, value in arrays.items() if value.shape[-1] == value.shape[-2] > 1}
+
+
+def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
+    """A MATLAB file with one square matrix, and names where a cell array of their number is there.
+
+    Raises:
+        DataError: no such matrix, or several and none chosen.
+    """
+    variables = read_mat(path)
+    square = _squares(variables)
+    if choice and choice not in square:
+        raise DataError(f"no square matrix is called {choice!r}", file=path, expected=", ".join(square) or "one")
+    if not choice and len(square) != 1:
+        raise DataError(
+            "not exactly one square matrix in the file",
+            file=path,
+            got=", ".join(square) or "none",
+            remedy="Choose it: format: mat:NAME." if square else None,
+        )
+    key = choice or next(iter(square))
+    values = square[key].astype(float)
+    values = values if values.ndim == 3 else values[None]
+    name_key = next((name for name in variables if name.lower() in _NAME_KEYS), None)
+    measures = variables.get("measures")
+    said = () if measures is None else _names(measures, path)
+    if name_key is None:
+        return MatrixFile(values, said if len(said) == len(values) else ())
+    names = _names(variables[name_key], path)
+    return MatrixFile(values, said if len(said) == len(values) else (), names=names)
+
+
+def _names(value: Any, path: Path) -> tuple[str, ...]:
+    """A cell array of text, or rows of letters, as names."""
+    cells = [value] if isinstance(value, str) else value
+    if not isinstance(cells, list) or not cells or not all(isinstance(cell, str) for cell in cells):
+        raise DataError("the region names are not text", file=path)
+    return tuple(cell.strip() for cell in cells)
+
+
+def _whole(value: Any) -> tuple[int, ...] | None:
+    """Whole numbers, as an array or a cell array of single ones; None for anything else."""
+    cells = [np.asarray(one).ravel() for one in value] if isinstance(value, list) else [np.asarray(value).ravel()]
+    if not cells or any(cell.dtype.kind not in "iuf" for cell in cells):
+        return None
+    numbers = np.concatenate(cells)
+    return tuple(int(n) for n in numbers) if np.array_equal(numbers, np.round(numbers)) and numbers.size else None
+
+
+def _square(value: Any, path: Path, key: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise DataError(f"{key} is not a square matrix", file=path, got=f"{array.dtype} {array.shape}")
+    return array.astype(float)

@@ -1,0 +1,130 @@
+"""Matrices whose meaning lies in a file beside them or in their own name: BIDS relmat, XCP-D, qsiparc, dipy."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.connectome.formats.arrays import load_array, matrix_of
+from connectome_tl.connectome.formats.text import read_text_matrix
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.naming import MatrixFile, RowOrder
+from connectome_tl.errors import DataError
+from connectome_tl.files import read_json_object
+from connectome_tl.provenance import sidecar_path
+
+_MEASURE = re.compile(r"_(?:meas|stat|measure)-([A-Za-z0-9+]+)")
+_GIGA = re.compile(r"_meas-PearsonCorrelation_desc-denoise[^_]*_relmat\.tsv$")
+_MAX_BYTES = 50_000_000
+
+
+def read_relmat(path: Path) -> MatrixFile:
+    """BIDS-style `*_relmat.tsv` (draft BEP017; also of giga_connectome and XCP-D): a header of region
+    names, perhaps a first column of them, `n/a` for regions that were not measured.
+
+    The measure is that of the sidecar or of the `meas-` or `stat-` entity. giga_connectome numbers its columns
+    from 0 instead of naming them; its rows go by label, as nilearn's masker leaves them.
+
+    Raises:
+        DataError: damaged, directed, or with rows and columns of different names.
+    """
+    matrix = read_text_matrix(path)
+    sidecar = sidecar_path(path)
+    said = read_json_object(sidecar, limit=_MAX_BYTES) if sidecar.is_file() else {}
+    if said.get("Directed") is True:
+        raise DataError("a directed matrix; only undirected connectomes are supported", file=path)
+    entity = _MEASURE.search(path.name)
+    measure = entity.group(1) if entity else str(said.get("RelationshipMeasure", "")) or ""
+    order: RowOrder | None = "label" if _GIGA.search(path.name) else matrix.order
+    return replace(matrix, measures=(measure,) if measure else (), nan_is_missing=True, order=order)
+
+
+def is_qsiparc(path: Path) -> bool:
+    if not path.name.endswith("_connmatrix.csv") or not sidecar_path(path).is_file():
+        return False
+    return "region_labels" in read_json_object(sidecar_path(path), limit=_MAX_BYTES)
+
+
+def read_qsiparc(path: Path) -> MatrixFile:
+    """qsiparc: a bare `*_connmatrix.csv`, its region names in the JSON beside it.
+
+    Raises:
+        DataError: no such JSON, or sizes that disagree.
+    """
+    said = read_json_object(sidecar_path(path), limit=_MAX_BYTES)
+    names = said.get("region_labels")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError("no list region_labels", file=sidecar_path(path))
+    matrix = read_text_matrix(path)
+    if said.get("n_regions") not in (None, len(names)):
+        raise DataError(
+            "n_regions and region_labels differ",
+            file=sidecar_path(path),
+            expected=str(said["n_regions"]),
+            got=str(len(names)),
+        )
+    measure = said.get("measure")
+    return replace(matrix, names=tuple(names), labels=None, measures=(measure,) if isinstance(measure, str) else ())
+
+
+def read_mrtrix(path: Path) -> MatrixFile:
+    """`tck2connectome` without names: row k is label k, upper triangle or symmetric.
+
+    Raises:
+        DataError: damaged, or not square.
+    """
+    matrix = read_text_matrix(path)
+    if matrix.values.ndim != 3:
+        raise DataError("not a matrix", file=path)
+    return replace(matrix, order="label", triangle=True, names=None, labels=None)
+
+
+def read_from_zero(path: Path) -> MatrixFile:
+    """Rows by label number from 0, the background: dipy's `connectivity_matrix`, and
+    `tck2connectome -keep_unassigned`. The background row is left out.
+
+    Raises:
+        DataError: damaged, or not square.
+    """
+    matrix = matrix_of(load_array(path), path) if path.suffix == ".npy" else read_text_matrix(path)
+    if matrix.values.ndim != 3:
+        raise DataError("not a matrix", file=path)
+    used = (matrix.values != 0).any(axis=(0, 2))
+    used[0] = False
+    labels = np.arange(matrix.n_rows)
+    # Numbers that nothing was counted for are gaps of the numbering or empty regions: both are left
+    # out here, and the second become masked nodes when the rows are lined up with the atlas.
+    values = matrix.values[:, used][:, :, used]
+    if not used.any():
+        raise DataError("no connection at all", file=path)
+    return MatrixFile(values, matrix.measures, labels=tuple(int(label) for label in labels[used]))
+
+
+def has_label_list(path: Path) -> bool:
+    return path.with_name(f"{path.stem}_labels.txt").is_file()
+
+
+def read_scilpy(path: Path) -> MatrixFile:
+    """scilpy and nf-pediatric: a bare `.npy` and a list of labels beside it, one a line.
+
+    The list is `<stem>_labels.txt` or the only `*labels*.txt` of the folder.
+
+    Raises:
+        DataError: no list, several, or one of another length.
+    """
+    own = path.with_name(f"{path.stem}_labels.txt")
+    lists = [own] if own.is_file() else sorted(path.parent.glob("*labels*.txt"))
+    if len(lists) != 1:
+        raise DataError(
+            "no list of labels beside it" if not lists else "several lists of labels beside it",
+            file=path,
+            expected=own.name,
+        )
+    table = read_labels(lists[0])
+    matrix = matrix_of(load_array(path), path)
+    if table.numbers is not None:
+        return replace(matrix, labels=table.numbers)
+    return replace(matrix, names=table.names)

@@ -1,0 +1,157 @@
+"""Every matrix file a lab holds, in: one table of formats, one small importer each.
+
+An importer says what the file says and no more: values, and the names or label numbers of its rows
+if it has any. Naming, lining up and checks are the same for all (`naming.connectome_from`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectome_tl.connectome.formats.arrays import read_npy, read_npz
+from connectome_tl.connectome.formats.graphs import read_graphml
+from connectome_tl.connectome.formats.matlab import (
+    atlases_in,
+    is_conn,
+    is_mapper,
+    is_qsirecon,
+    read_conn,
+    read_mapper,
+    read_plain_mat,
+    read_qsirecon,
+    square_variables,
+)
+from connectome_tl.connectome.formats.series import read_series
+from connectome_tl.connectome.formats.sidecars import (
+    has_label_list,
+    is_qsiparc,
+    read_from_zero,
+    read_mrtrix,
+    read_qsiparc,
+    read_relmat,
+    read_scilpy,
+)
+from connectome_tl.connectome.formats.text import read_text_matrix
+from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.errors import DataError, MissingInputError, UsageError
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file.
+
+    Attributes:
+        suffixes: what its name ends in.
+        read: the importer; takes the path, and the choice where `chooses` is set.
+        recognises: looks into the file where the ending does not settle it; None means the ending does.
+        automatic: False where only the user can know (a bare matrix whose row 0 is the background).
+        chooses: what `format: NAME:CHOICE` chooses, if anything.
+        choices: what there is to choose from in a file.
+        plain: the ending alone does not tell that the file is a matrix at all.
+        names_rows: whether the file itself names its rows.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    read: Callable[..., MatrixFile]
+    recognises: Callable[[Path], bool] | None = None
+    automatic: bool = True
+    chooses: str = ""
+    choices: Callable[[Path], tuple[str, ...]] | None = None
+    names_rows: bool = False
+    plain: bool = False
+
+
+_TEXT = (".csv", ".tsv", ".txt", ".dat")
+_MAT = (".mat",)
+_SERIES = (".1d", ".tsv", ".csv", ".txt", ".npy")
+_BIDS = ("_relmat.tsv", "_conmat.tsv")
+_RECON = "QSIRecon connectivity.mat"
+FORMATS: tuple[Format, ...] = (
+    Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
+    Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
+    Format(
+        "qsirecon", _RECON, (".mat",), read_qsirecon, is_qsirecon, chooses="atlas", choices=atlases_in, names_rows=True
+    ),
+    Format("cmp3", "Connectome Mapper 3 MAT", _MAT, read_mapper, is_mapper, names_rows=True),
+    Format("conn", "CONN resultsROI MAT, one subject", _MAT, read_conn, is_conn, names_rows=True),
+    Format(
+        "mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable", choices=square_variables
+    ),
+    Format("graphml", "GraphML (Connectome Mapper 3, networkx)", (".graphml",), read_graphml, names_rows=True),
+    Format("npz", "NumPy archive with weights and regions", (".npz",), read_npz),
+    Format("mrtrix", "tck2connectome CSV, row k is label k", _TEXT, read_mrtrix, automatic=False),
+    Format("dipy", "rows by label from 0 (dipy, -keep_unassigned)", (*_TEXT, ".npy"), read_from_zero, automatic=False),
+    Format("series", "region time series, one column each", _SERIES, read_series, automatic=False, chooses="kind"),
+    Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
+    Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
+    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
+)
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UsageError: there is none, with the nearest.
+    """
+    for known in FORMATS:
+        if known.name == name:
+            return known
+    names = [known.name for known in FORMATS]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    raise UsageError(
+        f"no matrix format is called {name!r}",
+        expected=f"auto or one of {', '.join(names)}",
+        remedy=f"Did you mean {near[0]}?" if near else None,
+    )
+
+
+def recognised(path: Path) -> Format:
+    """The format of a file, by its ending and, where several share it, by what is in it.
+
+    Raises:
+        DataError: none is known.
+    """
+    name = path.name.lower()
+    if name.endswith((".gpickle", ".pkl", ".pickle", ".pt", ".joblib")):
+        raise DataError("a pickle runs code when it is loaded, and is never read", file=path)
+    for known in FORMATS:
+        fits = known.automatic and name.endswith(known.suffixes)
+        if fits and (known.recognises is None or known.recognises(path)):
+            return known
+    endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
+    raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings))
+
+
+def is_matrix_name(path: Path) -> bool:
+    """Whether the name alone says that this is a matrix file; a plain CSV or NPY may be anything."""
+    name = path.name.lower()
+    if name.endswith(".npy"):
+        return has_label_list(path)
+    return any(known.automatic and not known.plain and name.endswith(known.suffixes) for known in FORMATS)
+
+
+def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
+    """What one matrix file says.
+
+    Args:
+        format: `auto`, the name of a format, or `NAME:CHOICE` (`qsirecon:4S156Parcels`, `mat:SC`).
+
+    Raises:
+        MissingInputError: no such file. DataError: damaged, or not of that format.
+        UsageError: no such format, or one that has nothing to choose.
+    """
+    file = Path(path)
+    name, _, choice = format.partition(":")
+    asked = None if name == "auto" else format_named(name)
+    if not file.is_file():
+        raise MissingInputError("file not found", file=file)
+    known = asked or recognised(file)
+    if choice and not known.chooses:
+        raise UsageError(f"format {known.name} has nothing to choose", got=format)
+    return known.read(file, choice) if choice else known.read(file)

@@ -1,0 +1,1 @@
+"""Simple models that any network has to beat, on the same splits and rows."""

@@ -1,0 +1,187 @@
+"""Are the risks true? Calibration in the large, slope, curve, scaled Brier; and recalibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import optimize
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals.out_of_fold import (
+    ESTIMANDS,
+    WIDENING,
+    Estimand,
+    Widening,
+    clustered_half_width,
+    proportion_interval,
+    r2_interval,
+)
+from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.settings.results import Score
+from connectome_tl.settings.statistics import CalibrationCurve
+
+# As intervals.WIDENING, asked for by benchmarks/calibration.py.
+CALIBRATION_WIDENING: dict[str, Widening] = {"intercept": Widening(2.0), "slope": Widening(4.5, 5.0)}
+_LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    """Log odds, with probabilities kept 1e-6 away from 0 and 1."""
+    kept = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(kept / (1 - kept))
+
+
+def calibration_scores(
+    rows: OutOfFold, task: str, model: str, base: OutOfFold | None = None, estimand: Estimand = "procedure"
+) -> list[Score]:
+    """Calibration intercept (0 is right), slope (1 is right; below 1 risks are too extreme), scaled Brier.
+
+    The intercept is that of a logistic model with the logit as offset, the slope that of a logistic
+    model on the logit (Van Calster et al. 2016, doi:10.1016/j.jclinepi.2015.12.005), fitted in each
+    repeat and averaged. Scaled Brier is 1 - Brier / Brier of `base` (the `prevalence` model), or of
+    the overall prevalence. NaN where the classes are separated or one is missing.
+    """
+    x = logit(rows.score)
+    found: dict[str, tuple[float, float, float, str]] = {}
+    for name, fit in (("intercept", _intercept), ("slope", _slope)):
+        parts = [fit(x[r, seen], rows.y_true[seen]) for r, seen in enumerate(np.isfinite(x))]
+        value = float(np.mean([estimate for estimate, _ in parts]))
+        low = high = float("nan")
+        if np.isfinite(value):
+            influence = np.zeros(rows.y_true.size)
+            for (_, one), seen in zip(parts, np.isfinite(x)):
+                influence[seen] += one / len(parts)
+            half = clustered_half_width(influence, rows.cluster, CALIBRATION_WIDENING[name])
+            low, high = value - half, value + half
+        text = "logistic recalibration per repeat, sandwich variance over families"
+        found[f"calibration_{name}"] = (value, low, high, f"{text} x {CALIBRATION_WIDENING[name].factor:g}")
+    brier = np.nanmean((rows.score - rows.y_true) ** 2, axis=0)
+    reference_score = np.full_like(rows.score, rows.y_true.mean()) if base is None else base.score
+    reference = np.nanmean((reference_score - rows.y_true) ** 2, axis=0)
+    scaled = float(1 - brier.mean() / reference.mean()) if reference.any() else float("nan")
+    found["scaled_brier"] = (
+        scaled,
+        *r2_interval(brier, reference, rows.cluster, WIDENING[estimand]["brier"]),
+        "1 - Brier / Brier of the prevalence, t interval over families, log of the ratio",
+    )
+    told = {
+        metric: (value, low, high, f"{how}; 95 % for {ESTIMANDS[estimand]}")
+        for metric, (value, low, high, how) in found.items()
+    }
+    return rows.scores(told, task, model, binary=True)
+
+
+def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Estimate and influences (n,) of the intercept with offset x."""
+    if y.min() == y.max():
+        return float("nan"), np.full(y.size, np.nan)
+
+    def gap(a: float) -> float:
+        return float((y - _sigmoid(a + x)).sum())
+
+    a = float(optimize.brentq(gap, -50.0, 50.0))
+    p = _sigmoid(a + x)
+    return a, (y - p) / (p * (1 - p)).sum()
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Estimate and influences (n,) of the slope on x; NaN when the maximum lies at infinity."""
+    undefined = float("nan"), np.full(y.size, np.nan)
+    if y.min() == y.max() or x.std() < 1e-9:
+        return undefined
+    design = np.column_stack([np.ones(y.size), (x - x.mean()) / x.std()])
+    theta = np.array([logit(np.array([y.mean()]))[0], 0.0])
+    for _ in range(100):
+        p = _sigmoid(design @ theta)
+        information = (design * (p * (1 - p))[:, None]).T @ design
+        if np.linalg.cond(information) > 1e10 or np.abs(theta).max() > _LIMIT:
+            return undefined
+        step = np.linalg.solve(information, design.T @ (y - p))
+        theta = theta + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
+        if np.abs(step).max() < 1e-10:
+            break
+    p = _sigmoid(design @ theta)
+    information = (design * (p * (1 - p))[:, None]).T @ design
+    influence = np.linalg.solve(information, (design * (y - p)[:, None]).T)[1]
+    return float(theta[1] / x.std()), influence / x.std()
+
+
+def calibration_curve(rows: OutOfFold, task: str, model: str, group_size: int = 10) -> CalibrationCurve:
+    """Observed share against mean predicted risk, in groups of at least `group_size` by mean risk."""
+    risk = np.nanmean(rows.score, axis=0)
+    groups = np.array_split(np.argsort(risk, kind="stable"), max(1, risk.size // group_size))
+    bounds = [proportion_interval(rows.y_true[g], rows.cluster[g], Widening(1.0)) for g in groups]
+    return CalibrationCurve(
+        task=task,
+        model=model,
+        predicted=tuple(float(risk[g].mean()) for g in groups),
+        observed=tuple(float(rows.y_true[g].mean()) for g in groups),
+        low=tuple(low for low, _ in bounds),
+        high=tuple(high for _, high in bounds),
+        n=tuple(g.size for g in groups),
+        method="mean risk over repeats, groups of equal size, Wilson intervals of the observed share",
+    )
+
+
+@dataclass(frozen=True)
+class Platt:
+    """Recalibrated risk: sigmoid(intercept + slope * logit(risk)); the order of risks never turns."""
+
+    intercept: float
+    slope: float
+    train_ids: tuple[str, ...] = ()
+
+    def apply(self, probability: np.ndarray) -> np.ndarray:
+        return _sigmoid(self.intercept + self.slope * logit(probability))
+
+
+def fit_platt(
+    probability: np.ndarray,
+    y: np.ndarray,
+    train_ids: tuple[str, ...] = (),
+    method: Literal["platt", "temperature"] = "platt",
+) -> Platt:
+    """Platt scaling on out-of-fold risks (n,) of inner folds; a temperature has no intercept.
+
+    Labels are softened as Platt (1999) proposes, so that separated classes stay finite; the slope is
+    kept positive, since a negative one on few infants would turn the model round. Temperature: Guo et
+    al. 2017, arXiv:1706.04599.
+
+    Raises:
+        DataError: fewer than two labels, or an unknown one.
+    """
+    y = np.asarray(y, dtype=float)
+    if y.size < 2 or not np.isin(y, (0.0, 1.0)).all():
+        raise DataError("recalibration needs two or more labels of 0 and 1", got=f"{y.size} labels")
+    n_positive = y.sum()
+    target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (y.size - n_positive + 2))
+    x = logit(np.asarray(probability, dtype=float))
+    level = 1.0 if method == "platt" else 0.0
+
+    def loss(theta: np.ndarray) -> float:
+        z = level * theta[0] + np.exp(np.clip(theta[1], -5, 5)) * x
+        return float((np.logaddexp(0, z) - target * z).sum())
+
+    best = optimize.minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-8})
+    return Platt(level * float(best.x[0]), float(np.exp(np.clip(best.x[1], -5, 5))), train_ids)
+
+
+def threshold_at_specificity(probability: np.ndarray, y: np.ndarray, specificity: float) -> float:
+    """Smallest threshold with at least that specificity on these (inner, never test) risks (n,).
+
+    A subject is positive when risk >= threshold.
+
+    Raises:
+        DataError: no negative subject, or a specificity outside (0, 1].
+    """
+    negatives = np.sort(np.asarray(probability, dtype=float)[np.asarray(y) == 0])
+    if not negatives.size or not 0 < specificity <= 1:
+        raise DataError("a specificity needs negative subjects and a value in (0, 1]", got=str(specificity))
+    needed = int(np.ceil(specificity * negatives.size - 1e-9))
+    return float(np.nextafter(negatives[needed - 1], np.inf))
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500)))

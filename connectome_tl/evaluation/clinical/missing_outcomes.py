@@ -1,0 +1,181 @@
+"""Who is missing, and how much could it matter: returners, weights, best and worst case."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.baselines.fixed import Design, predict_baseline
+from connectome_tl.evaluation.baselines.linear import LinearFit
+from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.intervals.out_of_fold import within_fold_pairs
+from connectome_tl.evaluation.nested_cv import prediction_rows
+from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
+from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+
+_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
+_LARGEST_WEIGHT = 10.0  # of the mean; one infant must not be the result
+
+
+def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> list[GroupDifference]:
+    """Mean of each numeric column (n_subjects, n_covariates) in those with and without the outcome.
+
+    The standardised difference is over the pooled standard deviation; above .1 is usually called
+    imbalance. Gaps are left out column by column.
+    """
+    found = []
+    for column in covariates.columns:
+        values = covariates[column].to_numpy(dtype=float)
+        one, two = (values[group & np.isfinite(values)] for group in (observed, ~observed))
+        spread = np.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2) if min(one.size, two.size) > 1 else np.nan
+        means = [float(v.mean()) if v.size else float("nan") for v in (one, two)]
+        found.append(
+            GroupDifference(
+                variable=str(column),
+                n_returned=one.size,
+                n_lost=two.size,
+                returned=means[0],
+                lost=means[1],
+                standardised_difference=float((means[0] - means[1]) / spread) if spread > 0 else float("nan"),
+            )
+        )
+    return found
+
+
+def observation_probability(covariates: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Probability (n_subjects,) that an outcome is observed, by logistic ridge on complete covariates.
+
+    Fitted on everyone and used for weights only, never for a prediction. 1 when nothing is missing.
+
+    Raises:
+        DataError: covariates with gaps.
+    """
+    if not np.isfinite(covariates).all():
+        raise DataError("covariates must be complete here", remedy="Impute them first, without the outcome.")
+    if observed.all():
+        return np.ones(observed.size)
+    fit: LinearFit = fit_logistic(covariates, observed.astype(float), _ALPHAS)
+    return fit.predict_probability(covariates)[:, 0]
+
+
+def missing_outcomes(
+    predictions: pd.DataFrame,
+    task: Task,
+    model: str,
+    probability_observed: Mapping[str, float] | None = None,
+    only: Collection[str] | None = None,
+    filled: str = "all",
+) -> MissingOutcomes:
+    """The AUC of a binary task as it is, weighted for who is missing, and with the missing filled in.
+
+    Best and worst case are the largest and smallest AUC that any outcomes of the missing infants could
+    give, as far as turning one outcome after the other finds them.
+
+    Args:
+        probability_observed: of each subject, for the weights.
+        only: fill in these missing subjects alone (the dead and the untestable, say); `filled` names them.
+
+    Raises:
+        DataError: not a binary task, or the table breaks its contract.
+    """
+    if not task.is_binary:
+        raise DataError("best and worst cases are for binary outcomes", got=f"{task.name} is {task.kind}")
+    observed = out_of_fold(predictions, task.name, model)
+    known = dict(zip(observed.subjects, observed.y_true))
+    here = (predictions["task"] == task.name) & (predictions["model"] == model)
+    everyone = sorted(predictions.loc[here, "subject"].astype(str).unique())
+    free = [s for s in everyone if s not in known and (only is None or s in only)]
+    weights = probability_observed or {}
+    share = len(known) / len(everyone)
+    weight = np.array([share / max(weights.get(s, share), 1e-6) for s in observed.subjects])
+    return MissingOutcomes(
+        task=task.name,
+        model=model,
+        metric="auc",
+        filled=filled,
+        n_observed=len(known),
+        n_missing=len(free),
+        complete_cases=within_fold_pairs(observed.y_true, observed.score, observed.fold).auc,
+        weighted=weighted_auc(observed, np.minimum(weight / weight.mean(), _LARGEST_WEIGHT)),
+        best_case=_extreme_auc(predictions[here], known, free, best=True),
+        worst_case=_extreme_auc(predictions[here], known, free, best=False),
+        method="within-fold AUC; weights 1 / P(observed | covariates), at most 10 times their mean",
+    )
+
+
+def missingness_predictions(
+    study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]
+) -> pd.DataFrame:
+    """Out-of-fold predictions by a model that knows only which values are missing, as rows of the prediction table.
+
+    One indicator per covariate with gaps, one for the age, and the share of regions that are missing. Where
+    it predicts, a gap says something of the outcome, and whatever imputes it may, too. Empty without gaps.
+    """
+    gaps = cohort.covariates.isna().astype(float)
+    gaps["age"] = (~np.isfinite(cohort.age)).astype(float)
+    gaps["regions"] = (~cohort.node_mask).mean(axis=1)
+    gaps = gaps.loc[:, gaps.nunique() > 1]
+    if gaps.shape[1] == 0:
+        return pd.DataFrame()
+    values, tables = gaps.to_numpy(dtype=float), []
+    for repeat, number, fold in splits.folds():
+        train, test = cohort.positions(fold.train), cohort.positions(fold.test)
+        design = Design(values[train], values[test], fold.train)
+        for task in tasks:
+            y = cohort.targets[task.name].to_numpy(float)
+            score = predict_baseline(task, design, y[train], edges=False)
+            tables.append(
+                prediction_rows(task, "missingness_only", repeat, number, fold.test, y[test], score, study.threshold)
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:
+    """Within-fold AUC whose pairs count by the product of the two subjects' weights (n_subjects,)."""
+    pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
+    both = weight[pairs.positive][:, None] * weight[pairs.negative][None, :]
+    total = (both * pairs.met).sum()
+    return float((both * pairs.won).sum() / total) if total else float("nan")
+
+
+def _extreme_auc(rows: pd.DataFrame, known: Mapping[str, float], free: Sequence[str], *, best: bool) -> float:
+    """Within-fold AUC with the free outcomes set to its advantage (or disadvantage), one after the other.
+
+    Starts from positive above the median risk of those known (or below it), and turns the outcome that gains
+    most as long as one gains.
+    """
+    taken = [*known, *free]
+    where = {subject: i for i, subject in enumerate(taken)}
+    rows = rows[rows["subject"].isin(where)]
+    repeats = [
+        (of["subject"].map(where).to_numpy(int), of["y_score"].to_numpy(float), of["fold"].to_numpy(int))
+        for _, of in rows.groupby("repeat")
+    ]
+
+    def aucs(labelings: np.ndarray) -> np.ndarray:
+        parts = [within_fold_counts(labelings[at], np.tile(s[:, None], labelings.shape[1]), f) for at, s, f in repeats]
+        won, met = np.sum(parts, axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.where(met > 0, won / met, np.nan)
+
+    risk = rows.groupby("subject")["y_score"].mean()
+    likely = (risk.reindex(list(free)) >= np.median(risk.reindex(list(known)))).to_numpy() == best
+    y = np.r_[np.array(list(known.values()), dtype=float), likely.astype(float)]
+    found = float(aucs(y[:, None])[0])
+    places = np.arange(len(known), len(taken))
+    for _ in places:
+        turned = np.tile(y[:, None], len(free))
+        turned[places, np.arange(len(free))] = 1.0 - y[places]
+        values = np.nan_to_num(aucs(turned) if best else -aucs(turned), nan=-np.inf)
+        if not values.max() > (found if best else -found):
+            break
+        y, found = turned[:, values.argmax()], float(values.max() if best else -values.max())
+    return found

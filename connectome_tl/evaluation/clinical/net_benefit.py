@@ -1,0 +1,99 @@
+"""What a clinician asks: net benefit at a threshold, and whether groups fare alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals.out_of_fold import Widening, clustered_half_width
+from connectome_tl.evaluation.scores.metrics import binary_scores, regression_scores
+from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.settings.statistics import DecisionCurve, SubgroupScore
+
+THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 13))
+NET_BENEFIT_WIDENING = Widening(2.5, 1.0)  # as intervals.WIDENING, asked for by benchmarks/calibration.py
+MIN_GROUP = 10
+
+
+def decision_curve(rows: OutOfFold, task: str, model: str, thresholds: Sequence[float] = THRESHOLDS) -> DecisionCurve:
+    """Net benefit of acting when risk >= threshold (Vickers & Elkin 2006, doi:10.1177/0272989X06295361).
+
+    True positives minus false positives at the threshold's odds, per infant, averaged over repeats;
+    intervals over families.
+
+    Raises:
+        DataError: a threshold outside (0, 1).
+    """
+    if not all(0 < t < 1 for t in thresholds):
+        raise DataError("a decision threshold is a probability", expected="between 0 and 1", got=str(tuple(thresholds)))
+    y, n = rows.y_true, rows.y_true.size
+    benefit, half, everyone = [], [], []
+    for threshold in thresholds:
+        worth = np.where(y == 1, 1.0, -threshold / (1 - threshold))
+        acted = np.nanmean(np.where(np.isnan(rows.score), np.nan, rows.score >= threshold), axis=0)
+        value = acted * worth
+        benefit.append(float(value.mean()))
+        half.append(clustered_half_width((value - value.mean()) / n, rows.cluster, NET_BENEFIT_WIDENING))
+        everyone.append(float(worth.mean()))
+    return DecisionCurve(
+        task=task,
+        model=model,
+        threshold=tuple(float(t) for t in thresholds),
+        net_benefit=tuple(benefit),
+        low=tuple(b - h for b, h in zip(benefit, half)),
+        high=tuple(b + h for b, h in zip(benefit, half)),
+        treat_all=tuple(everyone),
+        n=n,
+        method=f"mean over repeats; t interval over families, variance x {NET_BENEFIT_WIDENING.factor:g}",
+    )
+
+
+def subgroup_scores(
+    rows: OutOfFold, groups: Mapping[str, str], variable: str, task: str, model: str, base: np.ndarray | None = None
+) -> list[SubgroupScore]:
+    """The main score in each group of one variable; groups under 10 (or 5 of a class) are suppressed.
+
+    A single suppressed group could be worked out from the total and the others: then the next smallest
+    one is suppressed with it.
+
+    Args:
+        groups: group of each subject; unknown or "" makes a group "unknown".
+        base: for a regression, what R2 is measured against (see `metrics.regression_base`).
+    """
+    names = pd.Series([groups.get(subject, "") or "unknown" for subject in rows.subjects], dtype="str")
+    members = {str(group): (names == group).to_numpy() for group in sorted(names.unique())}
+    sizes = {group: int(inside.sum()) for group, inside in members.items()}
+    small = {group for group, inside in members.items() if _too_small(rows.y_true[inside], binary=base is None)}
+    if len(small) == 1 and len(members) > 1:
+        small.add(min(members.keys() - small, key=lambda group: (sizes[group], group)))
+    found = []
+    for group, inside in members.items():
+        part = OutOfFold(
+            rows.subjects[inside],
+            rows.y_true[inside],
+            rows.score[:, inside],
+            rows.predicted[:, inside],
+            rows.fold[:, inside],
+            np.unique(rows.cluster[inside], return_inverse=True)[1].ravel(),
+        )
+        score = None
+        if group not in small:
+            score = (
+                binary_scores(part, task, model)[0]
+                if base is None
+                else regression_scores(part, base[:, inside], task, model)[1]  # MAE: a group's R2 has another base
+            )
+        hidden = group in small and min(sizes[name] for name in small) < MIN_GROUP
+        found.append(
+            SubgroupScore(
+                variable=variable, group=group, n=None if hidden else sizes[group], score=score, task=task, model=model
+            )
+        )
+    return found
+
+
+def _too_small(y: np.ndarray, *, binary: bool) -> bool:
+    return y.size < MIN_GROUP or (binary and min(y.sum(), y.size - y.sum()) < MIN_GROUP / 2)

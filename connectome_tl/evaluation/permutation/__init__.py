@@ -1,0 +1,1 @@
+"""Permutation tests that refit everything under permuted outcome rows."""

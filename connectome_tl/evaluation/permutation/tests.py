@@ -1,0 +1,188 @@
+"""Permutation tests that keep their error: whole outcome rows, exchangeable blocks, everything refitted.
+
+A permutation that does not refit (shuffling labels against finished out-of-fold scores) forgets that
+the same subjects trained the models, and rejects a true null two to three times too often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
+from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.settings.results import PermutationResult
+from connectome_tl.tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRows:
+    """Features of one outer fold, as its own training rows made them.
+
+    Attributes:
+        repeat: number of the repeat.
+        train, test: (n_train,), (n_test,) positions in the cohort.
+        x_train, x_test: (n_train, n_features), (n_test, n_features); NaN where an edge is masked.
+    """
+
+    repeat: int
+    train: np.ndarray
+    test: np.ndarray
+    x_train: np.ndarray
+    x_test: np.ndarray
+
+
+def exchangeable_permutations(
+    subjects: Sequence[str],
+    n_permutations: int,
+    seed: int,
+    families: Mapping[str, str] | None = None,
+    sites: Mapping[str, str] | None = None,
+) -> np.ndarray:
+    """Random permutations under which the outcome rows may move.
+
+    Families of equal size swap as whole blocks and their members among themselves; with `sites`,
+    only families of the same sites swap (Winkler et al. 2015, doi:10.1016/j.neuroimage.2015.05.092).
+
+    Returns:
+        (n_permutations, n_subjects) positions: subject i receives the outcome row of `result[k, i]`.
+
+    Raises:
+        DataError: nothing can move (every block differs in size or site).
+    """
+    rng = np.random.default_rng(seed)
+    groups = _blocks(subjects, families or {}, sites or {})
+    if all(len(group) == 1 and (len(group[0]) == 1 or not shuffled) for group, shuffled in groups):
+        raise DataError(
+            "no two subjects are exchangeable",
+            expected="families of equal size in the same site",
+            remedy="Leave the sites out of the permutation test.",
+        )
+    result = np.empty((n_permutations, len(subjects)), dtype=int)
+    for k in range(n_permutations):
+        for group, shuffled in groups:
+            for place, source in zip(group, rng.permutation(len(group))):
+                result[k, place] = rng.permutation(group[source]) if shuffled else group[source]
+    return result
+
+
+def _blocks(
+    subjects: Sequence[str], families: Mapping[str, str], sites: Mapping[str, str]
+) -> list[tuple[list[np.ndarray], bool]]:
+    """Families as positions, grouped with those they swap with; and whether members may be shuffled."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for i, subject in enumerate(subjects):
+        family = families.get(subject, "")
+        members.setdefault(("family", family) if family else ("alone", subject), []).append(i)
+    groups: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for positions in members.values():
+        # In the order of their sites: a family that spans sites swaps member by member of a site.
+        ordered = sorted(positions, key=lambda i: sites.get(subjects[i], ""))
+        groups.setdefault(tuple(sites.get(subjects[i], "") for i in ordered), []).append(np.array(ordered))
+    return [(blocks, len(set(where)) == 1) for where, blocks in groups.items()]
+
+
+def linear_statistics(
+    folds: Iterable[FoldRows],
+    targets: np.ndarray,
+    tasks: Sequence[Task],
+    permutations: np.ndarray,
+    fit: Callable[[np.ndarray, np.ndarray], LinearFit] = fit_ridge,
+) -> np.ndarray:
+    """Statistic of every task under every permutation, the model refitted each time.
+
+    Args:
+        folds: every outer fold of every repeat.
+        targets: (n_subjects, n_tasks); NaN is missing, and moves with its row.
+        permutations: (n_permutations, n_subjects) from `exchangeable_permutations`.
+        fit: rows and labels (n_train, n_labelings) to a fit; binary labels come as -1 and 1.
+
+    Returns:
+        (1 + n_permutations, n_tasks), the observed statistic first: AUC within folds for binary
+        tasks, out-of-fold R2 against the training mean for regressions.
+    """
+    every = np.vstack([np.arange(targets.shape[0]), permutations])
+    sums = np.zeros((len(tasks), 2, len(every)))
+    for fold in folds:
+        for t, task in enumerate(tasks):
+            labels = targets[every, t].T
+            y_train, y_test = labels[fold.train], labels[fold.test]
+            enough = _can_be_fitted(y_train, task.is_binary)
+            if not enough.any():
+                continue
+            model = fit(fold.x_train, 2 * y_train[:, enough] - 1 if task.is_binary else y_train[:, enough])
+            score = model.predict(fold.x_test)
+            sums[t][:, enough] += statistic_parts(score, y_train[:, enough], y_test[:, enough], task.is_binary)
+    return statistic(sums, tasks)
+
+
+def statistic(sums: np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
+    """(n_labelings, n_tasks) from `statistic_parts` summed over folds, (n_tasks, 2, n_labelings)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = sums[:, 0] / sums[:, 1]
+    binary = np.array([task.is_binary for task in tasks])
+    return np.where(binary[:, None], ratio, 1.0 - ratio).T
+
+
+def _can_be_fitted(y: np.ndarray, binary: bool) -> np.ndarray:
+    if binary:
+        return ((y == 1).sum(axis=0) > 0) & ((y == 0).sum(axis=0) > 0)
+    return (~np.isnan(y)).sum(axis=0) >= 2
+
+
+def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, binary: bool) -> np.ndarray:
+    """(2, n_labelings): won and met pairs, or squared errors of the model and of the training mean."""
+    if binary:
+        return np.array(within_fold_counts(y_test, score, np.zeros(len(score), dtype=int)))
+    base = np.nanmean(y_train, axis=0)
+    return np.array([np.nansum((score - y_test) ** 2, axis=0), np.nansum((base - y_test) ** 2, axis=0)])
+
+
+def permutation_results(
+    statistics: np.ndarray, tasks: Sequence[Task], model: str, question: str, method: str = "", digits: int = 4
+) -> list[PermutationResult]:
+    """p = (k + 1) / (n + 1) per task, and corrected over the tasks by the maximum statistic.
+
+    The maximum is taken over each statistic's rank in its own null (Westfall & Young 1993), since
+    tasks differ in scale and in the spread of their nulls. An undefined null statistic counts as
+    one that reaches the observed.
+
+    Args:
+        statistics: (1 + n_permutations, n_tasks), the observed first, larger is better.
+
+    Raises:
+        InternalError: no permutation.
+    """
+    if len(statistics) < 2:
+        raise InternalError("a permutation test needs permutations")
+    n = len(statistics) - 1
+    filled = np.where(np.isnan(statistics), np.inf, statistics)
+    # How many of all n + 1 reach each value: rank-based p values of the observed and of every null.
+    order = np.sort(filled, axis=0)
+    p_all = np.column_stack(
+        [(n + 1 - np.searchsorted(order[:, t], filled[:, t], side="left")) / (n + 1) for t in range(len(tasks))]
+    )
+    known = ~np.isnan(statistics[0])
+    smallest = p_all[:, known].min(axis=1) if known.any() else np.ones(n + 1)
+    found = []
+    for t, task in enumerate(tasks):
+        p = float(p_all[0, t]) if known[t] else float("nan")
+        p_max = float((smallest <= p_all[0, t]).mean()) if known[t] else float("nan")
+        found.append(
+            PermutationResult(
+                task=task.name,
+                model=model,
+                metric="auc" if task.is_binary else "r2",
+                question=question,
+                observed=float(statistics[0, t]),
+                null=tuple(float(v) for v in np.round(statistics[1:, t], digits)),
+                p_value=p,
+                p_value_max=p_max,
+                n_permutations=n,
+                method=method,
+            )
+        )
+    return found

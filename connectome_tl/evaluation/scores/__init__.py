@@ -1,0 +1,1 @@
+"""Out-of-fold predictions to scores and paired differences."""

@@ -1,0 +1,74 @@
+"""Noise, Gibbs ringing, motion and bias of raw diffusion data: thin calls to dipy or MRtrix3, each skippable."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+
+from connectome_tl.imaging.preprocess.motion import without_motion
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
+from connectome_tl.settings.imaging import PreprocessingSettings
+
+
+def preprocess(dwi: Dwi, settings: PreprocessingSettings) -> Dwi:
+    """Apply what the settings ask for, in the usual order: noise, ringing, motion, bias.
+
+    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected.
+    """
+    done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise)
+    if settings.gibbs != "none":
+        done = without_ringing(done) if settings.gibbs == "dipy" else changed_by_mrtrix("mrdegibbs", done)
+    if settings.motion == "rigid":
+        done, _ = without_motion(done)
+    return without_bias(done) if settings.bias else done
+
+
+def denoised(dwi: Dwi, method: str) -> Dwi:
+    """Denoise by MP-PCA (Veraart et al. 2016, doi:10.1016/j.neuroimage.2016.08.016), by dipy or by MRtrix3's
+    `dwidenoise`, or by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355).
+
+    Raises:
+        MissingInputError, DataError: MRtrix3 is asked for and is not there, or fails.
+    """
+    if method == "dwidenoise":
+        return changed_by_mrtrix("dwidenoise", dwi)
+    if method == "mppca":
+        from dipy.denoise.localpca import mppca
+
+        with np.errstate(invalid="ignore"):  # patches outside the mask have no weight: 0 / 0, put right below
+            found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32)
+        return replace(dwi, data=np.where(np.isfinite(found) & dwi.mask[..., None], found, dwi.data))
+    from dipy.denoise.patch2self import patch2self
+
+    # It sketches with numpy's global generator: seeded here and put back, so that equal scans give equal bytes.
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        with redirect_stderr(StringIO()):  # it draws a progress bar that cannot be turned off
+            data = patch2self(dwi.data, dwi.bvals, b0_threshold=50, model="ols", shift_intensity=True)
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    return replace(dwi, data=np.asarray(data, dtype=np.float32))
+
+
+def without_ringing(dwi: Dwi) -> Dwi:
+    """Gibbs ringing by sub-voxel shifts (Kellner et al. 2016, doi:10.1002/mrm.26054)."""
+    from dipy.denoise.gibbs import gibbs_removal
+
+    data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=1)
+    return replace(dwi, data=np.asarray(data, dtype=np.float32))
+
+
+def without_bias(dwi: Dwi) -> Dwi:
+    """One smooth bias field from the mean unweighted volume (dipy's polynomial fit), divided out of all volumes."""
+    from dipy.core.gradients import gradient_table
+    from dipy.denoise.bias_correction import bias_field_correction
+
+    table = gradient_table(dwi.bvals, bvecs=dwi.voxel_directions, b0_threshold=50)
+    _, field = bias_field_correction(dwi.data, table, mask=dwi.mask, return_bias_field=True)
+    known = np.where(field > 0.05, field, 1.0)  # the fit says nothing outside the mask
+    return replace(dwi, data=(dwi.data / known[..., None]).astype(np.float32))

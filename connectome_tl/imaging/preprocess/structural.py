@@ -1,0 +1,63 @@
+"""Brain masks, where none is given: median filter and Otsu's threshold (dipy)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.images import Volume
+
+_AROUND_MM = 3.0  # how far from a brain known roughly the edge is looked for
+
+
+def brain_mask(image: Volume, near: np.ndarray | None = None) -> np.ndarray:
+    """Brain of an image of any contrast, (x, y, z) bool.
+
+    Args:
+        near: (x, y, z) bool, a rough mask (of the diffusion data, which show no scalp). Without it the image must
+            be skull-stripped, or nearly so: intensities cannot tell brain from scalp.
+
+    Raises:
+        DataError: nothing, or nearly everything, would be brain.
+    """
+    from dipy.segment.mask import median_otsu
+    from scipy.ndimage import distance_transform_edt
+
+    data = image.data.astype(np.float32)
+    if near is not None:
+        data = np.where(distance_transform_edt(~near, sampling=image.zooms) <= _AROUND_MM, data, 0)
+    _, mask = median_otsu(data, median_radius=2, numpass=2)
+    return _plausible(_solid(np.asarray(mask, dtype=bool)), image)
+
+
+def dwi_mask(dwi: Dwi) -> np.ndarray:
+    """Brain of diffusion data, from the mean of the unweighted volumes, (x, y, z) bool; raises as `brain_mask`."""
+    mean = dwi.data[..., dwi.is_b0].mean(axis=3)
+    return brain_mask(Volume(mean, dwi.affine, dwi.subject, dwi.file))
+
+
+def _solid(mask: np.ndarray) -> np.ndarray:
+    """The largest piece, without holes."""
+    from scipy.ndimage import binary_fill_holes, label
+
+    pieces, n = label(mask)
+    if n > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        mask = pieces == sizes.argmax()
+    return np.asarray(binary_fill_holes(mask), dtype=bool)
+
+
+def _plausible(mask: np.ndarray, image: Volume) -> np.ndarray:
+    litres = mask.sum() * float(np.prod(image.zooms)) / 1e6
+    if not 0.02 <= litres <= 2.5:
+        raise DataError(
+            "no plausible brain was found",
+            expected="0.02 to 2.5 litres",
+            got=f"{litres:.3f} litres",
+            subject=image.subject,
+            file=image.file,
+            remedy="Give a mask: desc-brain_mask.nii.gz beside the image.",
+        )
+    return mask

@@ -1,0 +1,1 @@
+"""Files of a folder to checked images and gradient tables."""

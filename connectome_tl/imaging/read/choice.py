@@ -1,0 +1,69 @@
+"""Which of several files of a session is meant: the one that can be, or a problem that names them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectome_tl.errors import Problem
+from connectome_tl.imaging.read.names import IMAGES, FoundFile
+
+
+def belongs(found: FoundFile, image: FoundFile | None) -> bool:
+    """Whether a mask or parcellation is not of another diffusion image of the same session."""
+    if image is None or found.path.parent.name != "dwi":
+        return True
+    return all(found.entities.get(key) in (None, image.entities.get(key)) for key in ("acq", "dir", "run"))
+
+
+def the_only(found: list[FoundFile], what: str, name: str, problems: list[Problem]) -> FoundFile | None:
+    """The file, None where there is none; a problem where there are several, since nobody can guess."""
+    if len(found) > 1:
+        remedy = "Leave one."
+        if what == "diffusion image":
+            remedy = "Say which by dwi: {acq, dir, run, ...} in the configuration, or join them in preprocessing."
+        problems.append(
+            Problem(f"more than one {what}", got=", ".join(f.path.name for f in found), subject=name, remedy=remedy)
+        )
+        return None
+    return found[0] if found else None
+
+
+def tissues_of(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...], str]:
+    """Tissue maps and the space they lie in, `dwi` before `anat`; probabilities before 5TT before labels."""
+
+    def lies_in(f: FoundFile) -> str | None:
+        if f.path.parent.name == "dwi" or (space is not None and f.entities.get("space") == space):
+            return "dwi"
+        return "anat" if f.entities.get("space") in (None, "T2w", "T1w") else None
+
+    for place in ("dwi", "anat"):
+        here = [f for f in found if f.ending in IMAGES and lies_in(f) == place]
+        shares = {f.entities.get("label"): f.path for f in here if f.suffix == "probseg"}
+        if {"WM", "GM", "CSF"} <= set(shares):
+            return (shares["WM"], shares["GM"], shares["CSF"]), place
+        single = [f.path for f in here if f.suffix.lower() == "5tt"]
+        single += [f.path for f in here if f.suffix == "dseg" and f.entities.get("desc") == "drawem9"]
+        if single:
+            return (single[0],), place
+    return (), "dwi"
+
+
+def anatomical_of(found: list[FoundFile]) -> FoundFile | None:
+    """The image to register: a restored or preprocessed one before the raw one."""
+    return next(iter(_ranked(found)), None)
+
+
+def repeated_anatomy(found: list[FoundFile], name: str) -> list[Problem]:
+    """Of several raw images of one contrast the first is taken, which is said."""
+    problems = []
+    for kind in ("T2w", "T1w"):
+        ranked = _ranked([f for f in found if f.suffix == kind and f.ending in IMAGES and "space" not in f.entities])
+        if len(ranked) > 1 and "desc" not in ranked[0].entities and "desc" not in ranked[1].entities:
+            names = ", ".join(f.path.name for f in ranked)
+            problems.append(Problem(f"more than one {kind}", got=names, subject=name, remedy="The first is taken."))
+    return problems
+
+
+def _ranked(found: list[FoundFile]) -> list[FoundFile]:
+    able = [f for f in found if f.entities.get("desc") in (None, "restore", "preproc", "brain")]
+    return sorted(able, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))

@@ -1,0 +1,1 @@
+"""A template into a subject, and the check that it arrived."""

@@ -1,0 +1,1 @@
+"""Diffusion data to orientations, streamlines and maps."""

@@ -1,0 +1,110 @@
+"""What assembly needs to know of each streamline: its ends, its length, the mean of an image along it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.track.streamlines import Streamlines
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Streamlines reduced to what a connectome is made of.
+
+    Attributes:
+        head, tail: (n_streamlines, 3) mm, NaN for an empty streamline.
+        n_points: (n_streamlines,).
+        lengths: (n_streamlines,) mm; None when not asked for.
+        means: by name, (n_streamlines,) mean of an image along each, NaN where it has no voxel.
+        file, sources: the tractogram, and the image of each mean, for messages.
+    """
+
+    head: np.ndarray
+    tail: np.ndarray
+    n_points: np.ndarray
+    lengths: np.ndarray | None = None
+    means: Mapping[str, np.ndarray] = field(default_factory=dict)
+    file: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_streamlines(self) -> int:
+        return len(self.n_points)
+
+
+def reduce_streamlines(
+    blocks: Iterable[Streamlines], *, lengths: bool = False, images: Mapping[str, Volume] | None = None
+) -> Ends:
+    """Go once through the streamlines, block by block."""
+    images = images or {}
+    heads, tails, counts, long = [np.zeros((0, 3))], [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+    means: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in images}
+    file = None
+    for block in blocks:
+        head, tail = block.ends()
+        heads.append(head)
+        tails.append(tail)
+        counts.append(block.n_points)
+        if lengths:
+            long.append(block.lengths())
+        for name, image in images.items():
+            means[name].append(mean_along(block, image))
+        file = block.file
+    return Ends(
+        np.concatenate(heads),
+        np.concatenate(tails),
+        np.concatenate(counts),
+        np.concatenate(long) if lengths else None,
+        {name: np.concatenate(parts) for name, parts in means.items()},
+        file,
+        {name: image.file for name, image in images.items() if image.file is not None},
+    )
+
+
+def mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
+    """Mean of the image along each streamline, (n_streamlines,) float64, as `tcksample -stat_tck mean` takes it.
+
+    Trilinear at every point; a point counts by half the length of the steps beside it. Points outside the
+    image or where it is not a number have no part; NaN where nothing is left.
+    """
+    values = np.zeros(len(streamlines.points))
+    step = np.append(streamlines.steps().astype(float), 0.0)
+    # Half the step before and half the step after a point; the steps across a separator do not exist.
+    inner = np.zeros(len(streamlines.points), dtype=bool)
+    some = np.flatnonzero(streamlines.n_points > 1)
+    starts, ends = streamlines.first[some], streamlines.first[some] + streamlines.n_points[some] - 1
+    change = np.zeros(len(streamlines.points) + 1, dtype=np.int8)
+    change[starts] += 1
+    change[ends] -= 1  # the last point has no step of its own; two streamlines never share a row
+    inner = np.cumsum(change[:-1], dtype=np.int8) > 0
+    step[~inner] = 0.0
+    share = 0.5 * step
+    share[1:] += 0.5 * step[:-1]
+    used = np.flatnonzero(share > 0)
+    for start in range(0, len(used), _BLOCK):
+        rows = used[start : start + _BLOCK]
+        values[rows] = trilinear(streamlines.points[rows], image)
+    lost = ~np.isfinite(values)
+    share[lost] = 0.0
+    values[lost] = 0.0
+    total = streamlines.sums(share, streamlines.n_points)
+    weighted = streamlines.sums(values * share, streamlines.n_points)
+    return np.divide(weighted, total, out=np.full(streamlines.n_streamlines, np.nan), where=total > 0)
+
+
+def trilinear(points: np.ndarray, image: Volume) -> np.ndarray:
+    """Values of an image at points in mm, (n,) float64; NaN outside its voxels."""
+    from scipy.ndimage import map_coordinates
+
+    inverse = np.linalg.inv(image.affine)
+    voxels = points.astype(float) @ inverse[:3, :3].T + inverse[:3, 3]
+    values = map_coordinates(image.data, voxels.T, order=1, mode="nearest", output=np.float64)
+    outside = ((voxels < -0.5) | (voxels >= np.array(image.shape) - 0.5)).any(axis=1)
+    values[outside] = np.nan
+    return values
