@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from connectome_tl.audit.procedure import audit_procedure
 from connectome_tl.settings.audit import AuditRecord, Finding
-from connectome_tl.settings.harmonise import HarmoniseSettings
+from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import Confounds, SplitSettings
 from connectome_tl.workflows.audit import audit_run
 from tests.audit.leaky_procedures import HONEST, KNOWN, LEAKY, study

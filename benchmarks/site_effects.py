@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedKFold
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.features.harmonise import fit_harmoniser
-from connectome_tl.settings.harmonise import HarmoniseSettings
+from connectome_tl.settings.features import HarmoniseSettings
 
 ALPHAS = tuple(10.0**k for k in range(2, 7))
 COHORT = """

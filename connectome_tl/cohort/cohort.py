@@ -47,6 +47,7 @@ class Cohort:
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
         simulated: made up, with a known truth; every report says so.
+        transforms: what was done to each measure's edges on reading (none, log1p, fisher_z), by measure.
         exploratory: made from scans without the corrections a study needs; every report says so.
     """
 
@@ -77,6 +78,7 @@ class Cohort:
     simulated: bool = False
     exploratory: bool = False
     as_read: pd.DataFrame | None = None
+    transforms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)
@@ -183,24 +185,30 @@ class Cohort:
         )
 
     @cached_property
-    def row_hashes(self) -> tuple[str, ...]:
-        """One SHA-256 per subject over everything of that subject that can change a fit."""
+    def input_hashes(self) -> tuple[str, ...]:
+        """One SHA-256 per subject over everything of that subject that a prediction can depend on."""
         features = self.region_features
-        covariates, targets = self.covariates.to_dict("records"), self.targets.to_dict("records")
+        covariates = self.covariates.to_dict("records")
         return tuple(
             content_hash(
                 subject,
                 self.weights[i],
                 self.node_mask[i],
                 covariates[i],
-                targets[i],
                 self.age[i],
                 self.site[i],
                 self.family[i],
                 features[i] if features is not None else None,
+                self.volumes[i] if self.volumes else None,
             )
             for i, subject in enumerate(self.ids)
         )
+
+    @cached_property
+    def row_hashes(self) -> tuple[str, ...]:
+        """One SHA-256 per subject over everything of that subject that can change a fit: inputs and outcomes."""
+        targets = self.targets.to_dict("records")
+        return tuple(content_hash(inputs, targets[i]) for i, inputs in enumerate(self.input_hashes))
 
     def rows_hash(self, ids: Sequence[str]) -> str:
         """Hash of these rows and of what the columns mean; other subjects of the cohort do not change it."""
@@ -213,6 +221,7 @@ class Cohort:
             self.region_feature_names,
             self.covariate_specs,
             self.tasks,
+            self.transforms,
         )
 
 

@@ -23,7 +23,7 @@ from connectome_tl.features.scaling import (
 )
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
+from connectome_tl.settings.features import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
 from connectome_tl.tasks import Task
 
 

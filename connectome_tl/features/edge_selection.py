@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
-from connectome_tl.settings.harmonise import EdgeSettings
+from connectome_tl.settings.features import EdgeSettings
 
 
 def fit_edges(
@@ -79,6 +80,10 @@ class ConsensusMask:
         if not keep.any():
             raise DataError("no edge is left", expected=f"one that {share:.0%} of the training rows have")
         return ConsensusMask(keep, share, tuple(ids))
+
+    def transform(self, cohort: Cohort) -> Cohort:
+        """The cohort with every other edge 0."""
+        return replace(cohort, weights=self.apply(cohort.weights))
 
     def apply(self, weights: np.ndarray) -> np.ndarray:
         """The weights with every other edge 0; same shape."""

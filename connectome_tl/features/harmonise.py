@@ -7,7 +7,7 @@ covariates that a site determines are all ordinary here: they are what small fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.features.combat import ComBat, fit_combat
 from connectome_tl.features.gamma_sites import GammaSites, fit_gamma
-from connectome_tl.settings.harmonise import HarmoniseSettings, UnseenSite
+from connectome_tl.settings.features import HarmoniseSettings, UnseenSite
 
 
 class SiteModel(Protocol):
@@ -48,6 +48,10 @@ class Harmoniser:
     centre: dict[str, float]
     levels: dict[str, tuple[str, ...]]
     ids: tuple[str, ...]
+
+    def transform(self, cohort: Cohort) -> Cohort:
+        """The cohort with adjusted weights."""
+        return replace(cohort, weights=self.apply(cohort))
 
     def apply(self, cohort: Cohort) -> np.ndarray:
         """Adjusted weights (n_subjects, n_measures, n_regions, n_regions) float32; diagonals stay.

@@ -1,4 +1,4 @@
-"""Scalers, imputation and confound removal: fitted on training rows, each remembering their ids."""
+"""Scalers and imputation: fitted on training rows, each remembering their ids."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from connectome_tl.errors import DataError, UsageError
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
 
-_TINY = 1e-8  # relative to the mean: a diffusivity in m2/s is as good a number as one in um2/ms
+# Relative to the mean and to the usual size of the measure: a diffusivity in m2/s is as good a number as one in
+# um2/ms, but round-off beside weights of ordinary size is not a feature.
+_TINY = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,9 @@ class EdgeScaler:
         spread = (values.astype(np.float64) - mean) * present
         variance = (spread**2).sum(axis=0) / np.maximum(count - 1, 1)
         scale = np.sqrt(variance)
-        constant = (scale <= _TINY * np.abs(mean)) | (count < 2)
+        size = np.sqrt((values.astype(np.float64) ** 2).sum(axis=(0, 2, 3)) / np.maximum(count.sum(), 1))
+        floor = _TINY * np.maximum(np.abs(mean), size[:, None, None])
+        constant = (scale <= floor) | (count < 2)
         return EdgeScaler(mean, np.where(constant, 1.0, scale), constant, tuple(ids))
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray) -> np.ndarray:
@@ -70,7 +73,10 @@ class RegionScaler:
         mean = np.where(known, features, 0.0).sum(axis=0) / np.maximum(count, 1)
         variance = (np.where(known, features - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1)
         scale = np.sqrt(variance)
-        return RegionScaler(mean, np.where(scale <= _TINY * np.abs(mean), 1.0, scale), tuple(ids))
+        size = np.sqrt((np.where(known, features, 0.0) ** 2).sum(axis=(0, 1)) / np.maximum(known.sum(axis=(0, 1)), 1))
+        constant = scale <= _TINY * np.maximum(np.abs(mean), size)
+        # As for edges: a constant in training says nothing about anybody.
+        return RegionScaler(mean, np.where(constant, np.inf, scale), tuple(ids))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         scaled = (features - self.mean) / self.scale
@@ -125,6 +131,11 @@ class CovariateEncoder:
         scale = np.where(constant, np.inf, spread)
         return CovariateEncoder(names, medians, levels, tuple(indicators), mean, scale, encoder.ids)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the table that are read."""
+        return (*self.medians, *self.levels)
+
     def apply(self, table: pd.DataFrame) -> np.ndarray:
         """(n_subjects, n_encoded) float32, finite."""
         return ((self._encode(table) - self.mean) / self.scale).astype(np.float32)
@@ -165,112 +176,3 @@ class TargetScaler:
 
     def undo(self, outputs: np.ndarray) -> np.ndarray:
         return outputs * self.scale + self.mean
-
-
-@dataclass(frozen=True, eq=False)
-class ConfoundModel:
-    """The linear part of confounds in every edge, by least squares on training rows; the mean stays.
-
-    `log(column)` in the names takes the natural logarithm. `levels` are the two texts of a confound
-    that is a category, as the training rows have them.
-    """
-
-    names: tuple[str, ...]
-    levels: Mapping[str, tuple[str, ...]]
-    center: np.ndarray  # (n_confounds,)
-    slopes: np.ndarray  # (n_confounds, n_measures, n_regions, n_regions)
-    ids: tuple[str, ...]
-
-    @staticmethod
-    def fit(
-        weights: np.ndarray,
-        node_mask: np.ndarray,
-        confounds: np.ndarray,
-        names: Sequence[str],
-        ids: Sequence[str],
-        levels: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> ConfoundModel:
-        """From weights and masks as `EdgeScaler.fit` takes them, and (n_subjects, n_confounds) numbers.
-
-        An edge is fitted on the subjects that have it.
-        """
-        known = np.isfinite(confounds)
-        center = np.where(known, confounds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        design = np.where(known, confounds - center, 0.0)
-        present = np.broadcast_to(edge_mask(node_mask), weights.shape).reshape(len(weights), -1)
-        flat = np.where(present, weights.reshape(len(weights), -1), 0.0).astype(np.float64)
-        slopes = np.zeros((len(names), flat.shape[1]))
-        # Edges that the same subjects have share one decomposition; without missing regions that is all of them.
-        patterns, which = np.unique(present, axis=1, return_inverse=True)
-        for i, pattern in enumerate(patterns.T):
-            if pattern.any():
-                edges, own = flat[np.ix_(pattern, which.ravel() == i)], design[pattern]
-                own = own - own.mean(axis=0)
-                slopes[:, which.ravel() == i] = np.linalg.lstsq(own, edges - edges.mean(axis=0), rcond=1e-6)[0]
-        shape = (len(names), *weights.shape[1:])
-        return ConfoundModel(tuple(names), dict(levels or {}), center, slopes.reshape(shape), tuple(ids))
-
-    def apply(self, weights: np.ndarray, confounds: np.ndarray) -> np.ndarray:
-        """Weights without what the confounds explain; an unknown confound counts as the training mean."""
-        design = np.where(np.isfinite(confounds), confounds - self.center, 0.0)
-        return (weights - np.tensordot(design, self.slopes, axes=1)).astype(np.float32)
-
-
-def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The texts of each confound that is a category, in order.
-
-    Raises:
-        UsageError: a confound has more than two.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        if name in covariates.columns and not pd.api.types.is_numeric_dtype(covariates[name]):
-            found[name] = tuple(sorted(str(level) for level in covariates[name].dropna().unique()))
-            if len(found[name]) > 2:
-                raise UsageError(f"confounds: {name!r} has {len(found[name])} categories, at most 2 can be a confound")
-    return found
-
-
-def confound_column(name: str) -> tuple[str, bool]:
-    """The column that a confound names, and whether its logarithm is meant: `log(column)`."""
-    logarithm = name.startswith("log(") and name.endswith(")")
-    return (name[4:-1] if logarithm else name), logarithm
-
-
-def confound_table(
-    names: Sequence[str],
-    covariates: pd.DataFrame,
-    age: np.ndarray,
-    cohort_name: str,
-    levels: Mapping[str, tuple[str, ...]],
-) -> np.ndarray:
-    """(n_subjects, n_confounds) numbers: numeric columns, two-level categories as 0/1, `age`, `log(column)`.
-
-    Args:
-        levels: `confound_levels` of the training rows; a category that is not among them is unknown (NaN).
-
-    Raises:
-        UsageError: no such column.
-        DataError: a logarithm of a number that is not positive.
-    """
-    columns = []
-    for name in names:
-        column, logarithm = confound_column(name)
-        if column == "age" and "age" not in covariates.columns:
-            values = np.asarray(age, dtype=float)
-        elif column not in covariates.columns:
-            raise UsageError(
-                f"confounds: cohort {cohort_name!r} has no column {column!r}",
-                expected=f"age or one of {', '.join(covariates.columns)}",
-            )
-        elif pd.api.types.is_numeric_dtype(covariates[column]):
-            values = covariates[column].to_numpy(dtype=float)
-        else:
-            codes = {level: float(code) for code, level in enumerate(levels.get(column, ()))}
-            values = np.array([codes.get(str(value), np.nan) for value in covariates[column]], dtype=float)
-        if logarithm:
-            if np.any(values[np.isfinite(values)] <= 0):
-                raise DataError(f"confounds: {column!r} has values of 0 or less, which have no logarithm")
-            values = np.log(values)
-        columns.append(values)
-    return np.column_stack(columns)

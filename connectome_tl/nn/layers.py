@@ -2,54 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
-
-
-class Inputs(NamedTuple):
-    """What a model sees of a batch; every tensor has one row per subject.
-
-    Attributes:
-        edges: (batch, n_measures, n_regions, n_regions) scaled edges, 0 where absent.
-        adjacency: (batch, n_measures, n_regions, n_regions) normalised edges that carry messages.
-        regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
-        node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
-        clinical: (batch, n_clinical) encoded covariates; n_clinical may be 0.
-        messages: like `adjacency`, not normalised: an objective that hides edges normalises what it leaves.
-    """
-
-    edges: Tensor
-    adjacency: Tensor
-    regional: Tensor
-    node_mask: Tensor
-    clinical: Tensor
-    messages: Tensor
-
-    def rows(self, index: Tensor) -> Inputs:
-        return Inputs(*(tensor[index] for tensor in self))
-
-    def with_edges(self, edges: Tensor, kept: Tensor) -> Inputs:
-        """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist.
-
-        Dropping normalised messages instead would leave the degrees of the hidden edges in those that stay.
-        """
-        messages = self.messages * kept
-        return self._replace(edges=edges, messages=messages, adjacency=normalise_adjacency(messages, self.node_mask))
-
-
-def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:
-    """D^-1/2 W D^-1/2 with D the sum of absolute weights, so that negative edges keep their sign.
-
-    Shapes: weights (batch, n_measures, n_regions, n_regions), node_mask (batch, n_regions).
-    A missing region and a region without edges send and get nothing.
-    """
-    mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
-    weights = weights * mask
-    degree = weights.abs().sum(dim=-1)
-    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
-    return root[..., :, None] * weights * root[..., None, :]
 
 
 class GraphConv(nn.Module):
@@ -58,6 +12,7 @@ class GraphConv(nn.Module):
     Shapes: h (batch, n_regions, n_in), adjacency (batch, n_measures, n_regions, n_regions), output
     (batch, n_regions, n_out). `engine="pyg"` passes the same messages along sparse edges through
     torch_geometric, with the same weights: for large sparse atlases, and as the check of this one.
+    With `n_measures` 0 no messages are passed.
     """
 
     def __init__(self, n_in: int, n_out: int, n_measures: int, engine: str = "dense") -> None:
@@ -67,10 +22,12 @@ class GraphConv(nn.Module):
         self.engine = engine
 
     def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
-        out = self.own(h)
-        for m, message in enumerate(self.messages):
-            sent = message(h)
-            out = out + (adjacency[:, m] @ sent if self.engine == "dense" else _sparse_sum(sent, adjacency[:, m]))
+        # One product for the region itself and all messages: the features are read once.
+        weights = torch.cat([self.own.weight, *(message.weight for message in self.messages)])
+        out, *sent = (h @ weights.T).split(self.own.out_features, dim=-1)
+        out = out + self.own.bias
+        for m, message in enumerate(sent):
+            out = out + (adjacency[:, m] @ message if self.engine == "dense" else _sparse_sum(message, adjacency[:, m]))
         return out
 
 
@@ -122,7 +79,7 @@ class SharedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.share == 0:
             return x
-        keep = torch.rand(x.shape[1:], dtype=x.dtype) >= self.share
+        keep = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.share
         return x * (keep / (1 - self.share))
 
 

@@ -1,65 +1,93 @@
-"""The model: encoder, clinical branch, fusion, one head per task, put together in one visible place."""
+"""The network: branches, fusion, one head per outcome, put together in one visible place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from connectome_tl.nn.graph_encoder import build_encoder
-from connectome_tl.nn.layers import Inputs, SharedDropout, norm_layer
-from connectome_tl.settings.study import ModelSettings
+# Importing an encoder's module registers it.
+from connectome_tl.nn.encoders import flat, graph  # noqa: F401
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
+from connectome_tl.nn.layers import SharedDropout, norm_layer
+from connectome_tl.settings.model import ModelSettings
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What a model must know of its data; `tasks` are names, one head each."""
+class Fusion(nn.Module):
+    """Embeddings of the modalities to one, by the dense layer of He et al. 2020.
 
-    n_regions: int
-    n_measures: int
-    n_features: int
-    n_clinical: int
-    tasks: tuple[str, ...]
+    It is written as one linear map per modality, so that a stage without some modality can hand its part
+    on. A subject who lacks a modality gets a learned vector in the place of its embedding.
+    """
+
+    def __init__(self, settings: ModelSettings, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        fused = settings.fused_width
+        self.maps = nn.ModuleDict({name: nn.Linear(width, fused, bias=False) for name, width in widths.items()})
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(fused)) for name in widths})
+        self.norm = norm_layer(settings.norm, fused)
+        self.dropout = SharedDropout(settings.dropout)
+
+    def forward(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Tensor:
+        """(batch, fused_width)."""
+        parts = []
+        for name, one in encoded.items():
+            part = self.maps[name](one.embedding)
+            there = present[name]
+            parts.append(part if bool(there.all()) else torch.where(there[:, None], part, self.absent[name]))
+        return self.dropout(torch.relu(self.norm(torch.stack(parts).sum(dim=0))))
 
 
 class OutcomeModel(nn.Module):
-    """Inputs to one number per task: a logit for a binary task, a scaled value for a regression.
+    """A batch to the outputs of every outcome's head.
 
-    The fused layer is the dense layer on the concatenated embeddings of He et al. 2020, written as
-    one linear map per modality, so that a stage without clinical covariates can hand its part on.
-    Named parts (`encoder`, `clinical`, `fusion`, `heads`) are what learning rates and freezing refer to.
+    Named parts are the modalities of `branches`, `fusion` and `heads`; learning rates and freezing refer to them.
     """
 
-    def __init__(self, settings: ModelSettings, sizes: Sizes) -> None:
+    def __init__(self, settings: ModelSettings, sizes: Mapping[str, Sizes], heads: Mapping[str, int]) -> None:
         super().__init__()
-        self.encoder, width = build_encoder(settings.encoder, sizes.n_regions, sizes.n_measures, sizes.n_features)
-        self.clinical = (
-            nn.Sequential(
-                nn.Linear(sizes.n_clinical, settings.clinical_width, bias=False),
-                norm_layer(settings.norm, settings.clinical_width),
-                nn.ReLU(),
-            )
-            if sizes.n_clinical
-            else None
-        )
-        fused = settings.fused_width
-        self.fusion = nn.ModuleDict({"connectome": nn.Linear(width, fused, bias=False)})
-        if sizes.n_clinical:
-            self.fusion["clinical"] = nn.Linear(settings.clinical_width, fused, bias=False)
-        self.fusion["norm"] = norm_layer(settings.norm, fused)
-        self.dropout = SharedDropout(settings.dropout)
-        self.heads = nn.ModuleDict({task: nn.Linear(fused, 1) for task in sizes.tasks})
+        asked = settings.branches
+        self.branches = nn.ModuleDict({name: build_branch(asked[name], sizes[name]) for name in sizes})
+        widths = {name: branch.width for name, branch in self.branches.items() if isinstance(branch, Branch)}
+        self.fusion = Fusion(settings, widths)
+        self.heads = nn.ModuleDict({task: nn.Linear(settings.fused_width, n) for task, n in heads.items()})
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """(batch, n_tasks)."""
-        fused = self.fusion["connectome"](self.encoder(inputs))
-        if self.clinical is not None:
-            fused = fused + self.fusion["clinical"](self.clinical(inputs.clinical))
-        fused = self.dropout(torch.relu(self.fusion["norm"](fused)))
-        return torch.cat([head(fused) for head in self.heads.values()], dim=1)
+    def encode(self, batch: Batch) -> dict[str, Encoded]:
+        """Embeddings by modality."""
+        return {name: branch(batch.modalities[name]) for name, branch in self.branches.items()}
+
+    def embed(self, batch: Batch) -> Tensor:
+        """(batch, fused_width) fused embedding."""
+        fused = self.fusion(self.encode(batch), batch.present)
+        assert isinstance(fused, Tensor)
+        return fused
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """(batch, n_outputs) by outcome."""
+        fused = self.embed(batch)
+        return {task: head(fused) for task, head in self.heads.items()}
 
 
-def build_model(settings: ModelSettings, sizes: Sizes) -> OutcomeModel:
-    """A model with fresh weights from torch's current random state."""
-    return OutcomeModel(settings, sizes)
+def part_of(parameter: str) -> str:
+    """The named part that a parameter of an `OutcomeModel` belongs to."""
+    first, second, *_ = parameter.split(".")
+    return second if first == "branches" else first
+
+
+def modality_of(parameter: str) -> str | None:
+    """The modality whose map into the fused layer a parameter belongs to, or whose branch; None for others."""
+    parts: Sequence[str] = parameter.split(".")
+    if parts[0] == "branches":
+        return parts[1]
+    return parts[2] if parts[0] == "fusion" and parts[1] in ("maps", "absent") else None
+
+
+def build_model(settings: ModelSettings, sizes: Mapping[str, Sizes], heads: Mapping[str, int]) -> OutcomeModel:
+    """A model with fresh weights from torch's current random state.
+
+    Args:
+        sizes: by modality, as `Modality.sizes` gives them. heads: number of outputs by outcome.
+    """
+    return OutcomeModel(settings, sizes, heads)

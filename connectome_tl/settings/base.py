@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
-    """Frozen; an unknown key or a value of the wrong kind is refused when it is made."""
+    """Frozen; an unknown key or a value of the wrong kind is refused when it is made.
+
+    A block that gives some keys keeps the defaults of the others as its owner set them: with
+    `training: Training = Training(steps=320, batch_size=64)`, giving `training: {steps: 100}`
+    leaves the batch size at 64 and not at the default of `Training` itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_defaults_of_siblings(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        merged = dict(given)
+        for name, field in cls.model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            if isinstance(default, Settings) and isinstance(merged.get(name), dict):
+                merged[name] = _over(default, merged[name])
+        return merged
+
+
+def _over(default: Settings, given: dict[Any, Any]) -> dict[Any, Any]:
+    """The given keys over those of a default block; another `kind` has other keys and starts from its own."""
+    kind = getattr(default, "kind", None)
+    if given.get("kind", kind) != kind:
+        return given
+    merged = dict(given)
+    for name in type(default).model_fields:
+        value = getattr(default, name)
+        if name not in merged:
+            merged[name] = value
+        elif isinstance(value, Settings) and isinstance(merged[name], dict):
+            merged[name] = _over(value, merged[name])
+    return merged
 
 
 class Record(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from connectome_tl.errors import OutputError
-from connectome_tl.provenance import read_json, write_bytes, write_json
+from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,22 +20,30 @@ class FitResult:
 
     Attributes:
         key: of its plan.
+        stage: which fitter made it.
         rows: the ids every fitted number has seen, those of its parents included.
-        state: parameters of the model by name; empty when the plan did not keep them.
-        fitted: feature and target scalers by name; empty when not kept.
-        fitted_plain: the parts of the scalers that are not arrays (levels, names).
-        curve: training loss of each epoch, (n_epochs,).
-        predictions: subject to (n_tasks,) outputs: probabilities or values in the outcome's unit.
+        tasks: names of the outcomes, in the order of the predictions' columns.
+        arrays, plain: the fitted model (`training.fitted` makes it usable); empty when not kept.
+        curve: training loss, one value per block of steps.
+        predictions: subject to (n_columns,) outputs: probabilities or values in the outcome's unit.
+        predicted: subject to the hash of the content that was predicted (`Cohort.input_hashes`).
+        held_out: subject to (n_columns,): predictions of training rows by models that have not seen them.
+        facts: numbers about the fit by name (weight of the network, best step), to be reported.
+        notes: what a reader must know (training that has not converged).
     """
 
     key: str
+    stage: str
     rows: frozenset[str]
     tasks: tuple[str, ...]
-    state: dict[str, np.ndarray]
-    fitted: dict[str, np.ndarray]
-    fitted_plain: dict[str, Any]
-    curve: np.ndarray
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
+    curve: np.ndarray = field(default_factory=lambda: np.zeros(0))
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    predicted: dict[str, str] = field(default_factory=dict)
+    held_out: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,60 +53,94 @@ class FitStore:
     folder: Path
 
     def load(self, key: str, *, state: bool) -> FitResult | None:
-        """The stored fit of that key, or None. `state=False` leaves the tensors on disk.
+        """The stored fit of that key, or None. `state=False` leaves the arrays on disk.
 
         Raises:
-            OutputError: the files are there but damaged.
+            OutputError: the files are there but damaged, edited or of another fit.
         """
         record_file = self.folder / f"{key}.json"
         if not record_file.is_file():
             return None
-        record = read_json(record_file)
-        tensors: dict[str, np.ndarray] = {}
-        if state:
-            tensor_file = self.folder / f"{key}.safetensors"
-            if not tensor_file.is_file():
-                return None
-            tensors = _read_tensors(tensor_file)
         try:
-            return FitResult(
-                key=record["key"],
-                rows=frozenset(record["rows"]),
-                tasks=tuple(record["tasks"]),
-                state=_below("state/", tensors),
-                fitted=_below("fitted/", tensors),
-                fitted_plain=record["fitted_plain"],
-                curve=np.array(record["curve"], dtype=float),
-                predictions={s: np.array(v, dtype=float) for s, v in record["predictions"].items()},
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise OutputError(
-                f"a damaged fit: {error!r}",
-                file=record_file,
-                remedy="Delete the file and run again; it will be fitted anew.",
-            ) from error
+            record = read_json(record_file)
+        except RecursionError as error:
+            raise _damaged(record_file, "nested too deeply") from error
+        try:
+            result = _result(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(record_file, repr(error)) from error
+        if result.key != key or not result.rows:
+            raise _damaged(record_file, "it is the record of another fit")
+        tensor_file = self.folder / f"{key}.safetensors"
+        if not state or record["tensors"] is None:
+            return None if state and not tensor_file.is_file() else result
+        if not tensor_file.is_file():
+            return None
+        if file_hash(tensor_file) != record["tensors"]:
+            raise _damaged(tensor_file, "its content is not what was saved")
+        result.arrays.update(_read_tensors(tensor_file))
+        return result
 
     def save(self, result: FitResult, *, keep_state: bool) -> None:
-        """Tensors first, the JSON last: the JSON is the mark that a fit is whole."""
+        """Arrays first, the JSON last: the JSON is the mark that a fit is whole."""
+        tensors = None
         if keep_state:
-            tensors = {f"state/{name}": value for name, value in result.state.items()}
-            tensors |= {f"fitted/{name}": value for name, value in result.fitted.items()}
-            write_bytes(self.folder / f"{result.key}.safetensors", tensor_bytes(tensors))
-        write_json(
-            self.folder / f"{result.key}.json",
-            {
-                "key": result.key,
-                "rows": sorted(result.rows),
-                "tasks": result.tasks,
-                "fitted_plain": result.fitted_plain,
-                "curve": result.curve,
-                "predictions": result.predictions,
-            },
-        )
+            tensors = file_hash(
+                write_bytes(self.folder / f"{result.key}.safetensors", tensor_bytes(result.arrays)),
+            )
+        record = {
+            "key": result.key,
+            "stage": result.stage,
+            "rows": sorted(result.rows),
+            "tasks": list(result.tasks),
+            "plain": result.plain if keep_state else {},
+            "curve": result.curve.tolist(),
+            "predictions": {subject: values.tolist() for subject, values in result.predictions.items()},
+            "predicted": result.predicted,
+            "held_out": {subject: values.tolist() for subject, values in result.held_out.items()},
+            "facts": result.facts,
+            "notes": list(result.notes),
+            "tensors": tensors,
+        }
+        write_json(self.folder / f"{result.key}.json", {**record, "content": content_hash(record)})
+
+
+def _result(record: dict[str, Any]) -> FitResult:
+    content = record.pop("content")
+    if content != content_hash(record):
+        raise ValueError("the record was changed after it was saved")
+    return FitResult(
+        key=record["key"],
+        stage=record["stage"],
+        rows=frozenset(record["rows"]),
+        tasks=tuple(record["tasks"]),
+        plain=record["plain"],
+        curve=np.array(record["curve"], dtype=float),
+        predictions=_vectors(record["predictions"]),
+        predicted=dict(record["predicted"]),
+        held_out=_vectors(record["held_out"], finite=False),
+        facts={name: math.nan if value is None else float(value) for name, value in record["facts"].items()},
+        notes=tuple(record["notes"]),
+    )
+
+
+def _vectors(record: Mapping[str, list[float | None]], *, finite: bool = True) -> dict[str, np.ndarray]:
+    found = {subject: np.array(values, dtype=float) for subject, values in record.items()}
+    if finite and not all(np.isfinite(values).all() for values in found.values()):
+        raise ValueError("a prediction is not a finite number")
+    return found
+
+
+def _damaged(file: Path, how: str) -> OutputError:
+    return OutputError(
+        f"a damaged fit: {how}",
+        file=file,
+        remedy="Delete the file and run again; it will be fitted anew.",
+    )
 
 
 def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """safetensors bytes, names in order: equal tensors give equal bytes."""
+    """safetensors bytes, names in order: equal arrays give equal bytes."""
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
@@ -110,12 +153,4 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
-        raise OutputError(
-            f"cannot be read as safetensors: {error}",
-            file=file,
-            remedy="Delete the file and its .json and run again; it will be fitted anew.",
-        ) from error
-
-
-def _below(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        raise _damaged(file, f"cannot be read as safetensors: {error}") from error

@@ -1,8 +1,9 @@
-"""THE loop for connectomes: one model, a loss of a batch, a fixed number of epochs."""
+"""The loop: samplers draw rows, a step moves the model, and the loop counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,76 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
-from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.settings.study import PARTS, Training
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.model import OutcomeModel, part_of
+from connectome_tl.settings.training import Training
+from connectome_tl.training.objectives import TRAIN, Objective
 
-StepHook = Callable[[int, float], None]  # (epoch, loss); a pruner raises its own exception to stop
+StepHook = Callable[[int, float], None]  # (step, loss); a pruner raises its own exception to stop
+_CURVE = 100  # points of a training curve, at most
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows that batches of one role are drawn from; `targets` (n_rows, n_tasks) or None."""
+
+    batch: Batch
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
+    """Row numbers of one batch after another without end; None for all rows.
+
+    Rows are shuffled once per pass and cut into batches of `size`. No batch of one is left over at the end
+    of a pass, since batch statistics need two rows.
+    """
+    while True:
+        if size >= n_rows:
+            yield None
+            continue
+        order = rng.permutation(n_rows)
+        cuts = list(range(size, n_rows, size))
+        if cuts and n_rows - cuts[-1] == 1 and size > 1:
+            cuts.pop()
+        yield from np.split(order, cuts)
 
 
 def train(
     model: OutcomeModel,
-    loss_of: Callable[[Tensor | None], Tensor],
-    n_rows: int,
+    objective: Objective,
+    pools: Mapping[str, Pool],
     settings: Training,
+    rng: np.random.Generator,
     *,
-    extra: Sequence[nn.Parameter] = (),
+    carried: frozenset[str] = frozenset(),
+    watched: Iterable[int] = (),
+    watch: Callable[[int], None] | None = None,
     hook: StepHook | None = None,
 ) -> np.ndarray:
-    """Train in place for a fixed number of epochs.
+    """Train in place for a fixed number of steps, which follows the rows of the role `train`.
 
     Args:
-        loss_of: row numbers of a batch (None for all) to its loss; the mean is over labels seen, so an epoch's loss
-            weighs batches by their rows.
-        extra: parameters that the objective owns.
+        pools: rows by role; every step draws a batch of each.
+        rng: draws the batches.
+        carried: names of the parameters that were taken over from a parent. Part rates, freezing and the
+            pull towards the start act on these alone.
+        watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first).
 
     Returns:
-        Loss of each epoch, (n_epochs,).
+        Mean loss of consecutive blocks of steps, at most 100 values.
+
+    Raises:
+        DataError: nothing is left to learn.
     """
-    groups = _parameter_groups(model, settings)
-    if extra:
-        groups.append({"params": list(extra), "lr": settings.learning_rate})
+    n_rows = len(pools[TRAIN])
+    n_steps, size = settings.steps_for(n_rows), settings.batch_for(n_rows)
+    groups = _parameter_groups(model, settings, carried)
+    own = list(objective.parameters())
+    if own:
+        groups.append({"params": own, "lr": settings.learning_rate})
     moving = [parameter for group in groups for parameter in group["params"]]
     if not moving:
         raise DataError(
@@ -45,55 +88,85 @@ def train(
             remedy="Leave a part out of `freeze`.",
         )
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    start = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad] if settings.anchor else []
-    size = settings.batch_size or n_rows
-    curve = np.zeros(settings.epochs)
-    model.train()
-    for part in settings.freeze:
-        _part(model, part).eval()  # frozen parts neither drop out nor move running statistics
-    for epoch in range(settings.epochs):
-        total = 0.0
-        for index in _batches(n_rows, size):
-            optimiser.zero_grad(set_to_none=True)
-            loss = loss_of(index)
-            objective = loss
-            for parameter, origin in start:
-                objective = objective + 0.5 * settings.anchor * (parameter - origin).square().sum()
-            objective.backward()
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(moving, settings.clip_norm)
-            optimiser.step()
-            total += float(loss.detach()) * (n_rows if index is None else len(index))
-        curve[epoch] = total / n_rows
+    anchored = settings.anchor > 0
+    start = [
+        (p, p.detach().clone()) for n, p in model.named_parameters() if anchored and n in carried and p.requires_grad
+    ]
+    draws = {role: batches(len(pool), size, rng) for role, pool in pools.items()}
+    stops = set(watched)
+    losses = np.zeros(n_steps)
+    still = _still(model, settings, carried)
+    _mode(model, still)
+    if watch is not None and 0 in stops:
+        _look(model, watch, 0, still)
+    for step in range(n_steps):
+        optimiser.zero_grad(set_to_none=True)
+        drawn = {role: _rows(pool, next(draws[role])) for role, pool in pools.items()}
+        terms = objective(model, {r: b for r, (b, _) in drawn.items()}, {r: t for r, (_, t) in drawn.items()})
+        loss = torch.stack(list(terms.values())).sum()
+        total = loss
+        for parameter, origin in start:
+            total = total + 0.5 * settings.anchor * (parameter - origin).square().sum()
+        total.backward()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(moving, settings.clip_norm)
+        optimiser.step()
+        losses[step] = float(loss.detach())
         if hook is not None:
-            hook(epoch, curve[epoch])
+            hook(step, losses[step])
+        if watch is not None and step + 1 in stops:
+            _look(model, watch, step + 1, still)
     model.eval()
-    return curve
+    return np.array([block.mean() for block in np.array_split(losses, min(_CURVE, n_steps))]) if n_steps else losses
 
 
-def _batches(n_rows: int, size: int) -> Sequence[Tensor | None]:
-    """Row numbers of each batch of an epoch; None for all rows. No batch of one is left over at the end."""
-    if size >= n_rows:
-        return [None]
-    batches = list(torch.randperm(n_rows).split(size))
-    if len(batches[-1]) == 1 and size > 1:
-        batches[-2:] = [torch.cat(batches[-2:])]  # batch statistics need two rows
-    return batches
+def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
+    if index is None:
+        return pool.batch, pool.targets
+    at = torch.from_numpy(index)
+    return pool.batch.rows(at), None if pool.targets is None else pool.targets[at]
 
 
-def _parameter_groups(model: OutcomeModel, settings: Training) -> list[dict[str, Any]]:
-    groups: list[dict[str, Any]] = []
-    for part in PARTS:
-        module = _part(model, part)
-        parameters = list(module.parameters())
-        if part in settings.freeze:
-            for parameter in parameters:
-                parameter.requires_grad_(False)
-        elif parameters:
-            rate = settings.learning_rate * settings.part_learning_rates.get(part, 1.0)
-            groups.append({"params": parameters, "lr": rate})
-    return groups
+def _look(model: OutcomeModel, watch: Callable[[int], None], step: int, still: list[nn.Module]) -> None:
+    model.eval()
+    watch(step)
+    _mode(model, still)
 
 
-def _part(model: OutcomeModel, part: str) -> nn.Module:
-    return getattr(model, part) or nn.Identity()
+def _mode(model: OutcomeModel, still: list[nn.Module]) -> None:
+    model.train()
+    for part in still:
+        part.eval()  # frozen parts neither drop out nor move running statistics
+
+
+def _parameter_groups(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[dict[str, Any]]:
+    rates: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        taken = name in carried
+        if taken and part in settings.freeze:
+            parameter.requires_grad_(False)
+            continue
+        factor = settings.part_learning_rates.get(part, 1.0) if taken else 1.0
+        rates.setdefault(factor, []).append(parameter)
+    return [{"params": members, "lr": settings.learning_rate * factor} for factor, members in rates.items()]
+
+
+def _still(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[nn.Module]:
+    """Frozen parts: those whose every parameter was carried."""
+    parts: dict[str, nn.Module] = {**dict(model.branches.items()), "fusion": model.fusion, "heads": model.heads}
+    frozen = []
+    for part in settings.freeze:
+        names = [name for name, _ in model.named_parameters() if part_of(name) == part]
+        if names and all(name in carried for name in names) and part in parts:
+            frozen.append(parts[part])
+    return frozen
+
+
+def has_settled(curve: np.ndarray) -> bool:
+    """Whether a training curve has come to rest: its last tenth lies less than 5 % below the tenth before."""
+    tenth = len(curve) // 10
+    if not tenth:
+        return True
+    last, before = curve[-tenth:].mean(), curve[-2 * tenth : -tenth].mean()
+    return bool(before - last <= 0.05 * abs(before))

@@ -1,81 +1,155 @@
-"""What adaptation minimises. An objective owns its extra parameters; it sees an encoder and a batch, no labels."""
+"""What a network is trained for. One interface, with and without labels.
+
+An objective maps the model, a batch per role and its targets to named terms whose sum is minimised. It may
+own parameters; it sees no subject, file or cohort.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from connectome_tl.nn.layers import Inputs
-from connectome_tl.nn.model import Sizes
-from connectome_tl.settings.study import DenoisingAutoencoder, MaskedEdges
+from connectome_tl.errors import InternalError
+from connectome_tl.nn.batch import Batch, ConnectomeRows
+from connectome_tl.nn.losses import multi_task_loss
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, ObjectiveSettings
+
+TRAIN, SOURCE = "train", "source"  # roles of batches
 
 
-class MaskedEdgeReconstruction(nn.Module):
+class Objective(nn.Module):
+    """Base of all objectives."""
+
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        """Named terms, each () scalar; their sum is minimised."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ObjectiveSizes:
+    """What an objective must know before its first batch.
+
+    Attributes:
+        modalities: sizes by modality (`Modality.sizes`). widths: of each branch's embedding.
+        kinds: kind of each outcome of the stage before, whose heads are there.
+    """
+
+    modalities: Mapping[str, Mapping[str, int]]
+    widths: Mapping[str, int]
+    kinds: Mapping[str, str]
+
+
+class Supervised(Objective):
+    """Masked multi-task loss of the heads; edges may be jittered."""
+
+    def __init__(self, kinds: Mapping[str, str], edge_noise: float = 0.0) -> None:
+        super().__init__()
+        self.kinds, self.edge_noise = dict(kinds), edge_noise
+
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        batch, goal = batches[TRAIN], targets[TRAIN]
+        if goal is None:
+            raise InternalError("a supervised objective needs targets")
+        if self.edge_noise and "connectome" in batch.modalities:
+            rows = batch.connectome
+            noise = torch.randn_like(rows.edges).triu(1) * self.edge_noise
+            noisy = rows.edges + (noise + noise.transpose(2, 3)) * (rows.edges != 0)
+            batch = batch.with_connectome(rows.with_edges(noisy))
+        return {"outcomes": multi_task_loss(model(batch), goal, self.kinds)}
+
+
+class MaskedEdgeReconstruction(Objective):
     """Hide a random share of edges, predict their scaled values from the embedding of the rest.
 
     The decoder is a symmetric low-rank form: regional factors weighted by the embedding.
     """
 
-    def __init__(self, settings: MaskedEdges, sizes: Sizes, embedding: int) -> None:
+    def __init__(self, settings: MaskedEdges, sizes: ObjectiveSizes) -> None:
         super().__init__()
+        of = sizes.modalities["connectome"]
         self.share = settings.share
-        self.weigh = nn.Linear(embedding, sizes.n_measures * settings.rank)
-        self.factors = nn.Parameter(torch.randn(sizes.n_measures, sizes.n_regions, settings.rank))
+        self.weigh = nn.Linear(sizes.widths["connectome"], of["n_measures"] * settings.rank)
+        self.factors = nn.Parameter(torch.randn(of["n_measures"], of["n_regions"], settings.rank))
 
-    def forward(self, encoder: nn.Module, inputs: Inputs) -> Tensor:
-        """Mean squared error over hidden edges that exist, () scalar."""
-        hidden = torch.rand_like(inputs.edges) < self.share
-        hidden = hidden.triu(1)
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        del targets
+        rows = batches[TRAIN].connectome
+        hidden = (torch.rand_like(rows.edges) < self.share).triu(1)
         hidden = hidden | hidden.transpose(2, 3)
-        kept = (~hidden).to(inputs.edges.dtype)
-        embedding = encoder(inputs.with_edges(inputs.edges * kept, kept))
+        kept = (~hidden).to(rows.edges.dtype)
+        embedding = model.branches["connectome"](rows.with_edges(rows.edges * kept, kept)).embedding
         n_measures, _, rank = self.factors.shape
         weights = self.weigh(embedding).view(-1, n_measures, 1, rank)
         predicted = (self.factors * weights) @ self.factors.transpose(1, 2) / rank
-        return _masked_error(predicted, inputs.edges, hidden & _present(inputs))
+        return {"reconstruction": _masked_error(predicted, rows.edges, hidden & _between_regions(rows))}
 
 
-class DenoisingReconstruction(nn.Module):
+class DenoisingReconstruction(Objective):
     """Reconstruct clean scaled edges from noisy, partly dropped ones through the embedding."""
 
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, settings: DenoisingAutoencoder, sizes: Sizes, embedding: int) -> None:
+    def __init__(self, settings: DenoisingAutoencoder, sizes: ObjectiveSizes) -> None:
         super().__init__()
+        of = sizes.modalities["connectome"]
         self.noise, self.drop = settings.noise, settings.drop
-        rows, columns = torch.triu_indices(sizes.n_regions, sizes.n_regions, offset=1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        n_edges = of["n_measures"] * of["n_regions"] * (of["n_regions"] - 1) // 2
         self.decoder = nn.Sequential(
-            nn.Linear(embedding, settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, sizes.n_measures * len(rows))
+            nn.Linear(sizes.widths["connectome"], settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, n_edges)
         )
 
-    def forward(self, encoder: nn.Module, inputs: Inputs) -> Tensor:
-        """Mean squared error over all edges that exist, () scalar."""
-        noise = torch.randn_like(inputs.edges).triu(1) * self.noise
-        keep = (torch.rand_like(inputs.edges) >= self.drop).triu(1)
-        keep = (keep | keep.transpose(2, 3)).to(inputs.edges.dtype)
-        noisy = (inputs.edges + noise + noise.transpose(2, 3)) * keep * _present(inputs)
-        embedding = encoder(inputs.with_edges(noisy, keep))
-        predicted = self.decoder(embedding).view(len(noisy), -1, len(self.rows))
-        clean = inputs.edges[:, :, self.rows, self.columns]
-        present = _present(inputs)[:, :, self.rows, self.columns].expand_as(clean)
-        return _masked_error(predicted, clean, present)
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        del targets
+        rows = batches[TRAIN].connectome
+        noise = torch.randn_like(rows.edges).triu(1) * self.noise
+        keep = (torch.rand_like(rows.edges) >= self.drop).triu(1)
+        keep = (keep | keep.transpose(2, 3)).to(rows.edges.dtype)
+        there = _between_regions(rows)
+        noisy = (rows.edges + noise + noise.transpose(2, 3)) * keep * there
+        predicted = self.decoder(model.branches["connectome"](rows.with_edges(noisy, keep)).embedding)
+        first, second = torch.triu_indices(*rows.edges.shape[2:], offset=1, device=rows.edges.device)
+        present = there.expand_as(rows.edges)[:, :, first, second].flatten(1)
+        return {"reconstruction": _masked_error(predicted, rows.upper, present)}
 
 
-def build_objective(settings: MaskedEdges | DenoisingAutoencoder, sizes: Sizes, embedding: int) -> nn.Module:
-    """The objective of these settings."""
-    if isinstance(settings, MaskedEdges):
-        return MaskedEdgeReconstruction(settings, sizes, embedding)
-    return DenoisingReconstruction(settings, sizes, embedding)
+ObjectiveFactory = Callable[[Any, ObjectiveSizes], Objective]
+OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
+    MaskedEdges: MaskedEdgeReconstruction,
+    DenoisingAutoencoder: DenoisingReconstruction,
+}
 
 
-def _present(inputs: Inputs) -> Tensor:
+def register_objective(settings: type[ObjectiveSettings], factory: ObjectiveFactory) -> None:
+    """Say which objective these settings make."""
+    OBJECTIVES[settings] = factory
+
+
+def build_objective(settings: ObjectiveSettings, sizes: ObjectiveSizes) -> Objective:
+    """The objective of these settings.
+
+    Raises:
+        InternalError: none is registered for them.
+    """
+    if type(settings) not in OBJECTIVES:
+        raise InternalError(f"no objective is registered for {type(settings).__name__}")
+    return OBJECTIVES[type(settings)](settings, sizes)
+
+
+def _between_regions(rows: ConnectomeRows) -> Tensor:
     """(batch, 1, n_regions, n_regions) bool: edges whose two regions exist, without the diagonal."""
-    mask = inputs.node_mask.bool()
-    present = mask[:, :, None] & mask[:, None, :]
-    return (present & ~torch.eye(mask.shape[1], dtype=torch.bool))[:, None]
+    n_regions = rows.node_mask.shape[1]
+    return rows.present.bool() & ~torch.eye(n_regions, dtype=torch.bool, device=rows.edges.device)
 
 
 def _masked_error(predicted: Tensor, truth: Tensor, where: Tensor) -> Tensor:

@@ -1,86 +1,153 @@
-"""A fit, said before it is made: rows, parent, settings, seed. Equal plans have equal keys and are fitted once."""
+"""A fit, said before it is made: rows, parents, settings, seed. Equal plans have equal keys and are fitted once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
 
-from connectome_tl.provenance import content_hash
-from connectome_tl.settings.harmonise import ALL_EDGES, NO_HARMONISATION, EdgeSettings, HarmoniseSettings
-from connectome_tl.settings.study import Confounds, DenoisingAutoencoder, MaskedEdges, ModelSettings, Training
+from connectome_tl import features, nn, training
+from connectome_tl.provenance import content_hash, versions
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.objectives import ObjectiveSettings
+from connectome_tl.settings.training import Training
 
-StageName = Literal["pretrain", "adapt", "finetune"]
-FORMAT = 4  # raised when the same plan would train differently, so that old fits are not reused
+StageName = Literal["pretrain", "adapt", "finetune", "source", "core", "mixture"]
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Rows of a cohort that a fit learns from.
+
+    Attributes:
+        cohort: role of the cohort in the study; its content is in `data`.
+        ids: the rows, in the order in which they are taken.
+        data: hash of the content of these rows (`Cohort.rows_hash`), outcomes included.
+        labels: whose outcomes each row gets (a label permutation), or None for its own.
+    """
+
+    cohort: str = field(compare=False)
+    ids: tuple[str, ...]
+    data: str
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a fit takes from the stage before.
+
+    Attributes:
+        carry: `encoder` (branches), `fusion`, `heads`.
+        scaling: whether feature steps are those of the stage before, or fitted on the own rows.
+        fresh_heads: outcomes that the stage before knew by the same name as another kind.
+    """
+
+    carry: tuple[str, ...] = ("encoder", "fusion", "heads")
+    scaling: Literal["own", "parent"] = "own"
+    fresh_heads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class FitPlan:
     """Everything that decides one fit; nothing else may.
 
+    The key covers every field that is compared. `label` (which model of the study it belongs to), `predict`
+    and `keep` are not: two models that need the same fit share it.
+
     Attributes:
-        label: which model of the study it belongs to; not part of the key, so that two models
-            which need the same fit share it.
-        cohort: which of the study's cohorts the rows come from (source, pool, target).
-        data: hash of the content of the rows it trains on (`Cohort.rows_hash`), outcomes included.
-        rows: ids it trains on (for adaptation: the pool), and no others.
-        label_rows: whose outcomes each row gets (a label permutation), or None for its own.
-        tasks: outcomes that have a head; an adaptation keeps the heads of its parent untouched.
-        predict: ids to predict with the fitted model; not part of the key.
-        fresh_heads: tasks that the stage before knew by the same name as another kind; their heads start anew.
+        stage: which fitter makes it.
+        train: the rows it trains on, and no others.
+        tasks: outcomes that are learnt; an adaptation keeps the heads of its parent untouched.
+        modalities: what the model sees of a subject.
+        features: what is fitted to make features.
+        model: the network. core: the closed-form core. training: how a network is trained.
+        objective: what an adaptation minimises.
+        checkpoints: shares of the steps after which held-out rows are looked at.
+        inner: held-out rows of each network of an ensemble.
+        others: further rows by role (source replay, alignment).
+        parents: fits that it starts from or is made of, by what they are for.
+        transfer: what it takes from the parent `stage`.
+        seed: of all its random draws.
+        predict: ids of the cohort `train.cohort` to predict with the fitted model.
         keep: keep the fitted state (a permutation needs only its predictions).
     """
 
-    label: str
     stage: StageName
-    cohort: str
-    data: str
-    rows: tuple[str, ...]
+    train: RowSet
     tasks: tuple[str, ...]
-    model: ModelSettings
-    training: Training
+    modalities: tuple[str, ...]
+    features: FeatureSettings
     seed: int
-    parent: FitPlan | None = None
-    objective: MaskedEdges | DenoisingAutoencoder | None = None
-    clinical: bool = True
-    confounds: Confounds | None = None
-    harmonise: HarmoniseSettings = NO_HARMONISATION
-    edges: EdgeSettings = ALL_EDGES
-    carry: tuple[str, ...] = ("encoder",)
-    scaling: Literal["own", "parent"] = "own"
-    fresh_heads: tuple[str, ...] = ()
-    label_rows: tuple[str, ...] | None = None
+    model: ModelSettings | None = None
+    core: CoreSettings | None = None
+    training: Training | None = None
+    objective: ObjectiveSettings | None = None
+    checkpoints: tuple[float, ...] = ()
+    inner: tuple[tuple[str, ...], ...] = ()
+    others: tuple[tuple[str, RowSet], ...] = ()
+    parents: tuple[tuple[str, FitPlan], ...] = ()
+    transfer: Transfer = Transfer()
+    label: str = field(default="", compare=False)
     predict: tuple[str, ...] = field(default=(), compare=False)
     keep: bool = field(default=True, compare=False)
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over all that decides the fit, the parent's key included."""
-        return content_hash(
-            FORMAT,
-            self.stage,
-            self.data,
-            self.rows,
-            self.label_rows,
-            self.tasks,
-            self.model,
-            self.training,
-            self.seed,
-            self.objective,
-            self.clinical,
-            self.confounds,
-            self.harmonise,
-            self.edges,
-            self.carry,
-            self.scaling,
-            self.fresh_heads,
-            self.parent.key if self.parent is not None else None,
-        )
+        """SHA-256 over all compared fields, those of the parents included, and the version of the code."""
+        return content_hash(code_version(), _compared(self))
 
     @property
     def depth(self) -> int:
-        return 0 if self.parent is None else self.parent.depth + 1
+        return 1 + max((parent.depth for _, parent in self.parents), default=-1)
+
+    def parent(self, name: str) -> FitPlan | None:
+        return dict(self.parents).get(name)
 
     def lineage(self) -> tuple[FitPlan, ...]:
-        """This plan and its parents, the oldest first."""
-        return (*(self.parent.lineage() if self.parent is not None else ()), self)
+        """This plan and all it is made from, parents before children, each once."""
+        return tuple({plan.key: plan for plan in self._lineage()}.values())
+
+    def _lineage(self) -> Iterator[FitPlan]:
+        for _, parent in self.parents:
+            yield from parent._lineage()
+        yield self
+
+
+def _compared(value: Any) -> Any:
+    """Plain content of all compared fields; a parent stands for itself by its key."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _part(getattr(value, f.name)) for f in fields(value) if f.compare}
+    return value
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, FitPlan):
+        return value.key
+    if isinstance(value, tuple):
+        return [_part(item) for item in value]
+    if hasattr(value, "model_dump"):
+        # Two kinds of settings with equal fields are two settings.
+        return {"settings": type(value).__name__, **value.model_dump(mode="json")}
+    return _compared(value)
+
+
+@cache
+def code_version() -> str:
+    """Hash of the code that makes fits and of the libraries it computes with: changed code meets no stale fit."""
+    files = [file for package in (features, nn, training) for folder in package.__path__ for file in _sources(folder)]
+    computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric"))
+    return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing, _extensions())
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted(Path(folder).rglob("*.py"))
+
+
+def _extensions() -> list[str]:
+    from connectome_tl.training.extension import sources
+
+    return sources()

@@ -49,8 +49,8 @@ def methods_paragraph(settings: StudySettings, cohorts: StudyCohorts, tasks: Seq
         sentences.append(
             f"{_listed(list(settings.confounds.columns))} were regressed out of every edge, fitted on training rows."
         )
-    if settings.harmonise.method != "none":
-        name = "ComBat" if settings.harmonise.method == "combat" else "a log-link gamma model"
+    if settings.features.method != "none":
+        name = "ComBat" if settings.features.method == "combat" else "a log-link gamma model"
         sentences.append(f"Site effects were removed by {name}, fitted on training rows.")
     sentences.append(_splits(settings))
     sentences.append(_recalibration(settings))

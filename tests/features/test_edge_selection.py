@@ -12,7 +12,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.features.batches import fit_features
 from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.harmonise import EdgeSettings
+from connectome_tl.settings.features import EdgeSettings
 
 IDS = [f"s{i}" for i in range(20)]
 

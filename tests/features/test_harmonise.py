@@ -17,7 +17,7 @@ from connectome_tl.features.gamma_sites import fit_gamma, log_link_gamma
 from connectome_tl.features.harmonise import Harmoniser, fit_harmoniser
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.harmonise import HarmoniseSettings
+from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.tasks import Task
 
 N_REGIONS = 9

@@ -14,7 +14,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.features.batches import fit_features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.harmonise import EdgeSettings
+from connectome_tl.settings.features import EdgeSettings
 
 N_REGIONS = 12
 SERIES = [np.random.default_rng(i).normal(size=(50, N_REGIONS)) @ np.diag(np.arange(1, 13.0)) for i in range(24)]

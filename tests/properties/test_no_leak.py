@@ -17,7 +17,7 @@ from connectome_tl.errors import LeakageError
 from connectome_tl.evaluation.baselines.fixed import edge_table
 from connectome_tl.features.batches import fit_features, fit_targets
 from connectome_tl.provenance import canonical_json
-from connectome_tl.settings.harmonise import HarmoniseSettings
+from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import Confounds, ModelSettings
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.fit import fit

@@ -1,10 +1,10 @@
-"""What is done to edges inside a fold: how site effects are removed, and which edges are learned from."""
+"""What is fitted on training rows to turn subjects into features, and in which order."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
 
@@ -36,18 +36,54 @@ class HarmoniseSettings(Settings):
         return self
 
 
+class TangentSettings(Settings):
+    """Displacements from the mean of the training rows' covariance or correlation matrices, in tangent space.
+
+    Varoquaux et al. 2010 (doi:10.1007/978-3-642-15705-9_25).
+
+    Args:
+        reference: mean of the training matrices; the geometric mean is slower and needs no shrinkage.
+        shrinkage: share of the identity in every matrix, `(1 - s) C + s I`.
+    """
+
+    reference: Literal["arithmetic", "geometric"] = "arithmetic"
+    shrinkage: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
 class EdgeSettings(Settings):
     """Which edges are learned from, decided on training rows without their outcomes; the others are set to 0.
 
     `consensus` keeps an edge that at least this share of the training rows has; `n_edges` then keeps those
     that vary most among them (after site effects and confounds are removed). `tangent` first turns
-    covariances of time series into displacements from the geometric mean of the training rows.
+    correlations or covariances into displacements from the mean of the training rows (`true` takes the
+    defaults); it makes no sense for counts and is off by default.
     """
 
     consensus: Annotated[float, Field(gt=0, le=1)] | None = None
     n_edges: Annotated[int, Field(ge=1)] | None = None
-    tangent: bool = False
+    tangent: TangentSettings | None = None
+
+    @field_validator("tangent", mode="before")
+    @classmethod
+    def _a_switch_is_enough(cls, value: object) -> object:
+        if isinstance(value, bool):
+            return TangentSettings() if value else None
+        return value
 
 
-NO_HARMONISATION = HarmoniseSettings()
-ALL_EDGES = EdgeSettings()
+class Confounds(Settings):
+    """Covariates whose linear part is taken out of every edge, fitted on training rows.
+
+    A column written `log(column)` is taken as its natural logarithm.
+    """
+
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+class FeatureSettings(Settings):
+    """Everything that is fitted on training rows before a model sees them, applied in this order:
+    tangent space, site effects, confounds, choice of edges, scaling."""
+
+    harmonise: HarmoniseSettings = HarmoniseSettings()
+    confounds: Confounds | None = None
+    edges: EdgeSettings = EdgeSettings()

@@ -1,0 +1,124 @@
+"""The one door from subjects to features: a list of fitted steps per modality.
+
+Networks, the closed-form core, baselines, permutations and explanation take their rows from here. Every
+step is fitted on the given rows alone and remembers their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
+from connectome_tl.features.arrays import Arrays
+from connectome_tl.features.combat import ComBat
+from connectome_tl.features.edge_selection import ConsensusMask
+from connectome_tl.features.gamma_sites import GammaSites
+from connectome_tl.features.harmonise import Harmoniser
+from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps, fit_clinical, fit_connectome
+from connectome_tl.features.confounds import ConfoundModel
+from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
+from connectome_tl.features.state import pack, unpack
+from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.settings.features import FeatureSettings
+
+
+class Steps(Protocol):
+    """Fitted steps of one modality. `ids` are the training rows; `apply` never refits."""
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays: ...
+
+
+Fitter = Callable[[Cohort, Sequence[str], FeatureSettings], Steps | None]
+"""Fits the steps of a modality on training rows; None where the cohort does not have the modality."""
+
+MODALITIES: dict[str, Fitter] = {"connectome": fit_connectome, "clinical": fit_clinical}
+RECORDS: list[type] = [
+    ConnectomeSteps,
+    ClinicalSteps,
+    TangentEdges,
+    Harmoniser,
+    ComBat,
+    GammaSites,
+    ConfoundModel,
+    ConsensusMask,
+    EdgeScaler,
+    RegionScaler,
+    CovariateEncoder,
+]
+
+
+def register_modality(name: str, fitter: Fitter, *records: type) -> None:
+    """Add a modality for extensions: how its steps are fitted, and the record types that hold fitted state."""
+    MODALITIES[name] = fitter
+    RECORDS.extend(kind for kind in records if kind not in RECORDS)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Arrays of some subjects by modality."""
+
+    ids: tuple[str, ...]
+    arrays: Mapping[str, Arrays]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Fitted steps by modality, and whose rows they were fitted on."""
+
+    steps: Mapping[str, Steps]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids that any step has seen."""
+        return tuple(dict.fromkeys(subject for steps in self.steps.values() for subject in steps.ids))
+
+    def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
+        """Arrays of these subjects of a cohort with the same regions and measures."""
+        return Rows(tuple(ids), {name: steps.apply(cohort, ids) for name, steps in self.steps.items()})
+
+    def with_steps_of(self, parent: Features) -> Features:
+        """All steps of a parent fit for the modalities that it has, own ones for the others."""
+        return Features({name: parent.steps.get(name, own) for name, own in self.steps.items()})
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All fitted state as arrays and plain JSON: what a checkpoint saves and a poisoned row must not move."""
+        arrays: dict[str, np.ndarray] = {}
+        plain = {name: pack(steps, arrays, name) for name, steps in self.steps.items()}
+        return arrays, plain
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray], plain: Mapping[str, Any]) -> Features:
+        """The inverse of `state`.
+
+        Raises:
+            OutputError: damaged state.
+        """
+        return Features({name: unpack(steps, arrays, RECORDS) for name, steps in plain.items()})
+
+
+def fit_steps(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings, modalities: Sequence[str]) -> Features:
+    """Fit the steps of these modalities on these rows alone.
+
+    Args:
+        ids: training rows. modalities: those that are asked for; one that the cohort lacks is left out.
+
+    Raises:
+        DataError: the cohort has none of the modalities.
+    """
+    found = {name: MODALITIES[name](cohort, ids, settings) for name in modalities}
+    steps = {name: fitted for name, fitted in found.items() if fitted is not None}
+    if not steps:
+        raise DataError(
+            f"cohort {cohort.name!r} has nothing to learn from",
+            expected=f"one of {', '.join(modalities)}",
+            remedy="Give connectomes or covariates in its cohort.yaml.",
+        )
+    return Features(steps)

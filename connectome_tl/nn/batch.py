@@ -1,0 +1,189 @@
+"""What a model sees of some subjects: one record per modality, and who has which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Modality:
+    """Tensors of one modality; all but `shared` ones have one row per subject."""
+
+    shared: ClassVar[tuple[str, ...]] = ()
+
+    def _each(self, change: Callable[[Tensor], Tensor], *, shared: bool) -> Self:
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self,
+            **{
+                name: change(value)
+                for name, value in found.items()
+                if isinstance(value, Tensor) and (shared or name not in self.shared)
+            },
+        )
+
+    def rows(self, index: Tensor) -> Self:
+        """Those of these row numbers."""
+        return self._each(lambda tensor: tensor[index], shared=False)
+
+    def to(self, device: torch.device | str) -> Self:
+        return self._each(lambda tensor: tensor.to(device), shared=True)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a branch must know of the modality, by name."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ConnectomeRows(Modality):
+    """Connectomes of a batch.
+
+    Attributes:
+        edges: (batch, n_measures, n_regions, n_regions) scaled edges, 0 where absent.
+        regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
+        node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
+        mean, scale: (n_measures, n_regions, n_regions) what gives the edges before scaling.
+        kept: (batch, 1 or n_measures, n_regions, n_regions) 0 where an objective hides an edge, or None.
+        normalised, flat: `adjacency` and `upper`, computed beforehand for rows that stay as they are, or None.
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ("mean", "scale")
+
+    edges: Tensor
+    regional: Tensor
+    node_mask: Tensor
+    mean: Tensor
+    scale: Tensor
+    kept: Tensor | None = None
+    normalised: Tensor | None = None
+    flat: Tensor | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        _, n_measures, n_regions, _ = self.edges.shape
+        return {"n_regions": n_regions, "n_measures": n_measures, "n_features": self.regional.shape[2]}
+
+    @property
+    def present(self) -> Tensor:
+        """(batch, 1, n_regions, n_regions) 1 for edges whose two regions exist."""
+        return (self.node_mask[:, :, None] * self.node_mask[:, None, :])[:, None]
+
+    @property
+    def adjacency(self) -> Tensor:
+        """(batch, n_measures, n_regions, n_regions) normalised edges that carry messages.
+
+        They are the edges before scaling, so that a gradient on an edge also goes through the messages.
+        """
+        if self.normalised is not None:
+            return self.normalised
+        weights = self.edges * self.scale + self.mean
+        return normalise_adjacency(weights if self.kept is None else weights * self.kept, self.node_mask)
+
+    @property
+    def upper(self) -> Tensor:
+        """(batch, n_measures * n_edges) scaled edges above the diagonal."""
+        if self.flat is not None:
+            return self.flat
+        rows, columns = torch.triu_indices(*self.edges.shape[2:], offset=1, device=self.edges.device)
+        return self.edges[:, :, rows, columns].flatten(1)
+
+    def prepared(self) -> ConnectomeRows:
+        """The same with what encoders compute of it, for rows that many batches are taken from."""
+        return replace(self, normalised=self.adjacency, flat=self.upper)
+
+    def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
+        """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""
+        return replace(self, edges=edges, kept=kept, normalised=None, flat=None)
+
+
+@dataclass(frozen=True)
+class ClinicalRows(Modality):
+    """Encoded covariates, `values` (batch, n_columns)."""
+
+    values: Tensor
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"n_columns": self.values.shape[1]}
+
+
+@dataclass(frozen=True)
+class ImageRows(Modality):
+    """Images of a batch: `volume` (batch, n_channels, depth, height, width) or `embedding` (batch, n_columns)."""
+
+    volume: Tensor | None = None
+    embedding: Tensor | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        found = {}
+        if self.volume is not None:
+            found["n_channels"] = self.volume.shape[1]
+        if self.embedding is not None:
+            found["n_columns"] = self.embedding.shape[1]
+        return found
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Modalities by name, and for each a (batch,) bool tensor of who has it."""
+
+    modalities: Mapping[str, Modality]
+    present: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.present.values())))
+
+    def rows(self, index: Tensor) -> Batch:
+        return Batch(
+            {name: modality.rows(index) for name, modality in self.modalities.items()},
+            {name: present[index] for name, present in self.present.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(
+            {name: modality.to(device) for name, modality in self.modalities.items()},
+            {name: present.to(device) for name, present in self.present.items()},
+        )
+
+    @property
+    def connectome(self) -> ConnectomeRows:
+        found = self.modalities["connectome"]
+        assert isinstance(found, ConnectomeRows)
+        return found
+
+    def with_connectome(self, rows: ConnectomeRows) -> Batch:
+        return replace(self, modalities={**self.modalities, "connectome": rows})
+
+    def prepared(self) -> Batch:
+        """For rows that many batches are taken from: what they share is computed once."""
+        if "connectome" not in self.modalities:
+            return self
+        return self.with_connectome(self.connectome.prepared())
+
+
+ROWS: dict[str, type[Modality]] = {"connectome": ConnectomeRows, "clinical": ClinicalRows, "image": ImageRows}
+
+
+def register_rows(modality: str, rows: type[Modality]) -> None:
+    """Add the record of a further modality."""
+    ROWS[modality] = rows
+
+
+def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:
+    """D^-1/2 W D^-1/2 with D the sum of absolute weights, so that negative edges keep their sign.
+
+    Shapes: weights (batch, n_measures, n_regions, n_regions), node_mask (batch, n_regions).
+    A missing region and a region without edges send and get nothing.
+    """
+    mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
+    weights = weights * mask
+    degree = weights.abs().sum(dim=-1)
+    root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+    return root[..., :, None] * weights * root[..., None, :]

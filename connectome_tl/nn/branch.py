@@ -1,0 +1,58 @@
+"""A branch: the rows of one modality to an embedding. One table says which settings make which branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from connectome_tl.errors import InternalError
+from connectome_tl.settings.model import EncoderSettings
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Embedding (batch, width) of a modality, and of its nodes (batch, n_nodes, n_channels) where it has some."""
+
+    embedding: Tensor
+    nodes: Tensor | None = None
+
+
+class Branch(nn.Module):
+    """Base of all encoders.
+
+    Attributes:
+        width: of the embedding.
+        atlas_bound: whether the weights belong to one set of regions in one order.
+    """
+
+    width: int
+    atlas_bound: bool = False
+
+    def forward(self, rows: Any) -> Encoded:
+        raise NotImplementedError
+
+
+Sizes = Mapping[str, int]
+"""What a branch must know of its modality, by name (`n_regions`, `n_measures`, `n_columns` ...)."""
+
+BranchFactory = Callable[[Any, Sizes], Branch]
+BRANCHES: dict[type[EncoderSettings], BranchFactory] = {}
+
+
+def register_branch(settings: type[EncoderSettings], factory: BranchFactory) -> None:
+    """Say which branch these settings make."""
+    BRANCHES[settings] = factory
+
+
+def build_branch(settings: EncoderSettings, sizes: Sizes) -> Branch:
+    """The branch of these settings with fresh weights.
+
+    Raises:
+        InternalError: no branch is registered for them.
+    """
+    if type(settings) not in BRANCHES:
+        raise InternalError(f"no branch is registered for {type(settings).__name__}")
+    return BRANCHES[type(settings)](settings, sizes)

@@ -1,0 +1,111 @@
+"""How one fit is trained, and the three stages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.objectives import AnyObjective, MaskedEdges
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Steps = Annotated[int, Field(ge=0)]
+
+
+class Training(Settings):
+    """AdamW for a number of steps that follows the number of rows.
+
+    Args:
+        steps: optimiser steps; `auto` is 320, and 640 from 600 rows.
+        batch_size: rows of a batch; `auto` is as near to 64 as equal batches allow (all rows below 96).
+        part_learning_rates: factor on `learning_rate` for a part of the model (a modality, `fusion`, `heads`).
+        freeze: parts that do not move; their dropout is off.
+        anchor: strength of the pull towards the parent's weights (L2-SP, Li et al. 2018,
+            arXiv:1802.01483); 0 is none.
+
+    `part_learning_rates`, `freeze` and `anchor` act only on weights that were taken over from an earlier
+    stage: weights that start at random are trained at the full rate, so that a control without that
+    stage is not handicapped.
+    """
+
+    steps: Steps | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.1
+    part_learning_rates: dict[str, Positive] = Field(default_factory=dict)
+    freeze: tuple[str, ...] = ()
+    clip_norm: Positive | None = 1.0
+    anchor: NonNegative = 0.0
+    edge_noise: NonNegative = 0.0
+
+    def steps_for(self, n_rows: int) -> int:
+        """Optimiser steps for this number of training rows."""
+        return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
+
+    def batch_for(self, n_rows: int) -> int:
+        """Rows of a batch for this number of training rows."""
+        if self.batch_size != "auto":
+            return min(self.batch_size, n_rows)
+        return -(-n_rows // max(1, round(n_rows / 64)))
+
+
+class Ensemble(Settings):
+    """Several networks, each trained without one inner part of the training rows and stopped by it.
+
+    The mean of the networks predicts. Their held-out predictions choose, per outcome, after how many
+    steps training stops, and the weight of the network beside the closed-form core.
+
+    Args:
+        networks: number of inner parts; families stay together.
+        checkpoints: steps at which held-out rows are looked at, as shares of all steps; the last step is
+            always one.
+    """
+
+    networks: Annotated[int, Field(ge=2)] = 4
+    checkpoints: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+
+    def steps_at(self, n_steps: int) -> tuple[int, ...]:
+        """The steps at which held-out rows are looked at, rising, the last one included."""
+        return tuple(sorted({round(share * n_steps) for share in self.checkpoints} | {n_steps}))
+
+
+class Pretrain(Settings):
+    """Stage 1: supervised, on the source cohort. Strong weight decay carries over better than a good
+    fit of the source does (chosen on the development children of ABIDE-33)."""
+
+    training: Training = Training(weight_decay=10.0)
+
+
+class Adapt(Settings):
+    """Stage 2: unsupervised, on neonates without outcomes."""
+
+    objective: AnyObjective = MaskedEdges()
+    training: Training = Training(steps=160, learning_rate=3e-4, weight_decay=1.0)
+    transductive: bool = False
+
+
+class FineTune(Settings):
+    """Stage 3: supervised and joint, on the infants with outcomes.
+
+    `scaling: parent` keeps all fitted feature steps of the stage before (fitted on more subjects); `own`
+    fits them on this stage's training rows. `carry` lists what is taken from the stage before; a head
+    is carried only when the stage before had the same task.
+    """
+
+    training: Training = Training()
+    ensemble: Ensemble = Ensemble()
+    carry: tuple[Literal["encoder", "fusion", "heads"], ...] = ("encoder", "fusion", "heads")
+    scaling: Literal["own", "parent"] = "own"
+
+
+class Stages(Settings):
+    """A stage that is null is left out; its control is then left out too.
+
+    Stage 1 is left out where a study has no source cohort, stage 2 where it has no pool.
+    """
+
+    pretrain: Pretrain | None = Pretrain()
+    adapt: Adapt | None = Adapt()
+    finetune: FineTune = FineTune()

@@ -1,0 +1,53 @@
+"""What fitters share: cohorts by role, finished parents, and features that several fits need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import InternalError
+from connectome_tl.features.steps import Features, fit_steps
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.loop import StepHook
+from connectome_tl.training.plans import FitPlan
+
+
+@dataclass
+class Context:
+    """Of one chunk of fits, in one process."""
+
+    cohorts: Mapping[str, Cohort]
+    done: Mapping[str, FitResult]
+    hook: StepHook | None = None
+    _features: dict[str, Features] = field(default_factory=dict)
+
+    def cohort(self, role: str) -> Cohort:
+        if role not in self.cohorts:
+            raise InternalError(f"a fit needs the cohort {role!r}")
+        return self.cohorts[role]
+
+    def parent(self, plan: FitPlan, name: str) -> FitResult | None:
+        """The finished parent of that name, or None where the plan has none."""
+        parent = plan.parent(name)
+        return None if parent is None else self.done[parent.key]
+
+    def features(self, plan: FitPlan, cohort: Cohort, settings: FeatureSettings | None = None) -> Features:
+        """Steps fitted on the plan's training rows; once for all fits of the chunk that need the same."""
+        asked = settings or plan.features
+        where = content_hash(plan.train.cohort, plan.train.ids, plan.train.data, asked, plan.modalities)
+        if where not in self._features:
+            self._features = {**dict(list(self._features.items())[-3:]), where: _fit(cohort, plan, asked)}
+        return self._features[where]
+
+    def seen(self, plan: FitPlan) -> frozenset[str]:
+        """Ids that the plan's own rows and all its parents have seen."""
+        parents = (self.done[parent.key].rows for _, parent in plan.parents)
+        others = (rows.ids for _, rows in plan.others)
+        return frozenset().union(plan.train.ids, *parents, *others)
+
+
+def _fit(cohort: Cohort, plan: FitPlan, settings: FeatureSettings) -> Features:
+    return fit_steps(cohort, plan.train.ids, settings, plan.modalities)

@@ -1,0 +1,280 @@
+"""The closed-form core as a fit: features to blocks, source scores, predictions of every kind of outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.errors import InternalError
+from connectome_tl.features.arrays import Arrays
+from connectome_tl.features.steps import Features
+from connectome_tl.features.tangent import holds_correlations
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.settings.features import EdgeSettings, FeatureSettings, TangentSettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.core import fit_core
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
+from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
+from connectome_tl.training.context import Context
+from connectome_tl.training.fitted import check_regions
+from connectome_tl.training.outputs import level_probabilities
+from connectome_tl.training.plans import FitPlan
+
+SCORES = "source scores"
+
+
+@dataclass(frozen=True, eq=False)
+class CoreModel:
+    """A closed-form core with the steps that make its blocks.
+
+    Attributes:
+        features: of all modalities. tangent: of the connectome in tangent space, or None.
+        fit: the core. thresholds: risk models of "above level k" for ordinal outcomes, by outcome.
+        source: the core of the source cohort whose scores are one more block, or None.
+        source_key: its fit.
+    """
+
+    tasks: tuple[Task, ...]
+    regions: tuple[str, ...]
+    features: Features
+    tangent: Features | None
+    fit: CoreFit
+    thresholds: Mapping[str, RiskModel]
+    source: CoreModel | None = None
+    source_key: str | None = None
+
+    def blocks(self, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
+        """Blocks of these subjects, source scores included."""
+        found = blocks_of(self.features, self.tangent, cohort, ids)
+        return found if self.source is None else [*found, self.source.scores(cohort, ids)]
+
+    def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
+        """What this core of a source cohort predicts for subjects of another, as a block."""
+        return Block(SCORES, self.fit.predict(self.blocks(cohort, ids)))
+
+    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        check_regions(self, cohort)
+        return self.from_scores(self.fit.predict(self.blocks(cohort, ids)))
+
+    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, n_scores) the core's linear scores."""
+        check_regions(self, cohort)
+        return self.fit.predict(self.blocks(cohort, ids))
+
+    def from_scores(self, scores: np.ndarray) -> np.ndarray:
+        """(n_subjects, n_columns) predictions from the core's scores (n_subjects, n_scores)."""
+        risks = self.fit.risks.apply(scores)
+        columns, at = [], 0
+        for task in self.tasks:
+            n = _n_scores(task)
+            own = slice(at, at + n)
+            at += n
+            if task.kind == "binary":
+                columns.append(risks[:, own])
+            elif task.kind == "multiclass":
+                columns.append(class_probabilities(risks[:, own]))
+            elif task.kind == "ordinal":
+                model = self.thresholds[task.name]
+                columns.append(level_probabilities(model.apply(np.repeat(scores[:, own], task.n_outputs, axis=1))))
+            else:
+                columns.append(scores[:, own])
+        return np.concatenate(columns, axis=1)
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays: dict[str, np.ndarray] = {}
+        plain: dict[str, Any] = {
+            "tasks": [task.model_dump(mode="json") for task in self.tasks],
+            "regions": list(self.regions),
+            "source": self.source_key,
+            "thresholds": sorted(self.thresholds),
+        }
+        for name, features in (("features", self.features), ("tangent", self.tangent)):
+            if features is not None:
+                made, plain[name] = features.state()
+                arrays |= {f"{name}/{key}": value for key, value in made.items()}
+        made, plain["core"] = self.fit.state()
+        arrays |= {f"core/{key}": value for key, value in made.items()}
+        for task, model in self.thresholds.items():
+            arrays |= {f"thresholds/{task}/{key}": value for key, value in vars(model).items()}
+        return arrays, plain
+
+    @staticmethod
+    def of(
+        arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], source: CoreModel | None = None
+    ) -> CoreModel:
+        """The inverse of `state`; `source` is the core that `plain` names."""
+
+        def below(prefix: str) -> dict[str, np.ndarray]:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        if (plain["source"] is None) != (source is None):
+            raise InternalError("a core needs the source core that it was fitted with")
+        return CoreModel(
+            tasks=tuple(Task.model_validate(task) for task in plain["tasks"]),
+            regions=tuple(plain["regions"]),
+            features=Features.of(below("features/"), plain["features"]),
+            tangent=Features.of(below("tangent/"), plain["tangent"]) if "tangent" in plain else None,
+            fit=CoreFit.of(below("core/"), plain["core"]),
+            thresholds={task: RiskModel(**below(f"thresholds/{task}/")) for task in plain["thresholds"]},
+            source=source,
+            source_key=plain["source"],
+        )
+
+
+def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
+    """The core of a source cohort or of the target's training rows."""
+    cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
+    features = context.features(plan, cohort)
+    in_tangent = _tangent(plan, context, cohort)
+    tasks = tuple(cohort.task(name) for name in plan.tasks)
+    labels = plan.train.labels or ids
+    raw = cohort.targets[[task.name for task in tasks]].to_numpy(float)[cohort.positions(labels)]
+    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
+    parent = context.parent(plan, "source")
+    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    blocks = blocks_of(features, in_tangent, cohort, ids)
+    fitted = fit_core(
+        blocks,
+        np.concatenate([_labels(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
+        [kind for task in tasks for kind in _kinds(task)],
+        families,
+        plan.core or CoreSettings(),
+        scores=None if source is None else source.scores(cohort, ids),
+        own=() if source is None else _own(tasks, source.tasks),
+    )
+    model = CoreModel(
+        tasks,
+        cohort.regions if "connectome" in features.steps else (),
+        features,
+        in_tangent,
+        fitted,
+        _thresholds(tasks, fitted, raw, plan.core or CoreSettings()),
+        source,
+        None if parent is None else parent.key,
+    )
+    arrays, plain = model.state()
+    held_out = model.from_scores(np.where(np.isfinite(fitted.left_out), fitted.left_out, np.nan))
+    predictions = model.predict(cohort, plan.predict) if plan.predict else np.zeros((0, 0))
+    notes = () if fitted.form == "exact" else (f"the closed-form core was approximated ({fitted.form})",)
+    return FitResult(
+        key=plan.key,
+        stage=plan.stage,
+        rows=context.seen(plan) | frozenset(features.ids),
+        tasks=plan.tasks,
+        arrays=arrays,
+        plain=plain,
+        predictions=dict(zip(plan.predict, predictions, strict=True)),
+        held_out=dict(zip(ids, held_out, strict=True)),
+        facts=_briers(tasks, fitted),
+        notes=notes,
+    )
+
+
+def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
+    """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality."""
+    blocks = []
+    for name, arrays in features.rows(cohort, ids).arrays.items():
+        if name == "connectome":
+            edges = _edges(arrays)
+            blocks.append(Block("edges", edges, kernel="linear" if tangent is not None else "both"))
+            regional = arrays.rows["regional"].reshape(len(ids), -1).astype(float)
+            if regional.shape[1]:
+                blocks.append(Block("regional", regional, kernel="both"))
+        else:
+            values = [value for value in arrays.rows.values() if value.ndim == 2]
+            present = arrays.present[:, None].astype(float)
+            blocks.append(Block(name, np.concatenate([*values, present], axis=1).astype(float)))
+    if tangent is not None:
+        arrays = tangent.rows(cohort, ids).arrays["connectome"]
+        blocks.append(Block("tangent", _displacements(arrays), kernel="both", relax=True))
+    return blocks
+
+
+def _edges(arrays: Arrays) -> np.ndarray:
+    """(n_subjects, n_measures * n_edges) scaled edges."""
+    edges = arrays.rows["edges"]
+    rows, columns = upper_indices(edges.shape[-1])
+    return edges[:, :, rows, columns].reshape(len(edges), -1).astype(float)
+
+
+def _displacements(arrays: Arrays) -> np.ndarray:
+    """(n_subjects, n) displacements in tangent space, in its own units: off-diagonal ones count twice."""
+    edges = arrays.rows["edges"] * arrays.constants["scale"]
+    rows, columns = upper_indices(edges.shape[-1])
+    diagonal = np.arange(edges.shape[-1])
+    off = edges[:, :, rows, columns].reshape(len(edges), -1) * np.sqrt(2.0)
+    return np.concatenate([off, edges[:, :, diagonal, diagonal].reshape(len(edges), -1)], axis=1).astype(float)
+
+
+def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
+    """The connectome in tangent space beside its edges, where its edges are correlations."""
+    if "connectome" not in plan.modalities or plan.features.edges.tangent is not None:
+        return None
+    if not holds_correlations(cohort):
+        return None
+    settings = FeatureSettings(edges=EdgeSettings(tangent=TangentSettings()))
+    return context.features(replace(plan, modalities=("connectome",)), cohort, settings)
+
+
+def _n_scores(task: Task) -> int:
+    return task.n_levels if task.kind == "multiclass" else 1
+
+
+def _kinds(task: Task) -> list[str]:
+    return ["binary"] * task.n_levels if task.kind == "multiclass" else [task.kind]
+
+
+def _labels(values: np.ndarray, task: Task) -> np.ndarray:
+    return one_vs_rest(values, task.n_levels) if task.kind == "multiclass" else values[:, None]
+
+
+def _own(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
+    """For every score of the target, the column of the source's scores with the same outcome, or None."""
+    starts, at = {}, 0
+    for task in source:
+        starts[task.name, task.kind] = at
+        at += _n_scores(task)
+    found: list[int | None] = []
+    for task in tasks:
+        start = starts.get((task.name, task.kind))
+        found += [None if start is None else start + i for i in range(_n_scores(task))]
+    return found
+
+
+def _thresholds(
+    tasks: Sequence[Task], fitted: CoreFit, raw: np.ndarray, settings: CoreSettings
+) -> dict[str, RiskModel]:
+    """For every ordinal outcome, the chance of lying above each level given the score."""
+    found, at = {}, 0
+    for t, task in enumerate(tasks):
+        if task.kind == "ordinal":
+            levels = np.arange(task.n_outputs)
+            known = np.isfinite(raw[:, [t]])
+            above = np.where(known, raw[:, [t]] > levels, np.nan)
+            scores = np.repeat(fitted.left_out[:, [at]], levels.size, axis=1)
+            sizes = np.repeat(fitted.sizes[at], levels.size)
+            found[task.name] = fit_risks(scores, above, sizes, settings.risks_from, settings.least_slope)
+        at += _n_scores(task)
+    return found
+
+
+def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
+    """Left-out Brier score of each binary outcome beside that of the base rate."""
+    ours, base = fitted.brier()
+    found, at = {}, 0
+    for task in tasks:
+        if task.is_binary:
+            found |= {f"brier {task.name}": float(ours[at]), f"base-rate brier {task.name}": float(base[at])}
+        at += _n_scores(task)
+    return found
+
+

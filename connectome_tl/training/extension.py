@@ -1,0 +1,132 @@
+"""`connectome_tl.extend`: encoders, objectives and modalities from outside, by one call or an entry point.
+
+A settings file names only a registered `kind`, never a class or a path.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Union
+
+from pydantic import Field
+
+from connectome_tl.errors import UsageError
+from connectome_tl.features.steps import Fitter, register_modality
+from connectome_tl.nn.batch import Modality, register_rows
+from connectome_tl.nn.branch import BranchFactory, register_branch
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.model import EncoderSettings, ModelSettings
+from connectome_tl.settings.objectives import ObjectiveSettings
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
+from connectome_tl.training.objectives import ObjectiveFactory, register_objective
+
+GROUP = "connectome_tl"
+_SOURCES: dict[str, str] = {}
+
+
+def extend(
+    *,
+    settings: type[Settings] | None = None,
+    encoder: BranchFactory | None = None,
+    objective: ObjectiveFactory | None = None,
+    modality: tuple[str, Fitter, type[Modality]] | None = None,
+    records: tuple[type, ...] = (),
+) -> None:
+    """Register an encoder, an objective or a modality; may be called again with the same arguments.
+
+    Args:
+        settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
+        encoder: makes a `Branch` of these settings and the sizes of their modality.
+        objective: makes an `Objective` of these settings and `ObjectiveSizes`.
+        modality: name, what fits its steps on training rows, and the record of its tensors.
+        records: types that hold the fitted state of the modality's steps.
+
+    Raises:
+        UsageError: settings of the wrong base, or without a kind of their own.
+    """
+    if modality is not None:
+        name, fitter, rows = modality
+        register_modality(name, fitter, *records)
+        register_rows(name, rows)
+        _SOURCES[f"modality {name}"] = _source(fitter)
+    if settings is None:
+        return
+    kind = settings.model_fields["kind"].default if "kind" in settings.model_fields else None
+    if not isinstance(kind, str):
+        raise UsageError(f"{settings.__name__} has no kind", expected='kind: Literal["name"] = "name"')
+    if encoder is not None:
+        _check(settings, EncoderSettings)
+        register_branch(settings, encoder)  # type: ignore[arg-type]
+        field = "encoder" if settings.modality == "connectome" else "others"  # type: ignore[attr-defined]
+        _admit(ModelSettings, field, settings)
+        _SOURCES[f"encoder {kind}"] = _source(encoder) + _source(settings)
+    if objective is not None:
+        _check(settings, ObjectiveSettings)
+        register_objective(settings, objective)  # type: ignore[arg-type]
+        _admit(Adapt, "objective", settings)
+        _SOURCES[f"objective {kind}"] = _source(objective) + _source(settings)
+
+
+def sources() -> list[str]:
+    """Hashes of the code of all extensions, so that a changed extension meets no stale fit."""
+    return [f"{name} {content_hash(text)}" for name, text in sorted(_SOURCES.items())]
+
+
+def load_entry_points() -> None:
+    """Load the extensions that installed packages offer; each entry point is a function that calls `extend`."""
+    for entry in entry_points(group=GROUP):
+        entry.load()()
+
+
+def _check(settings: type[Settings], base: type[Settings]) -> None:
+    if not issubclass(settings, base):
+        raise UsageError(f"{settings.__name__} is no {base.__name__}")
+
+
+def _admit(owner: type[Settings], name: str, kind: type[Settings]) -> None:
+    """Let a field of discriminated settings take one more kind."""
+    field = owner.__pydantic_fields__[name]
+    many = name == "others"
+    known = _members(field.annotation, many)
+    if kind in known:
+        return
+    members = [one for one in known if one.model_fields["kind"].default != kind.model_fields["kind"].default]
+    union: Any = Union[tuple([*members, kind])]  # noqa: UP007 - built at run time
+    if many:
+        field.annotation = tuple[union, ...] if len(members) == 0 else tuple[_tagged(union), ...]  # type: ignore[valid-type]
+    else:
+        field.annotation = union
+    for model in (ModelSettings, Pretrain, Adapt, FineTune, Stages, StudySettings):
+        model.model_rebuild(force=True)
+
+
+def _tagged(union: Any) -> Any:
+    from typing import Annotated
+
+    return Annotated[union, Field(discriminator="kind")]
+
+
+def _members(annotation: Any, many: bool) -> list[type[Settings]]:
+    found: list[type[Settings]] = []
+
+    def walk(part: Any) -> None:
+        if isinstance(part, type) and issubclass(part, Settings):
+            if part is not EncoderSettings:
+                found.append(part)
+            return
+        for inner in getattr(part, "__args__", ()):
+            walk(inner)
+
+    walk(annotation)
+    return found
+
+
+def _source(thing: Callable[..., Any] | type) -> str:
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):  # made in an interactive session
+        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', repr(thing))}"

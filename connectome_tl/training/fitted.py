@@ -1,0 +1,245 @@
+"""Finished fits that can be applied again: `predict` and `embed` for subjects of any cohort that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.features.scaling import TargetScaler
+from connectome_tl.features.steps import Features, Rows
+from connectome_tl.nn.batch import ROWS, Batch
+from connectome_tl.nn.model import OutcomeModel, build_model
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.outputs import columns_of, mixed, predictions_of
+
+_CHUNK = 256  # rows predicted at once
+Arrays = dict[str, np.ndarray]
+
+
+class FittedModel(Protocol):
+    """What every finished fit offers.
+
+    Attributes:
+        tasks: outcomes in the order of the columns.
+        regions: names of the regions it was fitted on, in order; empty without connectomes.
+    """
+
+    @property
+    def tasks(self) -> tuple[Task, ...]: ...
+
+    @property
+    def regions(self) -> tuple[str, ...]: ...
+
+    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, n_columns): probabilities, or values in the outcome's unit."""
+        ...
+
+    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, width) what the model makes of a subject before its heads."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkModel:
+    """One network or the mean of several, at the step that held-out rows chose for each outcome.
+
+    Attributes:
+        settings: of the network. sizes: by modality. regions: in order.
+        states: parameters by "network/step".
+        step: chosen step by outcome.
+    """
+
+    settings: ModelSettings
+    sizes: Mapping[str, Mapping[str, int]]
+    tasks: tuple[Task, ...]
+    regions: tuple[str, ...]
+    features: Features
+    targets: TargetScaler
+    states: Mapping[str, Arrays]
+    step: Mapping[str, int]
+    heads: Mapping[str, int]
+
+    def model(self, state: Arrays) -> OutcomeModel:
+        """A network with this state, in evaluation mode."""
+        model = build_model(self.settings, self.sizes, self.heads)
+        model.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+        return model.eval()
+
+    def networks(self, step: int | None = None) -> list[OutcomeModel]:
+        """The networks after this many steps (the first kept step if None)."""
+        chosen = [name for name in self.states if step is None or name.endswith(f"/{step}")]
+        if step is None:
+            chosen = list({name.split("/")[0]: name for name in reversed(chosen)}.values())[::-1]
+        return [self.model(self.states[name]) for name in chosen]
+
+    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        check_regions(self, cohort)
+        return self.predict_rows(self.features.rows(cohort, ids))
+
+    def predict_rows(self, rows: Rows) -> np.ndarray:
+        """(n_subjects, n_columns) of features made by this model's own steps."""
+        batch = to_batch(rows)
+        places = columns_of(self.tasks)
+        found = np.zeros((len(rows.ids), sum(task.n_columns for task in self.tasks)))
+        for step in sorted(set(self.step.values())):
+            made = [predictions_of(outputs_of(one, batch), self.tasks, self.targets) for one in self.networks(step)]
+            for task in self.tasks:
+                if self.step[task.name] == step:
+                    place = places[task.name]
+                    found[:, place] = np.mean([one[:, place] for one in made], axis=0)
+        return found
+
+    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, n_networks * fused_width): the networks' fused layers, one beside the other."""
+        check_regions(self, cohort)
+        batch = to_batch(self.features.rows(cohort, ids))
+        with torch.no_grad():
+            return np.concatenate(
+                [_chunked(network.embed, batch).double().numpy() for network in self.networks()], axis=1
+            )
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays, features = self.features.state()
+        arrays = {f"features/{name}": value for name, value in arrays.items()}
+        arrays |= {"targets/mean": self.targets.mean, "targets/scale": self.targets.scale}
+        for name, state in self.states.items():
+            arrays |= {f"state/{name}/{parameter}": value for parameter, value in state.items()}
+        plain = {
+            "features": features,
+            "settings": self.settings.model_dump(mode="json"),
+            "sizes": {name: dict(sizes) for name, sizes in self.sizes.items()},
+            "tasks": [task.model_dump(mode="json") for task in self.tasks],
+            "regions": list(self.regions),
+            "target_ids": list(self.targets.ids),
+            "step": dict(self.step),
+            "heads": dict(self.heads),
+            "states": list(self.states),
+        }
+        return arrays, plain
+
+    @staticmethod
+    def of(arrays: Arrays, plain: Mapping[str, Any]) -> NetworkModel:
+        """The inverse of `state`."""
+        states = {
+            name: {
+                key.removeprefix(f"state/{name}/"): value
+                for key, value in arrays.items()
+                if key.startswith(f"state/{name}/")
+            }
+            for name in plain["states"]
+        }
+        fitted = {k.removeprefix("features/"): v for k, v in arrays.items() if k.startswith("features/")}
+        return NetworkModel(
+            settings=ModelSettings.model_validate(plain["settings"]),
+            sizes=plain["sizes"],
+            tasks=tuple(Task.model_validate(task) for task in plain["tasks"]),
+            regions=tuple(plain["regions"]),
+            features=Features.of(fitted, plain["features"]),
+            targets=TargetScaler(arrays["targets/mean"], arrays["targets/scale"], tuple(plain["target_ids"])),
+            states=states,
+            step=plain["step"],
+            heads=plain["heads"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureModel:
+    """`(1 - weight) core + weight network`, a weight per outcome."""
+
+    core: FittedModel
+    network: FittedModel
+    weights: Mapping[str, float]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return self.core.tasks
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return self.core.regions
+
+    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        return self.mix(self.core.predict(cohort, ids), self.network.predict(cohort, ids))
+
+    def mix(self, core: np.ndarray, network: np.ndarray) -> np.ndarray:
+        """Both predictions (n_subjects, n_columns) to one."""
+        found = core.copy()
+        for task in self.tasks:
+            place = columns_of(self.tasks)[task.name]
+            found[:, place] = mixed(core[:, place], network[:, place], self.weights[task.name], task)
+        return found
+
+    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        return self.network.embed(cohort, ids)
+
+
+Finder = Callable[[str], FitResult]
+
+
+def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
+    """The model of a finished fit.
+
+    Args:
+        find: gives a fit by its key; a mixture needs those that it is made of.
+
+    Raises:
+        InternalError: the fit did not keep its state.
+    """
+    from connectome_tl.training.core import CoreModel
+
+    if not result.plain:
+        raise InternalError("this fit did not keep its state", remedy="Plan it with keep=True.")
+    if result.stage == "mixture":
+        if find is None:
+            raise InternalError("a mixture needs the fits it is made of")
+        core, network = (fitted_model(find(result.plain[name]), find) for name in ("core", "network"))
+        return MixtureModel(core, network, result.plain["weights"])
+    if result.stage in ("core", "source"):
+        return CoreModel.of(result.arrays, result.plain)
+    return NetworkModel.of(result.arrays, result.plain)
+
+
+def to_batch(rows: Rows) -> Batch:
+    """Features as tensors."""
+    modalities = {}
+    for name, arrays in rows.arrays.items():
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.rows.items()}
+        constants = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.constants.items()}
+        modalities[name] = ROWS[name](**tensors, **constants)
+    return Batch(modalities, {name: torch.from_numpy(arrays.present) for name, arrays in rows.arrays.items()})
+
+
+def outputs_of(model: OutcomeModel, batch: Batch) -> dict[str, np.ndarray]:
+    """Outputs of every head, (n, n_outputs) by outcome."""
+    if not len(batch):
+        return {task: np.zeros((0, head.out_features)) for task, head in model.heads.items()}  # type: ignore[misc]
+    with torch.no_grad():
+        parts = [model(batch.rows(index)) for index in torch.arange(len(batch)).split(_CHUNK)]
+    return {task: torch.cat([part[task] for part in parts]).double().numpy() for task in model.heads}
+
+
+def _chunked(apply: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
+    return torch.cat([apply(batch.rows(index)) for index in torch.arange(len(batch)).split(_CHUNK)])
+
+
+def check_regions(model: FittedModel, cohort: Cohort) -> None:
+    """Refuse a cohort whose regions are not those of the model, in its order.
+
+    Raises:
+        DataError: other regions, or another order.
+    """
+    if model.regions and model.regions != cohort.regions:
+        raise DataError(
+            f"cohort {cohort.name!r} has other regions than the model, or another order",
+            expected=f"{len(model.regions)} regions: {', '.join(model.regions[:3])} ...",
+            got=f"{cohort.n_regions}: {', '.join(cohort.regions[:3])} ...",
+            remedy="Line its regions up with `with_regions`.",
+        )

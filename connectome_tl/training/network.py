@@ -1,0 +1,314 @@
+"""Fitters of the three stages of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.features.scaling import TargetScaler
+from connectome_tl.features.steps import Features
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.losses import row_losses
+from connectome_tl.nn.model import OutcomeModel, build_model, part_of
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.training import Training
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context
+from connectome_tl.training.fitted import NetworkModel, outputs_of, to_batch
+from connectome_tl.training.loop import Pool, has_settled, train
+from connectome_tl.training.objectives import (
+    SOURCE,
+    TRAIN,
+    Objective,
+    ObjectiveSizes,
+    Supervised,
+    build_objective,
+)
+from connectome_tl.training.outputs import columns_of, predictions_of
+from connectome_tl.training.plans import FitPlan
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all networks of one fit share."""
+
+    plan: FitPlan
+    cohort: Cohort
+    features: Features
+    batch: Batch
+    tasks: tuple[Task, ...]
+    scaler: TargetScaler
+    goal: Tensor
+    sizes: dict[str, dict[str, int]]
+    heads: dict[str, int]
+    parent: FitResult | None
+
+    @property
+    def model(self) -> ModelSettings:
+        if self.plan.model is None:
+            raise InternalError("a network needs model settings")
+        return self.plan.model
+
+    @property
+    def training(self) -> Training:
+        if self.plan.training is None:
+            raise InternalError("a network needs training settings")
+        return self.plan.training
+
+    def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
+        """A network with random weights but for those that the parent gives, and the names of these."""
+        torch.manual_seed(_seed(self.plan, "weights", number))
+        model = build_model(self.model, self.sizes, self.heads)
+        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
+
+
+def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
+    """Stage 1 on the source, or stage 3 on the target: heads of all outcomes, missing ones masked."""
+    setting = _set_up(plan, context)
+    if plan.inner:
+        return _ensemble(setting, context)
+    model, carried = setting.fresh(0)
+    objective = Supervised({task.name: task.kind for task in setting.tasks}, setting.training.edge_noise)
+    curve = _trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
+    step = setting.training.steps_for(len(setting.batch))
+    states = {f"0/{step}": _state(model)}
+    return _result(setting, context, states, dict.fromkeys(setting.heads, step), curve, _unsettled(curve))
+
+
+def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
+    """Stage 2: an unsupervised objective on the pool; the heads of the stage before stay as they are."""
+    setting = _set_up(plan, context)
+    if plan.objective is None:
+        raise InternalError("an adaptation needs an objective")
+    model, carried = setting.fresh(0)
+    kinds = {task.name: task.kind for task in setting.tasks}
+    widths = {name: int(getattr(branch, "width")) for name, branch in model.branches.items()}
+    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, kinds))
+    pools = {TRAIN: Pool(setting.batch)}
+    for role, rows in plan.others:
+        other = context.cohort(rows.cohort)
+        batch = to_batch(setting.features.rows(other, rows.ids)).prepared()
+        pools[role] = Pool(batch, _goal(other, rows.ids, setting.tasks, setting.scaler) if role == SOURCE else None)
+    curve = _trained(setting, model, objective, carried, pools, context)
+    step = setting.training.steps_for(len(setting.batch))
+    states = {f"0/{step}": _state(model)}
+    return _result(setting, context, states, dict.fromkeys(setting.heads, step), curve, _unsettled(curve))
+
+
+def _ensemble(setting: _Setting, context: Context) -> FitResult:
+    """One network per inner part, trained without it; held-out rows choose the step of each outcome."""
+    plan, place = setting.plan, {subject: i for i, subject in enumerate(setting.plan.train.ids)}
+    n_rows = len(setting.batch)
+    kinds = {task.name: task.kind for task in setting.tasks}
+    parts = [np.array([place[subject] for subject in part], dtype=int) for part in plan.inner]
+    counts = {number: n_rows - len(part) for number, part in enumerate(parts)}
+    n_steps = {number: setting.training.steps_for(count) for number, count in counts.items()}
+    if len(set(n_steps.values())) > 1:  # parts differ by a row or two; one number of steps for all
+        n_steps = dict.fromkeys(n_steps, max(n_steps.values()))
+    total = n_steps[0]
+    steps = tuple(sorted({round(share * total) for share in plan.checkpoints} | {total}))
+    training = setting.training.model_copy(update={"steps": total})
+    loss = np.full((len(steps), n_rows, len(setting.tasks)), np.nan)
+    out = np.full((len(steps), n_rows, sum(task.n_columns for task in setting.tasks)), np.nan)
+    kept: dict[tuple[int, int], State] = {}
+    curves = []
+    for number, part in enumerate(parts):
+        model, carried = setting.fresh(number)
+        others = torch.from_numpy(np.setdiff1d(np.arange(n_rows), part))
+        held, truth = setting.batch.rows(torch.from_numpy(part)), setting.goal[torch.from_numpy(part)]
+
+        def look(
+            step: int,
+            number: int = number,
+            model: OutcomeModel = model,
+            part: np.ndarray = part,
+            held: Batch = held,
+            truth: Tensor = truth,
+        ) -> None:
+            at = steps.index(step)
+            outputs = outputs_of(model, held)
+            tensors = {task: torch.from_numpy(value) for task, value in outputs.items()}
+            loss[at, part] = row_losses(tensors, truth.double(), kinds).numpy()
+            out[at, part] = predictions_of(outputs, setting.tasks, setting.scaler)
+            kept[number, step] = _state(model)
+
+        objective = Supervised(kinds, setting.training.edge_noise)
+        pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
+        torch.manual_seed(_seed(plan, "noise", number))
+        rng = np.random.default_rng(_seed(plan, "batches", number))
+        curves.append(
+            train(model, objective, pool, training, rng, carried=carried, watched=steps, watch=look, hook=context.hook)
+        )
+    with np.errstate(invalid="ignore"):
+        seen = np.isfinite(loss)
+        mean = np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(setting.tasks)}
+    states = {f"{number}/{step}": state for (number, step), state in kept.items() if step in set(best.values())}
+    held_out = np.full(out.shape[1:], np.nan)
+    for task in setting.tasks:
+        where = columns_of(setting.tasks)[task.name]
+        held_out[:, where] = out[steps.index(best[task.name])][:, where]
+    late = [name for name, step in best.items() if step == total and total > 0]
+    notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
+    facts = {f"steps {name}": float(step) for name, step in best.items()}
+    result = _result(setting, context, states, best, np.mean(curves, axis=0), notes)
+    result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
+    result.facts.update(facts)
+    return result
+
+
+def _set_up(plan: FitPlan, context: Context) -> _Setting:
+    cohort = context.cohort(plan.train.cohort)
+    parent = context.parent(plan, "stage")
+    features = context.features(plan, cohort)
+    if plan.transfer.scaling == "parent" and parent is not None:
+        features = features.with_steps_of(NetworkModel.of(parent.arrays, parent.plain).features)
+    batch = to_batch(features.rows(cohort, plan.train.ids)).prepared()
+    if plan.stage == "adapt" and parent is not None:
+        known = NetworkModel.of(parent.arrays, parent.plain)
+        tasks, scaler, heads = known.tasks, known.targets, dict(known.heads)
+        goal = torch.zeros((len(batch), 0))
+    else:
+        tasks = tuple(cohort.task(name) for name in plan.tasks)
+        raw = _outcomes(cohort, plan.train.labels or plan.train.ids, tasks)
+        scaler = TargetScaler.fit(raw, tasks, plan.train.ids)
+        goal = torch.from_numpy(scaler.apply(raw).astype(np.float32))
+        heads = {task.name: task.n_outputs for task in tasks}
+    sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
+    return _Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
+
+
+def _outcomes(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np.ndarray:
+    return cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
+
+
+def _goal(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:
+    """Scaled outcomes of other rows, where their cohort has the outcomes."""
+    known = {task.name for task in cohort.tasks}
+    if not tasks or not all(task.name in known for task in tasks):
+        return None
+    return torch.from_numpy(scaler.apply(_outcomes(cohort, ids, tasks)).astype(np.float32))
+
+
+def _trained(
+    setting: _Setting,
+    model: OutcomeModel,
+    objective: Objective,
+    carried: frozenset[str],
+    pools: dict[str, Pool],
+    context: Context,
+) -> np.ndarray:
+    torch.manual_seed(_seed(setting.plan, "noise", 0))
+    rng = np.random.default_rng(_seed(setting.plan, "batches", 0))
+    return train(model, objective, pools, setting.training, rng, carried=carried, hook=context.hook)
+
+
+def _seed(plan: FitPlan, purpose: str, number: int) -> int:
+    # The stage's name sets the stages' draws apart; nothing else does, so that a model and its control that
+    # share a stage start from the same weights.
+    return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
+
+
+def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[str]:
+    """Take over the parent's weights of the carried parts, where name and shape agree; their names.
+
+    Raises:
+        DataError: a branch of the parent does not fit.
+    """
+    known = NetworkModel.of(parent.arrays, parent.plain)
+    ((_, given),) = [item for item in known.states.items()][:1]
+    own = model.state_dict()
+    fresh = {f"heads.{task}" for task in plan.transfer.fresh_heads}
+
+    def wanted(name: str) -> bool:
+        part = part_of(name)
+        kind = part if part in ("fusion", "heads") else "encoder"
+        return kind in plan.transfer.carry and ".".join(name.split(".")[:2]) not in fresh
+
+    taken = {
+        name: torch.tensor(value)
+        for name, value in given.items()
+        if wanted(name) and name in own and own[name].shape == value.shape
+    }
+    given_parts = {part_of(name) for name in given}
+    lost = [
+        name
+        for name in own
+        if name.startswith("branches.") and wanted(name) and part_of(name) in given_parts and name not in taken
+    ]
+    if lost:
+        raise DataError(
+            "the encoder of the stage before does not fit this cohort",
+            got=f"{lost[0]} differs",
+            remedy="Use one atlas for all cohorts, or an encoder whose weights are free of it "
+            "(node_features: strength, readout: mean, direct: false).",
+        )
+    model.load_state_dict({**own, **taken})
+    return frozenset(taken)
+
+
+def _state(model: OutcomeModel) -> State:
+    return {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def _unsettled(curve: np.ndarray) -> tuple[str, ...]:
+    return () if has_settled(curve) else ("the training loss was still falling at the last step",)
+
+
+def _result(
+    setting: _Setting,
+    context: Context,
+    states: dict[str, State],
+    step: dict[str, int],
+    curve: np.ndarray,
+    notes: tuple[str, ...],
+) -> FitResult:
+    plan = setting.plan
+    if not all(np.isfinite(value).all() for state in states.values() for value in state.values()):
+        raise diverged(plan, "weights are not finite")
+    fitted = NetworkModel(
+        setting.model,
+        setting.sizes,
+        setting.tasks,
+        setting.cohort.regions if "connectome" in setting.sizes else (),
+        setting.features,
+        setting.scaler,
+        states,
+        step,
+        setting.heads,
+    )
+    arrays, plain = fitted.state()
+    predictions: dict[str, np.ndarray] = {}
+    if plan.predict and plan.stage != "adapt":
+        values = fitted.predict_rows(setting.features.rows(setting.cohort, plan.predict))
+        if not np.isfinite(values).all():
+            raise diverged(plan, "predictions are not finite")
+        predictions = dict(zip(plan.predict, values, strict=True))
+    return FitResult(
+        key=plan.key,
+        stage=plan.stage,
+        rows=context.seen(plan) | frozenset(setting.features.ids),
+        tasks=tuple(task.name for task in setting.tasks),
+        arrays=arrays,
+        plain=plain,
+        curve=curve,
+        predictions=predictions,
+        notes=notes,
+    )
+
+
+def diverged(plan: FitPlan, how: str) -> DataError:
+    return DataError(
+        f"training of {plan.label} ({plan.stage}) diverged: {how}",
+        remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
+    )

@@ -1,0 +1,76 @@
+"""Outputs of heads to predictions: probabilities, and values in the outcome's unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import expit, logit, softmax
+
+from connectome_tl.features.scaling import TargetScaler
+from connectome_tl.tasks import Task
+
+_EDGE = 1e-6  # a probability mixed on the logit scale stays this far from 0 and 1
+
+
+def columns_of(tasks: Sequence[Task]) -> dict[str, slice]:
+    """Where each outcome's prediction lies among the columns of all."""
+    found, start = {}, 0
+    for task in tasks:
+        found[task.name] = slice(start, start + task.n_columns)
+        start += task.n_columns
+    return found
+
+
+def predictions_of(outputs: Mapping[str, np.ndarray], tasks: Sequence[Task], scaler: TargetScaler) -> np.ndarray:
+    """(n, n_columns) predictions of all outcomes from the heads' outputs, each (n, n_outputs)."""
+    columns = []
+    for t, task in enumerate(tasks):
+        raw = outputs[task.name].astype(float)
+        if task.kind == "binary":
+            columns.append(expit(raw))
+        elif task.kind == "ordinal":
+            columns.append(level_probabilities(expit(raw)))
+        elif task.kind == "multiclass":
+            columns.append(softmax(raw, axis=1))
+        else:
+            columns.append(raw * scaler.scale[t] + scaler.mean[t])
+    return np.concatenate(columns, axis=1) if columns else np.zeros((0, 0))
+
+
+def level_probabilities(above: np.ndarray) -> np.ndarray:
+    """(n, n_levels) from the chance of lying above each level but the last, (n, n_levels - 1).
+
+    The chances are made to fall from level to level first.
+    """
+    falling = np.minimum.accumulate(above, axis=1)
+    ends = np.ones((len(above), 1)), np.zeros((len(above), 1))
+    return -np.diff(np.concatenate([ends[0], falling, ends[1]], axis=1), axis=1)
+
+
+def mixed(core: np.ndarray, network: np.ndarray, weight: float, task: Task) -> np.ndarray:
+    """(n, n_columns of the task) `(1 - weight) core + weight network`, on the logit scale for a binary outcome."""
+    if weight == 0.0:
+        return core
+    if task.is_binary:
+        ends = [logit(np.clip(part, _EDGE, 1 - _EDGE)) for part in (core, network)]
+        return expit((1.0 - weight) * ends[0] + weight * ends[1])
+    return (1.0 - weight) * core + weight * network
+
+
+def losses(predicted: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
+    """(n,) loss of each row's prediction (n, n_columns): log loss, or squared error; NaN where unknown."""
+    if not task.spec.by_level:
+        known = predicted[:, 0]
+        if not task.is_binary:
+            return (known - truth) ** 2
+        risk = np.clip(known, _EDGE, 1 - _EDGE)
+        return -(truth * np.log(risk) + (1.0 - truth) * np.log1p(-risk))
+    seen = np.isfinite(truth)
+    level = np.where(seen, truth, 0).astype(int)
+    if task.spec.ordered:
+        steps = np.arange(predicted.shape[1]) >= level[:, None]
+        found = ((np.cumsum(predicted, axis=1) - steps) ** 2).sum(axis=1)  # ranked probability score
+    else:
+        found = -np.log(np.clip(predicted[np.arange(len(level)), level], _EDGE, None))
+    return np.where(seen, found, np.nan)
