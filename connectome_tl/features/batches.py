@@ -92,8 +92,8 @@ class FittedFeatures:
             selection = replace(selection, keep=arrays["selection.keep"], ids=tuple(ids))
         tangent = self.tangent
         if tangent is not None and "tangent.mean" in arrays:
-            fitted = {name: arrays[f"tangent.{name}"] for name in ("regions", "mean", "whitening")}
-            tangent = TangentEdges(**fitted, ids=tuple(ids))
+            regions, mean, whitening = (arrays[f"tangent.{name}"] for name in ("regions", "mean", "whitening"))
+            tangent = replace(tangent, regions=regions, mean=mean, whitening=whitening, ids=tuple(ids))
         if confounds is not None and "confounds.slopes" in arrays:
             slopes = arrays["confounds.slopes"]
             confounds = replace(confounds, center=arrays["confounds.center"], slopes=slopes, ids=tuple(ids))

@@ -1,18 +1,23 @@
-"""Tangent space of covariance matrices, fitted on training rows: what a subject adds to their mean.
+"""Tangent space of correlations or covariances, fitted on training rows: what a subject adds to their mean.
 
-The reference is nilearn's geometric mean of the training covariances (Varoquaux et al. 2010,
-doi:10.1007/978-3-642-15705-9_25); a row becomes the matrix logarithm of its whitened covariance.
+A row becomes the matrix logarithm of W C W, with W the inverse square root of the training mean (Varoquaux
+et al. 2010, doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from connectome_tl.errors import DataError
+from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
+
+_AT_ONCE = 128  # matrices; a bound on memory
+_SINGULAR = 1e-10  # relative to the mean of the diagonal
 
 
 class _Given(BaseEstimator):
@@ -25,72 +30,161 @@ class _Given(BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class TangentEdges:
-    """Fitted state.
+    """Fitted state; applied to rows of any cohort with the same regions, a source's to a target's too.
 
     Attributes:
         regions: (n_regions,) bool, the regions that every training row has; edges of others become 0.
-        mean, whitening: (n_kept, n_kept) reference covariance and its inverse square root.
+        mean, whitening: (n_kept, n_kept) reference and its inverse square root.
         ids: the training rows.
+        correlation: whether the matrices are correlations; their diagonal is then 1 whatever the file has.
+        shrinkage: s of (1 - s) C + s I, for correlations.
     """
 
     regions: np.ndarray
     mean: np.ndarray
     whitening: np.ndarray
     ids: tuple[str, ...]
+    correlation: bool = False
+    shrinkage: float = 0.0
 
     @staticmethod
-    def fit(weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> TangentEdges:
-        """From covariances of training rows, (n_subjects, 1, n_regions, n_regions), with their diagonal.
+    def fit(
+        weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], settings: TangentSettings = COVARIANCES
+    ) -> TangentEdges:
+        """From matrices of training rows, (n_subjects, 1, n_regions, n_regions).
+
+        Args:
+            node_mask: (n_subjects, n_regions) bool, the regions that a row has.
+            settings: `values` is "correlation" or "covariance"; "off" is for the caller to heed.
 
         Raises:
-            DataError: several measures, or matrices that are no covariances.
+            DataError: several measures, or matrices that are no correlations or covariances.
         """
-        from nilearn.connectome import ConnectivityMeasure
-
         if weights.shape[1] != 1:
             raise DataError("a tangent space is of one measure, the covariance", got=f"{weights.shape[1]} measures")
         regions = np.asarray(node_mask.all(axis=0))
-        covariances = _covariances(weights, regions, ids)
-        measure = ConnectivityMeasure(cov_estimator=_Given(), kind="tangent", standardize=False)
-        try:
-            measure.fit(list(covariances))
-        except (ValueError, FloatingPointError, np.linalg.LinAlgError) as error:
-            raise DataError(f"no tangent space: {error}", remedy="It needs format: series:covariance.") from error
-        return TangentEdges(regions, np.asarray(measure.mean_), np.asarray(measure.whitening_), tuple(ids))
+        correlation = settings.values == "correlation"
+        shrinkage = settings.shrinkage if correlation else 0.0
+        matrices = _matrices(weights, regions, ids, correlation, shrinkage)
+        if settings.mean == "geometric":
+            mean, whitening = _geometric(matrices)
+        else:
+            mean = matrices.mean(axis=0)
+            whitening = _of_eigenvalues(mean, lambda values: values**-0.5)
+        return TangentEdges(regions, mean, whitening, tuple(ids), correlation, shrinkage)
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """Displacements from the reference, same shape as `weights`; each row is projected alone.
+        """Displacements from the reference, same shape as `weights`, float32; each row is projected alone.
 
         Raises:
-            DataError: a row lacks a region of the fitted space, or is no covariance.
+            DataError: a row lacks a region of the fitted space, or is no correlation or covariance.
         """
+        out = np.zeros(weights.shape, dtype=np.float32)
+        at = np.flatnonzero(self.regions)
+        for start in range(0, len(weights), _AT_ONCE):
+            cut = slice(start, start + _AT_ONCE)
+            out[cut, 0, at[:, None], at] = self._logarithms(weights[cut], node_mask[cut], ids[cut])
+        return out
+
+    def rows(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, n_kept (n_kept + 1) / 2): the diagonal, then the upper triangle times the root of 2.
+
+        The Euclidean norm of a row is the Frobenius norm of its matrix, so kernels of rows are kernels of matrices.
+
+        Raises:
+            DataError: as in `apply`.
+        """
+        n_kept = int(self.regions.sum())
+        first, second = np.triu_indices(n_kept, 1)
+        out = np.empty((len(weights), n_kept * (n_kept + 1) // 2))
+        for start in range(0, len(weights), _AT_ONCE):
+            cut = slice(start, start + _AT_ONCE)
+            found = self._logarithms(weights[cut], node_mask[cut], ids[cut])
+            out[cut, :n_kept] = np.diagonal(found, axis1=1, axis2=2)
+            out[cut, n_kept:] = np.sqrt(2.0) * found[:, first, second]
+        return out
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and plain values, from which `of` makes the same step."""
+        arrays = {"regions": self.regions, "mean": self.mean, "whitening": self.whitening}
+        return arrays, {"ids": list(self.ids), "correlation": self.correlation, "shrinkage": self.shrinkage}
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> TangentEdges:
+        """The inverse of `state`."""
+        ids, correlation, shrinkage = tuple(plain["ids"]), bool(plain["correlation"]), float(plain["shrinkage"])
+        return TangentEdges(arrays["regions"], arrays["mean"], arrays["whitening"], ids, correlation, shrinkage)
+
+    def _logarithms(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         short = ~node_mask[:, self.regions].all(axis=1)
         if short.any():
+            remedy = "A displacement needs every region: leave the region or the subject out, or set tangent off."
             raise DataError(
                 "lacks regions that every training subject has",
                 subject=ids[int(np.flatnonzero(short)[0])],
-                remedy="A displacement needs every region; use correlations, which mask missing ones.",
+                remedy=remedy,
             )
-        whitened = self.whitening @ _covariances(weights, self.regions, ids) @ self.whitening
-        values, vectors = np.linalg.eigh((whitened + whitened.swapaxes(1, 2)) / 2)
-        logarithm = (vectors * np.log(values)[:, None, :]) @ vectors.swapaxes(1, 2)
-        out = np.zeros(weights.shape, dtype=np.float32)
-        at = np.flatnonzero(self.regions)
-        out[:, 0, at[:, None], at] = (logarithm + logarithm.swapaxes(1, 2)) / 2
-        return out
+        matrices = _matrices(weights, self.regions, ids, self.correlation, self.shrinkage)
+        return _of_eigenvalues(self.whitening @ matrices @ self.whitening, np.log)
 
 
-def _covariances(weights: np.ndarray, regions: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+def _of_eigenvalues(matrices: np.ndarray, function: Any) -> np.ndarray:
+    """A function of symmetric matrices (..., n, n), applied to their eigenvalues."""
+    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
+    found = (vectors * function(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
+    return np.asarray((found + found.swapaxes(-1, -2)) / 2)
+
+
+def _geometric(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from nilearn.connectome import ConnectivityMeasure
+
+    measure = ConnectivityMeasure(cov_estimator=_Given(), kind="tangent", standardize=False)
+    try:
+        measure.fit(list(matrices))
+    except (ValueError, FloatingPointError, np.linalg.LinAlgError) as error:
+        raise DataError(f"no tangent space: {error}", remedy="It needs correlations or covariances.") from error
+    return np.asarray(measure.mean_), np.asarray(measure.whitening_)
+
+
+def _matrices(
+    weights: np.ndarray, regions: np.ndarray, ids: Sequence[str], correlation: bool, shrinkage: float
+) -> np.ndarray:
+    """(n_subjects, n_kept, n_kept), float64, positive definite."""
     at = np.flatnonzero(regions)
     found = weights[:, 0, at[:, None], at].astype(float)
     if at.size < 2 or not len(found):
         raise DataError("fewer than two regions are there in every training row")
+    if correlation:
+        found[:, np.arange(at.size), np.arange(at.size)] = 1.0
+        _refuse_others(found, ids)
+        found = (1.0 - shrinkage) * found + shrinkage * np.eye(at.size)
+    what = "correlation" if correlation else "covariance"
+    finite = np.isfinite(found).all(axis=(1, 2))
+    if not finite.all():
+        raise DataError(f"not a {what} matrix: values are missing", subject=ids[int(np.argmin(finite))])
     least = np.linalg.eigvalsh(found)[:, 0]
-    if (least <= 0).any():
+    # An eigenvalue of round-off would become a logarithm of round-off.
+    if (least <= _SINGULAR * np.trace(found, axis1=1, axis2=2) / at.size).any():
+        remedy = "tangent: true needs connectomes of format: series:covariance, diagonal: keep, no transform."
+        if correlation:
+            remedy = "It needs correlations of one parcellation without a transform, and some shrinkage; or set it off."
         raise DataError(
-            "not a covariance matrix: an eigenvalue is not above 0",
+            f"not a {what} matrix: an eigenvalue is not above 0",
             subject=ids[int(least.argmin())],
             got=f"{least.min():.3g}",
-            remedy="tangent: true needs connectomes of format: series:covariance, diagonal: keep, no transform.",
+            remedy=remedy,
         )
     return found
+
+
+def _refuse_others(matrices: np.ndarray, ids: Sequence[str]) -> None:
+    largest = np.abs(matrices).max(axis=(1, 2))
+    # Round-off of half-precision files; a Fisher z or a count goes far beyond.
+    wrong = largest > 1.001
+    if wrong.any():
+        raise DataError(
+            "not a correlation matrix: a value is outside [-1, 1]",
+            subject=ids[int(np.flatnonzero(wrong)[0])],
+            got=f"{largest[wrong][0]:.4g}",
+            remedy="Give correlations without a Fisher transform; for counts and other measures set tangent off.",
+        )

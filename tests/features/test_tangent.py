@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from nilearn.connectome import ConnectivityMeasure
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
 from connectome_tl.features.batches import fit_features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.features import EdgeSettings
+from connectome_tl.settings.harmonise import EdgeSettings
+from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
 
 N_REGIONS = 12
 SERIES = [np.random.default_rng(i).normal(size=(50, N_REGIONS)) @ np.diag(np.arange(1, 13.0)) for i in range(24)]
 WEIGHTS = np.stack([LedoitWolf().fit(series).covariance_ for series in SERIES])[:, None]
 MASK = np.ones((24, N_REGIONS), dtype=bool)
 IDS = [f"s{i}" for i in range(24)]
+_SCALES = 1 / np.sqrt(np.diagonal(WEIGHTS[:, 0], axis1=1, axis2=2))
+CORRELATED = WEIGHTS * (_SCALES[:, :, None] * _SCALES[:, None])[:, None]
 
 
 def test_it_is_nilearns() -> None:
@@ -63,3 +67,78 @@ def test_what_is_no_covariance_is_refused() -> None:
     without_diagonal = WEIGHTS * ~np.eye(N_REGIONS, dtype=bool)
     with pytest.raises(DataError, match="diagonal: keep"):
         TangentEdges.fit(without_diagonal, MASK, IDS)
+
+
+def _function(matrix: np.ndarray, power: str) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors @ np.diag(np.log(values) if power == "log" else values**-0.5) @ vectors.T)
+
+
+def test_correlations_are_shrunk_and_go_to_the_logarithm_at_their_arithmetic_mean() -> None:
+    fitted = TangentEdges.fit(CORRELATED[:16], MASK[:16], IDS[:16], CORRELATIONS)
+    shrunk = 0.9 * CORRELATED[:, 0] + 0.1 * np.eye(N_REGIONS)
+    root = _function(shrunk[:16].mean(axis=0), "root")
+    found = fitted.apply(CORRELATED, MASK, IDS)[:, 0]
+    rows = fitted.rows(CORRELATED, MASK, IDS)
+    assert rows.shape == (24, 78)
+    for subject in (0, 20):
+        expected = _function(root @ shrunk[subject] @ root, "log")
+        np.testing.assert_allclose(found[subject], expected, atol=1e-6)
+        assert np.linalg.norm(rows[subject]) == pytest.approx(np.linalg.norm(expected))
+        np.testing.assert_allclose(rows[subject, :12], np.diagonal(expected), atol=1e-10)
+        np.testing.assert_allclose(rows[subject, 12], np.sqrt(2) * expected[0, 1], atol=1e-10)
+
+
+def test_the_geometric_mean_of_correlations_is_nilearns() -> None:
+    settings = TangentSettings(values="correlation", mean="geometric", shrinkage=0.0)
+    ours = TangentEdges.fit(CORRELATED[:16], MASK[:16], IDS[:16], settings)
+    # Series whose covariance is exactly that correlation.
+    roots = [np.linalg.cholesky(matrix[0]).T * np.sqrt(N_REGIONS) for matrix in CORRELATED[:16]]
+    theirs = ConnectivityMeasure(
+        kind="tangent", cov_estimator=EmpiricalCovariance(assume_centered=True), standardize=False
+    )
+    expected = theirs.fit_transform(roots)
+    np.testing.assert_allclose(ours.mean, theirs.mean_, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(ours.apply(CORRELATED[:16], MASK[:16], IDS[:16])[:, 0], expected, atol=1e-5)
+
+
+def test_the_diagonal_of_a_file_of_correlations_does_not_matter() -> None:
+    expected = TangentEdges.fit(CORRELATED, MASK, IDS, CORRELATIONS).rows(CORRELATED, MASK, IDS)
+    for diagonal in (0.0, 1.0, np.nan):
+        other = CORRELATED.copy()
+        other[:, 0, np.arange(N_REGIONS), np.arange(N_REGIONS)] = diagonal
+        fitted = TangentEdges.fit(other, MASK, IDS, CORRELATIONS)
+        np.testing.assert_allclose(fitted.rows(other, MASK, IDS), expected, atol=1e-12)
+
+
+def test_correlations_of_fewer_frames_than_regions_need_the_shrinkage() -> None:
+    few = np.stack([np.corrcoef(series[:8].T) for series in SERIES])[:, None]
+    assert np.isfinite(TangentEdges.fit(few, MASK, IDS, CORRELATIONS).rows(few, MASK, IDS)).all()
+    bare = TangentSettings(values="correlation", shrinkage=0.0)
+    with pytest.raises(DataError, match="some shrinkage"):
+        TangentEdges.fit(few, MASK, IDS, bare)
+
+
+def test_fisher_values_and_counts_are_no_correlations() -> None:
+    with pytest.raises(DataError, match="Fisher"):
+        TangentEdges.fit(30 * CORRELATED, MASK, IDS, CORRELATIONS)
+    missing = CORRELATED.copy()
+    missing[3, 0, 2, 4] = np.nan
+    with pytest.raises(DataError, match=r"subject s3: .* values are missing"):
+        TangentEdges.fit(missing, MASK, IDS, CORRELATIONS)
+
+
+def test_state_and_back_and_a_source_reference_for_a_target() -> None:
+    source = TangentEdges.fit(CORRELATED[:10], MASK[:10], IDS[:10], CORRELATIONS)
+    arrays, plain = source.state()
+    again = TangentEdges.of(arrays, json.loads(json.dumps(plain)))
+    assert again.ids == source.ids
+    target = CORRELATED[10:]
+    assert again.rows(target, MASK[10:], IDS[10:]).tobytes() == source.rows(target, MASK[10:], IDS[10:]).tobytes()
+
+
+def test_many_rows_are_each_as_alone() -> None:
+    fitted = TangentEdges.fit(CORRELATED, MASK, IDS, CORRELATIONS)
+    many = np.tile(CORRELATED, (6, 1, 1, 1))
+    rows = fitted.rows(many, np.tile(MASK, (6, 1)), IDS * 6)
+    np.testing.assert_array_equal(rows[130], fitted.rows(CORRELATED, MASK, IDS)[130 % 24])

@@ -1,0 +1,178 @@
+"""Blocks of features, their clipping and their kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from connectome_tl.errors import DataError, InternalError
+
+KernelKind = Literal["linear", "rbf", "both"]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows of one modality, already fitted and scaled by its feature steps.
+
+    Attributes:
+        name: unique in a fit: "tangent", "edges", "regional", "clinical", "image" ...
+        values: (n_rows, n_columns), finite.
+        kernel: "linear", "rbf" (a radial kernel, used from `CoreSettings.rbf_from` families on), or both
+            of the same rows.
+        relax: a slope beside the penalty in regressions (for tangent blocks).
+        penalised: False for columns that enter like the intercept, a covariate known to be strong.
+    """
+
+    name: str
+    values: np.ndarray
+    kernel: KernelKind = "linear"
+    relax: bool = False
+    penalised: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is learned about a block's columns from training rows: the mean and the limits of clipping.
+
+    Attributes:
+        name: of the block.
+        center, lower, upper: (n_columns,).
+    """
+
+    name: str
+    center: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @staticmethod
+    def fit(block: Block, clip: float | None) -> Columns:
+        """Mean, and `clip` population standard deviations on either side of it.
+
+        Raises:
+            DataError: values are not a finite matrix.
+        """
+        values = _checked(block)
+        center, spread = values.mean(axis=0), values.std(axis=0)
+        reach = np.full_like(spread, np.inf) if clip is None else clip * spread
+        return Columns(block.name, center, center - reach, center + reach)
+
+    def apply(self, block: Block) -> np.ndarray:
+        """Clipped and centred values (n_rows, n_columns), float64.
+
+        Raises:
+            DataError: other columns than in training, or values that are not finite.
+        """
+        values = _checked(block)
+        if values.shape[1] != self.center.size:
+            what = f"block {self.name} has other columns than in training"
+            raise DataError(what, expected=str(self.center.size), got=str(values.shape[1]))
+        return np.clip(values, self.lower, self.upper) - self.center
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One kernel of a block; its Gram matrix over the training rows has mean eigenvalue 1 after centring.
+
+    Attributes:
+        block: its block's name.
+        rows: (n_rows, n_columns) training rows, clipped and centred.
+        scale: what the raw kernel is divided by.
+        gamma: of the radial kernel exp(-gamma * squared distance); None for the linear one.
+        relax: whether a slope is fitted beside the penalty in regressions.
+        full: (n_rows, n_rows) between all training rows, where it was computed.
+    """
+
+    block: str
+    rows: np.ndarray
+    scale: float
+    gamma: float | None
+    relax: bool
+    full: np.ndarray | None
+
+    def between(self, at: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """(len(at), len(landmarks)) of these training rows."""
+        if self.full is not None:
+            return self.full[np.ix_(at, landmarks)]
+        rows, spanning = self.rows[at], self.rows[landmarks]
+        if self.gamma is None:
+            return rows @ spanning.T / self.scale
+        return radial(rows, spanning, self.gamma) / self.scale
+
+
+def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray) -> list[Kernel]:
+    """The kernels of a block; none where no column varies, since nothing can be learned from it.
+
+    Args:
+        rows: (n_rows, n_columns) clipped and centred training rows.
+        landmarks: rows between which the width of the radial kernel is measured; all, and all pairs are kept.
+    """
+    norms = np.einsum("ij,ij->i", rows, rows)
+    scale = float(norms.mean())
+    if not scale > 0:
+        return []
+    whole = len(landmarks) == len(rows)
+    spanning = rows[landmarks]
+    gram = spanning @ spanning.T
+    found = []
+    if block.kernel != "rbf":
+        found.append(Kernel(block.name, rows, scale, None, block.relax, gram / scale if whole else None))
+    if block.kernel != "linear":
+        distances = np.maximum(norms[landmarks][:, None] + norms[landmarks] - 2 * gram, 0.0)
+        others = distances[~np.eye(len(gram), dtype=bool)]
+        middle = float(np.median(others)) or float(others.mean())
+        values = np.exp(-distances / middle)
+        scale = float(1.0 - values.mean())
+        found.append(Kernel(block.name, rows, scale, 1.0 / middle, False, values / scale if whole else None))
+    return found
+
+
+def radial(rows: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
+    """exp(-gamma d^2) of each row and landmark, (n_rows, n_landmarks)."""
+    distances = np.einsum("ij,ij->i", rows, rows)[:, None] + np.einsum("ij,ij->i", landmarks, landmarks)
+    return np.exp(-gamma * np.maximum(distances - 2 * rows @ landmarks.T, 0.0))
+
+
+def choose_landmarks(rows: Sequence[np.ndarray], at: np.ndarray, exact_up_to: int, n_landmarks: int) -> np.ndarray:
+    """All rows `at`, or if they exceed `exact_up_to` some of them that lie evenly along a fixed random direction.
+
+    The choice depends on what a row holds, not on where it stands.
+
+    Args:
+        rows: (n_rows, n_columns) of each block.
+        at: sorted row numbers.
+    """
+    if len(at) <= exact_up_to:
+        return at
+    key = np.zeros(len(at))
+    for part in rows:
+        along = part[at] @ np.random.default_rng(0).normal(size=part.shape[1])
+        spread = along.std()
+        key += along / (spread if spread > 0 else 1.0)
+    places = ((np.arange(n_landmarks) + 0.5) * len(at) / n_landmarks).astype(int)
+    return np.sort(at[np.argsort(key, kind="stable")[places]])
+
+
+def matched(blocks: Sequence[Block], names: Sequence[str]) -> dict[str, Block]:
+    """The blocks by name.
+
+    Raises:
+        InternalError: other blocks than in training, or blocks of different length.
+    """
+    found = {block.name: block for block in blocks}
+    if set(found) != set(names) or len(found) != len(blocks):
+        got = ", ".join(block.name for block in blocks)
+        raise InternalError("blocks differ from those in training", expected=", ".join(names), got=got)
+    if len({len(block.values) for block in blocks}) > 1:
+        raise InternalError("blocks have different numbers of rows")
+    return found
+
+
+def _checked(block: Block) -> np.ndarray:
+    values = np.asarray(block.values, dtype=float)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        what = f"block {block.name} is not a matrix of finite numbers"
+        raise DataError(what, got=f"shape {values.shape}, {int((~np.isfinite(values)).sum())} not finite")
+    return values

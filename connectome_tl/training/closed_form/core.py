@@ -1,0 +1,135 @@
+"""Fit the closed-form core: `fit_core(blocks, y, kinds, families, settings) -> CoreFit`.
+
+One Gram matrix per block, and its ridge at every penalty with predictions that leave out whole families.
+The fit is the mean of (S) ridge on the sum of the linear kernels, (G) a non-negative stack of all kernels'
+fits, and, for few families, (A) a likelihood-weighted mean over the scales of the blocks. All parts are linear
+in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
+
+Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
+outcome that is itself among them (`own`) gets its column unpenalised; any other is the mean of fits with and
+without the block of scores. `predict` then needs the scores as one more block.
+
+What calling code has to know:
+- rows have been through feature steps; the core itself only clips and centres, on training rows.
+- kinds: "binary" is 0/1 and gets risks; "regression" and "ordinal" (a score) are kept inside the range of
+  training; classes are `targets.one_vs_rest` columns of kind "binary".
+- columns of y that miss the same rows share all decompositions: pass permuted outcomes as columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.training.closed_form.blocks import Block, matched
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.risks import fit_risks
+from connectome_tl.training.closed_form.rows import TrainingRows
+
+KINDS = ("binary", "regression", "ordinal")
+
+
+def fit_core(
+    blocks: Sequence[Block],
+    y: np.ndarray,
+    kinds: Sequence[str],
+    families: Sequence[str],
+    settings: CoreSettings | None = None,
+    *,
+    scores: Block | None = None,
+    own: Sequence[int | None] = (),
+) -> CoreFit:
+    """Fit all outcomes on the same training rows.
+
+    Args:
+        blocks: of the training rows.
+        y: (n_rows, n_outcomes), NaN where missing; that row is left out of that outcome only.
+        kinds: (n_outcomes,), see the module.
+        families: (n_rows,); rows of one family are left out together.
+        scores: predictions of source models for these rows, on any scale.
+        own: (n_outcomes,), the column of `scores` with the same outcome, or None; empty: all None.
+
+    Raises:
+        DataError: fewer than two families with a known outcome, values not finite, labels not 0 or 1.
+        InternalError: lengths that differ, an unknown kind.
+    """
+    settings = settings or CoreSettings()
+    y = _checked(y, kinds)
+    own = tuple(own) or (None,) * y.shape[1]
+    given = list(blocks)
+    if scores is not None:
+        given.append(replace(scores, kernel="linear", relax=False, penalised=True))
+    matched(given, [block.name for block in given])
+    if len(families) != len(y) or len(own) != y.shape[1] or any(len(block.values) != len(y) for block in given):
+        raise InternalError("rows of blocks, outcomes and families differ", expected=str(y.shape))
+    rows = TrainingRows.of(given, families, None if scores is None else scores.name, settings)
+    shrunk = np.array([kind != "binary" for kind in kinds], dtype=bool)
+    coefficients = np.zeros((rows.z.shape[1], y.shape[1]))
+    dual = [np.zeros(y.shape) for _ in rows.kernels]
+    left_out, sizes = np.full(y.shape, np.nan), np.zeros(y.shape[1], dtype=int)
+    forms = set()
+    for observed, columns in _patterns(y, own):
+        values, center, spread = _standardised(y[np.ix_(observed, columns)])
+        solution, sizes[columns] = rows.solve(observed, values, shrunk[columns], own[columns[0]])
+        forms.add(rows.form(observed))
+        left_out[np.ix_(observed, columns)] = center + spread * solution.left_out
+        coefficients[:, columns] = solution.coefficients * spread
+        coefficients[0, columns] += center
+        for total, part in zip(dual, solution.dual, strict=True):
+            total[:, columns] = part * spread
+    lower = np.where(shrunk, np.nanmin(y, axis=0), -np.inf)
+    upper = np.where(shrunk, np.nanmax(y, axis=0), np.inf)
+    left_out = np.clip(left_out, lower, upper)
+    linear, radial = rows.primal(dual, coefficients)
+    labels = np.where(shrunk, np.nan, y)
+    return CoreFit(
+        form=", ".join(sorted(forms)),
+        kinds=tuple(kinds),
+        columns=rows.columns,
+        intercept=coefficients[0].copy(),
+        linear=linear,
+        radial=radial,
+        lower=lower,
+        upper=upper,
+        left_out=left_out,
+        outcomes=y,
+        sizes=sizes,
+        risks=fit_risks(left_out, labels, sizes, settings.risks_from, settings.least_slope),
+    )
+
+
+def _standardised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values with mean 0 and standard deviation 1, and both; a constant outcome keeps spread 1."""
+    center, spread = values.mean(axis=0), values.std(axis=0)
+    spread = np.where(spread > 1e-12 * np.abs(center), spread, 1.0)
+    return (values - center) / spread, center, spread
+
+
+def _checked(y: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
+    y = np.array(y, dtype=float)
+    unknown = sorted(set(kinds) - set(KINDS))
+    if y.ndim != 2 or y.shape[1] != len(kinds) or unknown:
+        expected = f"one of {', '.join(KINDS)} per column"
+        raise InternalError("outcomes and kinds do not fit", expected=expected, got=f"{y.shape}, {tuple(kinds)}")
+    if np.isinf(y).any():
+        raise DataError("an outcome is infinite", remedy="Correct it, or leave it empty (missing).")
+    binary = y[:, [kind == "binary" for kind in kinds]]
+    if not np.isin(binary[np.isfinite(binary)], (0.0, 1.0)).all():
+        raise DataError("a binary outcome has other values than 0 and 1")
+    if not np.isfinite(y).any(axis=0).all():
+        raise DataError("an outcome is missing in every training row", remedy="Leave this outcome out.")
+    return y
+
+
+def _patterns(y: np.ndarray, own: Sequence[int | None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(observed rows, columns) of outcomes that miss the same rows and have the same score of their own."""
+    groups: dict[tuple[bytes, int | None], list[int]] = {}
+    observed = np.isfinite(y)
+    for column in range(y.shape[1]):
+        groups.setdefault((observed[:, column].tobytes(), own[column]), []).append(column)
+    for columns in groups.values():
+        yield np.flatnonzero(observed[:, columns[0]]), np.array(columns)

@@ -1,0 +1,180 @@
+"""Ridge of one kernel for every penalty at once, with predictions that leave out whole families.
+
+With Z the unpenalised columns (the intercept among them) and K the kernel, ridge solves
+(K + a I) d + Z b = y, Z' d = 0, so d = G y. Leaving out the rows F of a family changes their residual to
+G_FF^-1 (G y)_F, in closed form (for single rows: Allen 1974, doi:10.1080/00401706.1974.10489157).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_SINGULAR = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Families:
+    """Rows of the same family, families of the same size stacked.
+
+    Attributes:
+        stacks: one (n_families, size) array of row numbers per size.
+        n_rows, n_families: their numbers.
+    """
+
+    stacks: tuple[np.ndarray, ...]
+    n_rows: int
+    n_families: int
+
+    @staticmethod
+    def of(names: Sequence[str]) -> Families:
+        """From one family name per row."""
+        _, which = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+        order = np.argsort(which, kind="stable")
+        sizes = np.bincount(which)
+        starts = np.cumsum(sizes) - sizes
+        stacks = tuple(order[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes))
+        return Families(stacks, len(which), len(sizes))
+
+    def means_of_others(self, y: np.ndarray) -> np.ndarray:
+        """Mean of y (n_rows, n_columns) over all rows of other families, for each row."""
+        means = np.empty_like(y)
+        total = y.sum(axis=0)
+        for stack in self.stacks:
+            others = (total - y[stack].sum(axis=1)) / (self.n_rows - stack.shape[1])
+            means[stack] = others[:, None]
+        return means
+
+    def left_out(
+        self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float
+    ) -> np.ndarray:
+        """Residuals (n_rows, n_columns) of a fit without the row's family.
+
+        Args:
+            solved: G y, (n_rows, n_columns).
+            blocks: G_FF of each stack, (n_families, size, size).
+            fallback: residuals (n_rows, n_columns) where the other families do not determine the unpenalised
+                columns.
+            least: eigenvalue of G_FF below which they do not.
+        """
+        residuals = np.empty_like(solved)
+        for stack, block in zip(self.stacks, blocks, strict=True):
+            if stack.shape[1] == 1:
+                at, pivot = stack[:, 0], block[:, 0]
+                known = pivot > least
+                residuals[at] = np.where(known, solved[at] / np.where(known, pivot, 1.0), fallback[at])
+                continue
+            values, vectors = np.linalg.eigh(block)
+            known = values[:, 0] > least
+            inverse = (vectors / np.where(known[:, None], values, 1.0)[:, None, :]) @ vectors.swapaxes(1, 2)
+            residuals[stack] = np.where(known[:, None, None], inverse @ solved[stack], fallback[stack])
+        return residuals
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The unpenalised columns of some rows and what they predict alone.
+
+    Attributes:
+        z: (n_rows, n_unpenalised), the first column is 1.
+        basis: (n_rows, rank), orthonormal.
+        families: of the rows.
+    """
+
+    z: np.ndarray
+    basis: np.ndarray
+    families: Families
+
+    @staticmethod
+    def of(z: np.ndarray, families: Families) -> Design:
+        vectors, values, _ = np.linalg.svd(z, full_matrices=False)
+        return Design(z, vectors[:, values > 1e-10 * values[0]], families)
+
+    def project(self, values: np.ndarray) -> np.ndarray:
+        """Without what the unpenalised columns explain."""
+        return values - self.basis @ (self.basis.T @ values)
+
+    def residuals(self, y: np.ndarray) -> np.ndarray:
+        """y less its prediction from the unpenalised columns of other families, (n_rows, n_columns)."""
+        fallback = y - self.families.means_of_others(y)
+        if self.basis.shape[1] == 1:
+            return fallback
+        return self.families.left_out(self.project(y), self.diagonal_blocks(1.0), fallback, _SINGULAR)
+
+    def diagonal_blocks(self, factor: float) -> list[np.ndarray]:
+        """factor (I - Z Z^+)_FF of each stack of families."""
+        return [
+            factor * (np.eye(stack.shape[1]) - self.basis[stack] @ self.basis[stack].swapaxes(1, 2))
+            for stack in self.families.stacks
+        ]
+
+    def coefficients(self, y: np.ndarray) -> np.ndarray:
+        """Least squares of y on the unpenalised columns, (n_unpenalised, n_columns)."""
+        return np.linalg.lstsq(self.z, y, rcond=1e-10)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Eigenvalues (rank,) and vectors (n_rows, rank) of a kernel after projection off the unpenalised columns.
+
+    `to_landmarks` turns dual weights of rows into those of landmarks; None in the exact form.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    design: Design
+    to_landmarks: np.ndarray | None = None
+
+    @staticmethod
+    def of(cross: np.ndarray, landmarks: np.ndarray, design: Design) -> Spectrum:
+        """From a kernel between all rows and the landmarks (n_rows, n_landmarks)."""
+        n = len(cross)
+        if cross.shape[1] == n:
+            inner = design.project(design.project(cross).T)
+            # Lifted far above the rest, the unpenalised directions come out last.
+            lift = np.trace(inner) + 1.0
+            values, vectors = np.linalg.eigh((inner + inner.T) / 2 + lift * design.basis @ design.basis.T)
+            rank = n - design.basis.shape[1]
+            return Spectrum(np.maximum(values[:rank], 0.0), vectors[:, :rank], design)
+        among, turn = np.linalg.eigh((cross[landmarks] + cross[landmarks].T) / 2)
+        kept = among > 1e-10 * among[-1]
+        to_features = turn[:, kept] / np.sqrt(among[kept])
+        features = cross @ to_features
+        inside = design.project(features)
+        values, turn = np.linalg.eigh(inside.T @ inside)
+        kept = values > 1e-10 * max(values[-1], 1e-300)
+        vectors = inside @ (turn[:, kept] / np.sqrt(values[kept]))
+        return Spectrum(values[kept], vectors, design, to_features @ features.T)
+
+    def path(self, y: np.ndarray, errors: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+        """What the kernel adds to predictions that leave out the family, (n_penalties, n_rows, n_columns).
+
+        Args:
+            y: (n_rows, n_columns).
+            errors: of the unpenalised columns alone, `Design.residuals(y)`.
+        """
+        families = self.design.families
+        rotated, rest = self.vectors.T @ y, self.design.project(y)
+        added = np.empty((len(penalties), *y.shape))
+        for k, penalty in enumerate(penalties):
+            weights = 1.0 / (self.values + penalty) - 1.0 / penalty
+            solved = rest / penalty + self.vectors @ (weights[:, None] * rotated)
+            blocks = self.design.diagonal_blocks(1.0 / penalty)
+            for stack, block in zip(families.stacks, blocks, strict=True):
+                part = self.vectors[stack]
+                block += (part * weights) @ part.swapaxes(1, 2)
+            added[k] = errors - families.left_out(solved, blocks, errors, _SINGULAR / penalty)
+        return added
+
+    def dual(self, y: np.ndarray, penalties: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Dual weights (n_landmarks, n_columns) of a sum of ridge fits.
+
+        Args:
+            shares: (n_penalties, n_columns), the factor of each penalty's fit.
+        """
+        weights = (1.0 / (self.values[:, None] + penalties) - 1.0 / penalties) @ shares
+        solved = self.design.project(y) * (shares / penalties[:, None]).sum(axis=0)
+        solved += self.vectors @ (weights * (self.vectors.T @ y))
+        return solved if self.to_landmarks is None else self.to_landmarks @ solved

@@ -1,0 +1,241 @@
+"""The fitted core: what it predicts, stores and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from core_cases import KINDS, case
+from sklearn.metrics import r2_score, roc_auc_score
+
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.core import fit_core
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
+
+RADIAL = CoreSettings(rbf_from=0)
+
+
+def test_it_learns_a_planted_signal_and_predicts_new_rows() -> None:
+    given = case(400, twins=False)
+    fit = fit_core(given.blocks(slice(0, 200)), given.y[:200], KINDS, given.families[:200])
+    predicted, test = fit.predict(given.blocks(slice(200, 400))), given.y[200:]
+    # The signal explains 2.25 / 3.25 = .69 of the value's variance at most; ridge on both blocks reaches .7 of AUC.
+    assert r2_score(test[:, 0], predicted[:, 0]) > 0.45
+    assert roc_auc_score(test[:, 1], predicted[:, 1]) > 0.7
+    assert r2_score(given.y[:200, 0], fit.left_out[:, 0]) == pytest.approx(
+        r2_score(test[:, 0], predicted[:, 0]), abs=0.12
+    )
+
+
+def test_left_out_predictions_are_blind_to_the_outcome_of_the_family() -> None:
+    """A fit whose choices are fixed: changing one family's outcome leaves its own left-out values alone."""
+    given = case()
+    fixed = CoreSettings(penalties=(1.0,), relax=False, stein=False, average_below=0)
+    blocks = [Block("clinical", given.narrow)]
+    moved = given.y.copy()
+    family = np.array([name == given.families[0] for name in given.families])
+    moved[family, 0] += 40.0
+    first = fit_core(blocks, given.y[:, [0]], ["regression"], given.families, fixed)
+    second = fit_core(blocks, moved[:, [0]], ["regression"], given.families, fixed)
+    difference = np.abs(second.left_out - first.left_out)[:, 0]
+    # The stack's one weight still moves a little; the family's own outcome would move it by tens.
+    assert difference[family].max() < 1.5
+    assert difference[~family].max() > 0
+
+
+@pytest.mark.parametrize("settings", [CoreSettings(), RADIAL, CoreSettings(exact_up_to=20, landmarks=15)])
+def test_state_and_back_predicts_the_same_bytes(settings: CoreSettings) -> None:
+    given = case()
+    fit = fit_core(given.blocks(kernel="both"), given.y, KINDS, given.families, settings)
+    arrays, plain = fit.state()
+    again = CoreFit.of({name: values.copy() for name, values in arrays.items()}, json.loads(json.dumps(plain)))
+    assert again.predict(given.blocks()).tobytes() == fit.predict(given.blocks()).tobytes()
+    assert again.probabilities(given.blocks()).tobytes() == fit.probabilities(given.blocks()).tobytes()
+    assert again.left_out.tobytes() == fit.left_out.tobytes()
+    assert again.form == fit.form == ("exact" if settings.exact_up_to > 40 else "nystrom 15")
+    del arrays["linear.tangent"], arrays["columns.tangent.center"]
+    with pytest.raises(DataError, match=r"columns\.tangent\.center"):
+        CoreFit.of(arrays, plain)
+
+
+def test_weights_are_the_prediction() -> None:
+    given = case(twins=False)
+    settings = CoreSettings(clip=None)
+    fit = fit_core(given.blocks(), given.y, KINDS, given.families, settings)
+    weights = fit.weights()
+    assert {name: values.shape for name, values in weights.items()} == {"tangent": (60, 2), "clinical": (3, 2)}
+    new = case(30, seed=5)
+    by_hand = fit.intercept.copy() + np.zeros((30, 2))
+    for columns, rows in zip(fit.columns, (new.wide, new.narrow), strict=True):
+        by_hand += (rows - columns.center) @ weights[columns.name]
+    by_hand[:, 0] = by_hand[:, 0].clip(given.y[:, 0].min(), given.y[:, 0].max())
+    np.testing.assert_allclose(fit.predict(new.blocks()), by_hand, rtol=1e-8)
+
+
+def test_the_order_of_training_rows_changes_nothing() -> None:
+    given = case(60)
+    order = np.random.default_rng(1).permutation(60)
+    for settings in (RADIAL, CoreSettings(exact_up_to=40, landmarks=30)):
+        first = fit_core(given.blocks(kernel="both"), given.y, KINDS, given.families, settings)
+        turned = [given.families[k] for k in order]
+        second = fit_core(given.blocks(order, kernel="both"), given.y[order], KINDS, turned, settings)
+        new = case(20, seed=9).blocks()
+        np.testing.assert_allclose(first.predict(new), second.predict(new), rtol=1e-6)
+        np.testing.assert_allclose(first.left_out[order], second.left_out, rtol=1e-6)
+
+
+def test_an_outcome_is_fitted_as_if_it_were_alone_and_its_missing_rows_were_not_there() -> None:
+    given = case(60)
+    y = np.column_stack([given.y, given.y])
+    gone = np.arange(60) % 7 == 0
+    y[gone, 2] = np.nan
+    fit = fit_core(given.blocks(), y, (*KINDS, *KINDS), given.families, CoreSettings(clip=None))
+    alone = fit_core(given.blocks(), y[:, [0]], KINDS[:1], given.families, CoreSettings(clip=None))
+    new = case(20, seed=9).blocks()
+    np.testing.assert_allclose(fit.predict(new)[:, 0], alone.predict(new)[:, 0], rtol=1e-9)
+    assert np.isnan(fit.left_out[gone, 2]).all()
+    assert np.isfinite(fit.left_out[:, [0, 1, 3]]).all()
+    kept = [name for name, out in zip(given.families, gone, strict=True) if not out]
+    assert fit.sizes.tolist() == [len(set(given.families))] * 2 + [len(set(kept)), len(set(given.families))]
+    # Kernels are scaled on all rows, so the two differ by the choice of a penalty at most.
+    fewer = fit_core(given.blocks(~gone), y[~gone][:, [2]], ["regression"], kept, CoreSettings(clip=None))
+    assert np.corrcoef(fit.predict(new)[:, 2], fewer.predict(new)[:, 0])[0, 1] > 0.99
+
+
+def test_constant_outcomes_and_blocks_and_eight_rows() -> None:
+    given = case(8, twins=False)
+    y = np.column_stack([given.y, np.full(8, 3.0), np.ones(8)])
+    kinds = (*KINDS, "regression", "binary")
+    blocks = [*given.blocks(), Block("regional", np.ones((8, 4))), Block("image", np.zeros((8, 0)))]
+    fit = fit_core(blocks, y, kinds, given.families)
+    predicted = fit.predict(blocks)
+    assert np.isfinite(predicted).all()
+    np.testing.assert_allclose(predicted[:, 2], 3.0)
+    np.testing.assert_allclose(fit.left_out[:, 2], 3.0)
+    risks = fit.probabilities(blocks)
+    assert ((risks[:, [1, 3]] > 0) & (risks[:, [1, 3]] < 1)).all()
+    np.testing.assert_allclose(risks[:, 3], 8.5 / 9)
+    assert np.isnan(risks[:, [0, 2]]).all()
+
+
+def test_without_any_block_that_varies_it_predicts_the_mean() -> None:
+    given = case()
+    fit = fit_core([Block("clinical", np.zeros((40, 2)))], given.y, KINDS, given.families)
+    np.testing.assert_allclose(fit.predict([Block("clinical", np.ones((3, 2)))]), [given.y.mean(axis=0)] * 3)
+
+
+def test_heavy_tails_stay_inside_the_range_of_training() -> None:
+    given = case(100, twins=False)
+    rng = np.random.default_rng(2)
+    wide = rng.standard_t(1, size=given.wide.shape) * 1e3
+    y = given.y.copy()
+    fit = fit_core([Block("regional", wide[:60])], y[:60], KINDS, given.families[:60])
+    predicted = fit.predict([Block("regional", wide[60:] * 1e6)])
+    assert predicted[:, 0].min() >= y[:60, 0].min()
+    assert predicted[:, 0].max() <= y[:60, 0].max()
+    assert np.isfinite(fit.probabilities([Block("regional", wide[60:] * 1e6)])[:, 1]).all()
+    spread = wide[:60].std(axis=0)
+    np.testing.assert_allclose(fit.columns[0].upper - fit.columns[0].center, 4 * spread)
+
+
+def test_a_radial_kernel_finds_what_no_line_does_and_only_from_its_size_on() -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(500, 4))
+    y = (rows[:, 0] * rows[:, 1] + 0.3 * rng.normal(size=500))[:, None]
+    names = [str(k) for k in range(500)]
+    scores = {}
+    for kernel in ("linear", "both", "rbf"):
+        fit = fit_core([Block("clinical", rows[:300], kernel)], y[:300], ["regression"], names[:300])
+        scores[kernel] = r2_score(y[300:, 0], fit.predict([Block("clinical", rows[300:])])[:, 0])
+    assert scores["linear"] < 0.05
+    assert min(scores["both"], scores["rbf"]) > 0.3
+    small = fit_core([Block("clinical", rows[:99], "both")], y[:99], ["regression"], names[:99])
+    assert not small.radial
+
+
+def test_a_binary_score_is_never_constant() -> None:
+    rng = np.random.default_rng(6)
+    for seed in range(10):
+        given = case(20, seed=seed, twins=False)
+        label = rng.permutation(np.arange(20) % 2).astype(float)[:, None]
+        fit = fit_core(given.blocks(), label, ["binary"], given.families)
+        assert fit.predict(given.blocks()).std() > 1e-6
+
+
+def test_risks_keep_the_base_rate_and_the_order_of_scores() -> None:
+    given = case(200, twins=False)
+    fit = fit_core(given.blocks(), given.y, KINDS, given.families)
+    risks = fit.left_out_probabilities()[:, 1]
+    assert risks.mean() == pytest.approx(given.y[:, 1].mean(), abs=0.01)
+    assert (np.argsort(risks, kind="stable") == np.argsort(fit.left_out[:, 1], kind="stable")).all()
+    ours, base = fit.brier()
+    assert np.isnan(ours[0])
+    assert ours[1] < base[1] - 0.03
+    rate = given.y[:, 1]
+    assert base[1] == pytest.approx(np.mean([(np.delete(rate, k).mean() - rate[k]) ** 2 for k in range(200)]))
+
+
+def test_a_score_of_the_same_outcome_enters_unpenalised_and_others_as_half_a_block() -> None:
+    given = case(120, twins=False)
+    rng = np.random.default_rng(8)
+    signal = given.wide[:, :20].sum(axis=1) / 4 + given.narrow[:, 0]
+    scores = Block("scores", np.column_stack([1e3 * signal, rng.normal(size=120)]))
+    train = slice(0, 40)
+
+    def test_r2(own: list[int | None], given_scores: bool = True) -> float:
+        block = [Block("scores", scores.values[train])][0] if given_scores else None
+        fit = fit_core(given.blocks(train), given.y[train], KINDS, given.families[train], scores=block, own=own)
+        new = [*given.blocks(slice(40, 120)), *([Block("scores", scores.values[40:])] if given_scores else [])]
+        if given_scores:
+            assert (fit.weights()["scores"][1, 0] == 0) == (own == [0, None])
+        return float(r2_score(given.y[40:, 0], fit.predict(new)[:, 0]))
+
+    without, half, whole = test_r2([], given_scores=False), test_r2([None, None]), test_r2([0, None])
+    assert without < half < whole
+
+
+def test_an_unpenalised_block_is_not_shrunk() -> None:
+    given = case(100, twins=False)
+    heavy = CoreSettings(penalties=(1e6,), average_below=0, relax=False)
+    y = 5.0 * given.narrow[:, [1]]
+    penalised = fit_core([Block("a", given.wide), Block("b", given.narrow)], y, ["regression"], given.families, heavy)
+    free = [Block("a", given.wide), Block("b", given.narrow, penalised=False)]
+    fit = fit_core(free, y, ["regression"], given.families, heavy)
+    np.testing.assert_allclose(fit.weights()["b"][:, 0], [0, 5, 0], atol=0.01)
+    assert abs(penalised.weights()["b"][1, 0]) < 2.6
+
+
+def test_classes_are_columns() -> None:
+    codes = np.array([0, 1, 2, np.nan, 1])
+    columns = one_vs_rest(codes, 3)
+    assert np.isnan(columns[3]).all()
+    np.testing.assert_array_equal(columns[[0, 1, 2, 4]], np.eye(3)[[0, 1, 2, 1]])
+    np.testing.assert_allclose(class_probabilities(np.array([[0.2, 0.2, 0.4]])), [[0.25, 0.25, 0.5]])
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    given = case()
+    y, families = given.y, given.families
+    with pytest.raises(DataError, match="two families"):
+        fit_core(given.blocks(), y, KINDS, ["one"] * 40)
+    with pytest.raises(DataError, match="missing in every"):
+        fit_core(given.blocks(), y * [1, np.nan], KINDS, families)
+    with pytest.raises(DataError, match="0 and 1"):
+        fit_core(given.blocks(), y[:, ::-1], KINDS, families)
+    with pytest.raises(DataError, match="infinite"):
+        fit_core(given.blocks(), np.where(y == y.max(), np.inf, y), KINDS, families)
+    with pytest.raises(DataError, match="block a is not"):
+        fit_core([Block("a", np.full((40, 2), np.nan))], y, KINDS, families)
+    with pytest.raises(InternalError):
+        fit_core(given.blocks(), y, ("regression", "unknown"), families)
+    with pytest.raises(InternalError):
+        fit_core(given.blocks()[:1] * 2, y, KINDS, families)
+    fit = fit_core(given.blocks(), y, KINDS, families)
+    with pytest.raises(InternalError):
+        fit.predict(given.blocks()[:1])
+    with pytest.raises(DataError, match="other columns"):
+        fit.predict([Block("tangent", given.narrow), Block("clinical", given.narrow)])
