@@ -250,6 +250,7 @@ def _joined(
         ),
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
+        transforms=() if spec is None else (spec.transform,) * len(spec.measures),
         as_read=pd.DataFrame(matrices.as_read, index=index) if matrices is not None and matrices.as_read else None,
     )
 

@@ -255,6 +255,23 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
     return list(StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed).split(rows, strata, groups))
 
 
+def parts_of(ids: Sequence[str], groups: np.ndarray, labels: np.ndarray, n_parts: int, seed: int) -> tuple[tuple[str, ...], ...]:
+    """Training rows cut into parts, families together and labels spread evenly; fewer parts where families are few.
+
+    Args:
+        groups: (n_rows,) family codes. labels: (n_rows,) what is spread; NaN is a label of its own.
+
+    Returns:
+        Ids of each part; empty where fewer than four families leave nothing to hold out.
+    """
+    n_parts = min(n_parts, len(np.unique(groups)) // 2)
+    if n_parts < 2:
+        return ()
+    strata = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
+    names = np.array(ids, dtype=object)
+    return tuple(tuple(names[part]) for _, part in _kfold(strata, groups, n_parts, seed))
+
+
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 

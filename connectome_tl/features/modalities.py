@@ -13,7 +13,7 @@ from connectome_tl.features.confounds import ConfoundModel, fit_confounds
 from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
 from connectome_tl.features.harmonise import Harmoniser, fit_harmoniser
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
-from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.tangent import TangentEdges, fit_tangent
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.features import FeatureSettings
 
@@ -71,7 +71,7 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
             train = step.transform(train)
 
     if settings.edges.tangent is not None:
-        add(TangentEdges.fit(train, settings.edges.tangent))
+        add(fit_tangent(train, settings.edges.tangent))
         read = train  # whether an edge is there is asked in tangent space
     add(fit_harmoniser(train, settings.harmonise))
     if settings.confounds is not None:

@@ -7,16 +7,18 @@ et al. 2010, doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
 _AT_ONCE = 128  # matrices; a bound on memory
+_JUDGED = 8  # rows that are looked at to tell what the edges are
 _SINGULAR = 1e-10  # relative to the mean of the diagonal
 
 
@@ -73,6 +75,10 @@ class TangentEdges:
             whitening = _of_eigenvalues(mean, lambda values: values**-0.5)
         return TangentEdges(regions, mean, whitening, tuple(ids), correlation, shrinkage)
 
+    def transform(self, cohort: Cohort) -> Cohort:
+        """The cohort with displacements for edges."""
+        return replace(cohort, weights=self.apply(_as_measured(cohort), cohort.node_mask, cohort.ids))
+
     def apply(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """Displacements from the reference, same shape as `weights`, float32; each row is projected alone.
 
@@ -104,17 +110,6 @@ class TangentEdges:
             out[cut, n_kept:] = np.sqrt(2.0) * found[:, first, second]
         return out
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and plain values, from which `of` makes the same step."""
-        arrays = {"regions": self.regions, "mean": self.mean, "whitening": self.whitening}
-        return arrays, {"ids": list(self.ids), "correlation": self.correlation, "shrinkage": self.shrinkage}
-
-    @staticmethod
-    def of(arrays: dict[str, np.ndarray], plain: dict[str, Any]) -> TangentEdges:
-        """The inverse of `state`."""
-        ids, correlation, shrinkage = tuple(plain["ids"]), bool(plain["correlation"]), float(plain["shrinkage"])
-        return TangentEdges(arrays["regions"], arrays["mean"], arrays["whitening"], ids, correlation, shrinkage)
-
     def _logarithms(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         short = ~node_mask[:, self.regions].all(axis=1)
         if short.any():
@@ -126,6 +121,42 @@ class TangentEdges:
             )
         matrices = _matrices(weights, self.regions, ids, self.correlation, self.shrinkage)
         return _of_eigenvalues(self.whitening @ matrices @ self.whitening, np.log)
+
+
+def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
+    """Fit on a cohort of training rows; edges that were Fisher transformed on reading are turned back first.
+
+    Raises:
+        DataError: see `TangentEdges.fit`.
+    """
+    return TangentEdges.fit(_as_measured(train), train.node_mask, train.ids, settings)
+
+
+def holds_correlations(cohort: Cohort, ids: Sequence[str]) -> bool:
+    """Whether the edges of these rows are correlations between all regions, judged by what they are.
+
+    They are if they were Fisher transformed, or have negative values, lie in [-1, 1] and are positive
+    semidefinite with a diagonal of 1.
+    """
+    if cohort.n_measures != 1 or cohort.n_regions < 2:
+        return False
+    rows = cohort.positions(list(ids)[:_JUDGED])
+    regions = cohort.node_mask[rows].all(axis=0)
+    if regions.sum() < 2:
+        return False
+    weights = _untransformed(cohort.weights[rows], cohort.transforms)[:, 0][:, regions][:, :, regions].astype(float)
+    if not np.isfinite(weights).all() or np.abs(weights).max() > 1.001 or weights.min() >= 0:
+        return False
+    weights[:, np.arange(weights.shape[1]), np.arange(weights.shape[1])] = 1.0
+    return bool(np.linalg.eigvalsh(weights).min() > -1e-3)
+
+
+def _as_measured(cohort: Cohort) -> np.ndarray:
+    return _untransformed(cohort.weights, cohort.transforms)
+
+
+def _untransformed(weights: np.ndarray, transforms: tuple[str, ...]) -> np.ndarray:
+    return np.tanh(weights) if transforms[:1] == ("fisher_z",) else weights
 
 
 def _of_eigenvalues(matrices: np.ndarray, function: Any) -> np.ndarray:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
-"""Outputs (n, n_outputs) and known targets (n,) to the loss of each row (n,)."""
+"""Outputs and known targets to the loss of each row: (n, n_outputs) and (n,) to (n,), or column by column."""
 
 
-def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
-    # Twice the cross-entropy is about as steep as a squared error in units of the standard deviation.
-    return 2.0 * functional.binary_cross_entropy_with_logits(outputs[:, 0], targets, reduction="none")
-
-
-def _regression(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs[:, 0] - targets) ** 2
+_COLUMNWISE: dict[str, RowLoss] = {
+    "binary": lambda outputs, targets: 2.0
+    * functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none"),
+    "regression": lambda outputs, targets: (outputs - targets) ** 2,
+}
+"""Losses of outcomes with one output each, (n, n_tasks) at once; the factor makes a cross-entropy about as steep as
+a squared error in units of the standard deviation."""
 
 
 def _ordinal(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -33,39 +36,66 @@ def _multiclass(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, RowLoss] = {
-    "binary": _binary,
-    "regression": _regression,
     "ordinal": _ordinal,
     "multiclass": _multiclass,
 }
 
 
-def multi_task_loss(
-    outputs: Mapping[str, Tensor], targets: Tensor, kinds: Mapping[str, str]
-) -> Tensor:
-    """Mean over outcomes of each one's mean loss over its observed rows, () scalar.
+@dataclass(frozen=True)
+class Outcomes:
+    """The outcomes of a model in order: their kinds, and where the outputs of each lie.
 
-    An outcome without an observed row adds 0 and has zero, finite gradients.
+    Attributes:
+        kinds: kind by outcome. sizes: number of outputs by outcome.
+    """
+
+    kinds: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+    @cached_property
+    def places(self) -> dict[str, slice]:
+        """Columns of the outputs by outcome."""
+        ends = np.cumsum(list(self.sizes.values()))
+        return {task: slice(int(end) - n, int(end)) for (task, n), end in zip(self.sizes.items(), ends, strict=True)}
+
+    @cached_property
+    def alike(self) -> list[tuple[str, list[int], list[int]]]:
+        """(kind, numbers of the outcomes, columns of their outputs) that one call computes: outcomes of one kind
+        with one output each go together, others alone."""
+        groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+        for t, (task, kind) in enumerate(self.kinds.items()):
+            tasks, columns = groups.setdefault((kind, -1 if self.sizes[task] == 1 else t), ([], []))
+            tasks.append(t)
+            columns.extend(range(self.places[task].start, self.places[task].stop))
+        return [(kind, *found) for (kind, _), found in groups.items()]
+
+
+def row_losses(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
+    """(batch, n_tasks) loss of every row and outcome, 0 where the outcome is missing.
 
     Args:
-        outputs: (batch, n_outputs) by outcome.
-        targets: (batch, n_tasks) scaled, NaN where missing, in the order of `kinds`.
-        kinds: kind of each outcome.
+        outputs: (batch, n_outputs). targets: (batch, n_tasks) scaled, NaN where missing.
+    """
+    known = torch.nan_to_num(targets, nan=0.0)
+    if len(outcomes.alike) == 1 and outcomes.alike[0][0] in _COLUMNWISE:
+        return _COLUMNWISE[outcomes.alike[0][0]](outputs, known)
+    parts: list[Tensor] = [outputs.new_zeros(0)] * targets.shape[1]
+    for kind, tasks, columns in outcomes.alike:
+        if len(columns) == len(tasks) and kind in _COLUMNWISE:
+            found = _COLUMNWISE[kind](outputs[:, columns], known[:, tasks])
+            for i, t in enumerate(tasks):
+                parts[t] = found[:, i]
+        else:
+            parts[tasks[0]] = LOSSES[kind](outputs[:, columns], known[:, tasks[0]])
+    return torch.stack(parts, dim=1)
+
+
+def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
+    """Mean over outcomes of each one's mean loss over its observed rows, () scalar.
+
+    An outcome without an observed row adds 0 and has zero, finite gradients. Shapes as in `row_losses`.
     """
     seen = torch.isfinite(targets)
-    total = targets.new_zeros(())
-    for t, (task, kind) in enumerate(kinds.items()):
-        known = torch.where(seen[:, t], targets[:, t], torch.zeros_like(targets[:, t]))
-        loss = LOSSES[kind](outputs[task], known)
-        total = total + (loss * seen[:, t]).sum() / seen[:, t].sum().clamp_min(1)
-    return total / seen.any(dim=0).sum().clamp_min(1)
-
-
-def row_losses(outputs: Mapping[str, Tensor], targets: Tensor, kinds: Mapping[str, str]) -> Tensor:
-    """(batch, n_tasks) loss of every row and outcome, NaN where the outcome is missing."""
-    columns = []
-    for t, (task, kind) in enumerate(kinds.items()):
-        seen = torch.isfinite(targets[:, t])
-        known = torch.where(seen, targets[:, t], torch.zeros_like(targets[:, t]))
-        columns.append(torch.where(seen, LOSSES[kind](outputs[task], known), torch.nan))
-    return torch.stack(columns, dim=1)
+    count = seen.sum(dim=0)
+    loss = (row_losses(outputs, targets, outcomes) * seen).sum(dim=0) / count.clamp_min(1)
+    return loss.sum() / (count > 0).sum().clamp_min(1)

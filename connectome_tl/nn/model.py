@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 # Importing an encoder's module registers it.
 from connectome_tl.nn.encoders import flat, graph  # noqa: F401
@@ -36,7 +37,7 @@ class Fusion(nn.Module):
         for name, one in encoded.items():
             part = self.maps[name](one.embedding)
             there = present[name]
-            parts.append(part if bool(there.all()) else torch.where(there[:, None], part, self.absent[name]))
+            parts.append(torch.where(there[:, None], part, self.absent[name]))
         return self.dropout(torch.relu(self.norm(torch.stack(parts).sum(dim=0))))
 
 
@@ -64,24 +65,20 @@ class OutcomeModel(nn.Module):
         assert isinstance(fused, Tensor)
         return fused
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """(batch, n_outputs) by outcome."""
+    def forward(self, batch: Batch) -> Tensor:
+        """(batch, n_outputs) of all heads, in their order."""
         fused = self.embed(batch)
-        return {task: head(fused) for task, head in self.heads.items()}
+        heads = list(self.heads.values())
+        if not heads:
+            return fused.new_zeros((len(fused), 0))
+        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+        return functional.linear(fused, weight, bias)
 
 
 def part_of(parameter: str) -> str:
     """The named part that a parameter of an `OutcomeModel` belongs to."""
     first, second, *_ = parameter.split(".")
     return second if first == "branches" else first
-
-
-def modality_of(parameter: str) -> str | None:
-    """The modality whose map into the fused layer a parameter belongs to, or whose branch; None for others."""
-    parts: Sequence[str] = parameter.split(".")
-    if parts[0] == "branches":
-        return parts[1]
-    return parts[2] if parts[0] == "fusion" and parts[1] in ("maps", "absent") else None
 
 
 def build_model(settings: ModelSettings, sizes: Mapping[str, Sizes], heads: Mapping[str, int]) -> OutcomeModel:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
 UnseenSite = Literal["refuse", "reference", "none"]
 
@@ -36,38 +37,29 @@ class HarmoniseSettings(Settings):
         return self
 
 
-class TangentSettings(Settings):
-    """Displacements from the mean of the training rows' covariance or correlation matrices, in tangent space.
-
-    Varoquaux et al. 2010 (doi:10.1007/978-3-642-15705-9_25).
-
-    Args:
-        reference: mean of the training matrices; the geometric mean is slower and needs no shrinkage.
-        shrinkage: share of the identity in every matrix, `(1 - s) C + s I`.
-    """
-
-    reference: Literal["arithmetic", "geometric"] = "arithmetic"
-    shrinkage: Annotated[float, Field(ge=0, lt=1)] = 0.1
-
-
 class EdgeSettings(Settings):
     """Which edges are learned from, decided on training rows without their outcomes; the others are set to 0.
 
     `consensus` keeps an edge that at least this share of the training rows has; `n_edges` then keeps those
     that vary most among them (after site effects and confounds are removed). `tangent` first turns
-    correlations or covariances into displacements from the mean of the training rows (`true` takes the
-    defaults); it makes no sense for counts and is off by default.
+    correlations or covariances into displacements from the mean of the training rows (`true` means
+    covariances of time series); it makes no sense for counts and is off by default.
     """
 
     consensus: Annotated[float, Field(gt=0, le=1)] | None = None
     n_edges: Annotated[int, Field(ge=1)] | None = None
     tangent: TangentSettings | None = None
 
+    @field_validator("tangent", mode="after")
+    @classmethod
+    def _off_is_none(cls, value: TangentSettings | None) -> TangentSettings | None:
+        return None if value is None or value.values == "off" else value
+
     @field_validator("tangent", mode="before")
     @classmethod
     def _a_switch_is_enough(cls, value: object) -> object:
         if isinstance(value, bool):
-            return TangentSettings() if value else None
+            return COVARIANCES if value else None
         return value
 
 

@@ -16,7 +16,8 @@ from connectome_tl.features.arrays import Arrays
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.settings.features import EdgeSettings, FeatureSettings, TangentSettings
+from connectome_tl.settings.features import EdgeSettings, FeatureSettings
+from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block
@@ -219,9 +220,9 @@ def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None
     """The connectome in tangent space beside its edges, where its edges are correlations."""
     if "connectome" not in plan.modalities or plan.features.edges.tangent is not None:
         return None
-    if not holds_correlations(cohort):
+    if not holds_correlations(cohort, plan.train.ids):
         return None
-    settings = FeatureSettings(edges=EdgeSettings(tangent=TangentSettings()))
+    settings = FeatureSettings(edges=EdgeSettings(tangent=CORRELATIONS))
     return context.features(replace(plan, modalities=("connectome",)), cohort, settings)
 
 

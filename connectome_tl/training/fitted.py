@@ -90,7 +90,8 @@ class NetworkModel:
         places = columns_of(self.tasks)
         found = np.zeros((len(rows.ids), sum(task.n_columns for task in self.tasks)))
         for step in sorted(set(self.step.values())):
-            made = [predictions_of(outputs_of(one, batch), self.tasks, self.targets) for one in self.networks(step)]
+            outputs = [outputs_of(one, batch) for one in self.networks(step)]
+            made = [predictions_of(one, self.tasks, self.targets) for one in outputs]
             for task in self.tasks:
                 if self.step[task.name] == step:
                     place = places[task.name]
@@ -211,22 +212,21 @@ def to_batch(rows: Rows) -> Batch:
     """Features as tensors."""
     modalities = {}
     for name, arrays in rows.arrays.items():
-        tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.rows.items()}
-        constants = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.constants.items()}
+        tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.rows.items()}
+        constants = {key: torch.from_numpy(np.array(value)) for key, value in arrays.constants.items()}
         modalities[name] = ROWS[name](**tensors, **constants)
-    return Batch(modalities, {name: torch.from_numpy(arrays.present) for name, arrays in rows.arrays.items()})
+    return Batch(modalities, {name: torch.from_numpy(np.array(arrays.present)) for name, arrays in rows.arrays.items()})
 
 
-def outputs_of(model: OutcomeModel, batch: Batch) -> dict[str, np.ndarray]:
-    """Outputs of every head, (n, n_outputs) by outcome."""
-    if not len(batch):
-        return {task: np.zeros((0, head.out_features)) for task, head in model.heads.items()}  # type: ignore[misc]
+def outputs_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
+    """(n, n_outputs) of all heads."""
     with torch.no_grad():
-        parts = [model(batch.rows(index)) for index in torch.arange(len(batch)).split(_CHUNK)]
-    return {task: torch.cat([part[task] for part in parts]).double().numpy() for task in model.heads}
+        return _chunked(model, batch).double().numpy()
 
 
 def _chunked(apply: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
+    if len(batch) <= _CHUNK:
+        return apply(batch)
     return torch.cat([apply(batch.rows(index)) for index in torch.arange(len(batch)).split(_CHUNK)])
 
 

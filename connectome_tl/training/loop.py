@@ -57,7 +57,7 @@ def train(
     *,
     carried: frozenset[str] = frozenset(),
     watched: Iterable[int] = (),
-    watch: Callable[[int], None] | None = None,
+    watch: Callable[[int], bool] | None = None,
     hook: StepHook | None = None,
 ) -> np.ndarray:
     """Train in place for a fixed number of steps, which follows the rows of the role `train`.
@@ -67,7 +67,8 @@ def train(
         rng: draws the batches.
         carried: names of the parameters that were taken over from a parent. Part rates, freezing and the
             pull towards the start act on these alone.
-        watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first).
+        watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first);
+            training ends where it returns True.
 
     Returns:
         Mean loss of consecutive blocks of steps, at most 100 values.
@@ -114,10 +115,12 @@ def train(
         losses[step] = float(loss.detach())
         if hook is not None:
             hook(step, losses[step])
-        if watch is not None and step + 1 in stops:
-            _look(model, watch, step + 1, still)
+        if watch is not None and step + 1 in stops and _look(model, watch, step + 1, still):
+            losses = losses[: step + 1]
+            break
     model.eval()
-    return np.array([block.mean() for block in np.array_split(losses, min(_CURVE, n_steps))]) if n_steps else losses
+    length = -(-n_steps // _CURVE)
+    return np.array([losses[i : i + length].mean() for i in range(0, len(losses), max(length, 1))])
 
 
 def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
@@ -127,10 +130,11 @@ def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
     return pool.batch.rows(at), None if pool.targets is None else pool.targets[at]
 
 
-def _look(model: OutcomeModel, watch: Callable[[int], None], step: int, still: list[nn.Module]) -> None:
+def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, still: list[nn.Module]) -> bool:
     model.eval()
-    watch(step)
+    stop = watch(step)
     _mode(model, still)
+    return stop
 
 
 def _mode(model: OutcomeModel, still: list[nn.Module]) -> None:

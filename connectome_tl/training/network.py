@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.nn.batch import Batch
-from connectome_tl.nn.losses import row_losses
+from connectome_tl.nn.losses import Outcomes, row_losses
 from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.model import ModelSettings
@@ -54,6 +55,10 @@ class _Setting:
     parent: FitResult | None
 
     @property
+    def outcomes(self) -> Outcomes:
+        return Outcomes({task.name: task.kind for task in self.tasks}, self.heads)
+
+    @property
     def model(self) -> ModelSettings:
         if self.plan.model is None:
             raise InternalError("a network needs model settings")
@@ -78,7 +83,7 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     if plan.inner:
         return _ensemble(setting, context)
     model, carried = setting.fresh(0)
-    objective = Supervised({task.name: task.kind for task in setting.tasks}, setting.training.edge_noise)
+    objective = Supervised(setting.outcomes, setting.training.edge_noise)
     curve = _trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": _state(model)}
@@ -91,9 +96,8 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     if plan.objective is None:
         raise InternalError("an adaptation needs an objective")
     model, carried = setting.fresh(0)
-    kinds = {task.name: task.kind for task in setting.tasks}
     widths = {name: int(getattr(branch, "width")) for name, branch in model.branches.items()}
-    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, kinds))
+    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
     pools = {TRAIN: Pool(setting.batch)}
     for role, rows in plan.others:
         other = context.cohort(rows.cohort)
@@ -108,63 +112,88 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
 def _ensemble(setting: _Setting, context: Context) -> FitResult:
     """One network per inner part, trained without it; held-out rows choose the step of each outcome."""
     plan, place = setting.plan, {subject: i for i, subject in enumerate(setting.plan.train.ids)}
-    n_rows = len(setting.batch)
-    kinds = {task.name: task.kind for task in setting.tasks}
+    n_rows, tasks = len(setting.batch), setting.tasks
     parts = [np.array([place[subject] for subject in part], dtype=int) for part in plan.inner]
-    counts = {number: n_rows - len(part) for number, part in enumerate(parts)}
-    n_steps = {number: setting.training.steps_for(count) for number, count in counts.items()}
-    if len(set(n_steps.values())) > 1:  # parts differ by a row or two; one number of steps for all
-        n_steps = dict.fromkeys(n_steps, max(n_steps.values()))
-    total = n_steps[0]
+    # Parts may differ by a row or two; all networks take the same steps.
+    total = setting.training.steps_for(n_rows - min(map(len, parts)))
     steps = tuple(sorted({round(share * total) for share in plan.checkpoints} | {total}))
-    training = setting.training.model_copy(update={"steps": total})
-    loss = np.full((len(steps), n_rows, len(setting.tasks)), np.nan)
-    out = np.full((len(steps), n_rows, sum(task.n_columns for task in setting.tasks)), np.nan)
-    kept: dict[tuple[int, int], State] = {}
-    curves = []
-    for number, part in enumerate(parts):
-        model, carried = setting.fresh(number)
-        others = torch.from_numpy(np.setdiff1d(np.arange(n_rows), part))
-        held, truth = setting.batch.rows(torch.from_numpy(part)), setting.goal[torch.from_numpy(part)]
-
-        def look(
-            step: int,
-            number: int = number,
-            model: OutcomeModel = model,
-            part: np.ndarray = part,
-            held: Batch = held,
-            truth: Tensor = truth,
-        ) -> None:
-            at = steps.index(step)
-            outputs = outputs_of(model, held)
-            tensors = {task: torch.from_numpy(value) for task, value in outputs.items()}
-            loss[at, part] = row_losses(tensors, truth.double(), kinds).numpy()
-            out[at, part] = predictions_of(outputs, setting.tasks, setting.scaler)
-            kept[number, step] = _state(model)
-
-        objective = Supervised(kinds, setting.training.edge_noise)
-        pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
-        torch.manual_seed(_seed(plan, "noise", number))
-        rng = np.random.default_rng(_seed(plan, "batches", number))
-        curves.append(
-            train(model, objective, pool, training, rng, carried=carried, watched=steps, watch=look, hook=context.hook)
-        )
-    with np.errstate(invalid="ignore"):
-        seen = np.isfinite(loss)
-        mean = np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-    best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(setting.tasks)}
-    states = {f"{number}/{step}": state for (number, step), state in kept.items() if step in set(best.values())}
+    looks = [_HeldOut(setting, steps, part) for part in parts]
+    curves = [_member(setting, look, number, total, context) for number, look in enumerate(looks)]
+    loss = np.full((len(steps), n_rows, len(tasks)), np.nan)
+    out = np.full((len(steps), n_rows, sum(task.n_columns for task in tasks)), np.nan)
+    for look in looks:
+        loss[:, look.part], out[:, look.part] = look.loss, look.out
+    seen = np.isfinite(loss)
+    mean = np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(tasks)}
+    chosen = sorted(set(best.values()))
+    states = {f"{number}/{step}": look.states[step] for number, look in enumerate(looks) for step in chosen}
     held_out = np.full(out.shape[1:], np.nan)
-    for task in setting.tasks:
-        where = columns_of(setting.tasks)[task.name]
+    for task in tasks:
+        where = columns_of(tasks)[task.name]
         held_out[:, where] = out[steps.index(best[task.name])][:, where]
     late = [name for name, step in best.items() if step == total and total > 0]
     notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
-    facts = {f"steps {name}": float(step) for name, step in best.items()}
-    result = _result(setting, context, states, best, np.mean(curves, axis=0), notes)
+    length = max(map(len, curves))
+    curve = np.array([np.pad(one, (0, length - len(one)), constant_values=np.nan) for one in curves])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no network came as far
+        mean_curve = np.nanmean(curve, axis=0)
+    result = _result(setting, context, states, best, mean_curve, notes)
     result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
-    result.facts.update(facts)
+    result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
     return result
+
+
+class _HeldOut:
+    """Loss, predictions and weights at the checkpoints of one network, of the rows that it does not see.
+
+    Training stops early where every outcome was predicted best in the first quarter of the steps taken; what
+    would have come later is taken to be as it is then.
+    """
+
+    def __init__(self, setting: _Setting, steps: Sequence[int], part: np.ndarray) -> None:
+        self.setting, self.steps, self.part = setting, tuple(steps), part
+        at = torch.from_numpy(part)
+        self.batch, self.goal = setting.batch.rows(at), setting.goal[at].double()
+        n_columns = sum(task.n_columns for task in setting.tasks)
+        self.loss = np.full((len(steps), len(part), len(setting.tasks)), np.nan)
+        self.out = np.full((len(steps), len(part), n_columns), np.nan)
+        self.states: dict[int, State] = {}
+
+    def look(self, model: OutcomeModel, step: int) -> bool:
+        """Record a checkpoint; whether training may stop."""
+        at = self.steps.index(step)
+        outputs = outputs_of(model, self.batch)
+        loss = row_losses(torch.from_numpy(outputs), self.goal, self.setting.outcomes).numpy()
+        loss = np.where(np.isfinite(self.goal.numpy()), loss, np.nan)
+        out, state = predictions_of(outputs, self.setting.tasks, self.setting.scaler), _state(model)
+        self.loss[at:], self.out[at:] = loss, out
+        self.states.update(dict.fromkeys(self.steps[at:], state))
+        seen = np.isfinite(self.loss[: at + 1])
+        mean = np.where(seen, self.loss[: at + 1], 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+        best = np.array(self.steps)[mean.argmin(axis=0)]
+        return step > 0 and bool((best * 4 <= step).all())
+
+
+def _member(setting: _Setting, held: _HeldOut, number: int, total: int, context: Context) -> np.ndarray:
+    """Train one network without the rows that `held` looks at; its training curve."""
+    plan = setting.plan
+    model, carried = setting.fresh(number)
+    others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
+    pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
+    torch.manual_seed(_seed(plan, "noise", number))
+    return train(
+        model,
+        Supervised(setting.outcomes, setting.training.edge_noise),
+        pool,
+        setting.training.model_copy(update={"steps": total}),
+        np.random.default_rng(_seed(plan, "batches", number)),
+        carried=carried,
+        watched=held.steps,
+        watch=lambda step: held.look(model, step),
+        hook=context.hook,
+    )
 
 
 def _set_up(plan: FitPlan, context: Context) -> _Setting:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import InternalError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
-from connectome_tl.nn.losses import multi_task_loss
+from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, ObjectiveSettings
 
@@ -38,20 +38,20 @@ class ObjectiveSizes:
 
     Attributes:
         modalities: sizes by modality (`Modality.sizes`). widths: of each branch's embedding.
-        kinds: kind of each outcome of the stage before, whose heads are there.
+        outcomes: of the stage before, whose heads are there.
     """
 
     modalities: Mapping[str, Mapping[str, int]]
     widths: Mapping[str, int]
-    kinds: Mapping[str, str]
+    outcomes: Outcomes
 
 
 class Supervised(Objective):
     """Masked multi-task loss of the heads; edges may be jittered."""
 
-    def __init__(self, kinds: Mapping[str, str], edge_noise: float = 0.0) -> None:
+    def __init__(self, outcomes: Outcomes, edge_noise: float = 0.0) -> None:
         super().__init__()
-        self.kinds, self.edge_noise = dict(kinds), edge_noise
+        self.outcomes, self.edge_noise = outcomes, edge_noise
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
@@ -64,7 +64,7 @@ class Supervised(Objective):
             noise = torch.randn_like(rows.edges).triu(1) * self.edge_noise
             noisy = rows.edges + (noise + noise.transpose(2, 3)) * (rows.edges != 0)
             batch = batch.with_connectome(rows.with_edges(noisy))
-        return {"outcomes": multi_task_loss(model(batch), goal, self.kinds)}
+        return {"outcomes": multi_task_loss(model(batch), goal, self.outcomes)}
 
 
 class MaskedEdgeReconstruction(Objective):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit, logit, softmax
@@ -22,11 +22,12 @@ def columns_of(tasks: Sequence[Task]) -> dict[str, slice]:
     return found
 
 
-def predictions_of(outputs: Mapping[str, np.ndarray], tasks: Sequence[Task], scaler: TargetScaler) -> np.ndarray:
-    """(n, n_columns) predictions of all outcomes from the heads' outputs, each (n, n_outputs)."""
-    columns = []
+def predictions_of(outputs: np.ndarray, tasks: Sequence[Task], scaler: TargetScaler) -> np.ndarray:
+    """(n, n_columns) predictions of all outcomes from the heads' outputs (n, n_outputs)."""
+    columns, start = [], 0
     for t, task in enumerate(tasks):
-        raw = outputs[task.name].astype(float)
+        raw = outputs[:, start : start + task.n_outputs]
+        start += task.n_outputs
         if task.kind == "binary":
             columns.append(expit(raw))
         elif task.kind == "ordinal":
@@ -35,7 +36,7 @@ def predictions_of(outputs: Mapping[str, np.ndarray], tasks: Sequence[Task], sca
             columns.append(softmax(raw, axis=1))
         else:
             columns.append(raw * scaler.scale[t] + scaler.mean[t])
-    return np.concatenate(columns, axis=1) if columns else np.zeros((0, 0))
+    return np.concatenate(columns, axis=1) if columns else np.zeros((len(outputs), 0))
 
 
 def level_probabilities(above: np.ndarray) -> np.ndarray:
