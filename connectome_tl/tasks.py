@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TaskKind = Literal["binary", "regression", "ordinal", "multiclass"]
+from connectome_tl.errors import UsageError
+
+KindName = Literal["binary", "regression", "ordinal", "multiclass"]
 Operator = Literal["<", "<=", ">", ">="]
 Status = Literal["observed", "lost", "died", "untestable"]
 
@@ -19,6 +22,59 @@ _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """What follows from the kind of a task.
+
+    Attributes:
+        name: as `kind` in cohort.yaml.
+        primary: name of the metric that leads (`settings.metrics`).
+        by_level: predictions are one probability per level (columns `p_0`, `p_1`, ...), not one number.
+        ordered: levels have an order.
+        scaled: targets are standardised on the training rows before they are learnt.
+        baseline: what a model without any feature predicts.
+    """
+
+    name: KindName
+    primary: str
+    by_level: bool
+    ordered: bool
+    scaled: bool
+    baseline: str
+
+    def n_columns(self, n_levels: int) -> int:
+        """Number of columns of a prediction: one probability or value, or a probability per level."""
+        return n_levels if self.by_level else 1
+
+    def n_outputs(self, n_levels: int) -> int:
+        """Number of outputs of a network's head: one; a logit per threshold between levels; a logit per class."""
+        if not self.by_level:
+            return 1
+        return n_levels - 1 if self.ordered else n_levels
+
+
+KINDS: dict[str, TaskKind] = {
+    kind.name: kind
+    for kind in (
+        TaskKind("binary", "auc", False, False, False, "the share of positives"),
+        TaskKind("regression", "r2", False, True, True, "the mean"),
+        TaskKind("ordinal", "c_index", True, True, False, "the share of each level"),
+        TaskKind("multiclass", "macro_auc", True, False, False, "the share of each class"),
+    )
+}
+
+
+def kind_named(name: str) -> TaskKind:
+    """The record of one kind.
+
+    Raises:
+        UsageError: no kind has this name.
+    """
+    if name not in KINDS:
+        raise UsageError("unknown kind of task", expected=", ".join(KINDS), got=repr(name))
+    return KINDS[name]
 
 
 class Task(BaseModel):
@@ -31,7 +87,7 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
-    kind: TaskKind
+    kind: KindName
     column: str = Field(min_length=1)
     unit: str = ""
     operator: Operator | None = None
@@ -48,8 +104,40 @@ class Task(BaseModel):
         return self
 
     @property
+    def spec(self) -> TaskKind:
+        """What follows from its kind."""
+        return kind_named(self.kind)
+
+    @property
     def is_binary(self) -> bool:
         return self.kind == "binary"
+
+    @property
+    def n_levels(self) -> int:
+        """Number of classes or levels; 2 for a binary task, 0 for a regression.
+
+        Raises:
+            UsageError: an ordinal or multiclass task without its levels.
+        """
+        if not self.spec.by_level:
+            return 2 if self.is_binary else 0
+        if len(self.levels) < 2:
+            raise UsageError(
+                f"task {self.name!r} is {self.kind} and has {len(self.levels)} levels",
+                expected="two levels or more",
+                remedy='Give them in cohort.yaml, from low to high: levels: ["0", "1", "2"].',
+            )
+        return len(self.levels)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of a prediction, see `TaskKind.n_columns`."""
+        return self.spec.n_columns(self.n_levels)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of a network's head, see `TaskKind.n_outputs`."""
+        return self.spec.n_outputs(self.n_levels)
 
     def from_scores(self, values: np.ndarray) -> np.ndarray:
         """Raw column values (n_subjects,) to targets (n_subjects,); NaN stays NaN."""
