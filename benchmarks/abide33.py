@@ -27,10 +27,10 @@ from connectome_tl.cohort.splits import Fold, SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
-from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate, prediction_rows
+from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
 from connectome_tl.evaluation.scores.compare import compare
-from connectome_tl.evaluation.scores.metrics import binary_scores
-from connectome_tl.evaluation.scores.predictions import out_of_fold
+from connectome_tl.evaluation.scores.metrics import task_scores
+from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
 from connectome_tl.features.batches import FittedFeatures, fit_features
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
@@ -134,9 +134,7 @@ def table(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, sto
     found = predictions(settings, cohorts, splits, store)
     task = cohorts.target.task("diagnosis")
     for model in found["model"].drop_duplicates():
-        score = next(
-            s for s in binary_scores(out_of_fold(found, task.name, model), task.name, model) if s.metric == "auc"
-        )
+        score = task_scores(out_of_fold(found, task, model), task, model)[0]
         print(f"  {model:28s} AUC {score.value:.3f} [{score.low:.2f}, {score.high:.2f}]")
     rivals = [
         m

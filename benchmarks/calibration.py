@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 from coverage import ALPHAS, HERMITE, HERMITE_WEIGHT, Cell, Population, binary_truth, fit, folds_of
@@ -18,12 +19,14 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from connectome_tl.evaluation.baselines.linear import probability_from_ridge
-from connectome_tl.evaluation.clinical import calibration
 from connectome_tl.evaluation.clinical import net_benefit as clinical
 from connectome_tl.evaluation.clinical.calibration import calibration_scores, logit
 from connectome_tl.evaluation.clinical.net_benefit import decision_curve
-from connectome_tl.evaluation.intervals.out_of_fold import Widening
 from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.settings.metrics import METRICS, Widening
+from connectome_tl.tasks import Task
+
+TASK = Task(name="class", kind="binary", column="class")
 
 THRESHOLDS = (0.1, 0.3)
 GRID = np.linspace(-3, 3, 2001)
@@ -51,7 +54,7 @@ def study(rng: np.random.Generator, cell: Cell, population: Population) -> Found
     alone = np.arange(cell.n)
     score = probability_from_ridge(decision)
     rows = OutOfFold(alone.astype(str), (y > 0) * 1.0, score, (score > 0.5) * 1.0, fold, alone)
-    found = {s.metric: (s.value, s.low, s.high) for s in calibration_scores(rows, "t", "m")}
+    found = {s.metric: (s.value, s.low, s.high) for s in calibration_scores(rows, TASK, "m")}
     curve = decision_curve(rows, "t", "m", THRESHOLDS)
     for k, threshold in enumerate(THRESHOLDS):
         found[f"net_benefit at {threshold:g}"] = (curve.net_benefit[k], curve.low[k], curve.high[k])
@@ -122,7 +125,9 @@ def main() -> None:
     given = parser.parse_args()
     n_studies = given.studies or (500 if given.tune else 2000)
     if given.tune:  # intervals without widening, to see what they ask for
-        calibration.CALIBRATION_WIDENING = dict.fromkeys(calibration.CALIBRATION_WIDENING, Widening(1.0))
+        plain = dict.fromkeys(("procedure", "fitted"), Widening(1.0))
+        for name in ("calibration_intercept", "calibration_slope"):
+            METRICS[name] = replace(METRICS[name], widening=plain)
         clinical.NET_BENEFIT_WIDENING = Widening(1.0)
     start = time.process_time()
     print(f"{n_studies} simulated studies per cell; undefined slopes (separated classes) are left out and counted\n")

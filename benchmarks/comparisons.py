@@ -21,18 +21,13 @@ from threadpoolctl import threadpool_limits
 
 from connectome_tl.evaluation.baselines.linear import probability_from_ridge
 from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
-from connectome_tl.evaluation.scores.compare import (
-    DIFFERENCE_WIDENING,
-    MARGINS,
-    SIGNS,
-    Difference,
-    auc_difference,
-    loss_difference,
-    r2_difference,
-    verdict,
-)
+from connectome_tl.evaluation.scores.compare import Difference, paired_difference, verdict
 from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.tasks import Task
 
+CLASSES = Task(name="class", kind="binary", column="class")
+VALUES = Task(name="value", kind="regression", column="value")
 Outcome = tuple[Difference, Difference, float]  # shipped interval, test-only interval, own true difference
 ALPHAS = np.logspace(0, 5, 9)
 N_CLINICAL = 4
@@ -163,16 +158,21 @@ def study(rng: np.random.Generator, cell: Cell, population: Population) -> dict[
     if binary:
         score = probability_from_ridge(decision)
         one, two = (OutOfFold(names, (y > 0) * 1.0, s, (s > 0.5) * 1.0, fold, alone) for s in score)
-        return {
-            "auc": (auc_difference(one, two), auc_difference(one, two, TEST_ONLY), float(gap[0])),
-            "brier": (loss_difference(one, two, "brier"), loss_difference(one, two, "brier", TEST_ONLY), float(gap[1])),
-        }
+        return {m: (*both_intervals(one, two, CLASSES, m), float(g)) for m, g in zip(("auc", "brier"), gap)}
     one, two = (OutOfFold(names, y, d, d, fold, alone) for d in decision)
+    mean = OutOfFold(names, y, base, base, fold, alone)
     total = (population.beta @ population.sigma @ population.beta + 1.0) * (1 + 1 / (cell.n * (1 - 1 / cell.folds)))
     return {
-        "r2": (r2_difference(one, two, base), r2_difference(one, two, base, TEST_ONLY), -float(gap[0]) / total),
-        "mae": (loss_difference(one, two, "mae"), loss_difference(one, two, "mae", TEST_ONLY), float(gap[1])),
+        "r2": (*both_intervals(one, two, VALUES, "r2", mean), -float(gap[0]) / total),
+        "mae": (*both_intervals(one, two, VALUES, "mae"), float(gap[1])),
     }
+
+
+def both_intervals(
+    one: OutOfFold, two: OutOfFold, task: Task, metric: str, base: OutOfFold | None = None
+) -> tuple[Difference, Difference]:
+    """The shipped interval, and that of the test sets only."""
+    return tuple(paired_difference(one, two, task, metric, base, wide) for wide in (None, TEST_ONLY))
 
 
 def run(cell: Cell, n_studies: int, seed: int) -> dict[str, list[Outcome]]:
@@ -215,7 +215,7 @@ def main() -> None:
     given = parser.parse_args()
     n_studies = given.studies or (500 if given.tune else 2000)
     start = time.process_time()
-    print(f"variance factors shipped: {DIFFERENCE_WIDENING}\n{n_studies} simulated studies per cell\n")
+    print(f"{n_studies} simulated studies per cell\n")
     print("| n | model - control | signal of covariates, edges | metric | true difference | covered | width | "
           "test-only covers | verdict helps | harms | factor asked |\n" + "|---" * 11 + "|")  # fmt: skip
     lowest: dict[str, float] = {}
@@ -227,8 +227,8 @@ def main() -> None:
             bare = float(((plain[:, 0] <= true) & (true <= plain[:, 1])).mean())
             half = np.maximum((plain[:, 1] - plain[:, 0]) / 2, 1e-12)
             asked = float(np.quantile(((plain[:, 2] - true) / half) ** 2, 0.95))
-            sign = SIGNS[metric]
-            words = [verdict(d, sign, MARGINS[metric]) for d, _, _ in values]
+            sign, margin = METRICS[metric].sign, METRICS[metric].margin
+            words = [verdict(d, sign, margin) for d, _, _ in values]
             lowest[metric] = min(lowest.get(metric, 1.0), covered)
             width = np.median(shipped[:, 1] - shipped[:, 0])
             shares = " | ".join(f"{words.count(word) / n_studies:.3f}" for word in ("helps", "harms"))

@@ -25,7 +25,8 @@ from scipy import stats
 
 from connectome_tl.evaluation.baselines.linear import decompose, probability_from_ridge
 from connectome_tl.evaluation.intervals import out_of_fold as intervals
-from connectome_tl.evaluation.intervals.out_of_fold import WIDENING, Estimand, Widening
+from connectome_tl.evaluation.intervals.pairs import auc_interval, auc_variance, within_fold_pairs
+from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 ALPHAS = np.logspace(0, 5, 9)
 BOOTSTRAPS = 200
@@ -220,7 +221,7 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
     y, decision, fold = y[ever], decision[:, ever], fold[:, ever]
     positive = y > 0
     alone = np.arange(y.size)
-    pairs = intervals.within_fold_pairs(positive.astype(float), decision, fold)
+    pairs = within_fold_pairs(positive.astype(float), decision, fold)
     n_pairs = np.array([p * (m - p) for _, p, m in truths])
     truth = np.array([t for t, _, _ in truths])
     own = {
@@ -238,8 +239,8 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
     right = {"sensitivity": called[positive], "specificity": 1 - called[~positive]}
 
     def shipped(estimand: Estimand) -> dict[str, tuple[float, float]]:
-        wide = WIDENING[estimand]
-        auc = intervals.auc_interval(pairs, alone, wide["auc"])
+        wide = {name: metric.widening.get(estimand) for name, metric in METRICS.items()}
+        auc = auc_interval(pairs, alone, wide["auc"])
         calls = intervals.call_intervals(called, positive, alone, auc, estimand)
         made = {name: value[1:] for name, value in calls._asdict().items()}
         return {"auc": auc, "brier": intervals.positive_mean_interval(brier, alone, wide["brier"]), **made}
@@ -247,11 +248,11 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
     def plain() -> dict[str, tuple[float, float]]:
         one = intervals.TEST_ONLY
         made = {name: intervals.proportion_interval(v, np.arange(v.size), one) for name, v in right.items()}
-        made["balanced_accuracy"] = intervals.mean_of_two_interval(
+        made["balanced_accuracy"] = intervals.mean_interval(
             *((float(value.mean()), *made[name]) for name, value in right.items())
         )
         made["brier"] = intervals.positive_mean_interval(brier, alone, one)
-        return made | {"auc": intervals.auc_interval(pairs, alone, one)}
+        return made | {"auc": auc_interval(pairs, alone, one)}
 
     def resampled(w: np.ndarray) -> dict[str, np.ndarray]:
         yes, no = w[:, positive], w[:, ~positive]
@@ -268,7 +269,7 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
     estimates |= {name: float(value.mean()) for name, value in right.items()}
     estimates["balanced_accuracy"] = (estimates["sensitivity"] + estimates["specificity"]) / 2
     record(tallies, y.size, estimates, own, shipped, plain(), resampled)
-    tallies["auc"].variance_of.append(intervals.auc_variance(pairs.met))
+    tallies["auc"].variance_of.append(auc_variance(pairs.met))
     for name, value in right.items():
         tallies[name].variance_of.append(lambda p, m=value.size: p * (1 - p) / m)
 
@@ -292,8 +293,16 @@ def tally_regression(tallies: dict[str, Tally], cell: Cell, y, decision, base, t
         return {"r2": 1 - (w @ loss) / (w @ reference), "mae": w @ absolute / w.sum(axis=1)}
 
     estimates = {"r2": 1 - float(loss.mean() / reference.mean()), "mae": float(absolute.mean())}
-    plain = bounds(dict.fromkeys(WIDENING["procedure"], intervals.TEST_ONLY))
-    record(tallies, y.size, estimates, own, lambda estimand: bounds(WIDENING[estimand]), plain, resampled)
+    plain = bounds(dict.fromkeys(("r2", "mae"), intervals.TEST_ONLY))
+    record(
+        tallies,
+        y.size,
+        estimates,
+        own,
+        lambda e: bounds({name: METRICS[name].widening[e] for name in ("r2", "mae")}),
+        plain,
+        resampled,
+    )
 
 
 def record(tallies, n, estimates, own, shipped, plain, resampled) -> None:
@@ -374,7 +383,7 @@ def main() -> None:
     wanted = {"binary": [False], "regression": [True]}.get(given.only, [False, True])
     cells = [c for c in (TUNE if given.tune else CONFIRM) if (c.n_positive is None) in wanted]
     start = time.process_time()
-    print(f"variance factors shipped: {WIDENING}\n{n_studies} simulated studies per cell")
+    print(f"{n_studies} simulated studies per cell")
     lowest: dict[tuple[str, str], float] = {}
     if given.tune:
         print(

@@ -30,9 +30,10 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.baselines.linear import fit_ridge
-from connectome_tl.evaluation.nested_cv import cross_validate, prediction_rows, tasks_of
+from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.features.scaling import RegionScaler
 from connectome_tl.provenance import write_table
 from connectome_tl.settings.study import StudySettings

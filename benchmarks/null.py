@@ -28,7 +28,7 @@ from connectome_tl.evaluation.permutation.tests import (
     linear_statistics,
     permutation_results,
 )
-from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.tasks import Task
 
 ALPHAS = (10.0, 100.0, 1000.0, 10000.0)

@@ -9,9 +9,10 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import covariate_design, nuisance_table, predict_baseline
-from connectome_tl.evaluation.nested_cv import prediction_rows
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.results import Score
 from connectome_tl.tasks import Task
 
@@ -30,7 +31,8 @@ def nuisance_scores(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) ->
                 tables.append(prediction_rows(task, spec.column, repeat, number, fold.test, y[test], score, 0.5))
     if not tables:
         return []
-    return [s for s in scores(pd.concat(tables, ignore_index=True), tasks) if s.metric in ("auc", "r2")]
+    primary = {task.name: task.spec.primary for task in tasks}
+    return [s for s in scores(pd.concat(tables, ignore_index=True), tasks) if s.metric == primary[s.task]]
 
 
 def nuisance_findings(
@@ -44,7 +46,7 @@ def nuisance_findings(
     found = []
     values = {(s.task, s.model, s.metric): s.value for s in recorded}
     for task in tasks:
-        metric, chance = ("auc", 0.5) if task.is_binary else ("r2", 0.0)
+        metric, chance = task.spec.primary, metric_named(task.spec.primary).chance or 0.0
         full = values.get((task.name, model, metric), float("nan"))
         rivals = {s.model: s.value for s in alone if s.task == task.name}
         rivals["all nuisance variables"] = values.get((task.name, "nuisance_only", metric), float("nan"))

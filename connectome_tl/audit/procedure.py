@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.audit import Finding
 
 _TOLERANCE = 1e-6

@@ -10,7 +10,9 @@ import pandas as pd
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import called, columns_of
 from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.results import PermutationResult, Score
 from connectome_tl.tasks import Task
 
@@ -57,15 +59,14 @@ def prediction_findings(
     ]
     kinds = {task.name: task for task in tasks}
     truth, expected = np.full(len(predictions), np.inf), np.full(len(predictions), np.inf)
-    score = predictions["y_score"].to_numpy(dtype=float)
     for name, task in kinds.items():
         here = (predictions["task"] == name).to_numpy()
         truth[here] = targets[name].reindex(predictions.loc[here, "subject"], fill_value=np.inf).to_numpy(dtype=float)
-        expected[here] = (score[here] >= threshold).astype(float) if task.is_binary else score[here]
-    observed, called = (predictions[c].to_numpy(dtype=float) for c in ("y_true", "y_pred"))
+        expected[here] = called(task, columns_of(predictions[here], task), threshold)
+    observed, classes = (predictions[c].to_numpy(dtype=float) for c in ("y_true", "y_pred"))
     misplaced = _named(names, ~np.array(placed, dtype=bool))
     other = _named(names, ~np.isclose(observed, truth, rtol=1e-6, atol=1e-9, equal_nan=True))
-    cut = _named(names, ~np.isclose(called, expected, rtol=1e-6, atol=1e-9))
+    cut = _named(names, ~np.isclose(classes, expected, rtol=1e-6, atol=1e-9))
     doubled = [" ".join(map(str, key)) for key in predictions[predictions.duplicated(_KEY)][_KEY].to_numpy()]
     return [
         _finding("predictions are those of the split plan", misplaced, "not in the fold that tested them"),
@@ -121,7 +122,7 @@ def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
     check, strange, seen = "permutation null", [], 0
     for test in tests:
         null = np.array([value for value in test.null if np.isfinite(value)])
-        if test.metric != "auc" or test.model != "full" or null.size < 5:
+        if metric_named(test.metric).chance != 0.5 or test.model != "full" or null.size < 5:
             continue
         seen += 1
         mean, error = float(null.mean()), float(null.std(ddof=1) / np.sqrt(null.size))

@@ -10,14 +10,13 @@ import pandas as pd
 
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.stages import Scheme, StudyCohorts, chain, schemes_of
-
-COLUMNS = ("subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred")
 
 
 @dataclass(frozen=True)
@@ -146,31 +145,4 @@ def fold_predictions(
             for t, task in enumerate(item.tasks)
         ],
         ignore_index=True,
-    )
-
-
-def prediction_rows(
-    task: Task,
-    model: str,
-    repeat: int,
-    fold: int,
-    ids: Sequence[str],
-    y_true: np.ndarray,
-    y_score: np.ndarray,
-    threshold: float,
-) -> pd.DataFrame:
-    """Rows of the prediction table of one task: `y_pred` is the class at the threshold, or the value."""
-    y_pred = (y_score >= threshold).astype(float) if task.is_binary else y_score
-    return pd.DataFrame(
-        {
-            "subject": list(ids),
-            "task": task.name,
-            "model": model,
-            "repeat": repeat,
-            "fold": fold,
-            "y_true": y_true,
-            "y_score": y_score,
-            "y_pred": y_pred,
-        },
-        columns=list(COLUMNS),
     )

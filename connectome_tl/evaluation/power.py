@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
-from connectome_tl.evaluation.intervals.out_of_fold import auc_interval, within_fold_pairs
-from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
+from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.statistics import Power
 
 AUCS = (0.6, 0.7, 0.8, 0.9)
@@ -55,7 +56,7 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
         x[:n_positive, 0] += gap
         fold = np.array([_stratified(y, n_folds, rng) for _ in range(2)])
         score = np.array([_out_of_fold(x, y, one) for one in fold])
-        low, _ = auc_interval(within_fold_pairs(y, score, fold), np.arange(n))
+        low, _ = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), METRICS["auc"].widening["procedure"])
         excluded += low > 0.5
         every = np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)])
         won, met = within_fold_counts(every.T, _out_of_fold(x, every, fold[0]).T, fold[0])

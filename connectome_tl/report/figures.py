@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectome_tl.report.drawing import ACCENT, INK, clean, panel, style, to_svg
-from connectome_tl.report.labels import metric_label, model_label, model_order, number
+from connectome_tl.report.labels import metric_label, model_label, number
+from connectome_tl.settings.models import model_order
 from connectome_tl.settings.results import PermutationResult, TrainingCurve
 
 if TYPE_CHECKING:

@@ -4,103 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
+from connectome_tl.settings.metrics import METRICS, Metric
+from connectome_tl.settings.models import ModelSpec, model_named
 from connectome_tl.settings.results import Comparison
 from connectome_tl.tasks import Task
 
 UNDEFINED = "n/a"
-Group = Literal["model", "control", "baseline"]
-
-
-@dataclass(frozen=True)
-class ModelLabel:
-    """How a model is called and drawn. Colours: Okabe & Ito, safe for the colour-blind."""
-
-    name: str
-    label: str
-    group: Group
-    colour: str
-
-
-_MODELS = {
-    model.name: model
-    for model in (
-        ModelLabel("full", "Full model", "model", "#0072B2"),
-        ModelLabel("scratch", "From scratch", "control", "#D55E00"),
-        ModelLabel("no_pretrain", "Without stage 1 (pretraining)", "control", "#E69F00"),
-        ModelLabel("no_adapt", "Without stage 2 (adaptation)", "control", "#CC79A7"),
-        ModelLabel("single_task", "Single task", "control", "#009E73"),
-        ModelLabel("no_clinical", "Without clinical covariates", "control", "#56B4E9"),
-        ModelLabel("clinical_only", "Clinical covariates only", "baseline", "#332288"),
-        ModelLabel("nuisance_only", "Nuisance only", "baseline", "#7A7A7A"),
-        ModelLabel("ridge", "Ridge on edges", "baseline", "#8C510A"),
-        ModelLabel("prevalence", "Prevalence", "baseline", "#A9A9A9"),
-    )
-}
-TRANSFER_CONTROLS = ("scratch", "no_pretrain", "no_adapt")
-
-
-@dataclass(frozen=True)
-class MetricLabel:
-    """How a metric is called; `chance` is its value without any information, None where there is none,
-    and `uninformed` says what that is.
-    """
-
-    name: str
-    label: str
-    low: float
-    high: float
-    chance: float | None = None
-    uninformed: str = "chance"
-
-
-_METRICS = {
-    metric.name: metric
-    for metric in (
-        MetricLabel("auc", "AUC", 0.0, 1.0, 0.5),
-        MetricLabel("balanced_accuracy", "Balanced accuracy", 0.0, 1.0, 0.5),
-        MetricLabel("sensitivity", "Sensitivity", 0.0, 1.0),
-        MetricLabel("specificity", "Specificity", 0.0, 1.0),
-        MetricLabel("brier", "Brier score", 0.0, 1.0),
-        MetricLabel("scaled_brier", "Scaled Brier", -1.0, 1.0, 0.0, "predicting the prevalence"),
-        MetricLabel("calibration_intercept", "Calibration intercept", -2.0, 2.0),
-        MetricLabel("calibration_slope", "Calibration slope", -1.0, 3.0),
-        MetricLabel("r2", "R²", -1.0, 1.0, 0.0, "predicting the mean"),
-        MetricLabel("mae", "MAE", 0.0, math.inf),
-        MetricLabel("rmse", "RMSE", 0.0, math.inf),
-        MetricLabel("r", "Correlation r", -1.0, 1.0, 0.0),
-    )
-}
 _STAGES = {"pretrain": "Stage 1: pretraining", "adapt": "Stage 2: adaptation", "finetune": "Stage 3: fine-tuning"}
-_STAGES["fine_tune"] = _STAGES["fine-tune"] = _STAGES["finetune"]
-_ROLES = {
-    "source": "Older subjects (stage 1)",
-    "pool": "Neonates (stage 2)",
-    "target": "Infants with outcomes (stage 3)",
-    "cohort": "Cohort",
-}
 
 
-def model_label(name: str) -> ModelLabel:
-    """The label of a model; one that is not known keeps its own name."""
-    return _MODELS.get(name) or ModelLabel(name, plain(name), "model", "#44546A")
+def model_label(name: str) -> ModelSpec:
+    """The record of a model; one that nobody registered keeps its own name."""
+    return model_named(name)
 
 
-def model_order(name: str) -> int:
-    """Full model first, then controls, then baselines, then whatever else."""
-    names = list(_MODELS)
-    return names.index(name) if name in _MODELS else len(names)
-
-
-def metric_label(name: str) -> MetricLabel:
-    return _METRICS.get(name) or MetricLabel(name, plain(name), -math.inf, math.inf)
+def metric_label(name: str) -> Metric:
+    """The record of a metric; one that is not in the table (of another version, say) keeps its own name."""
+    return METRICS.get(name) or Metric(name, plain(name), plain(name), 0, -math.inf, math.inf, ())
 
 
 def metric_order(name: str) -> int:
-    names = list(_METRICS)
-    return names.index(name) if name in _METRICS else len(names)
+    names = list(METRICS)
+    return names.index(name) if name in METRICS else len(names)
 
 
 def stage_label(name: str) -> str:
@@ -111,13 +37,14 @@ def stage_order(name: str) -> int:
     return list(_STAGES).index(name) if name in _STAGES else len(_STAGES)
 
 
-def role_label(role: str) -> str:
-    return _ROLES.get(role, plain(role))
-
-
-def primary_metric(task: Task) -> str:
-    """The metric that leads: AUC for a class, R2 for a value."""
-    return "r2" if task.kind in ("regression", "ordinal") else "auc"
+def role_label(role: str, noun: str = "subjects") -> str:
+    """What a cohort is for: `Infants with outcomes (stage 3)`."""
+    words = {
+        "source": "{} of the source cohort (stage 1)",
+        "pool": "{} without outcomes (stage 2)",
+        "target": "{} with outcomes (stage 3)",
+    }
+    return plain(words[role].format(noun)) if role in words else plain(role)
 
 
 def task_title(task: Task) -> str:
@@ -179,26 +106,21 @@ def p_value(value: float, n_permutations: int) -> str:
     return number(value, max(3, math.ceil(math.log10(n_permutations + 1))))
 
 
-def is_transfer(comparison: Comparison) -> bool:
-    """Is this the question whether a stage, or transfer as a whole, helps?"""
-    return comparison.control in TRANSFER_CONTROLS
-
-
 def verdict_text(comparison: Comparison) -> str:
     """The verdict in the words of its question: stages help or harm, baselines are beaten or not."""
-    if is_transfer(comparison):
-        return {"harms": "harms (negative transfer)"}.get(comparison.verdict, comparison.verdict)
-    return {
-        "helps": "better",
-        "harms": "worse",
-        "no benefit": "no benefit",
-        "cannot tell": "cannot tell",
-    }[comparison.verdict]
+    control = model_named(comparison.control)
+    if comparison.verdict == "harms" and control.stage:
+        return "harms (negative transfer)"
+    if control.role == "baseline":
+        return {"helps": "better", "harms": "worse", "no benefit": "no benefit"}.get(
+            comparison.verdict, comparison.verdict
+        )
+    return comparison.verdict
 
 
 def verdict_class(comparison: Comparison) -> str:
     """The CSS class of a verdict."""
-    return {"helps": "helps", "harms": "harms", "no benefit": "none", "cannot tell": "unsure"}[comparison.verdict]
+    return {"helps": "helps", "harms": "harms", "no benefit": "none"}.get(comparison.verdict, "unsure")
 
 
 def column_digits(values: Iterable[float]) -> int:

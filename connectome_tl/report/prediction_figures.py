@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectome_tl.report.drawing import ACCENT, GRID, INK, MUTED, clean, panel, style, swarm, to_svg
-from connectome_tl.report.labels import model_label, model_order
+from connectome_tl.report.labels import model_label
 from connectome_tl.report.out_of_fold import (
     OutOfFold,
     SubjectScores,
     fold_averaged_roc,
     subject_scores,
 )
+from connectome_tl.settings.models import model_order
 from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve, Instability, Recalibrated
 
 if TYPE_CHECKING:

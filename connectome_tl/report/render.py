@@ -20,6 +20,7 @@ from connectome_tl.report.prediction_figures import (
     scatter_figure,
 )
 from connectome_tl.report.views import TaskView, task_views
+from connectome_tl.settings.models import model_order
 from connectome_tl.settings.results import PermutationResult, RegionImportance, RunRecord
 from connectome_tl.settings.scores import Score
 from connectome_tl.settings.statistics import Recalibrated
@@ -147,7 +148,7 @@ def _task_figures(
     found: list[Figure] = []
     if full is not None and task.is_binary:
         found += _binary_figures(view, record, by_model, sheet)
-    elif full is not None and task.kind in ("regression", "ordinal"):
+    elif full is not None and task.spec.ordered:
         found += sheet.draw(
             lambda name: scatter_figure(full, name, unit=task.unit, stamp=sheet.stamp),
             "Predicted against observed",
@@ -193,7 +194,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         f"{view.n_text}. A model is of use at a threshold where it lies above both treating all and treating none; "
         "band: 95 % interval.",
     )
-    for one in sorted(unstable, key=lambda one: labels.model_order(one.model))[:1]:
+    for one in sorted(unstable, key=lambda one: model_order(one.model))[:1]:
         found += sheet.draw(
             lambda name, one=one: instability_figure(one, name, stamp=stamp),  # type: ignore[misc]
             "Instability of single risks",

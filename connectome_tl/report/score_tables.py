@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.report.labels import (
-    ModelLabel,
     count,
     interval,
     metric_label,
     metric_order,
     model_label,
-    model_order,
     number,
 )
+from connectome_tl.settings.models import ModelSpec, model_order
 from connectome_tl.settings.results import Score
 
 
@@ -25,7 +24,7 @@ class ScoreTable:
     """One task's scores: a row per model, a cell per metric."""
 
     metrics: tuple[str, ...]
-    rows: tuple[tuple[ModelLabel, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
+    rows: tuple[tuple[ModelSpec, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
     methods: tuple[tuple[str, str], ...]  # for which metrics, how the intervals were made
     estimand: str  # what the intervals are for
 
@@ -53,7 +52,7 @@ def score_tables(scores: Sequence[Score]) -> tuple[ScoreTable, ...]:
     procedure = "this procedure on a new cohort of this size" if fitted else ""
     return (
         *(_score_table(layer, procedure) for layer in layers(scores)),
-        *(_score_table(layer, "this fitted model on new infants") for layer in layers(fitted)),
+        *(_score_table(layer, "this fitted model on new subjects") for layer in layers(fitted)),
     )
 
 
@@ -96,5 +95,5 @@ def interval_of(score: Score) -> str:
     if not math.isfinite(score.value):
         return ""
     if score.low == score.high == score.value:
-        return "by definition" if score.model == "prevalence" else "[no interval]"
+        return "by definition" if score.value == metric_label(score.metric).chance else "[no interval]"
     return interval(score.low, score.high)

@@ -13,13 +13,13 @@ from connectome_tl.report.labels import (
     interval,
     metric_label,
     model_label,
-    model_order,
     number,
     p_value,
     signed,
 )
 from connectome_tl.report.score_tables import interval_of
 from connectome_tl.report.views import TaskView
+from connectome_tl.settings.models import model_order
 from connectome_tl.settings.results import CohortRecord, RegionImportance, RunRecord
 from connectome_tl.settings.statistics import (
     ConformalCheck,

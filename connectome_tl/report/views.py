@@ -7,21 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connectome_tl.report.labels import (
-    TRANSFER_CONTROLS,
-    ModelLabel,
     count,
     interval,
     metric_label,
     metric_order,
     model_label,
-    model_order,
     number,
-    primary_metric,
     signed,
     verdict_class,
     verdict_text,
 )
 from connectome_tl.report.score_tables import ScoreTable, interval_of, layers, score_tables
+from connectome_tl.settings.models import FULL, ModelSpec, model_order
 from connectome_tl.settings.results import Comparison, RunRecord, Score
 from connectome_tl.tasks import Task
 
@@ -54,7 +51,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class ForestRow:
-    model: ModelLabel
+    model: ModelSpec
     bar: Bar
     value: str
     interval: str
@@ -64,8 +61,8 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    model: ModelLabel
-    control: ModelLabel
+    model: ModelSpec
+    control: ModelSpec
     question: str
     metric: str
     bar: Bar
@@ -118,7 +115,7 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
     differences = tuple(_difference_row(comparison, difference_axis) for comparison in shown)
     rest = [comparison for comparison in comparisons if comparison.metric != metric]
     rest_axis = _difference_axis(rest)
-    answers = {row.control.name: row for row in differences if row.model.name == "full"}
+    answers = {row.control.name: row for row in differences if row.model.name == FULL}
     return TaskView(
         number=i,
         task=task,
@@ -131,9 +128,9 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
         difference_axis=difference_axis,
         other_differences=tuple(_difference_row(comparison, rest_axis) for comparison in rest),
         scores=score_tables(scores),
-        full=next((row for row in forest if row.model.name == "full"), None),
+        full=next((row for row in forest if row.model.name == FULL), None),
         answers=answers,
-        harm=tuple(answers[name] for name in TRANSFER_CONTROLS if name in answers and answers[name].css == "harms"),
+        harm=tuple(row for row in answers.values() if row.control.stage and row.css == "harms"),
     )
 
 
@@ -151,7 +148,7 @@ def n_text(scores: Iterable[Score]) -> str:
 
 def _leading_metric(task: Task, scores: Sequence[Score]) -> str:
     metrics = {score.metric for score in scores}
-    wanted = primary_metric(task)
+    wanted = task.spec.primary
     return wanted if wanted in metrics or not metrics else min(metrics, key=metric_order)
 
 
@@ -163,11 +160,11 @@ def _score_axis(metric: str, scores: Sequence[Score]) -> Axis:
     label = metric_label(metric)
     values = _finite(v for s in scores for v in (s.value, s.low, s.high))
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if metric == "auc":
+    if label.chance == 0.5:
         low, high = min(0.3, low), 1.0
     elif label.chance is not None:
         low, high = min(label.chance - 0.1, low), max(label.chance + 0.1, high)
-    return _axis(max(low, label.low), min(high, label.high), reference=label.chance)
+    return _axis(max(low, label.low, -1.0), min(high, label.high), reference=label.chance)
 
 
 def _difference_axis(comparisons: Sequence[Comparison]) -> Axis:

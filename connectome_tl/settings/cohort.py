@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.tasks import Operator, Task, TaskKind
+from connectome_tl.tasks import KindName, Operator, Task
 
 AgeUnit = Literal["weeks", "months", "years", "days"]
 Transform = Literal["none", "log1p", "fisher_z"]
@@ -105,7 +105,7 @@ class Outcome(Settings):
 
     name: str
     column: str
-    kind: TaskKind
+    kind: KindName
     unit: str = ""
     operator: Operator | None = None
     cutoff: float | None = None

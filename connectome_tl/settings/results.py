@@ -24,7 +24,7 @@ from connectome_tl.settings.statistics import (
 )
 from connectome_tl.tasks import Task
 
-VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell"]
+VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell", "not applicable"]
 
 
 class Comparison(Record):
@@ -32,7 +32,8 @@ class Comparison(Record):
 
     `sign` is +1 where larger values are better (AUC, R2), -1 where smaller are (Brier, MAE);
     `verdict` follows the rule fixed beforehand: helps/harms when the interval excludes 0, *no
-    benefit* only when it lies within the equivalence margin, else *cannot tell*. `resampled_p` is that of
+    benefit* only when it lies within the equivalence margin, else *cannot tell*; *not applicable* where the
+    network that the question is about has weight 0 in the full model. `resampled_p` is that of
     the corrected resampled t test on squared errors per test fold; NaN outside k-fold cross-validation.
     """
 
@@ -104,6 +105,7 @@ class CohortRecord(Record):
     n_regions: int
     atlas: str
     measures: tuple[str, ...]
+    noun: str = "subjects"  # infants, children, adults
     flow: tuple[FlowStep, ...] = ()
     outcomes: tuple[OutcomeCounts, ...] = ()
     table_groups: tuple[str, ...] = ()
@@ -124,7 +126,11 @@ class TrainingCurve(Record):
 
 
 class Prediction(Record):
-    """One row of `predictions.tsv`: out of fold, one repeat. `y_pred` is the class, or the value."""
+    """One row of `predictions.tsv`: out of fold, one repeat.
+
+    `y_pred` is the class, the value, or the median level; `probabilities` has one number per level of an ordinal
+    or multiclass task and is empty for others.
+    """
 
     subject: str
     task: str
@@ -134,16 +140,32 @@ class Prediction(Record):
     y_true: Number
     y_score: Number
     y_pred: Number
+    probabilities: tuple[Number, ...] = ()
+
+
+class NetworkWeight(Record):
+    """Which share of the full model's prediction of one task comes from the network, over its fits."""
+
+    task: str
+    mean: Number
+    low: Number
+    high: Number
+    n_fits: int
 
 
 class TaskVerdict(Record):
-    """The sentences that lead the report, one set per task."""
+    """The sentences that lead the report, one set per task.
+
+    `better_baseline` names the baseline with the best score where that is better than the full model's, else "".
+    """
 
     task: str
     headline: str
     how_well: str
     against_nuisance: str
     against_clinical: str
+    against_site: str = ""
+    better_baseline: str = ""
     transfer: tuple[str, ...] = ()
     caution: tuple[str, ...] = ()
 
@@ -193,6 +215,8 @@ class RunRecord(Record):
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     permutations: tuple[PermutationResult, ...] = ()
+    network_weights: tuple[NetworkWeight, ...] = ()
+    noun: str = "subjects"  # what the target's subjects are: infants, children, adults
     curves: tuple[TrainingCurve, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     methods: str = ""

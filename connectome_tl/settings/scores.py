@@ -22,17 +22,18 @@ class Score(Record):
     """One number with its intervals, as `scores.json` holds it. NaN is undefined (one class only, say).
 
     `low` and `high` are for this procedure on a new cohort of this size, `fitted_low` and `fitted_high`
-    for this fitted model on new infants; the methods say so in full.
+    for this fitted model on new subjects; the methods say so in full.
     """
 
     task: str
     model: str
-    metric: str  # auc, balanced_accuracy, sensitivity, specificity, brier, r2, mae
+    metric: str  # a name of `settings.metrics`
     value: Number
     low: Number
     high: Number
     n: int
     n_positive: int | None = None
+    per_level: tuple[int, ...] = ()  # subjects of each level, for ordinal and multiclass tasks
     method: str = ""
     reason: str = ""  # why it is undefined, where it is
     fitted_low: Number = math.nan

@@ -19,8 +19,8 @@ from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.evaluation.verdict import task_verdicts
 from connectome_tl.provenance import content_hash, versions
+from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
 from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
@@ -105,7 +105,8 @@ def _missingness(
     """The leading score of a model that knows only which values are missing; empty where none is."""
     predictions = missingness_predictions(settings, target, splits, tasks)
     found = scores(predictions, tasks, families) if len(predictions) else []
-    return tuple(score for score in found if score.metric in ("auc", "r2"))
+    primary = {task.name: task.spec.primary for task in tasks}
+    return tuple(score for score in found if score.metric == primary[score.task])
 
 
 def _tests(permuted: np.ndarray | None, tasks: Sequence[Task]) -> list[PermutationResult]:

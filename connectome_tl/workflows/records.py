@@ -46,7 +46,13 @@ def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
 
 
 def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
-    return tuple(Prediction.model_validate(row) for row in table.to_dict("records"))
+    levels = [name for name in table.columns if name.startswith("p_")]
+    rows = table.drop(columns=levels).to_dict("records")
+    found = table[levels].to_numpy(dtype=float)
+    return tuple(
+        Prediction.model_validate(row | {"probabilities": tuple(p[np.isfinite(p)].tolist())})
+        for row, p in zip(rows, found, strict=True)
+    )
 
 
 def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[Task]) -> ClinicalResults:

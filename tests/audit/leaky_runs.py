@@ -21,7 +21,8 @@ from connectome_tl.config import dump_settings
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.clinical.calibration import fit_platt, threshold_at_specificity
 from connectome_tl.evaluation.clinical.recalibration import FoldCalibrator, recalibrate
-from connectome_tl.evaluation.scores.metrics import scores, within_fold_counts
+from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.training.stages import StudyCohorts

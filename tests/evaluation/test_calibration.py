@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from prediction_tables import LANGUAGE, table
+from prediction_tables import LANGUAGE, MOTOR, table
 from sklearn.metrics import brier_score_loss
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.clinical import calibration
 from connectome_tl.evaluation.clinical.calibration import (
     calibration_curve,
     calibration_scores,
@@ -18,8 +19,9 @@ from connectome_tl.evaluation.clinical.calibration import (
     threshold_at_specificity,
 )
 from connectome_tl.evaluation.clinical.net_benefit import decision_curve, subgroup_scores
-from connectome_tl.evaluation.intervals.out_of_fold import Widening
+from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
+from connectome_tl.settings.metrics import METRICS, Widening
 
 
 def rows_of(y, score, fold=None):
@@ -42,9 +44,11 @@ def simulated(n=300, slope=2.0, seed=0):
 
 
 def test_intercept_and_slope_and_their_sandwich_errors_equal_statsmodels(monkeypatch):
-    monkeypatch.setattr(calibration, "CALIBRATION_WIDENING", dict.fromkeys(("intercept", "slope"), Widening(1.0)))
+    for name in ("calibration_intercept", "calibration_slope"):
+        plain = replace(METRICS[name], widening=dict.fromkeys(("procedure", "fitted"), Widening(1.0)))
+        monkeypatch.setitem(METRICS, name, plain)
     y, p = simulated()
-    found = by_metric(calibration_scores(rows_of(y, p), "motor", "full"))
+    found = by_metric(calibration_scores(rows_of(y, p), MOTOR, "full"))
     family = sm.families.Binomial()
     offset = sm.GLM(y, np.ones((y.size, 1)), family=family, offset=logit(p)).fit(cov_type="HC0")
     slope = sm.GLM(y, sm.add_constant(logit(p)), family=family).fit(cov_type="HC0")
@@ -61,14 +65,14 @@ def test_intercept_and_slope_and_their_sandwich_errors_equal_statsmodels(monkeyp
 def test_risks_twice_too_extreme_have_a_slope_of_a_half_and_true_risks_of_one():
     for stretch, expected in ((2.0, 0.5), (1.0, 1.0)):
         y, p = simulated(n=5000, slope=stretch, seed=1)
-        found = by_metric(calibration_scores(rows_of(y, p), "motor", "full"))
+        found = by_metric(calibration_scores(rows_of(y, p), MOTOR, "full"))
         assert found["calibration_slope"].low < expected < found["calibration_slope"].high
         assert found["calibration_slope"].value == pytest.approx(expected, rel=0.1)
 
 
 def test_scaled_brier_is_relative_to_the_prevalence():
     y, p = simulated(seed=2)
-    found = by_metric(calibration_scores(rows_of(y, p), "motor", "full"))
+    found = by_metric(calibration_scores(rows_of(y, p), MOTOR, "full"))
     expected = 1 - brier_score_loss(y, p) / (y.mean() * (1 - y.mean()))
     assert found["scaled_brier"].value == pytest.approx(expected)
     assert found["scaled_brier"].low < expected < found["scaled_brier"].high
@@ -76,7 +80,7 @@ def test_scaled_brier_is_relative_to_the_prevalence():
 
 @pytest.mark.parametrize("y", [[0, 0, 0, 1, 1, 1], [0] * 6])
 def test_separated_or_single_classes_are_undefined_not_infinite(y):
-    found = by_metric(calibration_scores(rows_of(y, np.linspace(0.1, 0.9, 6)), "motor", "full"))
+    found = by_metric(calibration_scores(rows_of(y, np.linspace(0.1, 0.9, 6)), MOTOR, "full"))
     assert np.isnan(found["calibration_slope"].value)
     assert np.isnan(found["calibration_slope"].low)
 
@@ -94,7 +98,7 @@ def test_curve_groups_hold_everyone_and_average_the_risk():
 def test_platt_mends_stretched_risks_and_never_turns_their_order():
     y, p = simulated(n=4000, slope=3.0, seed=4)
     mended = fit_platt(p, y).apply(p)
-    found = by_metric(calibration_scores(rows_of(y, mended), "motor", "full"))
+    found = by_metric(calibration_scores(rows_of(y, mended), MOTOR, "full"))
     assert found["calibration_slope"].value == pytest.approx(1, abs=0.02)
     assert found["calibration_intercept"].value == pytest.approx(0, abs=0.02)
     turned = fit_platt(1 - p[:30], y[:30])
@@ -144,29 +148,26 @@ def test_net_benefit_of_a_case_worked_by_hand():
 
 def test_small_groups_are_suppressed_and_large_ones_scored_alone():
     predictions = table(np.random.default_rng(6), n=120)
-    rows = out_of_fold(predictions, "motor", "full")
+    rows = out_of_fold(predictions, MOTOR, "full")
     names = np.repeat(["a", "b", "c", "", "d"], [40, 34, 30, 8, 8])
     groups = dict(zip(rows.subjects, names))
-    found = {g.group: g for g in subgroup_scores(rows, groups, "site", "motor", "full")}
+    found = {g.group: g for g in subgroup_scores(rows, groups, "site", MOTOR, "full")}
     assert {g: v.n for g, v in found.items()} == {"a": 40, "b": 34, "c": 30, "d": None, "unknown": None}
     assert {g for g, v in found.items() if v.score is None} == {"d", "unknown"}
-    alone = out_of_fold(predictions[predictions["subject"].isin(rows.subjects[:40])], "motor", "full")
-    from connectome_tl.evaluation.scores.metrics import binary_scores
-
-    assert found["a"].score == binary_scores(alone, "motor", "full")[0]
+    alone = out_of_fold(predictions[predictions["subject"].isin(rows.subjects[:40])], MOTOR, "full")
+    assert found["a"].score == task_scores(alone, MOTOR, "full")[0]
 
 
 def test_a_small_group_cannot_be_worked_out_from_the_others():
-    rows = out_of_fold(table(np.random.default_rng(6), n=80), "motor", "full")
+    rows = out_of_fold(table(np.random.default_rng(6), n=80), MOTOR, "full")
     groups = {s: ("a" if i < 40 else "b" if i < 72 else "c") for i, s in enumerate(rows.subjects)}
-    found = {g.group: g for g in subgroup_scores(rows, groups, "site", "motor", "full")}
+    found = {g.group: g for g in subgroup_scores(rows, groups, "site", MOTOR, "full")}
     assert {g: v.n for g, v in found.items()} == {"a": 40, "b": None, "c": None}
     assert [g for g, v in found.items() if v.score is not None] == ["a"]
 
 
 def test_groups_of_a_regression_are_compared_by_their_absolute_error():
-    rows = out_of_fold(table(np.random.default_rng(7), n=30, task="language", kind="regression"), LANGUAGE.name, "full")
-    base = np.full_like(rows.score, rows.y_true.mean())
-    found = subgroup_scores(rows, dict.fromkeys(rows.subjects, "all"), "sex", "language", "full", base)
+    rows = out_of_fold(table(np.random.default_rng(7), n=30, task="language", kind="regression"), LANGUAGE, "full")
+    found = subgroup_scores(rows, dict.fromkeys(rows.subjects, "all"), "sex", LANGUAGE, "full")
     assert found[0].score is not None
     assert found[0].score.value == pytest.approx(np.abs(rows.predicted - rows.y_true).mean())

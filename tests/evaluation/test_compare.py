@@ -11,7 +11,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
 from connectome_tl.evaluation.scores.compare import Difference, compare, comparisons, verdict
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.evaluation.verdict import number, task_verdicts
+from connectome_tl.report.verdict import number, task_verdicts
 from connectome_tl.settings.results import Comparison, PermutationResult, Score
 from connectome_tl.tasks import Task
 
@@ -68,9 +68,6 @@ def test_pairing_narrows_the_interval_of_models_that_agree():
     alike = compare(two_models(noise=0.02), MOTOR, "full", "scratch", "auc")
     unlike = compare(two_models(noise=5.0), MOTOR, "full", "scratch", "auc")
     assert alike.high - alike.low < 0.4 * (unlike.high - unlike.low)
-    same = two_models(noise=0.0)
-    nothing = compare(same, MOTOR, "full", "scratch", "auc")
-    assert (nothing.difference, nothing.low, nothing.high, nothing.verdict) == (0, 0, 0, "no benefit")
 
 
 def test_relatives_widen_a_difference():
@@ -131,7 +128,7 @@ def test_sentences_say_n_interval_rivals_and_negative_transfer_aloud():
         task="motor", model="ridge", metric="auc", question="Is there any signal?", observed=0.8, null=(0.5,),
         p_value=0.012, p_value_max=0.034, n_permutations=999,
     )  # fmt: skip
-    found = task_verdicts([MOTOR], [auc(0.78, 0.55, 0.91)], compared, [test])[0]
+    found = task_verdicts([MOTOR], [auc(0.78, 0.55, 0.91)], compared, [test], noun="infants")[0]
     assert "better than chance" in found.headline
     assert "transfer harms (negative transfer)" in found.headline
     assert "not shown to be better than clinical covariates alone" in found.headline

@@ -20,14 +20,13 @@ from sklearn.metrics import (
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
-    WIDENING,
-    auc_interval,
-    auc_variance,
     call_intervals,
     proportion_interval,
-    within_fold_pairs,
 )
-from connectome_tl.evaluation.scores.metrics import scores, within_fold_counts
+from connectome_tl.evaluation.intervals.pairs import auc_interval, auc_variance, within_fold_pairs
+from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.settings.metrics import METRICS
 
 
 def by_metric(found):
@@ -159,12 +158,12 @@ def test_a_score_carries_the_intervals_of_both_estimands():
         assert (score.fitted_low, score.fitted_high) == pytest.approx((other.low, other.high), nan_ok=True)
         if "training sets" in score.method:
             assert "this procedure on a new cohort" in score.method
-            assert "this fitted model on new infants" in score.fitted_method
+            assert "this fitted model on new subjects" in score.fitted_method
 
 
 def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort():
     called, positive = np.tile([0.0, 0.0, 1.0], 400), np.arange(1200) % 2 == 0
-    alone, wide = np.arange(1200), WIDENING["procedure"]["proportion"]
+    alone, wide = np.arange(1200), METRICS["sensitivity"].widening["procedure"]
     usual = proportion_interval(called[positive], alone[positive], wide)
     telling, little, nothing, fitted = (
         call_intervals(called, positive, alone, auc, estimand)
@@ -213,7 +212,7 @@ def test_variance_of_the_complete_design_is_hanley_and_mcneils():
 def test_a_perfect_auc_of_few_subjects_still_has_an_interval():
     y = np.r_[np.ones(4), np.zeros(6)]
     pairs = within_fold_pairs(y, y[None], np.zeros((1, 10), dtype=int))
-    low, high = auc_interval(pairs, np.arange(10), WIDENING["procedure"]["auc"])
+    low, high = auc_interval(pairs, np.arange(10), METRICS["auc"].widening["procedure"])
     assert 0.3 < low < 0.9
     assert high == 1
 

@@ -23,7 +23,7 @@ from connectome_tl.evaluation.clinical.missing_outcomes import (
     weighted_auc,
 )
 from connectome_tl.evaluation.intervals.conformal import conformal_check, fit_conformal_interval, fit_conformal_sets
-from connectome_tl.evaluation.intervals.out_of_fold import within_fold_pairs
+from connectome_tl.evaluation.intervals.pairs import within_fold_pairs
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import out_of_fold
@@ -70,12 +70,12 @@ def test_sets_from_cross_validated_models_cover_new_infants_as_often_as_they_say
 
 def test_conformal_check_reports_out_of_fold_coverage():
     rng = np.random.default_rng(1)
-    rows = out_of_fold(table(rng, n=120), "motor", "full")
+    rows = out_of_fold(table(rng, n=120), MOTOR, "full")
     found = conformal_check(rows, "motor", "full", binary=True, level=0.8)
     assert found.coverage == pytest.approx(0.8, abs=0.06)
     assert found.coverage_positive == pytest.approx(0.8, abs=0.08)
     assert found.both + found.empty < 1
-    values = out_of_fold(table(rng, n=60, task="language", kind="regression"), "language", "full")
+    values = out_of_fold(table(rng, n=60, task="language", kind="regression"), LANGUAGE, "full")
     interval = conformal_check(values, "language", "full", binary=False, level=0.9)
     assert interval.coverage == pytest.approx(0.9, abs=0.05)
     assert interval.half_width == pytest.approx(16.4, rel=0.3)  # 1.64 SD of an error of 10
@@ -133,14 +133,14 @@ def test_no_outcomes_of_the_missing_lie_outside_best_and_worst_case(seed):
     for code in range(2**7):
         outcome = dict(zip(gone, map(float, f"{code:07b}")))
         filled = known.assign(y_true=known["y_true"].fillna(known["subject"].map(outcome)))
-        rows = out_of_fold(filled, "motor", "full")
+        rows = out_of_fold(filled, MOTOR, "full")
         auc = within_fold_pairs(rows.y_true, rows.score, rows.fold).auc
         assert found.worst_case - 1e-9 <= auc <= found.best_case + 1e-9
 
 
 def test_weights_stand_for_those_like_the_missing():
     """Weighting by 1 / P(observed) equals repeating infants: an infant of weight 2 counts as two."""
-    rows = out_of_fold(table(np.random.default_rng(3), n_repeats=1), "motor", "full")
+    rows = out_of_fold(table(np.random.default_rng(3), n_repeats=1), MOTOR, "full")
     weight = np.where(np.arange(40) % 3 == 0, 2.0, 1.0)
     again = np.r_[np.arange(40), np.flatnonzero(weight == 2)]
     repeated = pd.DataFrame(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from report_example import example_record
 
 from connectome_tl.report import labels, views
+from connectome_tl.settings.models import model_order
 from connectome_tl.settings.results import Comparison
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -144,5 +145,5 @@ def test_every_model_of_the_contract_has_a_name_and_a_colour_of_its_own() -> Non
     names += ["clinical_only", "nuisance_only", "ridge", "prevalence"]
     shown = [labels.model_label(name) for name in names]
     assert len({model.label for model in shown}) == len({model.colour for model in shown}) == len(names)
-    assert sorted([*names[4:], *names[:4]], key=labels.model_order) == names
+    assert sorted([*names[4:], *names[:4]], key=model_order) == names
     assert labels.model_label("my_own").label == "My own"

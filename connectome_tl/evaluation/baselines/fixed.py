@@ -14,7 +14,7 @@ from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
-from connectome_tl.evaluation.nested_cv import prediction_rows
+from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.features.batches import clinical_specs, fit_features
 from connectome_tl.features.scaling import CovariateEncoder
 from connectome_tl.settings.cohort import Covariate

@@ -10,21 +10,20 @@ from scipy import optimize
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.out_of_fold import (
-    ESTIMANDS,
-    WIDENING,
-    Estimand,
-    Widening,
+    TEST_ONLY,
     clustered_half_width,
     proportion_interval,
     r2_interval,
 )
-from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
+from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.results import Score
 from connectome_tl.settings.statistics import CalibrationCurve
+from connectome_tl.tasks import Task
 
-# As intervals.WIDENING, asked for by benchmarks/calibration.py.
-CALIBRATION_WIDENING: dict[str, Widening] = {"intercept": Widening(2.0), "slope": Widening(4.5, 5.0)}
 _LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)
+_LEAST_SPREAD = 0.1  # SD of the logits over subjects below which no slope is estimated
+NOT_ESTIMABLE = "not estimable"
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
@@ -34,18 +33,19 @@ def logit(probability: np.ndarray) -> np.ndarray:
 
 
 def calibration_scores(
-    rows: OutOfFold, task: str, model: str, base: OutOfFold | None = None, estimand: Estimand = "procedure"
+    rows: OutOfFold, task: Task, model: str, base: OutOfFold | None = None, estimand: Estimand = "procedure"
 ) -> list[Score]:
     """Calibration intercept (0 is right), slope (1 is right; below 1 risks are too extreme), scaled Brier.
 
     The intercept is that of a logistic model with the logit as offset, the slope that of a logistic
     model on the logit (Van Calster et al. 2016, doi:10.1016/j.jclinepi.2015.12.005), fitted in each
     repeat and averaged. Scaled Brier is 1 - Brier / Brier of `base` (the `prevalence` model), or of
-    the overall prevalence. NaN where the classes are separated or one is missing.
+    the overall prevalence. NaN, with a reason, where the classes are separated, one is missing, or the
+    risks hardly differ.
     """
     x = logit(rows.score)
-    found: dict[str, tuple[float, float, float, str]] = {}
-    for name, fit in (("intercept", _intercept), ("slope", _slope)):
+    found: dict[str, Interval] = {}
+    for name, fit in (("calibration_intercept", _intercept), ("calibration_slope", _slope)):
         parts = [fit(x[r, seen], rows.y_true[seen]) for r, seen in enumerate(np.isfinite(x))]
         value = float(np.mean([estimate for estimate, _ in parts]))
         low = high = float("nan")
@@ -53,24 +53,21 @@ def calibration_scores(
             influence = np.zeros(rows.y_true.size)
             for (_, one), seen in zip(parts, np.isfinite(x)):
                 influence[seen] += one / len(parts)
-            half = clustered_half_width(influence, rows.cluster, CALIBRATION_WIDENING[name])
+            half = clustered_half_width(influence, rows.cluster, METRICS[name].widening[estimand])
             low, high = value - half, value + half
-        text = "logistic recalibration per repeat, sandwich variance over families"
-        found[f"calibration_{name}"] = (value, low, high, f"{text} x {CALIBRATION_WIDENING[name].factor:g}")
+        found[name] = (value, low, high)
     brier = np.nanmean((rows.score - rows.y_true) ** 2, axis=0)
     reference_score = np.full_like(rows.score, rows.y_true.mean()) if base is None else base.score
     reference = np.nanmean((reference_score - rows.y_true) ** 2, axis=0)
     scaled = float(1 - brier.mean() / reference.mean()) if reference.any() else float("nan")
-    found["scaled_brier"] = (
-        scaled,
-        *r2_interval(brier, reference, rows.cluster, WIDENING[estimand]["brier"]),
-        "1 - Brier / Brier of the prevalence, t interval over families, log of the ratio",
-    )
-    told = {
-        metric: (value, low, high, f"{how}; 95 % for {ESTIMANDS[estimand]}")
-        for metric, (value, low, high, how) in found.items()
-    }
-    return rows.scores(told, task, model, binary=True)
+    wide = METRICS["scaled_brier"].widening[estimand]
+    found["scaled_brier"] = (scaled, *r2_interval(brier, reference, rows.cluster, wide))
+    return [
+        score.model_copy(update={"reason": NOT_ESTIMABLE})
+        if score.metric == "calibration_slope" and not np.isfinite(score.value)
+        else score
+        for score in rows.scores(found, task, model, estimand)
+    ]
 
 
 def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
@@ -87,9 +84,9 @@ def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Estimate and influences (n,) of the slope on x; NaN when the maximum lies at infinity."""
+    """Estimate and influences (n,) of the slope on x; NaN when it is infinite or the risks hardly differ."""
     undefined = float("nan"), np.full(y.size, np.nan)
-    if y.min() == y.max() or x.std() < 1e-9:
+    if y.min() == y.max() or x.std() < _LEAST_SPREAD:
         return undefined
     design = np.column_stack([np.ones(y.size), (x - x.mean()) / x.std()])
     theta = np.array([logit(np.array([y.mean()]))[0], 0.0])
@@ -112,7 +109,7 @@ def calibration_curve(rows: OutOfFold, task: str, model: str, group_size: int = 
     """Observed share against mean predicted risk, in groups of at least `group_size` by mean risk."""
     risk = np.nanmean(rows.score, axis=0)
     groups = np.array_split(np.argsort(risk, kind="stable"), max(1, risk.size // group_size))
-    bounds = [proportion_interval(rows.y_true[g], rows.cluster[g], Widening(1.0)) for g in groups]
+    bounds = [proportion_interval(rows.y_true[g], rows.cluster[g], TEST_ONLY) for g in groups]
     return CalibrationCurve(
         task=task,
         model=model,

@@ -13,10 +13,9 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.fixed import Design, predict_baseline
 from connectome_tl.evaluation.baselines.linear import LinearFit
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
-from connectome_tl.evaluation.intervals.out_of_fold import within_fold_pairs
-from connectome_tl.evaluation.nested_cv import prediction_rows
-from connectome_tl.evaluation.scores.metrics import within_fold_counts
-from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
+from connectome_tl.evaluation.intervals.pairs import within_fold_pairs
+from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold, prediction_rows
 from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -88,7 +87,7 @@ def missing_outcomes(
     """
     if not task.is_binary:
         raise DataError("best and worst cases are for binary outcomes", got=f"{task.name} is {task.kind}")
-    observed = out_of_fold(predictions, task.name, model)
+    observed = out_of_fold(predictions, task, model)
     known = dict(zip(observed.subjects, observed.y_true))
     here = (predictions["task"] == task.name) & (predictions["model"] == model)
     everyone = sorted(predictions.loc[here, "subject"].astype(str).unique())
@@ -99,7 +98,7 @@ def missing_outcomes(
     return MissingOutcomes(
         task=task.name,
         model=model,
-        metric="auc",
+        metric=task.spec.primary,
         filled=filled,
         n_observed=len(known),
         n_missing=len(free),

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals.out_of_fold import Widening, clustered_half_width
-from connectome_tl.evaluation.scores.metrics import binary_scores, regression_scores
+from connectome_tl.evaluation.intervals.out_of_fold import clustered_half_width
+from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.settings.metrics import Widening
 from connectome_tl.settings.statistics import DecisionCurve, SubgroupScore
+from connectome_tl.tasks import Task
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 13))
 NET_BENEFIT_WIDENING = Widening(2.5, 1.0)  # as intervals.WIDENING, asked for by benchmarks/calibration.py
@@ -52,48 +54,49 @@ def decision_curve(rows: OutOfFold, task: str, model: str, thresholds: Sequence[
 
 
 def subgroup_scores(
-    rows: OutOfFold, groups: Mapping[str, str], variable: str, task: str, model: str, base: np.ndarray | None = None
+    rows: OutOfFold, groups: Mapping[str, str], variable: str, task: Task, model: str
 ) -> list[SubgroupScore]:
     """The main score in each group of one variable; groups under 10 (or 5 of a class) are suppressed.
 
     A single suppressed group could be worked out from the total and the others: then the next smallest
-    one is suppressed with it.
+    one is suppressed with it. Of a regression it is the MAE: a group's R2 would have another base.
 
     Args:
         groups: group of each subject; unknown or "" makes a group "unknown".
-        base: for a regression, what R2 is measured against (see `metrics.regression_base`).
     """
     names = pd.Series([groups.get(subject, "") or "unknown" for subject in rows.subjects], dtype="str")
     members = {str(group): (names == group).to_numpy() for group in sorted(names.unique())}
     sizes = {group: int(inside.sum()) for group, inside in members.items()}
-    small = {group for group, inside in members.items() if _too_small(rows.y_true[inside], binary=base is None)}
+    small = {group for group, inside in members.items() if _too_small(rows.y_true[inside], task)}
     if len(small) == 1 and len(members) > 1:
         small.add(min(members.keys() - small, key=lambda group: (sizes[group], group)))
+    shown = "mae" if task.kind == "regression" else task.spec.primary
     found = []
     for group, inside in members.items():
-        part = OutOfFold(
-            rows.subjects[inside],
-            rows.y_true[inside],
-            rows.score[:, inside],
-            rows.predicted[:, inside],
-            rows.fold[:, inside],
-            np.unique(rows.cluster[inside], return_inverse=True)[1].ravel(),
-        )
         score = None
         if group not in small:
-            score = (
-                binary_scores(part, task, model)[0]
-                if base is None
-                else regression_scores(part, base[:, inside], task, model)[1]  # MAE: a group's R2 has another base
-            )
+            score = next(s for s in task_scores(rows.at(inside), task, model) if s.metric == shown)
         hidden = group in small and min(sizes[name] for name in small) < MIN_GROUP
         found.append(
             SubgroupScore(
-                variable=variable, group=group, n=None if hidden else sizes[group], score=score, task=task, model=model
+                variable=variable,
+                group=group,
+                n=None if hidden else sizes[group],
+                score=score,
+                task=task.name,
+                model=model,
             )
         )
     return found
 
 
-def _too_small(y: np.ndarray, *, binary: bool) -> bool:
-    return y.size < MIN_GROUP or (binary and min(y.sum(), y.size - y.sum()) < MIN_GROUP / 2)
+def _too_small(y: np.ndarray, task: Task) -> bool:
+    """Under 10 subjects, or under 5 in the smallest of the classes (of the levels that it has)."""
+    if y.size < MIN_GROUP:
+        return True
+    if not task.n_levels:
+        return False
+    counts = np.bincount(y.astype(int), minlength=task.n_levels)
+    if task.spec.by_level:
+        counts = counts[counts > 0]
+    return bool(counts.size < 2 or counts.min() < MIN_GROUP / 2)

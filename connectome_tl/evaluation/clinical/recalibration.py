@@ -180,6 +180,7 @@ def recalibration_results(
         return ()
     base = predictions[predictions["model"] == BASE_MODEL]
     everything = scores(pd.concat([table, base], ignore_index=True), tasks, clusters)
+    by_name = {task.name: task for task in tasks}
     records = []
     for task, model in dict.fromkeys((c.task, c.model) for c in calibrators):
         mine = [c for c in calibrators if (c.task, c.model) == (task, model)]
@@ -189,7 +190,7 @@ def recalibration_results(
                 model=model,
                 specificity=settings.specificity,
                 scores=tuple(s for s in everything if (s.task, s.model) == (task, model) and s.metric in METRICS),
-                curve=calibration_curve(out_of_fold(table, task, model, clusters), task, model),
+                curve=calibration_curve(out_of_fold(table, by_name[task], model, clusters), task, model),
                 intercept=tuple(c.scaling.intercept for c in mine),
                 slope=tuple(c.scaling.slope for c in mine),
                 threshold=tuple(c.threshold for c in mine),

@@ -18,7 +18,6 @@ from connectome_tl.evaluation.clinical.missing_outcomes import (
 from connectome_tl.evaluation.clinical.net_benefit import decision_curve, subgroup_scores
 from connectome_tl.evaluation.intervals.conformal import conformal_check
 from connectome_tl.evaluation.power import auc_power
-from connectome_tl.evaluation.scores.metrics import regression_base
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.statistics import (
     CalibrationCurve,
@@ -84,12 +83,12 @@ def clinical_results(
         models = [name for name in (model, *RIVALS) if name in set(known["model"])]
         if model not in models:
             continue
-        rows = {name: out_of_fold(predictions, task.name, name, clusters) for name in models}
+        rows = {name: out_of_fold(predictions, task, name, clusters) for name in models}
         for variable, group in groups.items():
             for name, one in rows.items():
-                base = None if task.is_binary else regression_base(predictions, one, task.name)
-                subgroups += subgroup_scores(one, group, variable, task.name, name, base)
-        conformal += [conformal_check(one, task.name, name, task.is_binary) for name, one in rows.items()]
+                subgroups += subgroup_scores(one, group, variable, task, name)
+        if not task.spec.by_level:
+            conformal += [conformal_check(one, task.name, name, task.is_binary) for name, one in rows.items()]
         sizes += _sizes(rows[model], task, complete.shape[1])
         observed = complete.index.astype(str).isin(rows[model].subjects)
         if not observed.all() and complete.shape[1] and not returners:
@@ -115,9 +114,12 @@ def _power(rows: OutOfFold, task: Task) -> list[Power]:
 
 
 def _sizes(rows: OutOfFold, task: Task, n_covariates: int) -> list[SampleSize]:
-    """What a model of the covariates alone would need; one of thousands of edges needs far more."""
+    """What a model of the covariates alone would need; one of thousands of edges needs far more.
+
+    The criteria are for a risk or a value; for more classes there are none of this kind.
+    """
     n, prevalence = rows.y_true.size, float(rows.y_true.mean())
-    if not n_covariates or (task.is_binary and not 0 < prevalence < 1):
+    if not n_covariates or task.spec.by_level or (task.is_binary and not 0 < prevalence < 1):
         return []
     made = riley_binary(n_covariates, prevalence, n) if task.is_binary else riley_continuous(n_covariates, n)
     return [made.model_copy(update={"task": task.name})]

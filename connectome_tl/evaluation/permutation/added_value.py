@@ -170,6 +170,4 @@ def _column_means(x: np.ndarray) -> np.ndarray:
 def _parts(c: _Clinical, score: np.ndarray, targets: np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
     """(n_tasks, 2, 1) of this fold."""
     train, test = targets[c.train], targets[c.test]
-    return np.array(
-        [statistic_parts(score[:, [t]], train[:, [t]], test[:, [t]], task.is_binary) for t, task in enumerate(tasks)]
-    )
+    return np.array([statistic_parts(score[:, [t]], train[:, [t]], test[:, [t]], task) for t, task in enumerate(tasks)])

@@ -56,7 +56,7 @@ def network_statistics(
         score = np.array([[results[of_one[f].key].predictions[i] for i in fold.test] for of_one in plans])
         for t, task in enumerate(tasks):
             labels = outcomes[every, t].T
-            sums[t] += statistic_parts(score[:, :, t].T, labels[train], labels[test], task.is_binary)
+            sums[t] += statistic_parts(score[:, :, t].T, labels[train], labels[test], task)
     return statistic(sums, tasks)
 
 

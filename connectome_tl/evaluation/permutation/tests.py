@@ -13,7 +13,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
-from connectome_tl.evaluation.scores.metrics import within_fold_counts
+from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.results import PermutationResult
 from connectome_tl.tasks import Task
 
@@ -101,44 +101,88 @@ def linear_statistics(
         fit: rows and labels (n_train, n_labelings) to a fit; binary labels come as -1 and 1.
 
     Returns:
-        (1 + n_permutations, n_tasks), the observed statistic first: AUC within folds for binary
-        tasks, out-of-fold R2 against the training mean for regressions.
+        (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task (AUC,
+        concordance or macro AUC within folds, out-of-fold R2 against the training mean).
     """
     every = np.vstack([np.arange(targets.shape[0]), permutations])
-    sums = np.zeros((len(tasks), 2, len(every)))
+    sums = [no_parts(task, len(every)) for task in tasks]
     for fold in folds:
         for t, task in enumerate(tasks):
             labels = targets[every, t].T
             y_train, y_test = labels[fold.train], labels[fold.test]
-            enough = _can_be_fitted(y_train, task.is_binary)
+            enough = _can_be_fitted(y_train, task)
             if not enough.any():
                 continue
-            model = fit(fold.x_train, 2 * y_train[:, enough] - 1 if task.is_binary else y_train[:, enough])
-            score = model.predict(fold.x_test)
-            sums[t][:, enough] += statistic_parts(score, y_train[:, enough], y_test[:, enough], task.is_binary)
+            score = _refitted_score(fold, y_train[:, enough], task, fit)
+            sums[t][..., enough] += statistic_parts(score, y_train[:, enough], y_test[:, enough], task)
     return statistic(sums, tasks)
 
 
-def statistic(sums: np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
-    """(n_labelings, n_tasks) from `statistic_parts` summed over folds, (n_tasks, 2, n_labelings)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = sums[:, 0] / sums[:, 1]
-    binary = np.array([task.is_binary for task in tasks])
-    return np.where(binary[:, None], ratio, 1.0 - ratio).T
+def _refitted_score(
+    fold: FoldRows, y_train: np.ndarray, task: Task, fit: Callable[[np.ndarray, np.ndarray], LinearFit]
+) -> np.ndarray:
+    """(n_test, n_labelings), or (n_levels, n_test, n_labelings) for classes without an order, one against the rest."""
+    if task.kind == "multiclass":
+        missing = np.isnan(y_train)
+        each = [np.where(missing, np.nan, 2.0 * (y_train == c) - 1.0) for c in range(task.n_levels)]
+        return np.array([fit(fold.x_train, labels).predict(fold.x_test) for labels in each])
+    return fit(fold.x_train, 2 * y_train - 1 if task.is_binary else y_train).predict(fold.x_test)
 
 
-def _can_be_fitted(y: np.ndarray, binary: bool) -> np.ndarray:
-    if binary:
-        return ((y == 1).sum(axis=0) > 0) & ((y == 0).sum(axis=0) > 0)
-    return (~np.isnan(y)).sum(axis=0) >= 2
+def no_parts(task: Task, n_labelings: int) -> np.ndarray:
+    """Zeros of the shape of `statistic_parts`."""
+    return np.zeros((2, task.n_levels, n_labelings) if task.kind == "multiclass" else (2, n_labelings))
 
 
-def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, binary: bool) -> np.ndarray:
-    """(2, n_labelings): won and met pairs, or squared errors of the model and of the training mean."""
-    if binary:
-        return np.array(within_fold_counts(y_test, score, np.zeros(len(score), dtype=int)))
-    base = np.nanmean(y_train, axis=0)
-    return np.array([np.nansum((score - y_test) ** 2, axis=0), np.nansum((base - y_test) ** 2, axis=0)])
+def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
+    """(n_labelings, n_tasks): the primary metric of each task.
+
+    Args:
+        sums: per task, its `statistic_parts` summed over folds.
+    """
+    found = []
+    for parts, task in zip(sums, tasks, strict=True):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = parts[0] / parts[1]
+        if task.kind == "multiclass":
+            met = parts[1] > 0
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratio = np.where(met, ratio, 0.0).sum(axis=0) / met.sum(axis=0)
+        found.append(1.0 - ratio if task.kind == "regression" else ratio)
+    return np.array(found).T
+
+
+def _can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
+    if task.kind == "regression":
+        return np.asarray((~np.isnan(y)).sum(axis=0) >= 2)
+    return np.asarray(sum(((y == level).any(axis=0) for level in range(task.n_levels)), start=np.zeros(1)) >= 2)
+
+
+def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, task: Task) -> np.ndarray:
+    """Won and met pairs of a test fold, or squared errors of the model and of the training mean.
+
+    Args:
+        score: (n_test, n_labelings): risk, value or expected level; (n_levels, n_test, n_labelings) for a
+            multiclass task.
+        y_train, y_test: (n_train, n_labelings), (n_test, n_labelings).
+
+    Returns:
+        (2, n_labelings), or (2, n_levels, n_labelings) for a multiclass task.
+
+    Raises:
+        UsageError: a task of an unknown kind.
+    """
+    if task.spec.name == "regression":
+        base = np.nanmean(y_train, axis=0)
+        return np.array([np.nansum((score - y_test) ** 2, axis=0), np.nansum((base - y_test) ** 2, axis=0)])
+    one_fold = np.zeros(len(y_test), dtype=int)
+    if task.kind == "multiclass":
+        each = [
+            within_fold_counts(np.where(np.isnan(y_test), np.nan, y_test == c), score[c], one_fold)
+            for c in range(task.n_levels)
+        ]
+        return np.array(each).transpose(1, 0, 2)
+    return np.array(within_fold_counts(y_test, score, one_fold))
 
 
 def permutation_results(
@@ -175,7 +219,7 @@ def permutation_results(
             PermutationResult(
                 task=task.name,
                 model=model,
-                metric="auc" if task.is_binary else "r2",
+                metric=task.spec.primary,
                 question=question,
                 observed=float(statistics[0, t]),
                 null=tuple(float(v) for v in np.round(statistics[1:, t], digits)),

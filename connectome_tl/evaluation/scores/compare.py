@@ -8,42 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals.out_of_fold import (
-    Z95,
-    Widening,
-    auc_variance,
-    clustered_half_width,
-    design_effect,
-    within_fold_pairs,
-)
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.evaluation.intervals.out_of_fold import clustered_half_width, r2_interval
+from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
-from connectome_tl.evaluation.scores.metrics import regression_base
+from connectome_tl.evaluation.scores.metrics import (
+    BASE_MODEL,
+    absolute_errors,
+    r2_losses,
+    ranking,
+    squared_errors,
+    squared_errors_by_repeat,
+)
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
-from connectome_tl.settings.results import Comparison, VerdictWord
+from connectome_tl.settings.metrics import Widening, metric_named
+from connectome_tl.settings.models import FULL, MODELS, in_order, model_named
+from connectome_tl.settings.results import Comparison, NetworkWeight, VerdictWord
 from connectome_tl.tasks import Task
-
-# Half-width of "no difference that matters", per metric; MAE's is this share of the outcome's SD.
-MARGINS: dict[str, float] = {"auc": 0.05, "r2": 0.05, "brier": 0.01, "mae": 0.05}
-SIGNS: dict[str, int] = {"auc": 1, "r2": 1, "brier": -1, "mae": -1}
-# Asked for by benchmarks/comparisons.py, as intervals.WIDENING by benchmarks/coverage.py.
-DIFFERENCE_WIDENING: dict[str, Widening] = {
-    "auc": Widening(2.4, growth=0.4),
-    "r2": Widening(3.5, 1.5),
-    "brier": Widening(3.5, 2.5),
-    "mae": Widening(3.0, 0.5),
-}
-QUESTIONS: dict[str, str] = {
-    "scratch": "Does transfer help (both earlier stages together)?",
-    "no_pretrain": "Does pretraining on the older subjects help?",
-    "no_adapt": "Does adaptation on unlabelled infants help?",
-    "single_task": "Does learning the outcomes jointly help?",
-    "no_clinical": "Do clinical covariates add to the connectome?",
-    "clinical_only": "Is it better than clinical covariates alone?",
-    "nuisance_only": "Is it better than nuisance variables alone (age at scan, sex, site, motion)?",
-    "ridge": "Is it better than ridge on the same edges?",
-    "prevalence": "Is it better than knowing the prevalence alone?",
-}
 
 
 @dataclass(frozen=True)
@@ -55,16 +36,29 @@ class Difference:
     high: float
 
 
+UNDEFINED = Difference(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """One model's score with its own interval, and each subject's influence on it (n_subjects,)."""
+
+    value: float
+    low: float
+    high: float
+    influence: np.ndarray
+
+
 def comparisons(
     predictions: pd.DataFrame,
     tasks: Sequence[Task],
     clusters: Mapping[str, str] | None = None,
-    model: str = "full",
-    controls: Sequence[str] = tuple(QUESTIONS),
     *,
     kfold: bool = False,
 ) -> list[Comparison]:
-    """`model` against every control in the table: AUC for binary tasks, R2 for regressions.
+    """Every model in the table against the model that its record names, by the primary metric of the task.
+
+    Controls of the network are compared with the network, everything else with the full model.
 
     Args:
         kfold: the splits are those of k-fold cross-validation, where the corrected resampled t test has a meaning.
@@ -72,13 +66,10 @@ def comparisons(
     found = []
     for task in tasks:
         here = set(predictions.loc[predictions["task"] == task.name, "model"].unique())
-        if model in here and (task.is_binary or task.kind == "regression"):
-            metric = "auc" if task.is_binary else "r2"
-            found += [
-                compare(predictions, task, model, control, metric, clusters, kfold=kfold)
-                for control in controls
-                if control in here and control != model
-            ]
+        for name in in_order(here):
+            of = model_named(name).of
+            if name != of and of in here:
+                found.append(compare(predictions, task, of, name, task.spec.primary, clusters, kfold=kfold))
     return found
 
 
@@ -96,8 +87,12 @@ def compare(
 
     Raises:
         DataError: the two models were not tested on the same subjects in the same folds.
+        UsageError: the task has no such metric, or its differences have no interval.
     """
-    rows, other = (out_of_fold(predictions, task.name, name, clusters) for name in (model, control))
+    record = metric_named(metric)
+    if not record.of(task.kind) or record.margin is None:
+        raise UsageError(f"no comparison by {metric} for task {task.name}", got=f"a {task.kind} task")
+    rows, other = (out_of_fold(predictions, task, name, clusters) for name in (model, control))
     same = rows.fold.shape == other.fold.shape and (rows.subjects == other.subjects).all()
     if not same or (rows.fold != other.fold).any():
         raise DataError(
@@ -105,41 +100,113 @@ def compare(
             expected="the same subjects, repeats and folds",
             remedy="Predict both with the same split plan.",
         )
-    margin = MARGINS[metric]
-    if metric == "auc":
-        difference = auc_difference(rows, other)
-    elif metric == "r2":
-        difference = r2_difference(rows, other, regression_base(predictions, rows, task.name))
-    else:
-        difference = loss_difference(rows, other, metric)
-    if metric == "mae":
-        margin *= float(rows.y_true.std())
+    base = None
+    if metric == "r2" and ((predictions["task"] == task.name) & (predictions["model"] == BASE_MODEL)).any():
+        base = out_of_fold(predictions, task, BASE_MODEL)
+    difference = paired_difference(rows, other, task, metric, base)
+    spec = model_named(control)
+    margin = record.margin * (float(rows.y_true.std()) if record.margin_in_sd else 1.0)
     return Comparison(
         task=task.name,
         metric=metric,
         model=model,
         control=control,
-        question=QUESTIONS.get(control, f"Is {model} better than {control}?"),
+        question=spec.question if spec.of == model and spec.question else f"Is {model} better than {control}?",
         difference=difference.value,
         low=difference.low,
         high=difference.high,
-        sign=SIGNS[metric],
-        verdict=verdict(difference, SIGNS[metric], margin),
+        sign=record.sign,
+        verdict=verdict(difference, record.sign, margin),
         n=rows.y_true.size,
         n_positive=int(rows.y_true.sum()) if task.is_binary else None,
         margin=margin,
         resampled_p=_resampled_p(rows, other) if kfold else float("nan"),
         method=(
-            f"paired over subjects, families together; variance x "
-            f"{DIFFERENCE_WIDENING[metric].at(rows.y_true.size):.2g} for training sets; 95 % for these procedures "
-            f"on a new cohort of this size; no benefit: within +-{margin:.3g}"
+            "paired over subjects, families together; "
+            + ("from the two scores' own intervals and their correlation; " if metric not in _LOSSES else "")
+            + f"95 % for these procedures on a new cohort of this size; no benefit: within +-{margin:.3g}"
         ),
     )
 
 
+_LOSSES = {"brier": squared_errors, "multiclass_brier": squared_errors, "mae": absolute_errors}
+
+
+def paired_difference(
+    rows: OutOfFold,
+    other: OutOfFold,
+    task: Task,
+    metric: str,
+    base: OutOfFold | None = None,
+    widening: Widening | None = None,
+) -> Difference:
+    """Difference of two models' scores with its interval.
+
+    Args:
+        base: for R2, the model of the training folds' mean.
+        widening: another than that of the metric's record.
+    """
+    record = metric_named(metric)
+    if metric in _LOSSES:
+        return _loss_difference(rows, other, metric, widening or record.difference)
+    wide = widening or record.widening["procedure"]
+    if metric == "r2":
+        one, two = (_r2_estimate(r, base, wide) for r in (rows, other))
+    else:
+        one, two = (_ranking_estimate(ranking(r, task), r, wide) for r in (rows, other))
+    return difference_of(one, two, rows.cluster, 1.0 if record.difference is None else record.difference.factor)
+
+
+def difference_of(one: Estimate, two: Estimate, cluster: np.ndarray, apart: float = 1.0) -> Difference:
+    """Difference of two correlated estimates, from their own intervals.
+
+    Zou (2007, doi:10.1037/1082-989X.12.4.399): each side combines the distances to the ends of the two intervals,
+    less their correlation, which is that of the influences of the subjects (families). So the difference to a model
+    without an interval (one that ties everywhere, the training mean for R2) has the score's own interval, shifted,
+    and no end lies beyond what the two scores can be. Two ends of skewed intervals differ even where the models
+    agree; the correlated share therefore compares mean half-widths. The correlation is at most 1 - 1 / n_subjects:
+    two models that agree on every subject of one cohort need not agree on the next.
+
+    Args:
+        apart: factor on 1 - correlation. The influences are those of the tested subjects; what the training sets
+            add is less alike between two models.
+    """
+    value = one.value - two.value
+    if not np.isfinite(value):
+        return UNDEFINED
+    a, b = (np.bincount(cluster, weights=e.influence) for e in (one, two))
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    alike = float(a @ b) / size if size > 0 else 0.0
+    correlation = max(0.0, min(1.0 - apart * (1.0 - alike), 1.0 - 1.0 / cluster.size))
+    shared = correlation * ((one.high - one.low) - (two.high - two.low)) ** 2 / 4.0
+
+    def reach(first: float, second: float) -> float:
+        return float(np.sqrt((1.0 - correlation) * (first**2 + second**2) + shared))
+
+    below = reach(one.value - one.low, two.high - two.value)
+    above = reach(one.high - one.value, two.value - two.low)
+    return Difference(value, value - below, value + above)
+
+
+def _ranking_estimate(pairs: Ranking, rows: OutOfFold, widening: Widening) -> Estimate:
+    low, high = auc_interval(pairs, rows.cluster, widening)
+    known = np.isfinite(pairs.auc)
+    return Estimate(pairs.auc, low, high, pairs.influence(rows.y_true.size) if known else np.zeros(rows.y_true.size))
+
+
+def _r2_estimate(rows: OutOfFold, base: OutOfFold | None, widening: Widening) -> Estimate:
+    loss, reference = r2_losses(rows, base)
+    if not reference.any():
+        return Estimate(*(float("nan"),) * 3, np.zeros(loss.size))
+    low, high = r2_interval(loss, reference, rows.cluster, widening)
+    ratio = float(loss.mean() / reference.mean())
+    influence = (ratio * reference - loss) / (reference.mean() * loss.size)
+    return Estimate(1.0 - ratio, low, high, influence)
+
+
 def _resampled_p(rows: OutOfFold, other: OutOfFold) -> float:
-    """p of the corrected resampled t test on mean squared errors (for a binary task: Brier scores) per test fold."""
-    gap = (rows.score - rows.y_true) ** 2 - (other.score - rows.y_true) ** 2
+    """p of the corrected resampled t test on mean squared errors (for a class: Brier scores) per test fold."""
+    gap = squared_errors_by_repeat(rows) - squared_errors_by_repeat(other)
     tested = [rows.fold == fold for fold in np.unique(rows.fold)]
     folds = [(gap[r][at[r]].mean(), at[r].sum()) for at in tested for r in range(rows.n_repeats) if at[r].any()]
     means, sizes = np.array(folds).T
@@ -161,56 +228,35 @@ def verdict(difference: Difference, sign: int, margin: float) -> VerdictWord:
     return "cannot tell"
 
 
-def auc_difference(rows: OutOfFold, other: OutOfFold, widening: Widening = DIFFERENCE_WIDENING["auc"]) -> Difference:
-    """Difference of AUCs over the same pairs; (0, 0) when the two order every pair alike.
-
-    Hanley & McNeil's paired variance (1983, doi:10.1148/radiology.148.3.6878708): that of one AUC
-    (halfway between its value at the mean AUC and at .5, where few subjects mislead least), times
-    2 (1 - r); r is the correlation of the subjects' influences on the two AUCs.
-    """
-    one, two = (within_fold_pairs(r.y_true, r.score, r.fold) for r in (rows, other))
-    value = one.auc - two.auc
-    if not np.isfinite(value):
-        return Difference(float("nan"), float("nan"), float("nan"))
-    if (one.won == two.won).all():
-        return Difference(0.0, 0.0, 0.0)
-    n = rows.y_true.size
-    influences = [pairs.influence(n) for pairs in (one, two)]
-    size = float(np.sqrt((influences[0] ** 2).sum() * (influences[1] ** 2).sum()))
-    correlation = float(influences[0] @ influences[1]) / size if size > 0 else 0.0
-    variance_at = auc_variance(one.met)
-    variance = (variance_at((one.auc + two.auc) / 2.0) + variance_at(0.5)) * (1.0 - min(correlation, 1.0))
-    variance *= widening.at(n) * design_effect(influences[0] - influences[1], rows.cluster)
-    half = Z95 * float(np.sqrt(variance))
-    return Difference(value, max(value - half, -1.0), min(value + half, 1.0))
-
-
-def r2_difference(
-    rows: OutOfFold, other: OutOfFold, base: np.ndarray, widening: Widening = DIFFERENCE_WIDENING["r2"]
-) -> Difference:
-    """Difference of out-of-fold R2 against the same base (n_repeats, n_subjects)."""
-    gain = np.nanmean((other.predicted - rows.y_true) ** 2 - (rows.predicted - rows.y_true) ** 2, axis=0)
-    reference = np.nanmean((base - rows.y_true) ** 2, axis=0)
-    if reference.mean() == 0:
-        return Difference(float("nan"), float("nan"), float("nan"))
-    value = float(gain.mean() / reference.mean())
-    influence = (gain - value * reference) / (reference.mean() * gain.size)
-    half = clustered_half_width(influence, rows.cluster, widening) if gain.any() else 0.0
-    return Difference(value, value - half, value + half)
-
-
-def loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: Widening | None = None) -> Difference:
+def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: Widening | None) -> Difference:
     """Difference of Brier scores or mean absolute errors (smaller is better)."""
-    y = rows.y_true
-    if metric == "brier":
-        one, two = (np.nanmean((r.score - y) ** 2, axis=0) for r in (rows, other))
-    else:
-        one, two = (np.nanmean(np.abs(r.predicted - y), axis=0) for r in (rows, other))
+    one, two = (_LOSSES[metric](r) for r in (rows, other))
     gap = one - two
     value = float(gap.mean())
     unit = float(two.mean())  # the floor is a share of the control's loss
-    if not gap.any() or unit == 0:
-        return Difference(value, value, value)
-    chosen = widening or DIFFERENCE_WIDENING[metric]
-    half = unit * clustered_half_width((gap - value) / (gap.size * unit), rows.cluster, chosen)
+    if unit == 0 or widening is None:
+        return Difference(value, float("nan"), float("nan"))
+    half = unit * clustered_half_width((gap - value) / (gap.size * unit), rows.cluster, widening)
     return Difference(value, value - half, value + half)
+
+
+def without_network(
+    found: Sequence[Comparison], weights: Sequence[NetworkWeight], controls: Sequence[str] | None = None
+) -> list[Comparison]:
+    """The same comparisons; *not applicable* where a question is about a network that has weight 0 in the full model.
+
+    Args:
+        weights: of the network in the full model, per task.
+        controls: of the full model that differ from it in the network only; by default the closed-form core and
+            the controls of the stages.
+    """
+    silent = {w.task for w in weights if w.high == 0}
+    names = (
+        [spec.name for spec in MODELS.values() if spec.stage or spec.name == "core"] if controls is None else controls
+    )
+    return [
+        c.model_copy(update={"verdict": "not applicable"})
+        if c.task in silent and c.model == FULL and c.control in names
+        else c
+        for c in found
+    ]

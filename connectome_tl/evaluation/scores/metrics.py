@@ -1,29 +1,29 @@
-"""Scores of out-of-fold predictions, each with an interval: AUC, accuracy, Brier, calibration; R2 and MAE."""
+"""Scores of out-of-fold predictions, each with an interval, for every kind of task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from connectome_tl.evaluation.clinical.calibration import calibration_scores
 from connectome_tl.evaluation.intervals.out_of_fold import (
-    ESTIMANDS,
-    WIDENING,
-    Estimand,
-    auc_interval,
     call_intervals,
+    clustered_half_width,
+    mean_interval,
     positive_mean_interval,
+    proportion_interval,
     r2_interval,
-    within_fold_pairs,
 )
-from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold, tasks_and_models
+from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval, macro_pairs, within_fold_pairs
+from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
+from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.results import Score
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import KindName, Task
 
 BASE_MODEL = "prevalence"
+Found = dict[str, Interval]
 
 
 def scores(
@@ -35,26 +35,21 @@ def scores(
     """Every metric of every task and model in the table, with 95 % intervals.
 
     Args:
-        predictions: `subject, task, model, repeat, fold, y_true, y_score, y_pred`; y_true NaN is
-            predicted but not scored; a binary y_score is a probability.
-        tasks: what to score; binary and regression tasks have metrics.
+        predictions: `subject, task, model, repeat, fold, y_true, y_score, y_pred`, and `p_0` ... for ordinal and
+            multiclass tasks; y_true NaN is predicted but not scored; a binary y_score is a probability.
+        tasks: what to score, of any kind.
         clusters: family of each subject; relatives count as one draw.
         estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`. Scores of the
             procedure carry the interval of the fitted model beside it.
 
     Raises:
         DataError: the table breaks its contract (see `predictions.out_of_fold`).
+        UsageError: a task of an unknown kind, or an ordinal or multiclass one without levels.
     """
     found: list[Score] = []
-    for task, model in tasks_and_models(predictions, list(tasks)):
-        rows = out_of_fold(predictions, task.name, model, clusters)
-        if task.is_binary:
-            found += binary_scores(rows, task.name, model, estimand)
-            if model != BASE_MODEL:  # it has no slope: its risk moves only with the fold
-                found += calibration_scores(rows, task.name, model, _base(predictions, rows, task.name), estimand)
-        elif task.kind == "regression":
-            base = regression_base(predictions, rows, task.name)
-            found += regression_scores(rows, base, task.name, model, estimand)
+    for task, model in tasks_and_models(predictions, tasks):
+        rows = out_of_fold(predictions, task, model, clusters)
+        found += task_scores(rows, task, model, _base(predictions, rows, task), estimand)
     if estimand == "fitted":
         return found
     beside = scores(predictions, tasks, clusters, "fitted")
@@ -64,101 +59,156 @@ def scores(
     ]
 
 
-def _base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> OutOfFold | None:
+def task_scores(
+    rows: OutOfFold, task: Task, model: str, base: OutOfFold | None = None, estimand: Estimand = "procedure"
+) -> list[Score]:
+    """Every metric of one model and task, the primary one first.
+
+    Args:
+        base: the prevalence model on the same subjects and repeats; None where it is not in the table.
+    """
+    made = _OF_KIND[task.spec.name](rows, base, estimand)
+    found = rows.scores(made, task, model, estimand)
+    if task.is_binary and model != BASE_MODEL:  # it has no slope: its risk moves only with the fold
+        found += calibration_scores(rows, task, model, base, estimand)
+    return found
+
+
+def ranking(rows: OutOfFold, task: Task) -> Ranking:
+    """The pairs behind the AUC, the concordance index or the macro AUC."""
+    if rows.probability is not None and not task.spec.ordered:
+        return macro_pairs(rows.y_true, rows.probability, rows.fold)
+    return within_fold_pairs(rows.y_true, rows.score, rows.fold)
+
+
+def _base(predictions: pd.DataFrame, rows: OutOfFold, task: Task) -> OutOfFold | None:
     """The prevalence model on the same subjects and repeats, where it is in the table."""
-    if not ((predictions["task"] == task) & (predictions["model"] == BASE_MODEL)).any():
+    if not ((predictions["task"] == task.name) & (predictions["model"] == BASE_MODEL)).any():
         return None
     base = out_of_fold(predictions, task, BASE_MODEL)
     same = base.score.shape == rows.score.shape and (base.subjects == rows.subjects).all()
     return base if same else None
 
 
-def binary_scores(rows: OutOfFold, task: str, model: str, estimand: Estimand = "procedure") -> list[Score]:
+def binary_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
     """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
     y = rows.y_true
     pairs = within_fold_pairs(y, rows.score, rows.fold)
-    called = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
-    positive = y == 1
-    wide = WIDENING[estimand]
-    auc = auc_interval(pairs, rows.cluster, wide["auc"])
-    calls = call_intervals(called, positive, rows.cluster, auc, estimand)
-    brier = np.nanmean((rows.score - y) ** 2, axis=0)
-    brier_low, brier_high = positive_mean_interval(brier, rows.cluster, wide["brier"])
-    found = {
+    predicted = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
+    auc = auc_interval(pairs, rows.cluster, METRICS["auc"].widening[estimand])
+    calls = call_intervals(predicted, y == 1, rows.cluster, auc, estimand)
+    return {
         "auc": (pairs.auc, *auc),
         "balanced_accuracy": calls.balanced_accuracy,
         "sensitivity": calls.sensitivity,
         "specificity": calls.specificity,
-        "brier": (float(brier.mean()), brier_low, float(np.minimum(brier_high, 1.0))),
+        "brier": _loss("brier", squared_errors(rows), rows.cluster, estimand),
     }
-    tied = not pairs.decided
-    told = {m: (*found[m], _method(m, rows, estimand, tied=m == "auc" and tied)) for m in found}
-    return rows.scores(told, task, model, binary=True)
 
 
-def regression_scores(
-    rows: OutOfFold, base: np.ndarray, task: str, model: str, estimand: Estimand = "procedure"
-) -> list[Score]:
-    """Out-of-fold R2 against `base` (n_repeats, n_subjects), the training folds' mean, and MAE."""
-    y, wide = rows.y_true, WIDENING[estimand]
-    squared, reference = (np.nanmean((p - y) ** 2, axis=0) for p in (rows.predicted, base))
-    absolute = np.nanmean(np.abs(rows.predicted - y), axis=0)
-    r2 = float(1.0 - squared.mean() / reference.mean()) if reference.any() else float("nan")
-    found = {
-        "r2": (r2, *r2_interval(squared, reference, rows.cluster, wide["r2"])),
-        "mae": (float(absolute.mean()), *positive_mean_interval(absolute, rows.cluster, wide["mae"])),
+def regression_metrics(rows: OutOfFold, base: OutOfFold | None, estimand: Estimand) -> Found:
+    """Out-of-fold R2 against the training folds' mean, and MAE."""
+    loss, reference = r2_losses(rows, base)
+    r2 = float(1.0 - loss.mean() / reference.mean()) if reference.any() else float("nan")
+    return {
+        "r2": (r2, *r2_interval(loss, reference, rows.cluster, METRICS["r2"].widening[estimand])),
+        "mae": _loss("mae", absolute_errors(rows), rows.cluster, estimand),
     }
-    told = {metric: (*found[metric], _method(metric, rows, estimand)) for metric in found}
-    return rows.scores(told, task, model, binary=False)
 
 
-def regression_base(predictions: pd.DataFrame, rows: OutOfFold, task: str) -> np.ndarray:
-    """What R2 is measured against: the `prevalence` model's out-of-fold means, else the overall mean."""
-    base = _base(predictions, rows, task)
-    if base is not None:
-        return base.predicted
-    return np.where(np.isnan(rows.predicted), np.nan, rows.y_true.mean())
-
-
-def _method(metric: str, rows: OutOfFold, estimand: Estimand, tied: bool = False) -> str:
-    if tied:
-        return "all scores of a fold tie: .5 by definition"
-    chance = ", wider where the AUC may be below .6, one end open where it may be .5" if estimand == "procedure" else ""
-    how = {
-        "auc": ("pairs within repeat and test fold; Hanley-McNeil variance of these pairs, score interval", "auc"),
-        "balanced_accuracy": ("mean of sensitivity and specificity, intervals combined (Zou-Donner)", "proportion"),
-        "sensitivity": (f"Wilson interval over positives{chance}", "proportion"),
-        "specificity": (f"Wilson interval over negatives{chance}", "proportion"),
-        "brier": ("t interval over families on the log scale", "brier"),
-        "mae": ("t interval over families on the log scale", "mae"),
-        "r2": ("against the training folds' mean; t interval over families, log of the ratio", "r2"),
+def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
+    """Concordance of the expected level within folds, quadratic weighted kappa and MAE of the median level."""
+    pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
+    return {
+        "c_index": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["c_index"].widening[estimand])),
+        "weighted_kappa": _kappa(rows, estimand),
+        "mae": _loss("mae", absolute_errors(rows), rows.cluster, estimand),
     }
-    text, factor = how[metric]
-    repeats = f"{rows.n_repeats} repeat{'s' if rows.n_repeats > 1 else ''}"
-    return (
-        f"out of fold, {repeats}; {text}; variance x {WIDENING[estimand][factor].at(rows.y_true.size):.2g} "
-        f"for training sets; 95 % for {ESTIMANDS[estimand]}"
-    )
 
 
-def within_fold_counts(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Won and met pairs of many labelings at once, for permutation tests.
+def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
+    """Macro one-vs-rest AUC within folds, balanced accuracy over the classes seen, Brier summed over classes."""
+    assert rows.probability is not None
+    pairs = macro_pairs(rows.y_true, rows.probability, rows.fold)
+    wide = METRICS["balanced_accuracy"].widening[estimand]
+    recalls = []
+    for level in np.unique(rows.y_true):
+        inside = rows.y_true == level
+        right = _mean_over_repeats(rows.predicted[:, inside] == level, rows.predicted[:, inside])
+        recalls.append((float(right.mean()), *proportion_interval(right, rows.cluster[inside], wide)))
+    return {
+        "macro_auc": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["macro_auc"].widening[estimand])),
+        "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *mean_interval(*recalls)),
+        "multiclass_brier": _loss("multiclass_brier", squared_errors(rows), rows.cluster, estimand),
+    }
 
-    Args:
-        y_true: (n_subjects, n_labelings) 0, 1 or NaN (not scored).
-        score: (n_subjects, n_labelings).
-        fold: (n_subjects,) of one repeat.
 
-    Returns:
-        (won, met), each (n_labelings,): the AUC pooled over repeats is sum(won) / sum(met).
+_OF_KIND: dict[KindName, Callable[[OutOfFold, OutOfFold | None, Estimand], Found]] = {
+    "binary": binary_metrics,
+    "regression": regression_metrics,
+    "ordinal": ordinal_metrics,
+    "multiclass": multiclass_metrics,
+}
+
+
+def squared_errors(rows: OutOfFold) -> np.ndarray:
+    """(n_subjects,) mean over repeats of the squared error of the score; summed over classes where there are many."""
+    return np.asarray(np.nanmean(squared_errors_by_repeat(rows), axis=0))
+
+
+def squared_errors_by_repeat(rows: OutOfFold) -> np.ndarray:
+    """(n_repeats, n_subjects)."""
+    if rows.probability is None:
+        return np.asarray((rows.score - rows.y_true) ** 2)
+    truth = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)]
+    return np.asarray(((rows.probability - truth) ** 2).sum(axis=2))
+
+
+def absolute_errors(rows: OutOfFold) -> np.ndarray:
+    """(n_subjects,) mean over repeats of the absolute error of the predicted value or level."""
+    return np.asarray(np.nanmean(np.abs(rows.predicted - rows.y_true), axis=0))
+
+
+def r2_losses(rows: OutOfFold, base: OutOfFold | None) -> tuple[np.ndarray, np.ndarray]:
+    """(n_subjects,) squared errors of the model, and of the training folds' mean (else of the overall mean)."""
+    loss = np.nanmean((rows.predicted - rows.y_true) ** 2, axis=0)
+    if base is None:
+        return loss, (rows.y_true.mean() - rows.y_true) ** 2
+    return loss, np.nanmean((base.predicted - rows.y_true) ** 2, axis=0)
+
+
+def _mean_over_repeats(value: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    return np.asarray(np.nanmean(np.where(np.isnan(seen), np.nan, value), axis=0))
+
+
+def _loss(metric: str, loss: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> Interval:
+    record = METRICS[metric]
+    low, high = positive_mean_interval(loss, cluster, record.widening[estimand])
+    return float(loss.mean()), low, float(np.minimum(high, record.high))
+
+
+def _kappa(rows: OutOfFold, estimand: Estimand) -> Interval:
+    """Quadratic weighted kappa: 1 - observed / expected squared distance of levels, per repeat and averaged.
+
+    Its interval is on the log of that ratio, from the first-order influence of each subject on both.
     """
-    won, met = np.zeros(score.shape[1]), np.zeros(score.shape[1])
-    for k in np.unique(fold):
-        y, s = y_true[fold == k], score[fold == k]
-        # Unscored subjects go to the bottom, where they push every rank up by their number.
-        unknown = np.isnan(y)
-        ranks = rankdata(np.where(unknown, -np.inf, s), axis=0) - unknown.sum(axis=0)
-        n_positive, n_negative = (y == 1).sum(axis=0), (y == 0).sum(axis=0)
-        won += np.where(y == 1, ranks, 0.0).sum(axis=0) - n_positive * (n_positive + 1) / 2.0
-        met += n_positive * n_negative
-    return won, met
+    values, influences = [], np.zeros((rows.n_repeats, rows.y_true.size))
+    for r, predicted in enumerate(rows.predicted):
+        seen = np.isfinite(predicted)
+        y, p = rows.y_true[seen], predicted[seen]
+        observed = (y - p) ** 2
+        apart = (y[:, None] - p[None, :]) ** 2
+        expected = float(apart.mean())
+        if expected == 0:
+            values.append(float("nan"))
+            continue
+        values.append(1.0 - float(observed.mean()) / expected)
+        part = apart.mean(axis=0) + apart.mean(axis=1) - 2 * expected
+        if observed.any():
+            influences[r, seen] = ((observed / observed.mean() - 1.0) - part / expected) / y.size
+    value = float(np.mean(values))
+    if not np.isfinite(value) or value == 1.0:
+        return value, float("nan"), float("nan")
+    half = clustered_half_width(influences.mean(axis=0), rows.cluster, METRICS["weighted_kappa"].widening[estimand])
+    ratio = 1.0 - value
+    return value, float(np.maximum(-1.0, 1.0 - ratio * np.exp(half))), 1.0 - ratio * float(np.exp(-half))

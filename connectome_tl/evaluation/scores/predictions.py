@@ -1,18 +1,115 @@
-"""The table of out-of-fold predictions, read into arrays: one model and task at a time."""
+"""The table of out-of-fold predictions: its rows made, and read into arrays, one model and task at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
+from connectome_tl.settings.metrics import Estimand, metric_named
 from connectome_tl.settings.results import Score
 from connectome_tl.tasks import Task
 
+Interval = tuple[float, float, float]  # a value, and the two ends of its interval
 COLUMNS = ("subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred")
+
+
+def prediction_rows(
+    task: Task,
+    model: str,
+    repeat: int,
+    fold: int,
+    ids: Sequence[str],
+    y_true: np.ndarray,
+    outputs: np.ndarray,
+    threshold: float,
+) -> pd.DataFrame:
+    """Rows of the prediction table of one task, model and fold.
+
+    Args:
+        ids: (n_subjects,) of the test fold.
+        y_true: (n_subjects,) 0 or 1, a value, or the number of the level; NaN where it is missing.
+        outputs: (n_subjects,) or (n_subjects, n_columns): probability of the positive class; value; or a
+            probability per level.
+        threshold: probability at which a binary risk becomes the positive class.
+
+    Returns:
+        Columns `COLUMNS`, and `p_0`, `p_1`, ... for ordinal and multiclass tasks.
+
+    Raises:
+        InternalError: outputs of another shape, not finite, or no probabilities.
+    """
+    values = np.asarray(outputs, dtype=float)
+    values = values[:, None] if values.ndim == 1 else values
+    shape = (len(ids), task.n_columns)
+    if values.shape != shape:
+        raise InternalError(f"task {task.name}: outputs of model {model}", expected=str(shape), got=str(values.shape))
+    total = values.sum(axis=1) if task.spec.by_level else np.ones(len(values))
+    probabilities = task.spec.by_level or task.is_binary
+    if not np.isfinite(values).all() or (probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any())):
+        raise InternalError(
+            f"task {task.name}: model {model} gave a prediction that is no finite number or probability"
+        )
+    if not np.allclose(total, 1.0, atol=1e-4):
+        raise InternalError(
+            f"task {task.name}: probabilities of model {model} must sum to 1",
+            got=f"{total[np.abs(total - 1).argmax()]:g}",
+        )
+    rows = pd.DataFrame(
+        {
+            "subject": list(ids),
+            "task": task.name,
+            "model": model,
+            "repeat": repeat,
+            "fold": fold,
+            "y_true": y_true,
+            "y_score": score_of(task, values),
+            "y_pred": called(task, values, threshold),
+        },
+        columns=list(COLUMNS),
+    )
+    return rows.assign(**{f"p_{k}": values[:, k] for k in range(task.n_columns)}) if task.spec.by_level else rows
+
+
+def score_of(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """(n_subjects,) `y_score`: the risk, the value, the expected level, or the probability of the likeliest class.
+
+    Args:
+        outputs: (n_subjects, n_columns).
+    """
+    if not task.spec.by_level:
+        return outputs[:, 0]
+    if task.spec.ordered:
+        return outputs @ np.arange(outputs.shape[1])
+    return outputs.max(axis=1)
+
+
+def called(task: Task, outputs: np.ndarray, threshold: float) -> np.ndarray:
+    """(n_subjects,) `y_pred`: the class at the threshold, the value, the median level, or the likeliest class."""
+    if task.is_binary:
+        return (outputs[:, 0] >= threshold).astype(float)
+    if not task.spec.by_level:
+        return outputs[:, 0]
+    if task.spec.ordered:
+        return (np.cumsum(outputs, axis=1) >= 0.5 - 1e-9).argmax(axis=1).astype(float)
+    return outputs.argmax(axis=1).astype(float)
+
+
+def columns_of(table: pd.DataFrame, task: Task) -> np.ndarray:
+    """(n_rows, n_columns) what a model predicted in each row: `y_score`, or the probabilities of the levels.
+
+    Raises:
+        DataError: a column of probabilities is missing.
+    """
+    names = [f"p_{k}" for k in range(task.n_columns)] if task.spec.by_level else ["y_score"]
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise DataError(f"predictions of {task.kind} task {task.name} lack columns", expected=", ".join(names))
+    return table[names].to_numpy(dtype=float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +123,7 @@ class OutOfFold:
         fold: (n_repeats, n_subjects) number of the test fold; -1 where a repeat does not test a subject
             (few-label splits keep the labelled ones for training), and the predictions are NaN there.
         cluster: (n_subjects,) integer code of the family; alone in it where no family is known.
+        probability: (n_repeats, n_subjects, n_levels) of ordinal and multiclass tasks; None for others.
     """
 
     subjects: np.ndarray
@@ -34,6 +132,7 @@ class OutOfFold:
     predicted: np.ndarray
     fold: np.ndarray
     cluster: np.ndarray
+    probability: np.ndarray | None = None
 
     @property
     def n_repeats(self) -> int:
@@ -43,34 +142,56 @@ class OutOfFold:
         """The same subjects, folds and outcomes with other scores (n_repeats, n_subjects)."""
         return replace(self, score=score, predicted=score)
 
-    def scores(
-        self, found: Mapping[str, tuple[float, float, float, str]], task: str, model: str, *, binary: bool
-    ) -> list[Score]:
-        """Result records of metrics, each given as its value, the two ends of its interval and its method."""
-        n_positive = int(self.y_true.sum()) if binary else None
+    def at(self, inside: np.ndarray) -> OutOfFold:
+        """Some of the subjects, (n_subjects,) bool."""
+        return OutOfFold(
+            self.subjects[inside],
+            self.y_true[inside],
+            self.score[:, inside],
+            self.predicted[:, inside],
+            self.fold[:, inside],
+            np.unique(self.cluster[inside], return_inverse=True)[1].ravel(),
+            None if self.probability is None else self.probability[:, inside],
+        )
+
+    def scores(self, found: Mapping[str, Interval], task: Task, model: str, estimand: Estimand) -> list[Score]:
+        """Result records of metrics, each given as its value and the two ends of its interval."""
+        counts = [int((self.y_true == level).sum()) for level in range(task.n_levels)]
         return [
             Score(
-                task=task,
+                task=task.name,
                 model=model,
                 metric=metric,
                 value=value,
                 low=low,
                 high=high,
                 n=self.y_true.size,
-                n_positive=n_positive,
-                method=method,
+                n_positive=counts[1] if task.is_binary else None,
+                per_level=tuple(counts) if task.spec.by_level else (),
+                method=self.method(metric, estimand),
             )
-            for metric, (value, low, high, method) in found.items()
+            for metric, (value, low, high) in found.items()
         ]
+
+    def method(self, metric: str, estimand: Estimand) -> str:
+        """How the interval of a metric was made."""
+        record = metric_named(metric)
+        repeats = f"{self.n_repeats} repeat{'s' if self.n_repeats > 1 else ''}"
+        factor = record.widening[estimand].at(self.y_true.size)
+        return (
+            f"out of fold, {repeats}; {record.interval}; variance x {factor:.2g} for training sets; "
+            f"95 % for {ESTIMANDS[estimand]}"
+        )
 
 
 def out_of_fold(
-    predictions: pd.DataFrame, task: str, model: str, clusters: Mapping[str, str] | None = None
+    predictions: pd.DataFrame, task: Task, model: str, clusters: Mapping[str, str] | None = None
 ) -> OutOfFold:
     """Take one model and task out of the table.
 
     Args:
-        predictions: one row per subject, task, model and repeat (columns `COLUMNS`).
+        predictions: one row per subject, task, model and repeat (columns `COLUMNS`, and `p_0` ... where the
+            task has more than two levels).
         clusters: family of each subject; unknown or "" means alone.
 
     Raises:
@@ -80,25 +201,36 @@ def out_of_fold(
     missing = [column for column in COLUMNS if column not in predictions.columns]
     if missing:
         raise DataError("not a table of predictions", expected=", ".join(COLUMNS), got=f"no {', '.join(missing)}")
-    rows = predictions[(predictions["task"] == task) & (predictions["model"] == model)]
+    rows = predictions[(predictions["task"] == task.name) & (predictions["model"] == model)]
     rows = rows[rows["y_true"].notna()]
-    what = f"predictions of model {model} for task {task}"
+    what = f"predictions of model {model} for task {task.name}"
     if rows.empty:
         raise DataError(f"no {what} with a known outcome")
     if rows.duplicated(["subject", "repeat"]).any():
         first = rows[rows.duplicated(["subject", "repeat"])].iloc[0]
         raise DataError(f"{what}: predicted twice in repeat {first['repeat']}", subject=str(first["subject"]))
+    outputs = columns_of(rows, task)
     finite = np.isfinite(rows[["y_score", "y_pred", "fold"]].to_numpy(dtype=float)).all(axis=1)
+    finite &= np.isfinite(outputs).all(axis=1)
     if not finite.all():
         raise DataError(f"{what}: a prediction is not finite", subject=str(rows["subject"].iloc[int(finite.argmin())]))
     if (rows.groupby("subject")["y_true"].nunique() > 1).any():
         raise DataError(f"{what}: the outcome of a subject differs between repeats")
+    if task.n_levels and not rows["y_true"].isin(range(task.n_levels)).all():
+        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
     tables = {
         column: rows.pivot(index="repeat", columns="subject", values=column)
         for column in ("y_true", "y_score", "y_pred", "fold")
     }
     arrays = {column: table.to_numpy(dtype=float) for column, table in tables.items()}
     subjects = tables["fold"].columns.to_numpy().astype(str)
+    probability = None
+    if task.spec.by_level:
+        probability = np.full((*arrays["fold"].shape, task.n_levels), np.nan)
+        probability[
+            tables["fold"].index.get_indexer(pd.Index(rows["repeat"])),
+            tables["fold"].columns.get_indexer(pd.Index(rows["subject"])),
+        ] = outputs
     return OutOfFold(
         subjects,
         np.nanmax(arrays["y_true"], axis=0),
@@ -106,6 +238,7 @@ def out_of_fold(
         arrays["y_pred"],
         np.nan_to_num(arrays["fold"], nan=-1).astype(int),
         cluster_codes(subjects, clusters),
+        probability,
     )
 
 
@@ -117,7 +250,7 @@ def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> n
     return np.unique(keys, return_inverse=True)[1].ravel()
 
 
-def tasks_and_models(predictions: pd.DataFrame, tasks: tuple[Task, ...] | list[Task]) -> list[tuple[Task, str]]:
+def tasks_and_models(predictions: pd.DataFrame, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
     """Pairs present in the table, tasks in the given order, models in the table's order."""
     found: list[tuple[Task, str]] = []
     for task in tasks:

@@ -1,0 +1,169 @@
+"""The table of metrics: names, direction, chance, margins, and how wide their intervals have to be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from connectome_tl.errors import UsageError
+from connectome_tl.tasks import KindName
+
+Estimand = Literal["procedure", "fitted"]
+
+
+class Widening(NamedTuple):
+    """Test-only variance x `factor`; on log scales also (`floor` / n_subjects)^2.
+
+    `growth` adds to the factor with log(n_subjects / 33): the larger a cohort with a weak signal, the
+    more its AUC hangs on what the training sets happened to teach. The floor is for models that
+    hardly differ from the prevalence: their losses barely vary over the tested subjects, so all of
+    the variance comes from the training sets.
+    """
+
+    factor: float
+    floor: float = 0.0
+    growth: float = 0.0
+
+    def at(self, n_subjects: int) -> float:
+        """The factor for a cohort of this size.
+
+        At most 4: where a subject matters as much in training as in testing (kernels are symmetric),
+        its influence is doubled and the variance quadrupled; no simulated AUC asked for more.
+        """
+        return min(4.0, self.factor + self.growth * max(0.0, math.log(n_subjects / 33.0)))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: as in `scores.json`.
+        label: as a table or an axis names it.
+        words: as a sentence names it.
+        sign: +1 where larger is better, -1 where smaller is better, 0 where neither is.
+        low, high: the values it can take, infinite where there is no bound.
+        kinds: of the tasks that have it.
+        chance: its value without any information; None where there is none.
+        uninformed: what a model without any information does.
+        margin: half-width of "no difference that matters"; None where none was fixed.
+        margin_in_sd: the margin is a share of the outcome's standard deviation.
+        interval: how its interval is made.
+        widening: what simulated studies asked of its interval, per estimand (`benchmarks/coverage.py`).
+        difference: of losses, the same for the interval of a paired difference (`benchmarks/comparisons.py`); that
+            of other metrics is made from the two scores' own intervals, and `factor` applies to what they do not share.
+    """
+
+    name: str
+    label: str
+    words: str
+    sign: int
+    low: float
+    high: float
+    kinds: tuple[KindName, ...]
+    chance: float | None = None
+    uninformed: str = "chance"
+    margin: float | None = None
+    margin_in_sd: bool = False
+    interval: str = ""
+    widening: dict[Estimand, Widening] = field(default_factory=dict)
+    difference: Widening | None = None
+
+    def of(self, kind: KindName) -> bool:
+        return kind in self.kinds
+
+
+_INF = math.inf
+_PAIRS: dict[Estimand, Widening] = {"procedure": Widening(2.2, growth=0.5), "fitted": Widening(1.9)}
+_CALLS: dict[Estimand, Widening] = {"procedure": Widening(3.2), "fitted": Widening(2.5)}
+_BRIER: dict[Estimand, Widening] = {"procedure": Widening(4.0, 1.5), "fitted": Widening(3.0, 0.8)}
+_MAE: dict[Estimand, Widening] = {"procedure": Widening(1.5, 1.5), "fitted": Widening(1.5, 0.8)}
+_R2: dict[Estimand, Widening] = {"procedure": Widening(4.0, 1.7), "fitted": Widening(3.0, 1.6)}
+_WITHIN = "pairs within repeat and test fold"
+_LOG = "t interval over families on the log scale"
+_LOGISTIC = "logistic recalibration per repeat, sandwich variance over families"
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "auc", "AUC", "AUC", 1, 0.0, 1.0, ("binary",), 0.5, margin=0.05,
+            interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, score interval",
+            widening=_PAIRS, difference=Widening(1.5),
+        ),
+        Metric(
+            "c_index", "Concordance", "concordance index", 1, 0.0, 1.0, ("ordinal",), 0.5, margin=0.05,
+            interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, score interval",
+            widening=_PAIRS, difference=Widening(1.5),
+        ),
+        Metric(
+            "macro_auc", "Macro AUC", "macro one-vs-rest AUC", 1, 0.0, 1.0, ("multiclass",), 0.5, margin=0.05,
+            interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, score interval",
+            widening=_PAIRS, difference=Widening(1.5),
+        ),
+        Metric(
+            "weighted_kappa", "Weighted kappa", "quadratic weighted kappa", 1, -1.0, 1.0, ("ordinal",), 0.0,
+            interval="quadratic weights, mean over repeats; t interval over families, log of the disagreement",
+            widening=_R2,
+        ),
+        Metric(
+            "balanced_accuracy", "Balanced accuracy", "balanced accuracy", 1, 0.0, 1.0, ("binary", "multiclass"),
+            interval="mean of the classes' sensitivities, intervals combined (Zou-Donner)", widening=_CALLS,
+        ),
+        Metric(
+            "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("binary",),
+            interval="Wilson interval over positives", widening=_CALLS,
+        ),
+        Metric(
+            "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("binary",),
+            interval="Wilson interval over negatives", widening=_CALLS,
+        ),
+        Metric(
+            "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("binary",), margin=0.01,
+            interval=_LOG, widening=_BRIER, difference=Widening(3.5, 2.5),
+        ),
+        Metric(
+            "multiclass_brier", "Brier score (all classes)", "multiclass Brier score", -1, 0.0, 2.0, ("multiclass",),
+            margin=0.01, interval=f"summed over classes; {_LOG}", widening=_BRIER, difference=Widening(3.5, 2.5),
+        ),
+        Metric(
+            "scaled_brier", "Scaled Brier", "scaled Brier score", 1, -_INF, 1.0, ("binary",), 0.0,
+            "predicting the prevalence",
+            interval="1 - Brier / Brier of the prevalence, t interval over families, log of the ratio",
+            widening=_BRIER,
+        ),
+        Metric(
+            "calibration_intercept", "Calibration intercept", "calibration intercept", 0, -_INF, _INF, ("binary",),
+            interval=_LOGISTIC, widening=dict.fromkeys(("procedure", "fitted"), Widening(2.0)),
+        ),
+        Metric(
+            "calibration_slope", "Calibration slope", "calibration slope", 0, -_INF, _INF, ("binary",),
+            interval=_LOGISTIC, widening=dict.fromkeys(("procedure", "fitted"), Widening(4.5, 5.0)),
+        ),
+        Metric(
+            "r2", "R²", "R2", 1, -_INF, 1.0, ("regression",), 0.0, "predicting the mean", margin=0.05,
+            interval="against the training folds' mean; t interval over families, log of the ratio",
+            widening=_R2,
+        ),
+        Metric(
+            "mae", "MAE", "mean absolute error", -1, 0.0, _INF, ("regression", "ordinal"), margin=0.05,
+            margin_in_sd=True, interval=_LOG, widening=_MAE, difference=Widening(3.0, 0.5),
+        ),
+    )
+}  # fmt: skip
+# The second metric of each kind that a verdict names beside the primary one.
+SECOND: dict[KindName, str] = {
+    "binary": "brier", "regression": "mae", "ordinal": "mae", "multiclass": "multiclass_brier",
+}  # fmt: skip
+
+
+def metric_named(name: str) -> Metric:
+    """The record of one metric.
+
+    Raises:
+        UsageError: no metric has this name.
+    """
+    if name not in METRICS:
+        raise UsageError("unknown metric", expected=", ".join(METRICS), got=repr(name))
+    return METRICS[name]

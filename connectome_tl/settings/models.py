@@ -1,0 +1,134 @@
+"""The table of models: names, labels, colours, what each is for and which question it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from connectome_tl.errors import UsageError
+
+Role = Literal["full", "control", "baseline"]
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model of a study.
+
+    Attributes:
+        name: as in the prediction table.
+        label: as a table or a legend names it.
+        colour: hexadecimal; Okabe & Ito and their shades, safe for the colour-blind.
+        role: `full`, a `control` (differs from another model in one thing) or a `baseline`.
+        question: what the comparison with it answers.
+        of: the model that it is compared with.
+        subject: what a control leaves out, as the subject of a sentence ("Pretraining ..."); empty otherwise.
+        words: how a sentence names it after "better than".
+        stage: a control of the earlier stages; harm is negative transfer.
+    """
+
+    name: str
+    label: str
+    colour: str
+    role: Role
+    question: str = ""
+    of: str = FULL
+    subject: str = ""
+    words: str = ""
+    stage: bool = False
+
+
+_TRANSFER = "Transfer (both earlier stages together)"
+_PRETRAINING = "Pretraining on the source cohort"
+_ADAPTATION = "Adaptation on subjects without outcomes"
+_BOTH, _FIRST, _SECOND = (
+    "Does transfer help (both earlier stages together)?",
+    "Does pretraining on the source cohort help?",
+    "Does adaptation on subjects without outcomes help?",
+)
+
+
+def _control(name: str, label: str, colour: str, question: str, subject: str, of: str = FULL) -> ModelSpec:
+    words = label[:1].lower() + label[1:]
+    stage = subject in (_TRANSFER, _PRETRAINING, _ADAPTATION)
+    return ModelSpec(name, label, colour, "control", question, of, subject, words, stage)
+
+
+def _baseline(name: str, label: str, colour: str, words: str) -> ModelSpec:
+    return ModelSpec(name, label, colour, "baseline", f"Is it better than {words}?", words=words)
+
+
+_NETWORK = {"of": "network"}
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("full", "Full model", "#0072B2", "full", words="the full model"),
+        _control("core", "Closed-form core", "#004C77", "Does the network add to the closed-form core?",
+                 "The network beside the closed-form core"),
+        _control("network", "Network alone", "#3F9FD6", "Does the closed-form core add to the network?",
+                 "The closed-form core beside the network"),
+        _control("scratch", "From scratch", "#D55E00", _BOTH, _TRANSFER),
+        _control("no_pretrain", "Without stage 1 (pretraining)", "#E69F00", _FIRST, _PRETRAINING),
+        _control("no_adapt", "Without stage 2 (adaptation)", "#CC79A7", _SECOND, _ADAPTATION),
+        _control("network_scratch", "Network from scratch", "#A64A00", _BOTH, _TRANSFER, **_NETWORK),
+        _control("network_no_pretrain", "Network without stage 1", "#B57B00", _FIRST, _PRETRAINING, **_NETWORK),
+        _control("network_no_adapt", "Network without stage 2", "#9E5A80", _SECOND, _ADAPTATION, **_NETWORK),
+        _control("single_task", "Single task", "#009E73", "Does learning the outcomes jointly help?",
+                 "Learning the outcomes jointly"),
+        _control("no_clinical", "Without clinical covariates", "#56B4E9",
+                 "Do clinical covariates add to the rest of the model?", "Clinical covariates beside the rest"),
+        _control("no_image", "Without images", "#7FB069", "Do images add to the rest of the model?",
+                 "Images beside the rest"),
+        _control("no_connectome", "Without the connectome", "#A8763E",
+                 "Does the connectome add to the rest of the model?", "The connectome beside the rest"),
+        _baseline("clinical_only", "Clinical covariates only", "#332288", "clinical covariates alone"),
+        _baseline("nuisance_only", "Nuisance only", "#7A7A7A",
+                  "nuisance variables alone (age at scan, sex, site, motion)"),
+        _baseline("site_only", "Site only", "#5E6B75", "the site alone"),
+        _baseline("ridge", "Ridge on edges", "#8C510A", "ridge on the same edges"),
+        _baseline("linear_all", "Linear on everything", "#BF812D", "a linear model of everything it sees"),
+        _baseline("tangent_ridge", "Ridge in tangent space", "#6A3D9A", "ridge in tangent space"),
+        _baseline("kernel_ridge", "Kernel ridge", "#882255", "kernel ridge on the same edges"),
+        _baseline("cpm", "CPM", "#AA4499", "connectome-based predictive modelling"),
+        _baseline("elastic_net", "Elastic net", "#117733", "an elastic net on the same edges"),
+        _baseline("pca_logistic", "PCA and logistic", "#999933", "logistic regression on principal components"),
+        _baseline("linear_svm", "Linear SVM", "#661100", "a linear support vector machine on the same edges"),
+        _baseline("linear_transfer", "Linear transfer", "#44AA99", "linear transfer from the source cohort"),
+        _baseline("meta_matching", "Meta-matching", "#88CCEE", "meta-matching"),
+        _baseline("prevalence", "Prevalence", "#A9A9A9", "knowing the prevalence alone"),
+    )
+}  # fmt: skip
+
+
+def register(spec: ModelSpec) -> None:
+    """Add the model of an extension: it then has its label, colour and question everywhere.
+
+    Raises:
+        UsageError: the name is taken by another model, or `of` names none.
+    """
+    if MODELS.get(spec.name, spec) != spec:
+        raise UsageError(f"a model is already called {spec.name!r}", remedy="Choose another name.")
+    if spec.of not in MODELS:
+        raise UsageError(f"model {spec.name!r} is a control of an unknown model", got=repr(spec.of))
+    MODELS[spec.name] = spec
+
+
+def model_named(name: str) -> ModelSpec:
+    """The record of a model; one that nobody registered is a baseline under its own name."""
+    if name in MODELS:
+        return MODELS[name]
+    words = name.replace("_", " ").strip()
+    return ModelSpec(
+        name, words[:1].upper() + words[1:], "#44546A", "baseline", f"Is it better than {words}?", words=words
+    )
+
+
+def model_order(name: str) -> int:
+    """Place in the table; unregistered models come last."""
+    names = list(MODELS)
+    return names.index(name) if name in MODELS else len(names)
+
+
+def in_order(names: set[str]) -> list[str]:
+    """Names in the order of the table."""
+    return sorted(names, key=lambda name: (model_order(name), name))
