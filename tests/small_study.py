@@ -11,27 +11,18 @@ import numpy as np
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.settings.study import (
-    Adapt,
-    CohortUse,
-    FineTune,
-    FlatEncoder,
-    GraphEncoder,
-    ModelSettings,
-    Pretrain,
-    SplitSettings,
-    Stages,
-    StudySettings,
-    Training,
-)
+from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, GraphEncoder, ModelSettings
+from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
+from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.stages import StudyCohorts
 
 TASKS = ("cognitive", "motor_score")
+CLINICAL = ClinicalEncoder(width=3)
 GRAPH = ModelSettings(
-    encoder=GraphEncoder(width=4, embedding=6, dropout=0.2), clinical_width=3, fused_width=5, dropout=0.1
+    encoder=GraphEncoder(width=4, embedding=6, dropout=0.2), clinical=CLINICAL, fused_width=5, dropout=0.1
 )
-FLAT = ModelSettings(encoder=FlatEncoder(widths=(7, 4)), clinical_width=3, fused_width=5)
+FLAT = ModelSettings(encoder=FlatEncoder(widths=(7, 4)), clinical=CLINICAL, fused_width=5)
 
 
 @cache
@@ -44,7 +35,8 @@ def small_cohorts(
     strong = [study.target.regions[i] for i in np.argsort(-weight, kind="stable")]
     names = list(dict.fromkeys([*strong[: n_regions - 2], "OLF.L", "OLF.R", *strong]))[:n_regions]
     names.sort(key=load_atlas("unc_aal90").names.index)
-    return StudyCohorts(*(cut(c, names) for c in (study.target, study.source, study.pool)))
+    roles = {"target": study.target, "source": study.source, "pool": study.pool}
+    return StudyCohorts({role: cut(cohort, names) for role, cohort in roles.items()})
 
 
 def cut(cohort: Cohort, names: Sequence[str]) -> Cohort:
@@ -71,17 +63,20 @@ def with_rows(cohort: Cohort, ids: Sequence[str], **changed: Any) -> Cohort:
     return replace(cohort, **new)
 
 
-def small_settings(*, model: ModelSettings = GRAPH, epochs: int = 3, **changed: Any) -> StudySettings:
-    """All three stages, few epochs."""
+def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: Any) -> StudySettings:
+    """All three stages, few steps, two networks."""
     return StudySettings(
         **{
             "source": CohortUse(cohort="older/cohort.yaml", tasks=("age", "sex")),
             "pool": CohortUse(cohort="pool/cohort.yaml"),
             "target": CohortUse(cohort="target/cohort.yaml", tasks=TASKS),
             "stages": Stages(
-                pretrain=Pretrain(training=Training(epochs=epochs, batch_size=10)),
-                adapt=Adapt(training=Training(epochs=epochs, batch_size=8)),
-                finetune=FineTune(training=Training(epochs=epochs, part_learning_rates={"encoder": 0.5})),
+                pretrain=Pretrain(training=Training(steps=steps, batch_size=10)),
+                adapt=Adapt(training=Training(steps=steps, batch_size=8)),
+                finetune=FineTune(
+                    training=Training(steps=steps, part_learning_rates={"connectome": 0.5}),
+                    ensemble=Ensemble(networks=2, checkpoints=(0.0, 0.5)),
+                ),
             ),
             "model": model,
             "splits": SplitSettings(repeats=1, outer=3, stratum="cognitive"),

@@ -27,7 +27,7 @@ def nuisance_scores(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) ->
             design = covariate_design(table, (spec,))
             for repeat, number, fold in splits.folds():
                 train, test = cohort.positions(fold.train), cohort.positions(fold.test)
-                score = predict_baseline(task, design(fold), y[train], edges=False)
+                score = predict_baseline(task, design(fold), y[train], "logistic")
                 tables.append(prediction_rows(task, spec.column, repeat, number, fold.test, y[test], score, 0.5))
     if not tables:
         return []

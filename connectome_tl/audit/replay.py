@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
-from connectome_tl.evaluation.nested_cv import PlannedFold, fold_predictions, plan_folds
+from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
+from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -46,6 +48,15 @@ class Replay:
     @property
     def is_transductive(self) -> bool:
         return self.study.stages.adapt is not None and self.study.stages.adapt.transductive
+
+    @cached_property
+    def spoiled(self) -> StudyCohorts:
+        """The cohorts with the fold's test rows wrecked wherever they are."""
+        cohorts = self.cohorts
+        for role in ("target", "pool"):
+            if role in cohorts.roles:
+                cohorts = cohorts.with_role(role, wrecked(cohorts.roles[role], self.fold.test))
+        return cohorts
 
     @property
     def fold(self) -> Fold:
@@ -82,7 +93,7 @@ def replay_findings(
         findings.append(_compared("baselines fitted again (all folds)", again, predictions))
     findings.append(_unknown(predictions, pd.concat([*tables, again], ignore_index=True)))
     if replay.study.splits.inner:
-        findings.append(_recalibrated(replay, predictions, calibrated))
+        findings.append(_recalibrated(replay, everything, results, predictions, calibrated))
     findings.append(_poisoned(replay, planned, results, progress))
     findings.append(_canary(replay, planned, results))
     findings.append(_in_other_order(replay, planned, results))
@@ -90,19 +101,26 @@ def replay_findings(
     return findings
 
 
-def _recalibrated(replay: Replay, predictions: pd.DataFrame, calibrated: pd.DataFrame | None) -> Finding:
+def _recalibrated(
+    replay: Replay,
+    everything: Sequence[PlannedFold],
+    results: dict[str, FitResult],
+    predictions: pd.DataFrame,
+    calibrated: pd.DataFrame | None,
+) -> Finding:
     check = "recalibrated again (all folds)"
     if calibrated is None:
         return Finding(check=check, status="failed", what="the study has inner folds, but there is no calibrated.tsv")
-    again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions)
+    validation = CrossValidation(predictions, tuple(everything), results)
+    again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions, validation)
     found = _compared(check, again.predictions, calibrated, classes=True)
     if found.status == "failed" or replay.is_transductive:
         return found
-    known = replay.cohorts
-    pool = None if known.pool is None else wrecked(known.pool, replay.fold.test)
-    spoiled = StudyCohorts(wrecked(known.target, replay.fold.test), known.source, pool)
     fold = (replay.repeat, replay.number)
-    poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions, only=[fold])
+    spoiled = replay.spoiled
+    planned = replay.planned(spoiled)
+    validation = CrossValidation(predictions, tuple(planned), _fit(replay, planned, spoiled, None))
+    poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions, validation, only=[fold])
     if poisoned.calibrators != tuple(c for c in again.calibrators if (c.repeat, c.fold) == fold):
         return Finding(check=check, status="failed", what="scalings or thresholds changed with the test rows")
     return found
@@ -161,9 +179,7 @@ def _poisoned(
     check = "poisoned test fold"
     if replay.is_transductive:
         return Finding(check=check, status="skipped", what="the study is transductive, and says so")
-    known, test = replay.cohorts, replay.fold.test
-    pool = None if known.pool is None else wrecked(known.pool, test)
-    cohorts = StudyCohorts(wrecked(known.target, test), known.source, pool)
+    cohorts = replay.spoiled
     poisoned = replay.planned(cohorts)
     again = _fit(replay, poisoned, cohorts, progress)
     moved = []
@@ -190,7 +206,7 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     canary = [i for i in replay.fold.train if known[i]][:1]
     if not canary:
         return Finding(check=check, status="skipped", what="no training infant of the fold has an outcome")
-    sung = StudyCohorts(_other_outcomes(target, target.positions(canary)), replay.cohorts.source, replay.cohorts.pool)
+    sung = replay.cohorts.with_role("target", _other_outcomes(target, target.positions(canary)))
     other = next(item for item in replay.planned(sung) if item.model == "full").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if _equal_state(results[plan.key], again):
@@ -202,7 +218,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
     """Rows of the target turned round, and half of the test infants predicted, in another order and batch."""
     check = "order, subset and batch size"
     target = replay.cohorts.target
-    turned = replace(replay.cohorts, target=target.take(target.ids[::-1]))
+    turned = replay.cohorts.with_role("target", target.take(target.ids[::-1]))
     some = replay.fold.test[::-2]
     items = [
         replace(item, plans=tuple(replace(plan, predict=some) for plan in item.plans))
@@ -238,7 +254,7 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     if replay.is_transductive:
         return Finding(check=check, status="skipped", what="the study is transductive, and says so")
     test = set(replay.fold.test)
-    without = replace(replay.cohorts, pool=pool.take([i for i in pool.ids if i not in test]))
+    without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]
     if keys[0] != keys[1]:
         return Finding(check=check, status="failed", what="test infants in the pool change the fits of their own fold")
@@ -275,7 +291,7 @@ def _other_outcomes(cohort: Cohort, rows: np.ndarray) -> Cohort:
 
 
 def _equal_state(one: FitResult, two: FitResult) -> bool:
-    for a, b in ((one.state, two.state), (one.fitted, two.fitted)):
-        if a.keys() != b.keys() or any(a[name].tobytes() != b[name].tobytes() for name in a):
-            return False
-    return True
+    a, b = one.arrays, two.arrays
+    if a.keys() != b.keys() or any(a[name].tobytes() != b[name].tobytes() for name in a):
+        return False
+    return canonical_json(one.plain) == canonical_json(two.plain)

@@ -255,7 +255,9 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
     return list(StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed).split(rows, strata, groups))
 
 
-def parts_of(ids: Sequence[str], groups: np.ndarray, labels: np.ndarray, n_parts: int, seed: int) -> tuple[tuple[str, ...], ...]:
+def parts_of(
+    ids: Sequence[str], groups: np.ndarray, labels: np.ndarray, n_parts: int, seed: int
+) -> tuple[tuple[str, ...], ...]:
     """Training rows cut into parts, families together and labels spread evenly; fewer parts where families are few.
 
     Args:

@@ -9,14 +9,13 @@ baselines, imputation and deconfounding stay those of all training rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_CLASS, baseline_designs
+from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_CLASS, baselines_of
 from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
 from connectome_tl.evaluation.permutation.tests import FoldRows
@@ -25,8 +24,9 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import SCHEMES, StudyCohorts, chain
+from connectome_tl.training.stages import BY_NAME, StudyCohorts, chain
 
 Classifier = Callable[[np.ndarray, np.ndarray], LinearFit]
 
@@ -111,21 +111,21 @@ def bootstrap_risks(
 def _of_baselines(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> list[Instability]:
     found = []
     family = kinship_groups(cohort.family)
-    for name in study.baselines:
+    for name, baselines in baselines_of(study, cohort, tasks).items():
         if name == "prevalence":
             continue
-        for design, sharing in baseline_designs(study, cohort, name, tasks):
+        for baseline in baselines:
             folds = []
             for fold in splits.repeats[0]:
-                made = design(fold)
+                made = baseline.design(fold)
                 fold.admit(name, made.fitted_on)
                 train, test = cohort.positions(fold.train), cohort.positions(fold.test)
                 folds.append(FoldRows(0, train, test, made.train, made.test))
-            for task in sharing:
+            for task in baseline.tasks:
                 y = cohort.targets[task.name].to_numpy(float)
                 if not task.is_binary or any(_too_few(y[fold.train]) for fold in folds):
                     continue  # the baseline itself is the prevalence there
-                classifier = fit_ridge if name == "ridge" else _logistic
+                classifier = _logistic if baseline.learner == "logistic" else fit_ridge
                 risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, classifier)
                 seen = np.isfinite(risks[0]) & np.isfinite(y)
                 text = f"{study.refits.linear} bootstrap refits per fold, families drawn, first repeat"
@@ -155,15 +155,16 @@ def _of_network(
     plans: list[list[FitPlan]] = []
     names = [task.name for task in tasks]
     for number, fold in enumerate(splits.repeats[0]):
-        whole = chain(study, cohorts, SCHEMES[0], fold, names, seed=study.seed)
+        whole = chain(study, cohorts, BY_NAME["full"], fold, names, seed=study.seed)
         plans.append([whole])
         for b in range(study.refits.network):
             drawn = _drawn(cohorts.target, fold.train, rng)
             again = resampled(cohorts.target, drawn, fold.test)
             known[where := f"resampled {number} {b}"] = again
             other = Fold(again.ids[: len(drawn)], fold.test)
-            plan = chain(study, replace(cohorts, target=again), SCHEMES[0], other, names, seed=study.seed, keep=False)
-            plans[-1].append(replace(plan, cohort=where, parent=whole.parent))
+            drawn_cohorts = cohorts.with_role("target", again)
+            plan = chain(study, drawn_cohorts, BY_NAME["full"], other, names, seed=study.seed, keep=False)
+            plans[-1].append(plan.on_cohort("target", where))
     results = fit([p for of_fold in plans for p in of_fold], known, store=store, n_jobs=study.n_jobs, progress=progress)
     tested = [i for fold in splits.repeats[0] for i in fold.test]
     risks = np.concatenate(
@@ -174,11 +175,11 @@ def _of_network(
         axis=1,
     )
     found = []
-    for t, task in enumerate(tasks):
+    for task in tasks:
         if task.is_binary:
             seen = cohorts.target.targets[task.name].reindex(tested).notna().to_numpy()
             text = f"{study.refits.network} bootstrap refits of the last stage per fold, families drawn, first repeat"
-            values = risks[:, seen, t]
+            values = risks[:, seen, columns_of(tasks)[task.name].start]
             found.append(instability(task.name, "full", values[0], values[1:], study.threshold, text))
     return found
 

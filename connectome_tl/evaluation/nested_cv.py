@@ -15,6 +15,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.stages import Scheme, StudyCohorts, chain, schemes_of
 
@@ -44,18 +45,14 @@ def tasks_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Task, ...]:
     """The target's tasks of this study, in order.
 
     Raises:
-        UsageError: none, an unknown one, or one of a kind that has no head.
+        UsageError: none, an unknown one, or one that lacks its levels.
     """
     names = study.target.tasks if study.target.tasks is not None else tuple(t.name for t in cohorts.target.tasks)
     tasks = tuple(cohorts.target.task(name) for name in names)
     if not tasks:
         raise UsageError("the target cohort has no outcome", remedy="Give `outcomes` in its cohort.yaml.")
     for task in tasks:
-        if task.kind not in ("binary", "regression"):
-            raise UsageError(
-                f"task {task.name!r} is {task.kind}; networks have heads for binary and regression tasks",
-                remedy="Give it a cut-off (binary) or treat its levels as a score (regression).",
-            )
+        task.n_columns  # noqa: B018 - refuses an ordinal task without levels before anything is fitted
     return tasks
 
 
@@ -64,7 +61,7 @@ def plan_folds(
 ) -> tuple[PlannedFold, ...]:
     """Every model of the study on every fold."""
     planned = []
-    for scheme in schemes_of(study):
+    for scheme in schemes_of(study, cohorts):
         groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
         if scheme.single_task and len(tasks) == 1:
             continue  # it would be the full model again
@@ -124,7 +121,9 @@ def cross_validate(
         for plan in item.plans:
             for member in plan.lineage():
                 if not (transductive and member.stage == "adapt"):
-                    item.fold.admit(f"{item.model}: {member.stage}", member.rows)
+                    item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
+                    if not transductive:
+                        item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
         tables.append(fold_predictions(item, results, cohorts, study.threshold))
     return CrossValidation(pd.concat(tables, ignore_index=True), planned, results)
 
@@ -138,10 +137,20 @@ def fold_predictions(
     """The mean over seeds, as rows of the prediction table."""
     ids = item.fold.test
     outputs = np.mean([[results[plan.key].predictions[i] for i in ids] for plan in item.plans], axis=0)
+    places = columns_of(item.tasks)
     truth = cohorts.target.targets[[t.name for t in item.tasks]].to_numpy(float)[cohorts.target.positions(ids)]
     return pd.concat(
         [
-            prediction_rows(task, item.model, item.repeat, item.fold_number, ids, truth[:, t], outputs[:, t], threshold)
+            prediction_rows(
+                task,
+                item.model,
+                item.repeat,
+                item.fold_number,
+                ids,
+                truth[:, t],
+                outputs[:, places[task.name]],
+                threshold,
+            )
             for t, task in enumerate(item.tasks)
         ],
         ignore_index=True,

@@ -53,7 +53,7 @@ class ConnectomeSteps:
             "node_mask": taken.node_mask.astype(np.float32),
         }
         constants = {"mean": self.scaler.mean.astype(np.float32), "scale": self.scaler.scale.astype(np.float32)}
-        return Arrays(rows, taken.node_mask.any(axis=1), constants)
+        return Arrays(rows, np.asarray(taken.node_mask.any(axis=1)), constants)
 
 
 def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -> ConnectomeSteps | None:

@@ -16,11 +16,11 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.arrays import Arrays
 from connectome_tl.features.combat import ComBat
+from connectome_tl.features.confounds import ConfoundModel
 from connectome_tl.features.edge_selection import ConsensusMask
 from connectome_tl.features.gamma_sites import GammaSites
 from connectome_tl.features.harmonise import Harmoniser
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps, fit_clinical, fit_connectome
-from connectome_tl.features.confounds import ConfoundModel
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
 from connectome_tl.features.state import pack, unpack
 from connectome_tl.features.tangent import TangentEdges

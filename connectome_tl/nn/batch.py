@@ -90,7 +90,8 @@ class ConnectomeRows(Modality):
         """(batch, n_measures * n_edges) scaled edges above the diagonal."""
         if self.flat is not None:
             return self.flat
-        rows, columns = torch.triu_indices(*self.edges.shape[2:], offset=1, device=self.edges.device)
+        n_regions = self.edges.shape[2]
+        rows, columns = torch.triu_indices(n_regions, n_regions, offset=1, device=self.edges.device)
         return self.edges[:, :, rows, columns].flatten(1)
 
     def prepared(self) -> ConnectomeRows:

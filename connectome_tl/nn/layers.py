@@ -23,7 +23,7 @@ class GraphConv(nn.Module):
 
     def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
         # One product for the region itself and all messages: the features are read once.
-        weights = torch.cat([self.own.weight, *(message.weight for message in self.messages)])
+        weights = torch.cat([self.own.weight, *(part for message in self.messages for part in message.parameters())])
         out, *sent = (h @ weights.T).split(self.own.out_features, dim=-1)
         out = out + self.own.bias
         for m, message in enumerate(sent):

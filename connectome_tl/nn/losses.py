@@ -16,8 +16,9 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 _COLUMNWISE: dict[str, RowLoss] = {
-    "binary": lambda outputs, targets: 2.0
-    * functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none"),
+    "binary": lambda outputs, targets: (
+        2.0 * functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    ),
     "regression": lambda outputs, targets: (outputs - targets) ** 2,
 }
 """Losses of outcomes with one output each, (n, n_tasks) at once; the factor makes a cross-entropy about as steep as

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Importing an encoder's module registers it.
-from connectome_tl.nn.encoders import flat, graph  # noqa: F401
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
+
+# Importing an encoder's module registers it.
+from connectome_tl.nn.encoders import flat, graph  # noqa: F401
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.settings.model import ModelSettings
 

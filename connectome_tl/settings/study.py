@@ -110,7 +110,8 @@ class StudySettings(Settings):
 
     Args:
         n_seeds: fits per fold with other initial weights; their predictions are averaged.
-        permutations: label permutations of the fine-tuning (first repeat only); 0 for none.
+        permutations: label permutations of the closed-form core (first repeat only); 0 for none.
+        network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
     """
@@ -131,6 +132,7 @@ class StudySettings(Settings):
     controls: tuple[Control, ...] = ALL_CONTROLS
     baselines: tuple[Baseline, ...] = ALL_BASELINES
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
+    network_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     n_seeds: Annotated[int, Field(ge=1, le=100)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -109,9 +109,7 @@ class CoreModel:
         return arrays, plain
 
     @staticmethod
-    def of(
-        arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], source: CoreModel | None = None
-    ) -> CoreModel:
+    def of(arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], source: CoreModel | None = None) -> CoreModel:
         """The inverse of `state`; `source` is the core that `plain` names."""
 
         def below(prefix: str) -> dict[str, np.ndarray]:
@@ -178,6 +176,59 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         facts=_briers(tasks, fitted),
         notes=notes,
     )
+
+
+def refitted_scores(
+    plan: FitPlan,
+    cohorts: Mapping[str, Cohort],
+    done: Mapping[str, FitResult],
+    outcomes: np.ndarray,
+    predict: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """The core of a plan fitted on other outcomes of its training rows, many at once.
+
+    Args:
+        done: the finished parents of the plan.
+        outcomes: (n_labelings, n_train, n_tasks), NaN where missing.
+
+    Returns:
+        Scores (n_scores, n_test, n_labelings) by outcome: one that ranks, or one per class.
+    """
+    context = Context(cohorts, done)
+    cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
+    features, in_tangent = context.features(plan, cohort), _tangent(plan, context, cohort)
+    parent = context.parent(plan, "source")
+    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    blocks = [blocks_of(features, in_tangent, cohort, rows) for rows in (ids, predict)]
+    scores = [None if source is None else source.scores(cohort, rows) for rows in (ids, predict)]
+    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
+    found: dict[str, np.ndarray] = {}
+    for t, task in enumerate(cohort.task(name) for name in plan.tasks):
+        labels = [_labels(one[:, t], task) for one in outcomes]
+        usable = [i for i, one in enumerate(labels) if _has_two(one)]
+        n_scores = _n_scores(task)
+        values = np.full((n_scores, len(predict), len(outcomes)), np.nan)
+        if usable:
+            own = [] if source is None else _own([task], source.tasks) * len(usable)
+            fitted = fit_core(
+                blocks[0],
+                np.concatenate([labels[i] for i in usable], axis=1),
+                _kinds(task) * len(usable),
+                families,
+                plan.core or CoreSettings(),
+                scores=scores[0],
+                own=own,
+            )
+            given = blocks[1] if scores[1] is None else [*blocks[1], scores[1]]
+            predicted = fitted.predict(given).reshape(len(predict), len(usable), n_scores)
+            values[:, :, usable] = predicted.transpose(2, 0, 1)
+        found[task.name] = values
+    return found
+
+
+def _has_two(labels: np.ndarray) -> bool:
+    """Whether every column has two different known values."""
+    return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in labels.T)
 
 
 def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
@@ -255,7 +306,8 @@ def _thresholds(
     tasks: Sequence[Task], fitted: CoreFit, raw: np.ndarray, settings: CoreSettings
 ) -> dict[str, RiskModel]:
     """For every ordinal outcome, the chance of lying above each level given the score."""
-    found, at = {}, 0
+    found: dict[str, RiskModel] = {}
+    at = 0
     for t, task in enumerate(tasks):
         if task.kind == "ordinal":
             levels = np.arange(task.n_outputs)
@@ -271,11 +323,10 @@ def _thresholds(
 def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
     """Left-out Brier score of each binary outcome beside that of the base rate."""
     ours, base = fitted.brier()
-    found, at = {}, 0
+    found: dict[str, float] = {}
+    at = 0
     for task in tasks:
         if task.is_binary:
             found |= {f"brier {task.name}": float(ours[at]), f"base-rate brier {task.name}": float(base[at])}
         at += _n_scores(task)
     return found
-
-

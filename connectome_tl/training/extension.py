@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 from pydantic import Field
 
@@ -90,39 +90,23 @@ def _check(settings: type[Settings], base: type[Settings]) -> None:
 def _admit(owner: type[Settings], name: str, kind: type[Settings]) -> None:
     """Let a field of discriminated settings take one more kind."""
     field = owner.__pydantic_fields__[name]
-    many = name == "others"
-    known = _members(field.annotation, many)
-    if kind in known:
-        return
-    members = [one for one in known if one.model_fields["kind"].default != kind.model_fields["kind"].default]
-    union: Any = Union[tuple([*members, kind])]  # noqa: UP007 - built at run time
-    if many:
-        field.annotation = tuple[union, ...] if len(members) == 0 else tuple[_tagged(union), ...]  # type: ignore[valid-type]
+    tag = kind.model_fields["kind"].default
+    known = [one for one in _members(field.annotation) if one.model_fields["kind"].default != tag]
+    union: Any = Union[(*known, kind)]
+    if name == "others":
+        one: Any = Annotated[union, Field(discriminator="kind")] if known else kind
+        field.annotation = tuple.__class_getitem__((one, ...))  # type: ignore[assignment]
     else:
         field.annotation = union
     for model in (ModelSettings, Pretrain, Adapt, FineTune, Stages, StudySettings):
         model.model_rebuild(force=True)
 
 
-def _tagged(union: Any) -> Any:
-    from typing import Annotated
-
-    return Annotated[union, Field(discriminator="kind")]
-
-
-def _members(annotation: Any, many: bool) -> list[type[Settings]]:
-    found: list[type[Settings]] = []
-
-    def walk(part: Any) -> None:
-        if isinstance(part, type) and issubclass(part, Settings):
-            if part is not EncoderSettings:
-                found.append(part)
-            return
-        for inner in getattr(part, "__args__", ()):
-            walk(inner)
-
-    walk(annotation)
-    return found
+def _members(annotation: Any) -> list[type[Settings]]:
+    """Settings classes of an annotation that have a kind."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation] if "kind" in annotation.model_fields else []
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _members(inner)]
 
 
 def _source(thing: Callable[..., Any] | type) -> str:

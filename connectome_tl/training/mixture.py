@@ -32,10 +32,10 @@ def fit_mixture(plan: FitPlan, context: Context) -> FitResult:
         if not network.held_out:
             weights[task.name] = 0.0
             continue
-        sides = [np.array([side.held_out[i][places[task.name]] for i in ids]) for side in (core, network)]
+        one, two = (np.array([side.held_out[i][places[task.name]] for i in ids]) for side in (core, network))
         scale = np.nanstd(truth[:, t]) if task.kind == "regression" else 1.0
         weights[task.name], gains[task.name] = choose_weight(
-            *sides, truth[:, t], task, _families(cohort, ids), float(scale) or 1.0
+            one, two, truth[:, t], task, _families(cohort, ids), float(scale) or 1.0
         )
 
     def mix(one: dict[str, np.ndarray], two: dict[str, np.ndarray], subjects: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -77,9 +77,7 @@ def choose_weight(
     seen = np.isfinite(truth) & np.isfinite(core).all(axis=1) & np.isfinite(network).all(axis=1)
     if seen.sum() < 4:
         return 0.0, 0.0
-    parts = [
-        losses(mixed(core[seen], network[seen], weight, task), truth[seen], task) / scale**2 for weight in WEIGHTS
-    ]
+    parts = [losses(mixed(core[seen], network[seen], weight, task), truth[seen], task) / scale**2 for weight in WEIGHTS]
     table = np.array(parts)
     best = int(table.mean(axis=1).argmin())
     gain = table[0] - table[best]

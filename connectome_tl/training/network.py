@@ -15,6 +15,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.branch import Branch
 from connectome_tl.nn.losses import Outcomes, row_losses
 from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
@@ -96,7 +97,7 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     if plan.objective is None:
         raise InternalError("an adaptation needs an objective")
     model, carried = setting.fresh(0)
-    widths = {name: int(getattr(branch, "width")) for name, branch in model.branches.items()}
+    widths = {name: branch.width for name, branch in model.branches.items() if isinstance(branch, Branch)}
     objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
     pools = {TRAIN: Pool(setting.batch)}
     for role, rows in plan.others:
@@ -255,7 +256,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
         DataError: a branch of the parent does not fit.
     """
     known = NetworkModel.of(parent.arrays, parent.plain)
-    ((_, given),) = [item for item in known.states.items()][:1]
+    given = next(iter(known.states.values()))
     own = model.state_dict()
     fresh = {f"heads.{task}" for task in plan.transfer.fresh_heads}
 

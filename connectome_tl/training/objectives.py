@@ -118,7 +118,8 @@ class DenoisingReconstruction(Objective):
         there = _between_regions(rows)
         noisy = (rows.edges + noise + noise.transpose(2, 3)) * keep * there
         predicted = self.decoder(model.branches["connectome"](rows.with_edges(noisy, keep)).embedding)
-        first, second = torch.triu_indices(*rows.edges.shape[2:], offset=1, device=rows.edges.device)
+        n_regions = rows.edges.shape[2]
+        first, second = torch.triu_indices(n_regions, n_regions, offset=1, device=rows.edges.device)
         present = there.expand_as(rows.edges)[:, :, first, second].flatten(1)
         return {"reconstruction": _masked_error(predicted, rows.upper, present)}
 

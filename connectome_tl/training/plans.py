@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +106,12 @@ class FitPlan:
 
     def parent(self, name: str) -> FitPlan | None:
         return dict(self.parents).get(name)
+
+    def on_cohort(self, role: str, other: str) -> FitPlan:
+        """The same fits with the rows of one role taken from another cohort; keys stay, since content decides them."""
+        train = replace(self.train, cohort=other) if self.train.cohort == role else self.train
+        parents = tuple((name, parent.on_cohort(role, other)) for name, parent in self.parents)
+        return replace(self, train=train, parents=parents)
 
     def lineage(self) -> tuple[FitPlan, ...]:
         """This plan and all it is made from, parents before children, each once."""

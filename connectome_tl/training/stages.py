@@ -311,9 +311,7 @@ def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | 
     if cohorts.source is None or parent is None:
         return ()
     shared = [name for name in tasks if name in parent.tasks]
-    return tuple(
-        name for name in shared if _shape(cohorts.source.task(name)) != _shape(cohorts.target.task(name))
-    )
+    return tuple(name for name in shared if _shape(cohorts.source.task(name)) != _shape(cohorts.target.task(name)))
 
 
 def _shape(task: Task) -> tuple[str, int]:

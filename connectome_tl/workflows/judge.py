@@ -1,4 +1,7 @@
-"""From predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods."""
+"""From fits and predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods.
+
+Nothing is fitted here: every fit that a result needs was made before (`workflows.run`).
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibration_results
 from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
-from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.tests import permutation_results
-from connectome_tl.evaluation.scores.compare import comparisons
+from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.provenance import content_hash, versions
+from connectome_tl.report.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
 from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.stages import StudyCohorts
-from connectome_tl.workflows.methods import methods_paragraph
-from connectome_tl.workflows.records import clinical_record, prediction_records, training_curves
+from connectome_tl.training.stages import StudyCohorts, modalities_of
+from connectome_tl.workflows.records import (
+    clinical_record,
+    network_weights,
+    prediction_records,
+    training_curves,
+    unsettled,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Everything that was fitted and predicted for a study.
+
+    Attributes:
+        predictions: out-of-fold predictions of all models. validation: the fits behind them.
+        permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
+        beyond_clinical: tests of value beyond the covariates.
+        recalibrated: recalibrated predictions and what made them; None without inner folds.
+        instability: how risks move under bootstrap refits.
+        missingness: predictions of a model that knows only which values are missing.
+    """
+
+    predictions: pd.DataFrame
+    validation: CrossValidation
+    permuted: dict[str, np.ndarray]
+    beyond_clinical: Sequence[PermutationResult]
+    recalibrated: RecalibratedStudy | None
+    instability: Sequence[Instability]
+    missingness: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,29 +67,17 @@ class Judgement:
     provenance: dict[str, Any]
 
 
-def judge(
-    settings: StudySettings,
-    cohorts: StudyCohorts,
-    splits: SplitPlan,
-    predictions: pd.DataFrame,
-    permuted: np.ndarray | None,
-    validation: CrossValidation,
-    mended: RecalibratedStudy | None = None,
-    refitted: Sequence[Instability] = (),
-) -> Judgement:
-    """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule.
-
-    Args:
-        permuted: (1 + n_permutations, n_tasks) statistics, or None where none were asked for.
-        mended: recalibrated predictions and what made them; None without inner folds.
-        refitted: how risks move under bootstrap refits.
-    """
+def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> Judgement:
+    """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
-    found = scores(predictions, tasks, families)
-    differences = comparisons(predictions, tasks, families, kfold=settings.splits.scheme == "kfold")
-    tests = [*_tests(permuted, tasks), *beyond_clinical(settings, target, splits, tasks)]
+    scored = scores(found.predictions, tasks, families)
+    weights = network_weights(found.validation)
+    differences = comparisons(found.predictions, tasks, families, kfold=settings.splits.scheme == "kfold")
+    differences = without_network(differences, weights)
+    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical]
+    described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
         "settings": content_hash(settings.decisive),
@@ -69,25 +86,25 @@ def judge(
         "split_plan": splits.hash,
         **{f"cohort {name}": value for name, value in hashes.items()},
     }
-    roles = (("target", target), ("pool", cohorts.pool), ("source", cohorts.source))
     record = RunRecord(
         title=settings.title,
         tasks=tasks,
-        cohorts=tuple(describe(cohort, role) for role, cohort in roles if cohort is not None),  # type: ignore[arg-type]
-        verdicts=tuple(task_verdicts(tasks, found, differences, tests)),
-        scores=tuple(found),
+        cohorts=tuple(described[role] for role in ("target", "pool", "source") if role in described),
+        verdicts=tuple(task_verdicts(tasks, scored, differences, tests)),
+        scores=tuple(scored),
         comparisons=tuple(differences),
         permutations=tuple(tests),
-        **vars(clinical_record(target, predictions, tasks)),
+        **vars(clinical_record(target, found.predictions, tasks)),
         recalibrated=()
-        if mended is None
-        else recalibration_results(predictions, mended, tasks, families, settings.recalibration),
-        instability=tuple(refitted),
-        missingness=_missingness(settings, target, splits, tasks, families),
-        curves=training_curves(validation),
-        predictions=prediction_records(predictions),
-        methods=methods_paragraph(settings, cohorts, tasks),
-        warnings=_warnings(settings, cohorts, tasks),
+        if found.recalibrated is None
+        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration),
+        instability=tuple(found.instability),
+        missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
+        curves=training_curves(found.validation),
+        predictions=prediction_records(found.predictions),
+        network_weights=weights,
+        methods=methods_paragraph(settings, _facts(settings, cohorts, splits), tasks),
+        warnings=(*_warnings(settings, cohorts, tasks), *unsettled(found.validation)),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
@@ -99,25 +116,45 @@ def judge(
     return Judgement(record, {**provenance, "inputs": sources, "seed": settings.seed, "versions": versions()})
 
 
-def _missingness(
-    settings: StudySettings, target: Cohort, splits: SplitPlan, tasks: Sequence[Task], families: dict[str, str]
-) -> tuple[Score, ...]:
-    """The leading score of a model that knows only which values are missing; empty where none is."""
-    predictions = missingness_predictions(settings, target, splits, tasks)
-    found = scores(predictions, tasks, families) if len(predictions) else []
+def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]:
     primary = {task.name: task.spec.primary for task in tasks}
     return tuple(score for score in found if score.metric == primary[score.task])
 
 
-def _tests(permuted: np.ndarray | None, tasks: Sequence[Task]) -> list[PermutationResult]:
-    if permuted is None:
-        return []
-    return permutation_results(
-        permuted,
-        tasks,
-        "full",
-        "Does the model predict better than chance?",
-        "whole outcome rows moved between exchangeable blocks, the fine-tuning refitted each time, first repeat",
+_TESTED = {
+    "core": "outcome rows moved between exchangeable subjects, the core fitted again each time, first repeat",
+    "full": "outcome rows moved between exchangeable subjects, core and network fitted again each time, first repeat",
+}
+
+
+def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[PermutationResult]:
+    question = "Does the model predict better than chance?"
+    return [
+        result
+        for model, statistics in permuted.items()
+        for result in permutation_results(statistics, tasks, model, question, _TESTED[model])
+    ]
+
+
+def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> StudyFacts:
+    target, source = cohorts.target, cohorts.source
+    use = settings.source
+    names = use.tasks if use is not None and use.tasks is not None else None
+    sizes = [len(fold.train) for _, _, fold in splits.folds()]
+    staged = settings.stages.pretrain is not None and source is not None
+    return StudyFacts(
+        noun="subjects",
+        sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
+        n_train=(min(sizes), max(sizes)),
+        n_regions=target.n_regions,
+        atlas=target.atlas,
+        measures=target.measures,
+        modalities=modalities_of(settings, cohorts),
+        source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
+        families=any(name for name in target.family),
+        sites=len({site for site in target.site if site}),
+        tangent=settings.edges.tangent is None and holds_correlations(target, target.ids),
+        source_scores=staged and source is not None and source.regions == target.regions,
     )
 
 
@@ -129,9 +166,9 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
         if task.is_binary:
             smaller = int(min((values == 1).sum(), (values == 0).sum()))
             if smaller < 10:
-                found.append(f"{task.name}: only {smaller} infants in the smaller class; every interval is wide.")
+                found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
-        found.append("Transductive: stage 2 saw the images of test infants (not their outcomes).")
+        found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):
         found.append("No family column: twins and siblings, if there are any, may stand on both sides of a fold.")
     if settings.splits.repeats == 1:

@@ -10,39 +10,70 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
-from connectome_tl.settings.results import Prediction, TrainingCurve
+from connectome_tl.settings.models import FULL
+from connectome_tl.settings.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.tasks import Task
 
 _STAGE_ORDER = ("pretrain", "adapt", "finetune")
 
 
 def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
-    """Loss of each stage of each model over its fits: median and quartiles per epoch."""
+    """Loss of each stage of each network over its fits: median and quartiles along the training."""
     curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for item in validation.planned:
         for plan in item.plans:
             for member in plan.lineage():
-                found = curves.setdefault((member.stage, item.model), {})
-                found[member.key] = validation.results[member.key].curve
+                curve = validation.results[member.key].curve
+                if member.stage in _STAGE_ORDER and len(curve):
+                    curves.setdefault((member.stage, item.model), {})[member.key] = curve
     records = []
     for (stage, model), by_key in sorted(curves.items(), key=lambda c: _STAGE_ORDER.index(c[0][0])):
-        stacked = np.array(list(by_key.values()))
-        if not stacked.size:
-            continue
+        shortest = min(map(len, by_key.values()))  # fits that stopped early end sooner
+        stacked = np.array([curve[:shortest] for curve in by_key.values()])
         low, median, high = np.quantile(stacked, [0.25, 0.5, 0.75], axis=0)
-        step = tuple(range(1, stacked.shape[1] + 1))
         records.append(
             TrainingCurve(
                 stage=stage,
                 model=model,
                 n_fits=len(stacked),
-                step=step,
+                step=tuple(range(1, shortest + 1)),
                 median=tuple(median),
                 low=tuple(low),
                 high=tuple(high),
             )
         )
     return tuple(records)
+
+
+def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
+    """Weight of the network in the full model, over folds and seeds, by outcome."""
+    found: dict[str, list[float]] = {}
+    for item in validation.planned:
+        for plan in item.plans if item.model == FULL else ():
+            for name, value in validation.results[plan.key].facts.items():
+                if name.startswith("weight "):
+                    found.setdefault(name.removeprefix("weight "), []).append(value)
+    return tuple(
+        NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
+        for task, own in found.items()
+    )
+
+
+def unsettled(validation: CrossValidation) -> tuple[str, ...]:
+    """A line per model and stage whose training had not come to rest."""
+    counts: dict[tuple[str, str, str], set[str]] = {}
+    totals: dict[tuple[str, str], set[str]] = {}
+    for item in validation.planned:
+        for plan in item.plans:
+            for member in plan.lineage():
+                totals.setdefault((item.model, member.stage), set()).add(member.key)
+                for note in validation.results[member.key].notes:
+                    counts.setdefault((item.model, member.stage, note), set()).add(member.key)
+    return tuple(
+        f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)"
+        for (model, stage, note), keys in counts.items()
+        if model in ("full", "core", "network") and not (model == "full" and stage in ("core", "finetune"))
+    )
 
 
 def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:

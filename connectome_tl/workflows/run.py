@@ -17,10 +17,13 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
+from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
+from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
+from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation.labels import network_statistics
+from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
+from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.results import RunRecord
@@ -30,7 +33,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress
 from connectome_tl.training.stages import StudyCohorts, check_names
 from connectome_tl.workflows.folder import claim, open_log
-from connectome_tl.workflows.judge import Judgement, judge
+from connectome_tl.workflows.judge import Found, Judgement, judge
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 
@@ -108,36 +111,47 @@ def run_study(
         settings = _seen_from(folder, settings, home)
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
-        store = FitStore(folder / "models")
-        with steps.counted("fitting models") as progress:
-            validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
-        with steps.step("baselines"):
-            baselines = baseline_predictions(settings, cohorts.target, splits, tasks)
-        predictions = pd.concat([validation.predictions, baselines], ignore_index=True)
-        mended: RecalibratedStudy | None = None
-        if settings.splits.inner:
-            with steps.counted("inner folds") as progress:
-                mended = recalibrate_study(settings, cohorts, splits, predictions, store=store, progress=progress)
-        with steps.counted("bootstrap refits") as progress:
-            refitted = study_instability(
-                settings, cohorts, splits, tasks, store=FitStore(folder / "models" / "resampled"), progress=progress
-            )
-        permuted = _permute(settings, cohorts, splits, tasks, FitStore(folder / "models" / "permuted"), steps.counted)
+        found = _fitted(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
-            found = judge(settings, cohorts, splits, predictions, permuted, validation, mended, refitted)
-            _write(folder, settings, cohorts, predictions, mended, found)
+            judged = judge(settings, cohorts, splits, found)
+            _write(folder, settings, cohorts, found, judged)
         log.info("done")
-    record = found.record
+    record = judged.record
     return StudyRun(
         folder,
         folder / "report.html",
-        predictions,
+        found.predictions,
         _frame(record.scores),
         _frame(record.comparisons),
         _frame(record.permutations),
         _frame(record.verdicts),
         record,
     )
+
+
+def _fitted(
+    folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], steps: Steps
+) -> Found:
+    """Everything that has to be fitted for the results of a study."""
+    store, target = FitStore(folder / "models"), cohorts.target
+    with steps.counted("fitting models") as progress:
+        validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
+    with steps.step("baselines"):
+        tables = [validation.predictions, baseline_predictions(settings, target, splits, tasks)]
+        tables.append(site_predictions(settings, target, splits, tasks))
+        predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
+        missingness = missingness_predictions(settings, target, splits, tasks)
+    recalibrated = None
+    if settings.splits.inner:
+        with steps.step("recalibration"):
+            recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
+    with steps.counted("bootstrap refits") as progress:
+        refits = FitStore(folder / "models" / "resampled")
+        refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
+    permuted = _permute(settings, cohorts, splits, tasks, folder / "models", steps.counted)
+    with steps.step("value beyond clinical covariates"):
+        beyond = beyond_clinical(settings, target, splits, tasks)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness)
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
@@ -148,24 +162,26 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     """
     read: dict[Path, Cohort] = {}
 
-    def load(use: CohortUse | None) -> Cohort | None:
-        if use is None:
-            return None
+    def load(use: CohortUse) -> Cohort:
         path = home / use.cohort
         if path not in read:
             read[path] = read_cohort(path)
         return read[path]
 
     target = load(settings.target)
-    assert target is not None
     bound = settings.model.encoder.is_atlas_bound
-    others = [_fitted_to(target, cohort, atlas_bound=bound) for cohort in (load(settings.source), load(settings.pool))]
-    return StudyCohorts(target, *others)
+    others = {
+        role: _fitted_to(target, load(use), atlas_bound=bound)
+        for role, use in settings.uses.items()
+        if role != "target"
+    }
+    return StudyCohorts({"target": target, **others})
 
 
-def _fitted_to(target: Cohort, cohort: Cohort | None, *, atlas_bound: bool) -> Cohort | None:
-    if cohort is None:
-        return None
+def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
+    """The cohort with its regions lined up; one without connectomes stays as it is."""
+    if not cohort.regions or not target.regions:
+        return cohort
     if cohort.measures != target.measures:
         raise DataError(
             f"cohorts {cohort.name!r} and {target.name!r} have different edge measures",
@@ -234,32 +250,39 @@ def _permute(
     cohorts: StudyCohorts,
     splits: SplitPlan,
     tasks: Sequence[Task],
-    store: FitStore,
+    models: Path,
     counted: Callable[[str], AbstractContextManager[Progress]],
-) -> np.ndarray | None:
-    """Statistics of the observed and the permuted fine-tuning, or None where no permutation is asked for."""
-    if not settings.permutations:
-        return None
-    target = cohorts.target
+) -> dict[str, np.ndarray]:
+    """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
+    target, found = cohorts.target, {}
     families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
-    moves = exchangeable_permutations(target.ids, settings.permutations, settings.seed, families)
-    with counted("permuted fine-tuning") as progress:
-        return network_statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
+    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    asked = {
+        "core": (settings.permutations, core_statistics),
+        "full": (settings.network_permutations, network_statistics),
+    }
+    for model, (n_permutations, statistics) in asked.items():
+        if n_permutations:
+            moves = exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)
+            with counted(f"permutations of the {model} model") as progress:
+                store = FitStore(models if model == "core" else models / "permuted")
+                found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
+    return found
 
 
 def _write(
     folder: Path,
     settings: StudySettings,
     cohorts: StudyCohorts,
-    predictions: pd.DataFrame,
-    mended: RecalibratedStudy | None,
+    fitted: Found,
     found: Judgement,
 ) -> None:
     from connectome_tl.report.render import render_report
 
     reveal(folder, "run", found.record)
+    mended = fitted.recalibrated
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
-    tables = {"predictions.tsv": (predictions, PREDICTION_COLUMNS)}
+    tables = {"predictions.tsv": (fitted.predictions, PREDICTION_COLUMNS)}
     if mended is not None:
         tables["calibrated.tsv"] = (mended.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
     for name, (rows, columns) in tables.items():

@@ -130,7 +130,7 @@ def missingness_predictions(
         design = Design(values[train], values[test], fold.train)
         for task in tasks:
             y = cohort.targets[task.name].to_numpy(float)
-            score = predict_baseline(task, design, y[train], edges=False)
+            score = predict_baseline(task, design, y[train], "logistic")
             tables.append(
                 prediction_rows(task, "missingness_only", repeat, number, fold.test, y[test], score, study.threshold)
             )

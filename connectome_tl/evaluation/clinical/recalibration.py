@@ -1,7 +1,6 @@
 """Risks made true, and a threshold chosen, on the inner folds of each outer fold; its test rows only receive them.
 
-Of each outer training fold the models are fitted anew without one inner part after the other; the
-out-of-fold risks of these training rows teach one Platt (or temperature) scaling and one threshold,
+Held-out risks of the training rows of an outer fold teach one Platt (or temperature) scaling and one threshold,
 which the outer fold's own model then takes. The inner models have fewer infants than the outer one, so
 what they teach is a little too cautious.
 """
@@ -18,15 +17,14 @@ import pandas as pd
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.calibration import Platt, calibration_curve, fit_platt, threshold_at_specificity
-from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
+from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, tasks_of
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
-from connectome_tl.evaluation.scores.predictions import out_of_fold
+from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
 from connectome_tl.settings.statistics import Recalibrated
 from connectome_tl.settings.study import Recalibration, StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fit import Progress
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.stages import ALWAYS, StudyCohorts
 
 METRICS = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope", "sensitivity", "specificity")
 _KEY = ["task", "model", "repeat", "fold"]
@@ -75,26 +73,57 @@ def inner_predictions(
     study: StudySettings,
     cohorts: StudyCohorts,
     splits: SplitPlan,
+    validation: CrossValidation,
     *,
     only: Iterable[tuple[int, int]] | None = None,
-    store: FitStore | None = None,
-    progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Out-of-fold risks of each outer fold's training rows, by the full model and the baselines.
+    """Out-of-fold risks of each outer fold's training rows, by the full model, its parts and the baselines.
+
+    Those of the full model are the held-out predictions that its own fit made: the core leaves out families, the
+    network its inner parts. The baselines are fitted on the inner folds.
+
+    Args:
+        validation: the outer folds' fits.
 
     Returns:
         Rows as those of the prediction table; `repeat` and `fold` are those of the outer fold.
     """
-    plan = inner_plan(splits, only)
-    full = study.model_copy(update={"controls": ()})
-    tables = [cross_validate(full, cohorts, plan, store=store, progress=progress).predictions]
-    tables.append(baseline_predictions(study, cohorts.target, plan, tasks_of(study, cohorts)))
-    found = pd.concat(tables, ignore_index=True)
+    tasks = tasks_of(study, cohorts)
+    wanted = None if only is None else set(only)
+    tables = [
+        _held_out(item, validation, cohorts, study.threshold)
+        for item in validation.planned
+        if item.model in ALWAYS and (wanted is None or (item.repeat, item.fold_number) in wanted)
+    ]
+    found = baseline_predictions(study, cohorts.target, inner_plan(splits, only), tasks)
     outer = [(repeat, number, set(fold.train)) for repeat, number, fold in splits.folds()]
-    kept = [str(subject) in outer[place][2] for subject, place in zip(found["subject"], found["repeat"], strict=True)]
-    found = found[np.array(kept, dtype=bool)]
-    repeat, fold = (found["repeat"].map(dict(enumerate(column))) for column in zip(*((r, f) for r, f, _ in outer)))
-    return found.assign(repeat=repeat, fold=fold).reset_index(drop=True)
+    if len(found):
+        places = zip(found["subject"], found["repeat"], strict=True)
+        kept = [str(subject) in outer[place][2] for subject, place in places]
+        found = found[np.array(kept, dtype=bool)]
+        repeat, fold = (found["repeat"].map(dict(enumerate(column))) for column in zip(*((r, f) for r, f, _ in outer)))
+        tables.append(found.assign(repeat=repeat, fold=fold))
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
+
+
+def _held_out(item: PlannedFold, validation: CrossValidation, cohorts: StudyCohorts, threshold: float) -> pd.DataFrame:
+    """What one model predicted of its training rows without having seen them."""
+    target, places = cohorts.target, columns_of(item.tasks)
+    sides = [validation.results[plan.key].held_out for plan in item.plans]
+    ids = [i for i in item.fold.train if all(i in side for side in sides)]
+    if not ids:
+        return pd.DataFrame()
+    outputs = np.mean([[side[i] for i in ids] for side in sides], axis=0)
+    truth = target.targets[[task.name for task in item.tasks]].to_numpy(float)[target.positions(ids)]
+    tables = []
+    for t, task in enumerate(item.tasks):
+        own = outputs[:, places[task.name]]
+        seen = np.isfinite(own).all(axis=1)
+        some = [i for i, known in zip(ids, seen, strict=True) if known]
+        tables.append(
+            prediction_rows(task, item.model, item.repeat, item.fold_number, some, truth[seen, t], own[seen], threshold)
+        )
+    return pd.concat(tables, ignore_index=True)
 
 
 def fit_calibrators(
@@ -152,13 +181,12 @@ def recalibrate_study(
     cohorts: StudyCohorts,
     splits: SplitPlan,
     predictions: pd.DataFrame,
+    validation: CrossValidation,
     *,
     only: Iterable[tuple[int, int]] | None = None,
-    store: FitStore | None = None,
-    progress: Progress | None = None,
 ) -> RecalibratedStudy:
-    """Inner fits, calibrators and recalibrated predictions of a study with inner folds."""
-    inner = inner_predictions(study, cohorts, splits, only=only, store=store, progress=progress)
+    """Calibrators and recalibrated predictions of a study with inner folds."""
+    inner = inner_predictions(study, cohorts, splits, validation, only=only)
     calibrators = fit_calibrators(inner, splits, tasks_of(study, cohorts), study.recalibration)
     return RecalibratedStudy(recalibrate(predictions, calibrators, study.threshold), calibrators)
 

@@ -35,6 +35,6 @@ def site_predictions(study: StudySettings, cohort: Cohort, splits: SplitPlan, ta
         for task in tasks:
             y = cohort.targets[task.name].to_numpy(float)
             y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
-            score = predict_baseline(task, design, y_train, edges=False)
+            score = predict_baseline(task, design, y_train, "logistic")
             tables.append(prediction_rows(task, SITE_ONLY, repeat, number, fold.test, y_test, score, study.threshold))
     return pd.concat(tables, ignore_index=True)

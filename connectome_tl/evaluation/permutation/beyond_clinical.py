@@ -13,7 +13,7 @@ from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.permutation.added_value import ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
-from connectome_tl.features.batches import clinical_specs
+from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.results import PermutationResult
 from connectome_tl.settings.study import StudySettings

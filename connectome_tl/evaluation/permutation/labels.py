@@ -1,20 +1,67 @@
-"""The fine-tuning, fitted again under permuted outcomes: what chance alone would give, all stages on."""
+"""The core, or the whole full model, fitted again under permuted outcomes: what chance alone would give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.nested_cv import seeded_chains
-from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
+from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
+from connectome_tl.evaluation.scores.predictions import score_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.core import refitted_scores
 from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import SCHEMES, StudyCohorts
+from connectome_tl.training.stages import BY_NAME, StudyCohorts
+
+
+def core_statistics(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    permutations: np.ndarray,
+    *,
+    store: FitStore | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Statistic of the closed-form core under every permutation, all of it fitted again each time.
+
+    Permuted outcomes share the decompositions of a fold, so that a thousand permutations cost little more
+    than one where no outcome is missing. The first repeat's folds. The source's core, which never sees the
+    target's outcomes, is fitted once.
+
+    Args:
+        permutations: (n_permutations, n_subjects) from `exchangeable_permutations`: whole outcome rows move.
+
+    Returns:
+        (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task.
+    """
+    target = cohorts.target
+    outcomes = target.targets[[task.name for task in tasks]].to_numpy(float)
+    every = np.vstack([np.arange(target.n_subjects), permutations])
+    folds = splits.repeats[0]
+    names = [task.name for task in tasks]
+    plans = [seeded_chains(_single(study), cohorts, BY_NAME["core"], fold, tasks)[0] for fold in folds]
+    parents = {parent.key: parent for plan in plans for _, parent in plan.parents}
+    done = fit(parents.values(), cohorts.by_name(), store=store, n_jobs=study.n_jobs)
+    sums = [no_parts(task, len(every)) for task in tasks]
+    for f, (fold, plan) in enumerate(zip(folds, plans, strict=True)):
+        train, test = target.positions(fold.train), target.positions(fold.test)
+        scores = refitted_scores(plan, cohorts.by_name(), done, outcomes[every[:, train]], fold.test)
+        for t, task in enumerate(tasks):
+            labels = outcomes[every, t].T
+            found = scores[names[t]] if task.kind == "multiclass" else scores[names[t]][0]
+            sums[t] += statistic_parts(found, labels[train], labels[test], task)
+        if progress is not None:
+            progress(f + 1, len(folds))
+    return statistic(sums, tasks)
 
 
 def network_statistics(
@@ -27,16 +74,11 @@ def network_statistics(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Statistic of the full model under every permutation, its fine-tuning refitted each time.
+    """Statistic of the full model under every permutation, its core and last stage refitted each time.
 
     The first repeat's folds and one seed, for the observed outcomes too, so that all are made alike.
-    Stages 1 and 2 do not see the target's outcomes: all permutations share them.
-
-    Args:
-        permutations: (n_permutations, n_subjects) from `exchangeable_permutations`: whole outcome rows move.
-
-    Returns:
-        (1 + n_permutations, n_tasks), the observed statistic first: AUC within folds, or R2.
+    Stages 1 and 2 do not see the target's outcomes: all permutations share them. Arguments and result as for
+    `core_statistics`.
     """
     target = cohorts.target
     outcomes = target.targets[[task.name for task in tasks]].to_numpy(float)
@@ -50,19 +92,27 @@ def network_statistics(
         n_jobs=study.n_jobs,
         progress=progress,
     )
-    sums = np.zeros((len(tasks), 2, len(every)))
+    sums, places = [no_parts(task, len(every)) for task in tasks], columns_of(tasks)
     for f, fold in enumerate(folds):
         train, test = target.positions(fold.train), target.positions(fold.test)
-        score = np.array([[results[of_one[f].key].predictions[i] for i in fold.test] for of_one in plans])
+        found = np.array([[results[of_one[f].key].predictions[i] for i in fold.test] for of_one in plans])
         for t, task in enumerate(tasks):
             labels = outcomes[every, t].T
-            sums[t] += statistic_parts(score[:, :, t].T, labels[train], labels[test], task)
+            own = found[:, :, places[task.name]]
+            if task.kind == "multiclass":
+                score = own.transpose(2, 1, 0)
+            else:
+                score = np.array([score_of(task, one) for one in own]).T
+            sums[t] += statistic_parts(score, labels[train], labels[test], task)
     return statistic(sums, tasks)
+
+
+def _single(study: StudySettings) -> StudySettings:
+    return study.model_copy(update={"n_seeds": 1})
 
 
 def _plan(study: StudySettings, cohorts: StudyCohorts, fold: Fold, tasks: Sequence[Task], row: np.ndarray) -> FitPlan:
     target = cohorts.target
     labels = [target.ids[i] for i in row[target.positions(fold.train)]]
-    single = study.model_copy(update={"n_seeds": 1})
-    (plan,) = seeded_chains(single, cohorts, SCHEMES[0], fold, tasks, label_rows=labels, keep=False)
-    return plan
+    (plan,) = seeded_chains(_single(study), cohorts, BY_NAME["full"], fold, tasks, label_rows=labels, keep=False)
+    return replace(plan, keep=False)
