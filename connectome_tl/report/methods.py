@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connectome_tl import __version__
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
@@ -16,6 +15,7 @@ class StudyFacts:
     """What the methods section needs to know of a study's cohorts.
 
     Attributes:
+        version: of this package.
         noun: what the target's subjects are (infants, children, subjects).
         sizes: subjects by role of the cohort.
         n_train: training rows of a fold, the fewest and the most.
@@ -26,6 +26,7 @@ class StudyFacts:
         source_scores: whether the core has a block of source scores.
     """
 
+    version: str
     noun: str
     sizes: dict[str, int]
     n_train: tuple[int, int]
@@ -49,7 +50,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         else f"Clinical covariates of {n} {noun}"
     )
     sentences = [
-        f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {__version__}.",
+        f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
         *_model(settings, facts),
         *_stages(settings, facts),
         *_features(settings),

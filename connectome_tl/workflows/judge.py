@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibration_results
@@ -143,6 +144,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
     sizes = [len(fold.train) for _, _, fold in splits.folds()]
     staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
+        version=__version__,
         noun="subjects",
         sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
         n_train=(min(sizes), max(sizes)),
