@@ -18,10 +18,10 @@ def demo_settings(seed: int = 0) -> StudySettings:
         title="Demo: three simulated cohorts",
         source=CohortUse(cohort="../cohorts/older/cohort.yaml"),
         pool=CohortUse(cohort="../cohorts/pool/cohort.yaml"),
-        target=CohortUse(cohort="../cohorts/target/cohort.yaml"),
+        target=CohortUse(cohort="../cohorts/target/cohort.yaml", tasks=("cognitive", "language", "motor_score")),
         splits=SplitSettings(repeats=2, outer=5, inner=3, seed=seed, stratum="cognitive"),
-        refits=Refits(linear=40, network=8),
-        permutations=39,
+        refits=Refits(linear=100),
+        permutations=199,
         seed=seed,
     )
 
