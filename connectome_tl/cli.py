@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -343,6 +344,9 @@ def atlas_install(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, standalone_mode=False)
         if code == _TYPERS_INTERRUPT:
