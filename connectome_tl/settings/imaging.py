@@ -23,6 +23,12 @@ class AssemblySettings(Settings):
     assignment: Literal["radial", "endvoxel"] = "radial"
     radius_mm: float = Field(default=4.0, gt=0, le=50)
     diagonal: Literal["zero", "keep"] = "zero"
+    max_unlisted_ends: float = Field(
+        default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
+    )
+    max_misplaced: float = Field(
+        default=0.10, ge=0, le=1, description="share of regions that may lie elsewhere than the atlas has them; 1: any"
+    )
 
 
 class ReconstructionSettings(Settings):

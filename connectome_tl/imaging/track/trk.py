@@ -100,7 +100,7 @@ def _check(header: np.void, file: Path) -> None:
         raise DataError(
             "the header has no affine (vox_to_ras)",
             expected="where the voxels lie in mm",
-            got=f"header version {int(header['version'])}",
+            got=f"a header of version {int(header['version'])} without it",
             file=file,
             remedy=_EXPORT,
         )
