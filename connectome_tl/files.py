@@ -41,7 +41,7 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             raise MissingInputError(f"{what} not found", subject=subject, file=file) from error
         if isinstance(error, OSError) and os.path.islink(file):
             raise MissingInputError(
-                f"the {what} is a link that leads nowhere",
+                "a link that leads nowhere",
                 subject=subject,
                 file=file,
                 remedy="In a DataLad dataset, `datalad get` it first.",

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.files import read_text
+from connectome_tl.files import read_text, regular_file
 
 _MAX_BYTES = 50_000_000
 
@@ -56,10 +56,13 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
     return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
 
 
-def unfetched(file: Path, subject: str | None = None) -> Problem:
-    """A link that leads nowhere: in a DataLad dataset, content that was not fetched."""
-    remedy = "In a DataLad dataset, `datalad get` it first."
-    return Problem("a link that leads nowhere", subject=subject, file=file, remedy=remedy)
+def unfetched(file: Path, subject: str | None = None) -> Problem | None:
+    """Why a file cannot be opened: in a DataLad dataset most often a link to content that was not fetched."""
+    try:
+        regular_file(file, subject=subject)
+    except ConnectomeTLError as error:
+        return error.problems[0]
+    return None
 
 
 def is_unweighted(bval: Path | None) -> bool:

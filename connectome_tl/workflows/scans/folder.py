@@ -187,8 +187,8 @@ def _letters(name: str) -> str:
 
 def _fetched(scan: Scan) -> Scan:
     """The scan, with a problem for every file of it whose content is elsewhere."""
-    absent = [unfetched(file, scan.name) for file in scan.files().values() if not file.is_file()]
-    return replace(scan, problems=(*scan.problems, *absent))
+    absent = (unfetched(file, scan.name) for file in scan.files().values())
+    return replace(scan, problems=(*scan.problems, *filter(None, absent)))
 
 
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
