@@ -207,6 +207,7 @@ class ConnectomesSettings(ScanSettings):
     dwi: dict[str, str | int] = Field(
         default_factory=dict, description="which diffusion image where a scan has several: {acq: b2600, run: 1}"
     )
+    b0_max: float = Field(default=50.0, ge=0, le=500, description="s/mm2; up to here a volume is not weighted")
     measures: tuple[str, ...] = ("count", "length", "FA", "MD")
     engine: Literal["dipy", "mrtrix3"] = "dipy"
     preprocessing: PreprocessingSettings = PreprocessingSettings()
