@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -41,11 +42,13 @@ def _tck_header(file: Path) -> tuple[np.dtype, int, int | None]:
     if kind not in _TCK_TYPES:
         raise DataError("unknown datatype", expected=", ".join(_TCK_TYPES), got=kind or "none", file=file)
     where = fields.get("file", "").split()
-    if len(where) != 2 or where[0] != "." or not where[1].isdigit():
+    if len(where) != 2 or where[0] != "." or not re.fullmatch(r"[0-9]{1,18}", where[1]):
         raise DataError("the header does not say where the points begin", expected="file: . OFFSET", file=file)
     _check_gap(file, begun, int(where[1]))
-    count = fields.get("count", "")
-    return np.dtype(_TCK_TYPES[kind]), int(where[1]), int(count) if count.isdigit() else None
+    count = fields.get("count")
+    if count is not None and not re.fullmatch(r"[0-9]{1,18}", count):
+        raise DataError("the header's count is no number", got=repr(count)[:40], file=file)
+    return np.dtype(_TCK_TYPES[kind]), int(where[1]), None if count is None else int(count)
 
 
 def read_tck(file: Path) -> Iterator[Streamlines]:
