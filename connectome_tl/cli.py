@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -167,13 +168,25 @@ def assemble(
     weights: Annotated[Path | None, typer.Option(help="One weight per streamline (SIFT2).")] = None,
     labels: Labels = None,
     atlas: AtlasName = None,
+    max_unlisted_ends: Annotated[
+        float, typer.Option(help="Share of streamline ends that labels beyond the table may take.")
+    ] = 0.05,
+    max_misplaced: Annotated[
+        float, typer.Option(help="Share of regions that may lie elsewhere than the atlas has them; 1: any.")
+    ] = 0.1,
 ) -> None:
     """Streamlines and a parcellation to a connectome."""
     from connectome_tl.config import checked
     from connectome_tl.settings.imaging import AssemblySettings
     from connectome_tl.workflows.assemble import assemble_files
 
-    settings = checked(AssemblySettings, assignment=assignment, radius_mm=radius)
+    settings = checked(
+        AssemblySettings,
+        assignment=assignment,
+        radius_mm=radius,
+        max_unlisted_ends=max_unlisted_ends,
+        max_misplaced=max_misplaced,
+    )
     made = assemble_files(
         tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
     )
@@ -337,12 +350,18 @@ def atlas_install(
     """Check a label image against the atlas's table and keep a copy for later commands."""
     from connectome_tl.workflows.atlas import install_atlas
 
-    typer.echo(f"installed {install_atlas(name, image).image}")
+    installed = install_atlas(name, image)
+    for note in installed.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"installed {installed.image}")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, standalone_mode=False)
         if code == _TYPERS_INTERRUPT:

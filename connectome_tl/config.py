@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from connectome_tl.errors import MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.errors import Problem, UsageError, raise_all
+from connectome_tl.files import read_bytes, regular_file
 from connectome_tl.settings.base import Settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -34,12 +35,9 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
         UsageError: every fault at once, each with its line, path and, for an unknown key, the nearest one.
     """
     file = Path(path)
-    try:
-        raw = file.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise MissingInputError("settings file not found", file=file) from error
-    if len(raw) > _MAX_BYTES:
+    if regular_file(file, what="settings file").stat().st_size > _MAX_BYTES:
         raise UsageError("too large for a settings file", file=file, expected=f"at most {_MAX_BYTES} bytes")
+    raw = read_bytes(file, limit=_MAX_BYTES)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

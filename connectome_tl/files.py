@@ -1,28 +1,84 @@
-"""Small files as people save them: bytes, text, JSON; with one message when they cannot be read."""
+"""The door for a user's files: what can be opened, bytes, text, JSON; one message when it cannot be read.
+
+Every input of the package goes through `regular_file` before it is opened, so that a pipe, a device or a
+loop of links is an error and not a wait without end.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from connectome_tl.errors import DataError, MissingInputError
 
+_MAX_BYTES = 1 << 30  # of a file that is read whole and has no limit of its own
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
-def read_bytes(path: str | Path, *, limit: int | None = None) -> bytes:
-    """A file's bytes.
+
+def regular_file(path: str | Path, *, what: str = "file", subject: str | None = None) -> Path:
+    """The path, where a regular file or a link to one lies there; nothing is opened.
+
+    Args:
+        what: the file's role, for messages.
+
+    Raises:
+        MissingInputError: nothing there, a link that leads nowhere or to itself, or a folder.
+        DataError: a pipe, a device or a socket, or a name that no file can have.
+    """
+    file = Path(path)
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not os.path.islink(file):
+            raise MissingInputError(f"{what} not found", subject=subject, file=file) from error
+        if isinstance(error, OSError) and os.path.islink(file):
+            raise MissingInputError(
+                "a link that leads nowhere",
+                subject=subject,
+                file=file,
+                remedy="In a DataLad dataset, `datalad get` it first.",
+            ) from error
+        raise DataError(f"cannot be read: {error}", subject=subject, file=file) from error
+    if stat.S_ISDIR(mode):
+        raise MissingInputError(f"a folder stands where the {what} should be", subject=subject, file=file)
+    if not stat.S_ISREG(mode):
+        raise DataError(
+            f"the {what} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}",
+            expected="a regular file",
+            subject=subject,
+            file=file,
+            remedy="Save its content as a file first.",
+        )
+    return file
+
+
+def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | None = None) -> bytes:
+    """A file's bytes; not more than `limit` (1 GiB by default) are ever held.
 
     Raises:
         MissingInputError: it is not there. DataError: it cannot be read, or is larger than `limit`.
     """
+    file, limit = regular_file(path, subject=subject), _MAX_BYTES if limit is None else limit
     try:
-        data = Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingInputError("file not found", file=path) from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read: {error}", file=path) from error
-    if limit is not None and len(data) > limit:
-        raise DataError("too large for such a file", file=path, expected=f"at most {limit} bytes", got=str(len(data)))
+        size = file.stat().st_size
+        if size <= limit:
+            with file.open("rb") as stream:
+                data = stream.read(limit + 1)  # it may grow, and files of the kernel have no size
+            size = max(size, len(data))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", subject=subject, file=path) from error
+    if size > limit:
+        raise DataError(
+            "too large for such a file", subject=subject, file=path, expected=f"at most {limit} bytes", got=str(size)
+        )
     return data
 
 

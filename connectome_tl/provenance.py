@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import MissingInputError, OutputError
+from connectome_tl.files import regular_file
 
 MISSING = "n/a"  # BIDS: how a missing value is written in a table
 _REPORTED = (
@@ -97,11 +98,9 @@ def file_hash(path: str | Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as stream:
+        with regular_file(path).open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    except FileNotFoundError as error:
-        raise MissingInputError("file not found", file=path) from error
     except OSError as error:
         raise MissingInputError(f"cannot be read: {error.strerror or error}", file=path) from error
     return digest.hexdigest()
@@ -138,8 +137,8 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` of UTF-8 text."""
-    return write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` of UTF-8 text; half a character (a file name's byte that is none) is written as its number."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> Path:

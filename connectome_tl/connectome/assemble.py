@@ -12,42 +12,38 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from connectome_tl.atlas import Atlas
+from connectome_tl.connectome.assignment import (
+    StreamlineAccount,
+    account_ends,
+    labels_of_ends,
+    say_unlisted,
+    some,
+    without_tissue,
+)
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.endpoints import radial_labels, voxel_labels
-from connectome_tl.connectome.labels import LabelTable
+from connectome_tl.connectome.places import check_places
+from connectome_tl.connectome.regions import (
+    RegionTable,
+    regions_of_atlas,
+    regions_of_image,
+    regions_of_table,
+)
+from connectome_tl.connectome.unlisted import Unlisted, unlisted
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends
 from connectome_tl.settings.imaging import AssemblySettings
 
-_TABLE = 1 << 22  # labels up to here are looked up in a table
-
-
-@dataclass(frozen=True)
-class RegionTable:
-    """Region names in row order and the label each has in the image; `numbers` is unique."""
-
-    names: tuple[str, ...]
-    numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class StreamlineAccount:
-    """Where the streamlines went: `total = edges + unassigned + too_short`.
-
-    Attributes:
-        edges: both ends in a region of the table; `within_one_region` of them begin and end in the same
-            one and stand on the diagonal, which is written only on request.
-        unassigned: an end has no region near enough, or only one that the table leaves out.
-        too_short: fewer than two points, so there are no two ends.
-    """
-
-    total: int
-    edges: int
-    within_one_region: int
-    unassigned: int
-    too_short: int
+__all__ = [
+    "Assembly",
+    "RegionTable",
+    "StreamlineAccount",
+    "account_of",
+    "assemble",
+    "regions_of_atlas",
+    "regions_of_image",
+    "regions_of_table",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,33 +63,6 @@ class Assembly:
     warnings: tuple[str, ...] = ()
 
 
-def regions_of_image(labels: Volume) -> RegionTable:
-    """Every label of the image, named by its number."""
-    numbers = np.flatnonzero(np.bincount(labels.data.ravel())) if labels.data.max() < _TABLE else np.unique(labels.data)
-    numbers = numbers[numbers > 0]
-    return RegionTable(tuple(str(n) for n in numbers), tuple(int(n) for n in numbers))
-
-
-def regions_of_table(table: LabelTable, *, file: str | None = None) -> RegionTable:
-    """Rows of a label table.
-
-    Raises:
-        DataError: it has names only; which number in the image is whose cannot be guessed.
-    """
-    if table.numbers is None:
-        raise DataError(
-            "the label table has no numbers",
-            expected="a column `index` with each region's label in the image",
-            file=file,
-        )
-    return RegionTable(table.names, table.numbers)
-
-
-def regions_of_atlas(atlas: Atlas) -> RegionTable:
-    """Rows of an atlas in its order."""
-    return RegionTable(atlas.names, tuple(region.index for region in atlas.regions))
-
-
 def assemble(
     streamlines: Ends,
     labels: Volume,
@@ -107,8 +76,8 @@ def assemble(
     """Assign both ends of every streamline to regions and sum up each edge.
 
     Args:
-        labels: (x, y, z) integers; 0 is background. A label the table leaves out still takes the ends
-            that lie nearest to it (they count as unassigned).
+        labels: (x, y, z) integers; 0 is background, and so is tissue that the table leaves out (`unlisted`). Any
+            other label that it leaves out takes the ends that lie nearest to it: they count as unassigned.
         measures: any of `count` (sum of weights), `length` (weighted mean, mm), `invnodevol` (sum of
             2 / (voxels of both regions)), or a name of `streamlines.means` (weighted mean).
         settings: assignment and diagonal.
@@ -119,16 +88,22 @@ def assemble(
         Regions of the table that the image lacks are masked. An edge without streamlines is 0.
 
     Raises:
-        DataError: the image has none of the table's labels; weights of another length; no streamline ends near
-            any label, or none of those that join regions has a value of an image (they lie in another space).
+        DataError: the image has none of the table's labels, or they lie elsewhere than the table's atlas has them;
+            weights of another length; unknown labels take more ends than allowed; no streamline ends near any label
+            or none has a value of an image (they lie in another space); nothing is left: every edge is 0.
     """
     settings = settings or AssemblySettings()
     weights = _checked_weights(weights, streamlines, weights_file)
-    label_of_row = np.array(regions.numbers, dtype=np.int64)
-    volumes, warnings = _node_volumes(labels, regions)
     if streamlines.n_streamlines == 0:
-        warnings.append("the tractogram holds no streamline: no edge is known")
-    ends, account = _assign(streamlines, labels, label_of_row, settings)
+        raise DataError("the tractogram holds no streamline", file=streamlines.file, subject=labels.subject)
+    label_of_row = np.array(regions.numbers, dtype=np.int64)
+    warnings = list(streamlines.notes)
+    volumes, extra = _node_volumes(labels, regions, warnings)
+    if regions.atlas is not None:
+        check_places(labels, regions.atlas, max_misplaced=settings.max_misplaced)
+    found = labels_of_ends(streamlines, without_tissue(extra.tissue, labels, extra.scheme, warnings), settings)
+    say_unlisted(found, extra, settings, labels, warnings)
+    ends, account = account_ends(streamlines, found, label_of_row)
 
     n_regions = len(regions.names)
     joined = np.flatnonzero((ends >= 0).all(axis=1))
@@ -157,7 +132,7 @@ def assemble(
         sums, shares = total(np.where(known, values, 0.0) * share), total(share)
         return np.divide(sums, shares, out=np.zeros_like(sums), where=shares > 0)
 
-    found = []
+    matrices = []
     for measure in measures:
         if measure == "count":
             matrix = total(w)
@@ -170,9 +145,10 @@ def assemble(
             matrix = mean(_known(streamlines.means.get(measure), measure)[joined], measure)
         if settings.diagonal == "zero":
             np.fill_diagonal(matrix, 0.0)
-        found.append(matrix)
+        _refuse_empty(matrix, measure, account, labels, streamlines)
+        matrices.append(matrix)
     connectome = Connectome(
-        weights=np.stack(found),
+        weights=np.stack(matrices),
         regions=regions.names,
         measures=tuple(measures),
         node_mask=volumes > 0,
@@ -209,8 +185,8 @@ def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | 
     return weights.astype(float)
 
 
-def _node_volumes(labels: Volume, regions: RegionTable) -> tuple[np.ndarray, list[str]]:
-    """Voxels of each row's label, and what to say about labels on one side only."""
+def _node_volumes(labels: Volume, regions: RegionTable, warnings: list[str]) -> tuple[np.ndarray, Unlisted]:
+    """Voxels of each row's label, and the labels beyond the table."""
     present, counts = np.unique(labels.data[labels.data > 0], return_counts=True)
     size = dict(zip(present.tolist(), counts.tolist(), strict=True))
     volumes = np.array([size.get(number, 0) for number in regions.numbers], dtype=np.int64)
@@ -223,66 +199,35 @@ def _node_volumes(labels: Volume, regions: RegionTable) -> tuple[np.ndarray, lis
             file=labels.file,
             remedy="Image and table belong to different atlases, or the numbering was changed.",
         )
-    warnings = []
-    absent = [
-        f"{name} ({number})" for name, number, n in zip(regions.names, regions.numbers, volumes, strict=True) if not n
-    ]
+    rows = zip(regions.names, regions.numbers, volumes, strict=True)
+    absent = [f"{name} ({number})" for name, number, n in rows if not n]
     if absent:
-        shown = ", ".join(absent[:20]) + (", ..." if len(absent) > 20 else "")
-        warnings.append(f"regions of the table that are not in the image and are masked, {len(absent)}: {shown}")
-    extra = sorted(set(size) - set(regions.numbers))
-    if extra:
-        shown = ", ".join(str(n) for n in extra[:20]) + (", ..." if len(extra) > 20 else "")
-        warnings.append(f"labels of the image that are not in the table and are left out, {len(extra)}: {shown}")
-    return volumes, warnings
+        warnings.append(f"regions of the table that are not in the image and are masked, {len(absent)}: {some(absent)}")
+    return volumes, unlisted(size, regions)
 
 
-def _assign(
-    streamlines: Ends, labels: Volume, label_of_row: np.ndarray, settings: AssemblySettings
-) -> tuple[np.ndarray, StreamlineAccount]:
-    short = streamlines.n_points < 2
-    points = np.concatenate([streamlines.head, streamlines.tail])
-    points[np.tile(short, 2)] = np.nan
-    whole = np.flatnonzero(np.isfinite(points).all(axis=1))
-    if len(whole) != 2 * int((~short).sum()):
-        raise DataError("a coordinate is not a finite number", file=streamlines.file)
-    found = np.zeros(len(points), dtype=np.int32)
-    if settings.assignment == "endvoxel":
-        found[whole] = voxel_labels(points[whole], labels)
-    else:
-        found[whole] = radial_labels(points[whole], labels, settings.radius_mm)
-    if len(whole) and not found.any():
-        near = "" if settings.assignment == "endvoxel" else f" or {settings.radius_mm:g} mm around it"
-        raise DataError(
-            "no streamline ends in a region",
-            expected=f"ends in a labelled voxel{near}",
-            got=f"{len(whole) // 2} streamlines of {streamlines.file}" if streamlines.file else f"{len(whole) // 2}",
-            subject=labels.subject,
-            file=labels.file,
-            remedy="Streamlines and parcellation must lie in one space, in mm.",
-        )
-    rows = _rows_of(found, label_of_row).reshape(2, -1).T
-    joined = (rows >= 0).all(axis=1)
-    account = StreamlineAccount(
-        total=streamlines.n_streamlines,
-        edges=int(joined.sum()),
-        within_one_region=int((joined & (rows[:, 0] == rows[:, 1])).sum()),
-        unassigned=int((~joined & ~short).sum()),
-        too_short=int(short.sum()),
+def _refuse_empty(
+    matrix: np.ndarray, measure: str, account: StreamlineAccount, labels: Volume, streamlines: Ends
+) -> None:
+    """A table of zeros is no result."""
+    if matrix.any():
+        return
+    got = f"{account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned + " + (
+        f"{account.too_short} too short"
     )
-    return rows, account
-
-
-def _rows_of(found: np.ndarray, label_of_row: np.ndarray) -> np.ndarray:
-    """Row of the table for each label, -1 for labels it leaves out."""
-    largest = max(int(found.max(initial=0)), int(label_of_row.max(initial=0)))
-    if largest < _TABLE and label_of_row.min(initial=0) >= 0:
-        row_of_label = np.full(largest + 1, -1, dtype=np.int32)
-        row_of_label[label_of_row] = np.arange(len(label_of_row))
-        return row_of_label[found]
-    order = np.argsort(label_of_row)
-    place = np.minimum(np.searchsorted(label_of_row[order], found), len(order) - 1)
-    return np.where(label_of_row[order[place]] == found, order[place], -1)
+    if account.edges and account.edges == account.within_one_region:
+        got += "; those in edges begin and end in one region"
+    raise DataError(
+        f"every edge of {measure} is 0",
+        expected="streamlines between regions",
+        got=got + (f" of {streamlines.file}" if streamlines.file else ""),
+        subject=labels.subject,
+        file=labels.file,
+        remedy="Do streamlines and parcellation lie in one space? Of an image with two orientations "
+        "(sform, qform) the sform counts."
+        if account.unassigned
+        else None,
+    )
 
 
 def account_of(assembly: Assembly) -> dict[str, int]:

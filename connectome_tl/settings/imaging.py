@@ -23,6 +23,12 @@ class AssemblySettings(Settings):
     assignment: Literal["radial", "endvoxel"] = "radial"
     radius_mm: float = Field(default=4.0, gt=0, le=50)
     diagonal: Literal["zero", "keep"] = "zero"
+    max_unlisted_ends: float = Field(
+        default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
+    )
+    max_misplaced: float = Field(
+        default=0.10, ge=0, le=1, description="share of regions that may lie elsewhere than the atlas has them; 1: any"
+    )
 
 
 class ReconstructionSettings(Settings):
@@ -201,6 +207,7 @@ class ConnectomesSettings(ScanSettings):
     dwi: dict[str, str | int] = Field(
         default_factory=dict, description="which diffusion image where a scan has several: {acq: b2600, run: 1}"
     )
+    b0_max: float = Field(default=50.0, ge=0, le=500, description="s/mm2; up to here a volume is not weighted")
     measures: tuple[str, ...] = ("count", "length", "FA", "MD")
     engine: Literal["dipy", "mrtrix3"] = "dipy"
     preprocessing: PreprocessingSettings = PreprocessingSettings()

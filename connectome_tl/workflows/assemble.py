@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.connectome.assemble import (
-    Assembly,
-    RegionTable,
-    account_of,
-    assemble,
-    regions_of_atlas,
-    regions_of_image,
-    regions_of_table,
-)
+from connectome_tl.connectome.assemble import Assembly, account_of, assemble
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.labels import read_labels as read_label_table
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image, regions_of_table
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.files import read_text
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume
 from connectome_tl.imaging.track.sampling import reduce_streamlines
@@ -33,6 +27,8 @@ from connectome_tl.settings.imaging import AssemblySettings
 MEASURES = ("count", "length", "invnodevol")
 UNITS = {"count": "streamlines", "length": "mm", "invnodevol": "streamlines per voxel", "FA": "1"}
 UNITS |= dict.fromkeys(("MD", "AD", "RD"), "mm2/s")
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -65,15 +61,23 @@ def assemble_files(
 
     Raises:
         UsageError: an unknown measure, labels and atlas together, or an `out` that is not `.tsv`.
-        MissingInputError, DataError: as the readers.
+        MissingInputError, DataError: as the readers, for all inputs at once; or as `assemble`.
     """
     if Path(out).suffix.lower() != ".tsv":
         raise UsageError("a connectome is written as a table", expected="--out FILE.tsv", got=str(out))
     name, image_file = _measure(measure)
-    parcels = read_labels(parcellation)
-    regions = region_table(parcels, labels, atlas)
-    images = {name: read_volume(image_file)} if image_file is not None else {}
-    given = None if weights is None else read_weights(weights)
+    if labels is not None and atlas is not None:
+        raise UsageError("give --labels or --atlas, not both")
+    faults: list[ConnectomeTLError] = []
+    _tried(lambda: next(read_blocks(tractogram), None), faults)
+    parcels = _tried(lambda: read_labels(parcellation), faults)
+    named = _tried(lambda: _named_regions(labels, atlas), faults)
+    image = None if image_file is None else _tried(lambda: read_volume(image_file), faults)
+    given = None if weights is None else _tried(lambda: read_weights(weights), faults)
+    if faults or parcels is None:
+        raise _together(faults)
+    regions = named or regions_of_image(parcels)
+    images = {} if image is None else {name: image}
     ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images)
     assembly = assemble(
         ends,
@@ -124,17 +128,47 @@ def read_weights(path: str | Path) -> np.ndarray:
     """One number per streamline, (n_streamlines,): `.npy`, or text as `tcksift2` and `tcksample` write it.
 
     Raises:
-        MissingInputError, DataError: not there, or something that is not a number.
+        MissingInputError, DataError: not there, or something that is not a list of numbers.
     """
     if Path(path).suffix.lower() == ".npy":
         from connectome_tl.connectome.formats.arrays import load_array
 
-        return np.asarray(load_array(path), dtype=float).ravel()
+        array = load_array(path)
+        if array.dtype.kind not in "iuf" or array.size != max(array.shape, default=1):
+            raise DataError(
+                "not a list of numbers", expected="one real number per streamline",
+                got=f"{array.dtype} {array.shape}", file=path,
+            )  # fmt: skip
+        return np.asarray(array, dtype=float).ravel()
     lines = [line for line in read_text(path).split("\n") if not line.lstrip().startswith("#")]
+    words = re.split(r"[\s,;]+", " ".join(lines).strip())
     try:
-        return np.array(re.split(r"[\s,;]+", " ".join(lines).strip()), dtype=float)
+        return np.array([_number(word) for word in words], dtype=float)
     except ValueError as error:
         raise DataError(f"not a list of numbers: {error}", file=path) from error
+
+
+def _number(word: str) -> float:
+    if "_" in word:  # Python takes 1_000 for a thousand; no tool writes it
+        raise ValueError(f"could not convert string to float: {word!r}")
+    return float(word)
+
+
+def _tried(read: Callable[[], _T], faults: list[ConnectomeTLError]) -> _T | None:
+    """What was read, or None and its fault in the list."""
+    try:
+        return read()
+    except (DataError, MissingInputError) as error:
+        faults.append(error)
+        return None
+
+
+def _together(faults: list[ConnectomeTLError]) -> ConnectomeTLError:
+    """One error for all inputs that cannot be used."""
+    if len(faults) == 1:
+        return faults[0]
+    kind = MissingInputError if any(isinstance(fault, MissingInputError) for fault in faults) else DataError
+    return kind("these inputs cannot be used", problems=[problem for fault in faults for problem in fault.problems])
 
 
 def _measure(text: str) -> tuple[str, str | None]:
@@ -155,8 +189,10 @@ def region_table(parcels: Volume, labels: str | Path | None, atlas: str | None) 
     """
     if labels is not None and atlas is not None:
         raise UsageError("give --labels or --atlas, not both")
+    return _named_regions(labels, atlas) or regions_of_image(parcels)
+
+
+def _named_regions(labels: str | Path | None, atlas: str | None) -> RegionTable | None:
     if labels is not None:
         return regions_of_table(read_label_table(labels), file=str(labels))
-    if atlas is not None:
-        return regions_of_atlas(load_atlas(atlas))
-    return regions_of_image(parcels)
+    return None if atlas is None else regions_of_atlas(load_atlas(atlas))

@@ -12,17 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from connectome_tl.atlas import CENTROIDS, Atlas, atlas_names, image_folder, load_atlas
-from connectome_tl.errors import DataError, MissingInputError, Problem, raise_all
+from connectome_tl.connectome.assignment import some
+from connectome_tl.connectome.places import Fit, centroids, check_places
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.provenance import file_hash, write_bytes, write_json, write_table
 
 
 @dataclass(frozen=True)
 class InstalledAtlas:
-    """An image that fits its atlas: where it lies, its hash, and labels it holds beyond the table."""
+    """An image that fits its atlas: where it lies, its hash, labels it holds beyond the table, what to know of it."""
 
     image: Path
     sha256: str
     unused_labels: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
 def list_atlases(console: Console | None = None) -> tuple[str, ...]:
@@ -78,50 +82,61 @@ def install_atlas(name: str, image: str | Path, folder: str | Path | None = None
 
     Raises:
         UsageError: no such atlas. MissingInputError: no such image. DataError: labels of the table
-            that the image lacks, broken labels, or left and right exchanged.
+            that the image lacks, broken labels, left and right exchanged, or regions that lie elsewhere
+            than the table's (another atlas, or another numbering).
     """
-    import nibabel as nib
-
     atlas, source = load_atlas(name), Path(image)
-    if not source.is_file():
-        raise MissingInputError("image not found", file=source)
-    try:
-        loaded = nib.load(source)
-        labels = np.asarray(loaded.dataobj)
-        affine = np.asarray(loaded.affine, dtype=float)
-    except Exception as error:  # nibabel raises many kinds for a damaged image; each means the same here
-        raise DataError(f"cannot be read as an image: {error}", file=source) from error
-    if labels.ndim != 3 or not np.array_equal(labels, np.round(labels)):
-        raise DataError("not a label image: whole numbers in three dimensions", file=source, got=str(labels.shape))
-    labels = labels.astype(np.int64)
-    _check_labels(atlas, labels, affine, source)
+    labels = read_labels(source)
+    _check_labels(atlas, labels, source)
+    fit = check_places(labels, atlas)
+    if fit is None:
+        _check_sides(atlas, labels, source)
     known = {region.index for region in atlas.regions} | {0}
-    unused = tuple(int(label) for label in np.unique(labels) if int(label) not in known)
-    ending = ".nii.gz" if source.name.endswith(".gz") else ".nii"
-    target = write_bytes(Path(folder or image_folder()) / name / f"labels{ending}", source.read_bytes())
+    unused = tuple(int(label) for label in np.unique(labels.data) if int(label) not in known)
+    target_folder = Path(folder or image_folder()) / name
+    if source.name.lower().endswith((".nii", ".nii.gz")):
+        ending = ".nii.gz" if source.name.lower().endswith(".gz") else ".nii"
+        target = write_bytes(target_folder / f"labels{ending}", source.read_bytes())
+    else:  # FreeSurfer's format
+        target = write_volume(target_folder / "labels.nii.gz", labels.data, labels.affine)
     digest = file_hash(target)
     write_json(
         target.parent / "labels.json",
         {"Atlas": name, "Sha256": digest, "UnusedLabels": unused, "Source": atlas.source, "Licence": atlas.licence},
     )
     if not atlas.has_centroids or (target.parent / CENTROIDS).is_file():
-        write_table(target.parent / CENTROIDS, _centroids(atlas, labels, affine))
+        write_table(target.parent / CENTROIDS, _centroids(atlas, labels))
         load_atlas.cache_clear()
-    return InstalledAtlas(target, digest, unused)
+    return InstalledAtlas(target, digest, unused, _notes(unused, fit, atlas))
 
 
-def _centroids(atlas: Atlas, labels: np.ndarray, affine: np.ndarray) -> pd.DataFrame:
+def _notes(unused: tuple[int, ...], fit: Fit | None, atlas: Atlas) -> tuple[str, ...]:
+    notes = []
+    if unused:
+        notes.append(f"labels beyond the table, which are left out, {len(unused)}: {some(unused)}")
+    if fit is None and atlas.has_centroids:
+        notes.append("the image is too small for its places to be compared with the table's")
+    if fit is not None and fit.apart > fit.far:
+        notes.append(
+            f"the image lies in another space than the table ({atlas.space}): regions are {fit.apart:.0f} mm apart, "
+            "and fit after an affine map"
+        )
+    return tuple(notes)
+
+
+def _centroids(atlas: Atlas, labels: Volume) -> pd.DataFrame:
     """Mean position of each label in mm (RAS+); a background that this image leaves out lies at the brain's centre."""
-    voxels = np.argwhere(labels > 0)
-    world = pd.DataFrame(voxels @ affine[:3, :3].T + affine[:3, 3], columns=["x", "y", "z"])
-    mean = world.groupby(labels[labels > 0]).mean().reindex([region.index for region in atlas.regions])
-    return mean.fillna(world.mean()).round(1).rename_axis("index").reset_index()
+    found = pd.DataFrame.from_dict(centroids(labels), orient="index", columns=["x", "y", "z"])
+    voxels = np.argwhere(labels.data > 0)
+    middle = voxels.mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
+    mean = found.reindex([region.index for region in atlas.regions])
+    return mean.fillna(dict(zip("xyz", middle, strict=True))).round(1).rename_axis("index").reset_index()
 
 
-def _check_labels(atlas: Atlas, labels: np.ndarray, affine: np.ndarray, source: Path) -> None:
-    """Every label is there, and left regions lie left of right ones in world coordinates."""
-    counts = np.bincount(labels[labels > 0].ravel()) if (labels > 0).any() else np.zeros(1, dtype=int)
-    absent = [r for r in atlas.regions if r.index >= len(counts) or counts[r.index] == 0]
+def _check_labels(atlas: Atlas, labels: Volume, source: Path) -> None:
+    """Every label of the table is in the image."""
+    there = set(np.unique(labels.data).tolist())
+    absent = [r for r in atlas.regions if r.index not in there]
     absent = [r for r in absent if r.lobe != "Background"]  # kept by some releases, emptied by others
     problems = [
         Problem(f"label {region.index} ({region.name}) is not in the image", file=source) for region in absent[:10]
@@ -135,11 +150,12 @@ def _check_labels(atlas: Atlas, labels: np.ndarray, affine: np.ndarray, source: 
             )
         )
     raise_all(f"the image does not fit atlas {atlas.name}", problems)
-    index = np.argwhere(labels > 0)
-    world_x = index @ affine[0, :3] + affine[0, 3]
-    of_label = np.bincount(labels[labels > 0], weights=world_x)
-    side = {s: [r.index for r in atlas.regions if r.hemisphere == s] for s in "LR"}
-    left, right = ([of_label[index] / counts[index] for index in side[s]] for s in "LR")
+
+
+def _check_sides(atlas: Atlas, labels: Volume, source: Path) -> None:
+    """Left regions lie left of right ones in world coordinates."""
+    places = centroids(labels)
+    left, right = ([places[r.index][0] for r in atlas.regions if r.hemisphere == s and r.index in places] for s in "LR")
     if left and right and np.mean(left) > np.mean(right):
         raise DataError(
             "left and right are exchanged: labels of the left hemisphere lie on the right",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ def convert_file(
             damaged, unnamed rows without labels or atlas, or rows that do not fit.
     """
     file, target = Path(source), Path(out)
-    if target.resolve() == file.resolve():
+    if os.path.realpath(target) == os.path.realpath(file):
         raise UsageError("input and output are the same file", file=file)
     return _convert(file, target, format, _known(labels, atlas), labels=labels)
 
@@ -115,8 +116,9 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
     found = []
     for path in sorted(root.glob(pattern or "**/*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        ours = out.resolve() != root.resolve() and path.resolve().is_relative_to(out.resolve())
-        if path.is_file() and not hidden and not ours and (pattern is not None or is_matrix_name(path)):
+        if not path.is_file() or hidden or not (pattern is not None or is_matrix_name(path)):
+            continue
+        if out.resolve() == root.resolve() or not path.resolve().is_relative_to(out.resolve()):
             found.append(path)
     return found
 

@@ -179,10 +179,15 @@ def test_rows_follow_the_table_and_absent_regions_are_masked(three_blocks: Volum
 
 def test_a_label_outside_the_table_keeps_its_ends(three_blocks: Volume) -> None:
     table = RegionTable(("start", "end"), (7, 5))
-    settings = AssemblySettings(radius_mm=12)
-    assembly = assemble(straight(((1, 1, 1), (9, 1, 1))), three_blocks, table, settings=settings)
-    assert assembly.account.unassigned == 1
-    assert "3" in assembly.warnings[0]
+    settings = AssemblySettings(radius_mm=12, max_unlisted_ends=0.25)
+    ends = straight(((1, 1, 1), (9, 1, 1)), ((1, 1, 1), (18, 1, 1)))
+    assembly = assemble(ends, three_blocks, table, settings=settings)
+    assert (assembly.account.unassigned, assembly.account.edges) == (1, 1)
+    assert "take 25.0% of the streamline ends" in assembly.warnings[0]
+    assert "3 (25.0%)" in assembly.warnings[0]
+    for allowed in (0.24, 0.05, 0.0):
+        with pytest.raises(DataError, match=rf"blocks\.nii: labels .* not in the table .* {allowed:.0%} .*3 \(25"):
+            assemble(ends, three_blocks, table, settings=AssemblySettings(radius_mm=12, max_unlisted_ends=allowed))
 
 
 def test_weights_sum_up_and_means_are_weighted(three_blocks: Volume) -> None:
@@ -208,11 +213,21 @@ def test_wrong_tables_and_weights_are_refused(three_blocks: Volume) -> None:
             assemble(ends, three_blocks, regions_of_image(three_blocks), weights=weights, weights_file="w.txt")
 
 
-def test_an_empty_tractogram_is_a_connectome_without_edges_and_says_so(three_blocks: Volume) -> None:
-    assembly = assemble(reduce_streamlines([]), three_blocks, regions_of_image(three_blocks))
-    assert not assembly.connectome.weights.any()
-    assert assembly.account.total == 0
-    assert "holds no streamline" in assembly.warnings[0]
+def test_a_connectome_without_any_edge_is_no_result(three_blocks: Volume) -> None:
+    regions = regions_of_image(three_blocks)
+    with pytest.raises(DataError, match="holds no streamline"):
+        assemble(reduce_streamlines([]), three_blocks, regions)
+    nowhere, within = ((1, 1, 1), (13.5, 1, 1)), ((1, 1, 1), (2, 1, 1))
+    near = AssemblySettings(radius_mm=2)
+    with pytest.raises(DataError, match=r"every edge of count is 0.* 1 streamlines = 0 in edges \+ 1 unassigned"):
+        assemble(straight(nowhere), three_blocks, regions, settings=near)
+    with pytest.raises(DataError, match="begin and end in one region"):
+        assemble(straight(within), three_blocks, regions)
+    with pytest.raises(DataError, match="every edge of count is 0"):
+        assemble(straight(((1, 1, 1), (8, 1, 1))), three_blocks, regions, weights=np.zeros(1))
+    with pytest.raises(DataError, match="1 too short"):
+        assemble(reduce_streamlines([from_list([np.ones((1, 3))])]), three_blocks, regions)
+    assert assemble(straight(within), three_blocks, regions, settings=KEEP).connectome.weights.sum() == 1
 
 
 @pytest.mark.parametrize("assignment", ["radial", "endvoxel"])

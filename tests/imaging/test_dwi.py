@@ -10,6 +10,7 @@ import pytest
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.dwi import Dwi, fsl_to_world, read_dwi
 from connectome_tl.imaging.read.images import write_volume
+from connectome_tl.settings.imaging import ConnectomesSettings
 
 
 def written(folder: Path, affine: np.ndarray, n: int = 9) -> tuple[Path, Path, Path]:
@@ -50,7 +51,8 @@ def test_a_good_scan_is_read_and_its_shells_are_named(tmp_path: Path) -> None:
         ("d.bval", lambda a: a[:, :-1], r"d\.bval: the number of b-values"),
         ("d.bval", lambda a: np.tile(a, (3, 1)) - 1, "are these the b-vectors"),
         ("d.bvec", lambda a: a[:, :-1], r"d\.bvec: the number of b-vectors"),
-        ("d.bvec", lambda a: a * 3, "not of length 1"),
+        ("d.bvec", lambda a: a * np.where(np.arange(9) % 2, 3, 1), "not of length 1"),
+        ("d.bvec", lambda a: a * np.where(np.arange(9) == 4, 0.5, 1), "not of length 1"),
         ("d.bvec", lambda a: np.where(np.arange(9) == 4, np.nan, a), "not of length 1"),
         ("d.bvec", lambda a: a * 0 + np.array([[1.0], [0], [0]]), "independent directions"),
         ("d.bval", lambda a: a * 0, r"d\.bval: no volume is diffusion weighted"),
@@ -68,6 +70,50 @@ def test_a_wrong_table_is_refused_naming_the_subject(file: str, change: object, 
         read_dwi(image, bval, bvec, subject="sub-07")
     assert "sub-07" in str(caught.value)
     assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.577, 3.0, 1000.0])
+def test_b_vectors_of_one_length_are_directions(scale: float, tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    expected = read_dwi(image, bval, bvec)
+    np.savetxt(bvec, np.loadtxt(bvec) * scale)
+    found = read_dwi(image, bval, bvec)
+    np.testing.assert_allclose(found.directions, expected.directions, atol=1e-6)
+    np.testing.assert_array_equal(found.bvals, expected.bvals)
+    assert f"b-vectors of length {scale:.3g}" in found.warnings[0]
+
+
+def test_shells_written_by_the_length_of_the_vectors_are_shells(tmp_path: Path) -> None:
+    """One b-value for all and vectors of length sqrt(b / b_max); MRtrix3 scales by the square."""
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    directions, lengths = read_dwi(image, bval, bvec).directions, np.where(np.arange(9) < 5, np.sqrt(1 / 3), 1.0)
+    vectors = np.loadtxt(bvec) * lengths
+    np.savetxt(bvec, vectors)
+    np.savetxt(bval, np.array([[0, *[3000] * 8]]))
+    found = read_dwi(image, bval, bvec)
+    assert [round(b) for b, _ in found.shells()] == [1000, 3000]
+    np.testing.assert_allclose(found.directions, directions, atol=1e-6)
+    assert "shells at 1000, 3000" in found.warnings[0]
+    np.savetxt(bval, np.array([[0, *[1000] * 4, *[3000] * 4]]))  # the b-values say it already
+    again = read_dwi(image, bval, bvec)
+    assert [round(b) for b, _ in again.shells()] == [1000, 3000]
+    np.testing.assert_allclose(again.directions, directions, atol=1e-6)
+
+
+@pytest.mark.parametrize("low", [55.0, 60.0, 105.0])
+def test_the_limit_of_unweighted_volumes_is_a_setting_that_the_message_names(low: float, tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    np.savetxt(bval, np.atleast_2d(np.where(np.loadtxt(bval) == 0, low, np.loadtxt(bval))))
+    with pytest.raises(DataError, match=f"set b0_max: {low:.0f}"):
+        read_dwi(image, bval, bvec)
+    found = read_dwi(image, bval, bvec, b0_max=low)
+    assert found.is_b0.tolist() == [True] + [False] * 8
+    vectors = np.loadtxt(bvec)
+    vectors[0, 0] = 1.0  # and with a direction that means nothing
+    np.savetxt(bvec, vectors)
+    with pytest.raises(DataError, match=f"without diffusion weighting.*set b0_max: {low:.0f}"):
+        read_dwi(image, bval, bvec)
+    assert ConnectomesSettings.model_validate({"b0_max": low}).b0_max == low
 
 
 def test_text_and_ragged_files_are_refused(tmp_path: Path) -> None:

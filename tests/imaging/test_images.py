@@ -55,6 +55,11 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "infinite intercept": (patched(112, "<2f", 1.0, float("inf")), "scale"),
     "singular affine": (patched(280, "<4f", 0.0, 0.0, 0.0, 0.0), "affine"),
     "unknown type": (patched(70, "<h", 9999), "cannot be read"),
+    "lengths in metres": (patched(123, "<B", 1), "lengths in metres"),
+    "lengths in micrometres": (patched(123, "<B", 3 | 8), "lengths in micrometres"),
+    "fewer voxels than bytes": (patched(40, "<8h", 3, 2, 4, 5, 1, 1, 1, 1), "more than its header says"),
+    "voxels of another size": (patched(72, "<h", 16), "contradicts itself"),
+    "offset before the voxels": (patched(108, "<f", 348.0), "more than its header says|cannot be read"),
     "offset beyond the file": (patched(108, "<f", 1e9), "ends before"),
 }
 
@@ -191,3 +196,68 @@ def test_nothing_of_the_source_header_is_written(tmp_path: Path) -> None:
     header = nib.load(path).header
     assert bytes(header["descrip"]).strip(b"\0") == b""
     assert len(header.extensions) == 0
+
+
+def test_an_sform_of_zeros_beside_a_whole_qform_is_no_sform(tmp_path: Path) -> None:
+    """QSIPrep and ANTs leave such images; ITK takes the qform."""
+    path = tmp_path / "l.nii"
+    raw = bytearray(two_forms(path, AFFINE, AFFINE, (1, 1)).read_bytes())
+    raw[280:328] = bytes(48)
+    path.write_bytes(raw)
+    np.testing.assert_allclose(read_volume(path).affine, AFFINE, atol=1e-5)
+    raw[252:254] = bytes(2)  # and no qform either
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="affine"):
+        read_volume(path)
+
+
+def scaled(path: Path, stored: np.ndarray, slope: float, inter: float = 0.0) -> Path:
+    image = nib.Nifti1Image(stored, AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    image.header.set_sform(AFFINE, 1)
+    nib.save(image, path)
+    raw = bytearray(path.read_bytes())  # nibabel forgets the scale of whole numbers
+    struct.pack_into("<2f", raw, 112, slope, inter)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize("largest", [7, 90, 2035])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_labels_on_any_scale_that_tells_them_apart_are_whole_again(largest: int, shift: int, tmp_path: Path) -> None:
+    """As a writer does that spreads the values over all numbers of its type (MINC; nibabel from floating point)."""
+    rng = np.random.default_rng(largest)
+    labels = rng.choice([0, 1, 2, 3, largest], size=(6, 5, 4))
+    bits, dtype = (8, np.uint8) if largest < 50 else (16, np.uint16)
+    slope = largest / (2**bits - 1)
+    inter = shift * largest / 2
+    stored = np.rint((labels - inter) / slope) + shift * 2 ** (bits - 1) if shift else np.rint(labels / slope)
+    inter -= shift * 2 ** (bits - 1) * slope
+    path = scaled(tmp_path / "l.nii", stored.clip(0, 2**bits - 1).astype(dtype), slope, inter)
+    np.testing.assert_array_equal(read_labels(path).data, labels)
+    path = scaled(tmp_path / "tenth.nii", (labels * 10).astype(np.uint16), 0.1)
+    np.testing.assert_array_equal(read_labels(path).data, labels)
+
+
+def test_a_scale_on_which_labels_run_together_and_interpolated_labels_are_refused(tmp_path: Path) -> None:
+    ramp = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    for slope in (0.7, 0.2):
+        with pytest.raises(DataError, match="not whole numbers"):
+            read_labels(scaled(tmp_path / "l.nii", ramp, slope))
+
+
+def test_an_mgh_without_orientation_or_cut_off_is_refused(tmp_path: Path) -> None:
+    numbers = np.arange(60, dtype=np.int32).reshape(3, 4, 5)
+    path = tmp_path / "aseg.mgz"
+    nib.save(nib.MGHImage(numbers, AFFINE), path)
+    np.testing.assert_array_equal(read_labels(path).data, numbers)
+    np.testing.assert_allclose(read_labels(path).affine, AFFINE, atol=1e-4)
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    unoriented = raw[:28] + bytes(2) + raw[30:]
+    for data, message in ((unoriented, "no orientation"), (raw[:400], "ends before"), (raw[:100], "not an MGH")):
+        path.write_bytes(gzip.compress(bytes(data)))
+        with pytest.raises(DataError, match=message):
+            read_labels(path)
+    (tmp_path / "cut.mgz").write_bytes(gzip.compress(bytes(raw))[:-6])
+    with pytest.raises(DataError, match="damaged"):
+        read_labels(tmp_path / "cut.mgz")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +13,7 @@ import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.track import streamlines as module
+from connectome_tl.imaging.track import tck, trk
 from connectome_tl.imaging.track.sampling import mean_along, reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list, read_blocks, read_streamlines, write_tck
 
@@ -33,7 +36,8 @@ def save(path: Path, lines: list[np.ndarray]) -> Path:
 def test_points_are_those_nibabel_wrote(
     suffix: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ROWS", rows)
+    monkeypatch.setattr(tck, "_ROWS", rows)
+    monkeypatch.setattr(trk, "_POINTS", rows)
     lines = curves()
     path = save(tmp_path / f"t{suffix}", lines)
     found = read_streamlines(path)
@@ -138,15 +142,127 @@ def test_means_are_those_of_tcksample(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, np.loadtxt(out), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trx-python removes its folder twice
-def test_trx_gives_the_points_that_were_put_in(tmp_path: Path) -> None:
+@pytest.fixture
+def trx_file(tmp_path: Path) -> Path:
     trx = pytest.importorskip("trx.trx_file_memmap")
-    lines = curves(2)
-    tractogram = nib.streamlines.Tractogram(lines, affine_to_rasmm=np.eye(4))
+    tractogram = nib.streamlines.Tractogram(curves(2), affine_to_rasmm=np.eye(4))
     reference = nib.Nifti1Image(np.zeros((20, 20, 20), dtype=np.uint8), np.eye(4))
     file = trx.TrxFile.from_tractogram(tractogram, reference)
     trx.save(file, str(tmp_path / "t.trx"))
     file.close()
-    found = read_streamlines(tmp_path / "t.trx")
+    return tmp_path / "t.trx"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # trx-python removes its folder twice
+def test_trx_gives_the_points_that_were_put_in(trx_file: Path) -> None:
+    lines = curves(2)
+    found = read_streamlines(trx_file)
     assert found.n_points.tolist() == [len(line) for line in lines]
     np.testing.assert_allclose(found.points, np.concatenate(lines), atol=1e-2)  # TRX may hold float16
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_trx_whose_parts_disagree_is_refused(trx_file: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(trx_file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    offsets = next(name for name in parts if name.startswith("offsets"))
+    kind = "<u8" if "64" in offsets else "<u4"
+    positions = next(name for name in parts if name.startswith("positions"))
+    header = json.loads(parts["header.json"])
+
+    def with_header(**change: object) -> dict[str, bytes]:
+        return parts | {"header.json": json.dumps(header | change).encode()}
+
+    def with_offsets(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, bytes]:
+        return parts | {offsets: change(np.frombuffer(parts[offsets], kind).copy()).astype(kind).tobytes()}
+
+    for wrong in (
+        with_header(NB_STREAMLINES=header["NB_STREAMLINES"] - 2),
+        with_header(NB_VERTICES=header["NB_VERTICES"] - 3),
+        with_header(NB_VERTICES=None),
+        with_offsets(lambda found: found[:-5]),
+        with_offsets(lambda found: found[::-1]),
+        with_offsets(lambda found: found + 1),
+        parts | {positions: parts[positions][:-6]},
+        {name: data for name, data in parts.items() if name != positions},
+    ):
+        with zipfile.ZipFile(tmp_path / "wrong.trx", "w") as archive:
+            for name, data in wrong.items():
+                archive.writestr(name, data)
+        with pytest.raises(DataError, match=r"wrong\.trx"):
+            read_streamlines(tmp_path / "wrong.trx")
+
+
+def changed_trk(path: Path, field: str, value: object) -> Path:
+    header = np.frombuffer(path.read_bytes()[:1000], nib.streamlines.trk.header_2_dtype).copy()
+    header[field] = value
+    changed = path.with_name("changed.trk")
+    changed.write_bytes(header.tobytes() + path.read_bytes()[1000:])
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("voxel_to_rasmm", 0.0, "no affine"),
+        ("version", 1, "no affine"),
+        ("voxel_to_rasmm", np.nan, "affine"),
+        ("voxel_order", b"", "order of the axes"),
+        ("voxel_order", b"LLS", "order of the axes"),
+        ("voxel_sizes", (1, 1, 1), "size of a voxel"),
+        ("voxel_sizes", 0.0, "size of a voxel"),
+        ("nb_streamlines", 39, "not what the header says"),
+        ("nb_streamlines", 41, "not what the header says"),
+        ("nb_scalars_per_point", 1, "ends within|not what|not a finite"),
+        ("nb_properties_per_streamline", -1, "less than nothing"),
+        ("hdr_size", 999, "damaged"),
+    ],
+)
+def test_a_trk_header_that_lacks_or_contradicts_something_is_refused(
+    field: str, value: object, message: str, tmp_path: Path
+) -> None:
+    path = changed_trk(save(tmp_path / "t.trk", curves()), field, value)
+    with pytest.raises(DataError, match=rf"changed\.trk.*({message})"):
+        read_streamlines(path)
+
+
+def test_a_trk_cut_between_streamlines_is_refused_and_a_count_of_zero_means_unknown(tmp_path: Path) -> None:
+    lines = curves()
+    path = save(tmp_path / "t.trk", lines)
+    whole = path.read_bytes()
+    kept = 1000 + sum(4 + 12 * len(line) for line in lines[:25])
+    (tmp_path / "cut.trk").write_bytes(whole[:kept])
+    with pytest.raises(DataError, match="expected 40; got 25"):
+        read_streamlines(tmp_path / "cut.trk")
+    assert read_streamlines(changed_trk(path, "nb_streamlines", 0)).n_streamlines == 40
+
+
+@pytest.mark.parametrize("order", ["LPS", "RAS", "PSR"])
+def test_points_of_a_trk_of_any_order_of_axes_are_nibabels(order: str, tmp_path: Path) -> None:
+    path = changed_trk(save(tmp_path / "t.trk", curves()), "voxel_order", order.encode())
+    expected = np.concatenate(list(nib.streamlines.load(path).streamlines))
+    np.testing.assert_allclose(read_streamlines(path).points, expected, atol=1e-3)
+
+
+def test_a_tck_with_more_streamlines_than_it_counts_is_read_whole_with_a_note(tmp_path: Path) -> None:
+    """A stopped tckgen leaves whole streamlines, an end mark and an old count; MRtrix3 reads them all."""
+    path = write_tck(tmp_path / "t.tck", curves())
+    path.write_bytes(path.read_bytes().replace(b"count: 40", b"count: 35"))
+    found = read_streamlines(path)
+    assert found.n_streamlines == 40
+    assert "counts 35" in found.notes[0]
+    assert reduce_streamlines(read_blocks(path)).notes == found.notes
+
+
+def test_a_tck_whose_points_begin_elsewhere_or_that_goes_on_is_refused(tmp_path: Path) -> None:
+    good = write_tck(tmp_path / "t.tck", curves()).read_bytes()
+    offset = good.index(b"END\n") + 4
+    said = f"file: . {offset:06d}".encode()
+    for data in (
+        good.replace(said, f"file: . {offset + 12:06d}".encode()),
+        good.replace(said, f"file: . {offset - 12:06d}".encode()),
+        good + good[offset:],
+    ):
+        (tmp_path / "bad.tck").write_bytes(data)
+        with pytest.raises(DataError, match=r"bad\.tck"):
+            read_streamlines(tmp_path / "bad.tck")

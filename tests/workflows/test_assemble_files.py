@@ -90,3 +90,45 @@ def test_what_cannot_be_done_is_said(files: Path) -> None:
     with pytest.raises(DataError, match="not a list"):
         read_weights(files / "w.txt")
     assert not (files / "c.tsv").exists()
+
+
+def test_every_fault_of_the_inputs_is_listed_at_once_in_the_order_of_the_command(files: Path) -> None:
+    (files / "names.txt").write_text("a\nb\nc\n")
+    (files / "w.txt").write_text("1 2 x")
+    with pytest.raises(MissingInputError) as caught:
+        assemble_files(
+            files / "absent.tck",
+            files / "none.nii.gz",
+            files / "c.tsv",
+            measure=f"mean={files / 'no.nii'}",
+            labels=files / "names.txt",
+            weights=files / "w.txt",
+        )
+    said = [Path(str(problem.file)).name for problem in caught.value.problems]
+    assert said == ["absent.tck", "none.nii.gz", "names.txt", "no.nii", "w.txt"]
+    (files / "bad.tck").write_bytes(b"mrtrix tracks\nEND\n")
+    with pytest.raises(DataError) as caught_too:
+        assemble_files(files / "bad.tck", files / "parc.nii.gz", files / "c.tsv", weights=files / "w.txt")
+    assert len(caught_too.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("1\n2\n3", [1, 2, 3]), ("# c\n1 2,3;4\t5\n", [1, 2, 3, 4, 5]), ("1e-3", [0.001]), ("nan", [np.nan])],
+)
+def test_weights_are_the_numbers_of_the_file(words: str, expected: list[float], tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(words)
+    np.testing.assert_array_equal(read_weights(tmp_path / "w.txt"), expected)
+    np.save(tmp_path / "w.npy", np.array(expected)[:, None])
+    np.testing.assert_array_equal(read_weights(tmp_path / "w.npy"), expected)
+
+
+@pytest.mark.parametrize("words", ["", "1_000 2", "1 two", "0x10"])
+def test_what_is_no_list_of_weights_is_refused(words: str, tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text(words)
+    with pytest.raises(DataError, match="not a list of numbers"):
+        read_weights(tmp_path / "w.txt")
+    for array in (np.ones((2, 3)), np.ones(3, dtype=complex), np.ones(3, dtype=bool), np.array(["1", "2"])):
+        np.save(tmp_path / "w.npy", array)
+        with pytest.raises(DataError):
+            read_weights(tmp_path / "w.npy")

@@ -151,6 +151,36 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "home").exists()
 
 
+def test_an_image_of_another_numbering_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All labels of the table are there, as in AAL2 for aal116; other regions have them."""
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    path = image(tmp_path / "aal.nii.gz")
+    right = nib.load(path)
+    labels = np.asarray(right.dataobj)
+    for shift in (1, 2, 30):
+        moved = np.where(labels > 0, (labels + shift - 1) % 90 + 1, 0).astype(np.int16)
+        nib.save(nib.Nifti1Image(moved, right.affine), tmp_path / "moved.nii.gz")
+        with pytest.raises(DataError, match=r"moved\.nii\.gz: the image is not one of aal90: .*of 90 farther off"):
+            install_atlas("aal90", tmp_path / "moved.nii.gz")
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_is_to_know_of_an_image_is_said_and_any_format_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
+    source = nib.load(image(tmp_path / "aal.nii.gz"))
+    labels = np.asarray(source.dataobj).astype(np.int32)
+    labels[2, 2, 2] = 200
+    smaller = np.diag([0.6, 0.6, 0.6, 1]) @ source.affine
+    nib.save(nib.MGHImage(labels, smaller), tmp_path / "aal.mgz")
+    installed = install_atlas("aal90", tmp_path / "aal.mgz")
+    assert installed.unused_labels == (200,)
+    assert "1: 200" in installed.notes[0]
+    assert "another space" in installed.notes[1]
+    np.testing.assert_array_equal(np.asarray(nib.load(find_image("aal90")).dataobj), labels)
+
+
 @pytest.mark.data
 def test_the_neonatal_image_fits_its_table(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "neonatal_atlases" / "AAL_UNCneo_in_extdhcp40wk.nii.gz"

@@ -150,6 +150,17 @@ def test_content_that_was_not_fetched_is_named_and_what_is_there_is_used(
     assert all(f"{name}: a link that leads nowhere" in told for name in absent)
 
 
+def test_what_is_odd_about_a_gradient_table_is_also_told_at_once(folder: Path, tmp_path: Path) -> None:
+    root = copied(folder, tmp_path / "bids")
+    bvec = root / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_dwi.bvec"
+    np.savetxt(bvec, np.loadtxt(bvec) * [[-3.0], [3.0], [3.0]])
+    told: list[str] = []
+    made = build_connectomes(root, tmp_path / "out", participants=["01"], config=root / "config.yaml", tell=told.append)
+    assert any("of length 3 are taken as directions" in line and "sub-01_ses-01" in line for line in told)
+    assert any("gradient table looks wrong" in line for line in told)
+    assert made.done[0].state == "computed"
+
+
 def header(offset: int, code: str, *values: float) -> object:
     def change(data: bytes) -> bytes:
         raw = bytearray(gzip.decompress(data))

@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError
+from connectome_tl.files import regular_file
 
 _BLOCK_BYTES = 16_000_000
 _MOST_ROWS = 500
@@ -59,8 +60,7 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
     Raises:
         MissingInputError: no such file. DataError: damaged, or pickled.
     """
-    if not path.is_file():
-        raise MissingInputError("file not found", file=path)
+    regular_file(path)
     try:
         if not zipfile.is_zipfile(path):
             return {}, {"array": _mapped(path)}

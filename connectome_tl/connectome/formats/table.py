@@ -36,7 +36,8 @@ from connectome_tl.connectome.formats.sidecars import (
 )
 from connectome_tl.connectome.formats.text import read_text_matrix
 from connectome_tl.connectome.naming import MatrixFile
-from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.files import regular_file
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,7 @@ def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     file = Path(path)
     name, _, choice = format.partition(":")
     asked = None if name == "auto" else format_named(name)
-    if not file.is_file():
-        raise MissingInputError("file not found", file=file)
+    regular_file(file)
     known = asked or recognised(file)
     if choice and not known.chooses:
         raise UsageError(f"format {known.name} has nothing to choose", got=format)

@@ -7,6 +7,7 @@ streamlines. A table turned so turns every tensor alike, so one fit serves all 2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -16,6 +17,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.track.tensor import TensorMaps
 
 AS_IT_STANDS = "as it stands"
+_LOOKS_WRONG = "the gradient table looks wrong"
 _N_SEEDS = 3000
 _STEP = 0.5  # of the smallest voxel edge
 _MAX_STEPS = 200
@@ -49,12 +51,17 @@ def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Pr
     if lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
         return None
     return Problem(
-        f"the gradient table looks wrong: fibres go on longer with it {best}",
+        f"{_LOOKS_WRONG}: fibres go on longer with it {best}",
         expected="the longest streamlines with the table as it stands",
         got=f"{lengths[best]:.1f} mm against {lengths[AS_IT_STANDS]:.1f} mm",
         subject=subject,
         remedy="Nothing was changed. Look at a colour map of directions; correct the b-vectors at their source.",
     )
+
+
+def about_gradients(warnings: Sequence[str]) -> list[str]:
+    """Of what is said about a scan, what concerns its gradient table."""
+    return [said for said in warnings if _LOOKS_WRONG in said or said.startswith(("b-vectors ", "b-values "))]
 
 
 def _name(axes: tuple[int, ...], flip: int | None) -> str:

@@ -7,26 +7,21 @@ allocate whatever a header claims. Each of these is one error here, naming subje
 from __future__ import annotations
 
 import gzip
-import logging
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import FileBasedImage
 
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, OutputError, Problem
+from connectome_tl.errors import ConnectomeTLError, DataError, OutputError, Problem
+from connectome_tl.files import regular_file
+from connectome_tl.imaging.read.headers import open_image
 from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
-_MAX_EXTRA = 64 << 20  # bytes of header extensions before the voxels
-_BLOCK = 1 << 22
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per fault: ours, with subject and file
-_HEADERS = (
-    (nib.Nifti1Header, 348, nib.Nifti1Image),
-    (nib.Nifti2Header, 540, nib.Nifti2Image),
-)
+_WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
+_MAX_STEP = 0.25  # a coarser scale of stored whole numbers cannot tell a label from its neighbour
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +69,23 @@ def read_volume(
         DataError: truncated, damaged, wrong checksum, too large, no orientation, a scale that is not a
             number, a singular affine or the wrong number of axes.
     """
-    file = Path(path)
+    return _read(path, subject, n_dimensions, dtype, max_bytes)[0]
+
+
+def _read(
+    path: str | Path,
+    subject: str | None,
+    n_dimensions: tuple[int, ...] = (3,),
+    dtype: type[np.generic] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> tuple[Volume, float]:
+    """A volume, and the step between its values where it is stored as scaled whole numbers; else 0."""
+    file = regular_file(path, what="image", subject=subject)
     try:
-        image = _open(file, max_bytes)
-        data = np.asarray(image.dataobj) if dtype is None else np.asarray(image.dataobj, dtype=dtype)
+        image = open_image(file, max_bytes)
+        data = np.asarray(image.voxels) if dtype is None else np.asarray(image.voxels, dtype=dtype)
     except ConnectomeTLError as error:
         raise _for_subject(error, subject) from error
-    except FileNotFoundError as error:
-        raise MissingInputError("image not found", subject=subject, file=file) from error
-    except IsADirectoryError as error:
-        raise MissingInputError("a folder stands where the image should be", subject=subject, file=file) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"the compressed file is damaged: {error}",
@@ -100,26 +102,31 @@ def read_volume(
         raise DataError(
             "the image has the wrong number of axes", expected=wanted, got=f"{data.shape}", subject=subject, file=file
         )
-    affine = np.asarray(image.affine, dtype=float)
+    affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError("the affine cannot be inverted", got=str(affine.tolist()), subject=subject, file=file)
-    return Volume(data, affine, subject, str(path))
+    return Volume(data, affine, subject, str(path)), image.step
 
 
 def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
     """Read a parcellation: (x, y, z) int32, 0 is background.
 
+    Scaled whole numbers are the labels they stand for, as long as the scale tells neighbours apart.
+
     Raises:
         MissingInputError, DataError: as `read_volume`; fractional, negative or NaN labels; no label at all.
     """
-    volume = read_volume(path, subject=subject, dtype=None)
+    volume, step = _read(path, subject)
     data = volume.data
     if not np.issubdtype(data.dtype, np.integer):
         rounded = np.rint(data)
-        if not np.array_equal(rounded, data):
+        # Whole numbers stored on a scale (MINC, SPM) come back within half a step of what they were.
+        tolerance = _WHOLE + (0.5 * step if step <= _MAX_STEP else 0.0)
+        wrong = ~(np.abs(data - rounded) <= tolerance)
+        if wrong.any():
             raise DataError(
                 "labels are not whole numbers",
-                got=f"for example {data[rounded != data].flat[0]:g}",
+                got=f"for example {data[wrong].flat[0]:g}",
                 subject=subject,
                 file=path,
                 remedy="Was it resampled with interpolation? Labels need nearest neighbours.",
@@ -184,135 +191,6 @@ def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> Path
     image.header.set_xyzt_units("mm")
     raw = image.to_bytes()
     return write_bytes(path, gzip.compress(raw, compresslevel=5, mtime=0) if str(path).endswith(".gz") else raw)
-
-
-def _open(file: Path, max_bytes: int) -> FileBasedImage:
-    """An image whose bytes are all there; voxels are still where they were."""
-    name = file.name.lower()
-    if name.endswith((".mif", ".mif.gz", ".mih")):
-        raise DataError("MRtrix images are not read here", file=file, remedy="Convert it: mrconvert IN.mif OUT.nii.gz")
-    if not name.endswith((".nii", ".nii.gz")):
-        if not name.endswith((".mgz", ".mgh")):
-            raise DataError("not an image format that is read here", file=file, expected=".nii, .nii.gz, .mgz or .mgh")
-        return _open_mgh(file, max_bytes)
-    compressed = name.endswith(".gz")
-    with gzip.open(file, "rb") if compressed else file.open("rb") as stream:
-        start = stream.read(544)
-    header = _header(start, file)
-    shape = [int(n) for n in header.get_data_shape()]
-    if not shape or min(shape) < 1:
-        raise DataError("the header gives an image without voxels", got=str(tuple(shape)), file=file)
-    n_bytes = header["bitpix"].item() // 8
-    for n in shape:  # Python integers: no overflow
-        n_bytes *= n
-    if n_bytes > max_bytes:
-        raise DataError(
-            "the header claims more than can be held",
-            expected=f"at most {max_bytes / 1e9:.1f} GB",
-            got=f"{tuple(shape)}, {n_bytes / 1e9:.1f} GB",
-            file=file,
-            remedy="The header is probably damaged.",
-        )
-    _check_header(header, file)
-    limit = n_bytes + _MAX_EXTRA
-    raw = _inflate(file, limit) if compressed else _read(file, limit)
-    needed = int(header["vox_offset"]) + n_bytes
-    if len(raw) < needed:
-        raise DataError(
-            "the file ends before its voxels do",
-            expected=f"{needed} bytes",
-            got=str(len(raw)),
-            file=file,
-            remedy="It was probably cut off while being copied; copy it again.",
-        )
-    image_class = next(image for kind, _, image in _HEADERS if type(header) is kind)
-    return image_class.from_bytes(raw)
-
-
-def _header(start: bytes, file: Path) -> nib.Nifti1Header:
-    size = np.frombuffer(start[:4], dtype="<i4") if len(start) >= 4 else np.array([0])
-    for kind, length, _ in _HEADERS:
-        if size[0] in (length, np.int32(length).byteswap()) and len(start) >= length:
-            return kind(start[:length], check=False)  # the fixed part alone: extensions may be longer than `start`
-    raise DataError("not a NIfTI file", file=file, got=f"{len(start)} bytes that do not start with a NIfTI header")
-
-
-def _check_header(header: nib.Nifti1Header, file: Path) -> None:
-    if header.get_data_dtype().kind not in "iuf":
-        raise DataError(
-            "voxels are no single real numbers",
-            expected="integers or floating point",
-            got=header.get_value_label("datatype"),
-            file=file,
-            remedy="Take the magnitude of a complex image, one channel of a coloured one.",
-        )
-    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    if not (np.isfinite(slope) and np.isfinite(inter)):
-        raise DataError(
-            "the intensity scale is not a number",
-            got=f"scl_slope {slope}, scl_inter {inter}",
-            file=file,
-            remedy="What the stored numbers mean is unknown; export the image again.",
-        )
-    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
-        raise DataError(
-            "the image has no orientation (sform and qform codes are 0)",
-            expected="a scanner or template space",
-            file=file,
-            remedy="Left and right cannot be told apart; convert it again from the original.",
-        )
-    _check_two_orientations(header, file)
-
-
-def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
-    """sform and qform of one space must be one place; those of two spaces, at least one handedness."""
-    sform, s_code = header.get_sform(coded=True)
-    qform, q_code = header.get_qform(coded=True)
-    if sform is None or qform is None or not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
-        return
-    square = nib.Nifti1Header()  # a qform holds no shear: compare with the sform less its own
-    square.set_qform(sform, code=1, strip_shears=True)
-    corners = np.array([(i, j, k, 1.0) for i in (0, 1) for j in (0, 1) for k in (0, 1)]).T
-    corners[:3] *= np.array((*header.get_data_shape(), 1, 1)[:3], dtype=float)[:, None]
-    apart = float(np.linalg.norm(((square.get_qform() - qform) @ corners)[:3], axis=0).max())
-    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
-    if mirrored or (s_code == q_code and apart > np.sqrt((sform[:3, :3] ** 2).sum(axis=0)).min()):
-        raise DataError(
-            "sform and qform disagree" + (" about left and right" if mirrored else ""),
-            expected="one orientation",
-            got=f"two that put a corner {apart:.1f} mm apart",
-            file=file,
-            remedy="Find out which is right and copy it over the other (fslorient -copysform2qform, -copyqform2sform).",
-        )
-
-
-def _inflate(file: Path, limit: int) -> bytes:
-    """The whole stream, its checksum verified; never more than `limit` bytes."""
-    parts: list[bytes] = []
-    total = 0
-    with gzip.open(file, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            total += len(block)
-            if total > limit:
-                raise DataError("the file holds far more than its header says", expected=f"{limit} bytes", file=file)
-            parts.append(block)
-    return b"".join(parts)
-
-
-def _read(file: Path, limit: int) -> bytes:
-    if file.stat().st_size > limit:
-        raise DataError("the file holds far more than its header says", expected=f"{limit} bytes", file=file)
-    return file.read_bytes()
-
-
-def _open_mgh(file: Path, max_bytes: int) -> FileBasedImage:
-    image = nib.load(file)
-    n_bytes = int(image.header.get_data_dtype().itemsize)
-    for n in image.shape:
-        n_bytes *= int(n)
-    if n_bytes > max_bytes:
-        raise DataError("the header claims more than can be held", got=str(image.shape), file=file)
-    return image
 
 
 def _for_subject(error: ConnectomeTLError, subject: str | None) -> ConnectomeTLError:

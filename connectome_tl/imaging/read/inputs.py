@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
+from connectome_tl.files import read_bytes
 from connectome_tl.imaging.read.choice import anatomical_of, belongs, repeated_anatomy, the_only, tissues_of
 from connectome_tl.imaging.read.names import (
     IMAGES,
@@ -27,6 +28,7 @@ from connectome_tl.imaging.read.tables import is_unweighted, padding_problems, t
 _DHCP = re.compile(
     r"(rel3_)?dhcp_(?P<what>anat|dmri|dmri_shard|dmri_eddy)_pipeline"
 )  # the release's folders under their several names
+_MAX_BYTES = 1_000_000
 _LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
 
 
@@ -173,7 +175,7 @@ def _kind(folder: Path) -> tuple[str, list[Path]]:
         anatomy = release.get("anat", beside)
         return "dhcp", [*diffusion[:1], *([anatomy] if anatomy.is_dir() else [])]
     description = folder / "dataset_description.json"
-    if description.is_file() and "qsiprep" in description.read_text("utf-8", "replace").lower():
+    if description.is_file() and b"qsiprep" in read_bytes(description, limit=_MAX_BYTES).lower():
         return "qsiprep", [folder]
     return "bids", [folder]
 

@@ -31,13 +31,19 @@ class FoundFile:
 def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
     """Files below `sub-*` (or of one subject's own folder), with faults of their names noted."""
     tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
+    above = frozenset((os.path.realpath(place),))
     stack = sorted(
-        (entry.path for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)), reverse=True
+        ((entry.path, above) for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)),
+        key=lambda item: item[0],
+        reverse=True,
     )
     while stack:
-        here = stack.pop()
+        here, above = stack.pop()
+        if (real := os.path.realpath(here)) in above:  # a link back to a folder that it lies in
+            continue
         entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        stack.extend(entry.path for entry in reversed(entries) if entry.is_dir() and entry.name not in _ASIDE)
+        folders = [entry.path for entry in reversed(entries) if entry.is_dir() and entry.name not in _ASIDE]
+        stack.extend((folder, above | {real}) for folder in folders)
         for entry in entries:
             if entry.is_dir() or entry.name.startswith("."):
                 continue

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from connectome_tl.errors import Problem
+from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.files import read_text, regular_file
+
+_MAX_BYTES = 50_000_000
 
 
 def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
@@ -37,14 +41,12 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
 
 
 def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:
-    if not table.is_file():
-        if table.is_symlink():
-            problems.append(unfetched(table))
+    if not os.path.lexists(table):
         return None
     try:
-        lines = table.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        problems.append(Problem("not UTF-8 text", file=table))
+        lines = read_text(table, limit=_MAX_BYTES).splitlines()
+    except ConnectomeTLError as error:
+        problems += error.problems
         return None
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:
@@ -54,17 +56,20 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
     return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
 
 
-def unfetched(file: Path, subject: str | None = None) -> Problem:
-    """A link that leads nowhere: in a DataLad dataset, content that was not fetched."""
-    remedy = "In a DataLad dataset, `datalad get` it first."
-    return Problem("a link that leads nowhere", subject=subject, file=file, remedy=remedy)
+def unfetched(file: Path, subject: str | None = None) -> Problem | None:
+    """Why a file cannot be opened: in a DataLad dataset most often a link to content that was not fetched."""
+    try:
+        regular_file(file, subject=subject)
+    except ConnectomeTLError as error:
+        return error.problems[0]
+    return None
 
 
 def is_unweighted(bval: Path | None) -> bool:
     """Whether a file of b-values holds none that weights (above 50 s/mm2); False where that cannot be read."""
     try:
-        values = [float(word) for word in bval.read_text("utf-8").split()] if bval is not None else []
-    except (OSError, ValueError):
+        values = [float(word) for word in read_text(bval, limit=_MAX_BYTES).split()] if bval is not None else []
+    except (ConnectomeTLError, ValueError):
         return False
     return bool(values) and max(values) <= 50
 

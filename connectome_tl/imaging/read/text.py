@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError
+from connectome_tl.files import read_bytes
 
 _MAX_BYTES = 10_000_000
 
@@ -19,11 +20,7 @@ def read_number_rows(path: str | Path, *, subject: str | None = None) -> np.ndar
     """
     file = Path(path)
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise DataError("too large for a table of numbers", subject=subject, file=file)
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise MissingInputError("file not found", subject=subject, file=file) from error
+        text = read_bytes(file, limit=_MAX_BYTES, subject=subject).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError("not a text file", subject=subject, file=file) from error
     rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]

@@ -117,7 +117,8 @@ def track_with_mrtrix(
         folder = Path(name)
         write_volume(folder / "dwi.nii", dwi.data, dwi.affine)
         write_volume(folder / "mask.nii", dwi.mask, dwi.affine)
-        np.savetxt(folder / "grad.b", np.column_stack([dwi.directions, dwi.bvals]))
+        bvals = np.where(dwi.is_b0, 0.0, dwi.bvals)  # MRtrix3 takes b above 10 for weighted
+        np.savetxt(folder / "grad.b", np.column_stack([dwi.directions, bvals]))
         np.savetxt(folder / "fibre.txt", response.fibre)
         densities = ["fibre.txt", "fod.nii"]
         if response.fluid is not None:

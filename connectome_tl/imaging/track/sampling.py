@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.track.streamlines import Streamlines
+from connectome_tl.imaging.track.flat import Streamlines
 
 _BLOCK = 1 << 20
 
@@ -23,6 +23,7 @@ class Ends:
         lengths: (n_streamlines,) mm; None when not asked for.
         means: by name, (n_streamlines,) mean of an image along each, NaN where it has no voxel.
         file, sources: the tractogram, and the image of each mean, for messages.
+        notes: what the reader of the tractogram had to say.
     """
 
     head: np.ndarray
@@ -32,6 +33,7 @@ class Ends:
     means: Mapping[str, np.ndarray] = field(default_factory=dict)
     file: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_streamlines(self) -> int:
@@ -46,6 +48,7 @@ def reduce_streamlines(
     heads, tails, counts, long = [np.zeros((0, 3))], [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     means: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in images}
     file = None
+    notes: list[str] = []
     for block in blocks:
         head, tail = block.ends()
         heads.append(head)
@@ -56,6 +59,7 @@ def reduce_streamlines(
         for name, image in images.items():
             means[name].append(mean_along(block, image))
         file = block.file
+        notes += block.notes
     return Ends(
         np.concatenate(heads),
         np.concatenate(tails),
@@ -64,6 +68,7 @@ def reduce_streamlines(
         {name: np.concatenate(parts) for name, parts in means.items()},
         file,
         {name: image.file for name, image in images.items() if image.file is not None},
+        tuple(notes),
     )
 
 

@@ -77,8 +77,9 @@ def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
     dwi = read_dwi(
-        scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name
-    )
+        scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name,
+        b0_max=settings.b0_max,
+    )  # fmt: skip
     warnings += dwi.warnings
     if scan.mask is None:
         dwi = dwi.with_mask(dwi_mask(dwi))

@@ -25,6 +25,7 @@ from connectome_tl.errors import (
     Problem,
     UsageError,
 )
+from connectome_tl.imaging.preprocess.gradient_check import about_gradients
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.imaging.read.tables import unfetched
 from connectome_tl.provenance import write_json, write_text
@@ -38,6 +39,8 @@ from connectome_tl.workflows.scans.scan import Done
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
+
+_MAX_TOLD = 10  # scans whose gradient table is spoken of one by one
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def run_folder(
     """Process all scans, then write the page and `cohort.yaml`.
 
     Args:
-        tell: is called with everything that was found wrong, line by line, before anything is computed.
+        tell: is called with everything that was found wrong, line by line, before anything is computed; then with
+            what is to say about each scan's gradient table.
 
     Raises:
         UsageError: the output folder holds other data.
@@ -132,11 +136,19 @@ def run_folder(
         if tell is not None:
             tell(line)
     done: list[Done] = []
+    turned = 0
     for name, result in process_scans(ready, plan, n_workers):
         if isinstance(result, Done):
             done.append(result)
+            said = about_gradients(result.warnings)
+            turned += bool(said)
+            if tell is not None and turned <= _MAX_TOLD:
+                for line in said:
+                    tell(line if name in line else f"subject {name}: {line}")
         else:
             failed.append((name, _in_a_line(result.problems), result.exit_code))
+    if tell is not None and turned > _MAX_TOLD:
+        tell(f"the gradient tables of {turned - _MAX_TOLD} more scans: see the report")
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
@@ -187,8 +199,8 @@ def _letters(name: str) -> str:
 
 def _fetched(scan: Scan) -> Scan:
     """The scan, with a problem for every file of it whose content is elsewhere."""
-    absent = [unfetched(file, scan.name) for file in scan.files().values() if not file.is_file()]
-    return replace(scan, problems=(*scan.problems, *absent))
+    absent = (unfetched(file, scan.name) for file in scan.files().values())
+    return replace(scan, problems=(*scan.problems, *filter(None, absent)))
 
 
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:

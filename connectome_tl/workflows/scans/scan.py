@@ -41,7 +41,8 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
         left.unlink(missing_ok=True)
     inputs = {role: file_hash(path) for role, path in {**scan.files(), **plan.files(scan.name)}.items()}
-    shared = (plan.settings, plan.regions and vars(plan.regions), plan.atlas_name, plan.said_of(scan.name))
+    rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
+    shared = (plan.settings, rows, plan.atlas_name, plan.said_of(scan.name))
     theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
     used = versions() | version_of(theirs)
     key = content_hash(inputs, *shared, used)

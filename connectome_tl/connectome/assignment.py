@@ -1,0 +1,147 @@
+"""Where both ends of every streamline go: to a row of the table, to a label beyond it, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connectome_tl.connectome.endpoints import radial_labels, voxel_labels
+from connectome_tl.connectome.regions import MAX_TABLE
+from connectome_tl.connectome.unlisted import Unlisted
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.track.sampling import Ends
+from connectome_tl.settings.imaging import AssemblySettings
+
+
+@dataclass(frozen=True)
+class StreamlineAccount:
+    """Where the streamlines went: `total = edges + unassigned + too_short`.
+
+    Attributes:
+        edges: both ends in a region of the table; `within_one_region` of them begin and end in the same
+            one and stand on the diagonal, which is written only on request.
+        unassigned: an end has no region near enough, or only one that the table leaves out.
+        too_short: fewer than two points, so there are no two ends.
+    """
+
+    total: int
+    edges: int
+    within_one_region: int
+    unassigned: int
+    too_short: int
+
+
+def some(items: Iterable[object], most: int = 20) -> str:
+    """The first items of a list, for a message."""
+    words = [str(item) for item in items]
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+
+
+def without_tissue(tissue: Sequence[int], labels: Volume, scheme: str | None, warnings: list[str]) -> Volume:
+    """The labels with tissue as background."""
+    if not tissue:
+        return labels
+    warnings.append(
+        f"labels of white matter, fluid and other tissue in the numbering of {scheme} count as background, "
+        f"{len(tissue)}: {some(tissue)}"
+    )
+    return replace(labels, data=np.where(np.isin(labels.data, tissue), 0, labels.data))
+
+
+def labels_of_ends(streamlines: Ends, labels: Volume, settings: AssemblySettings) -> np.ndarray:
+    """Label of each end, (2 n_streamlines,): heads, then tails; -1 where a streamline has no two ends."""
+    short = np.tile(streamlines.n_points < 2, 2)
+    points = np.concatenate([streamlines.head, streamlines.tail])
+    points[short] = np.nan
+    whole = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if len(whole) != int((~short).sum()):
+        raise DataError("a coordinate is not a finite number", file=streamlines.file)
+    found = np.where(short, -1, 0).astype(np.int32)
+    if settings.assignment == "endvoxel":
+        found[whole] = voxel_labels(points[whole], labels)
+    else:
+        found[whole] = radial_labels(points[whole], labels, settings.radius_mm)
+    if len(whole) and not found[whole].any():
+        near = "" if settings.assignment == "endvoxel" else f" or {settings.radius_mm:g} mm around it"
+        raise DataError(
+            "no streamline ends in a region",
+            expected=f"ends in a labelled voxel{near}",
+            got=f"{len(whole) // 2} streamlines of {streamlines.file}" if streamlines.file else f"{len(whole) // 2}",
+            subject=labels.subject,
+            file=labels.file,
+            remedy="Streamlines and parcellation must lie in one space, in mm.",
+        )
+    return found
+
+
+def say_unlisted(
+    found: np.ndarray, extra: Unlisted, settings: AssemblySettings, labels: Volume, warnings: list[str]
+) -> None:
+    """What share of the ends lies in labels beyond the table.
+
+    Raises:
+        DataError: unknown ones take more than the settings allow.
+    """
+    numbers, counts = np.unique(found[found > 0], return_counts=True)
+    taken = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    n_ends = max(int((found >= 0).sum()), 1)
+
+    def shares(of: Iterable[int]) -> tuple[float, str]:
+        ranked = sorted(of, key=lambda number: (-taken.get(number, 0), number))
+        said = some(f"{n} ({taken[n] / n_ends:.1%})" if n in taken else str(n) for n in ranked)
+        return sum(taken.get(n, 0) for n in ranked) / n_ends, said
+
+    if extra.left_out:
+        share, said = shares(extra.left_out)
+        kinds = ", ".join(sorted(set(extra.left_out.values())))
+        warnings.append(
+            f"regions that the table leaves out ({kinds}) take {share:.1%} of the streamline ends, which stay "
+            f"unassigned, {len(extra.left_out)}: {said}"
+        )
+    if not extra.unknown:
+        return
+    share, said = shares(extra.unknown)
+    if share > settings.max_unlisted_ends:
+        raise DataError(
+            "labels that are not in the table take streamline ends",
+            expected=f"at most {settings.max_unlisted_ends:.0%} of the ends (max_unlisted_ends)",
+            got=f"{share:.1%} in {len(extra.unknown)} labels: {said}",
+            subject=labels.subject,
+            file=labels.file,
+            remedy="Add them to the table; or set them to 0 in the image where they are no regions; or allow more.",
+        )
+    warnings.append(
+        f"labels of the image that are not in the table take {share:.1%} of the streamline ends, which stay "
+        f"unassigned, {len(extra.unknown)}: {said}"
+    )
+
+
+def account_ends(
+    streamlines: Ends, found: np.ndarray, label_of_row: np.ndarray
+) -> tuple[np.ndarray, StreamlineAccount]:
+    short = streamlines.n_points < 2
+    rows = _rows_of(np.maximum(found, 0), label_of_row).reshape(2, -1).T
+    joined = (rows >= 0).all(axis=1)
+    account = StreamlineAccount(
+        total=streamlines.n_streamlines,
+        edges=int(joined.sum()),
+        within_one_region=int((joined & (rows[:, 0] == rows[:, 1])).sum()),
+        unassigned=int((~joined & ~short).sum()),
+        too_short=int(short.sum()),
+    )
+    return rows, account
+
+
+def _rows_of(found: np.ndarray, label_of_row: np.ndarray) -> np.ndarray:
+    """Row of the table for each label, -1 for labels it leaves out."""
+    largest = max(int(found.max(initial=0)), int(label_of_row.max(initial=0)))
+    if largest < MAX_TABLE and label_of_row.min(initial=0) >= 0:
+        row_of_label = np.full(largest + 1, -1, dtype=np.int32)
+        row_of_label[label_of_row] = np.arange(len(label_of_row))
+        return row_of_label[found]
+    order = np.argsort(label_of_row)
+    place = np.minimum(np.searchsorted(label_of_row[order], found), len(order) - 1)
+    return np.where(label_of_row[order[place]] == found, order[place], -1)

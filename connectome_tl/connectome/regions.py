@@ -1,0 +1,55 @@
+"""Who the rows of a connectome are: names in row order and the label of each in the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectome_tl.atlas import Atlas
+from connectome_tl.connectome.labels import LabelTable
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume
+
+MAX_TABLE = 1 << 22  # labels up to here are looked up in a table
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """Region names in row order and the label each has in the image; `numbers` is unique.
+
+    Attributes:
+        atlas: whose rows they are, where that is known; its centroids are compared with the image.
+    """
+
+    names: tuple[str, ...]
+    numbers: tuple[int, ...]
+    atlas: Atlas | None = None
+
+
+def regions_of_image(labels: Volume) -> RegionTable:
+    """Every label of the image, named by its number."""
+    few = labels.data.max() < MAX_TABLE
+    numbers = np.flatnonzero(np.bincount(labels.data.ravel())) if few else np.unique(labels.data)
+    numbers = numbers[numbers > 0]
+    return RegionTable(tuple(str(n) for n in numbers), tuple(int(n) for n in numbers))
+
+
+def regions_of_table(table: LabelTable, *, file: str | None = None) -> RegionTable:
+    """Rows of a label table.
+
+    Raises:
+        DataError: it has names only; which number in the image is whose cannot be guessed.
+    """
+    if table.numbers is None:
+        raise DataError(
+            "the label table has no numbers",
+            expected="a column `index` with each region's label in the image",
+            file=file,
+        )
+    return RegionTable(table.names, table.numbers)
+
+
+def regions_of_atlas(atlas: Atlas) -> RegionTable:
+    """Rows of an atlas in its order."""
+    return RegionTable(atlas.names, tuple(region.index for region in atlas.regions), atlas)

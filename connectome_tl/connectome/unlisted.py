@@ -1,0 +1,112 @@
+"""Labels of an image that the table of regions leaves out: tissue, regions left out on purpose, or unknown.
+
+A streamline that ends in white matter or fluid is looked for a region nearby, as after MRtrix3's
+`labelconvert`; one that ends in a region which the table leaves out has no place in the connectome.
+Numbers: FreeSurfer's colour table (surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/AnatomicalROI/FreeSurferColorLUT),
+M-CRIB's (Alexander et al. 2017, doi:10.1016/j.neuroimage.2016.09.068), which follows it but for the thalamus,
+and for Draw-EM the lobes of the packaged table `drawem87` (Makropoulos et al. 2014, doi:10.1109/TMI.2014.2322280).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from connectome_tl.atlas import Atlas, atlas_names, load_atlas
+from connectome_tl.connectome.regions import RegionTable
+
+_TISSUE_LOBES = ("White matter", "Ventricles", "CSF", "Background")
+_MIN_ALIKE = 0.8  # share of a table's rows that an atlas must hold under the same number and name
+_DEEP = {
+    "thalamus": (9, 10, 48, 49),
+    "caudate": (11, 50),
+    "putamen": (12, 51),
+    "pallidum": (13, 52),
+    "hippocampus": (17, 53),
+    "amygdala": (18, 54),
+    "accumbens": (26, 58),
+}
+_FREESURFER_TISSUE = frozenset(
+    (
+        *(2, 41, 7, 46, 89, 92),  # white matter of cerebrum and cerebellum; M-CRIB's undivided subcortical matter
+        *(4, 5, 14, 15, 24, 43, 44, 72),  # ventricles, fluid
+        *(30, 31, 62, 63),  # vessels, choroid plexus
+        *range(77, 83),  # hypointensities
+        *(85, 192, *range(250, 256)),  # optic chiasm, corpus callosum, fornix
+        *(1000, 1004, 2000, 2004, 11100, 11142, 12100, 12142),  # medial wall
+        *range(3000, 5000),  # white matter below each region of cortex
+        *(5001, 5002),  # white matter below none
+        *range(13100, 13176),
+        *range(14100, 14176),
+    )
+)
+_FREESURFER_GROUPS: dict[int, str] = {
+    **dict.fromkeys((number for numbers in _DEEP.values() for number in numbers), "deep grey matter"),
+    **dict.fromkeys((8, 47, 75, 76, 90, 91, 93), "cerebellum"),
+    **dict.fromkeys((16, 170), "brain stem"),
+    **dict.fromkeys((27, 28, 59, 60), "ventral diencephalon"),
+    **dict.fromkeys((3, 42), "undivided cortex"),
+    **dict.fromkeys((*range(1001, 3000), *range(11101, 11176), *range(12101, 12176)), "cortex"),
+}
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """Labels beyond the table.
+
+    Attributes:
+        tissue: background for streamlines.
+        left_out: regions of a kind of which the table lists none, with the kind: deep grey matter in a table of cortex.
+        unknown: everything else.
+        scheme: whose numbering the table follows, where one was recognised.
+    """
+
+    tissue: tuple[int, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    unknown: tuple[int, ...] = ()
+    scheme: str | None = None
+
+
+def unlisted(present: Iterable[int], regions: RegionTable) -> Unlisted:
+    """Sort the labels of an image that are not in the table."""
+    extra = sorted(set(present) - set(regions.numbers) - {0})
+    if not extra:
+        return Unlisted()
+    scheme, tissue, groups = _scheme_of(regions)
+    listed = {groups[number] for number in regions.numbers if number in groups}
+    left_out = {n: groups[n] for n in extra if n in groups and n not in tissue and groups[n] not in listed}
+    return Unlisted(
+        tuple(n for n in extra if n in tissue),
+        left_out,
+        tuple(n for n in extra if n not in tissue and n not in left_out),
+        scheme,
+    )
+
+
+def _scheme_of(regions: RegionTable) -> tuple[str | None, frozenset[int], Mapping[int, str]]:
+    """Name of the numbering that a table follows, its tissue labels, and the kind of each of its regions."""
+    if _is_freesurfer(regions):
+        return "FreeSurfer", _FREESURFER_TISSUE, _FREESURFER_GROUPS
+    for name in atlas_names():
+        atlas = load_atlas(name)
+        if atlas.n_regions > len(regions.names) and _alike(atlas, regions) >= _MIN_ALIKE:
+            tissue = frozenset(r.index for r in atlas.regions if r.lobe in _TISSUE_LOBES)
+            return name, tissue, {r.index: r.lobe for r in atlas.regions}
+    return None, frozenset(), {}
+
+
+def _is_freesurfer(regions: RegionTable) -> bool:
+    """Every number is one of FreeSurfer's, and cortex or the names of deep regions say that this is no accident."""
+    numbers = set(regions.numbers)
+    if not numbers <= (_FREESURFER_TISSUE | _FREESURFER_GROUPS.keys()):
+        return False
+    named = {number: word for word, all_of_it in _DEEP.items() for number in all_of_it}
+    pairs = zip(regions.numbers, regions.names, strict=True)
+    same = sum(named[number] in name.lower() for number, name in pairs if number in named)
+    return max(numbers) > 1000 or 2 * same > len(numbers)
+
+
+def _alike(atlas: Atlas, regions: RegionTable) -> float:
+    names = {region.index: region.name for region in atlas.regions}
+    pairs = zip(regions.numbers, atlas.resolved(regions.names), strict=True)
+    return sum(names.get(number) == name for number, name in pairs) / len(regions.names)

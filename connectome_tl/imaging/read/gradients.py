@@ -1,0 +1,201 @@
+"""Gradient tables: b-values and b-vectors from files, what is wrong with them, and vectors that are not of length 1."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.errors import DataError, Problem
+from connectome_tl.imaging.read.text import read_number_rows
+
+B0_MAX = 50.0  # s/mm2; up to here a volume counts as not weighted, unless the settings say otherwise
+_MAX_B = 20_000.0
+_MAX_LOW = 200.0  # s/mm2; a volume beyond it is not one that was meant without weighting
+_ALIKE = 0.05  # lengths and b-values that differ by this share are one
+_MIN_SHELL = 3  # volumes of a length of its own; fewer are damage
+
+
+def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
+    """b-values in s/mm2, (n,).
+
+    Raises:
+        MissingInputError, DataError: not there; not numbers; negative or beyond 20,000.
+    """
+    rows = read_number_rows(path, subject=subject)
+    bvals = rows.ravel()
+    wrong = ~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= _MAX_B))
+    if bvals.size == 0 or wrong.any():
+        three = rows.ndim == 2 and rows.shape[0] == 3
+        raise DataError(
+            "b-values are not b-values",
+            expected=f"numbers from 0 to {_MAX_B:.0f} s/mm2",
+            got=f"{bvals[wrong][0]:g} among {bvals.size}" if bvals.size else "an empty file",
+            subject=subject,
+            file=path,
+            remedy="Three rows: are these the b-vectors?" if three else None,
+        )
+    return bvals
+
+
+def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
+    """Rows of a b-vector file as they stand, (n, 3), from 3 rows (FSL) or n rows of 3.
+
+    Raises:
+        MissingInputError, DataError: not there; not numbers; neither 3 rows nor 3 columns.
+    """
+    table = read_number_rows(path, subject=subject)
+    if table.ndim != 2 or 3 not in table.shape:
+        raise DataError(
+            "b-vectors have the wrong shape", expected="3 rows, as FSL writes them", got=f"{table.shape}",
+            subject=subject, file=path,
+        )  # fmt: skip
+    return table.T if table.shape[0] == 3 else table
+
+
+def fsl_to_world(bvecs: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """FSL's b-vectors to world axes (RAS+), (n, 3).
+
+    FSL counts along the image's axes, with the first one turned around where the affine has a positive
+    determinant (FSL's documentation of b-vectors; MRtrix3 reads them alike).
+    """
+    along = bvecs.copy()
+    if np.linalg.det(affine[:3, :3]) > 0:
+        along[:, 0] *= -1
+    return image_to_world(along, affine)
+
+
+def image_to_world(vectors: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Vectors along the image's own axes (as QSIPrep's `.bvec` holds them) to world axes, (n, 3)."""
+    return vectors @ (affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))).T
+
+
+def unit_directions(
+    bvals: np.ndarray, vectors: np.ndarray, b0_max: float = B0_MAX
+) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """b-values and vectors of length 1 from vectors of any length, and what to say where lengths had a meaning.
+
+    Vectors of one length are directions on a scale. Under one b-value, lengths that form shells up to 1 are how
+    scanners write several shells: the weighting goes with the square of the length, as MRtrix3 takes it. Lengths
+    that go with the root of the b-values repeat what these say.
+
+    Args:
+        bvals: (n,) s/mm2.
+        vectors: (n, 3).
+
+    Returns:
+        b-values, (n,); vectors, (n, 3), as they came where they have no such pattern; a note or None.
+    """
+    weighted = bvals > b0_max
+    norms = np.linalg.norm(vectors, axis=1)
+    if not weighted.any() or len(vectors) != len(bvals):
+        return bvals, vectors, None
+    used, b = norms[weighted], bvals[weighted]
+    if not (np.isfinite(used) & (used > 0)).all() or (np.abs(used - 1) < _ALIKE).all():
+        return bvals, vectors, None
+    unit = vectors.copy()
+    unit[weighted] /= used[:, None]
+    if _all_alike(used):
+        return bvals, unit, f"b-vectors of length {np.median(used):.3g} are taken as directions"
+    if _all_alike(used**2 / b):
+        return bvals, unit, "b-vectors whose lengths go with the b-values are taken as directions"
+    if _all_alike(b) and abs(used.max() - 1) < _ALIKE and _shells(used):
+        scaled = bvals.copy()
+        scaled[weighted] = b * used**2
+        shells = ", ".join(f"{value:.0f}" for value in sorted(set(np.round(scaled[weighted], -1)))[:6])
+        return scaled, unit, f"b-values are scaled by the squared lengths of the b-vectors: shells at {shells} s/mm2"
+    return bvals, vectors, None
+
+
+def _all_alike(values: np.ndarray) -> bool:
+    return bool((np.abs(values / np.median(values) - 1) < _ALIKE).all())
+
+
+def _shells(lengths: np.ndarray) -> bool:
+    """Whether every length is shared by some volumes."""
+    near = np.abs(lengths[:, None] / lengths[None, :] - 1) < _ALIKE
+    return bool((near.sum(axis=1) >= _MIN_SHELL).all())
+
+
+def gradient_problems(
+    bvals: np.ndarray,
+    directions: np.ndarray,
+    n_volumes: int,
+    *,
+    subject: str | None,
+    files: tuple[str | Path | None, str | Path | None],
+    b0_max: float = B0_MAX,
+) -> list[Problem]:
+    """Everything that is wrong with a gradient table: counts, norms, too few directions.
+
+    Args:
+        files: of the b-values and of the b-vectors.
+        b0_max: s/mm2; up to here a volume counts as not weighted.
+    """
+
+    def problem(what: str, *, file: str | Path | None = files[1], **more: str) -> Problem:
+        return Problem(what, subject=subject, file=file, **more)
+
+    found = []
+    for name, count, file in (("b-values", len(bvals), files[0]), ("b-vectors", len(directions), files[1])):
+        if count != n_volumes:
+            found.append(
+                problem(
+                    f"the number of {name} is not the number of volumes",
+                    file=file,
+                    expected=str(n_volumes),
+                    got=str(count),
+                    remedy="Were volumes removed from the image alone, or is it another scan's table?",
+                )
+            )
+    if found:
+        return found
+    weighted = bvals > b0_max
+    if not weighted.any():
+        scaled = {"remedy": "b-values are in s/mm2; these may be in ms/um2: times 1000."} if bvals.max() >= 0.1 else {}
+        what = f"no volume is diffusion weighted (b above {b0_max:g} s/mm2)"
+        return [problem(what, file=files[0], got=f"at most {bvals.max():g}", **scaled)]
+    norms = np.linalg.norm(directions, axis=1)
+    with np.errstate(invalid="ignore"):
+        wrong = weighted & ~(np.abs(norms - 1) < 0.05)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        lowest = float(bvals[wrong].max())
+        low = lowest <= _MAX_LOW and (norms[wrong] < 0.05).all()
+        if low and (bvals[weighted & ~wrong] > lowest).all():
+            what = f"{int(wrong.sum())} volumes with a low b-value have no direction"
+            return [
+                problem(
+                    what,
+                    expected=f"b up to {b0_max:g} s/mm2 without weighting",
+                    got=f"{lowest:g}",
+                    **_b0_remedy(lowest),
+                )
+            ]
+        found.append(
+            problem(
+                f"{int(wrong.sum())} b-vectors of weighted volumes are not of length 1",
+                got=f"{norms[first]:.3g} at volume {first + 1}",
+                remedy="Check that the file is not transposed and that b-values do not sit in the vectors.",
+            )
+        )
+        return found
+    unique = directions[weighted]
+    design = np.stack([unique[:, i] * unique[:, j] for i in range(3) for j in range(i, 3)], axis=1)
+    if np.linalg.matrix_rank(design, tol=1e-2) < 6:
+        found.append(problem("fewer than six independent directions", got=f"{len(unique)} weighted volumes"))
+    if not (~weighted).any():
+        found.append(
+            problem(
+                f"no volume without diffusion weighting (b up to {b0_max:g} s/mm2)",
+                file=files[0],
+                got=f"at least {bvals.min():g}",
+                **(_b0_remedy(float(bvals.min())) if bvals.min() <= _MAX_LOW else {}),
+            )
+        )
+    return found
+
+
+def _b0_remedy(b: float) -> dict[str, str]:
+    return {"remedy": f"If they are the unweighted ones, set b0_max: {math.ceil(b)} in the configuration."}
