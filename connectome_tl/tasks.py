@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TaskKind = Literal["binary", "regression", "ordinal", "multiclass"]
 Operator = Literal["<", "<=", ">", ">="]
-Status = Literal["observed", "lost", "died", "untestable"]
+Status = Literal["observed", "lost", "died", "untestable", "unknown"]
 
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,

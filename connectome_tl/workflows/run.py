@@ -15,7 +15,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.evaluation.instability import study_instability
@@ -105,6 +105,7 @@ def run_study(
             cohorts = read_cohorts(settings, home)
             tasks = tasks_of(settings, cohorts)
             check_names(settings, cohorts)
+            _refuse_own_covariates(settings, cohorts, tasks)
         settings = _seen_from(folder, settings, home)
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
@@ -161,6 +162,25 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     bound = settings.model.encoder.is_atlas_bound
     others = [_fitted_to(target, cohort, atlas_bound=bound) for cohort in (load(settings.source), load(settings.pool))]
     return StudyCohorts(target, *others)
+
+
+def _refuse_own_covariates(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> None:
+    """A column may be a covariate and an outcome of a cohort; a study that predicts it must not also see it."""
+    source = cohorts.source if settings.source is not None and settings.stages.pretrain is not None else None
+    asked = [(cohorts.target, [task.name for task in tasks])]
+    if source is not None and settings.source is not None:
+        names = settings.source.tasks
+        asked.append((source, list(names) if names is not None else [task.name for task in source.tasks]))
+    problems = [
+        Problem(
+            f"in cohort {cohort.name!r} an outcome of this study is its own covariate",
+            got=", ".join(cohort.own_covariates(names)),
+            remedy="Name other tasks, or give the covariate role: nuisance in the cohort file.",
+        )
+        for cohort, names in asked
+        if cohort.own_covariates(names)
+    ]
+    raise_all("the study cannot be run", problems, UsageError)
 
 
 def _fitted_to(target: Cohort, cohort: Cohort | None, *, atlas_bound: bool) -> Cohort | None:
