@@ -58,8 +58,10 @@ def read_outcome(
     cells = column.where(np.array([word is None for word in said], dtype=bool), "")
     scores, bounds = _scores(cells, spec, ids, file, findings, marks)
     targets = spec.task().from_scores(scores)
-    _check_bounds(spec, scores, bounds, ids, file, findings)
-    status = _status(table, spec, said, np.isnan(targets), ids, file, findings)
+    _decide(spec, scores, bounds, targets, ids, file, findings)
+    absent = np.isnan(targets)
+    unread = absent & np.array([cell != "" for cell in texts(cells, marks.missing)], dtype=bool)
+    status = _status(table, spec, said, absent, unread, ids, file, findings)
     _check_range(spec, scores, ids, file, findings)
     for state in ("died", "untestable"):
         rows = [i for i, found in enumerate(status) if found == state]
@@ -111,22 +113,30 @@ def _scores(
     return found.values, found.bounds
 
 
-def _check_bounds(
-    spec: Outcome, scores: np.ndarray, bounds: Sequence[str], ids: Sequence[str], file: str | Path, findings: Findings
+def _decide(
+    spec: Outcome,
+    scores: np.ndarray,
+    bounds: Sequence[str],
+    targets: np.ndarray,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
 ) -> None:
-    """A censored score decides a class only where its limit lies on the right side of the cut-off."""
+    """Classes of censored scores, into `targets`: a limit decides only where it lies on one side of the cut-off."""
     if spec.operator is None or spec.cutoff is None:
         return
+    low_is_positive = spec.operator in ("<", "<=")
     open_: list[tuple[str, str]] = []
     for i, bound in enumerate(bounds):
         if not bound or np.isnan(scores[i]):
             continue
         below, limit, cut = bound.startswith("<"), float(scores[i]), float(spec.cutoff)
-        strict = "=" not in bound  # the limit itself is not among the possible scores
+        without_limit = "=" not in bound
         if below:
-            known = limit < cut or (limit == cut and (strict or spec.operator in ("<=", ">")))
+            known = limit < cut or (limit == cut and (without_limit or spec.operator in ("<=", ">")))
         else:
-            known = limit > cut or (limit == cut and (strict or spec.operator in ("<", ">=")))
+            known = limit > cut or (limit == cut and (without_limit or spec.operator in ("<", ">=")))
+        targets[i] = float(below == low_is_positive)
         if not known:
             open_.append((ids[i], f"{bound}{limit:g}"))
     findings.several(
@@ -142,10 +152,12 @@ def _status(
     spec: Outcome,
     said: Sequence[Status | None],
     absent: np.ndarray,
+    unread: np.ndarray,
     ids: Sequence[str],
     file: str | Path,
     findings: Findings,
 ) -> list[Status]:
+    """A status for each row; `unread` (n_rows,) bool: a score stands there that is none, or censored."""
     derived: list[Status] = ["unknown" if missing else "observed" for missing in absent]
     status = [word or found for word, found in zip(said, derived, strict=True)]
     column = _status_column(table, spec)
@@ -159,6 +171,8 @@ def _status(
         word = _WORDS.get(fold(cell))
         if word is None:
             unknown.append((ids[i], repr(cell[:60])))
+        elif unread[i] and word == "observed":
+            continue
         elif (word == "observed") == bool(absent[i]):
             against.append((ids[i], f"status {cell!r} {'without' if absent[i] else 'with'} a value"))
         else:

@@ -95,14 +95,14 @@ def _converted(below: np.ndarray, above: np.ndarray, unit: str) -> bool:
         # The larger group is in the declared unit; the other is larger in a shorter unit, smaller in a longer one.
         shorter = days < DAYS[unit]
         main, odd = (below, above / factor) if shorter else (above, below * factor)
-        if len(main) >= len(odd) and len(main) >= _FEWEST - 1 and _overlap(main, odd):
+        if len(main) >= len(odd) and len(main) >= _FEWEST - 1 and _within(odd, main):
             return True
     return False
 
 
-def _overlap(main: np.ndarray, odd: np.ndarray) -> bool:
-    """Is the odd group within the range of the main one, give or take a tenth?"""
-    return bool(odd[-1] >= 0.9 * main[0] and odd[0] <= 1.1 * main[-1] and odd[-1] <= 1.5 * main[-1])
+def _within(odd: np.ndarray, main: np.ndarray) -> bool:
+    """Does the odd group lie where the main one does, which spans a factor of three at most?"""
+    return bool(main[-1] <= 3 * main[0] and odd[0] >= 0.8 * main[0] and odd[-1] <= 1.25 * main[-1])
 
 
 def _from(spec: AgeColumn) -> str:
