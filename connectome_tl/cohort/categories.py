@@ -80,13 +80,21 @@ def outcome_levels(
     findings: Findings,
     *,
     marks: Marks = PLAIN,
+    codes: Mapping[str, str] | None = None,
 ) -> np.ndarray:
-    """The rank of each cell among the levels of an outcome, (n_rows,), NaN where missing."""
+    """The rank of each cell among the levels of an outcome, (n_rows,), NaN where missing.
+
+    Args:
+        codes: what the covariate of this column, or its dictionary, calls the codes in it.
+    """
     sex = is_sex(str(column.name))
+    named = {whole(fold(code)): name for code, name in (codes or {}).items()}
     rank = {same_category(level, sex=sex): float(i) for i, level in enumerate(levels)}
     if len(rank) < len(levels):
         findings.problems.append(Problem(f"levels of outcome {outcome!r} differ in case or blanks only", file=file))
-    found = np.array([rank.get(same_category(cell, sex=sex), np.nan) for cell in column])
+    direct = [rank.get(same_category(cell, sex=sex)) for cell in column]
+    coded_rank = [rank.get(same_category(named.get(whole(fold(cell)), ""), sex=sex), np.nan) for cell in column]
+    found = np.array([b if a is None else a for a, b in zip(direct, coded_rank, strict=True)], dtype=float)
     known = texts(column, marks.missing)
     wrong = [i for i in np.flatnonzero(np.isnan(found)).tolist() if known[i] and _as_code(known[i]) not in CODES]
     findings.several(

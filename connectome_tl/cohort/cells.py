@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?"
 # Zero-width characters, direction marks, soft hyphens, byte order marks: seen by no reader, copied by every one.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_LONGEST = 100
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 
 
@@ -76,3 +78,9 @@ def texts(column: pd.Series, codes: Iterable[str] = ()) -> list[str]:
     """Cells as text, "" where missing."""
     gone = missing_cells(column, codes)
     return ["" if value in gone else value for value in column]
+
+
+def nearest(name: str, names: Iterable[str], n: int = 2) -> list[str]:
+    """Names that a mistyped one may have meant, case and blanks aside; the nearest first."""
+    by_fold = {fold(one[:_LONGEST]): one for one in names}
+    return [by_fold[key] for key in difflib.get_close_matches(fold(name[:_LONGEST]), list(by_fold), n=n, cutoff=0.4)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 
 from connectome_tl.cohort.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.categories import covariate_categories, families, labels, largest_family
-from connectome_tl.cohort.cells import Marks, fold, texts
+from connectome_tl.cohort.cells import Marks, fold, nearest, texts
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.ids import joined
@@ -80,8 +79,10 @@ class SubjectColumns:
             shared.append(list(self.children))
         self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
+        codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
         self.outcomes: dict[str, OutcomeColumn] = {
-            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks) for spec in settings.outcomes
+            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes.get(spec.column))
+            for spec in settings.outcomes
         }
         if not kin and "singleton" in table.columns:
             multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
@@ -208,7 +209,7 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
     problems = []
     for what, column in wanted.items():
         if column is not None and column not in table.columns:
-            near = difflib.get_close_matches(column, list(table.columns), n=2, cutoff=0.4)
+            near = nearest(column, table.columns)
             problems.append(
                 Problem(
                     f"{what}: column {column!r} is not in the table",

@@ -7,7 +7,7 @@ said, the table is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.categories import outcome_levels
-from connectome_tl.cohort.cells import PLAIN, Marks, fold, is_missing, texts, whole
+from connectome_tl.cohort.cells import PLAIN, Marks, fold, is_missing, nearest, texts, whole
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.numeric import CODES, read_numbers
 from connectome_tl.errors import Problem
@@ -49,14 +49,19 @@ def read_outcome(
     findings: Findings,
     *,
     marks: Marks = PLAIN,
+    codes: Mapping[str, str] | None = None,
 ) -> OutcomeColumn:
-    """Read one outcome; every fault goes to `findings`."""
+    """Read one outcome; every fault goes to `findings`.
+
+    Args:
+        codes: names of the codes in its column, as its covariate or the table's dictionary gives them.
+    """
     column = table[spec.column]
     levels = {fold(level) for level in spec.levels}
     said = [None if fold(cell) in levels else _WORDS.get(fold(cell)) for cell in column]
     said = [None if word == "observed" else word for word in said]
     cells = column.where(np.array([word is None for word in said], dtype=bool), "")
-    scores, bounds = _scores(cells, spec, ids, file, findings, marks)
+    scores, bounds = _scores(cells, spec, ids, file, findings, marks, codes)
     targets = spec.task().from_scores(scores)
     _decide(spec, scores, bounds, targets, ids, file, findings)
     absent = np.isnan(targets)
@@ -71,7 +76,8 @@ def read_outcome(
                 [(ids[i], state) for i in rows],
                 f"no rule says what {state!r} means for outcome {spec.name!r}",
                 file,
-                f"Say status: {{column: ..., {state}: missing, positive or negative}}.",
+                f"Say status: {{column: {_status_column(table, spec) or spec.column}, "
+                f"{state}: missing, positive or negative}} for this outcome.",
             )
         if rule in ("positive", "negative"):
             targets[rows] = float(rule == "positive")
@@ -79,11 +85,18 @@ def read_outcome(
 
 
 def _scores(
-    cells: pd.Series, spec: Outcome, ids: Sequence[str], file: str | Path, findings: Findings, marks: Marks
+    cells: pd.Series,
+    spec: Outcome,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    marks: Marks,
+    codes: Mapping[str, str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Scores (n_rows,) and, for those that are limits only, the sign of the limit."""
     if spec.levels:
-        return outcome_levels(cells, spec.name, spec.levels, ids, file, findings, marks=marks), ("",) * len(cells)
+        ranks = outcome_levels(cells, spec.name, spec.levels, ids, file, findings, marks=marks, codes=codes)
+        return ranks, ("",) * len(cells)
     if spec.kind == "binary" and spec.operator is None:
         values = read_numbers(cells, ids, file, Findings(), marks=marks, censored=spec.censored).values
         known = texts(cells, marks.missing)
@@ -161,7 +174,7 @@ def _status(
     derived: list[Status] = ["unknown" if missing else "observed" for missing in absent]
     status = [word or found for word, found in zip(said, derived, strict=True)]
     column = _status_column(table, spec)
-    if column is None:
+    if column in (None, spec.column):  # words among the scores were read with them
         return status
     unknown: list[tuple[str, str]] = []
     against: list[tuple[str, str]] = []
@@ -220,7 +233,12 @@ def missing_columns(spec: Outcome, table: pd.DataFrame, file: str | Path) -> lis
     """Columns an outcome names and the table lacks."""
     wanted = [spec.column] + ([spec.status.column] if spec.status is not None else [])
     return [
-        Problem(f"outcome {spec.name!r} names column {column!r}, which is not there", file=file)
+        Problem(
+            f"outcome {spec.name!r} names column {column!r}, which is not there",
+            expected=f"one of {', '.join(table.columns[:30])}",
+            file=file,
+            remedy=f"Did you mean {' or '.join(near)}?" if (near := nearest(column, table.columns)) else None,
+        )
         for column in wanted
         if column not in table.columns
     ]

@@ -8,7 +8,6 @@ Texts are compared as categories are: case and blanks make no difference. Nothin
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.categories import is_sex, same_category
-from connectome_tl.cohort.cells import PLAIN, Marks, is_missing, texts
+from connectome_tl.cohort.cells import PLAIN, Marks, is_missing, nearest, texts
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.numeric import numbers
 from connectome_tl.errors import DataError, UsageError
@@ -176,7 +175,7 @@ class _Rows:
     def column(self, name: str) -> pd.Series:
         name = self.names.get(name, name)
         if name not in self.table.columns:
-            near = difflib.get_close_matches(name, list(self.table.columns), n=1, cutoff=0.4)
+            near = nearest(name, self.table.columns, 1)
             written = [one if one.isidentifier() else f"`{one}`" for one in near]
             raise DataError(
                 f"select names a column that is not there: {name!r}",
