@@ -65,7 +65,7 @@ def demo(
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
 ) -> None:
-    """Write commented settings to start from: study.yaml, cohort.yaml, connectomes.yaml, morphometry.yaml."""
+    """Write commented settings to start from: study.yaml and its three cohorts, connectomes.yaml, morphometry.yaml."""
     from connectome_tl.workflows.init import write_examples
 
     for path in write_examples(folder):

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -21,6 +22,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 Path_ = tuple[Hashable, ...]
 _MAX_BYTES = 1_000_000  # settings are written by people; anything larger is not one
 _MAX_VALUES = 20_000  # counted after aliases are followed, which can make a small file endless
+_ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
@@ -55,18 +57,28 @@ def parse_settings(
         lines: dict[Path_, int] = {}
         value = {} if node is None else _value(node, (), lines, problems, file)
     except yaml.YAMLError as error:
-        raise UsageError(f"not YAML: {' '.join(str(error).split())}", file=file) from error
+        raise UsageError(
+            f"not YAML: {' '.join(str(error).split())}",
+            file=file,
+            remedy="A text that holds one of [ ] { } , : # @ ` % & * stands in quotes: column: 'Age [weeks]'.",
+        ) from error
     except RecursionError as error:
         raise UsageError("nested too deeply, or an alias that holds itself", file=file) from error
     raise_all("the settings cannot be read", problems, UsageError)
     if not isinstance(value, dict):
         raise UsageError("settings are a mapping of keys to values", file=file, got=type(value).__name__)
+    given: dict[Path_, str] = {}
     for override in overrides:
-        _override(value, override)
+        given[_override(value, override)] = override
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        found = [_problem(item, _written(item["loc"], value), kind, lines, file) for item in error.errors()]
+        found = []
+        for item in error.errors():
+            path = _written(item["loc"], value)
+            option = next((text for at, text in given.items() if path[: len(at)] == at), None)
+            problem = _problem(item, path, kind, {} if option else lines, None if option else file)
+            found.append(problem if option is None else replace(problem, what=f"--set {option}: {problem.what}"))
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
 
@@ -113,7 +125,7 @@ def _value(
     if isinstance(node, yaml.MappingNode):
         out: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            key = _plain(str(key_node.value), f"line {key_node.start_mark.line + 1}", file)
             line = key_node.start_mark.line + 1
             if key in out:
                 problems.append(Problem(f"line {line}: key {_dotted((*path, key))} stands twice", file=file))
@@ -123,7 +135,9 @@ def _value(
     constructor = yaml.SafeLoader("")
     try:
         value = constructor.construct_object(node)
-        return _expanded(value) if isinstance(value, str) else value
+        return (
+            _plain(_expanded(value), f"line {lines[path]}: {_dotted(path)}", file) if isinstance(value, str) else value
+        )
     except KeyError as error:
         problems.append(
             Problem(
@@ -140,12 +154,26 @@ def _value(
         constructor.dispose()
 
 
+def _plain(text: str, where: str, file: str | Path | None) -> str:
+    """A text that can be written to a file and shown in its own order.
+
+    Raises:
+        UsageError: half a character (a lone surrogate), a control character, or a mark that turns the direction
+            of what follows it.
+    """
+    odd = _ODD.search(text)
+    if odd:
+        raise UsageError(f"{where}: a text holds a character that cannot be shown: {odd.group()!a}", file=file)
+    return text
+
+
 def _expanded(text: str) -> str:
     """`${NAME}` replaced by that environment variable, so that a settings file can leave a data folder open."""
     return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match.group(1)], text)
 
 
-def _override(value: dict[str, Any], text: str) -> None:
+def _override(value: dict[str, Any], text: str) -> Path_:
+    """Set one value; returns where it lies."""
     key, equals, raw = text.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise UsageError("cannot be read as a setting", expected="key=value, for example splits.repeats=5", got=text)
@@ -153,13 +181,20 @@ def _override(value: dict[str, Any], text: str) -> None:
         new = yaml.safe_load(raw)
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"the value is not YAML: {' '.join(str(error).split())}", got=text) from error
+    if isinstance(new, str):
+        new = _plain(new, f"--set {text[:60]!r}", None)
     *parents, last = key.strip().split(".")
     here: Any = value
+    path: list[Hashable] = []
     for parent in parents:
-        here = here[_item(here, parent, text)] if isinstance(here, list) else here.setdefault(parent, {})
+        at: Any = _item(here, parent, text) if isinstance(here, list) else parent
+        path.append(at)
+        here = here[at] if isinstance(here, list) else here.setdefault(at, {})
         if not isinstance(here, (dict, list)):
             raise UsageError(f"{parent} is a single value, nothing can be set below it", got=text)
-    here[_item(here, last, text) if isinstance(here, list) else last] = new
+    at = _item(here, last, text) if isinstance(here, list) else last
+    here[at] = new
+    return (*path, at)
 
 
 def _item(items: list[Any], part: str, text: str) -> int:

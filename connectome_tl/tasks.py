@@ -14,7 +14,7 @@ from connectome_tl.errors import UsageError
 
 KindName = Literal["binary", "regression", "ordinal", "multiclass"]
 Operator = Literal["<", "<=", ">", ">="]
-Status = Literal["observed", "lost", "died", "untestable"]
+Status = Literal["observed", "lost", "died", "untestable", "unknown"]
 
 _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "<": operator.lt,

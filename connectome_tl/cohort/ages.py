@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.tables import Findings, numbers
-from connectome_tl.settings.cohort import AgeColumn, AgeUnit
+from connectome_tl.cohort.cells import PLAIN, Marks
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.numeric import numbers
+from connectome_tl.cohort.plausible import DAYS, check_ages
+from connectome_tl.settings.columns import AgeColumn, AgeUnit
 
-_DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
-_AGE_RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0), "corrected": (-140.0, 2_200.0)}
 _TERM_WEEKS = 40.0
 
 
@@ -23,34 +24,13 @@ def ages(
     file: str | Path,
     findings: Findings,
     *,
-    codes: Sequence[str] = (),
+    marks: Marks = PLAIN,
+    repeated: bool = False,
 ) -> np.ndarray:
-    """Ages (n_rows,) in `spec.unit`, checked to be possible in that unit."""
-    values = numbers(column, ids, file, findings, codes=codes, weeks_and_days=spec.unit == "weeks")
-    low, high = _AGE_RANGE_DAYS[spec.reference]
-    days = values * _DAYS[spec.unit]
-    outside = np.flatnonzero((days < low) | (days > high))
-    remedy = f"Is the unit of {spec.column!r} really {spec.unit}, counted from {_from(spec)}?"
-    findings.several(
-        [(ids[i], f"{values[i]:g} {spec.unit}") for i in outside.tolist()],
-        f"age {spec.column!r} is not possible",
-        file,
-        remedy,
-    )
-    known = values[~np.isnan(values)]
-    if spec.unit == "years" and known.size >= 4:
-        # Infants in weeks and children in years in one column: a gap that no cohort has.
-        ordered = np.sort(known)
-        jump = np.diff(ordered).max(initial=0.0)
-        if ordered[-1] > 24 and ordered[0] < 3 and jump > 12 and (known > 24).mean() < 0.98:
-            findings.notes.append(f"{spec.column}: ages of {ordered[0]:g} and {ordered[-1]:g}; are all in years?")
+    """Ages (n_rows,) in `spec.unit`, checked to be plausible in that unit and all in one."""
+    values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
+    check_ages(values, spec, ids, file, findings, repeated=repeated)
     return values
-
-
-def _from(spec: AgeColumn) -> str:
-    return {"postmenstrual": "the last menstrual period", "corrected": "the expected date of birth"}.get(
-        spec.reference, "birth"
-    )
 
 
 def reckoned(age: np.ndarray, spec: AgeColumn, born: np.ndarray) -> np.ndarray:
@@ -71,7 +51,7 @@ def reckoned(age: np.ndarray, spec: AgeColumn, born: np.ndarray) -> np.ndarray:
 
 def in_unit(values: np.ndarray, given: AgeUnit, wanted: AgeUnit) -> np.ndarray:
     """Ages from one unit in another (a month is 30.4375 days, a year 365.25)."""
-    return values * (_DAYS[given] / _DAYS[wanted])
+    return values * (DAYS[given] / DAYS[wanted])
 
 
 def gestation(
@@ -81,17 +61,24 @@ def gestation(
     file: str | Path,
     findings: Findings,
     *,
-    codes: Sequence[str] = (),
+    marks: Marks = PLAIN,
 ) -> np.ndarray:
     """Gestational age at birth in weeks (n_rows,), checked to be 20 to 45 weeks."""
-    values = numbers(column, ids, file, findings, codes=codes, weeks_and_days=spec.unit == "weeks")
-    weeks = in_unit(values, spec.unit, "weeks")
+    values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
+    return check_gestation(values, spec.column, spec.unit, ids, file, findings)
+
+
+def check_gestation(
+    values: np.ndarray, column: str, unit: AgeUnit, ids: Sequence[str], file: str | Path, findings: Findings
+) -> np.ndarray:
+    """Gestational ages in weeks (n_rows,); those that are not possible are problems, and NaN."""
+    weeks = in_unit(values, unit, "weeks")
     outside = (weeks < 20) | (weeks > 45)
     findings.several(
-        [(ids[i], f"{values[i]:g} {spec.unit}") for i in np.flatnonzero(outside).tolist()],
-        f"gestational age {spec.column!r} is not possible",
+        [(ids[i], f"{values[i]:g} {unit}") for i in np.flatnonzero(outside).tolist()],
+        f"gestational age {column!r} is not possible",
         file,
-        f"Is its unit really {spec.unit}?",
+        f"Is its unit really {unit}?",
     )
     return np.where(outside, np.nan, weeks)
 

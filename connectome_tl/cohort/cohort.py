@@ -36,7 +36,7 @@ class Cohort:
         covariate_specs: what each column is and who may use it.
         tasks: the outcomes, in column order of `targets`.
         targets: index `ids`, one column per task, NaN where missing.
-        status: index `ids`, one column per task: observed, lost, died, untestable.
+        status: index `ids`, one column per task: observed, lost, died, untestable, unknown.
         age: (n_subjects,) in `age_unit`, NaN where unknown; unit is never implicit.
         site, family: (n_subjects,) text, "" where unknown.
         flow: how the table became these subjects.
@@ -45,6 +45,7 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway; empty where there are none.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
+        children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
         simulated: made up, with a known truth; every report says so.
         transforms: what was done to each measure's edges on reading (none, log1p, fisher_z), by measure.
@@ -79,6 +80,7 @@ class Cohort:
     exploratory: bool = False
     as_read: pd.DataFrame | None = None
     transforms: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)
@@ -147,6 +149,7 @@ class Cohort:
             scores=None if self.scores is None else self.scores.iloc[rows].set_axis(list(names), axis=0),
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
             as_read=None if self.as_read is None else self.as_read.iloc[rows].set_axis(list(names), axis=0),
+            children=tuple(self.children[row] for row in rows) if self.children else (),
         )
 
     def with_regions(self, names: Sequence[str]) -> Cohort:
@@ -183,6 +186,14 @@ class Cohort:
             f"cohort {self.name!r} has no outcome called {name!r}",
             expected=f"one of {', '.join(t.name for t in self.tasks) or '(none)'}",
         )
+
+    def own_covariates(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Columns that are an outcome of these tasks and a covariate that models see: no study may use both.
+
+        A nuisance variable may be predicted (sex, say); its own baseline then leaves it out.
+        """
+        predicted = {task.column for task in self.tasks if task.name in tasks}
+        return tuple(s.column for s in self.covariate_specs if s.role != "nuisance" and s.column in predicted)
 
     @cached_property
     def input_hashes(self) -> tuple[str, ...]:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.ages import ages, born_before_scanned, gestation, reckoned
+from connectome_tl.cohort.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
+from connectome_tl.cohort.categories import covariate_categories, families, labels, largest_family
+from connectome_tl.cohort.cells import Marks, fold, nearest, texts
 from connectome_tl.cohort.dictionaries import Dictionary
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.ids import joined
+from connectome_tl.cohort.numeric import numbers, unit_word
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
-from connectome_tl.cohort.tables import Findings, joined, numbers, texts
 from connectome_tl.errors import Problem
 from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.columns import AgeUnit
 
+_GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
+_AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
 _KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectRows:
+    """Rows of the participants table as a `Cohort` keeps them; see its attributes."""
+
+    covariates: pd.DataFrame
+    targets: pd.DataFrame
+    status: pd.DataFrame
+    scores: pd.DataFrame
+    age: np.ndarray
+    site: np.ndarray
+    family: np.ndarray
+    children: tuple[str, ...]
 
 
 class SubjectColumns:
@@ -31,37 +52,67 @@ class SubjectColumns:
         findings: Findings,
         dictionary: Dictionary,
     ) -> None:
-        codes = settings.missing
+        marks = marks_of(settings)
         self.ids = ids
-        nothing = np.full(len(ids), np.nan)
-        self.age = (
-            nothing
-            if settings.age is None
-            else ages(table[settings.age.column], settings.age, ids, file, findings, codes=codes)
-        )
+        self.children = tuple(_children(settings, table, ids))
+        repeated = len(set(self.children)) < len(ids)
+        self.age = np.full(len(ids), np.nan)
+        if settings.age is not None:
+            column = table[settings.age.column]
+            self.age = ages(column, settings.age, ids, file, findings, marks=marks, repeated=repeated)
         if settings.gestational_age is not None:
             column = table[settings.gestational_age.column]
-            born = gestation(column, settings.gestational_age, ids, file, findings, codes=codes)
+            born = gestation(column, settings.gestational_age, ids, file, findings, marks=marks)
             if settings.age is not None:
                 born_before_scanned(self.age, settings.age, born, ids, file, findings)
                 if settings.age.to not in (None, settings.age.reference):
                     self.age = reckoned(self.age, settings.age, born)
-        self.site = _text(table, settings.site, codes)
-        kin = (*_kin(settings), *_child(settings, table))
-        family = joined([texts(table[name], codes) for name in kin]) if kin else [""] * len(ids)
-        self.family = np.array(family, dtype=object)
+        site = [""] * len(ids)
+        if settings.site is not None:
+            site = labels(table[settings.site], file, findings, marks=marks, ids=ids)
+        self.site = np.array(site, dtype=object)
+        kin = _kin(settings)
+        shared = [families(table[name], file, findings, marks=marks) for name in kin]
+        for values in shared:
+            largest_family(values, settings.largest_family, kin, file, findings)
+        if repeated:
+            shared.append(list(self.children))
+        self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
+        codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
         self.outcomes: dict[str, OutcomeColumn] = {
-            spec.name: read_outcome(table, spec, ids, file, findings, codes=codes) for spec in settings.outcomes
+            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes.get(spec.column))
+            for spec in settings.outcomes
         }
         if not kin and "singleton" in table.columns:
-            multiple = sum(value.casefold() in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
+            multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
             if multiple:
                 findings.notes.append(f"{multiple} rows are of multiple births and no family column is named")
 
+    def rows(self, at: np.ndarray) -> SubjectRows:
+        """What the cohort keeps of these rows, in their order."""
+        ids = [self.ids[i] for i in at]
+        index = pd.Index(ids, dtype="str")
+        outcomes = self.outcomes
+        status = {name: [one.status[i] for i in at] for name, one in outcomes.items()}
+        scores = {one.column: one.scores[at] for one in reversed(outcomes.values())}
+        order = dict.fromkeys(one.column for one in outcomes.values())
+        several = len(set(self.children)) < len(self.children)
+        return SubjectRows(
+            covariates=self.covariates.iloc[at],
+            targets=pd.DataFrame({name: one.targets[at] for name, one in outcomes.items()}, index=index),
+            status=pd.DataFrame(status, index=index, dtype="str"),
+            scores=pd.DataFrame({column: scores[column] for column in order}, index=index),
+            age=self.age[at],
+            site=self.site[at],
+            family=self.family[at],
+            children=tuple(self.children[i] for i in at) if several else (),
+        )
 
-def _text(table: pd.DataFrame, column: str | None, codes: Sequence[str]) -> np.ndarray:
-    return np.array([""] * len(table) if column is None else texts(table[column], codes), dtype=object)
+
+def marks_of(settings: CohortSettings) -> Marks:
+    """How the cells of the cohort's tables are written, as the settings say."""
+    return Marks(settings.missing, settings.decimal)
 
 
 def _covariates(
@@ -73,21 +124,18 @@ def _covariates(
     dictionary: Dictionary,
 ) -> pd.DataFrame:
     made: dict[str, pd.Series] = {}
+    marks = marks_of(settings)
     for spec in settings.covariates:
         if spec.type == "numeric":
             unit = dictionary.unit(spec.column, spec.unit, findings)
-            values = numbers(
-                table[spec.column],
-                ids,
-                file,
-                findings,
-                codes=settings.missing,
-                weeks_and_days=unit.startswith("week"),
-            )
+            values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
             _check_weight(spec.column, unit, values, ids, file, findings)
+            if fold(spec.column) in _GESTATION and unit_word(unit) in _AGE_UNITS:
+                check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
         else:
-            cells = dictionary.category(spec, texts(table[spec.column], settings.missing), ids, file, findings)
+            levels = spec.levels or dictionary.levels.get(spec.column, {})
+            cells = covariate_categories(table[spec.column], levels, ids, file, findings, marks=marks)
             made[spec.column] = pd.Series([cell or None for cell in cells], index=list(ids), dtype="str")
     return pd.DataFrame(made, index=pd.Index(list(ids), dtype="str"))
 
@@ -144,10 +192,9 @@ def _kin(settings: CohortSettings) -> tuple[str, ...]:
     return (settings.family,) if isinstance(settings.family, str) else settings.family or ()
 
 
-def _child(settings: CohortSettings, table: pd.DataFrame) -> tuple[str, ...]:
-    """The participant column where rows are scans and a child has several: they are kept together."""
-    column = settings.ids[0]
-    return (column,) if len(settings.ids) > 1 and table[column].duplicated().any() else ()
+def _children(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> list[str]:
+    """Whose row each is: the participant where rows are scans (several id columns), else the row's own id."""
+    return list(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else list(ids)
 
 
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
@@ -162,7 +209,7 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
     problems = []
     for what, column in wanted.items():
         if column is not None and column not in table.columns:
-            near = difflib.get_close_matches(column, list(table.columns), n=2, cutoff=0.4)
+            near = nearest(column, table.columns)
             problems.append(
                 Problem(
                     f"{what}: column {column!r} is not in the table",

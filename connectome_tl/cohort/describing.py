@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.people import people_of
 from connectome_tl.settings.results import CohortRecord, OutcomeCounts, TableRow
 
-_STATES = ("observed", "lost", "died", "untestable")
+_STATES = ("observed", "lost", "died", "untestable", "unknown")
 _MOST_LEVELS = 8
 
 
@@ -32,6 +33,7 @@ def describe(cohort: Cohort, role: Literal["source", "pool", "target", "cohort"]
         n_regions=cohort.n_regions,
         atlas=cohort.atlas,
         measures=cohort.measures,
+        people=people_of(cohort),
         flow=cohort.flow,
         outcomes=tuple(_counts(cohort, task.name, task.is_binary) for task in cohort.tasks),
         table_groups=tuple(f"{name} (n = {int(rows.sum())})" for name, rows in groups.items()),

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from connectome_tl.cohort.tables import Findings, bare
+from connectome_tl.cohort.findings import Findings, listed
+from connectome_tl.cohort.ids import bare
 from connectome_tl.errors import Problem
-
-_SHOWN = 20
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
@@ -38,10 +37,15 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         if match is None or not path.is_file() or os.path.realpath(path) in tables:
             continue
         subject = match.group("id")
+        if not subject.isprintable():
+            findings.problems.append(
+                Problem("a file name holds characters that cannot be shown", got=ascii(path.name), file=root)
+            )
+            continue
         if subject in found:
             findings.problems.append(
                 Problem(
-                    "two files fit the pattern",
+                    "two files of one subject fit the pattern",
                     subject=subject,
                     file=path,
                     got=f"also {found[subject].name}",
@@ -114,39 +118,48 @@ class Search:
             extra = [name for name in extra if name not in set(longer)]
         alike = {bare(name): name for name in extra}
         padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
-        findings.problems += [
-            Problem(
-                f"the id is written differently for {what}",
-                expected=repr(subject),
-                got=repr(name),
-                subject=subject,
-                file=file,
-                remedy="Zeros in front were lost or added, by a spreadsheet perhaps; write the id the same everywhere.",
-            )
-            for subject, name in padded
-        ]
+        findings.several(
+            [(subject, f"is {name!r} there") for subject, name in padded],
+            f"the id is written differently for {what}",
+            file,
+            "Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
+            "same everywhere.",
+        )
         settled = {subject for subject, _ in padded} | {name for _, name in padded}
         without = [subject for subject in without if subject not in settled]
         extra = [name for name in extra if name not in settled]
         if self.unmatched == "drop":
             if without:
-                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {_listed(without)}")
+                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {listed(without)}")
             if extra:
-                findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {_listed(extra)}")
+                findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
             return found
-        remedy = "Leave the row out with select, or say unmatched: drop."
-        _report(without, f"in the table but without {what}", file, remedy, findings)
-        _report(extra, f"{what} but no row in the table", file, "Add the row, or say unmatched: drop.", findings)
+        if without:
+            remedy = "Leave the rows out with select, or say unmatched: drop."
+            lying = [name for name in there if name not in set(found.values())]
+            if not found and lying:
+                remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+            findings.problems.append(self._absent(without, what, file, lying, remedy))
+        if extra and found:
+            rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
+            remedy = "Add their rows, or say unmatched: drop."
+            findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
         return found
 
-
-def _report(subjects: Sequence[str], text: str, file: str | Path, remedy: str, findings: Findings) -> None:
-    findings.problems += [Problem(text, subject=subject, file=file, remedy=remedy) for subject in subjects[:_SHOWN]]
-    if len(subjects) > _SHOWN:
-        findings.problems.append(
-            Problem(f"{text}: {len(subjects) - _SHOWN} more", got=_listed(subjects[_SHOWN:]), file=file)
+    def _absent(
+        self, without: Sequence[str], what: str, file: str | Path, lying: Sequence[str], remedy: str
+    ) -> Problem:
+        """One line for all rows without data: what was looked for, and what lies there instead."""
+        pattern = str(file)
+        looked = pattern.replace("{id}", without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
+        names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]
+        if not names and "{id}" in pattern:
+            folder = (self.folder / pattern.split("{id}")[0]).parent if pattern[0] != "{" else self.folder
+            names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        return Problem(
+            f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",
+            expected=looked,
+            got=f"no such; there lie {listed(names, 3)}" if names else "nothing there",
+            file=file,
+            remedy=remedy,
         )
-
-
-def _listed(subjects: Sequence[str]) -> str:
-    return ", ".join(subjects[:10]) + (" ..." if len(subjects) > 10 else "")

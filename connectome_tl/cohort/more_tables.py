@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.cells import PLAIN, Marks, clean, is_missing
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import found_files
+from connectome_tl.cohort.findings import Findings, listed
+from connectome_tl.cohort.ids import bare, whole_ids
 from connectome_tl.cohort.selection import selected
-from connectome_tl.cohort.tables import Findings, read_table, whole_ids
+from connectome_tl.cohort.tables import read_table
 from connectome_tl.connectome.labels import doubled
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
 from connectome_tl.files import read_json_object
@@ -36,7 +40,7 @@ def joined_tables(
     sources: dict[str, str],
     dictionary: Dictionary,
     *,
-    codes: Sequence[str] = (),
+    marks: Marks = PLAIN,
 ) -> pd.DataFrame:
     """The participants table with the columns of further ones; a subject they lack has missing cells.
 
@@ -46,10 +50,10 @@ def joined_tables(
     for spec in more:
         try:
             if "{id}" in spec.file:
-                found = _one_per_subject(spec, id_columns, folder, findings, sources)
+                found = _one_per_subject(spec, id_columns, folder, findings, sources, marks)
             else:
                 path = folder / spec.file
-                found = dictionary.add(_file_rows(path, spec, id_columns, codes), path, findings)
+                found = dictionary.add(_file_rows(path, spec, id_columns, findings, marks), path, findings)
                 sources[path.name] = file_hash(path)
             table = _joined(table, id_columns, found, spec, folder, findings)
         except ConnectomeTLError as error:
@@ -57,7 +61,9 @@ def joined_tables(
     return table
 
 
-def _file_rows(path: Path, spec: MoreTable, id_columns: Sequence[str], codes: Sequence[str]) -> pd.DataFrame:
+def _file_rows(
+    path: Path, spec: MoreTable, id_columns: Sequence[str], findings: Findings, marks: Marks
+) -> pd.DataFrame:
     """Rows of one table, by bare id, after its own `select`."""
     rows = _records(path) if path.suffix == ".json" else read_table(path)
     usual = [name for name in (id_columns[0], *_ID_COLUMNS) if name in rows.columns][:1]
@@ -67,22 +73,29 @@ def _file_rows(path: Path, spec: MoreTable, id_columns: Sequence[str], codes: Se
         expected = ", ".join(names) or f"one of {', '.join(_ID_COLUMNS)}"
         raise DataError("the table has no id column", file=path, expected=expected)
     if spec.select is not None:
-        rows = rows[selected(rows, spec.select, list(rows[names[0]]), codes=codes, file=path)]
+        rows = rows[selected(rows, spec.select, list(rows[names[0]]), marks=marks, file=path, notes=findings.notes)]
+        if rows.empty:
+            raise DataError("select keeps no row of this table", got=spec.select, file=path)
     ids = [value.removeprefix("sub-") for value in whole_ids(rows, names)]
-    twice = doubled(ids)
+    twice = doubled([one for one in ids if one])
     if twice:
         raise DataError(
             "subjects stand twice in a further table",
-            problems=[
-                Problem("stands twice", subject=one, file=path, remedy="Its `select` keeps one of several visits.")
-                for one in twice[:20]
-            ],
+            got=listed(twice),
+            file=path,
+            remedy="Its `select` keeps one of several visits.",
         )
-    return rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
+    rows = rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
+    return rows[[bool(one) for one in ids]]
 
 
 def _one_per_subject(
-    spec: MoreTable, id_columns: Sequence[str], folder: Path, findings: Findings, sources: dict[str, str]
+    spec: MoreTable,
+    id_columns: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    sources: dict[str, str],
+    marks: Marks,
 ) -> pd.DataFrame:
     """One file per subject: a table of one row (or one for each scan), or the values of a JSON object."""
     rows: dict[str, dict[str, str]] = {}
@@ -90,7 +103,9 @@ def _one_per_subject(
     for subject, path in found_files(spec.file, folder, findings).items():
         try:
             name = subject.removeprefix("sub-")
-            rows |= {name: _json_values(path)} if path.suffix == ".json" else _rows_of(path, spec, name, id_columns)
+            rows |= (
+                {name: _json_values(path)} if path.suffix == ".json" else _rows_of(path, spec, name, id_columns, marks)
+            )
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += error.problems
@@ -98,11 +113,13 @@ def _one_per_subject(
     return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
 
 
-def _rows_of(path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str]) -> dict[str, dict[str, str]]:
+def _rows_of(
+    path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str], marks: Marks
+) -> dict[str, dict[str, str]]:
     """The rows of one subject's table by bare id: of the scan where the table tells scans apart, else of the child."""
     rows = read_table(path)
     if spec.select is not None:
-        rows = rows[selected(rows, spec.select, [path.name] * len(rows), file=path)]
+        rows = rows[selected(rows, spec.select, [path.name] * len(rows), marks=marks, file=path)]
     if len(id_columns) == 2 and id_columns[1] in rows.columns:
         keys = whole_ids(rows.assign(**{id_columns[0]: subject}), id_columns)
     elif len(rows) == 1:
@@ -149,7 +166,7 @@ def _flat(said: dict[str, Any]) -> dict[str, str]:
         if isinstance(value, list) and not all(isinstance(v, (int, float)) for v in values):
             continue
         for i, one in enumerate(values, 1):
-            text = "n/a" if one is None else str(int(one)) if isinstance(one, bool) else str(one)
+            text = "n/a" if one is None else str(int(one)) if isinstance(one, bool) else clean(str(one))
             found[f"{key}_{i}" if isinstance(value, list) else str(key)] = text
     return found
 
@@ -170,24 +187,69 @@ def _joined(
     absent = [name for name in wanted if name not in found.columns]
     findings.problems += [Problem(f"column {name!r} is not in the table", file=file) for name in absent]
     clash = [name for name in wanted if name in table.columns and name not in absent]
-    if spec.columns is None:
-        wanted = [name for name in wanted if name not in clash]
-        if clash:
-            findings.notes.append(f"{spec.file}: columns {', '.join(clash)} stand in the participants table already")
-    else:
-        findings.problems += [
-            Problem(f"column {name!r} stands in two tables", file=file, remedy="Leave it out of `columns`.")
-            for name in clash
-        ]
-        wanted = [name for name in wanted if name not in clash and name not in absent]
-    bare = pd.Index([value.removeprefix("sub-") for value in whole_ids(table, id_columns)])
-    if len(id_columns) > 1 and not bare.isin(found.index).any():
-        bare = pd.Index([value.removeprefix("sub-") for value in table[id_columns[0]]])
-    matched = found[wanted].reindex(bare).fillna("n/a").set_axis(table.index)
-    missing = int((~bare.isin(found.index)).sum())
-    if missing:
-        findings.notes.append(f"{spec.file}: nothing on {missing} subjects; their values are missing")
-    return pd.concat([table, matched], axis=1)
+    wanted = [name for name in wanted if name not in clash and name not in absent]
+    if spec.columns is None and clash:
+        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} stand in the participants table already")
+    matched, known = _matched(table, id_columns, found, file, findings)
+    if spec.columns is not None:
+        for name in clash:
+            filled = _filled(table[name], matched[name])
+            if filled is None:
+                findings.problems.append(
+                    Problem(
+                        f"column {name!r} stands in two tables and holds other values in them",
+                        file=file,
+                        remedy="Leave it out of `columns`.",
+                    )
+                )
+            else:
+                n_new = int((filled != table[name]).sum())
+                findings.notes += [f"{name}: {n_new} missing cells were filled from {spec.file}"] if n_new else []
+                table = table.assign(**{name: filled})
+    if not known.all():
+        findings.notes.append(f"{spec.file}: nothing on {int((~known).sum())} subjects; their values are missing")
+    return pd.concat([table, matched[wanted]], axis=1)
+
+
+def _matched(
+    table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame, file: Path, findings: Findings
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The further table's rows in the order of the participants, and which of these it knows (n_rows,).
+
+    Ids that are written differently, or of which none is known, are problems.
+    """
+    names = pd.Index([value.removeprefix("sub-") for value in whole_ids(table, id_columns)])
+    if len(id_columns) > 1 and not names.isin(found.index).any():
+        names = pd.Index([value.removeprefix("sub-") for value in table[id_columns[0]]])
+    known = names.isin(found.index)
+    unused = {bare(str(one)): str(one) for one in found.index[~found.index.isin(names)]}
+    differ = [(str(one), f"is {unused[bare(str(one))]!r} there") for one in names[~known] if bare(str(one)) in unused]
+    findings.several(
+        list(dict.fromkeys(differ)),
+        "the id is written differently in a further table",
+        file,
+        "Write the id the same everywhere.",
+    )
+    if len(names) and not known.any() and not differ:
+        findings.problems.append(
+            Problem(
+                "no subject of the participants is in this table",
+                expected=f"ids such as {names[0]!r}",
+                got=f"ids such as {found.index[0]!r}" if len(found) else "no rows",
+                file=file,
+                remedy="Is `id` its right column?",
+            )
+        )
+    return found.reindex(names).fillna("n/a").set_axis(table.index), np.asarray(known)
+
+
+def _filled(own: pd.Series, other: pd.Series) -> pd.Series | None:
+    """A column with its missing cells taken from another one; None where both hold something else."""
+    gone = np.array([is_missing(cell) for cell in own], dtype=bool)
+    absent = np.array([is_missing(cell) for cell in other], dtype=bool)
+    if (~gone & ~absent & (own.to_numpy() != other.to_numpy())).any():
+        return None
+    return own.where(~gone, other)
 
 
 def _one_row_per_scan(table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,21 +10,26 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_columns_of
+from connectome_tl.cohort.columns import SubjectColumns, column_problems, marks_of, with_columns_of
+from connectome_tl.cohort.degenerate import nothing_to_learn
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import Search, found_files
+from connectome_tl.cohort.findings import Findings, grouped, listed
+from connectome_tl.cohort.ids import subject_ids, whole_ids
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables
 from connectome_tl.cohort.regional import read_region_features, similarity_matrices
-from connectome_tl.cohort.selection import selected, unknown
+from connectome_tl.cohort.selection import columns_of, selected, unknown
 from connectome_tl.cohort.stack import read_stack
-from connectome_tl.cohort.tables import Findings, read_table, subject_ids, whole_ids
+from connectome_tl.cohort.tables import read_table
 from connectome_tl.cohort.transforms import transformed
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, raise_all
 from connectome_tl.provenance import file_hash
-from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.cohort import CohortSettings, Exclusion
 from connectome_tl.settings.results import FlowStep
+
+_MOST_NOTES = 12
 
 
 def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
@@ -48,20 +54,28 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     dictionary = Dictionary()
     table = dictionary.add(read_table(file), file, findings)
     sources = {Path(settings.participants).name: file_hash(file)}
+    flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
+    everyone = whole_ids(table, settings.ids) if set(settings.ids) <= set(table.columns) else []
+    early = _selects_among_events(settings, table, everyone)
+    if early:
+        table = _selected(settings, table, file, findings, flow)
     if settings.ids[0] in table.columns:
-        more, codes = settings.tables, settings.missing
-        table = joined_tables(table, settings.ids, more, folder, findings, sources, dictionary, codes=codes)
+        marks = marks_of(settings)
+        table = joined_tables(table, settings.ids, settings.tables, folder, findings, sources, dictionary, marks=marks)
     if "sex" not in table.columns and "gender" in table.columns and "sex" in _named_columns(settings):
         table = table.assign(sex=table["gender"])  # dHCP's files say gender where its notes say sex
         findings.notes.append("sex: read from the column gender")
     findings.problems += column_problems(settings, table, file)
     if not set(settings.ids) <= set(table.columns):
-        raise_all(f"cohort {settings.name!r} cannot be read", findings.problems)
+        raise_all(f"cohort {settings.name!r} cannot be read", grouped(findings.problems))
     settings = with_columns_of(settings, table)  # so that the rest is checked too
     dictionary.check_ages([spec for spec in (settings.age, settings.gestational_age) if spec], findings)
-    everyone = whole_ids(table, settings.ids)
-    table, flow = _kept(settings, table, file, findings)
-    ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings)
+    if not early:
+        everyone = whole_ids(table, settings.ids)
+        flow = [FlowStep(label=flow[0].label, n_left=len(table))]  # a table of sessions makes rows of its own
+        table = _selected(settings, table, file, findings, flow)
+    table = _without_excluded(settings, table, file, findings, flow)
+    ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings, table=table)
     columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
     unmatched = "refuse" if settings.connectomes is None else settings.connectomes.unmatched
     search = Search(tuple(dict.fromkeys(ids)), everyone, folder, findings, unmatched)
@@ -74,49 +88,84 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
             if type(error).exit_code in (64, 66) and len(findings.problems) == len(error.problems):
                 raise
     cohort = None if findings.problems else _joined(settings, columns, matrices, flow, sources, search)
-    raise_all(f"cohort {settings.name!r} cannot be used", findings.problems)
+    raise_all(f"cohort {settings.name!r} cannot be used", grouped(findings.problems))
     assert cohort is not None
+    raise_all(f"cohort {settings.name!r} cannot be used", nothing_to_learn(cohort))
+    both = cohort.own_covariates([task.name for task in cohort.tasks])
+    if both:
+        findings.notes.append(f"{', '.join(both)}: covariate and outcome; a study may use it as one of them only")
     return replace(cohort, notes=tuple(dict.fromkeys(findings.notes)))
 
 
-def _kept(
-    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings
-) -> tuple[pd.DataFrame, list[FlowStep]]:
-    """Rows that `select` keeps and no rule of `exclude` leaves out, and the flow of their numbers."""
-    flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
-    codes = settings.missing
-    if settings.select is not None:
-        keep = selected(table, settings.select, whole_ids(table, settings.ids), codes=codes, file=file)
-        reason = "not selected, or a value it needs is missing"
-        flow.append(_step(f"select: {settings.select}", keep, reason))
-        table = table[keep].reset_index(drop=True)
-        if table.empty:
-            findings.problems.append(Problem("select keeps no row", got=settings.select, file=file))
+def _selects_among_events(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> bool:
+    """Rows of one subject are events (REDCap), and `select` names columns of this table only: it then comes before
+    further tables are joined, which may be the same file."""
+    if settings.select is None or len(set(ids)) == len(ids):
+        return False
+    named = columns_of(settings.select)
+    return bool(named) and named <= set(table.columns)
+
+
+def _selected(
+    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings, flow: list[FlowStep]
+) -> pd.DataFrame:
+    """Rows that `select` keeps; a step of the flow."""
+    if settings.select is None:
+        return table
+    ids, marks = whole_ids(table, settings.ids), marks_of(settings)
+    keep = selected(table, settings.select, ids, marks=marks, file=file, notes=findings.notes)
+    flow.append(_step(f"select: {settings.select}", keep, "not selected, or a value it needs is missing"))
+    names = sorted(columns_of(settings.select) & set(table.columns))
+    there = {name: list(dict.fromkeys(table[name])) for name in names}
+    table = table[keep].reset_index(drop=True)
+    if table.empty:
+        held = [f"{name}: {listed(there[name], 6)}" for name in there]
+        findings.problems.append(
+            Problem("select keeps no row", got=settings.select, file=file, expected="; ".join(held) or None)
+        )
+    return table
+
+
+def _without_excluded(
+    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings, flow: list[FlowStep]
+) -> pd.DataFrame:
+    """Rows that no rule of `exclude` leaves out; each rule is a step of the flow."""
     for rule in settings.exclude:
-        ids = whole_ids(table, settings.ids)
-        try:
-            out = selected(table, rule.when, ids, codes=codes, file=file)
-        except DataError as error:  # a column that another fault took away; both are listed
-            findings.problems += error.problems
-            continue
-        open_ = unknown(table, rule.when, codes=codes) & ~out
-        if open_.any() and rule.unknown == "refuse":
-            findings.several(
-                [(ids[i], "a missing value") for i in np.flatnonzero(open_).tolist()],
-                f"the exclusion {rule.when!r} cannot be decided",
-                file,
-                "Say unknown: keep or unknown: exclude in this rule.",
-            )
-        n_open = int(open_.sum())
-        out = out | open_ if rule.unknown == "exclude" else out
-        also = f"; {n_open} of them with a missing value" if n_open and rule.unknown == "exclude" else ""
-        if n_open and rule.unknown == "keep":
-            findings.notes.append(f"exclude: {rule.when}: {n_open} whose value is missing were kept")
-        flow.append(_step(f"exclude: {rule.when}", ~out, rule.reason + also))
-        table = table[~out].reset_index(drop=True)
+        table = _excluded(rule, settings, table, file, findings, flow)
     if settings.exclude and table.empty:
         findings.problems.append(Problem("the exclusions leave no row", file=file))
-    return table, flow
+    return table
+
+
+def _excluded(
+    rule: Exclusion,
+    settings: CohortSettings,
+    table: pd.DataFrame,
+    file: Path,
+    findings: Findings,
+    flow: list[FlowStep],
+) -> pd.DataFrame:
+    ids, marks = whole_ids(table, settings.ids), marks_of(settings)
+    try:
+        out = selected(table, rule.when, ids, marks=marks, file=file, notes=findings.notes)
+    except DataError as error:  # a column that another fault took away; both are listed
+        findings.problems += error.problems
+        return table
+    open_ = unknown(table, rule.when, marks=marks) & ~out
+    if rule.unknown == "refuse":
+        findings.several(
+            [(ids[i], "a missing value") for i in np.flatnonzero(open_).tolist()],
+            f"the exclusion {rule.when!r} cannot be decided",
+            file,
+            "Say unknown: keep or unknown: exclude in this rule.",
+        )
+    n_open = int(open_.sum())
+    out = out | open_ if rule.unknown == "exclude" else out
+    also = f"; {n_open} of them with a missing value" if n_open and rule.unknown == "exclude" else ""
+    if n_open and rule.unknown == "keep":
+        findings.notes.append(f"exclude: {rule.when}: {n_open} whose value is missing were kept")
+    flow.append(_step(f"exclude: {rule.when}", ~out, rule.reason + also))
+    return table[~out].reset_index(drop=True)
 
 
 def _named_columns(settings: CohortSettings) -> set[str]:
@@ -144,7 +193,8 @@ def _matrices(
     if spec.network is not None:
         features = settings.region_features
         assert features is not None  # the settings say so
-        found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings))
+        marks = marks_of(settings)
+        found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings), marks=marks)
     elif spec.files is not None:
         tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
@@ -158,17 +208,31 @@ def _matrices(
         sources[Path(spec.labels).name] = file_hash(folder / spec.labels)
     found = replace(found, sources=sources)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
-    for region, absent in zip(found.regions, (~found.node_mask).sum(axis=0), strict=True):
-        if absent:
-            findings.notes.append(f"region {region} is missing in {absent} subjects and is masked there")
+    findings.notes += _masked(found)
     return found
+
+
+def _masked(found: Matrices) -> list[str]:
+    """Notes on regions that subjects lack: one line for those that all lack, one for each of the others."""
+    absent = (~found.node_mask).sum(axis=0)
+    everywhere = [region for region, n in zip(found.regions, absent, strict=True) if n == len(found.ids)]
+    notes = [
+        f"region {region} is missing in {n} subjects and is masked there"
+        for region, n in zip(found.regions, absent, strict=True)
+        if 0 < n < len(found.ids)
+    ]
+    if len(notes) > _MOST_NOTES:
+        notes = [*notes[:_MOST_NOTES], f"{len(notes) - _MOST_NOTES} more regions are missing in some subjects"]
+    if everywhere:
+        notes.append(f"{len(everywhere)} regions are missing in every subject and masked: {listed(everywhere, 6)}")
+    return notes
 
 
 def _where(settings: CohortSettings, folder: Path) -> Path:
     """Where the matrices, or the measures they are made from, lie."""
     matrices, features = settings.connectomes, settings.region_features
     given = [matrices.stack or matrices.files] if matrices is not None else []
-    given += [features.table or features.files] if features is not None else []
+    given += [*features.tables[:1], features.files] if features is not None else []
     return folder / next((name for name in given if name is not None), "")
 
 
@@ -182,77 +246,74 @@ def _joined(
 ) -> Cohort | None:
     """Everything in one order; volumes and region features are looked up here."""
     ids = columns.ids if matrices is None else matrices.ids
-    folder, findings = search.folder, search.findings
     search = replace(search, ids=ids)
     if matrices is not None:
-        sources = {**sources, **matrices.sources}
-        n_dropped = len(columns.ids) - len(ids)
-        flow.append(
-            FlowStep(
-                label="with a connectome",
-                n_left=len(ids),
-                n_excluded=n_dropped,
-                reason="no matrix" if n_dropped else "",
-            )
-        )
-    volumes: tuple[str, ...] = ()
-    if settings.volumes is not None:
-        found = found_files(settings.volumes.files, folder, findings)
-        names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
-        volumes = tuple(str(found[names[subject]]) for subject in ids if subject in names)
-    features: np.ndarray | None = None
-    feature_names: tuple[str, ...] = ()
-    spec = settings.connectomes
-    if settings.region_features is not None and matrices is not None and spec is not None:
-        features, feature_names = matrices.region_features, settings.region_features.names
-        if spec.network is None:
-            features = read_region_features(
-                settings.region_features, matrices, known_rows(spec, folder), search, id_column=_one_column(settings)
-            )
-    if findings.problems:
+        flow.append(_step("with a connectome", np.isin(columns.ids, ids), "no matrix"))
+    volumes = _volumes(settings, search)
+    features, feature_names = _region_features(settings, matrices, search)
+    if search.findings.problems:
         return None
-    rows = np.array([columns.ids.index(s) for s in ids] if ids != columns.ids else range(len(ids)), dtype=int)
-    index = pd.Index(list(ids), dtype="str")
-    tasks = tuple(outcome.name for outcome in settings.outcomes)
+    spec, atlas = settings.connectomes, ""
+    if spec is not None:
+        atlas = spec.atlas or _atlas_of(Path(spec.labels or _where(settings, search.folder)).stem)
     n_subjects = len(ids)
-    score_columns = dict.fromkeys(outcome.column for outcome in settings.outcomes)
+    index = pd.Index(list(ids), dtype="str")
+    as_read = matrices.as_read if matrices is not None else None
+    at = {subject: i for i, subject in enumerate(columns.ids)}
+    people = columns.rows(np.array([at[subject] for subject in ids], dtype=int))
     return Cohort(
         name=settings.name,
         simulated=settings.simulated,
         exploratory=settings.exploratory,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
-        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.labels or _where(settings, folder)).stem),
+        atlas=atlas,
         measures=() if spec is None else spec.measures,
         weights=np.zeros((n_subjects, 0, 0, 0), np.float32) if matrices is None else matrices.weights,
         node_mask=np.zeros((n_subjects, 0), dtype=bool) if matrices is None else matrices.node_mask,
-        covariates=columns.covariates.iloc[rows],
+        covariates=people.covariates,
         covariate_specs=settings.covariates,
         tasks=tuple(outcome.task() for outcome in settings.outcomes),
-        targets=pd.DataFrame({name: columns.outcomes[name].targets[rows] for name in tasks}, index=index),
-        status=pd.DataFrame(
-            {name: [columns.outcomes[name].status[row] for row in rows] for name in tasks}, index=index, dtype="str"
-        ),
-        age=columns.age[rows],
+        targets=people.targets,
+        status=people.status,
+        age=people.age,
         age_unit="" if settings.age is None else settings.age.unit,
-        site=columns.site[rows],
-        family=columns.family[rows],
+        site=people.site,
+        family=people.family,
         region_features=features,
         region_feature_names=feature_names,
         flow=tuple(flow),
-        sources=sources,
-        scores=pd.DataFrame(
-            {
-                column: next(columns.outcomes[s.name].scores[rows] for s in settings.outcomes if s.column == column)
-                for column in score_columns
-            },
-            index=index,
-        ),
+        sources=sources if matrices is None else {**sources, **matrices.sources},
+        scores=people.scores,
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
         transforms=() if spec is None else (spec.transform,) * len(spec.measures),
-        as_read=pd.DataFrame(matrices.as_read, index=index) if matrices is not None and matrices.as_read else None,
+        as_read=pd.DataFrame(as_read, index=index) if as_read else None,
+        children=people.children,
     )
+
+
+def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
+    """The image of each subject; what is wrong with them is a problem."""
+    if settings.volumes is None:
+        return ()
+    found = found_files(settings.volumes.files, search.folder, search.findings)
+    names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
+    return tuple(str(found[names[subject]]) for subject in search.ids if subject in names)
+
+
+def _region_features(
+    settings: CohortSettings, matrices: Matrices | None, search: Search
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Regional measures in the order of the matrices, and their names."""
+    wanted, spec = settings.region_features, settings.connectomes
+    if wanted is None or matrices is None or spec is None:
+        return None, ()
+    if spec.network is not None:
+        return matrices.region_features, wanted.names
+    known = known_rows(spec, search.folder)
+    id_column, marks = _one_column(settings), marks_of(settings)
+    return read_region_features(wanted, matrices, known, search, id_column=id_column, marks=marks), wanted.names
 
 
 def _atlas_of(stem: str) -> str:

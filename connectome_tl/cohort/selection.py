@@ -1,21 +1,25 @@
 """`select` and `exclude`: which rows of a table to keep, as a small safe language.
 
 Comparisons of one column with one value (`age < 13`, `sex == 'F'`, `site in ['A', 'B']`), joined by
-and, or, not and brackets. Nothing is evaluated as Python.
+and, or, not and brackets; a column name that is no word stands in backticks (`` `Age (weeks)` > 38 ``).
+Texts are compared as categories are: case and blanks make no difference. Nothing is evaluated as Python.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.tables import Findings, numbers, texts
+from connectome_tl.cohort.categories import is_sex, same_category
+from connectome_tl.cohort.cells import PLAIN, Marks, is_missing, nearest, texts
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.numeric import numbers
 from connectome_tl.errors import DataError, UsageError
 
 _NUMERIC: dict[type[ast.cmpop], Callable[[np.ndarray, float], np.ndarray]] = {
@@ -28,13 +32,23 @@ _NUMERIC: dict[type[ast.cmpop], Callable[[np.ndarray, float], np.ndarray]] = {
 }
 _NUMBER = re.compile(r"^[+-]?[\d.,]+$")
 _MAX_LENGTH = 2_000
-_HOW = "comparisons such as age < 13 and sex == 'F', joined by and, or, not"
+_HOW = "comparisons such as age < 13 and sex == 'F', joined by and, or, not; `a column's name` in backticks"
+_QUOTED = re.compile(r"`([^`]*)`")
 
 
 def selected(
-    table: pd.DataFrame, expression: str, ids: Sequence[str], *, codes: Sequence[str] = (), file: str | Path = ""
+    table: pd.DataFrame,
+    expression: str,
+    ids: Sequence[str],
+    *,
+    marks: Marks = PLAIN,
+    file: str | Path = "",
+    notes: list[str] | None = None,
 ) -> np.ndarray:
     """Rows to keep, (n_rows,) bool. A missing value fails every comparison, also `!=`.
+
+    Args:
+        notes: takes a line for each text that no row of its column holds.
 
     Raises:
         UsageError: not such an expression. DataError: an unknown column, or text compared by size.
@@ -42,21 +56,44 @@ def selected(
     if len(expression) > _MAX_LENGTH:
         raise UsageError("select is too long", expected=f"at most {_MAX_LENGTH} characters")
     try:
-        tree = ast.parse(expression.strip(), mode="eval").body
-        return _Rows(table, ids, codes, file, expression).of(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        tree, names = _parsed(expression)
+        rows = _Rows(table, ids, marks, file, expression, names)
+        kept = rows.of(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise UsageError("select cannot be read", expected=_HOW, got=expression[:200]) from error
+    if notes is not None:
+        notes += rows.notes
+    return kept
 
 
-def unknown(table: pd.DataFrame, expression: str, *, codes: Sequence[str] = ()) -> np.ndarray:
+def _parsed(expression: str) -> tuple[ast.expr, dict[str, str]]:
+    """The expression's tree, and the column that each of its names stands for."""
+    names: dict[str, str] = {}
+
+    def placed(match: re.Match[str]) -> str:
+        name = f"_column_{len(names)}_"
+        names[name] = match.group(1)
+        return name
+
+    return ast.parse(_QUOTED.sub(placed, expression).strip(), mode="eval").body, names
+
+
+def columns_of(expression: str) -> set[str]:
+    """The columns that an expression names; empty where it cannot be read (`selected` says why)."""
+    try:
+        tree, names = _parsed(expression[:_MAX_LENGTH])
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    return {names.get(node.id, node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def unknown(table: pd.DataFrame, expression: str, *, marks: Marks = PLAIN) -> np.ndarray:
     """Rows (n_rows,) that lack a value of any column the expression names; `selected` has read it before."""
-    tree = ast.parse(expression.strip(), mode="eval")
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     absent = np.zeros(len(table), dtype=bool)
-    for name in names & set(table.columns):
-        values = numbers(table[name], [""] * len(table), "", Findings(), codes=codes)
-        cells = np.array([cell == "" for cell in texts(table[name], codes)], dtype=bool)
-        coded = np.isnan(values) & np.array([bool(_NUMBER.match(cell)) for cell in table[name]], dtype=bool)
+    for name in columns_of(expression) & set(table.columns):
+        values = numbers(table[name], [""] * len(table), "", Findings(), marks=marks)
+        cells = np.array([cell == "" for cell in texts(table[name], marks.missing)], dtype=bool)
+        coded = np.isnan(values) & np.array([bool(_NUMBER.match(cell[:60])) for cell in table[name]], dtype=bool)
         absent |= cells | coded
     return absent
 
@@ -65,9 +102,17 @@ class _Rows:
     """Walks the expression; holds the table so that the walk's steps stay short."""
 
     def __init__(
-        self, table: pd.DataFrame, ids: Sequence[str], codes: Sequence[str], file: str | Path, expression: str
+        self,
+        table: pd.DataFrame,
+        ids: Sequence[str],
+        marks: Marks,
+        file: str | Path,
+        expression: str,
+        names: Mapping[str, str],
     ) -> None:
-        self.table, self.ids, self.codes, self.file, self.expression = table, ids, codes, file, expression
+        self.table, self.ids, self.marks, self.file, self.expression = table, ids, marks, file, expression
+        self.names = names
+        self.notes: list[str] = []
 
     def of(self, node: ast.expr) -> np.ndarray:
         if isinstance(node, ast.BoolOp):
@@ -90,40 +135,52 @@ class _Rows:
             raise self.refused()
         column = self.column(left.id)
         if isinstance(op, (ast.In, ast.NotIn)):
-            if not isinstance(right, (ast.List, ast.Tuple)):
-                raise self.refused()
+            if not isinstance(right, (ast.List, ast.Tuple)) or not right.elts:
+                raise self.refused("a list of one or more values after in")
             hits = np.logical_or.reduce([self.compared(left, ast.Eq(), item) for item in right.elts])
             return hits if isinstance(op, ast.In) else ~hits & self.known(column)
         value = self.constant(right)
         if isinstance(value, str):
-            cells = np.array(texts(column, self.codes), dtype=object)
-            if isinstance(op, ast.Eq):
-                return np.asarray(cells == value)
-            if isinstance(op, ast.NotEq):
-                return np.asarray((cells != value) & (cells != ""))
-            raise DataError(
-                f"text has no size: select compares {left.id!r} with {value!r}", file=self.file, got=self.expression
-            )
+            return self.alike(column, value, op, left.id)
         compare = _NUMERIC.get(type(op))
         if compare is None:
             raise self.refused()
         findings = Findings()
-        values = numbers(column, self.ids, self.file, findings, codes=self.codes)
+        values = numbers(column, self.ids, self.file, findings, marks=self.marks)
         if findings.problems:
             raise DataError("select needs a number", problems=findings.problems)
         with np.errstate(invalid="ignore"):
             return np.asarray(compare(values, value) & ~np.isnan(values))
 
+    def alike(self, column: pd.Series, value: str, op: ast.cmpop, name: str) -> np.ndarray:
+        """Cells that are the category `value`, or are not; "" and words for missing stand for a missing cell."""
+        if not isinstance(op, (ast.Eq, ast.NotEq)):
+            raise DataError(
+                f"text has no size: select compares {self.names.get(name, name)!r} with {value!r}",
+                file=self.file,
+                got=self.expression,
+            )
+        sex = is_sex(str(column.name))
+        cells = texts(column, self.marks.missing)
+        wanted = "" if is_missing(value, self.marks.missing) else same_category(value, sex=sex)
+        hits = np.array([same_category(cell, sex=sex) == wanted for cell in cells], dtype=bool)
+        if wanted and not hits.any():
+            self.notes.append(f"select: no row has {self.names.get(name, name)} {value!r}")
+        known = np.array([cell != "" for cell in cells], dtype=bool)
+        return hits if isinstance(op, ast.Eq) else ~hits & known
+
     def known(self, column: pd.Series) -> np.ndarray:
-        return np.array([cell != "" for cell in texts(column, self.codes)], dtype=bool)
+        return np.array([cell != "" for cell in texts(column, self.marks.missing)], dtype=bool)
 
     def column(self, name: str) -> pd.Series:
+        name = self.names.get(name, name)
         if name not in self.table.columns:
-            near = difflib.get_close_matches(name, list(self.table.columns), n=1, cutoff=0.4)
+            near = nearest(name, self.table.columns, 1)
+            written = [one if one.isidentifier() else f"`{one}`" for one in near]
             raise DataError(
                 f"select names a column that is not there: {name!r}",
                 file=self.file,
-                remedy=f"Did you mean {near[0]}?" if near else None,
+                remedy=f"Did you mean {written[0]}?" if near else None,
             )
         return self.table[name]
 
@@ -134,8 +191,11 @@ class _Rows:
                 raise self.refused()
             return -value if isinstance(node.op, ast.USub) else value
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str)):
-            return node.value if isinstance(node.value, str) else float(node.value)
+            value = node.value if isinstance(node.value, str) else float(node.value)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self.refused("a number that is not infinite")
+            return value
         raise self.refused()
 
-    def refused(self) -> UsageError:
-        return UsageError("select cannot be read", expected=_HOW, got=self.expression[:200])
+    def refused(self, expected: str = _HOW) -> UsageError:
+        return UsageError("select cannot be read", expected=expected, got=self.expression[:200])

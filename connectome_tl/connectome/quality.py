@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
@@ -20,6 +21,7 @@ _SAME = 0.999  # correlation of edges at which two subjects are taken for one ma
 _LIMIT = 4.0  # robust standard deviations
 _MAD = 1.4826  # makes the median absolute deviation a standard deviation under normality
 _SHOWN = 5
+_PIXELS = 300
 _BLOCK_BYTES = 8_000_000
 _SKETCH, _SLACK = 64, 3.0  # directions of the projection; a pair above .999 is as far apart once in 10^13
 _UNITS = {"isolated regions": "regions", "components": "networks", "left to right": "log2", "length": "Spearman"}
@@ -61,7 +63,7 @@ def _of_block(
     found = {
         "density": connected.sum(axis=1) / n_present,
         "isolated regions": ((degree == 0) & node_mask).sum(axis=1).astype(float),
-        "components": np.array([connected_components(w != 0)[0] for w in weights], dtype=float) - absent,
+        "components": np.array([connected_components(csr_array(w != 0))[0] for w in weights], dtype=float) - absent,
         "mean strength": 2 * edges.sum(axis=1, where=present) / np.maximum(n_regions, 1),
         "negative edges": ((edges < 0) & present).sum(axis=1) / n_present,
         "typicality": others.correlation(edges, present, edges, present),
@@ -282,14 +284,15 @@ def matrix_images(
     n_shown: int = 6,
 ) -> tuple[MatrixImage, ...]:
     """The mean and some subjects, least typical first, on one scale: |w| to the power .5, sign kept; NaN where a
-    region is missing."""
+    region is missing. More than 300 regions are shown as means over blocks of neighbouring ones."""
     mask = node_mask.astype(float)
     present = mask.T @ mask  # subjects that have both regions
     mean = weights.sum(axis=0, dtype=float) / np.maximum(present, 1)
     order = np.argsort(np.where(np.isnan(typical), -np.inf, typical), kind="stable")[:n_shown]
     mean = np.where(present > 0, mean, np.nan)
     seen = ((i, np.where(np.outer(mask[i], mask[i]) > 0, weights[i], np.nan)) for i in order)
-    chosen = [("mean of all", mean, False)] + [(ids[i], matrix, ids[i] in flagged) for i, matrix in seen]
+    chosen = [("mean of all", _shrunk(mean), False)]
+    chosen += [(ids[i], _shrunk(matrix), ids[i] in flagged) for i, matrix in seen]
     return tuple(
         MatrixImage(
             title=title,
@@ -299,3 +302,15 @@ def matrix_images(
         )
         for title, matrix, bad in chosen
     )
+
+
+def _shrunk(matrix: np.ndarray) -> np.ndarray:
+    """(n, n) to at most 300 rows, each value the mean of a square block without its undefined ones."""
+    step = -(-len(matrix) // _PIXELS)
+    if step == 1:
+        return matrix
+    starts = np.arange(0, len(matrix), step)
+    known = np.isfinite(matrix)
+    total = np.add.reduceat(np.add.reduceat(np.where(known, matrix, 0.0), starts, axis=0), starts, axis=1)
+    count = np.add.reduceat(np.add.reduceat(known.astype(float), starts, axis=0), starts, axis=1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

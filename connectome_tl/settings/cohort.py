@@ -2,147 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.tasks import KindName, Operator, Task
 
-AgeUnit = Literal["weeks", "months", "years", "days"]
+# Other rooms import the columns from here.
+from connectome_tl.settings.columns import AgeColumn as AgeColumn
+from connectome_tl.settings.columns import AgeUnit as AgeUnit
+from connectome_tl.settings.columns import Covariate as Covariate
+from connectome_tl.settings.columns import Outcome as Outcome
+from connectome_tl.settings.columns import StatusRule as StatusRule
+from connectome_tl.settings.columns import Word
+
 Transform = Literal["none", "log1p", "fisher_z"]
-AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
-_WHICH_UNIT = "is 42 weeks or years? An age carries its unit: weeks, months, years or days"
-_AGE_WORDS = (
-    "age",
-    "pma",
-    "ga",
-    "scan_age",
-    "age_at_scan",
-    "age_scan",
-    "gestational_age",
-    "postmenstrual_age",
-    "corrected_age",
-    "birth_age",
-)
-
-
-class AgeColumn(Settings):
-    """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA).
-
-    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks. `to` turns
-    the age into another reckoning with the help of `gestational_age`: postmenstrual age is that since
-    birth plus gestational age, corrected age is postmenstrual age less 40 weeks.
-    """
-
-    column: str
-    unit: AgeUnit
-    reference: Literal["birth", "postmenstrual", "corrected"] = "birth"
-    to: Literal["birth", "postmenstrual", "corrected"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _asks_for_the_unit(cls, value: Any) -> Any:
-        if isinstance(value, str) or (isinstance(value, dict) and value.get("unit") is None):
-            raise ValueError(_WHICH_UNIT)
-        return value
-
-
-class Covariate(Settings):
-    """One clinical or nuisance variable.
-
-    `available_at` guards against variables that are known only later than the scan; `role` says
-    which baseline sees it: `clinical` variables are fused with the connectome, `nuisance` ones
-    (sex, motion, brain volume) only make the nuisance baseline, `both` do both. `levels` names the
-    codes of a categorical one (`{1: male, 2: female}`); without it those of the table's JSON are used.
-    """
-
-    column: str
-    type: Literal["numeric", "categorical"] = "numeric"
-    unit: str = ""
-    available_at: AvailableAt = "scan"
-    role: Literal["clinical", "nuisance", "both"] = "clinical"
-    levels: dict[str, str] = Field(default_factory=dict)
-
-    @field_validator("levels", mode="before")
-    @classmethod
-    def _codes_are_text(cls, value: Any) -> Any:
-        return {str(code): name for code, name in value.items()} if isinstance(value, dict) else value
-
-    @field_validator("available_at")
-    @classmethod
-    def _not_later_than_the_scan(cls, value: AvailableAt) -> AvailableAt:
-        if value == "follow-up":
-            raise ValueError("a variable known only at follow-up cannot predict the follow-up; leave it out")
-        return value
-
-    @model_validator(mode="after")
-    def _an_age_has_a_unit(self) -> Covariate:
-        if self.type == "numeric" and not self.unit and self.column.lower() in _AGE_WORDS:
-            raise ValueError(f"{self.column}: {_WHICH_UNIT}")
-        if self.levels and self.type == "numeric":
-            raise ValueError(f"{self.column}: levels belong to type: categorical")
-        return self
-
-
-class StatusRule(Settings):
-    """What a missing outcome is called, and what death and untestable mean for this task.
-
-    Without a rule, an infant who died or was untestable stops the run: silence would decide it.
-    """
-
-    column: str
-    died: Literal["missing", "positive", "negative"] | None = None
-    untestable: Literal["missing", "positive", "negative"] | None = None
-
-
-class Outcome(Settings):
-    """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix).
-
-    `levels` are the texts of the classes: for a binary outcome negative then positive
-    (`[control, patient]`), for an ordinal one from low to high.
-    """
-
-    name: str
-    column: str
-    kind: KindName
-    unit: str = ""
-    operator: Operator | None = None
-    cutoff: float | None = None
-    edition: str | None = None
-    levels: tuple[str, ...] = ()
-    status: StatusRule | None = None
-
-    @model_validator(mode="after")
-    def _is_a_task(self) -> Outcome:
-        self.task()
-        if self.kind != "binary" and self.status is not None:
-            for state in ("died", "untestable"):
-                if getattr(self.status, state) in ("positive", "negative"):
-                    raise ValueError(f"a {self.kind} outcome has no positive class: {state} can only be 'missing'")
-        if self.kind == "binary" and self.levels and (len(self.levels) != 2 or self.operator is not None):
-            raise ValueError("a binary outcome has two levels, negative then positive, and then no cut-off")
-        if self.kind == "multiclass" and len(self.levels) < 2:
-            raise ValueError("a multiclass outcome needs its levels, for example levels: [none, mild, severe]")
-        if len(set(self.levels)) != len(self.levels):
-            raise ValueError("levels must differ")
-        if self.kind == "regression" and not self.unit and self.column.lower() in _AGE_WORDS:
-            raise ValueError(f"{self.column}: {_WHICH_UNIT}")
-        if not self.edition and any(word in f"{self.name} {self.column}".lower() for word in ("bayley", "bsid")):
-            raise ValueError("say the edition (edition: Bayley-III); scores of different editions do not mix")
-        return self
-
-    def task(self) -> Task:
-        return Task(
-            name=self.name,
-            kind=self.kind,
-            column=self.column,
-            unit=self.unit,
-            operator=self.operator,
-            cutoff=self.cutoff,
-            levels=self.levels,
-            edition=self.edition,
-        )
 
 
 class ConnectomeFiles(Settings):
@@ -202,14 +76,14 @@ class RegionFeatureFiles(Settings):
     """Regional measures (thickness, volume, FA): node features, and what a similarity network is made of.
 
     One of: `table`, one row per subject and one column per measure and region, as FreeSurfer's
-    `aparcstats2table` writes (`{name}` in the file's name: one such table per measure); `files`, one table
-    per subject with a `name` column and one row per region; `stack`, (n_subjects, n_regions, n_features)
-    with the rows and regions of the connectomes.
+    `aparcstats2table` writes (`{name}` in the file's name: one such table per measure; `{hemi}`: one for lh and one
+    for rh; or a list of tables whose columns belong together); `files`, one table per subject with a `name` column
+    and one row per region; `stack`, (n_subjects, n_regions, n_features) with the rows and regions of the connectomes.
     """
 
     files: str | None = None
     stack: str | None = None
-    table: str | None = None
+    table: str | tuple[str, ...] | None = None
     key: str | None = None
     id: str | None = Field(default=None, description="id column of `table`; default: the cohort's, else the first")
     columns: str = Field(default="{name}_{region}", description="how the columns of `table` are called")
@@ -221,11 +95,17 @@ class RegionFeatureFiles(Settings):
             raise ValueError("give table (one row per subject), files (one table per subject) or stack, one of them")
         if self.files is not None and "{id}" not in self.files:
             raise ValueError("files needs {id} where the subject's id stands")
-        if self.columns.count("{region}") != 1 or (self.table and "{name}" not in self.columns + self.table):
+        if self.columns.count("{region}") != 1 or any("{name}" not in self.columns + one for one in self.tables):
             raise ValueError("columns needs {region}, and {name} unless the table's own name has it: {region}_{name}")
         if not self.names or len(set(self.names)) != len(self.names):
             raise ValueError("names are those of the features, each once")
         return self
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of one row per subject, one for each hemisphere where `{hemi}` stands in the name."""
+        given = (self.table,) if isinstance(self.table, str) else self.table or ()
+        return tuple(dict.fromkeys(one.replace("{hemi}", side) for one in given for side in ("lh", "rh")))
 
 
 class VolumeFiles(Settings):
@@ -270,7 +150,8 @@ class CohortSettings(Settings):
     """The whole of `cohort.yaml`. Paths are relative to the file itself.
 
     `id` may be two columns (`[participant_id, session_id]`): each scan is then a row of its own, called
-    `sub-01_ses-1`, and the scans of one child are kept together as its family is.
+    `sub-01_ses-1`, and the scans of one child are kept together as its family is. A column may be a covariate and an
+    outcome; no study may then use it as both.
     """
 
     name: str = "cohort"
@@ -285,7 +166,9 @@ class CohortSettings(Settings):
     family: str | tuple[str, ...] | None = Field(
         default=None, description="twins, siblings, repeated scans: rows that share any of these are kept together"
     )
-    missing: tuple[str, ...] = Field(default=(), description="further codes for a missing value, as written")
+    largest_family: int = Field(default=10, ge=1, description="rows; a larger one may be a code for no family")
+    missing: tuple[Word, ...] = Field(default=(), description="further codes for a missing value, as written")
+    decimal: Literal[".", ","] | None = Field(default=None, description="decimal mark, where cells leave it open")
     select: str | None = Field(default=None, description="keep rows where this is true, e.g. `age < 13`")
     exclude: tuple[Exclusion, ...] = Field(default=(), description="left out after `select`, one rule after the other")
     covariates: tuple[Covariate, ...] = ()
@@ -309,10 +192,10 @@ class CohortSettings(Settings):
         doubled = sorted({column for column in columns if columns.count(column) > 1})
         if doubled:
             raise ValueError(f"covariate columns stand twice: {', '.join(doubled)}")
-        outcome_columns = {outcome.column for outcome in self.outcomes}
-        # A nuisance variable may be predicted too (sex, say); its own baseline then leaves it out.
-        fused = {covariate.column for covariate in self.covariates if covariate.role != "nuisance"}
-        leaked = sorted(outcome_columns & fused)
+        if self.age is not None and self.age.unit == "weeks" and "reference" not in self.age.model_fields_set:
+            raise ValueError(
+                "weeks from what? Say reference: birth, postmenstrual (from the last menstrual period) or corrected"
+            )
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
             raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
         if self.region_features is not None and self.connectomes is None:
@@ -320,6 +203,4 @@ class CohortSettings(Settings):
         made = self.connectomes is not None and self.connectomes.network is not None
         if made and (self.region_features is None or self.region_features.stack is not None):
             raise ValueError("a network is made from region_features: give their table, or files")
-        if leaked:
-            raise ValueError(f"an outcome cannot be its own covariate: {', '.join(leaked)}")
         return self

@@ -24,6 +24,8 @@ from connectome_tl.settings.statistics import (
 )
 from connectome_tl.tasks import Task
 
+Noun = Literal["infants", "children", "adults", "subjects"]
+_SINGULAR: dict[Noun, str] = {"infants": "infant", "children": "child", "adults": "adult", "subjects": "subject"}
 VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell", "not applicable"]
 
 
@@ -78,14 +80,30 @@ class FlowStep(Record):
     reason: str = ""
 
 
+class People(Record):
+    """Who the rows of a cohort are: what they are called, how many subjects, and of how many scans."""
+
+    noun: Noun = "subjects"
+    n_subjects: int
+    n_scans: int
+
+    @property
+    def text(self) -> str:
+        """`33 infants`, or `40 scans of 33 infants`."""
+        who = f"{self.n_subjects} {self.noun if self.n_subjects != 1 else _SINGULAR[self.noun]}"
+        return who if self.n_scans == self.n_subjects else f"{self.n_scans} scans of {who}"
+
+
 class OutcomeCounts(Record):
-    """How many subjects of one task are observed, lost, died or untestable; positives for binary ones."""
+    """How many rows of one task are observed, lost, died, untestable, or missing for an unknown reason; positives
+    for binary ones."""
 
     task: str
     observed: int
     lost: int = 0
     died: int = 0
     untestable: int = 0
+    unknown: int = 0
     n_positive: int | None = None
 
 
@@ -101,11 +119,11 @@ class CohortRecord(Record):
 
     name: str
     role: Literal["source", "pool", "target", "cohort"]
-    n_subjects: int
+    n_subjects: int  # rows; they are scans where `people` says so
     n_regions: int
     atlas: str
     measures: tuple[str, ...]
-    noun: str = "subjects"  # infants, children, adults
+    people: People | None = None
     flow: tuple[FlowStep, ...] = ()
     outcomes: tuple[OutcomeCounts, ...] = ()
     table_groups: tuple[str, ...] = ()

@@ -237,6 +237,7 @@ def _infants(
         status=status,
         age=pma,
         age_unit="weeks",
+        age_reference="postmenstrual",
         site=np.array(["A", "B"], dtype=object)[rng.integers(0, 2, n_subjects)],
         family=family,
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
@@ -271,4 +272,4 @@ def _outcomes(
 
 
 def _status(targets: pd.DataFrame) -> pd.DataFrame:
-    return targets.notna().map(lambda seen: "observed" if seen else "lost")
+    return targets.notna().map(lambda seen: "observed" if seen else "unknown")

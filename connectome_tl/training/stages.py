@@ -352,19 +352,19 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 )
         if not known:
             problems.append(Problem(f"the source cohort {cohorts.source.name} has no outcome to learn"))
-    used = set(study.target.tasks or [task.name for task in cohorts.target.tasks])
-    both = [
-        spec.column
-        for spec in clinical_specs(cohorts.target.covariate_specs)
-        if any(task.column == spec.column and task.name in used for task in cohorts.target.tasks)
-    ]
-    problems += [
-        Problem(
-            f"{column!r} is a clinical covariate and an outcome of this study",
-            remedy="Leave it out of target.tasks, or of the covariates of the target cohort.",
-        )
-        for column in both
-    ]
+    asked = [("target", study.target.tasks)]
+    if study.source is not None and study.stages.pretrain is not None:
+        asked.append(("source", study.source.tasks))
+    for role, names in asked:
+        if role in cohorts.roles:
+            cohort = cohorts.roles[role]
+            problems += [
+                Problem(
+                    f"{column!r} is a clinical covariate of cohort {cohort.name!r} and an outcome of this study",
+                    remedy=f"Name other outcomes in {role}.tasks, or give the covariate role: nuisance in its cohort.yaml.",
+                )
+                for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
+            ]
     asked_columns = {
         "confounds.columns": [confound_column(name)[0] for name in study.confounds.columns] if study.confounds else [],
         "harmonise.protect": list(study.harmonise.protect) if study.harmonise.method != "none" else [],

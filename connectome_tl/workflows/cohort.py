@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.degenerate import degenerate
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.quality import (
@@ -24,7 +25,7 @@ from connectome_tl.connectome.quality import (
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, QualityFinding
-from connectome_tl.workflows.progress import bar
+from connectome_tl.workflows.progress import Ticker, bar
 
 
 def check_cohort(path: str | Path, report: Path | None = None, *, console: Console | None = None) -> Cohort:
@@ -38,28 +39,38 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
     record = describe(cohort)
     print_cohort(record, cohort.notes, screen)
     if cohort.n_regions and cohort.n_subjects > 1:
-        quality = cohort_quality(cohort)
+        with Ticker(screen) as ticker:
+            quality = cohort_quality(cohort, said=ticker.say)
         print_findings(quality.findings, screen)
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
-    elif report is not None:
+        return cohort
+    print_findings(degenerate(cohort), screen)
+    if report is not None:
         raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
     return cohort
 
 
-def cohort_quality(cohort: Cohort) -> CohortQualityRecord:
-    """Checks, measures and pictures of a cohort's first edge measure, as the cohort report shows them."""
+def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: None) -> CohortQualityRecord:
+    """Checks, measures and pictures of a cohort's first edge measure, as the cohort report shows them.
+
+    Args:
+        said: is told which step has begun.
+    """
     weights, mask = cohort.weights[:, 0], cohort.node_mask
     atlas = load_atlas(cohort.atlas) if cohort.atlas in atlas_names() else None
+    said("measures of each connectome")
     measures = subject_measures(weights, mask, cohort.regions, atlas)
     if cohort.as_read is not None:
         measures |= {str(name): values.to_numpy(dtype=float) for name, values in cohort.as_read.items()}
     limits = QualityLimits.fit(measures, cohort.ids)
     notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
-    found = findings(weights, mask, cohort.ids, cohort.regions, measures, limits)
+    said("checks of the connectomes")
+    found = [*degenerate(cohort), *findings(weights, mask, cohort.ids, cohort.regions, measures, limits)]
+    said("pictures of the connectomes")
     known_sites, known_ages = any(cohort.site), not np.isnan(cohort.age).all()
     return CohortQualityRecord(
         subjects=cohort.ids,
@@ -89,9 +100,9 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
     """The cohort as tables on a terminal. Names from files are shown as text, never as markup."""
     measures = ", ".join(record.measures) or "no connectomes"
-    console.print(
-        Text(f"{record.name}: {record.n_subjects} subjects, {record.n_regions} regions ({record.atlas}), {measures}")
-    )
+    who = record.people.text if record.people is not None else f"{record.n_subjects} subjects"
+    regions = f"{record.n_regions} regions ({record.atlas}), " if record.n_regions else ""
+    console.print(Text(f"{record.name}: {who}, {regions}{measures}"))
     flow = Table(title="Flow", title_justify="left")
     for heading in ("step", "left", "excluded", "why"):
         flow.add_column(heading, justify="right" if heading in ("left", "excluded") else "left")
@@ -108,11 +119,11 @@ def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -
         console.print(table)
     if record.outcomes:
         outcomes = Table(title="Outcomes", title_justify="left")
-        for heading in ("task", "observed", "lost", "died", "untestable", "positive"):
+        for heading in ("task", "observed", "lost", "died", "untestable", "unknown", "positive"):
             outcomes.add_column(heading, justify="left" if heading == "task" else "right")
         for one in record.outcomes:
             positive = "" if one.n_positive is None else str(one.n_positive)
-            counts = (str(n) for n in (one.observed, one.lost, one.died, one.untestable))
+            counts = (str(n) for n in (one.observed, one.lost, one.died, one.untestable, one.unknown))
             outcomes.add_row(Text(one.task), *counts, positive)
         console.print(outcomes)
     for note in notes:

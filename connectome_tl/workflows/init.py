@@ -8,7 +8,14 @@ from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
 
 _PACKAGE = Path(__file__).parents[1]
-EXAMPLES = ("example/study.yaml", "example/cohort.yaml", "connectomes.yaml", "morphometry.yaml")
+EXAMPLES = (
+    "example/study.yaml",
+    "example/cohort.yaml",
+    "example/older.yaml",
+    "example/neonates.yaml",
+    "connectomes.yaml",
+    "morphometry.yaml",
+)
 
 
 def configs_folder() -> Path:

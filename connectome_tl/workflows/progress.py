@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
+from rich.text import Text
 
 _ENOUGH_FOR_A_BAR = 200
 
@@ -21,6 +24,34 @@ def bar(console: Console | None = None) -> Callable[[Sequence[Path], str], Itera
         return track(files, what, console=screen) if len(files) >= _ENOUGH_FOR_A_BAR else files
 
     return tracked
+
+
+class Ticker:
+    """One line every ten seconds about the step that is under way, on a terminal and in a log alike."""
+
+    def __init__(self, console: Console, *, every: float = 10.0) -> None:
+        self._console, self._every = console, every
+        self._step, self._started, self._stop = "", time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+
+    def say(self, step: str) -> None:
+        """This step has begun."""
+        self._step, self._started = step, time.monotonic()
+
+    def __enter__(self) -> Ticker:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(self._every):
+            if self._step:
+                self._console.print(Text(f"{self._step}: {time.monotonic() - self._started:.0f} s"))
 
 
 class Steps:

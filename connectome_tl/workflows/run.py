@@ -15,7 +15,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study

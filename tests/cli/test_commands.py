@@ -114,8 +114,13 @@ def test_init_writes_examples_that_are_settings_and_never_overwrites(command: Co
     assert command("init", tmp_path).code == 0
     load_settings(tmp_path / "connectomes.yaml", ConnectomesSettings)
     load_settings(tmp_path / "morphometry.yaml", MorphometrySettings)
-    load_settings(tmp_path / "study.yaml", StudySettings)
-    load_settings(tmp_path / "cohort.yaml", CohortSettings)
+    study = load_settings(tmp_path / "study.yaml", StudySettings)
+    assert study.source is not None
+    assert study.pool is not None
+    for use in (study.source, study.pool, study.target):
+        load_settings(tmp_path / use.cohort, CohortSettings)
+    for key in ("select:", "labels:", "key:", "family: [", "zero_rows:", "layout:"):
+        assert key in (tmp_path / "cohort.yaml").read_text(), key
     (tmp_path / "cohort.yaml").write_text("mine")
     (tmp_path / "study.yaml").unlink()
     assert command("init", tmp_path).code == 74

@@ -28,7 +28,9 @@ def test_one_of_several_visits_is_selected(on_disk: OnDisk) -> None:
     (on_disk.folder / "visits.tsv").write_text("participant_id\tvisit\tscan_weeks\n" + "\n".join(rows) + "\n")
     on_disk.settings["covariates"] = [{"column": "scan_weeks", "unit": "weeks"}]
     problems = with_tables(on_disk, {"file": "visits.tsv"}).problems()
-    assert sum("stands twice" in problem for problem in problems) == 6
+    assert len(problems) == 2  # the column that could not be joined is the other
+    assert "stand twice" in problems[0]
+    assert all(f"0{i}" in problems[0] for i in range(1, 7))
     cohort = with_tables(on_disk, {"file": "visits.tsv", "select": "visit == 1"}).read()
     np.testing.assert_array_equal(cohort.covariates["scan_weeks"], np.arange(41, 47))
 
@@ -55,7 +57,7 @@ def test_quality_of_upstream_tools_is_read_one_file_per_subject(on_disk: OnDisk)
 
 def test_what_does_not_fit_is_listed_with_everything_else(on_disk: OnDisk) -> None:
     (on_disk.folder / "more.tsv").write_text("who\tsex\nsub-01\tF\n")
-    (on_disk.folder / "clash.tsv").write_text("participant_id\tsex\nsub-01\tF\n")
+    (on_disk.folder / "clash.tsv").write_text("participant_id\tsex\nsub-01\tM\n")
     on_disk.table["pma"][1] = "late"
     problems = with_tables(
         on_disk,

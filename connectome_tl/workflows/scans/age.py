@@ -108,7 +108,7 @@ def _column(file: Path, key: str, column: AgeColumn, findings: Findings, seen: s
         return {}
     ids = [str(name) for name in table[key]]
     label = [f"{file.parent.name}_{name}" for name in ids] if key == "session_id" else ids
-    ages = numbers(table[column.column], label, file, findings, weeks_and_days=column.unit == "weeks")
+    ages = numbers(table[column.column], label, file, findings, unit=column.unit)
     return dict(zip(ids, ages.tolist(), strict=True))
 
 

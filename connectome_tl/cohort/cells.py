@@ -1,0 +1,86 @@
+"""What one cell of a table says: its text without invisible characters, whether it means "missing"."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+MISSING_WORDS = frozenset(
+    {
+        *("", "n/a", "na", "n.a.", "n.a", "nan", "nat", "null", "(null)", "<na>", "nil", "\\n", ".", "..", "?", "??"),
+        *("-", "--", "---", "–", "—", "missing", "unknown", "unk", "n/k", "not known", "not available", "not recorded"),
+        *("not applicable", "not done", "not measured", "not collected", "not assessed", "missing value"),
+        *("missing data", "no data", "#n/a", "#null!"),
+    }
+)
+NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})
+SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"})
+# Zero-width characters, direction marks, soft hyphens, byte order marks: seen by no reader, copied by every one.
+_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_LONGEST = 100
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How the user says the cells of a cohort's tables are written.
+
+    Attributes:
+        missing: further codes for a missing value.
+        decimal: the decimal mark; None where the cells must say it themselves.
+    """
+
+    missing: tuple[str, ...] = ()
+    decimal: Literal[".", ","] | None = None
+
+
+PLAIN = Marks()
+
+
+def clean(text: str) -> str:
+    """A cell without blanks around it and without invisible characters; letters composed, minus signs plain."""
+    if text.isascii():
+        return text.strip()
+    text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text)).replace("\u2212", "-")
+    text = "".join(" " if c.isspace() and c != "\n" else c for c in unicodedata.normalize("NFC", text))
+    return text.strip()
+
+
+def fold(text: str) -> str:
+    """A text for comparing: case, width, accents' coding and runs of blanks make no difference."""
+    return " ".join(unicodedata.normalize("NFKC", clean(text)).casefold().split())
+
+
+def whole(text: str) -> str:
+    """`1.0` as `1`; any other text as it is. Spreadsheets and pandas write whole numbers with a point."""
+    return text.split(".")[0] if "." in text and _WHOLE.fullmatch(text) else text
+
+
+def missing_cells(cells: Iterable[str], codes: Iterable[str] = ()) -> set[str]:
+    """Those of the cells that mean a missing value, by a word or by one of the codes."""
+    wanted = {whole(fold(code)) for code in codes}
+    return {cell for cell in set(cells) if (word := fold(cell)) in MISSING_WORDS or whole(word) in wanted}
+
+
+def is_missing(value: str, codes: Iterable[str] = ()) -> bool:
+    """Does this cell mean a missing value?"""
+    return bool(missing_cells([value], codes))
+
+
+def texts(column: pd.Series, codes: Iterable[str] = ()) -> list[str]:
+    """Cells as text, "" where missing."""
+    gone = missing_cells(column, codes)
+    return ["" if value in gone else value for value in column]
+
+
+def nearest(name: str, names: Iterable[str], n: int = 2) -> list[str]:
+    """Names that a mistyped one may have meant, case and blanks aside; the nearest first."""
+    by_fold = {fold(one[:_LONGEST]): one for one in names}
+    return [by_fold[key] for key in difflib.get_close_matches(fold(name[:_LONGEST]), list(by_fold), n=n, cutoff=0.4)]

@@ -1,0 +1,95 @@
+"""What reading a cohort found: problems and notes, one line for each cause however many subjects it concerns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from connectome_tl.errors import Problem
+
+_SHOWN = 12
+_MOST_LINES = 40
+_FEW = 3
+_QUOTED = re.compile(r"'[^']*'")
+
+
+@dataclass
+class Findings:
+    """What is wrong (problems) and what was decided without asking (notes)."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def several(self, rows: Sequence[tuple[str, str]], what: str, file: str | Path, remedy: str | None = None) -> None:
+        """One problem for all (subject, value) of one cause; the first dozen are named and the others counted."""
+        if len(rows) == 1:
+            subject, value = rows[0]
+            self.problems.append(Problem(what, got=value, subject=subject, file=file, remedy=remedy))
+        elif rows:
+            pairs = [f"{subject}: {value}" for subject, value in rows]
+            self.problems.append(
+                Problem(f"{what}, in {len(rows)} rows", got=listed(pairs), file=file, remedy=remedy),
+            )
+
+
+def listed(values: Sequence[str], shown: int = _SHOWN) -> str:
+    """The first of a list, and how many more there are."""
+    more = f" and {len(values) - shown} more" if len(values) > shown else ""
+    return ", ".join(values[:shown]) + more
+
+
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """One problem per cause: those that differ in their subject, file and value only are told in one line.
+
+    Where more than three differ in the quoted name of a column or region only, they are one line too. The list is
+    cut after 40 causes, and the rest is counted.
+    """
+    found = _by(_same_words, problems, _one)
+    found = _by(_same_but_names, found, _of_many_names)
+    if len(found) > _MOST_LINES:
+        rest = len(found) - _MOST_LINES
+        found = [*found[:_MOST_LINES], Problem(f"{rest} more problems", remedy="Mend these first.")]
+    return found
+
+
+def _by(
+    key: Callable[[Problem], tuple[str | None, ...]],
+    problems: Iterable[Problem],
+    told: Callable[[list[Problem]], list[Problem]],
+) -> list[Problem]:
+    groups: dict[tuple[str | None, ...], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(key(problem), []).append(problem)
+    return [one for group in groups.values() for one in told(group)]
+
+
+def _same_words(problem: Problem) -> tuple[str | None, ...]:
+    return problem.what, problem.expected, problem.remedy
+
+
+def _same_but_names(problem: Problem) -> tuple[str | None, ...]:
+    return _QUOTED.sub("", problem.what), problem.expected, problem.remedy, str(problem.file)
+
+
+def _one(group: list[Problem]) -> list[Problem]:
+    first = group[0]
+    subjects = list(dict.fromkeys(one.subject for one in group if one.subject is not None))
+    if len(group) == 1:
+        return group
+    if len(subjects) < 2:
+        files = len({str(one.file) for one in group})
+        return [replace(first, what=f"{first.what} (and in {files - 1} more files)")] if files > 1 else [first]
+    values = list(dict.fromkeys(one.got for one in group if one.got is not None))
+    who = listed([f"{one.subject}: {one.got}" for one in group] if len(values) > 1 else subjects)
+    got = f"{values[0]}, for {who}" if len(values) == 1 else who
+    return [replace(first, what=f"{first.what}, for {len(subjects)} subjects", got=got, subject=None)]
+
+
+def _of_many_names(group: list[Problem]) -> list[Problem]:
+    if len(group) <= _FEW:
+        return group
+    names = [match.group() if (match := _QUOTED.search(one.what)) else "" for one in group]
+    what = f"{group[0].what}, and the same of {len(group) - 1} more: {listed(names[1:], 6)}"
+    return [replace(group[0], what=what)]

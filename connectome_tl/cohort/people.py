@@ -1,0 +1,41 @@
+"""Who the rows of a cohort are: infants, children, adults or subjects, and how many scans they are of."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.cohort.ages import in_unit
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.settings.columns import AgeUnit
+from connectome_tl.settings.results import Noun, People
+
+_GROWN_UP, _NO_INFANT = 18.0, 2.0  # years from birth
+_TERM_WEEKS = 40.0
+_ENOUGH = 0.5
+
+
+def people_of(cohort: Cohort) -> People:
+    """The noun for a cohort's rows, from the ages of all, and the numbers of subjects and of scans.
+
+    Ages that are unknown for half of the rows or more, or that lie on both sides of 2 or 18 years, give `subjects`.
+    Postmenstrual ages are counted from the expected date of birth.
+    """
+    n_scans = cohort.n_subjects
+    n_subjects = len(set(cohort.children)) if cohort.children else n_scans
+    return People(noun=_noun(cohort), n_subjects=n_subjects, n_scans=n_scans)
+
+
+def _noun(cohort: Cohort) -> Noun:
+    known = cohort.age[~np.isnan(cohort.age)]
+    if not cohort.age_unit or known.size == 0 or known.size <= _ENOUGH * cohort.n_subjects:
+        return "subjects"
+    unit: AgeUnit = cohort.age_unit  # type: ignore[assignment]
+    years = in_unit(known, unit, "years")
+    if cohort.age_reference == "postmenstrual":
+        years = years - in_unit(np.array(_TERM_WEEKS), "weeks", "years")
+    low, high = float(years.min()), float(years.max())
+    if high < _NO_INFANT:
+        return "infants"
+    if low >= _GROWN_UP:
+        return "adults"
+    return "children" if low >= _NO_INFANT and high < _GROWN_UP else "subjects"

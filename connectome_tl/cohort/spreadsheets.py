@@ -1,0 +1,122 @@
+"""Excel sheets as rows of text, with openpyxl where it is installed. Nothing is computed: stored values are read."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+
+_ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_MAX_BYTES = 100_000_000  # of all parts once unpacked
+_MAX_CELLS = 2_000_000
+_AS_TEXT = "Save the sheet as a .csv or .tsv file (UTF-8)."
+
+
+def is_spreadsheet(path: str | Path) -> bool:
+    """Is it an Excel file, whatever its name says?
+
+    Raises:
+        DataError: a spreadsheet of another kind (.xls, .ods, .numbers).
+    """
+    try:
+        if not Path(path).is_file():
+            return False  # the reader of texts says what is wrong with it
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+    except (OSError, ValueError):
+        return False
+    if start == _OLD:
+        raise DataError("an old Excel file (.xls) is not read", file=path, remedy=_AS_TEXT)
+    if start != _ZIP:
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names, size = archive.namelist(), sum(item.file_size for item in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"a damaged spreadsheet: {error}", file=path, remedy=_AS_TEXT) from error
+    if "xl/workbook.xml" not in names:
+        raise DataError("a spreadsheet or archive of a kind that is not read", file=path, remedy=_AS_TEXT)
+    if size > _MAX_BYTES:
+        raise DataError("too large for a spreadsheet", file=path, expected=f"at most {_MAX_BYTES} bytes unpacked")
+    return True
+
+
+def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
+    """Cells of the one sheet that holds something, as text.
+
+    Raises:
+        UsageError: openpyxl is not installed. DataError: damaged, several filled sheets, merged cells below
+            the header, or formulas whose values were never stored.
+    """
+    try:
+        from openpyxl import load_workbook  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError as error:
+        raise UsageError(
+            "an Excel file is read with openpyxl, which is not installed",
+            file=path,
+            remedy=f'pip install "connectome-tl[xlsx]" (or openpyxl). Or: {_AS_TEXT}',
+        ) from error
+    try:
+        book, formulas = load_workbook(path, data_only=True), load_workbook(path)
+        sheets = [sheet for sheet in book.worksheets if sheet.max_row * sheet.max_column > 1 or sheet["A1"].value]
+        if len(sheets) > 1:
+            names = ", ".join(repr(sheet.title) for sheet in sheets[:8])
+            raise DataError(
+                "several sheets hold something, and a table is one sheet",
+                file=path,
+                got=names,
+                remedy="Save the wanted sheet as a file of its own (.xlsx, .csv or .tsv).",
+            )
+        if not sheets:
+            raise DataError("the table is empty", file=path)
+        return _rows(sheets[0], formulas[sheets[0].title], path)
+    except (ConnectomeTLError, MissingInputError):
+        raise
+    except Exception as error:  # openpyxl passes on whatever its XML reader and its own checks raise
+        raise DataError(f"a damaged Excel file: {type(error).__name__}", file=path, remedy=_AS_TEXT) from error
+
+
+def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
+    if sheet.max_row * sheet.max_column > _MAX_CELLS:
+        raise DataError(
+            "too many cells for a spreadsheet",
+            file=path,
+            expected=f"at most {_MAX_CELLS}",
+            got=f"{sheet.max_row} rows, {sheet.max_column} columns",
+            remedy="Delete what lies far from the table, or save it as .csv.",
+        )
+    if sheet.merged_cells.ranges:
+        where = ", ".join(sorted(str(one) for one in sheet.merged_cells.ranges)[:5])
+        raise DataError(
+            "merged cells hold one value for several rows or columns",
+            file=path,
+            got=where,
+            remedy="Unmerge them and write each cell's own value.",
+        )
+    rows = []
+    for values, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):
+        for cell, own in zip(values, written, strict=True):
+            if cell.value is None and own.data_type == "f":
+                raise DataError(
+                    "a formula whose value is not stored in the file",
+                    file=path,
+                    got=f"cell {cell.coordinate}",
+                    remedy="Open the file in a spreadsheet program and save it again.",
+                )
+        rows.append([_text(cell.value) for cell in values])
+    return rows
+
+
+def _text(value: Any) -> str:
+    """A stored value as a person would type it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return str(value)

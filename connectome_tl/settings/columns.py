@@ -1,0 +1,165 @@
+"""What the columns of a participants table mean: ages, covariates, outcomes, and what their cells stand for."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.tasks import KindName, Operator, Task
+
+AgeUnit = Literal["weeks", "months", "years", "days"]
+AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
+Censored = Literal["limit", "missing"]
+WHICH_UNIT = "is 42 weeks or years? An age carries its unit: weeks, months, years or days"
+AGE_WORDS = (
+    "age",
+    "pma",
+    "ga",
+    "scan_age",
+    "age_at_scan",
+    "age_scan",
+    "gestational_age",
+    "postmenstrual_age",
+    "corrected_age",
+    "birth_age",
+)
+
+
+def _as_written(value: Any) -> Any:
+    """A code as the table has it; YAML reads 7 as a number and no as false."""
+    if isinstance(value, (bool, datetime.date)):
+        raise ValueError("YAML reads this word as something else than text: put it in quotes, as 'no' or '2020-01-01'")
+    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
+
+
+Word = Annotated[str, BeforeValidator(_as_written)]
+
+
+class AgeColumn(Settings):
+    """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA).
+
+    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks. `to` turns
+    the age into another reckoning with the help of `gestational_age`: postmenstrual age is that since
+    birth plus gestational age, corrected age is postmenstrual age less 40 weeks. `range` says between what the ages
+    of this cohort lie, where they look as if they were in another unit and are not. `censored` says what an age such
+    as `89+` is: its limit, or missing.
+    """
+
+    column: str
+    unit: AgeUnit
+    reference: Literal["birth", "postmenstrual", "corrected"] = "birth"
+    to: Literal["birth", "postmenstrual", "corrected"] | None = None
+    range: tuple[float, float] | None = Field(default=None, description="lowest and highest age of this cohort")
+    censored: Censored | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_the_unit(cls, value: Any) -> Any:
+        if isinstance(value, str) or (isinstance(value, dict) and value.get("unit") is None):
+            raise ValueError(WHICH_UNIT)
+        return value
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> AgeColumn:
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError("range is the lowest age, then the highest")
+        return self
+
+
+class Covariate(Settings):
+    """One clinical or nuisance variable.
+
+    `available_at` guards against variables that are known only later than the scan; `role` says
+    which baseline sees it: `clinical` variables are fused with the connectome, `nuisance` ones
+    (sex, motion, brain volume) only make the nuisance baseline, `both` do both. `levels` names the
+    codes of a categorical one (`{1: male, 2: female}`); without it those of the table's JSON are used. `censored`
+    says what a value such as `<55` or `89+` is: its limit, or missing.
+    """
+
+    column: str
+    type: Literal["numeric", "categorical"] = "numeric"
+    unit: str = ""
+    available_at: AvailableAt = "scan"
+    role: Literal["clinical", "nuisance", "both"] = "clinical"
+    levels: dict[Word, Word] = Field(default_factory=dict)
+    censored: Censored | None = None
+
+    @field_validator("available_at")
+    @classmethod
+    def _not_later_than_the_scan(cls, value: AvailableAt) -> AvailableAt:
+        if value == "follow-up":
+            raise ValueError("a variable known only at follow-up cannot predict the follow-up; leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _an_age_has_a_unit(self) -> Covariate:
+        if self.type == "numeric" and not self.unit and self.column.lower() in AGE_WORDS:
+            raise ValueError(f"{self.column}: {WHICH_UNIT}")
+        if self.levels and self.type == "numeric":
+            raise ValueError(f"{self.column}: levels belong to type: categorical")
+        return self
+
+
+class StatusRule(Settings):
+    """What a missing outcome is called, and what death and untestable mean for this task.
+
+    Without a rule, an infant who died or was untestable stops the run: silence would decide it.
+    """
+
+    column: str
+    died: Literal["missing", "positive", "negative"] | None = None
+    untestable: Literal["missing", "positive", "negative"] | None = None
+
+
+class Outcome(Settings):
+    """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix).
+
+    `levels` are the texts of the classes: for a binary outcome negative then positive
+    (`[control, patient]`), for an ordinal one from low to high. `censored` says what a score such as `<55` is: its
+    limit, or missing. A limit that does not decide the class of a cut-off is refused.
+    """
+
+    name: str
+    column: str
+    kind: KindName
+    unit: str = ""
+    operator: Operator | None = None
+    cutoff: float | None = None
+    edition: str | None = None
+    levels: tuple[Word, ...] = ()
+    censored: Censored | None = None
+    status: StatusRule | None = None
+
+    @model_validator(mode="after")
+    def _is_a_task(self) -> Outcome:
+        self.task()
+        if self.kind != "binary" and self.status is not None:
+            for state in ("died", "untestable"):
+                if getattr(self.status, state) in ("positive", "negative"):
+                    raise ValueError(f"a {self.kind} outcome has no positive class: {state} can only be 'missing'")
+        if self.kind == "binary" and self.levels and (len(self.levels) != 2 or self.operator is not None):
+            raise ValueError("a binary outcome has two levels, negative then positive, and then no cut-off")
+        if self.kind == "multiclass" and len(self.levels) < 2:
+            raise ValueError("a multiclass outcome needs its levels, for example levels: [none, mild, severe]")
+        if len(set(self.levels)) != len(self.levels):
+            raise ValueError("levels must differ")
+        if self.kind == "regression" and not self.unit and self.column.lower() in AGE_WORDS:
+            raise ValueError(f"{self.column}: {WHICH_UNIT}")
+        if not self.edition and any(word in f"{self.name} {self.column}".lower() for word in ("bayley", "bsid")):
+            raise ValueError("say the edition (edition: Bayley-III); scores of different editions do not mix")
+        return self
+
+    def task(self) -> Task:
+        return Task(
+            name=self.name,
+            kind=self.kind,
+            column=self.column,
+            unit=self.unit,
+            operator=self.operator,
+            cutoff=self.cutoff,
+            levels=self.levels,
+            edition=self.edition,
+        )
