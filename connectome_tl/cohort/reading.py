@@ -10,6 +10,7 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_columns_of
+from connectome_tl.cohort.content import check_content
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
@@ -146,7 +147,7 @@ def _matrices(
         assert features is not None  # the settings say so
         found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings))
     elif spec.files is not None:
-        tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
+        tables = (settings.participants, spec.rows, spec.label_table, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
         found = read_files(spec, known, search, other=other, track=track)
     else:
@@ -154,9 +155,10 @@ def _matrices(
     if found is None:
         return None
     sources = dict(found.sources)
-    if spec.labels is not None:
-        sources[Path(spec.labels).name] = file_hash(folder / spec.labels)
+    if spec.label_table is not None:
+        sources[Path(spec.label_table).name] = file_hash(folder / spec.label_table)
     found = replace(found, sources=sources)
+    check_content(found, spec.measures, _where(settings, folder), findings)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     for region, absent in zip(found.regions, (~found.node_mask).sum(axis=0), strict=True):
         if absent:
@@ -222,7 +224,7 @@ def _joined(
         exploratory=settings.exploratory,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
-        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.labels or _where(settings, folder)).stem),
+        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.label_table or _where(settings, folder)).stem),
         measures=() if spec is None else spec.measures,
         weights=np.zeros((n_subjects, 0, 0, 0), np.float32) if matrices is None else matrices.weights,
         node_mask=np.zeros((n_subjects, 0), dtype=bool) if matrices is None else matrices.node_mask,
