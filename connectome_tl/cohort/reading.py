@@ -10,7 +10,6 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, with_columns_of
-from connectome_tl.cohort.content import check_content
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
@@ -158,7 +157,6 @@ def _matrices(
     if spec.label_table is not None:
         sources[Path(spec.label_table).name] = file_hash(folder / spec.label_table)
     found = replace(found, sources=sources)
-    check_content(found, spec.measures, _where(settings, folder), findings)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     for region, absent in zip(found.regions, (~found.node_mask).sum(axis=0), strict=True):
         if absent:

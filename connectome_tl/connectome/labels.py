@@ -18,6 +18,8 @@ from connectome_tl.files import read_text
 _MAX_BYTES = 5_000_000
 _MOST_ROWS = 100_000
 _SHOWN = 5
+_MOST_CHARACTERS = 500  # of a name
+_LONGEST = 60  # characters of a name in a message
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _T = TypeVar("_T")
 
@@ -98,21 +100,23 @@ def twice_problems(
     twice = doubled(values)
     if not twice:
         return []
-    text = f"{what} {twice[0]!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
+    text = (
+        f"{what} {str(twice[0])[:_LONGEST]!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
+    )
     return [Problem(text, got=listed(twice) if len(twice) > 1 else None, subject=subject, file=file)]
 
 
 def name_problems(names: Sequence[str], file: str | Path | None = None, subject: str | None = None) -> list[Problem]:
     """One problem for all names that are empty or hold characters that cannot be shown or written."""
-    wrong = [name for name in names if not name.strip() or not printable(name)]
+    wrong = [name for name in names if not name.strip() or not printable(name) or len(name) > _MOST_CHARACTERS]
     if not wrong:
         return []
-    shown = [ascii(name) for name in wrong]
+    shown = [ascii(name[:_LONGEST]) for name in wrong]
     text = f"region {shown[0]} is no name" if len(wrong) == 1 else f"{len(wrong)} regions have no name that can be used"
     return [
         Problem(
             text,
-            expected="text without control, text direction or surrogate characters",
+            expected=f"up to {_MOST_CHARACTERS} characters, without control, text direction or surrogate characters",
             got=listed(shown) if len(wrong) > 1 else None,
             subject=subject,
             file=file,
@@ -128,4 +132,4 @@ def printable(text: str) -> bool:
 def listed(values: Sequence[object], shown: int = _SHOWN) -> str:
     """The first few values, and how many more there are."""
     more = len(values) - shown
-    return ", ".join(str(value) for value in values[:shown]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(str(value)[:_LONGEST] for value in values[:shown]) + (f" and {more} more" if more > 0 else "")

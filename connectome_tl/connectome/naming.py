@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.labels import printable
 from connectome_tl.connectome.matrix_file import Layout, MatrixFile, RowList, RowNames, RowOrder
 from connectome_tl.connectome.rows import Rows, named_rows
 from connectome_tl.errors import DataError, raise_all
@@ -66,6 +67,11 @@ def lined_up(
     Raises:
         DataError: any disagreement; says subject and file.
     """
+    unusable = [name for name in matrix.measures if not printable(name)]
+    if unusable:
+        raise DataError(
+            "a measure has no name that can be used", subject=subject, file=file, got=ascii(unusable[0][:40])
+        )
     rows = named_rows(matrix, known, subject=subject, file=file)
     whole = squared(matrix, layout, rows.n_rows, subject, file)
     square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)

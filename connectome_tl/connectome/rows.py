@@ -193,13 +193,13 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: _Place) -> Non
     unknown = [name for name in dict.fromkeys(names) if name not in set(target)]
     if not unknown or name_problems(names):
         return  # names that are none are reported as such
-    near = difflib.get_close_matches(unknown[0], target, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(unknown[0][:60], target, n=3, cutoff=0.5)
     remedy = f"Nearest names: {', '.join(near)}." if near else None
     other = _atlases_that_know(names) if known.table is None else []
     if other:
         remedy = f"All {len(names)} names are those of atlas {' or '.join(other)}."
     what = (
-        f"region {unknown[0]!r} is not in {known.where}"
+        f"region {unknown[0][:60]!r} is not in {known.where}"
         if len(unknown) == 1
         else f"{len(unknown)} of {len(names)} regions are not in {known.where}"
     )

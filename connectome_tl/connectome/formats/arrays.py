@@ -12,13 +12,15 @@ import numpy as np
 from numpy.lib import format as npy
 
 from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.labels import listed
 from connectome_tl.connectome.matrix_file import MatrixFile, triangle_sizes
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_bytes
 
-MOST_BYTES = 500_000_000  # of all arrays of one subject's file together
+MOST_BYTES = 250_000_000  # of all arrays of one subject's file together
 _RATIO = 20  # real matrices do not compress better; an archive that claims more is a bomb or damaged
-_MAX_BYTES = 20_000_000_000
+_MAX_BYTES = 4_000_000_000
+_SHOWN = 10
 _NOT_MATRICES = ("node_mask", "region_features")
 
 
@@ -28,7 +30,7 @@ def read_npy(path: str | Path) -> MatrixFile:
     Raises:
         DataError: damaged, pickled, or of another shape.
     """
-    return matrix_of(load_array(path), path)
+    return matrix_of(load_array(path, limit=MOST_BYTES), path)
 
 
 def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
@@ -44,7 +46,7 @@ def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
     keys = choice.split(",") if choice else [_only_matrix(arrays, path)]
     absent = [key for key in keys if key not in arrays]
     if absent:
-        offered = ", ".join(_matrix_names(arrays)) or "none"
+        offered = listed(_matrix_names(arrays), _SHOWN) or "none"
         raise DataError(f"no array is called {absent[0]!r}", file=path, expected=f"one of {offered}")
     parts = [matrix_of(numeric(arrays[key], key, path), path).values for key in keys]
     if len(keys) > 1 and any(part.shape != (1, *parts[0].shape[1:]) for part in parts):
@@ -107,7 +109,7 @@ def _only_matrix(arrays: dict[str, np.ndarray], path: str | Path) -> str:
         raise DataError(
             "several arrays, and none was chosen" if found else "no numeric array in the file",
             file=path,
-            expected="key: one of " + ", ".join(found or arrays),
+            expected="key: one of " + listed(found or list(arrays), _SHOWN),
             remedy=f"For one file: --format npz:{found[0]}." if found else None,
         )
     return found[0]
@@ -141,26 +143,27 @@ def numeric(array: np.ndarray, key: str, path: str | Path) -> np.ndarray:
     return array
 
 
-def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
+def load_array(path: str | Path, key: str | None = None, *, limit: int = _MAX_BYTES) -> np.ndarray:
     """One numeric array from `.npy` or `.npz`, never unpickled.
 
     Args:
         key: name of the array inside an `.npz`; may be None when there is only one matrix-like array.
+        limit: bytes of the file.
 
     Raises:
         MissingInputError: no such file. DataError: damaged, pickled, not numeric, or the key is not there.
     """
-    arrays = load_arrays(path)
+    arrays = load_arrays(path, limit=limit)
     if key is None:
         key = next(iter(arrays)) if len(arrays) == 1 else _only_matrix(arrays, path)
     if key not in arrays:
-        raise DataError(f"no array is called {key!r}", file=path, expected=f"one of {', '.join(arrays)}")
+        raise DataError(f"no array is called {key!r}", file=path, expected=f"one of {listed(list(arrays), _SHOWN)}")
     return numeric(arrays[key], key, path)
 
 
-def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.ndarray]:
     """All arrays of an `.npy` (under the name `array`) or `.npz`, never unpickled; see `load_array`."""
-    data = read_bytes(path, limit=_MAX_BYTES)
+    data = read_bytes(path, limit=limit)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -21,7 +21,7 @@ from connectome_tl.errors import DataError
 _DEEPEST = 20
 _MOST_OBJECTS = 1_000_000
 _MOST_BYTES = 20_000_000_000
-_MOST_TOGETHER = 500_000_000  # of all variables read, or
+_MOST_TOGETHER = 250_000_000  # of all variables read, or
 _RATIO = 20  # so many times the file: real matrices do not compress better
 _BEST_COMPRESSION = 1_100  # deflate cannot do better; a larger claim is damage, or a bomb
 _FILTERS = frozenset({"gzip", "shuffle", "fletcher32"})

@@ -179,6 +179,6 @@ def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
     raise DataError(
         "rows and columns carry different names",
         file=path,
-        got=f"row {at + 1} is {side[at]!r}, column {at + 1} is {header[at]!r}",
+        got=f"row {at + 1} is {side[at][:40]!a}, column {at + 1} is {header[at][:40]!a}",
         remedy="A connectome has the same regions in the same order on both sides.",
     )
