@@ -140,21 +140,59 @@ def convert(
     pattern: Annotated[
         str | None, typer.Option(help="Which files of the folder, e.g. '**/*.csv'; default: names that say it.")
     ] = None,
+    measure: Annotated[str | None, typer.Option(help="The measure to keep, or the name of the only one.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="How a triangle is written, row by row: upper, lower (nilearn's), or full.")
+    ] = None,
+    order: Annotated[str | None, typer.Option(help="Order of unnamed rows: table or label.")] = None,
 ) -> None:
     """Read any matrix file a lab holds; write it with region names and a sidecar.
 
     Where --out is a folder, every atlas and measure of every file becomes a table of its own.
     """
+    from connectome_tl.config import checked
+    from connectome_tl.settings.cohort import TriangleSettings
     from connectome_tl.workflows.convert import convert_file, convert_folder
+    from connectome_tl.workflows.convert_names import cohort_patterns
+
+    how = checked(TriangleSettings, layout=layout, order=order)
+
+    def say(note: str) -> None:
+        typer.echo(note if note.startswith("WARNING") else f"note: {note}", err=True)
 
     if source.is_dir() or out.is_dir() or not out.suffix:
         from connectome_tl.workflows.progress import bar
 
-        made = convert_folder(source, out, format=format_, labels=labels, atlas=atlas, pattern=pattern, track=bar())
+        made = convert_folder(
+            source,
+            out,
+            format=format_,
+            labels=labels,
+            atlas=atlas,
+            pattern=pattern,
+            measure=measure,
+            layout=how.layout,
+            order=how.order,
+            track=bar(),
+            say=say,
+        )
     else:
-        made = convert_file(source, out, format=format_, labels=labels, atlas=atlas)
+        made = convert_file(
+            source,
+            out,
+            format=format_,
+            labels=labels,
+            atlas=atlas,
+            measure=measure,
+            layout=how.layout,
+            order=how.order,
+            say=say,
+        )
     for path in made:
         typer.echo(f"wrote {path}")
+    if source.is_dir():
+        for line in cohort_patterns(made):
+            typer.echo(f"in cohort.yaml, under connectomes: files: {line}")
 
 
 @app.command()

@@ -13,15 +13,17 @@ import numpy as np
 
 from connectome_tl.atlas import Atlas, load_atlas, order_of
 from connectome_tl.cohort.files import Search, found_files
-from connectome_tl.connectome.connectome import Connectome, upper_indices
+from connectome_tl.cohort.tables import Findings
+from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.formats.stacks import released
-from connectome_tl.connectome.formats.table import read_matrix
+from connectome_tl.connectome.formats.table import format_named, read_matrix, recognised
 from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
+from connectome_tl.connectome.naming import MatrixFile, RowNames, lined_up
 from connectome_tl.connectome.row_order import check_row_order
+from connectome_tl.connectome.rows import Rows, in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
 from connectome_tl.provenance import content_hash, file_hash
-from connectome_tl.settings.cohort import ConnectomeFiles
+from connectome_tl.settings.cohort import NUMBERED, ConnectomeFiles
 
 IN_MEMORY = 4_000_000_000
 _OFTEN = 100  # files after which the memory of a cohort that lies on disk is given back
@@ -69,14 +71,10 @@ def known_rows(spec: ConnectomeFiles, folder: Path) -> RowNames:
         UsageError: no such atlas. MissingInputError, DataError: the label table.
     """
     atlas = None if spec.atlas is None else load_atlas(spec.atlas)
-    table = None if spec.labels is None else read_labels(folder / spec.labels)
+    table = None if spec.label_table is None else read_labels(folder / spec.label_table)
     if atlas is not None and table is not None:
-        if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):
-            numbered = {region.index: region.name for region in atlas.regions}  # a bare list of label numbers
-            table = replace(table, names=tuple(numbered.get(n, str(n)) for n in table.numbers))
-        table = replace(table, names=atlas.resolved(table.names))
-        order_of(table.names, atlas.names, where=f"atlas {atlas.name}")
-    return RowNames(atlas, table, spec.order)
+        table = in_atlas(table, atlas)
+    return RowNames(atlas, table, spec.order, count_only=spec.labels == NUMBERED)
 
 
 def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas | None) -> np.ndarray:
@@ -118,57 +116,112 @@ def read_files(
     patterns = [pattern.replace("{measure}", name) for name in spec.measures] if per_measure else [pattern]
     found = [found_files(one, folder, findings, other=other) for one in patterns]
     names = [search.owners(files, what="a matrix", file=one) for one, files in zip(patterns, found, strict=True)]
-    wanted = [subject for subject in search.ids if all(subject in name for name in names)]
+    wanted = tuple(subject for subject in search.ids if all(subject in name for name in names))
     files = [found[k][names[k][subject]] for subject in wanted for k in range(len(found))]
-    weights: np.ndarray | None = None
-    node_mask = np.ones((len(wanted), 0), dtype=bool)
-    regions: tuple[str, ...] = ()
-    kept = np.zeros(0, dtype=int)
-    edges, n_unnamed = np.zeros(0), 0
-    as_read = {name: np.zeros(len(wanted)) for name in ("symmetry error", "diagonal")}
-    hashes: list[str] = []
+    gathered = _Gathered(spec, known, findings, wanted)
     for at, path in enumerate(files if track is None else track(files, "matrices")):
         i, part = divmod(at, len(found))
         try:
-            measures = (spec.measures[part],) if per_measure else spec.measures
-            matrix = read_matrix(path, format=spec.format)
-            connectome = one_connectome(spec, known, matrix, path, wanted[i], measures)
-            if weights is None:
-                regions = connectome.regions
-                kept = kept_regions(spec.regions, regions, known.atlas)
-                weights = room_for((len(wanted), len(spec.measures), len(kept), len(kept)))
-                node_mask = np.ones((len(wanted), len(kept)), dtype=bool)
-                edges = np.zeros(len(regions) * (len(regions) - 1) // 2)
-            connectome = connectome.aligned_to(regions)
-            if matrix.names is None and matrix.labels is None and matrix.order is None:
-                edges, n_unnamed = edges + connectome.weights[0][upper_indices(len(regions))], n_unnamed + 1
-            findings.notes += [note for note in matrix.notes if note not in findings.notes]
-            if matrix.values.ndim == 3 and not matrix.triangle and spec.layout == "full":
-                for name, seen in seen_as_read(matrix.values[None]).items():
-                    as_read[name][i] = max(as_read[name][i], float(seen[0]))
-            hashes.append(file_hash(path))
+            gathered.add(path, i, part if per_measure else None)
         except ConnectomeTLError as error:
             findings.problems += [
                 replace(problem, subject=problem.subject or wanted[i], file=problem.file or path)
                 for problem in error.problems
             ]
-            continue
+        if at % _OFTEN == 0 and gathered.weights is not None:
+            released(gathered.weights)
+    if gathered.weights is None and not findings.problems:
+        findings.problems.append(Problem("no matrix was found", file=folder / pattern))
+    return gathered.matrices(folder / pattern)
+
+
+class _Gathered:
+    """Matrices of one file after another; the first one says which regions there are."""
+
+    def __init__(self, spec: ConnectomeFiles, known: RowNames, findings: Findings, wanted: tuple[str, ...]) -> None:
+        self.spec, self.known, self.findings, self.wanted = spec, known, findings, wanted
+        self.weights: np.ndarray | None = None
+        self.node_mask = np.ones((len(wanted), 0), dtype=bool)
+        self.regions: tuple[str, ...] = ()
+        self.kept = np.zeros(0, dtype=int)
+        self.unnamed = _Unnamed()
+        self.as_read = {name: np.zeros(len(wanted)) for name in ("symmetry error", "diagonal")}
+        self.hashes: list[str] = []
+
+    def add(self, path: Path, i: int, part: int | None) -> None:
+        """Read the file of subject `i`; `part` is the measure it holds, None where it holds all.
+
+        Raises:
+            ConnectomeTLError: whatever is wrong with it.
+        """
+        spec, subject = self.spec, self.wanted[i]
+        measures = spec.measures if part is None else (spec.measures[part],)
+        matrix = read_matrix(path, format=_format(spec, path, part))
+        matrix = replace(matrix, measures=()) if len(spec.keys) > 1 else matrix  # in the order of the keys
+        connectome, rows = one_connectome(spec, self.known, matrix, path, subject, measures)
+        if self.weights is None:
+            self.regions = connectome.regions
+            self.kept = kept_regions(spec.regions, self.regions, self.known.atlas)
+            self.weights = room_for((len(self.wanted), len(spec.measures), len(self.kept), len(self.kept)))
+            self.node_mask = np.ones((len(self.wanted), len(self.kept)), dtype=bool)
+        connectome = connectome.aligned_to(self.regions)
+        if rows.assumed:
+            self.unnamed.add(matrix.values[0], rows.names)
+        self.findings.notes += [n for n in (*matrix.notes, *rows.notes) if n not in self.findings.notes]
+        if matrix.values.ndim == 3 and not matrix.triangle and spec.layout == "full":
+            for name, seen in seen_as_read(matrix.values[None]).items():
+                self.as_read[name][i] = max(self.as_read[name][i], float(seen[0]))
+        self.hashes.append(file_hash(path))
+        at = slice(None) if part is None else slice(part, part + 1)
         with np.errstate(over="ignore"):
-            weights[i, part : part + 1 if per_measure else None] = connectome.weights[:, kept[:, None], kept]
-        if not np.isfinite(weights[i]).all():
-            findings.problems.append(Problem("a weight is too large for float32", subject=wanted[i], file=path))
-        node_mask[i] &= connectome.node_mask[kept]
-        if at % _OFTEN == 0:
-            released(weights)
-    if weights is None:
-        if not findings.problems:
-            findings.problems.append(Problem("no matrix was found", file=folder / pattern))
-        return None
-    if n_unnamed:
-        check_row_order(edges / n_unnamed, known, folder / pattern)
-    sources = {f"connectomes ({len(hashes)} files)": content_hash(sorted(hashes))}
-    names_kept = tuple(regions[i] for i in kept)
-    return Matrices(tuple(wanted), names_kept, weights, node_mask, sources, as_read=as_read)
+            self.weights[i, at] = connectome.weights[:, self.kept[:, None], self.kept]
+        if not np.isfinite(self.weights[i]).all():
+            self.findings.problems.append(Problem("a weight is too large for float32", subject=subject, file=path))
+        self.node_mask[i] &= connectome.node_mask[self.kept]
+
+    def matrices(self, where: Path) -> Matrices | None:
+        if self.weights is None:
+            return None
+        note = self.unnamed.check(self.known, where, self.spec)
+        self.findings.notes += [note] if note else []
+        sources = {f"connectomes ({len(self.hashes)} files)": content_hash(sorted(self.hashes))}
+        names = tuple(self.regions[i] for i in self.kept)
+        return Matrices(self.wanted, names, self.weights, self.node_mask, sources, as_read=self.as_read)
+
+
+class _Unnamed:
+    """The mean of matrices whose rows have no names, as they stand in their files."""
+
+    def __init__(self) -> None:
+        self.sum: np.ndarray | None = None
+        self.names: tuple[str, ...] = ()
+
+    def add(self, values: np.ndarray, names: tuple[str, ...]) -> None:
+        if self.sum is None:
+            self.sum, self.names = np.zeros(values.shape), names
+        if values.shape == self.sum.shape and names == self.names:
+            self.sum = self.sum + np.nan_to_num(values)
+
+    def check(self, known: RowNames, where: Path, spec: ConnectomeFiles) -> str:
+        """A note, or an error where their order, or the triangle, is plainly another; see `check_row_order`."""
+        if self.sum is None:
+            return ""
+        return check_row_order(self.sum, self.names, known, where, layout=spec.layout)
+
+
+def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
+    """The format, with the arrays that `key` chooses.
+
+    Raises:
+        UsageError: a key for a format whose files hold one matrix.
+    """
+    keys = spec.keys
+    if not keys:
+        return spec.format
+    known = recognised(path) if spec.format == "auto" else format_named(spec.format.partition(":")[0])
+    if known.chooses not in ("array", "variable"):
+        raise UsageError(f"key names an array of .npz or .mat files, and these are of format {known.name}", file=path)
+    return f"{known.name}:{keys[part] if part is not None and len(keys) > 1 else ','.join(keys)}"
 
 
 def room_for(size: tuple[int, ...]) -> np.ndarray:
@@ -182,13 +235,13 @@ def room_for(size: tuple[int, ...]) -> np.ndarray:
 
 def one_connectome(
     spec: ConnectomeFiles, known: RowNames, matrix: MatrixFile, path: Path, subject: str, measures: tuple[str, ...]
-) -> Connectome:
+) -> tuple[Connectome, Rows]:
     """Name, line up and check one file; the measures are those asked for, in their order.
 
     Raises:
         DataError: whatever is wrong with it.
     """
-    connectome = connectome_from(
+    connectome, rows = lined_up(
         matrix,
         known,
         measures=measures,
@@ -198,9 +251,9 @@ def one_connectome(
         file=path,
     )
     if not matrix.measures or matrix.measures == measures:
-        return connectome
+        return connectome, rows
     if len(matrix.measures) == 1 and measures == ("weight",):
-        return replace(connectome, measures=measures)
+        return replace(connectome, measures=measures), rows
     positions = []
     for name in measures:
         if name not in matrix.measures:
@@ -213,4 +266,4 @@ def one_connectome(
                 remedy=f"Nearest: {', '.join(near)}." if near else None,
             )
         positions.append(matrix.measures.index(name))
-    return replace(connectome, weights=connectome.weights[positions], measures=measures)
+    return replace(connectome, weights=connectome.weights[positions], measures=measures), rows

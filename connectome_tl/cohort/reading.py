@@ -196,7 +196,7 @@ def _matrices(
         marks = marks_of(settings)
         found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings), marks=marks)
     elif spec.files is not None:
-        tables = (settings.participants, spec.rows, spec.labels, *(more.file for more in settings.tables))
+        tables = (settings.participants, spec.rows, spec.label_table, *(more.file for more in settings.tables))
         other = [name for name in tables if name is not None]
         found = read_files(spec, known, search, other=other, track=track)
     else:
@@ -204,8 +204,8 @@ def _matrices(
     if found is None:
         return None
     sources = dict(found.sources)
-    if spec.labels is not None:
-        sources[Path(spec.labels).name] = file_hash(folder / spec.labels)
+    if spec.label_table is not None:
+        sources[Path(spec.label_table).name] = file_hash(folder / spec.label_table)
     found = replace(found, sources=sources)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     findings.notes += _masked(found)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.atlas import order_of
 from connectome_tl.cohort.files import Search
 from connectome_tl.cohort.matrices import Matrices, kept_regions, room_for, seen_as_read
-from connectome_tl.cohort.tables import read_table, whole_ids
-from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.cohort.stack_rows import row_owners, stack_layout, stacked_values
 from connectome_tl.connectome.formats.matlab import conn_stack
 from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
-from connectome_tl.connectome.labels import doubled
-from connectome_tl.connectome.naming import MatrixFile, RowNames, row_names
+from connectome_tl.connectome.naming import RowNames
 from connectome_tl.connectome.row_order import check_row_order
-from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.errors import DataError, Problem
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
 
-_ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "id")
 _SYMMETRY = 1e-6
 _SHOWN = 20
 
@@ -46,9 +41,10 @@ def read_stack(
     """
     path, findings = search.folder / str(spec.stack), search.findings
     arrays, large = _conn(path) if path.suffix == ".mat" else open_arrays(path)
-    values, several = _values(large, spec, path)
-    owners = _owners(arrays, spec, search.folder, values.shape[0], id_columns, path)
-    layout = _layout(arrays, values, spec, known, path)
+    values, several = stacked_values(large, spec, path)
+    owners = row_owners(arrays, spec, search.folder, values.shape[0], id_columns, path)
+    layout = stack_layout(arrays, values, spec, known, path)
+    findings.notes += layout.notes
     found = search.owners(owners, what="a matrix", file=path)
     row_of = {owner: i for i, owner in enumerate(owners)}
     wanted = tuple(subject for subject in search.ids if subject in found)
@@ -66,14 +62,14 @@ def read_stack(
         at = place[start : start + len(block)]
         if start == 0 and layout.unnamed:
             mean = np.asarray(block[:, 0] if several else block, dtype=float).mean(axis=0)
-            check_row_order(mean if mean.ndim == 1 else mean[upper_indices(len(mean))], known, path)
+            note = check_row_order(mean, layout.names, known, path, layout=spec.layout)
+            findings.notes += [note] if note else []
         start += len(block)
         use, at = np.flatnonzero(at >= 0), at[at >= 0]
         square = layout.lined_up((block if several else block[:, None])[use])
         for name, seen in seen_as_read(square).items() if values.ndim > 2 + several else ():
             as_read.setdefault(name, np.zeros(len(wanted)))[at] = seen
-        if spec.zero_rows == "missing":
-            node_mask[at] &= (square != 0).any(axis=(1, 3))
+        node_mask[at] &= present_rows(square, zero_is_missing=spec.zero_rows == "missing")
         faults += _faults(square, node_mask[at], [wanted[i] for i in at], layout.regions, path)
         weights[at] = square[:, :, kept[:, None], kept]
         released(weights)
@@ -91,123 +87,21 @@ def read_stack(
     return Matrices(wanted, names, weights, np.ascontiguousarray(node_mask[:, kept]), sources, on_regions, as_read)
 
 
+def present_rows(square: np.ndarray, *, zero_is_missing: bool) -> np.ndarray:
+    """(n_subjects, n_regions) bool: False where nothing of a row was measured (NaN), or nothing but 0 if so said."""
+    n_regions = square.shape[-1]
+    if n_regions < 2:
+        return np.ones(square.shape[::3], dtype=bool)
+    diagonal = np.arange(n_regions)
+    absent = np.isnan(square) if not zero_is_missing else np.isnan(square) | (square == 0)
+    absent[:, :, diagonal, diagonal] = True
+    return ~absent.all(axis=(1, 3))
+
+
 def _conn(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
     """`resultsROI_Condition001.mat` of CONN: Fisher's z of all subjects, and the region names."""
     z, names = conn_stack(path)
     return {"regions": np.array(names, dtype=np.str_)}, {"Z": z}
-
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """Regions of the cohort, where in them each kept row of the file goes, which rows are kept, and of how many.
-
-    `unnamed`: the file did not name its rows, so that their order is worth a look.
-    """
-
-    regions: tuple[str, ...]
-    positions: np.ndarray
-    rows: np.ndarray
-    n_file_rows: int
-    unnamed: bool
-
-    def lined_up(self, block: np.ndarray) -> np.ndarray:
-        """(n, n_measures, n_edges) or (n, n_measures, n_rows, n_rows) as float32 over the cohort's regions."""
-        shape = (*block.shape[:2], len(self.regions), len(self.regions))
-        out = np.zeros(shape, dtype=np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is listed
-            if block.ndim == 3:
-                first, second = upper_indices(len(self.positions))
-                out[:, :, self.positions[first], self.positions[second]] = block
-                out[:, :, self.positions[second], self.positions[first]] = block
-            else:
-                at, rows = self.positions, self.rows
-                out[:, :, at[:, None], at[None, :]] = block[:, :, rows[:, None], rows[None, :]]
-        return out
-
-
-def _values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: Path) -> tuple[StackedArray, bool]:
-    """The array of matrices, and whether it has an axis of measures after that of subjects."""
-    numeric = {name: array for name, array in large.items() if name not in ("node_mask", "region_features")}
-    if spec.key is None and len(numeric) != 1:
-        raise DataError(
-            "the stack does not say which array holds the matrices",
-            file=path,
-            expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
-        )
-    key = spec.key or next(iter(numeric))
-    if key not in numeric or numeric[key].dtype.kind not in "fiu" or numeric[key].ndim < 2:
-        raise DataError(f"no numeric array is called {key!r}", file=path, expected=f"one of {', '.join(numeric)}")
-    values = numeric[key]
-    n_measures = len(spec.measures)
-    wanted = 2 if spec.layout == "upper" else 3
-    fits = spec.layout == "upper" or values.shape[-1] == values.shape[-2]
-    if fits and values.ndim == wanted and n_measures == 1:
-        return values, False
-    if fits and values.ndim == wanted + 1 and values.shape[1] == n_measures:
-        return values, True
-    shape = "(n_subjects, n_edges)" if spec.layout == "upper" else "(n_subjects, n_regions, n_regions)"
-    raise DataError(
-        "the stack has the wrong shape",
-        file=path,
-        expected=f"{shape}{f', with {n_measures} measures after the subjects' if n_measures > 1 else ''}",
-        got=str(values.shape),
-        remedy="Check layout (full or upper) and measure.",
-    )
-
-
-def _owners(
-    arrays: dict[str, np.ndarray],
-    spec: ConnectomeFiles,
-    folder: Path,
-    n_rows: int,
-    id_columns: Sequence[str],
-    path: Path,
-) -> tuple[str, ...]:
-    if spec.rows is None and "ids" in arrays and arrays["ids"].dtype.kind in "US":
-        owners = tuple(str(value) for value in arrays["ids"])
-        where: Path = path
-    elif spec.rows is None:
-        raise DataError(
-            "nothing says whose row of the stack is whose",
-            file=path,
-            remedy="Give rows: a table with the ids in the order of the stack (it may be the participants table).",
-        )
-    else:
-        where = folder / spec.rows
-        table = read_table(where)
-        columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
-        columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
-        if not columns:
-            raise DataError("the row table has no id column", file=where, expected=", ".join(id_columns))
-        owners = tuple(whole_ids(table, columns))
-    problems = [
-        Problem("stands twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
-    ]
-    if len(owners) != n_rows:
-        problems.append(
-            Problem("the stack and its row table differ", expected=f"{len(owners)} rows", got=str(n_rows), file=path)
-        )
-    raise_all("the rows of the stack cannot be assigned", problems)
-    return owners
-
-
-def _layout(
-    arrays: dict[str, np.ndarray], values: StackedArray, spec: ConnectomeFiles, known: RowNames, path: Path
-) -> _Layout:
-    named = arrays.get("regions")
-    own = tuple(str(name) for name in named) if named is not None and named.dtype.kind in "US" else None
-    if values.shape[0] == 0:
-        raise DataError("the stack holds no subject", file=path)
-    n_values, upper = values.shape[-1], spec.layout == "upper"
-    one = np.zeros((1, n_values)) if upper else np.zeros((1, n_values, n_values))
-    first = MatrixFile(one, names=own if spec.labels is None else None)
-    if upper and first.n_rows * (first.n_rows - 1) // 2 != n_values:
-        raise DataError("not an upper triangle", file=path, expected="n (n - 1) / 2 values", got=str(n_values))
-    names, rows = row_names(first, known, file=path)
-    if len(rows) != first.n_rows and upper:
-        raise DataError("an upper triangle with a background row cannot be read; use layout: full", file=path)
-    target = known.names or names
-    return _Layout(target, order_of(names, target, where=known.where), rows, first.n_rows, own is None)
 
 
 def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:

@@ -12,6 +12,11 @@ from connectome_tl.connectome.formats.stacks import released
 from connectome_tl.settings.cohort import ConnectomeFiles
 
 _OFTEN = 100  # subjects
+_APPLY = {"log1p": np.log1p, "fisher_z": np.arctanh}
+_WRONG = {
+    "log1p": ("log1p of a negative weight", "Correlations take fisher_z; other weights none."),
+    "fisher_z": ("Fisher's z needs correlations inside (-1, 1)", "Counts take log1p; other weights none."),
+}
 
 
 def transformed(
@@ -26,24 +31,22 @@ def transformed(
 
     log1p needs weights of 0 and more, Fisher's z (artanh) correlations inside (-1, 1).
     """
-    positive = spec.transform == "log1p"
-    what = "log1p of a negative weight" if positive else "Fisher's z needs correlations inside (-1, 1)"
-    remedy = f"{'Correlations take fisher_z' if positive else 'Counts take log1p'}; other weights none."
+    used = [(m, kind) for m, kind in enumerate(spec.transforms) if kind != "none"]
     diagonal = np.arange(weights.shape[-1])
-    rows: list[tuple[str, str]] = []
+    wrong: dict[str, list[tuple[str, str]]] = {}
     for i, matrices in enumerate(weights):  # one subject at a time: a large cohort may lie on disk
         if i % _OFTEN == 0:
             released(weights)
         if spec.diagonal == "zero":
             matrices[:, diagonal, diagonal] = 0.0
-        if spec.transform == "none":
-            continue
-        wrong = matrices < 0 if positive else np.abs(matrices) >= 1
-        if wrong.any():
-            m, a, b = np.argwhere(wrong)[0].tolist()
-            rows.append((ids[i], f"{matrices[m, a, b]:g} between {regions[a]} and {regions[b]}"))
-        elif positive:
-            np.log1p(matrices, out=matrices)
-        else:
-            np.arctanh(matrices, out=matrices)
-    findings.several(rows, what, file, remedy)
+        for m, kind in used:
+            outside = matrices[m] < 0 if kind == "log1p" else np.abs(matrices[m]) >= 1
+            if outside.any():
+                a, b = np.argwhere(outside)[0].tolist()
+                text = f"{matrices[m, a, b]:g} between {regions[a]} and {regions[b]}"
+                wrong.setdefault(kind, []).append((ids[i], text))
+            else:
+                _APPLY[kind](matrices[m], out=matrices[m])
+    for name, rows in wrong.items():
+        what, remedy = _WRONG[name]
+        findings.several(rows, what, file, remedy)

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.errors import UsageError
-from connectome_tl.provenance import MISSING, write_bytes, write_sidecar, write_text
+from connectome_tl.errors import ConnectomeTLError, UsageError
+from connectome_tl.files import read_json_object
+from connectome_tl.provenance import MISSING, sidecar_path, write_bytes, write_sidecar, write_text
 
+_MAX_BYTES = 50_000_000
 _UNSAFE = str.maketrans(dict.fromkeys("\t\n\r", " "))
 
 
@@ -83,6 +85,49 @@ def files_written(path: str | Path, measures: Sequence[str], *, always_measure: 
     if _writer(target)[1] or (len(measures) == 1 and not always_measure):
         return (target,)
     return tuple(target.with_name(_with_measure(target.name, name)) for name in measures)
+
+
+def all_written(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Files with their sidecars, and the lists of labels that go with `.npy`."""
+    lists = [file.with_name(f"{file.stem}_labels.txt") for file in files if file.suffix == ".npy"]
+    return (*files, *(sidecar_path(file) for file in files), *lists)
+
+
+def refuse_overwriting(files: Sequence[Path], inputs: Sequence[str | Path]) -> None:
+    """Refuse to write where an input lies, or a JSON or list of labels that this package did not write.
+
+    Args:
+        files: what `files_written` says; sidecars and lists of labels are looked at too.
+        inputs: whatever is read.
+
+    Raises:
+        UsageError: names the file that would be lost.
+    """
+    read = [Path(one) for one in inputs if Path(one).exists()]
+    for file in all_written(files):
+        if any(_same(file, one) for one in read):
+            raise UsageError("would overwrite an input", file=file, remedy="Choose another name for --out.")
+        is_list = file.name.endswith("_labels.txt")
+        if file.exists() and (file.suffix == ".json" or is_list):
+            said = sidecar_path(file.with_name(file.name.replace("_labels.txt", ".npy"))) if is_list else file
+            if not _is_ours(said):
+                what = "a list of labels" if is_list else "a JSON"
+                raise UsageError(
+                    f"would overwrite {what} that connectome-tl did not write",
+                    file=file,
+                    remedy="Choose another name for --out, or move that file away.",
+                )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or (one.exists() and one.samefile(other))
+
+
+def _is_ours(sidecar: Path) -> bool:
+    try:
+        return read_json_object(sidecar, limit=_MAX_BYTES).get("Software") == "connectome_tl"
+    except ConnectomeTLError:
+        return False
 
 
 def _writer(target: Path) -> tuple[Callable[[Connectome, Path], None], bool]:

@@ -30,7 +30,8 @@ def functional_connectome(
     """One subject's functional connectome.
 
     A region whose signal is constant or NaN throughout is missing: it has no correlation, and that
-    is not a correlation of 0. The covariance is Ledoit and Wolf's, as nilearn's default.
+    is not a correlation of 0. The covariance is Ledoit and Wolf's, as nilearn's default. Correlations are of
+    standardised series, since the shrinkage depends on their scale: the unit of a region must not change them.
 
     Args:
         series: (n_frames, n_regions), cleaned.
@@ -45,7 +46,10 @@ def functional_connectome(
     matrix = np.zeros((1, len(regions), len(regions)))
     at = np.flatnonzero(present)
     if at.size:
-        matrix[0][np.ix_(at, at)] = _measure(kind).fit_transform([values[:, present]])[0]
+        used = values[:, present]
+        if kind != "covariance":
+            used = (used - used.mean(axis=0)) / used.std(axis=0)
+        matrix[0][np.ix_(at, at)] = _measure(kind).fit_transform([used])[0]
     matrix = (matrix + matrix.swapaxes(1, 2)) / 2
     return Connectome(matrix, tuple(regions), (kind.replace(" ", "_"),), present, subject=subject, file=file)
 
@@ -170,7 +174,8 @@ def _checked(
         )
     values = values.astype(float)
     with np.errstate(invalid="ignore"):
-        present = ~np.isnan(values).all(axis=0) & ~(np.nan_to_num(values).std(axis=0) <= 1e-12)
+        scale = np.abs(np.nan_to_num(values)).max(axis=0)
+        present = ~np.isnan(values).all(axis=0) & ~(np.nan_to_num(values).std(axis=0) <= 1e-12 * scale)
     if not np.isfinite(values[:, present]).all():
         frame, column = np.argwhere(~np.isfinite(values[:, present]))[0]
         name = np.array(list(regions))[present][column]

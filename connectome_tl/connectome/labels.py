@@ -1,36 +1,39 @@
 """Label tables: which row or which number of a matrix is which region.
 
-Reads what labs keep beside their matrices: a table with a `name` column (BIDS `dseg.tsv`, our own
-`regions.tsv`), a FreeSurfer or MRtrix colour table, an ITK-SNAP table, or plain names one a line.
+`label_tables` holds one reader per kind of file; this module holds what they have in common.
 """
 
 from __future__ import annotations
 
-import csv
-import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from connectome_tl.connectome.label_tables import LabelRow, label_rows
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.files import read_text
 
-_NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name")
-_NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity")
-_ITK = re.compile(r'^\s*(\d+)\s+\d+\s+\d+\s+\d+\s+[\d.]+\s+[01]\s+[01]\s+"(.*)"\s*$')
-_COLOURS = re.compile(r"^\s*(\d+)\s+(\S+)\s+\d+\s+\d+\s+\d+(?:\s+\d+)?\s*$")
-_MRTRIX = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)\s+\d+\s+\d+\s+\d+\s+\d+\s*$")
 _MAX_BYTES = 5_000_000
+_MOST_ROWS = 100_000
+_SHOWN = 5
+_MOST_CHARACTERS = 500  # of a name
+_LONGEST = 60  # characters of a name in a message
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Names in row order, and their numbers in the label image where the table tells them."""
+    """Names in row order, and their numbers in the label image where the table tells them.
+
+    `aliases` maps other names of the same region to the name in `names`.
+    """
 
     names: tuple[str, ...]
     numbers: tuple[int, ...] | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def by_number(self) -> tuple[str, ...]:
         """Names sorted by label number; row order where there are no numbers."""
@@ -42,70 +45,91 @@ class LabelTable:
 def read_labels(path: str | Path) -> LabelTable:
     """Read a label table of any of the known kinds; number 0 (background) is left out.
 
+    Two names for one number are one region with an alias where the table shows that both are meant: the
+    same short name or the same colour in consecutive lines, as in MRtrix3's `fs_default.txt`.
+
     Raises:
         MissingInputError: no such file. DataError: no names in it, or a name or number twice.
     """
-    lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
-    numbered = _colour_table(lines)
-    if numbered is None:
-        numbered = _table(lines, path)
-    kept = [(number, name) for number, name in numbered if number != 0]
-    if not kept:
+    rows = [row for row in label_rows(read_text(path, limit=_MAX_BYTES), path) if row.number != 0]
+    if not rows:
         raise DataError("holds no region names", file=path)
-    names = tuple(name for _, name in kept)
-    numbers = tuple(number for number, _ in kept if number is not None)
-    problems = [Problem(f"region {name!r} stands twice", file=path) for name in doubled(names)]
-    problems += [Problem(f"label number {number} stands twice", file=path) for number in doubled(numbers)]
+    if len(rows) > _MOST_ROWS:
+        raise DataError("too many lines for a label table", file=path, got=str(len(rows)))
+    kept, aliases = _without_aliases(rows)
+    numbers = tuple(row.number for row in kept if row.number is not None)
+    problems = twice_problems([row.name for row in kept], "region", path)
+    problems += twice_problems(numbers, "label number", path)
+    problems += name_problems([row.name for row in kept], file=path)
     raise_all("the label table is wrong", problems)
-    return LabelTable(names, numbers if len(numbers) == len(names) else None)
+    names = tuple(row.name for row in kept)
+    return LabelTable(names, numbers if len(numbers) == len(names) else None, aliases)
+
+
+def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str, str]]:
+    """Rows without second names of the number before, and those second names."""
+    kept: list[LabelRow] = []
+    aliases: dict[str, str] = {}
+    names = {row.name for row in rows}
+    for row in rows:
+        before = kept[-1] if kept else None
+        if before is None or row.number is None or row.number != before.number or row.name == before.name:
+            kept.append(row)
+        elif row.mark and row.mark == before.mark and len(names) == len(rows):
+            aliases[row.name] = before.name
+        else:
+            kept.append(row)
+    return kept, aliases
 
 
 def doubled(values: Sequence[_T]) -> list[_T]:
     """Values that stand more than once, in order of their second coming."""
     seen: set[_T] = set()
-    twice: list[_T] = []
+    twice: dict[_T, None] = {}
     for value in values:
-        if value in seen and value not in twice:
-            twice.append(value)
+        if value in seen:
+            twice[value] = None
         seen.add(value)
-    return twice
+    return list(twice)
 
 
-def _colour_table(lines: list[str]) -> list[tuple[int | None, str]] | None:
-    body = [line for line in lines if not line.lstrip().startswith("#")]
-    for pattern, group in ((_ITK, 2), (_MRTRIX, 3), (_COLOURS, 2)):
-        matches = [pattern.match(line) for line in body]
-        if body and all(matches):
-            return [(int(m.group(1)), m.group(group)) for m in matches if m is not None]
-    return None
+def twice_problems(
+    values: Sequence[object], what: str, file: str | Path | None = None, subject: str | None = None
+) -> list[Problem]:
+    """One problem for all names or numbers that stand more than once."""
+    twice = doubled(values)
+    if not twice:
+        return []
+    text = (
+        f"{what} {str(twice[0])[:_LONGEST]!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
+    )
+    return [Problem(text, got=listed(twice) if len(twice) > 1 else None, subject=subject, file=file)]
 
 
-def _table(lines: list[str], path: str | Path) -> list[tuple[int | None, str]]:
-    mark = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), "\t")
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
-    except csv.Error as error:
-        raise DataError(f"cannot be read as a table: {error}", file=path) from error
-    header = [cell.lower() for cell in rows[0]] if rows else []
-    name_at = next((header.index(column) for column in _NAME_COLUMNS if column in header), None)
-    if name_at is None:
-        if any(len(row) != 1 for row in rows):
-            raise DataError("no column with region names", file=path, expected=f"one of {', '.join(_NAME_COLUMNS)}")
-        if all(re.fullmatch(r"\d+", row[0]) for row in rows):  # a bare list of label numbers, as scilpy keeps it
-            return [(int(row[0]), row[0]) for row in rows]
-        return [(None, row[0]) for row in rows]
-    number_at = next((header.index(column) for column in _NUMBER_COLUMNS if column in header), None)
-    problems = [
-        Problem(f"line {i} has {len(row)} cells", file=path, expected=str(len(header)))
-        for i, row in enumerate(rows[1:], 2)
-        if len(row) != len(header)
+def name_problems(names: Sequence[str], file: str | Path | None = None, subject: str | None = None) -> list[Problem]:
+    """One problem for all names that are empty or hold characters that cannot be shown or written."""
+    wrong = [name for name in names if not name.strip() or not printable(name) or len(name) > _MOST_CHARACTERS]
+    if not wrong:
+        return []
+    shown = [ascii(name[:_LONGEST]) for name in wrong]
+    text = f"region {shown[0]} is no name" if len(wrong) == 1 else f"{len(wrong)} regions have no name that can be used"
+    return [
+        Problem(
+            text,
+            expected=f"up to {_MOST_CHARACTERS} characters, without control, text direction or surrogate characters",
+            got=listed(shown) if len(wrong) > 1 else None,
+            subject=subject,
+            file=file,
+        )
     ]
-    raise_all("the label table is cut off", problems)
-    sides = [row[header.index("hemisphere")] for row in rows[1:]] if "hemisphere" in header else []
-    names = [row[name_at] for row in rows[1:]]
-    if doubled(names) and sides:  # abagen's kind: one name for both sides
-        names = [f"{name}_{side}" for name, side in zip(names, sides, strict=True)]
-    numbers: list[int | None] = [None] * len(names)
-    if number_at is not None and all(re.fullmatch(r"\d+", row[number_at]) for row in rows[1:]):
-        numbers = [int(row[number_at]) for row in rows[1:]]
-    return list(zip(numbers, names, strict=True))
+
+
+def printable(text: str) -> bool:
+    """Whether text holds no control, format (text direction), surrogate or private character."""
+    return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
+
+
+def listed(values: Sequence[object], shown: int = _SHOWN) -> str:
+    """The first few values, and how many more there are."""
+    more = len(values) - shown
+    return ", ".join(str(value)[:_LONGEST] for value in values[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from connectome_tl.settings.columns import StatusRule as StatusRule
 from connectome_tl.settings.columns import Word
 
 Transform = Literal["none", "log1p", "fisher_z"]
+NUMBERED = "numbered"  # labels of rows that have no names
 
 
 class ConnectomeFiles(Settings):
@@ -26,23 +27,32 @@ class ConnectomeFiles(Settings):
 
     Rows of a matrix are matched by name. Where the file has no names they come from `labels` (a
     table in row order) or from `atlas`; `order` then says whether unnamed rows follow the atlas
-    table as `atlas show` prints it, or the label numbers of the image. `zero_rows: missing` reads
-    a region without a single edge as one that the subject lacks. `unmatched: drop` leaves out rows
-    without matrix and matrices without row, and counts them, instead of refusing.
+    table as `atlas show` prints it, or the label numbers of the image. `labels: numbered` goes without
+    names: rows are called 1, 2, ... in the order of the files, which no check can confirm. `layout` says how a
+    triangle is written, row by row: `upper`, or `lower` (nilearn's `vectorize`), with or without its diagonal.
+    Several measures may each have an array (`key: [full, partial]`) and a transform (`transform: [log1p, none]`).
+    `zero_rows: missing` reads a region without a single edge as one that the subject lacks. `unmatched: drop` leaves
+    out rows without matrix and matrices without row, and counts them, instead of refusing.
     """
 
     files: str | None = None
     stack: str | None = None
     network: Literal["similarity"] | None = None
-    key: str | None = Field(default=None, description="name of the array inside an .npz")
+    key: str | tuple[str, ...] | None = Field(
+        default=None, description="name of the array inside an .npz or .mat; several: one per measure"
+    )
     rows: str | None = Field(default=None, description="table whose id column says whose row is whose")
-    layout: Literal["full", "upper"] = "full"
+    layout: Literal["full", "upper", "lower"] = "full"
     format: str = "auto"
     atlas: str | None = None
-    labels: str | None = Field(default=None, description="table of the regions of the rows, in their order")
+    labels: str | None = Field(
+        default=None, description="table of the regions of the rows, in their order; or numbered: rows without names"
+    )
     regions: Literal["all", "cerebrum"] | tuple[str, ...] = "all"
     measure: str | tuple[str, ...] = "weight"
-    transform: Transform = "none"
+    transform: Transform | tuple[Transform, ...] = Field(
+        default="none", description="none, log1p or fisher_z; several: one per measure"
+    )
     diagonal: Literal["zero", "keep"] = "zero"
     order: Literal["table", "label"] | None = None
     zero_rows: Literal["keep", "missing"] = "keep"
@@ -61,7 +71,14 @@ class ConnectomeFiles(Settings):
             raise ValueError("rows are matched by name: give atlas (see `connectome-tl atlas list`) or labels")
         if self.regions == "cerebrum" and self.atlas is None:
             raise ValueError("regions: cerebrum needs an atlas, which knows the lobes")
-        if self.transform == "fisher_z" and self.diagonal == "keep":
+        for name, given in (("key", self.key), ("transform", self.transform)):
+            if isinstance(given, tuple) and len(given) != len(self.measures):
+                raise ValueError(
+                    f"{name} has {len(given)} entries for {len(self.measures)} measures: give one for each"
+                )
+        if self.labels == NUMBERED and self.atlas is not None:
+            raise ValueError("labels: numbered goes without names, and atlas gives names: use one of them")
+        if "fisher_z" in self.transforms and self.diagonal == "keep":
             raise ValueError("Fisher's z of a diagonal of ones is infinite: use diagonal: zero")
         return self
 
@@ -70,6 +87,27 @@ class ConnectomeFiles(Settings):
         if self.network is not None:
             return (f"morphometric_{self.network}",)
         return (self.measure,) if isinstance(self.measure, str) else self.measure
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """One per measure."""
+        return self.transform if isinstance(self.transform, tuple) else (self.transform,) * len(self.measures)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return () if self.key is None else (self.key,) if isinstance(self.key, str) else self.key
+
+    @property
+    def label_table(self) -> str | None:
+        """File of the label table, if there is one."""
+        return None if self.labels == NUMBERED else self.labels
+
+
+class TriangleSettings(Settings):
+    """How one file is written, where its own content does not say (`convert`); see `ConnectomeFiles`."""
+
+    layout: Literal["full", "upper", "lower"] | None = None
+    order: Literal["table", "label"] | None = None
 
 
 class RegionFeatureFiles(Settings):

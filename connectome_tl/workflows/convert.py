@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from connectome_tl.atlas import load_atlas, order_of
-from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.connectome.export import files_written, write_connectome
-from connectome_tl.connectome.formats.table import format_named, is_matrix_name, read_matrix, recognised
-from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.naming import MatrixFile, RowNames, connectome_from
+from connectome_tl.atlas import load_atlas
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.export import files_written, refuse_overwriting, write_connectome
+from connectome_tl.connectome.formats.table import Format, format_named, is_matrix_name, read_matrix, recognised
+from connectome_tl.connectome.labels import listed, read_labels
+from connectome_tl.connectome.naming import Layout, MatrixFile, RowNames, RowOrder, lined_up
 from connectome_tl.connectome.row_order import check_row_order
+from connectome_tl.connectome.rows import in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
-from connectome_tl.provenance import file_hash
+from connectome_tl.provenance import file_hash, sidecar_path
+from connectome_tl.settings.cohort import NUMBERED
+from connectome_tl.workflows.convert_names import bids_name
 
 _MEASURE = re.compile(r"_meas-([A-Za-z0-9+]+)")
+_LISTED = 10
+Say = Callable[[str], None]
+
+
+def _silent(note: str) -> None:
+    del note
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What was asked for, the same for every file."""
+
+    known: RowNames
+    format: str = "auto"
+    labels: str | Path | None = None
+    atlas: str = ""
+    measure: str | None = None
+    layout: Layout | None = None
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def convert_file(
@@ -31,26 +54,44 @@ def convert_file(
     format: str = "auto",
     labels: str | Path | None = None,
     atlas: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
+    say: Say = _silent,
 ) -> tuple[Path, ...]:
     """Convert one matrix file.
 
     Args:
         out: its ending says what is written: .tsv (BIDS relmat style), .csv, .npy, .npz, .mat, .graphml.
         format: `auto`, a name of `formats.FORMATS`, or `NAME:CHOICE`.
-        labels: table of the rows, for files that do not name them.
+        labels: table of the rows, for files that do not name them; `numbered` goes without names.
         atlas: lines the rows up with this atlas, and names them where the file does not.
+        measure: the one to keep of several; the name of the only one where the file does not tell.
+        layout: how a triangle is written, row by row; None means upper, which is said and checked.
+        order: the order of unnamed rows; see `cohort.yaml`.
+        say: called with each note and warning.
 
     Returns:
         The files written; one per measure where the output holds one measure only.
 
     Raises:
-        UsageError: no such format, atlas or ending. MissingInputError: no such file. DataError:
-            damaged, unnamed rows without labels or atlas, or rows that do not fit.
+        UsageError: no such format, atlas or ending, or an output that would overwrite an input or another
+            program's JSON. MissingInputError: no such file. DataError: damaged, unnamed rows without labels or
+            atlas, rows that do not fit, or a matrix without a single value.
     """
     file, target = Path(source), Path(out)
     if os.path.realpath(target) == os.path.realpath(file):
         raise UsageError("input and output are the same file", file=file)
-    return _convert(file, target, format, _known(labels, atlas), labels=labels)
+    job = _job(format, labels, atlas, measure, layout, order)
+    known = _format_of(file, job)
+    name, _, choice = job.format.partition(":")
+    if not choice and known is not None and known.chooses in ("array", "variable") and measure is not None:
+        choice = measure if known.choices is not None and measure in known.choices(file) else ""
+        name = known.name if choice else name
+    made = _convert(file, target, f"{name}:{choice}" if choice else name, job, others=())
+    for note in job.notes:
+        say(note)
+    return made
 
 
 def convert_folder(
@@ -61,7 +102,11 @@ def convert_folder(
     labels: str | Path | None = None,
     atlas: str | None = None,
     pattern: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
     track: Callable[[Sequence[Path], str], Iterable[Path]] | None = None,
+    say: Say = _silent,
 ) -> tuple[Path, ...]:
     """Convert every matrix file of a folder, or one file with everything in it, to BIDS-style tables in a folder.
 
@@ -70,41 +115,58 @@ def convert_folder(
 
     Args:
         source: a folder, or one file. out: the folder to write to.
-        format, labels, atlas: as `convert_file`.
+        format, labels, atlas, measure, layout, order, say: as `convert_file`; each note is said once.
         pattern: which files of the folder (`**/*_connectivity.mat`); None means those whose name alone says that
             they are matrices, so that other tables are left alone.
         track: wraps the list of files, to show progress.
 
     Raises:
-        UsageError: nothing fits. DataError: every file that could not be read, after the others were written.
+        UsageError: an output would overwrite an input. MissingInputError: nothing fits. DataError: every file that
+            could not be read, after the others were written.
     """
-    root, known = Path(source), _known(labels, atlas)
+    root = Path(source)
+    job = _job(format, labels, atlas, measure, layout, order)
     files = [root] if root.is_file() else _matrix_files(root, pattern, Path(out))
     if not files:
         remedy = "Say --pattern, for example '**/*.csv'."
         raise MissingInputError("no matrix file in the folder", file=root, remedy=remedy)
     written: dict[Path, Path] = {}
     problems: list[Problem] = []
+    kinds: set[type[ConnectomeTLError]] = set()
     for file in files if track is None else track(files, "matrices"):
+        folder = Path(out) / (file.parent.relative_to(root) if root.is_dir() else "")
         try:
-            for choice in _choices(file, format):
-                folder = Path(out) / (file.parent.relative_to(root) if root.is_dir() else "")
-                target = folder / _bids_name(file, choice, atlas)
-                made = _convert(file, target, choice, known, labels=labels, taken=written)
+            for choice in _choices(file, job):
+                target = folder / _name(file, choice, job)
+                made = _convert(file, target, choice, job, others=files, taken=written)
                 written |= dict.fromkeys(made, file)
         except ConnectomeTLError as error:
+            kinds.add(type(error))
             problems += [replace(problem, file=problem.file or file) for problem in error.problems]
-    raise_all(f"{len(written)} tables were written; some files could not be read", problems)
+    for note, count in job.notes.items():
+        say(note if count == 1 else f"{note} ({count} files)")
+    kind = UsageError if kinds == {UsageError} else DataError
+    raise_all(f"{len(written)} tables were written; some files could not be read", problems, kind)
     return tuple(written)
 
 
-def _known(labels: str | Path | None, atlas: str | None) -> RowNames:
-    known = RowNames(
-        atlas=None if atlas is None else load_atlas(atlas), table=None if labels is None else read_labels(labels)
-    )
-    if known.atlas is not None and known.table is not None:
-        order_of(known.atlas.resolved(known.table.names), known.atlas.names, where=f"atlas {atlas}")
-    return known
+def _job(
+    format: str,
+    labels: str | Path | None,
+    atlas: str | None,
+    measure: str | None,
+    layout: Layout | None,
+    order: RowOrder | None,
+) -> _Job:
+    numbered = str(labels) == NUMBERED
+    if numbered and atlas is not None:
+        raise UsageError("--labels numbered goes without names, and --atlas gives names", expected="one of them")
+    of_atlas = None if atlas is None else load_atlas(atlas)
+    table = None if labels is None or numbered else read_labels(labels)
+    if of_atlas is not None and table is not None:
+        table = in_atlas(table, of_atlas)
+    known = RowNames(of_atlas, table, order, count_only=numbered)
+    return _Job(known, format, None if numbered else labels, atlas or "", measure, layout)
 
 
 def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
@@ -123,73 +185,136 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
     return found
 
 
-def _choices(file: Path, format: str) -> list[str]:
-    """`format` as it is, or one with a choice for each atlas or variable that the file holds."""
-    if ":" in format:
-        return [format]
-    known = recognised(file) if format == "auto" else format_named(format)
+def _format_of(file: Path, job: _Job) -> Format | None:
+    """The format of a file that is there."""
+    if not file.is_file():
+        return None  # reading it says so
+    name = job.format.partition(":")[0]
+    return recognised(file) if name == "auto" else format_named(name)
+
+
+def _choices(file: Path, job: _Job) -> list[str]:
+    """The format, with a choice for each atlas or variable that the file holds."""
+    known = _format_of(file, job)
+    if ":" in job.format or known is None:
+        return [job.format]
     several = known.choices(file) if known.choices is not None else ()
-    return [f"{known.name}:{choice}" for choice in several] if len(several) > 1 else [known.name]
+    if len(several) > 1 and known.chooses in ("array", "variable") and job.measure in several:
+        several = (job.measure,)
+    with_choice = len(several) > 1 or (len(several) == 1 and known.chooses == "atlas")
+    return [f"{known.name}:{choice}" for choice in several] if with_choice else [known.name]
 
 
-def _bids_name(file: Path, choice: str, atlas: str | None) -> str:
-    """`sub-1_ses-1_space-ACPC_connectivity.mat` to `sub-1_ses-1_space-ACPC_atlas-X_relmat.tsv`."""
-    parts = file.name.split(".")[0].split("_")
-    entities = [part for part in parts if "-" in part or not any("-" in other for other in parts)]
-    said = dict(part.split("-", 1) for part in entities if "-" in part)
-    label = atlas or choice.partition(":")[2] or said.get("atlas") or said.get("seg") or ""
-    entities = [part for part in entities if part.split("-")[0] not in ("atlas", "seg", "meas", "stat", "desc")]
-    label = "".join(character for character in label if character.isalnum() and character.isascii())
-    return "_".join([*entities, *([f"atlas-{label}"] if label else []), "relmat.tsv"])
+def _name(file: Path, choice: str, job: _Job) -> str:
+    chosen, what = choice.partition(":")[2], format_named(choice.partition(":")[0]).chooses
+    atlas = job.atlas or (chosen if what == "atlas" else "")
+    return bids_name(file, atlas, chosen if what in ("array", "variable") else "")
 
 
 def _convert(
-    file: Path,
-    target: Path,
-    format: str,
-    known: RowNames,
-    *,
-    labels: str | Path | None,
-    taken: Mapping[Path, Path] | None = None,
+    file: Path, target: Path, format: str, job: _Job, *, others: Sequence[Path], taken: dict[Path, Path] | None = None
 ) -> tuple[Path, ...]:
     matrix = read_matrix(file, format=format)
-    layout, notes = _layout(matrix)
+    name, _, choice = format.partition(":")
+    chooses = "" if name == "auto" else format_named(name).chooses
+    layout, notes = _layout(matrix, job)
     entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
-    single = entity.group(1) if entity else "weight"  # what the file does not say, the name asked for may
+    variable = choice if chooses in ("array", "variable") and "," not in choice else ""
+    single = entity.group(1) if entity else job.measure or variable or "weight"  # what the file does not say
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
-    connectome = connectome_from(matrix, known, measures=measures, layout=layout, file=file)
-    if matrix.names is None and matrix.labels is None and matrix.order is None:
-        check_row_order(connectome.weights[0][upper_indices(connectome.n_regions)], known, file)
-    for made in files_written(target, connectome.measures, always_measure=True) if taken else ():
+    connectome, rows = lined_up(matrix, job.known, measures=measures, layout=layout, file=file)
+    if job.measure is not None:
+        connectome = _only(connectome, job.measure, named=bool(matrix.measures), file=file)
+    notes = (*matrix.notes, *rows.notes, *notes)
+    if rows.assumed:
+        note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout)
+        notes += (f"WARNING: {note}",) if note else ()
+    notes += _content_notes(connectome, file, estimated=name == "series")
+    files = files_written(target, connectome.measures, always_measure=taken is not None)
+    for made in files:
         if taken and made in taken:
             raise DataError(f"would overwrite what {taken[made].name} gave", file=file, got=made.name)
-    missing = [name for name, there in zip(connectome.regions, connectome.node_mask, strict=True) if not there]
-    if missing:
-        notes += (f"{len(missing)} regions are missing and masked: {', '.join(missing)}",)
-    linked = (connectome.weights != 0).any(axis=(0, 1))
-    lonely = [connectome.regions[i] for i in np.flatnonzero(connectome.node_mask & ~linked)]
-    if lonely:
-        notes += (f"{len(lonely)} regions without an edge, isolated or not measured: {', '.join(lonely)}",)
-    inputs = {file.name: file_hash(file)}
-    if labels is not None:
-        inputs[Path(labels).name] = file_hash(labels)
-    atlas = "" if known.atlas is None else known.atlas.name
-    return write_connectome(
+    beside = [one for one in (sidecar_path(file), file.with_name(f"{file.stem}_labels.txt")) if one.is_file()]
+    labels = [] if job.labels is None else [job.labels]
+    refuse_overwriting(files, [file, *labels, *beside, *others])
+    inputs = {file.name: file_hash(file)} | {Path(one).name: file_hash(one) for one in labels}
+    atlas = job.known.atlas.name if job.known.atlas is not None else choice if chooses == "atlas" else ""
+    settings = {"format": format, "atlas": atlas or None, "labels": Path(labels[0]).name if labels else None}
+    made_files = write_connectome(
         connectome,
         target,
-        atlas=atlas or format.partition(":")[2],
+        atlas=atlas,
         inputs=inputs,
-        settings={"format": format, "atlas": atlas or None, "labels": None if labels is None else Path(labels).name},
-        notes=(*matrix.notes, *notes),
+        settings=settings,
+        notes=notes,
         always_measure=taken is not None,
+    )
+    job.notes.update(notes)
+    return made_files
+
+
+def _only(connectome: Connectome, measure: str, *, named: bool, file: Path) -> Connectome:
+    """The connectome with one of its measures; the only one of a file that does not name it takes the name."""
+    if measure in connectome.measures:
+        at = connectome.measures.index(measure)
+        return replace(connectome, weights=connectome.weights[at : at + 1], measures=(measure,))
+    if connectome.n_measures == 1 and not named:
+        return replace(connectome, measures=(measure,))
+    near = difflib.get_close_matches(measure, connectome.measures, n=3, cutoff=0.3)
+    raise DataError(
+        f"measure {measure!r} is not in the file",
+        expected=f"one of {', '.join(connectome.measures)}",
+        file=file,
+        remedy=f"Nearest: {', '.join(near)}." if near else None,
     )
 
 
-def _layout(matrix: MatrixFile) -> tuple[Literal["full", "upper"], tuple[str, ...]]:
-    """An upper triangle is mirrored knowingly: a list of edges, or a square with nothing below the diagonal."""
+def _content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tuple[str, ...]:
+    """What is missing, isolated or the same everywhere.
+
+    Args:
+        estimated: made from time series, whose correlations shrinkage may take to 0.
+
+    Raises:
+        DataError: there is not a single edge.
+    """
+    weights, there = connectome.weights, connectome.node_mask
+    off_diagonal = ~np.eye(connectome.n_regions, dtype=bool)
+    linked = ((weights != 0) & off_diagonal).any(axis=(0, 1))
+    if not linked.any() and not estimated:
+        raise DataError(
+            "the connectome has no edge",
+            file=file,
+            got=f"0 between all {int(there.sum())} regions",
+            remedy="Was the tractogram empty, or in another space than the parcellation?",
+        )
+    notes = []
+    missing = [name for name, present in zip(connectome.regions, there, strict=True) if not present]
+    if missing:
+        notes.append(f"{len(missing)} regions are missing and masked: {listed(missing, _LISTED)}")
+    lonely = [connectome.regions[i] for i in np.flatnonzero(there & ~linked)]
+    if lonely:
+        notes.append(f"{len(lonely)} regions without an edge, isolated or not measured: {listed(lonely, _LISTED)}")
+    pairs = off_diagonal & there[:, None] & there[None, :]
+    for measure, matrix in zip(connectome.measures, weights, strict=True):
+        if pairs.sum() > 2 and np.ptp(matrix[pairs]) == 0:
+            notes.append(f"WARNING: all edges of {measure!r} are {matrix[pairs][0]:g}; it holds no information")
+    return tuple(notes)
+
+
+def _layout(matrix: MatrixFile, job: _Job) -> tuple[Layout, tuple[str, ...]]:
+    """A triangle is mirrored knowingly: a list of values, or a square with nothing in its other half."""
+    if job.layout is not None:
+        return job.layout, (f"the {job.layout} triangle was mirrored",) if job.layout != "full" else ()
     if matrix.values.ndim == 2:
+        return "upper", (
+            "the values were read as the upper triangle of the matrix, row by row, and mirrored "
+            "(for nilearn's vectorised matrices say --layout lower)",
+        )
+    lower = np.nan_to_num(np.tril(matrix.values, -1)).any()
+    upper = np.nan_to_num(np.triu(matrix.values, 1)).any()
+    if upper and not lower:
         return "upper", ("the upper triangle was mirrored",)
-    lower, upper = np.tril(matrix.values, -1), np.triu(matrix.values, 1)
-    if not np.nan_to_num(lower).any() and np.nan_to_num(upper).any():
-        return "upper", ("the upper triangle was mirrored",)
+    if lower and not upper:
+        return "lower", ("the lower triangle was mirrored",)
     return "full", ()

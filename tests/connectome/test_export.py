@@ -92,7 +92,7 @@ def test_an_unknown_ending_is_refused(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_names(tmp_path: Path) -> None:
-    names = ("<img onerror=alert(1)>", "../../x", 'a"b,c', "=1+1", "ü\u202e", "x y", "'; drop")
+    names = ("<img onerror=alert(1)>", "../../x", 'a"b,c', "=1+1", "ü", "x y", "'; drop")
     matrix = np.arange(49.0).reshape(7, 7)
     connectome = Connectome((matrix + matrix.T)[None], names, ("count",), np.ones(7, dtype=bool))
     for suffix in SUFFIXES:
@@ -111,7 +111,7 @@ def test_a_measure_called_like_a_path_is_not_one(tmp_path: Path) -> None:
 
 
 def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
-    for name in ("", "a\x07b"):
+    for name in ("", "a\x07b", "\u202egnp", "a\ud800", "a\u200b"):  # empty, control, direction, surrogate, invisible
         np.savez(tmp_path / "x.npz", weights=np.ones((2, 2)), regions=np.array([name, "b"]))
         with pytest.raises(DataError, match="no name"):
             connectome_from(read_matrix(tmp_path / "x.npz"), RowNames(), measures=("count",))
@@ -148,7 +148,11 @@ def test_convert_names_rows_mirrors_and_records(tmp_path: Path) -> None:
     (path,) = convert_file(tmp_path / "in.csv", tmp_path / "out.tsv", atlas="aal90")
     assert path.read_text().splitlines()[0].split("\t") == list(ATLAS.names)
     said = json.loads(sidecar_path(path).read_text())
-    assert said["Notes"] == ["the upper triangle was mirrored"]
+    assumed, mirrored, *more = said["Notes"]
+    assert "no names" in assumed
+    assert "atlas aal90" in assumed
+    assert mirrored == "the upper triangle was mirrored"
+    assert [note for note in more if not note.startswith("WARNING: edge weights neither")] == []  # random weights
     assert said["Inputs"] == {"in.csv": file_hash(tmp_path / "in.csv")}
     np.testing.assert_array_equal(again(path).weights[0], weights)
 

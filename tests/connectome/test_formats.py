@@ -117,6 +117,15 @@ def scilpy(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
     return folder / "sc.npy"
 
 
+def edges(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
+    """As Connectome Mapper 3 writes its network: only edges that are there."""
+    lines = ["source\ttarget\tnumber_of_fibers"]
+    lines += [f"{names[i]}\t{names[j]}\t{float(matrix[i, j])!r}" for i, j in np.argwhere(np.triu(matrix))]
+    path = folder / "sub-1_conndata-network_connectivity.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def npy(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
     np.save(folder / "bare.npy", matrix)
     return folder / "bare.npy"
@@ -137,7 +146,7 @@ def dipy(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
 Maker = Callable[[Path, np.ndarray, list[str]], Path]
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
-    for maker in (relmat, text, qsiparc, qsirecon, cmp3, conn, mat, graphml, npz, scilpy, npy, mrtrix, dipy)
+    for maker in (relmat, text, qsiparc, qsirecon, cmp3, conn, mat, graphml, npz, edges, scilpy, npy, mrtrix, dipy)
 }
 NAMED = [name for name in MAKERS if name not in ("npy", "mrtrix", "dipy", "scilpy")]
 ALL_NAMES = list(NAMES)
@@ -285,7 +294,7 @@ def test_a_region_the_file_does_not_list_is_masked(tmp_path: Path, name: str) ->
     np.testing.assert_array_equal(connectome.weights[0, :-1, :-1], matrix[:-1, :-1])
 
 
-@pytest.mark.parametrize("name", [n for n in MAKERS if n not in ("mrtrix", "graphml")])
+@pytest.mark.parametrize("name", [n for n in MAKERS if n not in ("mrtrix", "graphml", "edges")])
 def test_an_asymmetric_matrix_is_rejected(tmp_path: Path, name: str) -> None:
     matrix = symmetric()
     matrix[3, 7] += 1

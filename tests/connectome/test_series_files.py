@@ -27,7 +27,9 @@ def read(path: Path, kind: str = "correlation") -> Connectome:
 
 
 def nilearns(kind: str = "correlation") -> np.ndarray:
-    return ConnectivityMeasure(kind=KINDS[kind], standardize=True).fit_transform([SERIES])[0]
+    """Of standardised series, so that shrinkage does not depend on the unit; a covariance keeps its units."""
+    series = SERIES if kind == "covariance" else (SERIES - SERIES.mean(axis=0)) / SERIES.std(axis=0)
+    return ConnectivityMeasure(kind=KINDS[kind], standardize=True).fit_transform([series])[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -44,15 +46,39 @@ def test_a_named_table_is_nilearns_connectome(tmp_path: Path, kind: str) -> None
     assert np.flatnonzero(~read(tmp_path / "gap.tsv").node_mask).tolist() == [3]
 
 
+# What ABIDE's files number their columns with: the AAL toolbox's numbers (a pair of sides each, and the vermis).
+PAIRS = [
+    int(pair)
+    for line in (
+        "2000 2100 2110 2200 2210 2300 2310 2320 2330 2400 2500 2600 2610 2700",
+        "3000 4000 4010 4020 4100 4110 4200 5000 5010 5020 5100 5200 5300 5400",
+        "6000 6100 6200 6210 6220 6300 6400 7000 7010 7020 7100 8100 8110 8120",
+        "8200 8210 8300 9000 9010 9020 9030 9040 9050 9060 9070 9080",
+    )
+    for pair in line.split()
+]
+TOOLBOX = [pair + side for pair in PAIRS for side in (1, 2)] + list(range(9100, 9180, 10))
+
+
+def abide(path: Path, numbers: list[int], series: np.ndarray) -> Path:
+    lines = ["\t".join(f"#{number}" for number in numbers)]
+    lines += ["\t".join(f"{value:.6f}" for value in frame) for frame in series]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def test_abides_1d_file_goes_by_the_toolboxs_numbers(tmp_path: Path) -> None:
-    header = "\t".join(f"#{number}" for number in range(2001, 2001 + 116))
-    lines = [header, *("\t".join(f"{value:.6f}" for value in frame) for frame in SERIES)]
-    (tmp_path / "s_rois_aal.1D").write_text("\n".join(lines) + "\n")
-    np.testing.assert_allclose(read(tmp_path / "s_rois_aal.1D").weights[0], nilearns(), atol=1e-4)
-    lines[0] = header.replace("#2001", "#9999")
-    (tmp_path / "s_rois_aal.1D").write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match="do not rise"):
-        read(tmp_path / "s_rois_aal.1D")
+    """Numbers, not positions, say which region a column is: in any order, and with columns left out."""
+    turn = np.random.default_rng(2).permutation(116)
+    for order in (np.arange(116), turn):
+        path = abide(tmp_path / "s_rois_aal.1D", [TOOLBOX[i] for i in order], SERIES[:, order])
+        np.testing.assert_allclose(read(path).weights[0], nilearns(), atol=1e-4)
+    fewer = np.delete(np.arange(116), 5)
+    found = read(abide(tmp_path / "s_rois_aal.1D", [TOOLBOX[i] for i in fewer], SERIES[:, fewer]))
+    assert np.flatnonzero(~found.node_mask).tolist() == [5]
+    for wrong in ([9999, *TOOLBOX[1:]], list(range(2001, 2117))):
+        with pytest.raises(DataError, match="not in atlas aal116"):
+            read(abide(tmp_path / "s_rois_aal.1D", wrong, SERIES))
 
 
 def test_numbered_columns_and_arrays_need_the_right_number_of_regions(tmp_path: Path) -> None:

@@ -73,8 +73,12 @@ def corpus(folder: Path) -> dict[str, Path]:
         "mrtrix": folder / "l.csv",
         "dipy": folder / "m.txt",
         "series": folder / "n.tsv",
+        "edges": folder / "o_connectivity.tsv",
         "labels": folder / "labels.tsv",
     }
+    files["edges"].write_text(
+        "source\ttarget\tcount\n" + "".join(f"{NAMES[i]}\t{NAMES[j]}\t{m[i, j]}\n" for i, j in np.argwhere(np.triu(m)))
+    )
     series = np.random.default_rng(4).normal(size=(12, 6)).round(4)
     rows = ["\t".join(NAMES), *("\t".join(map(str, frame)) for frame in series)]
     files["series"].write_text("\n".join(rows) + "\n")

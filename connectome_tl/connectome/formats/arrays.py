@@ -3,113 +3,179 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.labels import listed
+from connectome_tl.connectome.matrix_file import MatrixFile, triangle_sizes
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_bytes
 
-_MAX_BYTES = 20_000_000_000
+MOST_BYTES = 250_000_000  # of all arrays of one subject's file together
+_RATIO = 20  # real matrices do not compress better; an archive that claims more is a bomb or damaged
+_MAX_BYTES = 4_000_000_000
+_SHOWN = 10
+_NOT_MATRICES = ("node_mask", "region_features")
 
 
 def read_npy(path: str | Path) -> MatrixFile:
-    """(n, n), (n_measures, n, n) or an upper triangle (n_edges,) from an `.npy` file.
+    """(n, n), (n_measures, n, n) or a triangle (n_values,) from an `.npy` file.
 
     Raises:
         DataError: damaged, pickled, or of another shape.
     """
-    return matrix_of(load_array(path), path)
+    return matrix_of(load_array(path, limit=MOST_BYTES), path)
 
 
-def read_npz(path: str | Path) -> MatrixFile:
-    """One subject: `weights` (or the only numeric array), and `regions`, `measures`, `node_mask` if there.
+def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
+    """One subject: `weights` (or the only matrix), with the names that any other array of text holds.
+
+    Args:
+        choice: which arrays are the matrices, separated by commas; each is then a measure of that name.
 
     Raises:
         DataError: damaged, pickled, or arrays that disagree.
     """
     arrays = load_arrays(path)
-    matrix = matrix_of(load_array(path, "weights" if "weights" in arrays else None), path)
+    keys = choice.split(",") if choice else [_only_matrix(arrays, path)]
+    absent = [key for key in keys if key not in arrays]
+    if absent:
+        offered = listed(_matrix_names(arrays), _SHOWN) or "none"
+        raise DataError(f"no array is called {absent[0]!r}", file=path, expected=f"one of {offered}")
+    parts = [matrix_of(numeric(arrays[key], key, path), path).values for key in keys]
+    if len(keys) > 1 and any(part.shape != (1, *parts[0].shape[1:]) for part in parts):
+        raise DataError("the arrays differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
+    matrix = MatrixFile(np.concatenate(parts), tuple(keys) if len(keys) > 1 else ())
     names = _texts(arrays.get("regions"))
-    measures = _texts(arrays.get("measures")) or ()
-    mask = arrays.get("node_mask")
-    if mask is not None:
-        if mask.dtype != bool or mask.shape != (matrix.n_rows,) or matrix.values.ndim != 3:
-            raise DataError("node_mask does not fit the matrix", file=path, got=f"{mask.dtype} {mask.shape}")
-        matrix.values[:, ~mask, :] = np.nan
-        matrix.values[:, :, ~mask] = np.nan
+    measures = () if len(keys) > 1 else _texts(arrays.get("measures")) or ()
     if measures and matrix.values.ndim == 3 and len(measures) != len(matrix.values):
         raise DataError(
             "measures do not fit the matrix", file=path, expected=str(len(matrix.values)), got=", ".join(measures)
         )
-    return MatrixFile(matrix.values, measures, names=names, nan_is_missing=mask is not None)
+    mask = arrays.get("node_mask")
+    if mask is not None:
+        _mask(matrix.values, mask, path)
+    lists = () if names is not None else row_lists(arrays, matrix.row_counts, (*keys, "measures", *_NOT_MATRICES))
+    return MatrixFile(
+        matrix.values, measures or matrix.measures, names=names, nan_is_missing=mask is not None, lists=lists
+    )
+
+
+def _mask(values: np.ndarray, mask: np.ndarray, path: str | Path) -> None:
+    if mask.dtype != bool or mask.shape != (values.shape[-1],) or values.ndim != 3:
+        raise DataError("node_mask does not fit the matrix", file=path, got=f"{mask.dtype} {mask.shape}")
+    values[:, ~mask, :] = np.nan
+    values[:, :, ~mask] = np.nan
 
 
 def _texts(array: np.ndarray | None) -> tuple[str, ...] | None:
-    if array is None or array.dtype.kind != "U" or array.ndim != 1:
+    if array is None or array.dtype.kind not in "US" or array.ndim != 1:
         return None
-    return tuple(str(value) for value in array)
+    return safe_texts(array)
+
+
+def _matrix_names(arrays: dict[str, np.ndarray]) -> list[str]:
+    """Names of arrays that may be matrices or triangles: not lists of whole numbers, masks or features."""
+    return [
+        name
+        for name, array in arrays.items()
+        if array.dtype.kind in "fiub" and array.ndim >= 1 and name not in _NOT_MATRICES
+    ]
+
+
+def matrix_arrays(path: Path) -> tuple[str, ...]:
+    """Arrays of an `.npz` that may be the matrix: `weights`, else the square ones, else all numeric ones."""
+    return _matrices(load_arrays(path))
+
+
+def _matrices(arrays: dict[str, np.ndarray]) -> tuple[str, ...]:
+    names = _matrix_names(arrays)
+    if "weights" in names:
+        return ("weights",)
+    shapes = {name: arrays[name].shape for name in names}
+    square = [name for name, shape in shapes.items() if len(shape) in (2, 3) and shape[-1] == shape[-2] > 1]
+    return tuple(square or names)
+
+
+def _only_matrix(arrays: dict[str, np.ndarray], path: str | Path) -> str:
+    found = _matrices(arrays)
+    if len(found) != 1:
+        raise DataError(
+            "several arrays, and none was chosen" if found else "no numeric array in the file",
+            file=path,
+            expected="key: one of " + listed(found or list(arrays), _SHOWN),
+            remedy=f"For one file: --format npz:{found[0]}." if found else None,
+        )
+    return found[0]
 
 
 def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     """An array as a matrix file without names."""
-    if array.ndim == 1 and array.size > 0:
+    if array.ndim == 2 and 1 in array.shape and array.size > 1:
+        array = array.ravel()
+    if array.ndim == 1 and triangle_sizes(array.size):
         return MatrixFile(array[None].astype(float))
     if array.ndim in (2, 3) and array.shape[-1] == array.shape[-2] > 1:
         return MatrixFile((array if array.ndim == 3 else array[None]).astype(float))
     raise DataError(
         "the array is no connectome",
         file=path,
-        expected="(n, n), (n_measures, n, n), or (n_edges,)",
+        expected="(n, n), (n_measures, n, n), or a triangle of n (n - 1) / 2 or n (n + 1) / 2 values",
         got=str(array.shape),
         remedy="It may be cut off, or hold many subjects: those are read with `stack`.",
     )
 
 
-def load_array(path: str | Path, key: str | None = None) -> np.ndarray:
-    """One numeric array from `.npy` or `.npz`, never unpickled.
-
-    Args:
-        key: name of the array inside an `.npz`; may be None when there is only one matrix-like array.
+def numeric(array: np.ndarray, key: str, path: str | Path) -> np.ndarray:
+    """The array, if it holds real numbers.
 
     Raises:
-        MissingInputError: no such file. DataError: damaged, pickled, not numeric, or the key is not there.
+        DataError: it does not.
     """
-    arrays = load_arrays(path)
-    if key is None:
-        candidates = [name for name, array in arrays.items() if array.dtype.kind in "fiub" and array.ndim >= 1]
-        if len(candidates) > 1:
-            candidates = [name for name in candidates if name not in ("node_mask", "region_features")]
-        if len(candidates) != 1:
-            raise DataError(
-                "several arrays, and none was chosen",
-                file=path,
-                expected="key: one of " + ", ".join(arrays),
-            )
-        key = candidates[0]
-    if key not in arrays:
-        raise DataError(f"no array is called {key!r}", file=path, expected=f"one of {', '.join(arrays)}")
-    array = arrays[key]
     if array.dtype.kind not in "fiub":
         raise DataError(f"array {key!r} is not numeric", file=path, got=str(array.dtype))
     return array
 
 
-def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def load_array(path: str | Path, key: str | None = None, *, limit: int = _MAX_BYTES) -> np.ndarray:
+    """One numeric array from `.npy` or `.npz`, never unpickled.
+
+    Args:
+        key: name of the array inside an `.npz`; may be None when there is only one matrix-like array.
+        limit: bytes of the file.
+
+    Raises:
+        MissingInputError: no such file. DataError: damaged, pickled, not numeric, or the key is not there.
+    """
+    arrays = load_arrays(path, limit=limit)
+    if key is None:
+        key = next(iter(arrays)) if len(arrays) == 1 else _only_matrix(arrays, path)
+    if key not in arrays:
+        raise DataError(f"no array is called {key!r}", file=path, expected=f"one of {listed(list(arrays), _SHOWN)}")
+    return numeric(arrays[key], key, path)
+
+
+def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.ndarray]:
     """All arrays of an `.npy` (under the name `array`) or `.npz`, never unpickled; see `load_array`."""
-    data = read_bytes(path, limit=_MAX_BYTES)
+    data = read_bytes(path, limit=limit)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            loaded = np.load(io.BytesIO(data), allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"array": loaded}
-            with loaded:
-                if sum(member.file_size for member in loaded.zip.infolist()) > _MAX_BYTES:
-                    raise MemoryError
-                return {name: np.asarray(loaded[name]) for name in loaded.files}
+            if data[:4] != b"PK\x03\x04":
+                loaded = np.load(io.BytesIO(data), allow_pickle=False)
+                if isinstance(loaded, np.ndarray):
+                    return {"array": loaded}
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                _check_sum(archive, len(data), path)
+                return {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+    except DataError:
+        raise
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
     except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file; each means the same here
@@ -118,3 +184,33 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
             file=path,
             remedy="It is damaged, or pickled, which is never read.",
         ) from error
+
+
+def _check_sum(archive: zipfile.ZipFile, size: int, path: str | Path) -> None:
+    """Refuse an archive whose members together are larger than any real one of its size, or share a name."""
+    members = archive.infolist()
+    limit = max(MOST_BYTES, _RATIO * size)
+    total = sum(member.file_size for member in members)
+    if total > limit:
+        raise DataError(
+            "the arrays in the file are too large",
+            file=path,
+            expected=f"at most {limit // 1_000_000} MB together",
+            got=f"{total // 1_000_000} MB in a file of {size // 1_000_000} MB",
+            remedy="Keep only the matrix and its names in it; many subjects are read with `stack`.",
+        )
+    names = [member.filename for member in members]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) < 1_000 else []
+    if twice or len(set(names)) != len(names):
+        raise DataError("two arrays of one name", file=path, got=", ".join(twice[:3]) or None)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as stream:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if math.prod(shape) * dtype.itemsize > info.file_size:
+            raise ValueError(f"{info.filename} is cut off")
+    with archive.open(info) as stream:
+        return np.asarray(npy.read_array(stream, allow_pickle=False))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,22 @@ import numpy as np
 
 from connectome_tl.atlas import Atlas
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.formats.identity import row_lists
+from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
 
-_MAX_BYTES = 1_000_000_000
+_MAX_BYTES = 200_000_000
 _NAME_KEYS = ("name", "dn_name", "dn_fsname", "label")
+_MOST_NODES = 5_000
+_MOST_VALUES = 50_000_000
+_COUNTED = re.compile(r"n?([0-9]{1,6})")
 
 
 def read_graphml(path: Path) -> MatrixFile:
-    """An undirected graph: nodes by name (attribute `name` or `dn_name`, else their id), one measure
-    per numeric edge attribute. An edge that is not there is 0; a node with `missing` true is masked.
+    """An undirected graph: nodes by name (attribute `name` or `dn_name`, another that all nodes have, else their id),
+    one measure per numeric edge attribute. An edge that is not there is 0; a node with `missing` true is masked.
+    Ids 0 to n - 1 (networkx) and n0 to n(n - 1) (igraph) are positions.
 
     Raises:
         DataError: damaged, directed, with parallel edges, or without a numeric edge attribute.
@@ -44,31 +51,46 @@ def read_graphml(path: Path) -> MatrixFile:
 def graph_matrix(graph: Any, path: str | Path) -> MatrixFile:
     """A networkx graph as a matrix file; see `read_graphml`."""
     nodes = list(graph.nodes(data=True))
-    if len(nodes) < 2:
-        raise DataError("a graph without nodes", file=path, got=str(len(nodes)))
+    if not 2 <= len(nodes) <= _MOST_NODES:
+        raise DataError(f"expected 2 to {_MOST_NODES} nodes", file=path, got=str(len(nodes)))
+    values, measures = _edges(graph, [node for node, _ in nodes], path)
+    missing = [i for i, (_, data) in enumerate(nodes) if data.get("missing") is True]
+    values[:, missing, :] = np.nan
+    values[:, :, missing] = np.nan
+    matrix = MatrixFile(values, measures, nan_is_missing=bool(missing))
     key = next((key for key in _NAME_KEYS if all(key in data for _, data in nodes)), None)
-    names = tuple(str(node if key is None else data[key]).strip() for node, data in nodes)
+    if key is not None:
+        names = tuple(str(data[key]).strip() for _, data in nodes)
+        whole = [number for _, data in nodes if type(number := data.get("dn_multiscaleID")) is int]
+        return replace(matrix, names=names, labels=tuple(whole) if len(whole) == len(nodes) else None)
+    ids = [str(node).strip() for node, _ in nodes]
+    counted = [_COUNTED.fullmatch(one) for one in ids]
+    if not all(counted):
+        return replace(matrix, names=tuple(ids))
+    shared = [key for key in nodes[0][1] if all(key in data for _, data in nodes)]
+    lists = row_lists({key: [data[key] for _, data in nodes] for key in shared}, (len(nodes),), ("missing",))
+    numbers = tuple(int(match[1]) for match in counted if match is not None)
+    named = [one for one in lists if one.names is not None or one.tells]
+    return replace(matrix, lists=tuple(named)) if named else replace(matrix, labels=numbers)
+
+
+def _edges(graph: Any, nodes: list[Any], path: str | Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(n_measures, n_nodes, n_nodes) and the names of the measures: every numeric edge attribute."""
     measures: dict[str, None] = {}
     for _, _, data in graph.edges(data=True):
         numeric = [k for k, value in data.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
         measures |= dict.fromkeys(k for k in numeric if k != "id")
     if not measures:
         raise DataError("no edge carries a number", file=path)
-    position = {node: i for i, (node, _) in enumerate(nodes)}
+    if len(measures) * len(nodes) ** 2 > _MOST_VALUES:
+        raise DataError("too large for a connectome", file=path, got=f"{len(measures)} measures, {len(nodes)} nodes")
+    position = {node: i for i, node in enumerate(nodes)}
     values = np.zeros((len(measures), len(nodes), len(nodes)))
     for first, second, data in graph.edges(data=True):
         i, j = position[first], position[second]
         for m, measure in enumerate(measures):
             values[m, i, j] = values[m, j, i] = float(data.get(measure, 0.0))
-    missing = [i for i, (_, data) in enumerate(nodes) if data.get("missing") is True]
-    values[:, missing, :] = np.nan
-    values[:, :, missing] = np.nan
-    if key is None and all(name.isdigit() for name in names):
-        return MatrixFile(values, tuple(measures), labels=tuple(int(name) for name in names))
-    numbers = [data.get("dn_multiscaleID") for _, data in nodes]
-    whole = all(isinstance(number, int) for number in numbers)
-    labels = tuple(int(number) for number in numbers if number is not None) if whole else None
-    return MatrixFile(values, tuple(measures), names=names, labels=labels, nan_is_missing=bool(missing))
+    return values, tuple(measures)
 
 
 def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:

@@ -22,6 +22,8 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
 _NUMERIC = range(6, 16)
 _MOST_BYTES = 4_000_000_000
+_MOST_TOGETHER = 250_000_000  # of all variables written out, or
+_RATIO = 20  # so many times the file: real matrices do not compress better
 _MOST_DENSE = 100_000_000  # entries of a sparse matrix written out
 _DEEPEST = 20
 
@@ -44,15 +46,19 @@ def parse_mat(data: bytes) -> dict[str, Any]:
     if data[_HEADER - 2 : _HEADER] != b"IM":
         raise NotImplementedError("not a little-endian MATLAB file of version 5 to 7")
     found: dict[str, Any] = {}
+    left = max(_MOST_TOGETHER, _RATIO * len(data))
     view, at = memoryview(data), _HEADER
     while at < len(view):
         kind, body, at = _element(view, at, padded=False)
         if kind == _COMPRESSED:
             inflated = zlib.decompressobj()
             try:
-                block = memoryview(inflated.decompress(body, _MOST_BYTES))
+                block = memoryview(inflated.decompress(body, min(left, _MOST_BYTES)))
             except zlib.error as error:
                 raise DamagedMat(str(error)) from error
+            left -= len(block)
+            if not inflated.eof and left <= 0:
+                raise DamagedMat("the variables together are far larger than the file")
             if not inflated.eof:
                 raise DamagedMat("a compressed variable is cut off")
             kind, body, _ = _element(block, 0, padded=False)

@@ -21,6 +21,8 @@ from connectome_tl.errors import DataError
 _DEEPEST = 20
 _MOST_OBJECTS = 1_000_000
 _MOST_BYTES = 20_000_000_000
+_MOST_TOGETHER = 250_000_000  # of all variables read, or
+_RATIO = 20  # so many times the file: real matrices do not compress better
 _BEST_COMPRESSION = 1_100  # deflate cannot do better; a larger claim is damage, or a bomb
 _FILTERS = frozenset({"gzip", "shuffle", "fletcher32"})
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -102,6 +104,7 @@ class _Reader:
 
     def __init__(self, file_size: int) -> None:
         self.most_bytes = min(_MOST_BYTES, _BEST_COMPRESSION * file_size)
+        self.left = max(_MOST_TOGETHER, _RATIO * file_size)
         self.seen = 0
 
     def of(self, member: Any, depth: int) -> Any:
@@ -139,6 +142,9 @@ class _Reader:
     def stored(self, member: Any) -> np.ndarray:
         """A dataset's values as they lie in the file, C order."""
         self.check(member)
+        self.left -= math.prod(member.shape) * member.dtype.itemsize
+        if self.left < 0:
+            raise DamagedMat("the variables together are far larger than the file")
         return np.asarray(member[()])
 
     def check(self, member: Any) -> None:

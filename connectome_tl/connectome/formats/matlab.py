@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from connectome_tl.connectome.formats.identity import row_lists, texts_of, whole_of
+from connectome_tl.connectome.formats.mat4 import is_mat4, parse_mat4
 from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_bytes, read_text
 
@@ -23,7 +25,7 @@ _LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """All variables of a MATLAB file of version 5 to 7.3.
+    """All variables of a MATLAB file of version 4 to 7.3.
 
     Raises:
         MissingInputError: no such file. DataError: damaged, or of another version.
@@ -41,7 +43,10 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
     if size > _MAX_BYTES:
         raise DataError("too large for such a file", file=path, expected=f"at most {_MAX_BYTES} bytes", got=str(size))
     try:
-        return parse_mat73(path) if _is_mat73(path) else parse_mat(read_bytes(path))
+        if _is_mat73(path):
+            return parse_mat73(path)
+        data = read_bytes(path)
+        return parse_mat4(data) if is_mat4(data[:20]) else parse_mat(data)
     except NotImplementedError as error:
         raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
     except DamagedMat as error:
@@ -272,15 +277,19 @@ def _squares(variables: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
-    """A MATLAB file with one square matrix, and names where a cell array of their number is there.
+    """A MATLAB file with one square matrix, and names where text of their number is there, whatever it is called.
+
+    Args:
+        choice: which variables are the matrices, separated by commas; several are measures of these names.
 
     Raises:
         DataError: no such matrix, or several and none chosen.
     """
     variables = read_mat(path)
     square = _squares(variables)
-    if choice and choice not in square:
-        raise DataError(f"no square matrix is called {choice!r}", file=path, expected=", ".join(square) or "one")
+    absent = [key for key in choice.split(",") if choice and key not in square]
+    if absent:
+        raise DataError(f"no square matrix is called {absent[0]!r}", file=path, expected=", ".join(square) or "one")
     if not choice and len(square) != 1:
         raise DataError(
             "not exactly one square matrix in the file",
@@ -288,33 +297,40 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
             got=", ".join(square) or "none",
             remedy="Choose it: format: mat:NAME." if square else None,
         )
-    key = choice or next(iter(square))
-    values = square[key].astype(float)
-    values = values if values.ndim == 3 else values[None]
-    name_key = next((name for name in variables if name.lower() in _NAME_KEYS), None)
+    keys = choice.split(",") if choice else list(square)
+    parts = [square[key].astype(float) for key in keys]
+    if len(parts) > 1 and any(part.ndim != 2 or part.shape != parts[0].shape for part in parts):
+        raise DataError("the matrices differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
+    values = parts[0] if parts[0].ndim == 3 else np.stack(parts)
     measures = variables.get("measures")
-    said = () if measures is None else _names(measures, path)
-    if name_key is None:
-        return MatrixFile(values, said if len(said) == len(values) else ())
-    names = _names(variables[name_key], path)
-    return MatrixFile(values, said if len(said) == len(values) else (), names=names)
+    said = () if measures is None or len(parts) > 1 else texts_of(_cells(measures)) or ()
+    named = tuple(keys) if len(parts) > 1 else said if len(said) == len(values) else ()
+    lists = row_lists(variables, (values.shape[-1],), (*keys, "measures"))
+    clear = [one for name in _NAME_KEYS for one in lists if one.where.lower() == name and one.names is not None]
+    if clear:
+        return MatrixFile(values, named, names=clear[0].names)
+    for name in variables:  # a list of names of another length belongs to the matrix too: it is cut off, or not its own
+        names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS else None
+        if names is not None:
+            return MatrixFile(values, named, names=names)
+    return MatrixFile(values, named, lists=lists)
+
+
+def _cells(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 def _names(value: Any, path: Path) -> tuple[str, ...]:
     """A cell array of text, or rows of letters, as names."""
-    cells = [value] if isinstance(value, str) else value
-    if not isinstance(cells, list) or not cells or not all(isinstance(cell, str) for cell in cells):
+    names = texts_of(_cells(value))
+    if not names:
         raise DataError("the region names are not text", file=path)
-    return tuple(cell.strip() for cell in cells)
+    return names
 
 
 def _whole(value: Any) -> tuple[int, ...] | None:
     """Whole numbers, as an array or a cell array of single ones; None for anything else."""
-    cells = [np.asarray(one).ravel() for one in value] if isinstance(value, list) else [np.asarray(value).ravel()]
-    if not cells or any(cell.dtype.kind not in "iuf" for cell in cells):
-        return None
-    numbers = np.concatenate(cells)
-    return tuple(int(n) for n in numbers) if np.array_equal(numbers, np.round(numbers)) and numbers.size else None
+    return None if value is None else whole_of(value)
 
 
 def _square(value: Any, path: Path, key: str) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from connectome_tl.connectome.formats.arrays import load_array
+from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
 from connectome_tl.connectome.functional import Kind, functional_connectome
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.spelling import default_positions
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import read_text
 
@@ -18,15 +20,15 @@ _KINDS: dict[str, Kind] = {
     "partial": "partial correlation",
     "covariance": "covariance",
 }
-_MISSING = frozenset({"n/a", "na", "nan", ""})
-_MAX_BYTES = 1_000_000_000
+_MAX_BYTES = 200_000_000
 
 
 def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     """One subject's functional connectome from a table of time series, one column per region.
 
-    A header names the regions (XCP-D, giga_connectome) or numbers them (`#2001`, as in ABIDE's `.1D` files;
-    numbers from 0 are positions and say nothing). A column that is constant or `n/a` throughout is a missing region.
+    A header names the regions (XCP-D, giga_connectome) or numbers them (`#2001`, as in ABIDE's `.1D` files, which
+    are the AAL toolbox's numbers; 0 to n - 1 are positions). A column that is constant or `n/a` throughout is a
+    missing region.
 
     Args:
         choice: correlation, partial (correlation) or covariance; each with Ledoit and Wolf's shrinkage.
@@ -45,17 +47,14 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     matrix[:, ~found.node_mask] = np.nan
     matrix[:, :, ~found.node_mask] = np.nan
     notes = (f"functional connectomes ({_KINDS[choice]}) were made of time series by nilearn",)
-    numbers = [re.fullmatch(r"#?(\d+)", name) for name in header]
-    if not header or not all(numbers):
-        names = tuple(header) or None
-        return MatrixFile(matrix, found.measures, names=names, nan_is_missing=True, notes=notes)
-    labels = tuple(int(number.group(1)) for number in numbers if number is not None)
-    if labels in (tuple(range(len(labels))), tuple(range(1, len(labels) + 1))) or labels[0] > 2_000:
-        # Positions, or the AAL toolbox's numbers (2001 to 9170): both stand in the order of the labels.
-        if list(labels) != sorted(set(labels)):
-            raise DataError("the numbers of the columns do not rise", file=path)
-        return MatrixFile(matrix, found.measures, order="label", nan_is_missing=True, notes=notes)
-    return MatrixFile(matrix, found.measures, labels=labels, nan_is_missing=True, notes=notes)
+    read = MatrixFile(matrix, found.measures, nan_is_missing=True, notes=notes)
+    numbered = whole_numbers([name.removeprefix("#") for name in header]) if header else None
+    if numbered == tuple(range(1, len(header) + 1)):
+        return replace(read, order="label")  # positions, as numbers from 1 are in the order of the labels
+    if numbered is not None:
+        return replace(read, labels=numbered)
+    positions = default_positions(header) if header else None
+    return replace(read, labels=positions) if positions else replace(read, names=tuple(header) or None)
 
 
 def _table(path: Path) -> tuple[list[str], np.ndarray]:
@@ -65,25 +64,19 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
         raise DataError("the file is empty", file=path)
     mark = "\t" if "\t" in lines[-1] else "," if "," in lines[-1] else None
     rows = [[cell.strip().strip('"') for cell in line.split(mark)] for line in lines]
-    counted = [[str(i) for i in range(start, start + len(rows[0]))] for start in (0, 1)]  # pandas writes 0, 1, 2 ...
-    named = lines[0].startswith("#") or rows[0] in counted or not all(_is_number(cell) for cell in rows[0])
+    plain = [name.removeprefix("#") for name in rows[0]]
+    named = lines[0].startswith("#") or not all(is_number(cell) for cell in rows[0]) or _counts(plain, rows[1:])
     header, body = (rows[0], rows[1:]) if named else ([], rows)
-    width = len(header) or len(body[0])
-    for i, row in enumerate(body, 1 + bool(header)):
-        if len(row) != width:
-            raise DataError(
-                f"line {i} has {len(row)} values", file=path, expected=str(width), remedy="It may be cut off."
-            )
-    try:
-        values = [[float("nan") if cell.casefold() in _MISSING else float(cell) for cell in row] for row in body]
-    except ValueError as error:
-        raise DataError(f"text where a number belongs: {error}", file=path) from error
-    return header, np.array(values, dtype=float).reshape(len(body), width)
+    if not body:
+        raise DataError("a header without frames", file=path)
+    if header and len(body[0]) != len(header):
+        raise DataError(f"line 2 has {len(body[0])} values", file=path, expected=str(len(header)))
+    return header, numbers(body, path, first_line=1 + bool(header))
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.casefold() in _MISSING
-    return True
+def _counts(cells: list[str], body: list[list[str]]) -> bool:
+    """Whether a first row of whole numbers counts the columns, or numbers the regions, and is no frame."""
+    found = whole_numbers(cells)
+    if found is None or len(found) < 3:
+        return False
+    return list(found) == sorted(found) or any("." in cell for row in body[:3] for cell in row)

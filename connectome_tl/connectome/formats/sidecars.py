@@ -10,8 +10,8 @@ import numpy as np
 
 from connectome_tl.connectome.formats.arrays import load_array, matrix_of
 from connectome_tl.connectome.formats.text import read_text_matrix
-from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.naming import MatrixFile, RowOrder
+from connectome_tl.connectome.labels import listed, read_labels
+from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_json_object
 from connectome_tl.provenance import sidecar_path
@@ -66,6 +66,8 @@ def read_qsiparc(path: Path) -> MatrixFile:
             expected=str(said["n_regions"]),
             got=str(len(names)),
         )
+    if matrix.names is not None and matrix.names != tuple(names):
+        raise DataError("the names in the file and in the JSON beside it differ", file=path)
     measure = said.get("measure")
     return replace(matrix, names=tuple(names), labels=None, measures=(measure,) if isinstance(measure, str) else ())
 
@@ -77,9 +79,10 @@ def read_mrtrix(path: Path) -> MatrixFile:
         DataError: damaged, or not square.
     """
     matrix = read_text_matrix(path)
-    if matrix.values.ndim != 3:
-        raise DataError("not a matrix", file=path)
-    return replace(matrix, order="label", triangle=True, names=None, labels=None)
+    _bare(matrix, path)
+    if matrix.labels not in (None, tuple(range(1, matrix.row_counts[0] + 1))):
+        return replace(matrix, triangle=True)
+    return replace(matrix, order="label", triangle=True, labels=None)
 
 
 def read_from_zero(path: Path) -> MatrixFile:
@@ -90,17 +93,40 @@ def read_from_zero(path: Path) -> MatrixFile:
         DataError: damaged, or not square.
     """
     matrix = matrix_of(load_array(path), path) if path.suffix == ".npy" else read_text_matrix(path)
-    if matrix.values.ndim != 3:
-        raise DataError("not a matrix", file=path)
+    _bare(matrix, path)
+    if matrix.labels not in (None, tuple(range(matrix.row_counts[0]))):
+        raise DataError(
+            "the rows are numbered, and not by label from 0",
+            file=path,
+            got=listed(matrix.labels),
+            remedy="Say format: auto, which uses the numbers.",
+        )
     used = (matrix.values != 0).any(axis=(0, 2))
     used[0] = False
-    labels = np.arange(matrix.n_rows)
+    labels = np.arange(matrix.row_counts[0])
     # Numbers that nothing was counted for are gaps of the numbering or empty regions: both are left
     # out here, and the second become masked nodes when the rows are lined up with the atlas.
     values = matrix.values[:, used][:, :, used]
     if not used.any():
         raise DataError("no connection at all", file=path)
     return MatrixFile(values, matrix.measures, labels=tuple(int(label) for label in labels[used]))
+
+
+def _bare(matrix: MatrixFile, path: Path) -> None:
+    """Refuse a list of values, and rows with names, which would go unused.
+
+    Raises:
+        DataError: as said.
+    """
+    if matrix.values.ndim != 3:
+        raise DataError("not a matrix", file=path)
+    if matrix.names is not None:
+        raise DataError(
+            "the rows have names, and this format goes by row number",
+            file=path,
+            got=listed(matrix.names, 3),
+            remedy="Say format: auto, which uses the names.",
+        )
 
 
 def has_label_list(path: Path) -> bool:

@@ -20,6 +20,7 @@ from connectome_tl.files import regular_file
 
 _BLOCK_BYTES = 16_000_000
 _MOST_ROWS = 500
+_MOST_SMALL = 500_000_000  # bytes of names, masks and features together
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,21 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
         large: dict[str, StackedArray] = {}
         with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
             warnings.simplefilter("error")
+            left = _MOST_SMALL
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as stream:
                     shape, by_column, dtype = _header(stream)
                 if math.prod(shape) * dtype.itemsize > info.file_size:
                     raise ValueError(f"{name} is cut off")
+                if name in small or name in large:
+                    raise ValueError(f"two arrays are called {name}")
                 if dtype.kind in "fiu" and len(shape) >= 2 and not by_column and name != "region_features":
                     large[name] = StackedArray(shape, dtype, _unpacked(path, info.filename, shape, dtype))
                 else:
+                    left -= info.file_size
+                    if left < 0:
+                        raise ValueError("names, masks and features are far larger than any of a cohort")
                     with archive.open(info) as stream:
                         small[name] = npy.read_array(stream, allow_pickle=False)
         by_column_too = {name: in_memory(array) for name, array in small.items() if array.dtype.kind in "fiu"}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from connectome_tl.connectome.formats.arrays import read_npy, read_npz
+from connectome_tl.connectome.formats.arrays import matrix_arrays, read_npy, read_npz
+from connectome_tl.connectome.formats.beside import lists_beside
+from connectome_tl.connectome.formats.edges import is_edge_list, read_edges
 from connectome_tl.connectome.formats.graphs import read_graphml
 from connectome_tl.connectome.formats.matlab import (
     atlases_in,
@@ -35,8 +37,8 @@ from connectome_tl.connectome.formats.sidecars import (
     read_scilpy,
 )
 from connectome_tl.connectome.formats.text import read_text_matrix
-from connectome_tl.connectome.naming import MatrixFile
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.files import regular_file
 
 
@@ -72,6 +74,7 @@ _MAT = (".mat",)
 _SERIES = (".1d", ".tsv", ".csv", ".txt", ".npy")
 _BIDS = ("_relmat.tsv", "_conmat.tsv")
 _RECON = "QSIRecon connectivity.mat"
+_MAPPER_EDGES = "_connectivity.tsv"  # of Connectome Mapper 3
 FORMATS: tuple[Format, ...] = (
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
     Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
@@ -84,10 +87,15 @@ FORMATS: tuple[Format, ...] = (
         "mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable", choices=square_variables
     ),
     Format("graphml", "GraphML (Connectome Mapper 3, networkx)", (".graphml",), read_graphml, names_rows=True),
-    Format("npz", "NumPy archive with weights and regions", (".npz",), read_npz),
+    Format(
+        "npz", "NumPy archive with weights and regions", (".npz",), read_npz, chooses="array", choices=matrix_arrays
+    ),
     Format("mrtrix", "tck2connectome CSV, row k is label k", _TEXT, read_mrtrix, automatic=False),
     Format("dipy", "rows by label from 0 (dipy, -keep_unassigned)", (*_TEXT, ".npy"), read_from_zero, automatic=False),
     Format("series", "region time series, one column each", _SERIES, read_series, automatic=False, chooses="kind"),
+    Format(
+        "edges", "list of edges (Connectome Mapper 3)", _TEXT, read_edges, is_edge_list, names_rows=True, plain=True
+    ),
     Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
     Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
@@ -126,7 +134,8 @@ def recognised(path: Path) -> Format:
         if fits and (known.recognises is None or known.recognises(path)):
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
-    raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings))
+    remedy = "If you know what it is, say format: text (--format text), or another of its kind."
+    raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings), remedy=remedy)
 
 
 def is_matrix_name(path: Path) -> bool:
@@ -134,6 +143,8 @@ def is_matrix_name(path: Path) -> bool:
     name = path.name.lower()
     if name.endswith(".npy"):
         return has_label_list(path)
+    if name.endswith(_MAPPER_EDGES):
+        return is_edge_list(path)
     return any(known.automatic and not known.plain and name.endswith(known.suffixes) for known in FORMATS)
 
 
@@ -154,4 +165,7 @@ def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     known = asked or recognised(file)
     if choice and not known.chooses:
         raise UsageError(f"format {known.name} has nothing to choose", got=format)
-    return known.read(file, choice) if choice else known.read(file)
+    matrix = known.read(file, choice) if choice else known.read(file)
+    if matrix.is_named or known.names_rows:
+        return matrix
+    return replace(matrix, lists=(*matrix.lists, *lists_beside(file, matrix.row_counts)))

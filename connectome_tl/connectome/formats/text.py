@@ -3,159 +3,182 @@
 from __future__ import annotations
 
 import csv
-import itertools
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.connectome.naming import MatrixFile, RowOrder
+from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
+from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
+from connectome_tl.connectome.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
 
-_DECIMAL_COMMA = re.compile(r"^[+-]?\d+,\d+([eE][+-]?\d+)?$")
-_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-_MISSING = frozenset({"n/a", "na", "nan", ""})
-_MAX_BYTES = 500_000_000
+_MAX_BYTES = 150_000_000
+_CLEARLY = 10  # rows from which a whole-numbered first row and column are no chance
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Cells of a file: numbers, and what stood above and left of them."""
+
+    body: list[list[str]]
+    first_line: int
+    header: list[str] | None = None
+    side: list[str] | None = None
 
 
 def read_text_matrix(path: str | Path) -> MatrixFile:
-    """One matrix, or one list of edges, from a text file.
+    """One matrix, or one triangle of values, from a text file.
 
-    A header row, a column of row names, both or neither are recognised; a header of whole numbers
-    is read as label numbers, except 0..n-1, which is a position and says nothing. MRtrix's comment
-    lines settle that rows go by label number. A region whose row and column are `n/a` is missing.
+    A header row, a column of row names, both or neither are recognised. Whole numbers in a header or first column
+    are label numbers, in any order; 0 to n - 1, and the names that R, MATLAB or a spreadsheet give to columns
+    without one (V1, Var1), are positions. MRtrix's comment lines settle that rows go by label number. A region
+    whose row and column are missing throughout is a missing region.
 
     Raises:
-        DataError: ragged or not square (cut off), text where numbers belong, or rows and columns
-            that carry different names.
+        DataError: ragged or not square (cut off), text where numbers belong, commas that can be read in two
+            ways, or rows and columns that carry different names.
     """
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
     comments = [line for line in lines if line.lstrip().startswith("#")]
-    cells = _cells([line for line in lines if not line.lstrip().startswith("#")], path)
-    header, side, body = _split_off_names(cells)
-    values = _numbers(body, path, first_line=len(comments) + (header is not None) + 1)
+    cells = split_cells([line for line in lines if not line.lstrip().startswith("#")], path)
+    while len(cells) > 1 and not any(cells[0]):
+        cells = cells[1:]
+    grid = _grid(cells, len(comments) + 1)
     mrtrix = any("command_history" in line or "mrtrix" in line for line in comments)
     order: RowOrder | None = "label" if mrtrix else None
-    if 1 in values.shape and values.size > 1:
-        if header is None and side is None:
-            return MatrixFile(values.reshape(1, -1), order=order)
-        raise DataError("a table, not a matrix", file=path, got=f"{values.shape[0]} rows, {values.shape[1]} columns")
-    if values.shape[0] != values.shape[1]:
-        raise DataError(
-            "the matrix is not square",
-            file=path,
-            got=f"{values.shape[0]} rows, {values.shape[1]} columns",
-            remedy="It may be cut off; export it again.",
-        )
-    names = _agreed(header, side, len(values), path)
-    said_missing = _said_missing(body, values)
-    if names is not None and all(re.fullmatch(r"\d+", name) for name in names):
-        labels = tuple(int(name) for name in names)
-        if labels == tuple(range(len(labels))):
-            return MatrixFile(values[None], order=order, nan_is_missing=said_missing)
-        return MatrixFile(values[None], labels=labels, nan_is_missing=said_missing)
-    return MatrixFile(values[None], names=names, order=order, nan_is_missing=said_missing)
+    if _is_list(grid):
+        values = numbers(grid.body, path, first_line=grid.first_line)
+        return MatrixFile(values.reshape(1, -1), order=order)
+    _check_square(grid, path)
+    values = numbers(grid.body, path, first_line=grid.first_line)
+    _check_hidden_numbers(values, path)
+    return replace(_named(grid, values, path), order=order)
 
 
-def _said_missing(rows: list[list[str]], values: np.ndarray) -> bool:
-    """Whether every NaN was written `n/a`, the word for missing, and not computed to be NaN."""
-    absent = np.isnan(values)
-    return bool(absent.any()) and all(rows[i][j].casefold() == "n/a" for i, j in np.argwhere(absent))
+def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
+    """Rows of stripped cells, by the separator that the last line shows.
 
-
-def _cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
+    Raises:
+        DataError: empty, or quotes that do not close.
+    """
     if not lines:
         raise DataError("the file is empty", file=path)
-    numbers = lines[-1]  # names may hold any mark, the last row mostly numbers
-    commas, semicolons = numbers.count(","), numbers.count(";")
-    mark = "\t" if "\t" in numbers else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
-    if mark is None:
-        return [line.split() for line in lines]
-    if '"' in lines[0] or '"' in lines[-1]:
+    last = lines[-1]  # names may hold any mark, the last row mostly numbers
+    commas, semicolons = last.count(","), last.count(";")
+    mark = "\t" if "\t" in last else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
+    if '"' in lines[0] or '"' in last:
         try:
-            return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark, strict=True)]
+            rows = csv.reader(lines, delimiter=mark or " ", strict=True, skipinitialspace=mark is None)
+            return [[cell.strip() for cell in row] for row in rows]
         except csv.Error as error:
             raise DataError(f"cannot be read as a table: {error}", file=path) from error
-    rows = [[cell.strip() for cell in line.split(mark)] for line in lines]
-    if all(row[-1] == "" for row in rows) and len(rows[0]) > 2:
-        rows = [row[:-1] for row in rows]  # a trailing separator, as some writers leave it
-    return rows
+    if mark is None:
+        return [line.split() for line in lines]
+    found = [[cell.strip() for cell in line.split(mark)] for line in lines]
+    if all(row[-1] == "" for row in found) and len(found[0]) > 2:
+        found = [row[:-1] for row in found]  # a trailing separator, as some writers leave it
+    return found
 
 
-def _is_number(cell: str) -> bool:
-    return cell.casefold() in _MISSING or bool(_NUMBER.match(cell) or _DECIMAL_COMMA.match(cell))
-
-
-def _split_off_names(
-    cells: list[list[str]],
-) -> tuple[list[str] | None, list[str] | None, list[list[str]]]:
-    """Header, row names, numbers. A first row or column that is not numeric holds names."""
+def _grid(cells: list[list[str]], first_line: int) -> _Grid:
+    """Split off a first row and a first column that hold names or label numbers."""
+    first, n_rows, n_columns = cells[0], len(cells), len(cells[-1])
+    corner = n_rows > 1 and first[0] == "" and n_columns == len(first)
     header: list[str] | None = None
-    first = cells[0]
-    corner = len(cells) > 1 and (first[0] == "" or not _is_number(first[0]))
-    whole = [int(cell) for cell in first[corner:] if re.fullmatch(r"\d+", cell)]
-    is_count = len(whole) == len(first) - corner and all(b > a for a, b in itertools.pairwise(whole))
-    extra_row = len(cells) == len(cells[-1]) + (not corner)
-    if not all(_is_number(cell) for cell in first[1:]) or (is_count and extra_row and len(cells) > 2):
-        header, cells = first, cells[1:]
-    side: list[str] | None = None
-    named_side = bool(cells) and any(row and not _is_number(row[0]) for row in cells)
-    numbered_side = header is not None and bool(cells) and len(cells[0]) == len(cells) + 1
-    if named_side or numbered_side:
-        side = [row[0] if row else "" for row in cells]
-        cells = [row[1:] for row in cells]
-        if header is not None and cells and len(header) == len(cells[0]) + 1:
-            header = header[1:]
-    return header, side, cells
+    numbered = whole_numbers(first[1:] if corner else first) is not None
+    extra_row = n_rows == n_columns + (not corner) and n_rows > 2
+    if _is_names(first[1:] or first) or (numbered and extra_row):
+        header, cells, first_line = first, cells[1:], first_line + 1
+    column = [row[0] for row in cells if row]
+    wide = bool(cells) and len(cells[0]) == len(cells) + 1
+    if not cells or not (_is_names(column) or (wide and (header is not None or whole_numbers(column) is not None))):
+        return _Grid(cells, first_line, header)
+    side = [row[0] if row else "" for row in cells]
+    body = [row[1:] for row in cells]
+    if header is not None and body and len(header) == len(body[0]) + 1:
+        header = header[1:]
+    return _Grid(body, first_line, header, side)
 
 
-def _numbers(rows: list[list[str]], path: str | Path, *, first_line: int) -> np.ndarray:
-    if not rows or not rows[0]:
+def _is_names(cells: Sequence[str]) -> bool:
+    """Whether a row or column holds names: most of its cells are text, and not one stray word among numbers."""
+    texts = sum(not is_number(cell) for cell in cells)
+    return 2 * texts > len(cells) or (texts > 0 and len(cells) == 2)
+
+
+def _is_list(grid: _Grid) -> bool:
+    """One value a line, or one line of values."""
+    one = len(grid.body) == 1 or all(len(row) == 1 for row in grid.body)
+    return one and grid.header is None and grid.side is None and len(grid.body) * len(grid.body[0] or []) > 1
+
+
+def _check_square(grid: _Grid, path: str | Path) -> None:
+    body = grid.body
+    if not body or not body[0]:
         raise DataError("there are no numbers in the file", file=path)
-    width = len(rows[0])
-    out: list[list[float]] = []
-    for i, row in enumerate(rows):
-        if len(row) != width:
-            raise DataError(
-                f"line {i + first_line} has {len(row)} values",
-                file=path,
-                expected=str(width),
-                remedy="It may be cut off; export it again.",
-            )
-        try:
-            if any("_" in cell for cell in row):
-                raise ValueError
-            out.append([float(cell) for cell in row])
-        except ValueError:
-            out.append([_number(cell, i + first_line, path) for cell in row])
-    return np.array(out, dtype=float)
+    widths = {len(row) for row in body}
+    if widths == {len(body)}:
+        return
+    numbers(body, path, first_line=grid.first_line)  # a text cell or a short line says more than the shape
+    n_columns = len(body[0])
+    if 1 in (len(body), n_columns):
+        raise DataError("a table, not a matrix", file=path, got=f"{len(body)} rows, {n_columns} columns")
+    raise DataError(
+        "the matrix is not square",
+        file=path,
+        got=f"{len(body)} rows, {n_columns} columns",
+        remedy="It may be cut off; export it again.",
+    )
 
 
-def _number(cell: str, line: int, path: str | Path) -> float:
-    if cell.casefold() in _MISSING:
-        return float("nan")
-    if _NUMBER.match(cell):
-        return float(cell)
-    if _DECIMAL_COMMA.match(cell):
-        return float(cell.replace(",", "."))
-    raise DataError(f"line {line} holds text where a number belongs", file=path, got=repr(cell[:40]))
+def _check_hidden_numbers(values: np.ndarray, path: str | Path) -> None:
+    """Refuse a square whose first row and column are 1 to n: label numbers with a number in the corner."""
+    first, n = values[0, 1:], len(values) - 1
+    same = n >= _CLEARLY and np.array_equal(first, values[1:, 0])
+    if same and (np.array_equal(np.sort(first), np.arange(1, n + 1)) or np.array_equal(np.sort(first), np.arange(n))):
+        raise DataError(
+            "the first row and column look like label numbers, with a number in the corner",
+            file=path,
+            got=f"the numbers up to {n}",
+            remedy="Leave the first cell empty, so that they are read as label numbers.",
+        )
 
 
-def _agreed(header: list[str] | None, side: list[str] | None, n_rows: int, path: str | Path) -> tuple[str, ...] | None:
+def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
+    names = _agreed(grid, len(values), path)
+    if names is None:
+        return MatrixFile(values[None])
+    numbered = whole_numbers(names)
+    if numbered is not None:
+        return MatrixFile(values[None], labels=numbered)
+    positions = default_positions(names)
+    if positions is not None:
+        note = f"{names[0]} to {names[-1]} are names of columns without a name, and were read as positions"
+        return MatrixFile(values[None], labels=positions, notes=(note,))
+    return MatrixFile(values[None], names=tuple(names))
+
+
+def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
     """Names of the rows; where rows and columns both have them they must say the same."""
-    for what, names in (("column", header), ("row", side)):
+    for what, names in (("column", grid.header), ("row", grid.side)):
         if names is not None and len(names) != n_rows:
             raise DataError(f"{len(names)} {what} names for {n_rows} {what}s", file=path)
-    if header is not None and side is not None and header != side:
-        at = next(i for i, (a, b) in enumerate(zip(header, side, strict=True)) if a != b)
-        raise DataError(
-            "rows and columns carry different names",
-            file=path,
-            got=f"row {at + 1} is {side[at]!r}, column {at + 1} is {header[at]!r}",
-            remedy="A connectome has the same regions in the same order on both sides.",
-        )
-    names = header if header is not None else side
-    return None if names is None else tuple(names)
+    header, side = grid.header, grid.side
+    if header is None or side is None or header == side:
+        return header if header is not None else side
+    if header == [mangled(name) for name in side] or (default_positions(header) and whole_numbers(side) is None):
+        return side
+    counted = whole_numbers(side)
+    if default_positions(header) == tuple(range(n_rows)) and counted in (tuple(range(1, n_rows + 1)),):
+        return header
+    at = next(i for i, (a, b) in enumerate(zip(header, side, strict=True)) if a != b)
+    raise DataError(
+        "rows and columns carry different names",
+        file=path,
+        got=f"row {at + 1} is {side[at][:40]!a}, column {at + 1} is {header[at][:40]!a}",
+        remedy="A connectome has the same regions in the same order on both sides.",
+    )

@@ -1,0 +1,85 @@
+"""Lists of regions that lie beside a matrix without names: of its own name, or one for the whole folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from connectome_tl.connectome.formats.identity import row_lists
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.matrix_file import RowList
+from connectome_tl.errors import ConnectomeTLError, DataError
+from connectome_tl.files import read_json_object
+
+_WORDS = frozenset(
+    {"label", "labels", "name", "names", "region", "regions", "roi", "rois", "nodes", "parcels", "lut"}
+    | {"region_names", "region_labels", "roi_names", "roi_labels", "node_names", "node_labels", "regionnames"}
+)
+_ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml")
+_MAX_BYTES = 5_000_000
+
+
+def lists_beside(path: Path, counts: tuple[int, ...]) -> tuple[RowList, ...]:
+    """Lists of as many regions as the matrix may have rows.
+
+    `x.npy` is named by `x_labels.txt`, `x.regions.tsv`, `labels_x.txt` or lists in `x.json`; `labels.txt` in the same
+    folder may belong to it (`shared`).
+    """
+    try:
+        own, shared = _candidates(path)
+    except OSError:
+        return ()
+    found = [one for file in own for one in _read(file, counts, shared=False)]
+    return tuple(found + [one for file in shared for one in _read(file, counts, shared=True)])
+
+
+def _candidates(path: Path) -> tuple[list[Path], list[Path]]:
+    folder, stem = path.parent, re.escape(path.stem.casefold())
+    of_this = re.compile(rf"{stem}[_\-. ](?P<after>[a-z_]+)|(?P<before>[a-z_]+)[_\-. ]{stem}")
+    own, shared = [], []
+    for name in _listing(str(folder), os.stat(folder).st_mtime_ns):
+        base, _, ending = name.casefold().rpartition(".")
+        match = of_this.fullmatch(base)
+        word = (match["after"] or match["before"]) if match else ""
+        if name == path.name:
+            continue
+        if word in _WORDS or (base == path.stem.casefold() and ending == "json"):
+            own.append(folder / name)
+        elif base in _WORDS:
+            shared.append(folder / name)
+    return own, shared
+
+
+@lru_cache(maxsize=64)
+def _listing(folder: str, changed: int) -> tuple[str, ...]:
+    del changed
+    return tuple(sorted(name for name in os.listdir(folder) if name.casefold().endswith(_ENDINGS)))
+
+
+def _read(file: Path, counts: tuple[int, ...], *, shared: bool) -> list[RowList]:
+    """What it names; a file that is no list of regions says nothing."""
+    if not file.is_file():
+        return []
+    try:
+        if file.suffix.lower() == ".json":
+            found = row_lists(_said(file), counts)
+            if found:
+                return [RowList(file.name, names=one.names, numbers=one.numbers, shared=shared) for one in found]
+        table = read_labels(file)
+    except ConnectomeTLError as error:
+        # A list of this file's own that is faulty is a fault; anything else in the folder is not ours to judge.
+        if not shared and any("twice" in problem.what for problem in error.problems):
+            raise DataError("the list beside it cannot be used", problems=error.problems) from error
+        return []
+    if len(table.names) not in counts:
+        return []
+    if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):
+        return [RowList(file.name, numbers=table.numbers, shared=shared)]
+    return [RowList(file.name, names=table.names, shared=shared)]
+
+
+def _said(file: Path) -> dict[str, object]:
+    said = read_json_object(file, limit=_MAX_BYTES)
+    return {} if said.get("Software") == "connectome_tl" else said

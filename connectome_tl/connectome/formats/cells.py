@@ -1,0 +1,110 @@
+"""Cells of a text matrix as numbers: decimal points, decimal commas, and what can be read in two ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.errors import DataError
+
+MISSING = frozenset({"n/a", "na", "nan", "-nan", "+nan", ""})
+_LONGEST = 60  # characters; no number is longer, and patterns stay fast
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
+_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number or a word for missing, in whatever convention."""
+    if len(cell) > _LONGEST:
+        return False
+    known = cell.casefold() in MISSING or _INFINITE.fullmatch(cell)
+    return bool(known or _NUMBER.fullmatch(cell) or _COMMA.fullmatch(cell) or _GROUPS.fullmatch(cell))
+
+
+def whole_numbers(cells: Sequence[str]) -> tuple[int, ...] | None:
+    """Cells that are all whole numbers of 0 and more and differ, as label numbers are; else None."""
+    if not cells or not all(_WHOLE.fullmatch(cell) for cell in cells):
+        return None
+    found = tuple(int(cell) for cell in cells)
+    return found if len(set(found)) == len(found) else None
+
+
+def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int) -> np.ndarray:
+    """(n_rows, n_columns), NaN where a cell is missing.
+
+    A cell such as `1,065` is a decimal comma only where the file shows that commas are decimal: cells that no
+    thousands separator explains (`0,5`, `0,1234`), and no decimal point.
+
+    Raises:
+        DataError: ragged, text where a number belongs, or commas that can be read in two ways.
+    """
+    if not rows or not rows[0]:
+        raise DataError("there are no numbers in the file", file=path)
+    width = len(rows[0])
+    for i, row in enumerate(rows, first_line):
+        if len(row) != width:
+            raise DataError(
+                f"line {i} has {len(row)} values",
+                file=path,
+                expected=str(width),
+                remedy="It may be cut off; export it again.",
+            )
+    plain = [_plain(row) for row in rows]
+    if all(row is not None for row in plain):
+        return np.array(plain, dtype=float)
+    _check_text(rows, path, first_line)
+    _check_commas(rows, path, first_line)
+    return np.array([[_value(cell) for cell in row] for row in rows], dtype=float)
+
+
+def _plain(row: Sequence[str]) -> list[float] | None:
+    """A row without commas or words, the usual case; None for any other."""
+    if any("_" in cell or len(cell) > _LONGEST or not cell.isascii() for cell in row):
+        return None
+    try:
+        return [float(cell) for cell in row]
+    except ValueError:
+        return None
+
+
+def _value(cell: str) -> float:
+    return float("nan") if cell.casefold() in MISSING else float(cell.replace(",", "."))
+
+
+def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int) -> None:
+    wrong = [
+        (i, j, cell) for i, row in enumerate(rows, first_line) for j, cell in enumerate(row) if not is_number(cell)
+    ]
+    if wrong:
+        line, column, cell = wrong[0]
+        more = f", and {len(wrong) - 1} more cells" if len(wrong) > 1 else ""
+        raise DataError(
+            f"line {line}, value {column + 1} is text where a number belongs{more}", file=path, got=ascii(cell[:40])
+        )
+
+
+def _check_commas(rows: Sequence[Sequence[str]], path: str | Path, first_line: int) -> None:
+    """Refuse commas that may separate thousands, unless the file shows that they are decimal."""
+    cells = [(i, cell) for i, row in enumerate(rows, first_line) for cell in row if "," in cell]
+    doubtful = [(i, cell) for i, cell in cells if _GROUPS.fullmatch(cell)]
+    if not doubtful:
+        if not cells or not any("." in cell for row in rows for cell in row):
+            return
+        doubtful = cells
+    points = any("." in cell for row in rows for cell in row)
+    decimal = any(re.match(r"[+-]?0[0-9]*,|[+-]?[0-9]+,[0-9]{4}", cell) for _, cell in cells)
+    if decimal and not points:
+        return
+    line, cell = doubtful[0]
+    raise DataError(
+        f"line {line}: a comma that may be decimal or separate thousands",
+        file=path,
+        got=ascii(cell) + (f", and {len(doubtful) - 1} more such cells" if len(doubtful) > 1 else ""),
+        remedy="Write numbers with decimal points and without thousands separators.",
+    )

@@ -1,0 +1,104 @@
+"""Lists inside an archive that may name the rows of its matrix: text or whole numbers, as many as there are rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.connectome.matrix_file import RowList
+
+_TELLING = re.compile(r"name|label|region|roi|node|parcel|area|index|id(s|x|$|_)|number", re.IGNORECASE)
+_DEEPEST = 4
+
+
+def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple[str, ...] = ()) -> tuple[RowList, ...]:
+    """Lists of as many different texts or whole numbers as there may be rows, with where they were found.
+
+    Structures are looked into. Lists in which values repeat (hemispheres, lobes) name nothing and are left out.
+
+    Args:
+        counts: numbers of rows that the matrix may have.
+        skip: variables that are known to be something else.
+    """
+    found = []
+    for where, value in _lists(variables, "", 0):
+        if where in skip:
+            continue
+        tells = bool(_TELLING.search(where))
+        names = texts_of(value)
+        if names is not None and len(names) in counts and len(set(names)) == len(names) and all(names):
+            found.append(RowList(where, names=names, tells=tells))
+            continue
+        whole = whole_of(value) if names is None else None
+        if whole is not None and len(whole) in counts and len(set(whole)) == len(whole) and min(whole) >= 0:
+            found.append(RowList(where, numbers=whole, tells=tells))
+    return tuple(found)
+
+
+def _lists(variables: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    for key, value in variables.items():
+        where = f"{prefix}{key}"
+        if isinstance(value, dict) and depth < _DEEPEST:
+            yield from _lists(value, f"{where}.", depth + 1)
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            fields = [name for name in value[0] if all(name in one for one in value)]
+            yield from _lists({name: [one[name] for one in value] for name in fields}, f"{where}.", depth + 1)
+        else:
+            yield where, value
+
+
+def texts_of(value: Any) -> tuple[str, ...] | None:
+    """A list of text: cells (of one text each), rows of letters, lines of one text, or an array of text."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "US":
+        if value.size != max(value.shape, default=0):
+            return None
+        return safe_texts(value.ravel())
+    if isinstance(value, str):
+        lines = [line.strip() for line in value.strip("\x00\r\n ").splitlines()]
+        return tuple(lines) if len(lines) > 1 else None
+    if isinstance(value, list):
+        cells = [_alone(cell) for cell in value]
+        return tuple(cell.strip() for cell in cells if isinstance(cell, str)) if _all_text(cells) else None
+    return None
+
+
+def _all_text(cells: list[Any]) -> bool:
+    return bool(cells) and all(isinstance(cell, str) for cell in cells)
+
+
+def _alone(cell: Any) -> Any:
+    while isinstance(cell, list) and len(cell) == 1:
+        cell = cell[0]
+    return cell
+
+
+def safe_texts(array: np.ndarray) -> tuple[str, ...]:
+    """An array of text as Python text; a code that is no character becomes a lone surrogate, which is refused later."""
+    if array.dtype.kind == "S":
+        return tuple(bytes(one).decode("utf-8", "surrogateescape").strip() for one in array.tolist())
+    codes = np.ascontiguousarray(array).view(np.uint32).copy() if array.size else np.zeros(0, dtype=np.uint32)
+    width = array.dtype.itemsize // 4
+    if not width:
+        return ("",) * array.size
+    if array.dtype.byteorder == ">":
+        codes = codes.byteswap()
+    codes[codes > 0x10FFFF] = 0xD800
+    rows = codes.reshape(array.size, width)
+    return tuple("".join(map(chr, row)).rstrip("\x00").strip() for row in rows.tolist())
+
+
+def whole_of(value: Any) -> tuple[int, ...] | None:
+    """Whole numbers, as a vector or a list of single ones; None for anything else."""
+    cells = [np.asarray(_alone(one)).ravel() for one in value] if isinstance(value, list) else None
+    if cells is not None and any(cell.dtype.kind not in "iuf" or cell.size != 1 for cell in cells):
+        return None
+    array = np.asarray(value) if cells is None else np.concatenate(cells) if cells else np.zeros(0)
+    if array.dtype.kind not in "iuf" or not array.size or array.size != max(array.shape, default=0):
+        return None
+    flat = array.ravel()
+    if not np.isfinite(flat).all() or not np.array_equal(flat, np.round(flat)) or np.abs(flat).max() > 1e9:
+        return None
+    return tuple(int(number) for number in flat)

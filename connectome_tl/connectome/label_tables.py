@@ -1,0 +1,208 @@
+"""One reader per kind of label table that labs keep beside their matrices.
+
+A table with a `name` column (BIDS `dseg.tsv`, `regions.tsv` of this package), colour tables of FreeSurfer, MRtrix3
+and Connectome Workbench, ITK-SNAP, FSL's XML, JSON (brainlife, qsiparc), number and name without a header (SPM, DSI
+Studio), or plain names one a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from connectome_tl.errors import DataError, Problem, raise_all
+
+_NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name", "region_name", "roi_name")
+_NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity", "voxel_value")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_ITK = re.compile(r'\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){3}\s+[0-9.]{1,9}\s+[01]\s+[01]\s+"([^"]*)"\s*')
+_COLOURS = re.compile(r"\s*([0-9]{1,9})\s+(\S+)\s+([0-9]+\s+[0-9]+\s+[0-9]+(?:\s+[0-9]+)?)\s*")
+_MRTRIX = re.compile(r"\s*([0-9]{1,9})\s+(\S+)\s+(\S+)\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s*")
+_WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
+_PAIR = re.compile(r"\s*([0-9]{1,9})[ \t,;:]+([^\s,;].*?)")
+_FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
+_LONGEST = 2_000  # characters of a line; longer lines are no table
+
+
+class LabelRow(NamedTuple):
+    """One line: name, number if there is one, and a mark (short name or colour) that tells true aliases."""
+
+    name: str
+    number: int | None = None
+    mark: str = ""
+
+
+def label_rows(text: str, path: str | Path) -> list[LabelRow]:
+    """All rows of a label table, the background too.
+
+    Raises:
+        DataError: of no known kind, or cut off.
+    """
+    if Path(path).suffix.lower() == ".json":
+        return _json_rows(text, path)
+    if text.lstrip().startswith(("<?xml", "<atlas")):
+        return _fsl_rows(text, path)
+    lines = [line for line in text.split("\n") if line.strip()]
+    if any(len(line) > _LONGEST for line in lines):
+        raise DataError("a line is too long for a label table", file=path, expected=f"at most {_LONGEST} characters")
+    for reader in _BY_LINE:
+        rows = reader(lines)
+        if rows is not None:
+            return rows
+    return _table_rows(lines, path)
+
+
+def _json_rows(text: str, path: str | Path) -> list[LabelRow]:
+    """brainlife's list of records, a list of names, {number: name}, {name: number}, or one of these under a key."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"cannot be read as JSON: {error}", file=path) from error
+    found = _json_list(said)
+    if found is None and isinstance(said, dict):
+        inner = [rows for rows in map(_json_list, said.values()) if rows]
+        found = inner[0] if len(inner) == 1 else None
+    if found is None:
+        raise DataError(
+            "no list of region names in the JSON",
+            file=path,
+            expected='["A", "B"], [{"name": "A", "voxel_value": 1}], or {"1": "A"}',
+        )
+    return found
+
+
+def _json_list(said: Any) -> list[LabelRow] | None:
+    if isinstance(said, list) and said and all(isinstance(one, str) for one in said):
+        return [LabelRow(one.strip()) for one in said]
+    if isinstance(said, list) and said and all(isinstance(one, dict) for one in said):
+        return _json_records(said)
+    if isinstance(said, dict) and said:
+        if all(isinstance(name, str) for name in said.values()) and all(_NUMBER.fullmatch(key) for key in said):
+            return [LabelRow(name.strip(), int(key)) for key, name in said.items()]
+        if all(type(number) is int for number in said.values()):
+            return [LabelRow(key.strip(), number) for key, number in said.items()]
+    return None
+
+
+def _json_records(records: Sequence[dict[str, Any]]) -> list[LabelRow] | None:
+    keys = [key for key in _NAME_COLUMNS if all(isinstance(one.get(key), str) for one in records)]
+    if not keys:
+        return None
+    # `voxel_value` is the number in the image, which brainlife's matrices go by; its `label` is FreeSurfer's.
+    order = ("voxel_value", *_NUMBER_COLUMNS, "label")
+    column = next((key for key in order if key != keys[0] and all(_whole(one.get(key)) for one in records)), None)
+    return [LabelRow(one[keys[0]].strip(), None if column is None else int(one[column])) for one in records]
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value) is not None)
+
+
+def _fsl_rows(text: str, path: str | Path) -> list[LabelRow]:
+    """FSL's atlas XML; in a probabilistic atlas index 0 is the first region, which is 1 in the label image."""
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError("declares entities, which are not read", file=path)
+    found = _FSL.findall(text)
+    if not found:
+        raise DataError("no label in the XML", file=path, expected='<label index="0">NAME</label>')
+    shift = 0 if re.search(r"<type>\s*Label\s*</type>", text, re.IGNORECASE) else 1
+    return [LabelRow(html.unescape(name).strip(), int(index) + shift) for index, name in found]
+
+
+def _plain(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.lstrip().startswith("#")]
+
+
+def _itk(lines: list[str]) -> list[LabelRow] | None:
+    return _matched(lines, _ITK, lambda m: LabelRow(m[2], int(m[1])))
+
+
+def _mrtrix(lines: list[str]) -> list[LabelRow] | None:
+    return _matched(lines, _MRTRIX, lambda m: LabelRow(m[3], int(m[1]), m[2]))
+
+
+def _colours(lines: list[str]) -> list[LabelRow] | None:
+    return _matched(lines, _COLOURS, lambda m: LabelRow(m[2], int(m[1])))
+
+
+def _matched(
+    lines: list[str], pattern: re.Pattern[str], row: Callable[[re.Match[str]], LabelRow]
+) -> list[LabelRow] | None:
+    matches = [pattern.fullmatch(line) for line in _plain(lines)]
+    return [row(m) for m in matches if m is not None] if matches and all(matches) else None
+
+
+def _workbench(lines: list[str]) -> list[LabelRow] | None:
+    """Pairs of lines: a name, then its number and colour."""
+    if len(lines) < 2 or len(lines) % 2:
+        return None
+    numbers = [_WORKBENCH.fullmatch(line) for line in lines[1::2]]
+    if not all(numbers):
+        return None
+    return [LabelRow(name.strip(), int(m[1])) for name, m in zip(lines[::2], numbers, strict=True) if m is not None]
+
+
+def _pairs(lines: list[str]) -> list[LabelRow] | None:
+    """Number and name without a header; a third column of numbers, as SPM's AAL table has, is left out."""
+    matches = [_PAIR.fullmatch(line) for line in _plain(lines)]
+    if len(matches) < 2 or not all(matches):
+        return None
+    rows = [(int(m[1]), re.split(r"[\t,;]", m[2])) for m in matches if m is not None]
+    names = [cells[0].strip().strip('"') for _, cells in rows]
+    if all(len(name.split()) == 2 and _NUMBER.fullmatch(name.split()[1]) for name in names):
+        names = [name.split()[0] for name in names]
+    if not all(re.search(r"[^\W\d_]", name) for name in names):
+        return None
+    return [LabelRow(name, number) for name, (number, _) in zip(names, rows, strict=True)]
+
+
+_BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs)
+
+
+def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
+    """A table with a header, or one name a line."""
+    mark = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), "\t")
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
+    except csv.Error as error:
+        raise DataError(f"cannot be read as a table: {error}", file=path) from error
+    header = [cell.lower() for cell in rows[0]] if rows else []
+    name_at = next((header.index(column) for column in _NAME_COLUMNS if column in header), None)
+    if name_at is None:
+        return _bare_rows(rows, path)
+    _same_width(rows, path)
+    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
+    names = _sided([row[name_at] for row in rows[1:]], columns.get("hemisphere", []))
+    cells = next((columns[column] for column in _NUMBER_COLUMNS if column in columns), [])
+    if cells and all(_NUMBER.fullmatch(cell) for cell in cells):
+        return [LabelRow(name, int(cell)) for name, cell in zip(names, cells, strict=True)]
+    return [LabelRow(name) for name in names]
+
+
+def _sided(names: list[str], sides: list[str]) -> list[str]:
+    """abagen's kind has one name for both sides."""
+    if not sides or len(set(names)) == len(names):
+        return names
+    return [f"{name}_{side}" for name, side in zip(names, sides, strict=True)]
+
+
+def _bare_rows(rows: list[list[str]], path: str | Path) -> list[LabelRow]:
+    if any(len(row) != 1 for row in rows):
+        raise DataError("no column with region names", file=path, expected=f"one of {', '.join(_NAME_COLUMNS)}")
+    if all(_NUMBER.fullmatch(row[0]) for row in rows):  # a bare list of label numbers, as scilpy keeps it
+        return [LabelRow(row[0], int(row[0])) for row in rows]
+    return [LabelRow(row[0]) for row in rows]
+
+
+def _same_width(rows: list[list[str]], path: str | Path) -> None:
+    wrong = [(i, len(row)) for i, row in enumerate(rows[1:], 2) if len(row) != len(rows[0])]
+    if wrong:
+        line, width = wrong[0]
+        more = f", and {len(wrong) - 1} more lines" if len(wrong) > 1 else ""
+        problem = Problem(f"line {line} has {width} cells{more}", expected=str(len(rows[0])), file=path)
+        raise_all("the label table is cut off", [problem])
