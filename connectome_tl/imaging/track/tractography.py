@@ -1,23 +1,26 @@
-"""Seeds to streamlines with dipy's threaded trackers: the same seed gives the same streamlines, whatever the threads.
+"""Seeds to streamlines: the same seed gives the same streamlines, whatever the threads and the size of the image.
 
-Orientation densities are sampled on a sphere, cut at an absolute amplitude (no fibre below it, so a streamline
-ends there), and followed within a mask; where tissue maps exist, streamlines that end in fluid are dropped
-(anatomically constrained tracking, Smith et al. 2012, doi:10.1016/j.neuroimage.2012.06.005).
+A streamline ends where no density along its way reaches the cutoff, or at the mask. Where tissue maps exist, only
+streamlines with both ends in grey matter are kept (anatomically constrained tracking, Smith et al. 2012,
+doi:10.1016/j.neuroimage.2012.06.005).
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.reconstruction import Orientations, harmonics
+from connectome_tl.imaging.track.orientation_field import GridValues, grid_values, peak_amplitudes, polynomials
+from connectome_tl.imaging.track.propagation import Front, Step, deterministic, probabilistic, seeds, seeds_on_peaks
+from connectome_tl.imaging.track.reconstruction import Orientations
 from connectome_tl.settings.imaging import TrackingSettings
 
-_SPHERE = "repulsion724"
-_MAX_SAMPLED = 1_500_000_000  # bytes of densities on the sphere before a coarser one is taken
-_BATCH = 50_000
+_BATCH = 1_000  # seeds followed together; part of the result, since each batch draws by its own number
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,28 @@ class Tracking:
     n_seeds: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Ground:
+    """Where streamlines may go and end.
+
+    Attributes:
+        field: polynomials of the densities inside the mask.
+        tissues: columns of `_tissues`, or None.
+    """
+
+    field: GridValues
+    tissues: GridValues | None
+
+    def ended(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which points are the last of their streamline, and which are valid ends, two (n,) bool."""
+        if self.tissues is None:
+            nothing = np.zeros(len(points), dtype=bool)
+            return nothing, nothing
+        barred, fluid = self.tissues.at(points).T
+        valid = barred < 0.5
+        return valid | (fluid > 0.5), valid
+
+
 def track(
     orientations: Orientations,
     mask: np.ndarray,
@@ -45,6 +70,8 @@ def track(
 ) -> Tracking:
     """Track until enough streamlines of the allowed lengths are found, or the seeds are used up.
 
+    Beside its input it holds 4 bytes for each coefficient of a voxel in the mask, and about 100 MB per thread.
+
     Args:
         mask: (x, y, z) bool; streamlines end where they leave it.
         seed_mask: where seeds fall; the mask by default.
@@ -53,59 +80,45 @@ def track(
     Raises:
         DataError: nowhere to seed, or no streamline at all.
     """
-    from dipy.data import get_sphere
-    from dipy.tracking.tracker import deterministic_tracking, probabilistic_tracking
-
-    where = np.nonzero(mask)
-    if not len(where[0]):
+    if not mask.any():
         raise DataError("the tracking mask is empty", subject=subject)
-    # Only the box around the mask: memory goes with its volume.
-    low = np.array([axis.min() for axis in where])
-    high = np.array([axis.max() + 1 for axis in where])
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    affine = orientations.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ low
-    sphere = get_sphere(name=_sphere_for(int(np.prod(high - low))))
-    density = _density(orientations.coefficients[box], mask[box], affine, sphere.vertices, settings.fod_cutoff)
-    inside = mask[box] & (density.max(axis=3) > 0)
-    strong = inside & (density.max(axis=3) >= settings.seed_amplitude)
-    seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask[box])
+    affine = orientations.affine
+    inside = orientations.coefficients[mask]
+    strong = np.zeros(mask.shape, dtype=bool)
+    strong[mask] = peak_amplitudes(inside) >= max(settings.seed_amplitude, settings.fod_cutoff)
+    seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask)
     if not len(seeds_from):
         raise DataError(
             "there is nowhere to seed",
-            expected=f"amplitudes of {settings.seed_amplitude} inside the mask",
+            expected=f"amplitudes of {max(settings.seed_amplitude, settings.fod_cutoff)} inside the mask",
             subject=subject,
         )
-    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    step = settings.step_voxels * float(zooms.min())
-    shortest, longest = max(settings.min_length_mm / step, 1), settings.max_length_mm / step  # in steps
-    rng = np.random.default_rng(settings.seed)
-    follow = probabilistic_tracking if settings.algorithm == "probabilistic" else deterministic_tracking
-    criterion = _criterion(inside, None if tissues is None else tuple(tissue[box] for tissue in tissues))
+    ground = _Ground(
+        grid_values(polynomials(inside), mask, affine), None if tissues is None else _tissues(tissues, affine)
+    )
+    del inside
+    step_mm = settings.step_voxels * float(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).min())
+    random = settings.algorithm == "probabilistic"
+    begin, propagate = (seeds, probabilistic) if random else (seeds_on_peaks, deterministic)
+    step = propagate(ground.field, step_mm, np.radians(settings.max_angle_deg), settings.fod_cutoff)
+    most_steps = int(settings.max_length_mm / step_mm)
+    limit = settings.max_seeds_per_streamline * settings.n_streamlines
+
+    def batch(number: int) -> tuple[list[np.ndarray], int]:
+        n = min(_BATCH, limit - number * _BATCH)
+        rng = np.random.default_rng((settings.seed, number))
+        voxels = seeds_from[rng.integers(0, len(seeds_from), n)] + rng.uniform(-0.5, 0.5, (n, 3))
+        start = begin(ground.field, voxels @ affine[:3, :3].T + affine[:3, 3], settings.fod_cutoff, rng)
+        found = _both_ways(ground, step, start, most_steps, rng)
+        return [line for line in found if settings.min_length_mm <= _length(line) <= settings.max_length_mm], n
+
     kept: list[np.ndarray] = []
     n_seeds = 0
-    limit = settings.max_seeds_per_streamline * settings.n_streamlines
-    while len(kept) < settings.n_streamlines and n_seeds < limit:
-        n = min(_BATCH, max(2_000, 2 * (settings.n_streamlines - len(kept))), limit - n_seeds)
-        voxels = seeds_from[rng.integers(0, len(seeds_from), n)] + rng.uniform(-0.5, 0.5, (n, 3))
-        found = follow(
-            voxels @ affine[:3, :3].T + affine[:3, 3],
-            criterion,
-            affine,
-            sf=density,
-            sphere=sphere,
-            min_len=2,
-            max_len=int(longest) + 1,
-            step_size=step,
-            voxel_size=zooms,
-            max_angle=settings.max_angle_deg,
-            pmf_threshold=0.0 if settings.algorithm == "probabilistic" else 0.1,
-            nbr_threads=n_threads,
-            random_seed=1 + settings.seed * 1000 + n_seeds // 1000,
-            return_all=tissues is None,
-        )
-        kept.extend(np.asarray(line, dtype=np.float32) for line in found if shortest <= len(line) - 1 <= longest)
+    for lines, n in _in_order(batch, -(-limit // _BATCH), n_threads):
+        kept.extend(lines)
         n_seeds += n
+        if len(kept) >= settings.n_streamlines:
+            break
     if not kept:
         raise DataError(
             "no streamline was found", got=f"{n_seeds} seeds", subject=subject,
@@ -114,31 +127,75 @@ def track(
     return Tracking(kept[: settings.n_streamlines], n_seeds)
 
 
-def _sphere_for(n_voxels: int) -> str:
-    return _SPHERE if n_voxels * 724 * 8 <= _MAX_SAMPLED else "repulsion200"
+def _in_order(
+    batch: Callable[[int], tuple[list[np.ndarray], int]], n_batches: int, n_threads: int
+) -> Iterator[tuple[list[np.ndarray], int]]:
+    """Batches 0, 1, 2, ... in this order, a few at a time in threads."""
+    with ThreadPoolExecutor(max(n_threads, 1)) as pool:
+        waiting = deque(pool.submit(batch, number) for number in range(min(max(n_threads, 1), n_batches)))
+        try:
+            for number in range(len(waiting), n_batches + len(waiting)):
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+                if number < n_batches:
+                    waiting.append(pool.submit(batch, number))
+        finally:
+            for unused in waiting:
+                unused.cancel()
 
 
-def _density(
-    coefficients: np.ndarray, mask: np.ndarray, affine: np.ndarray, vertices: np.ndarray, cutoff: float
-) -> np.ndarray:
-    """Amplitudes on the sphere, (x, y, z, n_vertices); 0 below the cut and outside the mask."""
-    order = next(order for order in range(0, 20, 2) if (order + 1) * (order + 2) // 2 == coefficients.shape[-1])
-    axes = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    basis = harmonics(vertices @ axes.T, order).T  # the tracker moves along the image's axes
-    out = np.zeros((*coefficients.shape[:3], len(vertices)))
-    amplitude = coefficients[mask].astype(float) @ basis
-    amplitude[amplitude < cutoff] = 0.0
-    out[mask] = amplitude
-    return out
+def _both_ways(
+    ground: _Ground, step: Step, start: Front, most_steps: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Streamlines through each starting point, (n_points, 3) float32; only with valid ends."""
+    start = start.part(start.density > 0)
+    back = Front(start.points, -start.directions, start.density)
+    onward, n_onward, valid_onward = _one_way(ground, step, start, most_steps, rng)
+    behind, n_behind, valid_behind = _one_way(ground, step, back, most_steps, rng)
+    for at in np.flatnonzero(valid_onward & valid_behind):
+        yield np.concatenate([behind[1 : n_behind[at], at][::-1], onward[: n_onward[at], at]])
 
 
-def _criterion(inside: np.ndarray, tissues: tuple[np.ndarray, ...] | None) -> object:
-    from dipy.tracking.stopping_criterion import ActStoppingCriterion, BinaryStoppingCriterion
+def _one_way(
+    ground: _Ground, step: Step, front: Front, most_steps: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow until all have ended: points (most_steps + 1, n, 3) float32, how many of each, and which ends are valid.
 
-    if tissues is None:
-        return BinaryStoppingCriterion(inside.astype(np.uint8))
-    white, grey, fluid = (np.ascontiguousarray(tissue, dtype=float) for tissue in tissues)
-    return ActStoppingCriterion.from_pve(white, grey, fluid)
+    Without tissue maps every end is valid but one: a streamline that is still on its way after `most_steps` steps.
+    """
+    n = len(front.points)
+    points = np.zeros((most_steps + 1, n, 3), dtype=np.float32)
+    points[0] = front.points
+    n_points = np.ones(n, dtype=np.int64)
+    valid = np.full(n, ground.tissues is None)
+    moving = np.arange(n)
+    for at in range(1, most_steps + 1):
+        front = step(front, rng)
+        going = front.density > 0
+        front, moving = front.part(going), moving[going]
+        ended, good = ground.ended(front.points)
+        there = ended | ground.field.inside(front.points)
+        points[at, moving[there]] = front.points[there]
+        n_points[moving[there]] += 1
+        valid[moving[good]] = True
+        going = there & ~ended
+        front, moving = front.part(going), moving[going]
+        if not len(moving):
+            break
+    valid[moving] = False
+    return points, n_points, valid
+
+
+def _length(line: np.ndarray) -> float:
+    return float(np.sqrt((np.diff(line, axis=0) ** 2).sum(axis=1)).sum()) if len(line) > 1 else -1.0
+
+
+def _tissues(tissues: tuple[np.ndarray, np.ndarray, np.ndarray], affine: np.ndarray) -> GridValues:
+    """What is not a valid end, and fluid; outside the image and where no tissue is, streamlines end validly."""
+    white, grey, fluid = (np.asarray(tissue, dtype=np.float32) for tissue in tissues)
+    barred = np.where(white + grey + fluid > 0, 1 - grey, 0)
+    return grid_values(np.stack([barred, fluid], axis=-1).reshape(-1, 2), np.ones(white.shape, dtype=bool), affine)
 
 
 def density_map(streamlines: list[np.ndarray], shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
