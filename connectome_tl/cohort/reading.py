@@ -255,7 +255,7 @@ def _joined(
         return None
     spec, atlas = settings.connectomes, ""
     if spec is not None:
-        atlas = spec.atlas or _atlas_of(Path(spec.labels or _where(settings, search.folder)).stem)
+        atlas = spec.atlas or _atlas_of(Path(spec.label_table or _where(settings, search.folder)).stem)
     n_subjects = len(ids)
     index = pd.Index(list(ids), dtype="str")
     as_read = matrices.as_read if matrices is not None else None
@@ -287,7 +287,7 @@ def _joined(
         scores=people.scores,
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
-        transforms=() if spec is None else (spec.transform,) * len(spec.measures),
+        transforms=() if spec is None else spec.transforms,
         as_read=pd.DataFrame(as_read, index=index) if as_read else None,
         children=people.children,
     )

@@ -352,10 +352,10 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 )
         if not known:
             problems.append(Problem(f"the source cohort {cohorts.source.name} has no outcome to learn"))
-    asked = [("target", study.target.tasks)]
+    learnt: list[tuple[str, tuple[str, ...] | None]] = [("target", study.target.tasks)]
     if study.source is not None and study.stages.pretrain is not None:
-        asked.append(("source", study.source.tasks))
-    for role, names in asked:
+        learnt.append(("source", study.source.tasks))
+    for role, names in learnt:
         if role in cohorts.roles:
             cohort = cohorts.roles[role]
             problems += [
