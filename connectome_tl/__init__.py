@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from connectome_tl.cohort.reading import read_cohort
     from connectome_tl.cohort.splits import SplitPlan
     from connectome_tl.connectome.connectome import Connectome
+    from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
-    from connectome_tl.workflows.run import StudyRun, run_study
+    from connectome_tl.training.extension import extend
+    from connectome_tl.workflows.run import run_study
+    from connectome_tl.workflows.study_run import StudyRun, read_run
 
 _WHERE = {
     "Atlas": "atlas",
@@ -30,7 +33,10 @@ _WHERE = {
     "Connectome": "connectome.connectome",
     "simulate_study": "simulation.cohorts",
     "Task": "tasks",
-    "StudyRun": "workflows.run",
+    "StudyRun": "workflows.study_run",
+    "StudySettings": "settings.study",
+    "extend": "training.extension",
+    "read_run": "workflows.study_run",
     "run_study": "workflows.run",
 }
 
@@ -40,9 +46,12 @@ __all__ = [
     "Connectome",
     "SplitPlan",
     "StudyRun",
+    "StudySettings",
     "Task",
+    "extend",
     "load_atlas",
     "read_cohort",
+    "read_run",
     "run_study",
     "simulate_study",
 ]

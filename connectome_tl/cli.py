@@ -77,11 +77,12 @@ def run(
     study: Annotated[Path, typer.Argument(help="study.yaml")],
     out: Out,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Hash all inputs of a finished run again.")] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
     from connectome_tl.workflows.run import run_study
 
-    result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True)
+    result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True, check=check)
     typer.echo(f"\nReport: {result.report}")
 
 

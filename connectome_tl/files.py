@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,20 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+
+
+_traces: list[set[Path]] = []
+
+
+@contextmanager
+def traced() -> Iterator[set[Path]]:
+    """Collect every input that is opened meanwhile, as absolute paths: what a result was made from."""
+    found: set[Path] = set()
+    _traces.append(found)
+    try:
+        yield found
+    finally:
+        _traces.remove(found)
 
 
 def regular_file(path: str | Path, *, what: str = "file", subject: str | None = None) -> Path:
@@ -57,6 +73,8 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             file=file,
             remedy="Save its content as a file first.",
         )
+    for trace in _traces:
+        trace.add(file.absolute())
     return file
 
 

@@ -154,6 +154,6 @@ def _sources(folder: str) -> list[Path]:
 
 
 def _extensions() -> list[str]:
-    from connectome_tl.training.extension import sources
+    from connectome_tl.training.extension import sources  # imports all that can be extended
 
     return sources()

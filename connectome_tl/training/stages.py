@@ -361,7 +361,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
             problems += [
                 Problem(
                     f"{column!r} is a clinical covariate of cohort {cohort.name!r} and an outcome of this study",
-                    remedy=f"Name other outcomes in {role}.tasks, or give the covariate role: nuisance in its cohort.yaml.",
+                    remedy=f"Name others in {role}.tasks, or give the covariate role: nuisance in its cohort.yaml.",
                 )
                 for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
             ]

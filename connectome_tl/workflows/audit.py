@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-from pydantic import ValidationError
-
 from connectome_tl.audit.duplicates import duplicate_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
@@ -15,14 +12,15 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.provenance import MISSING, read_json, write_json
+from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
-from connectome_tl.settings.results import RunRecord, Score
+from connectome_tl.settings.results import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.stages import StudyCohorts
 from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
+from connectome_tl.workflows.study_run import read_predictions, read_record
 
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
@@ -47,10 +45,10 @@ def audit_run(
             f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Run the study to its end first."
         )
     settings = load_settings(folder / "study.yaml", StudySettings)
-    predictions = _predictions(folder / "predictions.tsv")
-    calibrated = _predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
+    predictions = read_predictions(folder / "predictions.tsv")
+    calibrated = read_predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
     recorded = _scores(folder / "scores.json")
-    results = _results(folder / "results.json")
+    results = read_record(folder)
     reveal(folder, "audit", results)
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
@@ -125,14 +123,6 @@ def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: Study
     return Finding(check=check, status="failed", what="made again from settings and cohort, it is another one")
 
 
-def _predictions(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
-        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
-    except (ValueError, KeyError) as error:
-        raise DataError(f"not a table of predictions: {error}", file=path) from error
-
-
 def _scores(path: Path) -> list[Score]:
     try:
         # Undefined numbers are written as null.
@@ -141,13 +131,6 @@ def _scores(path: Path) -> list[Score]:
         return [Score(**row) for row in rows]
     except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"not a list of scores: {error}", file=path) from error
-
-
-def _results(path: Path) -> RunRecord:
-    try:
-        return RunRecord.model_validate_json(path.read_text("utf-8"))
-    except (OSError, ValidationError) as error:
-        raise DataError(f"not the results of a run: {type(error).__name__}", file=path) from error
 
 
 def _written(folder: Path, settings: StudySettings, findings: list[Finding]) -> AuditRecord:

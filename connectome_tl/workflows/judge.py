@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibration_results
-from connectome_tl.evaluation.nested_cv import CrossValidation, tasks_of
+from connectome_tl.evaluation.clinical.recalibration import recalibration_results
+from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
@@ -25,10 +24,10 @@ from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
-from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.stages import StudyCohorts, modalities_of
+from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
     clinical_record,
     network_weights,
@@ -36,28 +35,6 @@ from connectome_tl.workflows.records import (
     training_curves,
     unsettled,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Everything that was fitted and predicted for a study.
-
-    Attributes:
-        predictions: out-of-fold predictions of all models. validation: the fits behind them.
-        permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
-        beyond_clinical: tests of value beyond the covariates.
-        recalibrated: recalibrated predictions and what made them; None without inner folds.
-        instability: how risks move under bootstrap refits.
-        missingness: predictions of a model that knows only which values are missing.
-    """
-
-    predictions: pd.DataFrame
-    validation: CrossValidation
-    permuted: dict[str, np.ndarray]
-    beyond_clinical: Sequence[PermutationResult]
-    recalibrated: RecalibratedStudy | None
-    instability: Sequence[Instability]
-    missingness: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,79 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
-from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, Problem, UsageError, raise_all
-from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
-from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
-from connectome_tl.evaluation.clinical.site_only import site_predictions
-from connectome_tl.evaluation.instability import study_instability
-from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
-from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
-from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
-from connectome_tl.settings.results import RunRecord
 from connectome_tl.settings.study import CohortUse, StudySettings
-from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fit import Progress
-from connectome_tl.training.stages import StudyCohorts, check_names
+from connectome_tl.workflows.finished import is_finished, mark_finished
 from connectome_tl.workflows.folder import claim, open_log
-from connectome_tl.workflows.judge import Found, Judgement, judge
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
 
-PREDICTION_COLUMNS = {
-    "subject": "id of the infant",
-    "task": "outcome",
-    "model": "full model, control or baseline",
-    "repeat": "repeat of the cross-validation, from 0",
-    "fold": "outer fold in which the infant was tested, from 0",
-    "y_true": "observed outcome; n/a where missing (predicted, not scored)",
-    "y_score": "probability of the positive class, or the predicted value",
-    "y_pred": "class at the threshold fixed in the settings, or the predicted value",
-}
-CALIBRATED_COLUMNS = {
-    "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
-    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class StudyRun:
-    """A finished run, as tables.
-
-    Attributes:
-        folder: where it was written.
-        report: the HTML page.
-        predictions: out-of-fold predictions, one row per subject, task, model and repeat.
-        scores: one row per task, model and metric, with intervals.
-        comparisons: paired differences to controls and baselines.
-        permutations: label permutation tests.
-        verdicts: the sentences that lead the report.
-        record: everything the report shows.
-    """
-
-    folder: Path
-    report: Path
-    predictions: pd.DataFrame
-    scores: pd.DataFrame
-    comparisons: pd.DataFrame
-    permutations: pd.DataFrame
-    verdicts: pd.DataFrame
-    record: RunRecord
+if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
+    from connectome_tl.cohort.cohort import Cohort
+    from connectome_tl.training.stages import StudyCohorts
+    from connectome_tl.workflows.fitting import Found
+    from connectome_tl.workflows.judge import Judgement
 
 
 def run_study(
@@ -85,6 +34,7 @@ def run_study(
     overrides: Sequence[str] = (),
     show_progress: bool = False,
     base: str | Path | None = None,
+    check: bool = False,
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
 
@@ -92,6 +42,7 @@ def run_study(
         study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
         overrides: `key.sub=value` texts, as `--set` takes them.
         show_progress: draw progress bars.
+        check: read and hash all inputs although the run is finished and no size or time stamp has changed.
 
     Raises:
         UsageError: settings are wrong, or the folder holds another study.
@@ -103,55 +54,34 @@ def run_study(
         settings, home = study, Path(base) if base is not None else Path()
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
-    with Steps(shown=show_progress) as steps, claim(folder), open_log(folder, settings.title) as log:
+    seen_from_there = _seen_from(folder, settings, home)
+    if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
+        return read_run(folder)
+    with (
+        Steps(shown=show_progress) as steps,
+        claim(folder),
+        open_log(folder, settings.title) as log,
+        traced() as inputs,
+    ):
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
-            tasks = tasks_of(settings, cohorts)
-            check_names(settings, cohorts)
-        settings = _seen_from(folder, settings, home)
+        from connectome_tl.evaluation.nested_cv import tasks_of
+        from connectome_tl.training.stages import check_names
+        from connectome_tl.workflows.fitting import fit_study
+        from connectome_tl.workflows.judge import judge
+
+        tasks = tasks_of(settings, cohorts)
+        check_names(settings, cohorts)
+        settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
-        found = _fitted(folder, settings, cohorts, splits, tasks, steps)
+        found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
             judged = judge(settings, cohorts, splits, found)
             _write(folder, settings, cohorts, found, judged)
+        mark_finished(folder, dump_settings(settings.decisive), inputs)
         log.info("done")
-    record = judged.record
-    return StudyRun(
-        folder,
-        folder / "report.html",
-        found.predictions,
-        _frame(record.scores),
-        _frame(record.comparisons),
-        _frame(record.permutations),
-        _frame(record.verdicts),
-        record,
-    )
-
-
-def _fitted(
-    folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], steps: Steps
-) -> Found:
-    """Everything that has to be fitted for the results of a study."""
-    store, target = FitStore(folder / "models"), cohorts.target
-    with steps.counted("fitting models") as progress:
-        validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
-    with steps.step("baselines"):
-        tables = [validation.predictions, baseline_predictions(settings, target, splits, tasks)]
-        tables.append(site_predictions(settings, target, splits, tasks))
-        predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
-        missingness = missingness_predictions(settings, target, splits, tasks)
-    recalibrated = None
-    if settings.splits.inner:
-        with steps.step("recalibration"):
-            recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
-    with steps.counted("bootstrap refits") as progress:
-        refits = FitStore(folder / "models" / "resampled")
-        refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
-    permuted = _permute(settings, cohorts, splits, tasks, folder / "models", steps.counted)
-    with steps.step("value beyond clinical covariates"):
-        beyond = beyond_clinical(settings, target, splits, tasks)
-    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness)
+    return read_run(folder)
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
@@ -175,6 +105,8 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         for role, use in settings.uses.items()
         if role != "target"
     }
+    from connectome_tl.training.stages import StudyCohorts
+
     return StudyCohorts({"target": target, **others})
 
 
@@ -245,29 +177,20 @@ def _without_jobs(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
 
 
-def _permute(
-    settings: StudySettings,
-    cohorts: StudyCohorts,
-    splits: SplitPlan,
-    tasks: Sequence[Task],
-    models: Path,
-    counted: Callable[[str], AbstractContextManager[Progress]],
-) -> dict[str, np.ndarray]:
-    """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
-    target, found = cohorts.target, {}
-    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
-    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
-    asked = {
-        "core": (settings.permutations, core_statistics),
-        "full": (settings.network_permutations, network_statistics),
-    }
-    for model, (n_permutations, statistics) in asked.items():
-        if n_permutations:
-            moves = exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)
-            with counted(f"permutations of the {model} model") as progress:
-                store = FitStore(models if model == "core" else models / "permuted")
-                found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
-    return found
+PREDICTION_COLUMNS = {
+    "subject": "id of the infant",
+    "task": "outcome",
+    "model": "full model, control or baseline",
+    "repeat": "repeat of the cross-validation, from 0",
+    "fold": "outer fold in which the infant was tested, from 0",
+    "y_true": "observed outcome; n/a where missing (predicted, not scored)",
+    "y_score": "probability of the positive class, or the predicted value",
+    "y_pred": "class at the threshold fixed in the settings, or the predicted value",
+}
+CALIBRATED_COLUMNS = {
+    "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
+    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
+}
 
 
 def _write(
@@ -289,11 +212,9 @@ def _write(
         table = write_table(folder / name, rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
     write_json(folder / "scores.json", found.record.scores)
+    for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
+        write_table(folder / f"{name}.tsv", as_frame(records))
     write_json(folder / "results.json", found.record)
     seen = looks(folder, found.record.provenance["infants"])
     write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
     write_json(folder / "provenance.json", found.provenance)
-
-
-def _frame(records: Sequence) -> pd.DataFrame:
-    return pd.DataFrame([record.model_dump() for record in records])

@@ -38,7 +38,7 @@ from connectome_tl.connectome.formats.sidecars import (
 )
 from connectome_tl.connectome.formats.text import read_text_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
-from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import regular_file
 
 

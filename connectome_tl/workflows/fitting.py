@@ -1,0 +1,102 @@
+"""Every fit that the results of a study need, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
+from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
+from connectome_tl.evaluation.clinical.site_only import site_predictions
+from connectome_tl.evaluation.instability import study_instability
+from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
+from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
+from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.settings.results import PermutationResult
+from connectome_tl.settings.statistics import Instability
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import Progress
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.progress import Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Everything that was fitted and predicted for a study.
+
+    Attributes:
+        predictions: out-of-fold predictions of all models. validation: the fits behind them.
+        permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
+        beyond_clinical: tests of value beyond the covariates.
+        recalibrated: recalibrated predictions and what made them; None without inner folds.
+        instability: how risks move under bootstrap refits.
+        missingness: predictions of a model that knows only which values are missing.
+    """
+
+    predictions: pd.DataFrame
+    validation: CrossValidation
+    permuted: dict[str, np.ndarray]
+    beyond_clinical: Sequence[PermutationResult]
+    recalibrated: RecalibratedStudy | None
+    instability: Sequence[Instability]
+    missingness: pd.DataFrame
+
+
+def fit_study(
+    folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], steps: Steps
+) -> Found:
+    """Everything that has to be fitted for the results of a study."""
+    store, target = FitStore(folder / "models"), cohorts.target
+    with steps.counted("fitting models") as progress:
+        validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
+    with steps.step("baselines"):
+        tables = [validation.predictions, baseline_predictions(settings, target, splits, tasks)]
+        tables.append(site_predictions(settings, target, splits, tasks))
+        predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
+        missingness = missingness_predictions(settings, target, splits, tasks)
+    recalibrated = None
+    if settings.splits.inner:
+        with steps.step("recalibration"):
+            recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
+    with steps.counted("bootstrap refits") as progress:
+        refits = FitStore(folder / "models" / "resampled")
+        refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
+    permuted = _permute(settings, cohorts, splits, tasks, folder / "models", steps.counted)
+    with steps.step("value beyond clinical covariates"):
+        beyond = beyond_clinical(settings, target, splits, tasks)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness)
+
+
+def _permute(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    models: Path,
+    counted: Callable[[str], AbstractContextManager[Progress]],
+) -> dict[str, np.ndarray]:
+    """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
+    target, found = cohorts.target, {}
+    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
+    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    asked = {
+        "core": (settings.permutations, core_statistics),
+        "full": (settings.network_permutations, network_statistics),
+    }
+    for model, (n_permutations, statistics) in asked.items():
+        if n_permutations:
+            moves = exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)
+            with counted(f"permutations of the {model} model") as progress:
+                store = FitStore(models if model == "core" else models / "permuted")
+                found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
+    return found

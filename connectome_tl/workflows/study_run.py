@@ -1,0 +1,94 @@
+"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.provenance import MISSING
+from connectome_tl.settings.results import RunRecord
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRun:
+    """A finished run, as tables.
+
+    Attributes:
+        folder: where it was written.
+        report: the HTML page.
+        predictions: out-of-fold predictions, one row per subject, task, model and repeat.
+        scores: one row per task, model and metric, with intervals.
+        comparisons: paired differences to controls and baselines.
+        permutations: label permutation tests.
+        verdicts: the sentences that lead the report.
+        record: everything the report shows.
+    """
+
+    folder: Path
+    report: Path
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    permutations: pd.DataFrame
+    verdicts: pd.DataFrame
+    record: RunRecord
+
+
+def read_run(folder: str | Path) -> StudyRun:
+    """A finished run from its folder.
+
+    Raises:
+        MissingInputError: the folder holds no finished run.
+        DataError: its results were changed by hand, or are of another version.
+    """
+    where = Path(folder)
+    record = read_record(where)
+    return StudyRun(
+        where,
+        where / "report.html",
+        read_predictions(where / "predictions.tsv"),
+        as_frame(record.scores),
+        as_frame(record.comparisons),
+        as_frame(record.permutations),
+        as_frame(record.verdicts),
+        record,
+    )
+
+
+def read_record(folder: Path) -> RunRecord:
+    """`results.json` of a finished run; raises as `read_run` does."""
+    file = folder / "results.json"
+    try:
+        return RunRecord.model_validate_json(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInputError(
+            "no finished run here", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
+        ) from error
+    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
+        raise DataError(f"not the results of a run: {what}", file=file) from error
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The prediction table of a run.
+
+    Raises:
+        DataError: it cannot be read as one.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
+        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
+    except FileNotFoundError as error:
+        raise MissingInputError("no finished run here", file=path) from error
+    except (ValueError, KeyError) as error:
+        raise DataError(f"not a table of predictions: {error}", file=path) from error
+
+
+def as_frame(records: Sequence) -> pd.DataFrame:
+    """Records as a table, one row each."""
+    return pd.DataFrame([record.model_dump() for record in records])
