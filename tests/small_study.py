@@ -11,11 +11,15 @@ import numpy as np
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, GraphEncoder, ModelSettings
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.checkpoint import FitResult, tensor_bytes
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.stages import BY_NAME, StudyCohorts, chain
 
 TASKS = ("cognitive", "motor_score")
 CLINICAL = ClinicalEncoder(width=3)
@@ -84,3 +88,43 @@ def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: A
             **changed,
         }
     )
+
+
+def plan_of(
+    fold: Fold,
+    study: StudySettings | None = None,
+    *,
+    cohorts: StudyCohorts | None = None,
+    scheme: str = "full",
+    seed: int = 0,
+    **changed: Any,
+) -> FitPlan:
+    """The plan of one model on a fold, with some fields replaced."""
+    plan = chain(study or small_settings(), cohorts or small_cohorts(), BY_NAME[scheme], fold, TASKS, seed=seed)
+    return replace(plan, **changed)
+
+
+def retrained(plan: FitPlan, **training: Any) -> FitPlan:
+    """The same plan of a network with some training settings replaced."""
+    assert plan.training is not None
+    return replace(plan, training=plan.training.model_copy(update=training))
+
+
+def fitted_bytes(result: FitResult) -> bytes:
+    """Everything that was fitted: arrays, plain content, training curve, seen rows; no prediction."""
+    plain = [result.plain, result.facts, result.notes, sorted(result.rows), list(result.tasks)]
+    held_out = {f"held_out/{subject}": np.asarray(values) for subject, values in result.held_out.items()}
+    return tensor_bytes({**result.arrays, **held_out, "curve": result.curve}) + canonical_json(plain).encode()
+
+
+def all_bytes(result: FitResult) -> bytes:
+    """Everything that was fitted, and what it predicts."""
+    predictions = {subject: np.asarray(values) for subject, values in result.predictions.items()}
+    return fitted_bytes(result) + tensor_bytes(predictions) + canonical_json(result.predicted).encode()
+
+
+def weights_of(result: FitResult) -> dict[str, np.ndarray]:
+    """Parameters of a fit of one network."""
+    (name,) = result.plain["states"]
+    prefix = f"state/{name}/"
+    return {key.removeprefix(prefix): value for key, value in result.arrays.items() if key.startswith(prefix)}

@@ -27,7 +27,8 @@ def pack(record: Any, arrays: Arrays, prefix: str) -> Any:
     if isinstance(record, (tuple, list)):
         return {"tuple": [pack(item, arrays, f"{prefix}.{i}") for i, item in enumerate(record)]}
     if isinstance(record, dict):
-        return {"dict": {str(key): pack(item, arrays, f"{prefix}.{key}") for key, item in record.items()}}
+        # Pairs, since JSON with sorted keys would lose the order, and columns follow it.
+        return {"dict": [[str(key), pack(item, arrays, f"{prefix}.{key}")] for key, item in record.items()]}
     if isinstance(record, np.generic):
         return record.item()
     if record is None or isinstance(record, (str, bool, int, float)):
@@ -62,7 +63,7 @@ def _unpack(plain: Any, arrays: Arrays, types: dict[str, type]) -> Any:
     if tag == "tuple":
         return tuple(_unpack(item, arrays, types) for item in content)
     if tag == "dict":
-        return {key: _unpack(item, arrays, types) for key, item in content.items()}
+        return {key: _unpack(item, arrays, types) for key, item in content}
     if tag == "record":
         parts = {name: _unpack(item, arrays, types) for name, item in plain["fields"].items()}
         return types[content](**parts)

@@ -91,8 +91,8 @@ class Features:
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """All fitted state as arrays and plain JSON: what a checkpoint saves and a poisoned row must not move."""
         arrays: dict[str, np.ndarray] = {}
-        plain = {name: pack(steps, arrays, name) for name, steps in self.steps.items()}
-        return arrays, plain
+        # A list, since the order of the modalities counts and JSON sorts keys.
+        return arrays, {"modalities": [[name, pack(steps, arrays, name)] for name, steps in self.steps.items()]}
 
     @staticmethod
     def of(arrays: dict[str, np.ndarray], plain: Mapping[str, Any]) -> Features:
@@ -101,7 +101,7 @@ class Features:
         Raises:
             OutputError: damaged state.
         """
-        return Features({name: unpack(steps, arrays, RECORDS) for name, steps in plain.items()})
+        return Features({name: unpack(steps, arrays, RECORDS) for name, steps in plain["modalities"]})
 
 
 def fit_steps(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings, modalities: Sequence[str]) -> Features:

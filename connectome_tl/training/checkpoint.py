@@ -63,13 +63,12 @@ class FitStore:
             return None
         try:
             record = read_json(record_file)
+            result = _result(record)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _damaged(record_file, repr(error)) from error
         except RecursionError as error:
             raise _damaged(record_file, "nested too deeply") from error
-        try:
-            result = _result(record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(record_file, repr(error)) from error
-        if result.key != key or not result.rows:
+        if result.key != key:
             raise _damaged(record_file, "it is the record of another fit")
         tensor_file = self.folder / f"{key}.safetensors"
         if not state or record["tensors"] is None:
@@ -109,14 +108,17 @@ def _result(record: dict[str, Any]) -> FitResult:
     content = record.pop("content")
     if content != content_hash(record):
         raise ValueError("the record was changed after it was saved")
+    predictions = _vectors(record["predictions"])
+    if not isinstance(record["tensors"], (str, type(None))) or set(record["predicted"]) != set(predictions):
+        raise ValueError("the parts of the record do not fit together")
     return FitResult(
         key=record["key"],
         stage=record["stage"],
-        rows=frozenset(record["rows"]),
+        rows=frozenset(_names(record["rows"])),
         tasks=tuple(record["tasks"]),
         plain=record["plain"],
         curve=np.array(record["curve"], dtype=float),
-        predictions=_vectors(record["predictions"]),
+        predictions=predictions,
         predicted=dict(record["predicted"]),
         held_out=_vectors(record["held_out"], finite=False),
         facts={name: math.nan if value is None else float(value) for name, value in record["facts"].items()},
@@ -124,8 +126,21 @@ def _result(record: dict[str, Any]) -> FitResult:
     )
 
 
-def _vectors(record: Mapping[str, list[float | None]], *, finite: bool = True) -> dict[str, np.ndarray]:
+def _names(values: Any) -> list[str]:
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise ValueError("the rows that the fit has seen are not a list of ids")
+    return values
+
+
+def _vectors(record: Mapping[str, Any], *, finite: bool = True) -> dict[str, np.ndarray]:
+    """Lists of numbers by subject, all of one length; None stands for NaN and is refused where `finite`."""
+    allowed = (int, float) if finite else (int, float, type(None))
+    for values in record.values():
+        if not isinstance(values, list) or not all(type(value) in allowed for value in values):
+            raise ValueError("a prediction is not a list of numbers")
     found = {subject: np.array(values, dtype=float) for subject, values in record.items()}
+    if len({len(values) for values in found.values()}) > 1:
+        raise ValueError("predictions differ in length")
     if finite and not all(np.isfinite(values).all() for values in found.values()):
         raise ValueError("a prediction is not a finite number")
     return found
@@ -143,7 +158,7 @@ def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
     """safetensors bytes, names in order: equal arrays give equal bytes."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+    return save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)})
 
 
 def _read_tensors(file: Path) -> dict[str, np.ndarray]:

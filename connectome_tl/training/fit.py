@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import fit_core_stage
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted import FittedModel, fitted_model
 from connectome_tl.training.loop import StepHook
 from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.network import diverged, fit_adaptation, fit_supervised
@@ -115,7 +115,7 @@ def _run(
         size = max(1, min(_LARGEST_CHUNK, -(-len(members) // (4 * n_jobs))))
         for start in range(0, len(members), size):
             chunk = members[start : start + size]
-            keys = {parent.key for plan in chunk for _, parent in plan.parents}
+            keys = {key for plan in chunk for key in _needed(plan)}
             jobs.append((chunk, {role: cohorts[role] for role in roles}, {key: done[key] for key in sorted(keys)}))
     quick = all(plan.stage == "mixture" for plan in plans)
     if n_jobs == 1 or len(plans) == 1 or quick:
@@ -131,6 +131,14 @@ def _run(
         initargs=(os.getpid(),),
     )
     yield from parallel(delayed(_fit_chunk)(chunk, known, parents, store, None) for chunk, known, parents in jobs)
+
+
+def _needed(plan: FitPlan) -> Iterator[str]:
+    """Keys of the parents, and of those that a mixture's core was made from: it may have to predict again."""
+    for _, parent in plan.parents:
+        yield parent.key
+        if plan.stage == "mixture":
+            yield from (source.key for name, source in parent.parents if name == "source")
 
 
 def _end_with(parent: int) -> None:
@@ -189,7 +197,7 @@ def _stored(plan: FitPlan, context: Context, store: FitStore | None) -> FitResul
     return again
 
 
-def _model_of(result: FitResult, context: Context):  # type: ignore[no-untyped-def]
+def _model_of(result: FitResult, context: Context) -> FittedModel:
     return fitted_model(result, lambda key: context.done[key])
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError, InternalError
+from connectome_tl.errors import DataError, InternalError, MissingInputError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.outputs import columns_of, mixed, predictions_of
 
 _CHUNK = 256  # rows predicted at once
@@ -65,7 +65,11 @@ class NetworkModel:
     targets: TargetScaler
     states: Mapping[str, Arrays]
     step: Mapping[str, int]
-    heads: Mapping[str, int]
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Number of outputs of each outcome's head, in order."""
+        return {task.name: task.n_outputs for task in self.tasks}
 
     def model(self, state: Arrays) -> OutcomeModel:
         """A network with this state, in evaluation mode."""
@@ -116,12 +120,11 @@ class NetworkModel:
         plain = {
             "features": features,
             "settings": self.settings.model_dump(mode="json"),
-            "sizes": {name: dict(sizes) for name, sizes in self.sizes.items()},
+            "sizes": [[name, dict(sizes)] for name, sizes in self.sizes.items()],
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "regions": list(self.regions),
             "target_ids": list(self.targets.ids),
             "step": dict(self.step),
-            "heads": dict(self.heads),
             "states": list(self.states),
         }
         return arrays, plain
@@ -140,14 +143,13 @@ class NetworkModel:
         fitted = {k.removeprefix("features/"): v for k, v in arrays.items() if k.startswith("features/")}
         return NetworkModel(
             settings=ModelSettings.model_validate(plain["settings"]),
-            sizes=plain["sizes"],
+            sizes=dict(plain["sizes"]),
             tasks=tuple(Task.model_validate(task) for task in plain["tasks"]),
             regions=tuple(plain["regions"]),
             features=Features.of(fitted, plain["features"]),
             targets=TargetScaler(arrays["targets/mean"], arrays["targets/scale"], tuple(plain["target_ids"])),
             states=states,
             step=plain["step"],
-            heads=plain["heads"],
         )
 
 
@@ -189,7 +191,7 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
     """The model of a finished fit.
 
     Args:
-        find: gives a fit by its key; a mixture needs those that it is made of.
+        find: gives a fit by its key; a mixture needs those that it is made of, and a core that of its source.
 
     Raises:
         InternalError: the fit did not keep its state.
@@ -204,8 +206,32 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
         core, network = (fitted_model(find(result.plain[name]), find) for name in ("core", "network"))
         return MixtureModel(core, network, result.plain["weights"])
     if result.stage in ("core", "source"):
-        return CoreModel.of(result.arrays, result.plain)
+        source_key = result.plain["source"]
+        if source_key is not None and find is None:
+            raise InternalError("a core needs the source core that it was fitted with")
+        source = find(source_key) if source_key is not None and find is not None else None
+        of_source = None if source is None else CoreModel.of(source.arrays, source.plain)
+        return CoreModel.of(result.arrays, result.plain, of_source)
     return NetworkModel.of(result.arrays, result.plain)
+
+
+def stored_model(store: FitStore, key: str) -> FittedModel:
+    """The model of a stored fit, with the fits that it is made of.
+
+    Raises:
+        MissingInputError: the store lacks a fit that is needed, or its arrays.
+        OutputError: a stored fit is damaged.
+    """
+
+    def find(wanted: str) -> FitResult:
+        found = store.load(wanted, state=True)
+        if found is None:
+            raise MissingInputError(
+                f"the fit {wanted} or its arrays are missing", file=store.folder, remedy="Run the study again."
+            )
+        return found
+
+    return fitted_model(find(key), find)
 
 
 def to_batch(rows: Rows) -> Batch:

@@ -34,18 +34,17 @@ class Pool:
 def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
     """Row numbers of one batch after another without end; None for all rows.
 
-    Rows are shuffled once per pass and cut into batches of `size`. No batch of one is left over at the end
-    of a pass, since batch statistics need two rows.
+    Rows are shuffled once per pass and cut into batches of at most `size` (and one more where that would leave a
+    batch of one, since batch statistics need two rows); their sizes differ by one row at most.
     """
+    n_batches = -(-n_rows // size)
+    while size > 1 and n_batches > 1 and n_rows // n_batches < 2:
+        n_batches -= 1
     while True:
-        if size >= n_rows:
+        if n_batches <= 1:
             yield None
-            continue
-        order = rng.permutation(n_rows)
-        cuts = list(range(size, n_rows, size))
-        if cuts and n_rows - cuts[-1] == 1 and size > 1:
-            cuts.pop()
-        yield from np.split(order, cuts)
+        else:
+            yield from np.array_split(rng.permutation(n_rows), n_batches)
 
 
 def train(

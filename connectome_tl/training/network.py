@@ -315,7 +315,6 @@ def _result(
         setting.scaler,
         states,
         step,
-        setting.heads,
     )
     arrays, plain = fitted.state()
     predictions: dict[str, np.ndarray] = {}

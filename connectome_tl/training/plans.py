@@ -8,7 +8,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from connectome_tl import features, nn, training
+from connectome_tl import features, nn, settings, tasks, training
+from connectome_tl.cohort import cohort, splits
+from connectome_tl.connectome import connectome
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings
@@ -141,16 +143,19 @@ def _part(value: Any) -> Any:
     return _compared(value)
 
 
+_PACKAGES = (features, nn, training, settings)
+_MODULES = (tasks, cohort, splits, connectome)
+
+
 @cache
 def code_version() -> str:
     """Hash of the code that makes fits and of the libraries it computes with: changed code meets no stale fit."""
-    files = [file for package in (features, nn, training) for folder in package.__path__ for file in _sources(folder)]
+    files = [
+        file for package in _PACKAGES for folder in package.__path__ for file in sorted(Path(folder).rglob("*.py"))
+    ]
+    files += [Path(str(module.__file__)) for module in _MODULES]
     computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric"))
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing, _extensions())
-
-
-def _sources(folder: str) -> list[Path]:
-    return sorted(Path(folder).rglob("*.py"))
 
 
 def _extensions() -> list[str]:
