@@ -125,6 +125,27 @@ def cohort(
     check_cohort(cohort_file, report)
 
 
+@app.command()
+def power(
+    cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
+    share: Annotated[
+        float | None, typer.Option("--share", help="With --n: share of positives; without it, a score.")
+    ] = None,
+) -> None:
+    """What a study of this size could show: widths of intervals, chances of findings. Nothing is trained."""
+    from connectome_tl.workflows.power import power_of_cohort, power_of_size
+
+    if (cohort_file is None) == (n is None):
+        raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")
+    if cohort_file is not None:
+        if share is not None:
+            raise UsageError("--share goes with --n; a cohort has its own", got=f"--share {share:g}")
+        power_of_cohort(cohort_file)
+    elif n is not None:
+        power_of_size(n, share)
+
+
 Labels = Annotated[Path | None, typer.Option("--labels", help="Table of the regions, in the order of the rows.")]
 AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas, as `atlas list` prints it.")]
 

@@ -129,12 +129,14 @@ class SplitPlan:
 def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     """The split plan of a cohort; a function of ids, families, sites, stratum and settings alone.
 
+    Where the settings declare no stratum it is the first binary outcome, see `stratum_of`.
+
     Raises:
         UsageError: the stratum column does not exist; too few subjects, families or sites.
     """
     order = np.argsort(cohort.ids)  # so that the order of a file's rows is no setting
     ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
-    strata = _strata(cohort, settings.stratum)[order]
+    strata = _strata(cohort, stratum_of(cohort, settings))[order]
     groups = kinship_groups(np.asarray(cohort.family, dtype=object)[order])
     n_groups = len(np.unique(groups))
     if settings.scheme != "site_out" and n_groups < settings.outer:
@@ -168,6 +170,17 @@ def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
     for i, name in enumerate(family):
         groups.append(known.setdefault(str(name) if name else f"\x00{i}", len(known)))
     return np.array(groups, dtype=int)
+
+
+def stratum_of(cohort: Cohort, settings: SplitSettings) -> str | None:
+    """The column that folds are stratified by: the declared one, else the first binary outcome with two classes.
+
+    None where an empty name is declared, or there is no such outcome.
+    """
+    if settings.stratum is not None:
+        return settings.stratum or None
+    binary = (task.name for task in cohort.tasks if task.is_binary)
+    return next((name for name in binary if cohort.targets[name].nunique() == 2), None)
 
 
 def _strata(cohort: Cohort, column: str | None) -> np.ndarray:

@@ -14,8 +14,9 @@ from connectome_tl.settings.statistics import Power
 
 AUCS = (0.6, 0.7, 0.8, 0.9)
 N_FEATURES = 10
-_N_STUDIES, _N_PERMUTATIONS, _LEVEL = 300, 59, 0.05
-_LARGEST = 500  # infants; beyond, pairs take long and the question is another one
+N_STUDIES = 300
+_N_PERMUTATIONS, _LEVEL = 59, 0.05
+LARGEST = 500  # infants; beyond, pairs take long and the question is another one
 
 
 def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Power | None:
@@ -29,7 +30,7 @@ def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, 
     Returns:
         None where the classes are smaller than the folds need, or the study is larger than 500.
     """
-    if min(n_positive, n_negative) < 3 or n_positive + n_negative > _LARGEST:
+    if min(n_positive, n_negative) < 3 or n_positive + n_negative > LARGEST:
         return None
     both = [_power_at(auc, n_positive, n_negative, n_folds, seed) for auc in AUCS]
     return Power(
@@ -37,33 +38,36 @@ def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, 
         n=n_positive + n_negative,
         n_positive=n_positive,
         auc=AUCS,
-        interval=tuple(one for one, _ in both),
-        permutation=tuple(two for _, two in both),
-        n_studies=_N_STUDIES,
-        method=f"{_N_STUDIES} simulated studies per AUC: {N_FEATURES} independent features, difference of class means, "
+        interval=tuple(one for one, _, _ in both),
+        permutation=tuple(two for _, two, _ in both),
+        width=tuple(three for _, _, three in both),
+        n_studies=N_STUDIES,
+        method=f"{N_STUDIES} simulated studies per AUC: {N_FEATURES} independent features, difference of class means, "
         f"{n_folds} folds, 2 repeats; {_N_PERMUTATIONS} permutations",
     )
 
 
 @lru_cache(maxsize=64)
-def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: int) -> tuple[float, float]:
+def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: int) -> tuple[float, float, float]:
     rng = np.random.default_rng([seed, n_positive, n_negative, n_folds, round(1000 * auc)])
     n, gap = n_positive + n_negative, separation(auc, n_positive, n_negative, n_folds, rng)
     y = np.repeat([1.0, 0.0], [n_positive, n_negative])
     excluded = rejected = 0
-    for _ in range(_N_STUDIES):
+    widths = []
+    for _ in range(N_STUDIES):
         x = rng.standard_normal((n, N_FEATURES))
         x[:n_positive, 0] += gap
-        fold = np.array([_stratified(y, n_folds, rng) for _ in range(2)])
-        score = np.array([_out_of_fold(x, y, one) for one in fold])
-        low, _ = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), METRICS["auc"].widening["procedure"])
+        fold = np.array([stratified_folds(y, n_folds, rng) for _ in range(2)])
+        score = np.array([out_of_fold_scores(x, y, one) for one in fold])
+        low, high = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), METRICS["auc"].widening["procedure"])
         excluded += low > 0.5
+        widths.append(high - low)
         every = np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)])
-        won, met = within_fold_counts(every.T, _out_of_fold(x, every, fold[0]).T, fold[0])
+        won, met = within_fold_counts(every.T, out_of_fold_scores(x, every, fold[0]).T, fold[0])
         with np.errstate(invalid="ignore"):
             statistic = np.nan_to_num(won / met, nan=np.inf)
         rejected += (statistic >= statistic[0]).mean() <= _LEVEL
-    return excluded / _N_STUDIES, rejected / _N_STUDIES
+    return excluded / N_STUDIES, rejected / N_STUDIES, float(np.median(widths))
 
 
 def separation(auc: float, n_positive: int, n_negative: int, n_folds: int, rng: np.random.Generator) -> float:
@@ -80,7 +84,7 @@ def separation(auc: float, n_positive: int, n_negative: int, n_folds: int, rng: 
     return float(optimize.brentq(excess, 1e-6, 20.0))
 
 
-def _stratified(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
+def stratified_folds(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.ndarray:
     """(n_subjects,) fold numbers, each class spread evenly."""
     fold = np.empty(y.size, dtype=int)
     for label in (0.0, 1.0):
@@ -89,7 +93,7 @@ def _stratified(y: np.ndarray, n_folds: int, rng: np.random.Generator) -> np.nda
     return fold
 
 
-def _out_of_fold(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def out_of_fold_scores(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Scores (..., n_subjects) of class-mean differences fitted without each subject's fold, for labels (..., n)."""
     train = (fold[None, :] != np.arange(fold.max() + 1)[:, None]).astype(float)
     means = []

@@ -97,12 +97,17 @@ def sample_size_rows(record: RunRecord) -> list[Row]:
 
 
 def power_rows(record: RunRecord) -> list[Row]:
-    """A row per task and test: how often it finds each AUC."""
+    """A row per task and test: how often it finds each AUC; and how wide the interval is."""
     names = {task.name: task.label for task in record.tasks}
     return [
         (names.get(one.task, one.task), count(one.n, one.n_positive), test, *(number(share) for share in shares))
         for one in record.power
-        for test, shares in (("interval excludes .5", one.interval), ("permutation test rejects", one.permutation))
+        for test, shares in (
+            ("interval excludes .5", one.interval),
+            ("permutation test rejects", one.permutation),
+            ("median width of the interval", one.width),
+        )
+        if shares
     ]
 
 

@@ -110,6 +110,31 @@ class Power(Record):
     auc: tuple[Number, ...]
     interval: tuple[Number, ...]
     permutation: tuple[Number, ...]
+    width: tuple[Number, ...] = ()  # median width of the interval
+    n_studies: int
+    method: str = ""
+
+
+class Plan(Record):
+    """What a study of this size could show of one outcome, before anything is trained.
+
+    At each `truth` (true AUC or R2): median width of the 95 % interval, and how often it lies above chance and a
+    permutation test rejects (empty where none was simulated). At each `gain` over a control whose true value is
+    `base`: median width of the difference's interval, and how often the verdict is *helps*.
+    """
+
+    task: str
+    metric: str
+    n: int
+    n_positive: int | None = None
+    truth: tuple[Number, ...]
+    width: tuple[Number, ...]
+    found: tuple[Number, ...]
+    permutation: tuple[Number, ...] = ()
+    base: Number
+    gain: tuple[Number, ...]
+    gain_width: tuple[Number, ...]
+    gain_found: tuple[Number, ...]
     n_studies: int
     method: str = ""
 

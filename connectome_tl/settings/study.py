@@ -34,7 +34,7 @@ class SplitSettings(Settings):
     outer: Annotated[int, Field(ge=2)] = 5
     inner: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
-    stratum: str | None = None
+    stratum: str | None = None  # the first binary outcome; "" for none
     n_labelled: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")

@@ -14,9 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups, make_split_plan
+from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups, make_split_plan, stratum_of
 from connectome_tl.errors import DataError, LeakageError, OutputError, UsageError
 from connectome_tl.settings.study import SplitSettings
+from connectome_tl.tasks import Task
 
 
 def people(
@@ -226,3 +227,23 @@ def test_a_step_that_saw_test_rows_is_stopped_and_named() -> None:
     with pytest.raises(LeakageError, match="edge scaler was fitted on 1 subjects") as caught:
         fold.admit("edge scaler", iter(["a", "d"]))
     assert caught.value.problems[0].got == "d"
+
+
+def test_without_a_declared_stratum_folds_are_stratified_by_the_first_binary_outcome() -> None:
+    cohort = replace(
+        people(33, stratum=np.arange(33) % 4 == 0),
+        tasks=(
+            Task(name="score", kind="regression", column="score"),
+            Task(name="other", kind="binary", column="other"),  # nobody is positive
+            Task(name="outcome", kind="binary", column="outcome"),
+        ),
+    )
+    declared, default = (SplitSettings(repeats=2, stratum=name) for name in ("outcome", None))
+    assert stratum_of(cohort, default) == "outcome"
+    assert make_split_plan(cohort, default).hash == make_split_plan(cohort, declared).hash
+    for _, _, fold in make_split_plan(cohort, default).folds():
+        assert 1 <= cohort.targets.loc[list(fold.test), "outcome"].sum() <= 2
+    none = SplitSettings(repeats=2, stratum="")
+    assert stratum_of(cohort, none) is None
+    assert make_split_plan(cohort, none).hash != make_split_plan(cohort, default).hash
+    assert stratum_of(people(33), default) is None

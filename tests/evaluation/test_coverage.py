@@ -26,5 +26,4 @@ def test_intervals_hold_the_truth_where_the_test_only_interval_does_not(coverage
     for metric, tally in tallies.items():
         for estimand in ("procedure", "fitted"):
             assert tally.coverage(estimand) > 0.91, (metric, estimand)
-    assert tallies["auc"].coverage("procedure", "plain") < 0.91
-    assert tallies["auc"].coverage("procedure", "percentile") < 0.91
+    assert tallies["auc"].coverage("plain") < 0.91

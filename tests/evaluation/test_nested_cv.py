@@ -18,8 +18,9 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import DataError, LeakageError, UsageError
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions, nuisance_table
-from connectome_tl.evaluation.nested_cv import COLUMNS, cross_validate, plan_folds, tasks_of
+from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds, tasks_of
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import COLUMNS
 from connectome_tl.settings.study import (
     Adapt,
     CohortUse,

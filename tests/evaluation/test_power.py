@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.evaluation.power import AUCS, N_FEATURES, _out_of_fold, _power_at, auc_power, separation
+from connectome_tl.evaluation.power import AUCS, N_FEATURES, _power_at, auc_power, out_of_fold_scores, separation
 
 
 def test_a_model_fitted_in_training_folds_has_the_asked_auc_on_new_infants():
@@ -28,7 +28,7 @@ def test_out_of_fold_scores_are_those_of_a_loop():
     rng = np.random.default_rng(1)
     x, fold = rng.standard_normal((12, N_FEATURES)), np.arange(12) % 3
     y = np.array([rng.permutation(np.repeat([1.0, 0.0], 6)) for _ in range(4)])
-    for labels, scores in zip(y, _out_of_fold(x, y, fold)):
+    for labels, scores in zip(y, out_of_fold_scores(x, y, fold)):
         for i in range(12):
             train = fold != fold[i]
             weight = x[train & (labels == 1)].mean(axis=0) - x[train & (labels == 0)].mean(axis=0)
@@ -50,6 +50,6 @@ def test_power_grows_with_the_signal_and_the_infants_and_few_have_little():
 
 
 def test_without_any_signal_both_reject_no_more_often_than_they_say():
-    interval, permutation = _power_at(0.5 + 1e-4, 12, 21, 5, 3)
+    interval, permutation, _ = _power_at(0.5 + 1e-4, 12, 21, 5, 3)
     assert interval <= 0.03  # one side of a 95 % interval
     assert permutation <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)

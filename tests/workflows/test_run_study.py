@@ -76,7 +76,7 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
             y = COHORTS.target.targets[task.name]
             score = table[table["task"] == task.name].set_index("subject")["y_score"].loc[list(fold.test)]
             train, test = (y[list(ids)].to_numpy()[:, None] for ids in (fold.train, fold.test))
-            sums[t] += statistic_parts(score.to_numpy()[:, None], train, test, task.is_binary)
+            sums[t] += statistic_parts(score.to_numpy()[:, None], train, test, task)
     np.testing.assert_allclose(statistic(sums, tasks)[0], found[0])
 
 

@@ -13,8 +13,8 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
     clustered_half_width,
     proportion_interval,
-    r2_interval,
 )
+from connectome_tl.evaluation.scores.losses import brier_interval
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.results import Score
@@ -56,18 +56,23 @@ def calibration_scores(
             half = clustered_half_width(influence, rows.cluster, METRICS[name].widening[estimand])
             low, high = value - half, value + half
         found[name] = (value, low, high)
-    brier = np.nanmean((rows.score - rows.y_true) ** 2, axis=0)
-    reference_score = np.full_like(rows.score, rows.y_true.mean()) if base is None else base.score
-    reference = np.nanmean((reference_score - rows.y_true) ** 2, axis=0)
-    scaled = float(1 - brier.mean() / reference.mean()) if reference.any() else float("nan")
-    wide = METRICS["scaled_brier"].widening[estimand]
-    found["scaled_brier"] = (scaled, *r2_interval(brier, reference, rows.cluster, wide))
+    found["scaled_brier"] = _scaled_brier(rows, base, estimand)
     return [
         score.model_copy(update={"reason": NOT_ESTIMABLE})
         if score.metric == "calibration_slope" and not np.isfinite(score.value)
         else score
         for score in rows.scores(found, task, model, estimand)
     ]
+
+
+def _scaled_brier(rows: OutOfFold, base: OutOfFold | None, estimand: Estimand) -> Interval:
+    """The Brier score and its interval, against the Brier score of the prevalence."""
+    score = np.full_like(rows.score, rows.y_true.mean()) if base is None else base.score
+    reference = float(np.nanmean((score - rows.y_true) ** 2, axis=0).mean())
+    brier, low, high = brier_interval("brier", rows, estimand)
+    if reference == 0:
+        return float("nan"), float("nan"), float("nan")
+    return 1.0 - brier / reference, 1.0 - high / reference, 1.0 - low / reference
 
 
 def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from connectome_tl.settings.metrics import METRICS, Estimand, Widening
+from connectome_tl.settings.metrics import METRICS, MOST_WIDENING, Estimand, Widening
 
 ESTIMANDS: dict[Estimand, str] = {
     "procedure": "this procedure on a new cohort of this size",
@@ -23,7 +23,7 @@ ESTIMANDS: dict[Estimand, str] = {
 Z95 = float(stats.norm.ppf(0.975))
 CALLS = METRICS["sensitivity"].widening
 TEST_ONLY = Widening(1.0)
-MOST_TELLING, TELLING_AUC = 6.0, 0.6  # subjects that tell of the calls of a model whose AUC may be below
+MOST_TELLING = 20.0  # subjects that tell of the calls of a model that may know nothing
 
 
 def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
@@ -72,11 +72,9 @@ def call_intervals(
 ) -> CallIntervals:
     """Intervals of what a model calls.
 
-    A model that knows little calls whom its threshold happens to reach: most cohorts teach it to call
-    nobody, some to call half, and one cohort, however large, cannot know which it is. So where the AUC
-    may be below `TELLING_AUC` (or above its mirror image), a procedure's interval rests on
-    `MOST_TELLING` subjects at most; where it cannot be told from .5, the end towards "calls nobody" (or
-    everybody, if it calls most) is open. Their mean needs none of it: it hardly depends on the calls.
+    A model that knows nothing calls whom its threshold happens to reach, and one cohort, however large, cannot
+    know how many that will be in the next. So where a procedure's AUC may be .5, its calls are worth `MOST_TELLING`
+    subjects at most. Their mean needs none of it: it hardly depends on the calls.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -84,23 +82,13 @@ def call_intervals(
         auc: the procedure's interval of the AUC.
     """
     widening = CALLS[estimand]
-    knows_little, knows_nothing = (
-        estimand == "procedure" and not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5)
-    )
-    calls_few = bool(called.size) and called.mean() < 0.5
+    knows = estimand == "fitted" or auc[0] > 0.5 or auc[1] < 0.5
+    most = float("inf") if knows else MOST_TELLING
     found, usual = [], []
-    for value, families, is_positive in (
-        (called[positive], cluster[positive], True),
-        (1.0 - called[~positive], cluster[~positive], False),
-    ):
+    for value, families in ((called[positive], cluster[positive]), (1.0 - called[~positive], cluster[~positive])):
         mean = float(value.mean()) if value.size else float("nan")
-        low, high = proportion_interval(value, families, widening)
-        usual.append((mean, low, high))
-        if knows_little and value.size:
-            low, high = proportion_interval(value, families, widening, most=MOST_TELLING)
-        if knows_nothing and value.size:
-            low, high = (0.0, high) if calls_few == is_positive else (low, 1.0)
-        found.append((mean, low, high))
+        usual.append((mean, *proportion_interval(value, families, widening)))
+        found.append((mean, *proportion_interval(value, families, widening, most)))
     balanced = (usual[0][0] + usual[1][0]) / 2.0
     return CallIntervals(found[0], found[1], (balanced, *mean_interval(usual[0], usual[1])))
 
@@ -116,40 +104,97 @@ def mean_interval(*parts: tuple[float, float, float]) -> tuple[float, float]:
     return float(middle - below), float(middle + above)
 
 
-def positive_mean_interval(value: np.ndarray, cluster: np.ndarray, widening: Widening) -> tuple[float, float]:
-    """Interval of a mean of losses >= 0 (n_subjects,), clustered, on the log scale."""
+def positive_mean_interval(
+    value: np.ndarray,
+    cluster: np.ndarray,
+    widening: Widening,
+    strata: np.ndarray | None = None,
+    between: float = 0.0,
+) -> tuple[float, float]:
+    """Interval of a mean of losses >= 0 (n_subjects,), clustered, on the log scale.
+
+    Args:
+        strata: (n_subjects,) class of each subject: the interval is then for cohorts with this share of each class,
+            so that only what varies within a class counts.
+        between: variance that the training sets add, see `between_folds`.
+    """
     mean = float(value.mean())
     if mean == 0:
         return 0.0, 0.0
-    half = clustered_half_width((value - mean) / (mean * value.size), cluster, widening)
+    influence = centred(value, strata) / (mean * value.size)
+    half = clustered_half_width(influence, cluster, widening, between / mean**2)
     return mean * float(np.exp(-half)), mean * float(np.exp(half))
 
 
-def r2_interval(loss: np.ndarray, base: np.ndarray, cluster: np.ndarray, widening: Widening) -> tuple[float, float]:
+def centred(value: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
+    """(n_subjects,) minus the mean of their stratum, scaled as its unbiased variance asks.
+
+    A stratum of one is centred by the mean of all, since nothing varies within it.
+    """
+    if strata is None:
+        return np.asarray(value - value.mean())
+    found = np.empty_like(value)
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        n = int(inside.sum())
+        middle, scale = (value[inside].mean(), np.sqrt(n / (n - 1))) if n > 1 else (value.mean(), 1.0)
+        found[inside] = scale * (value[inside] - middle)
+    return found
+
+
+def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
+    """How much fitted models differ in how far their predictions spread: the variance of a mean over test folds.
+
+    A learner that picks up a signal from some training sets and not from others will do so from cohort to cohort.
+    What a mean of few test subjects varies by is taken off.
+
+    Args:
+        spread: (n_repeats, n_subjects) squared distance of each prediction from that without any feature.
+        fold: (n_repeats, n_subjects), -1 where not tested.
+    """
+    parts = [s[f == k] for s, f in zip(spread, fold) for k in np.unique(f[f >= 0])]
+    parts = [part for part in parts if part.size > 1]
+    if len(parts) < 2:
+        return 0.0
+    within = float(np.mean([part.var(ddof=1) / part.size for part in parts]))
+    return max(0.0, float(np.var([part.mean() for part in parts], ddof=1)) - within)
+
+
+def r2_interval(
+    loss: np.ndarray, base: np.ndarray, cluster: np.ndarray, widening: Widening, between: float = 0.0
+) -> tuple[float, float]:
     """Interval of 1 - mean(loss) / mean(base), squared errors (n_subjects,), on the log of the ratio.
 
     (0, 0) for the base itself, which is 0 by definition; NaN where a mean is 0.
+
+    Args:
+        between: variance that the training sets add to the mean loss, see `between_folds`.
     """
     if loss.mean() == 0 or base.mean() == 0:
         return float("nan"), float("nan")
     if np.array_equal(loss, base):
         return 0.0, 0.0
     influence = (loss / loss.mean() - base / base.mean()) / loss.size
-    half = clustered_half_width(influence, cluster, widening)
+    half = clustered_half_width(influence, cluster, widening, between / loss.mean() ** 2)
     ratio = float(loss.mean() / base.mean())
     return 1.0 - ratio * float(np.exp(half)), 1.0 - ratio * float(np.exp(-half))
 
 
-def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: Widening) -> float:
+def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: Widening, between: float = 0.0) -> float:
     """t quantile times the widened clustered standard error of a sum of influences (n_subjects,).
 
     NaN with a single family: nothing can be said.
+
+    Args:
+        between: variance that the training sets add; counts `widening.between` times, as far as the whole stays
+            within `MOST_WIDENING` times that of the tested subjects.
     """
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size
     if n < 2:
         return float("nan")
-    variance = (
-        widening.at(influence.size) * n / (n - 1) * float((together**2).sum()) + (widening.floor / influence.size) ** 2
-    )
+    tested = n / (n - 1) * float((together**2).sum())
+    factor = widening.at(influence.size)
+    added = min(widening.between * between, max(0.0, MOST_WIDENING - factor) * tested)
+    variance = factor * tested + added + (widening.floor / influence.size) ** 2
     return float(stats.t.ppf(0.975, n - 1)) * float(np.sqrt(variance))

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.evaluation.intervals.out_of_fold import clustered_half_width, r2_interval
+from connectome_tl.evaluation.intervals.out_of_fold import centred, clustered_half_width, r2_interval
 from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
-from connectome_tl.evaluation.scores.metrics import (
-    BASE_MODEL,
+from connectome_tl.evaluation.scores.losses import (
     absolute_errors,
     r2_losses,
-    ranking,
     squared_errors,
     squared_errors_by_repeat,
+    values_between,
 )
+from connectome_tl.evaluation.scores.metrics import BASE_MODEL, ranking
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
 from connectome_tl.settings.models import FULL, MODELS, in_order, model_named
@@ -198,7 +198,7 @@ def _r2_estimate(rows: OutOfFold, base: OutOfFold | None, widening: Widening) ->
     loss, reference = r2_losses(rows, base)
     if not reference.any():
         return Estimate(*(float("nan"),) * 3, np.zeros(loss.size))
-    low, high = r2_interval(loss, reference, rows.cluster, widening)
+    low, high = r2_interval(loss, reference, rows.cluster, widening, values_between(rows, base))
     ratio = float(loss.mean() / reference.mean())
     influence = (ratio * reference - loss) / (reference.mean() * loss.size)
     return Estimate(1.0 - ratio, low, high, influence)
@@ -236,7 +236,8 @@ def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: W
     unit = float(two.mean())  # the floor is a share of the control's loss
     if unit == 0 or widening is None:
         return Difference(value, float("nan"), float("nan"))
-    half = unit * clustered_half_width((gap - value) / (gap.size * unit), rows.cluster, widening)
+    strata = None if metric == "mae" else rows.y_true
+    half = unit * clustered_half_width(centred(gap, strata) / (gap.size * unit), rows.cluster, widening)
     return Difference(value, value - half, value + half)
 
 

@@ -12,11 +12,17 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     call_intervals,
     clustered_half_width,
     mean_interval,
-    positive_mean_interval,
     proportion_interval,
     r2_interval,
 )
 from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval, macro_pairs, within_fold_pairs
+from connectome_tl.evaluation.scores.losses import (
+    absolute_errors,
+    brier_interval,
+    mean_loss,
+    r2_losses,
+    values_between,
+)
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
 from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.results import Score
@@ -102,7 +108,7 @@ def binary_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> 
         "balanced_accuracy": calls.balanced_accuracy,
         "sensitivity": calls.sensitivity,
         "specificity": calls.specificity,
-        "brier": _loss("brier", squared_errors(rows), rows.cluster, estimand),
+        "brier": brier_interval("brier", rows, estimand),
     }
 
 
@@ -110,9 +116,10 @@ def regression_metrics(rows: OutOfFold, base: OutOfFold | None, estimand: Estima
     """Out-of-fold R2 against the training folds' mean, and MAE."""
     loss, reference = r2_losses(rows, base)
     r2 = float(1.0 - loss.mean() / reference.mean()) if reference.any() else float("nan")
+    wide, between = METRICS["r2"].widening[estimand], values_between(rows, base)
     return {
-        "r2": (r2, *r2_interval(loss, reference, rows.cluster, METRICS["r2"].widening[estimand])),
-        "mae": _loss("mae", absolute_errors(rows), rows.cluster, estimand),
+        "r2": (r2, *r2_interval(loss, reference, rows.cluster, wide, between)),
+        "mae": mean_loss("mae", absolute_errors(rows), rows.cluster, estimand),
     }
 
 
@@ -122,7 +129,7 @@ def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) ->
     return {
         "c_index": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["c_index"].widening[estimand])),
         "weighted_kappa": _kappa(rows, estimand),
-        "mae": _loss("mae", absolute_errors(rows), rows.cluster, estimand),
+        "mae": mean_loss("mae", absolute_errors(rows), rows.cluster, estimand),
     }
 
 
@@ -139,7 +146,7 @@ def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand)
     return {
         "macro_auc": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["macro_auc"].widening[estimand])),
         "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *mean_interval(*recalls)),
-        "multiclass_brier": _loss("multiclass_brier", squared_errors(rows), rows.cluster, estimand),
+        "multiclass_brier": brier_interval("multiclass_brier", rows, estimand),
     }
 
 
@@ -151,40 +158,8 @@ _OF_KIND: dict[KindName, Callable[[OutOfFold, OutOfFold | None, Estimand], Found
 }
 
 
-def squared_errors(rows: OutOfFold) -> np.ndarray:
-    """(n_subjects,) mean over repeats of the squared error of the score; summed over classes where there are many."""
-    return np.asarray(np.nanmean(squared_errors_by_repeat(rows), axis=0))
-
-
-def squared_errors_by_repeat(rows: OutOfFold) -> np.ndarray:
-    """(n_repeats, n_subjects)."""
-    if rows.probability is None:
-        return np.asarray((rows.score - rows.y_true) ** 2)
-    truth = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)]
-    return np.asarray(((rows.probability - truth) ** 2).sum(axis=2))
-
-
-def absolute_errors(rows: OutOfFold) -> np.ndarray:
-    """(n_subjects,) mean over repeats of the absolute error of the predicted value or level."""
-    return np.asarray(np.nanmean(np.abs(rows.predicted - rows.y_true), axis=0))
-
-
-def r2_losses(rows: OutOfFold, base: OutOfFold | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n_subjects,) squared errors of the model, and of the training folds' mean (else of the overall mean)."""
-    loss = np.nanmean((rows.predicted - rows.y_true) ** 2, axis=0)
-    if base is None:
-        return loss, (rows.y_true.mean() - rows.y_true) ** 2
-    return loss, np.nanmean((base.predicted - rows.y_true) ** 2, axis=0)
-
-
 def _mean_over_repeats(value: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.asarray(np.nanmean(np.where(np.isnan(seen), np.nan, value), axis=0))
-
-
-def _loss(metric: str, loss: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> Interval:
-    record = METRICS[metric]
-    low, high = positive_mean_interval(loss, cluster, record.widening[estimand])
-    return float(loss.mean()), low, float(np.minimum(high, record.high))
 
 
 def _kappa(rows: OutOfFold, estimand: Estimand) -> Interval:

@@ -1,0 +1,61 @@
+"""Losses of out-of-fold predictions, per subject, and the intervals of their means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.evaluation.intervals.out_of_fold import between_folds, positive_mean_interval
+from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
+from connectome_tl.settings.metrics import METRICS, Estimand
+
+
+def squared_errors(rows: OutOfFold) -> np.ndarray:
+    """(n_subjects,) mean over repeats of the squared error of the score; summed over classes where there are many."""
+    return np.asarray(np.nanmean(squared_errors_by_repeat(rows), axis=0))
+
+
+def squared_errors_by_repeat(rows: OutOfFold) -> np.ndarray:
+    """(n_repeats, n_subjects)."""
+    if rows.probability is None:
+        return np.asarray((rows.score - rows.y_true) ** 2)
+    truth = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)]
+    return np.asarray(((rows.probability - truth) ** 2).sum(axis=2))
+
+
+def absolute_errors(rows: OutOfFold) -> np.ndarray:
+    """(n_subjects,) mean over repeats of the absolute error of the predicted value or level."""
+    return np.asarray(np.nanmean(np.abs(rows.predicted - rows.y_true), axis=0))
+
+
+def r2_losses(rows: OutOfFold, base: OutOfFold | None) -> tuple[np.ndarray, np.ndarray]:
+    """(n_subjects,) squared errors of the model, and of the training folds' mean (else of the overall mean)."""
+    loss = np.nanmean((rows.predicted - rows.y_true) ** 2, axis=0)
+    if base is None:
+        return loss, (rows.y_true.mean() - rows.y_true) ** 2
+    return loss, np.nanmean((base.predicted - rows.y_true) ** 2, axis=0)
+
+
+def values_between(rows: OutOfFold, base: OutOfFold | None) -> float:
+    """Variance of the mean loss that the training sets add, see `between_folds`."""
+    centre = rows.y_true.mean() if base is None else base.predicted
+    return between_folds((rows.predicted - centre) ** 2, rows.fold)
+
+
+def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval:
+    """Brier score with its interval, for cohorts with this share of each class."""
+    loss, record = squared_errors(rows), METRICS[metric]
+    if rows.probability is None:
+        spread = (rows.score - rows.y_true.mean()) ** 2
+    else:
+        share = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)].mean(axis=0)
+        spread = ((rows.probability - share) ** 2).sum(axis=2)
+    between = between_folds(spread, rows.fold)
+    low, high = positive_mean_interval(loss, rows.cluster, record.widening[estimand], rows.y_true, between)
+    return float(loss.mean()), low, float(np.minimum(high, record.high))
+
+
+def mean_loss(metric: str, loss: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> Interval:
+    """Mean of a loss (n_subjects,) with its interval."""
+    record = METRICS[metric]
+    low, high = positive_mean_interval(loss, cluster, record.widening[estimand])
+    return float(loss.mean()), low, float(np.minimum(high, record.high))

@@ -1,0 +1,62 @@
+"""`connectome-tl power`: from a cohort or a size to widths and chances, or to a plain refusal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small_study import small_cohorts
+
+from connectome_tl.cli import main
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.evaluation import planning
+from connectome_tl.workflows.power import power_of_cohort
+
+
+@pytest.fixture(autouse=True)
+def _few_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "N_STUDIES", 20)
+
+
+def test_every_outcome_of_a_cohort_has_a_plan_at_its_own_size(tmp_path: Path) -> None:
+    target = small_cohorts().target
+    path = write_cohort(target, tmp_path / "target")
+    screen = Console(file=io.StringIO(), width=80)
+    plans = power_of_cohort(path, console=screen)
+    assert [plan.task for plan in plans] == [task.name for task in target.tasks]
+    for plan in plans:
+        known = target.targets[plan.task].dropna().to_numpy(float)
+        assert plan.n == known.size
+        assert plan.n_positive == (int(known.sum()) if plan.metric == "auc" else None)
+        assert np.isfinite(plan.width).all()
+    text = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert all(task.label in text for task in target.tasks)
+    assert 'verdict "helps"' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--n", "33", "--share", "0.3"], 0, "10 positive"),
+        (["--n", "33"], 0, "true R2"),
+        (["--n", "33", "--share", "1.5"], 64, "between 0 and 1"),
+        (["--n", "33", "--share", "0.01"], 64, "at least 3 of each class"),
+        (["--n", "4000"], 64, "20 to 500"),
+        ([], 64, "needs a cohort or a size"),
+        (["none.yaml", "--n", "33"], 64, "needs a cohort or a size"),
+        (["none.yaml", "--share", "0.2"], 64, "--share goes with --n"),
+        (["none.yaml"], 66, "none.yaml"),
+    ],
+)
+def test_sizes_and_refusals(
+    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as left:
+        main(["power", *arguments])
+    printed = capsys.readouterr()
+    assert left.value.code == code
+    assert says in " ".join((printed.out + printed.err).split())
