@@ -15,6 +15,7 @@ from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import Assembly, account_of, assemble
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.labels import read_labels as read_label_table
+from connectome_tl.connectome.places import check_places
 from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image, regions_of_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.files import read_text
@@ -185,11 +186,14 @@ def region_table(parcels: Volume, labels: str | Path | None, atlas: str | None) 
     """Who the rows are: of a label table, of an atlas, or the labels of the image by number.
 
     Raises:
-        UsageError: labels and atlas together.
+        UsageError: labels and atlas together. DataError: the image is not one of the atlas.
     """
     if labels is not None and atlas is not None:
         raise UsageError("give --labels or --atlas, not both")
-    return _named_regions(labels, atlas) or regions_of_image(parcels)
+    regions = _named_regions(labels, atlas) or regions_of_image(parcels)
+    if regions.atlas is not None:
+        check_places(parcels, regions.atlas)
+    return regions
 
 
 def _named_regions(labels: str | Path | None, atlas: str | None) -> RegionTable | None:

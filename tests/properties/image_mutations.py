@@ -61,6 +61,15 @@ def _mgz(f: Files, _: Rng) -> bytes:
     return gzip.compress(nib.MGHImage(f.scene.labels, f.scene.affine).to_bytes(), mtime=0)
 
 
+def _mgz_shape(by: int) -> Mutation:
+    def made(f: Files, rng: Rng) -> bytes:
+        shape = np.array(SHAPE)
+        shape[int(rng.integers(3))] += by
+        return gzip.compress(packed(gzip.decompress(_mgz(f, rng)), 4, ">3i", *shape), mtime=0)
+
+    return _image(made, "l.mgz")
+
+
 def _blurred(f: Files, _: Rng) -> bytes:
     data = f.scene.labels.astype(np.float32)
     return nifti((data + np.roll(data, 1, axis=0)) / 2 + np.float32(0.01) * (data > 0), f.scene.affine)
@@ -153,6 +162,8 @@ IMAGES: dict[str, tuple[Must, Mutation]] = {
     "scale of nan": (Must.REFUSE, _patched(112, "<2f", float("nan"), 0)),
     "fewer voxels": (Must.REFUSE, _shrunk(-1)),
     "more voxels": (Must.REFUSE, _shrunk(1)),
+    "mgz fewer voxels": (Must.REFUSE, _mgz_shape(-1)),
+    "mgz more voxels": (Must.REFUSE, _mgz_shape(1)),
     "voxels beyond all": (Must.REFUSE, _patched(40, "<8h", 3, 30000, 30000, 30000, 1, 1, 1, 1)),
     "another type": (Must.REFUSE, _patched(70, "<2h", 4, 16)),
     "another offset": (Must.REFUSE, _patched(108, "<f", 360)),

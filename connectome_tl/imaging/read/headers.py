@@ -27,6 +27,8 @@ _HEADERS = (
     (nib.Nifti2Header, 540, nib.Nifti2Image),
 )
 _MGH_HEADER = 284
+_MGH_SCAN = 20  # bytes of TR, flip angle, TE, TI, field of view
+_MGH_LAST_TAG = 100  # FreeSurfer's go up to 51
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,19 @@ def _claimed(shape: list[int], itemsize: int, max_bytes: int, file: Path) -> int
 def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file: Path) -> None:
     """Header and file agree; zeros that fill up a block behind the voxels are no voxels."""
     needed = offset + n_bytes
+    _check_cut(raw, needed, file)
+    extra = len(raw) - needed
+    if extra and (extra >= n_bytes // max(shape) or raw[needed:].strip(b"\0")):
+        raise DataError(
+            "the file holds more than its header says",
+            expected=f"{needed} bytes for {tuple(shape)} voxels",
+            got=str(len(raw)),
+            file=file,
+            remedy="Header and voxels do not belong together; export the image again.",
+        )
+
+
+def _check_cut(raw: bytes, needed: int, file: Path) -> None:
     if len(raw) < needed:
         raise DataError(
             "the file ends before its voxels do",
@@ -111,12 +126,17 @@ def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file:
             file=file,
             remedy="It was probably cut off while being copied; copy it again.",
         )
-    extra = len(raw) - needed
-    if extra and (extra >= n_bytes // max(shape) or raw[needed:].strip(b"\0")):
+
+
+def _check_footer(footer: bytes, smallest: int, file: Path) -> None:
+    """Behind an MGH's voxels lie five numbers of the scan and tagged blocks, and no further voxels."""
+    tag = int.from_bytes(footer[_MGH_SCAN : _MGH_SCAN + 4], "big")
+    blank = not footer[_MGH_SCAN:].strip(b"\0") and len(footer) < smallest + _MGH_SCAN
+    if len(footer) > _MGH_SCAN and not (1 <= tag <= _MGH_LAST_TAG or blank):
         raise DataError(
             "the file holds more than its header says",
-            expected=f"{needed} bytes for {tuple(shape)} voxels",
-            got=str(len(raw)),
+            expected="voxels and a footer",
+            got=f"{len(footer)} bytes more",
             file=file,
             remedy="Header and voxels do not belong together; export the image again.",
         )
@@ -239,13 +259,7 @@ def _open_mgh(file: Path, max_bytes: int) -> OpenedImage:
     shape = [int(n) for n in header["dims"]]
     n_bytes = _claimed(shape, header.get_data_dtype().itemsize, max_bytes, file)
     raw = _content(file, n_bytes + _MAX_EXTRA, compressed=compressed)
-    if len(raw) < _MGH_HEADER + n_bytes:
-        raise DataError(
-            "the file ends before its voxels do",
-            expected=f"{_MGH_HEADER + n_bytes} bytes",
-            got=str(len(raw)),
-            file=file,
-            remedy="It was probably cut off while being copied; copy it again.",
-        )
+    _check_cut(raw, _MGH_HEADER + n_bytes, file)
+    _check_footer(raw[_MGH_HEADER + n_bytes :], n_bytes // max(shape), file)
     image = nib.MGHImage.from_bytes(raw)
     return OpenedImage(image.dataobj, np.asarray(image.affine, dtype=float), 0.0)

@@ -13,79 +13,23 @@ from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.files import read_bytes
-from connectome_tl.imaging.read.choice import anatomical_of, belongs, repeated_anatomy, the_only, tissues_of
+from connectome_tl.imaging.read.choice import repeated_anatomy
 from connectome_tl.imaging.read.names import (
     IMAGES,
     FoundFile,
     doubled_tables,
-    inherited,
     shared_gradients,
     subjects_without,
     walk,
 )
-from connectome_tl.imaging.read.tables import is_unweighted, padding_problems, table_problems
+from connectome_tl.imaging.read.scan import Scan, scan_of
+from connectome_tl.imaging.read.tables import padding_problems, table_problems
 
+__all__ = ["Inventory", "Scan", "take_inventory", "usable"]
 _DHCP = re.compile(
     r"(rel3_)?dhcp_(?P<what>anat|dmri|dmri_shard|dmri_eddy)_pipeline"
 )  # the release's folders under their several names
 _MAX_BYTES = 1_000_000
-_LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One session of one subject.
-
-    Attributes:
-        subject, session: labels with `sub-` and `ses-`; session None where there are none.
-        dwi, bval, bvec, table: image and gradients (`table` is MRtrix's `.b`).
-        bvec_axes: `image` for QSIPrep, whose vectors are not FSL's; else `fsl`.
-        preprocessed: susceptibility, eddy and motion were corrected before.
-        anatomical: T2w if there is one (newborns), else T1w.
-        other_anatomical: the T1w beside a T2w.
-        parcellation: label image in the subject's space, where the folder has one.
-        parcellation_in: the space it lies in, `dwi` or `anat`.
-        labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
-        tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
-        tissues_in: the space they lie in, `dwi` or `anat`.
-        lesion: mask of what is left out of the cost of a registration, on the grid of `anatomical`.
-        problems: why it cannot be used; empty when it can.
-    """
-
-    subject: str
-    session: str | None
-    dwi: Path | None = None
-    bval: Path | None = None
-    bvec: Path | None = None
-    table: Path | None = None
-    bvec_axes: str = "fsl"
-    preprocessed: bool = False
-    mask: Path | None = None
-    anatomical: Path | None = None
-    other_anatomical: Path | None = None
-    anatomical_mask: Path | None = None
-    parcellation: Path | None = None
-    parcellation_in: str = "dwi"
-    labels_in_anat: Path | None = None
-    tissues: tuple[Path, ...] = ()
-    tissues_in: str = "dwi"
-    lesion: Path | None = None
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.subject if self.session is None else f"{self.subject}_{self.session}"
-
-    @property
-    def folder(self) -> str:
-        return self.subject if self.session is None else f"{self.subject}/{self.session}"
-
-    def files(self) -> dict[str, Path]:
-        """Every input by its role."""
-        diffusion = ("dwi", "bval", "bvec", "table", "mask")
-        roles = (*diffusion, "anatomical", "other_anatomical", "anatomical_mask", "lesion", "parcellation")
-        found = {role: path for role in roles if (path := getattr(self, role)) is not None}
-        return found | {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +89,15 @@ def take_inventory(
             gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
     wants = {} if meant is None else {key: str(value).lstrip("0") for key, value in meant.items()}  # run 1 is run-01
     scans = tuple(
-        _scan(subject, session, by_scan[subject, session], gradients.get(subject, shared), kind, diffusion, wants)
+        scan_of(
+            subject,
+            session,
+            by_scan[subject, session],
+            gradients.get(subject, shared),
+            kind,
+            diffusion=diffusion,
+            meant=wants,
+        )
         for subject, session in sorted(by_scan, key=lambda key: (key[0], key[1] or ""))
         if (not wanted or subject in wanted)
         and (not visits or session in visits)
@@ -219,93 +171,6 @@ def _wanted(
             file=folder,
         )
     return labels
-
-
-def _scan(
-    subject: str,
-    session: str | None,
-    files: list[FoundFile],
-    gradients: Sequence[FoundFile],
-    kind: str,
-    diffusion: bool,
-    meant: Mapping[str, str],
-) -> Scan:
-    problems: list[Problem] = []
-    name = subject if session is None else f"{subject}_{session}"
-
-    def images(*suffixes: str, desc: str | None = None) -> list[FoundFile]:
-        return [
-            f for f in files
-            if f.suffix in suffixes and f.ending in IMAGES and (desc is None or f.entities.get("desc") == desc)
-        ]  # fmt: skip
-
-    prepared = images("dwi", desc="preproc")
-    candidates = prepared or [
-        f for f in images("dwi") if "desc" not in f.entities and f.entities.get("part") in (None, "mag")
-    ]
-    as_meant = [f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in meant.items())]
-    if len(candidates) > 1 and as_meant:
-        candidates = as_meant
-    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
-        candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
-    chosen = the_only(candidates, "diffusion image", name, problems)
-    dwi = None if chosen is None else chosen.path
-    bval, bvec, table = (
-        None if chosen is None else inherited(chosen, ending, gradients) for ending in (".bval", ".bvec", ".b")
-    )
-    stem = "" if chosen is None else chosen.path.name.removesuffix(chosen.ending)
-    if dwi is not None and table is None:
-        problems += [
-            Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=dwi)
-            for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
-            if there is None
-        ]
-    lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
-    if dwi is None and not candidates:
-        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
-        problems.append(
-            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
-        )
-    masks = [*(f for f in images("mask") if f.entities.get("desc") == "brain"), *images("brainmask")]
-    masks = [f for f in masks if belongs(f, chosen)]
-    space = None if chosen is None else chosen.entities.get("space")
-    native = (None, "T2w", "T1w", space)  # of a template's space nothing is the subject's
-    anatomical = [
-        found
-        for kind in ("T2w", "T1w")
-        if (found := anatomical_of([f for f in images(kind) if f.entities.get("space") in native]))
-    ]
-    drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
-    parcels = [f for f in images("dseg") if "atlas" in f.entities or "seg" in f.entities]
-    own = [f for f in images("dseg") if f in parcels or f.entities.get("desc") in _LABELLED]
-    own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in (None, "T2w", "T1w")]
-    parcels = [f for f in parcels if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
-    parcels = [f for f in parcels if belongs(f, chosen)]
-    parcel = the_only(parcels, "parcellation", name, problems) if parcels else None
-    tissues, tissues_in = tissues_of(files, space)
-    lesions = [f for f in images("mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))]
-    return Scan(
-        subject=subject,
-        session=session,
-        dwi=dwi,
-        bval=bval if table is None else None,
-        bvec=bvec if table is None else None,
-        table=table,
-        bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
-        preprocessed=bool(prepared),
-        mask=next((f.path for f in masks if f.path.parent.name == "dwi"), None),
-        anatomical=next((f.path for f in anatomical), None),
-        other_anatomical=next((f.path for f in anatomical[1:]), None),
-        anatomical_mask=next(
-            (f.path for f in masks if f.path.parent.name == "anat" and f.entities.get("space") in drawn_in), None
-        ),
-        parcellation=None if parcel is None else parcel.path,
-        labels_in_anat=own[0].path if len(own) == 1 else None,
-        tissues=tissues,
-        tissues_in=tissues_in,
-        lesion=next((f.path for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")), None),
-        problems=tuple(problems) if diffusion else (),
-    )
 
 
 def usable(inventory: Inventory) -> tuple[Scan, ...]:

@@ -16,6 +16,7 @@ from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
 from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.places import MAX_MISPLACED, check_places
 from connectome_tl.errors import (
     ConnectomeTLError,
     DataError,
@@ -26,10 +27,17 @@ from connectome_tl.errors import (
     UsageError,
 )
 from connectome_tl.imaging.preprocess.gradient_check import about_gradients
+from connectome_tl.imaging.read.images import read_labels as read_label_image
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.imaging.read.tables import unfetched
 from connectome_tl.provenance import write_json, write_text
-from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings, ScanSettings, TemplatesByAge
+from connectome_tl.settings.imaging import (
+    AnyScanSettings,
+    ConnectomesSettings,
+    MorphometrySettings,
+    ScanSettings,
+    TemplatesByAge,
+)
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
@@ -85,7 +93,7 @@ def plan_folder(
         response: file of the declared group response.
 
     Raises:
-        UsageError, MissingInputError: settings, template, ages.
+        UsageError, MissingInputError: settings, template, ages. DataError: a template's labels are no atlas's.
     """
     if settings.template is None and settings.parcellation is None and settings.atlas is not None:
         image = find_image(settings.atlas)
@@ -102,6 +110,10 @@ def plan_folder(
     if len(images) < 2:
         scans = [replace(scan, other_anatomical=None) for scan in scans]
     regions, name = _regions(settings, base, templates)
+    if regions is not None and regions.atlas is not None:  # said once, and not again for each scan
+        most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
+        for file in sorted({template.labels for template in templates.values()}):
+            check_places(read_label_image(file), regions.atlas, max_misplaced=most)
     plan = Plan(settings, regions, name, templates, ages, out, response=response)
     return plan, [_with_parcellation(_fetched(scan), plan, inventory.root) for scan in scans]
 

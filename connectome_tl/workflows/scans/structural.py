@@ -16,6 +16,7 @@ from connectome_tl.connectome.morphometric import (
     similarity_network,
     values_by_region,
 )
+from connectome_tl.connectome.places import check_places
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.preprocess.tissues import read_tissues
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, same_grid, write_volume
@@ -52,6 +53,8 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     warnings += [] if scan.anatomical_mask is not None else [_NO_MASK]
     labels, gate = _parcels(scan, first, brain, plan, warnings)
     regions = plan.regions or regions_of_image(labels)
+    if regions.atlas is not None:
+        check_places(labels, regions.atlas)
     images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
     table = _measures(images, labels, regions, settings)
     for name, shares in _tissues(scan, first, plan, warnings).items():

@@ -1,0 +1,203 @@
+"""One session of one subject: which of its files play which role, and why it cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectome_tl.errors import Problem
+from connectome_tl.imaging.read.choice import anatomical_of, belongs, the_only, tissues_of
+from connectome_tl.imaging.read.names import IMAGES, FoundFile, inherited
+from connectome_tl.imaging.read.tables import is_unweighted
+
+_LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
+_CONTRASTS = ("T2w", "T1w")
+_ANATOMICAL_SPACES = (None, "T2w", "T1w")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One session of one subject.
+
+    Attributes:
+        subject, session: labels with `sub-` and `ses-`; session None where there are none.
+        dwi, bval, bvec, table: image and gradients (`table` is MRtrix's `.b`).
+        bvec_axes: `image` for QSIPrep, whose vectors are not FSL's; else `fsl`.
+        preprocessed: susceptibility, eddy and motion were corrected before.
+        anatomical: T2w if there is one (newborns), else T1w.
+        other_anatomical: the T1w beside a T2w.
+        parcellation: label image in the subject's space, where the folder has one.
+        parcellation_in: the space it lies in, `dwi` or `anat`.
+        labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
+        tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
+        tissues_in: the space they lie in, `dwi` or `anat`.
+        lesion: mask of what is left out of the cost of a registration, on the grid of `anatomical`.
+        problems: why it cannot be used; empty when it can.
+    """
+
+    subject: str
+    session: str | None
+    dwi: Path | None = None
+    bval: Path | None = None
+    bvec: Path | None = None
+    table: Path | None = None
+    bvec_axes: str = "fsl"
+    preprocessed: bool = False
+    mask: Path | None = None
+    anatomical: Path | None = None
+    other_anatomical: Path | None = None
+    anatomical_mask: Path | None = None
+    parcellation: Path | None = None
+    parcellation_in: str = "dwi"
+    labels_in_anat: Path | None = None
+    tissues: tuple[Path, ...] = ()
+    tissues_in: str = "dwi"
+    lesion: Path | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.subject if self.session is None else f"{self.subject}_{self.session}"
+
+    @property
+    def folder(self) -> str:
+        return self.subject if self.session is None else f"{self.subject}/{self.session}"
+
+    def files(self) -> dict[str, Path]:
+        """Every input by its role."""
+        diffusion = ("dwi", "bval", "bvec", "table", "mask")
+        roles = (*diffusion, "anatomical", "other_anatomical", "anatomical_mask", "lesion", "parcellation")
+        found = {role: path for role in roles if (path := getattr(self, role)) is not None}
+        return found | {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
+
+
+def scan_of(
+    subject: str,
+    session: str | None,
+    files: list[FoundFile],
+    gradients: Sequence[FoundFile],
+    kind: str,
+    *,
+    diffusion: bool,
+    meant: Mapping[str, str],
+) -> Scan:
+    """Sort the files of a session into roles.
+
+    Args:
+        gradients: files of b-values and b-vectors that the session may inherit.
+        kind: of the folder, as `Inventory` has it.
+        diffusion: whether missing diffusion data are a problem.
+        meant: entities of the diffusion image to take where there are several.
+    """
+    problems: list[Problem] = []
+    name = subject if session is None else f"{subject}_{session}"
+    chosen = _diffusion_image(files, gradients, meant, name, problems)
+    bval, bvec, table = _gradients_of(chosen, gradients, name, problems)
+    space = None if chosen is None else chosen.entities.get("space")
+    anatomical = _anatomy(files, space)
+    masks = [*(f for f in _images(files, "mask") if f.entities.get("desc") == "brain"), *_images(files, "brainmask")]
+    masks = [f for f in masks if belongs(f, chosen)]
+    drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
+    parcel, own = _label_images(files, chosen, space, name, problems)
+    tissues, tissues_in = tissues_of(files, space)
+    lesions = [
+        f for f in _images(files, "mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))
+    ]
+    return Scan(
+        subject=subject,
+        session=session,
+        dwi=None if chosen is None else chosen.path,
+        bval=bval if table is None else None,
+        bvec=bvec if table is None else None,
+        table=table,
+        bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
+        preprocessed=bool(_prepared(files)),
+        mask=_first(f for f in masks if f.path.parent.name == "dwi"),
+        anatomical=_first(anatomical),
+        other_anatomical=_first(anatomical[1:]),
+        anatomical_mask=_first(
+            f for f in masks if f.path.parent.name == "anat" and f.entities.get("space") in drawn_in
+        ),
+        parcellation=None if parcel is None else parcel.path,
+        labels_in_anat=own,
+        tissues=tissues,
+        tissues_in=tissues_in,
+        lesion=_first(f for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")),
+        problems=tuple(problems) if diffusion else (),
+    )
+
+
+def _images(files: Iterable[FoundFile], *suffixes: str) -> list[FoundFile]:
+    return [f for f in files if f.suffix in suffixes and f.ending in IMAGES]
+
+
+def _first(files: Iterable[FoundFile]) -> Path | None:
+    return next((f.path for f in files), None)
+
+
+def _prepared(files: Iterable[FoundFile]) -> list[FoundFile]:
+    return [f for f in _images(files, "dwi") if f.entities.get("desc") == "preproc"]
+
+
+def _diffusion_image(
+    files: list[FoundFile],
+    gradients: Sequence[FoundFile],
+    meant: Mapping[str, str],
+    name: str,
+    problems: list[Problem],
+) -> FoundFile | None:
+    """The image to use: preprocessed before raw, the one that is meant of several."""
+    raw = (f for f in _images(files, "dwi") if "desc" not in f.entities and f.entities.get("part") in (None, "mag"))
+    candidates = _prepared(files) or list(raw)
+    as_meant = [f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in meant.items())]
+    if len(candidates) > 1 and as_meant:
+        candidates = as_meant
+    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
+        candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
+    if not candidates:
+        lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
+        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
+        problems.append(
+            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
+        )
+    return the_only(candidates, "diffusion image", name, problems)
+
+
+def _gradients_of(
+    chosen: FoundFile | None, gradients: Sequence[FoundFile], name: str, problems: list[Problem]
+) -> tuple[Path | None, Path | None, Path | None]:
+    """b-values, b-vectors and MRtrix3's table of an image."""
+    if chosen is None:
+        return None, None, None
+    bval, bvec, table = (inherited(chosen, ending, gradients) for ending in (".bval", ".bvec", ".b"))
+    if table is None:
+        stem = chosen.path.name.removesuffix(chosen.ending)
+        problems += [
+            Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=chosen.path)
+            for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
+            if there is None
+        ]
+    return bval, bvec, table
+
+
+def _anatomy(files: list[FoundFile], space: str | None) -> list[FoundFile]:
+    """T2w before T1w, in the subject's own space: of a template's nothing is the subject's."""
+    native = (*_ANATOMICAL_SPACES, space)
+    found = (
+        anatomical_of([f for f in _images(files, kind) if f.entities.get("space") in native]) for kind in _CONTRASTS
+    )
+    return [f for f in found if f is not None]
+
+
+def _label_images(
+    files: list[FoundFile], chosen: FoundFile | None, space: str | None, name: str, problems: list[Problem]
+) -> tuple[FoundFile | None, Path | None]:
+    """The parcellation in the space of the diffusion data, and the one in that of the anatomical image."""
+    named = [f for f in _images(files, "dseg") if "atlas" in f.entities or "seg" in f.entities]
+    own = [f for f in _images(files, "dseg") if f in named or f.entities.get("desc") in _LABELLED]
+    own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in _ANATOMICAL_SPACES]
+    parcels = [f for f in named if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
+    parcels = [f for f in parcels if belongs(f, chosen)]
+    parcel = the_only(parcels, "parcellation", name, problems) if parcels else None
+    return parcel, own[0].path if len(own) == 1 else None
