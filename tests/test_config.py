@@ -181,3 +181,39 @@ def test_stages_and_splits_that_cannot_be_are_refused() -> None:
     )
     assert "no part is called" in refusal(COHORTS + "stages: {finetune: {training: {freeze: [encoders]}}}\n")
     assert "target: this key is required" in refusal("title: x\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "key"), [("splits.repeat=3", "splits.repeat"), ("n_jobs=many", "n_jobs"), ("splits.outer=1", "splits")]
+)
+def test_a_mistake_of_an_override_is_not_blamed_on_the_file(override: str, key: str) -> None:
+    said = refusal(COHORTS + "splits: {repeats: 2}\n", override)
+    assert f"--set {override}" in said
+    assert key in said
+    assert "line " not in said
+    assert "study.yaml" not in said
+
+
+def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
+    for text in ("age: {column: Age [weeks], unit: weeks}", "age: {column: [Age, unit: weeks}", "site: @site"):
+        with pytest.raises(UsageError) as caught:
+            parse_settings(f"participants: p.tsv\n{text}\n", CohortSettings, file="cohort.yaml")
+        assert "in quotes: column: 'Age [weeks]'" in str(caught.value)
+    text = "participants: p.tsv\nage: {column: 'Age [weeks]', unit: weeks, reference: birth}\n"
+    assert parse_settings(text, CohortSettings).age is not None
+
+
+def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> None:
+    outcome = "participants: p.tsv\noutcomes: [{name: a, column: a, kind: binary, levels: [%s]}]\n"
+    with pytest.raises(UsageError, match="in quotes"):
+        parse_settings(outcome % "no, yes", CohortSettings)
+    assert parse_settings(outcome % "'no', 'yes'", CohortSettings).outcomes[0].levels == ("no", "yes")
+    assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")
+
+
+@pytest.mark.parametrize("odd", ["\\ud800", "\\u202e", "\\x07", "\\u2066"])
+def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
+    said = refusal(COHORTS + f'title: "a{odd}b"\n')
+    assert "line 4: title" in said
+    assert "cannot be shown" in said
+    said.encode()

@@ -22,7 +22,7 @@ CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999",
          "999", "8888", "9999", "99999", "999999")  # fmt: skip
 _LONGEST = 60  # characters; nothing longer is a number, and no pattern need look at it
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
 _GROUPED = {
     ".": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?"),

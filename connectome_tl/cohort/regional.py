@@ -75,9 +75,10 @@ def similarity_matrices(
             got=", ".join(features.names),
             remedy="Name more measures in region_features.names, or give connectomes of another kind.",
         )
+    n_before = len(findings.problems)
     tables, hashes = _tables(features, known, search, id_column=id_column, marks=marks)
-    if not tables:
-        return None
+    if not tables or len(findings.problems) > n_before:
+        return None  # what follows from unread cells is no news
     regions = known.names or tuple(next(iter(tables.values())).index)
     kept = kept_regions(spec.regions, regions, known.atlas)
     values = _lined_up(tables, regions, features, findings, strict=known.names is None)[:, kept]

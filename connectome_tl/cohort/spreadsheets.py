@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 
 _ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _MAX_BYTES = 100_000_000  # of all parts once unpacked
@@ -61,7 +62,8 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
             remedy=f'pip install "connectome-tl[xlsx]" (or openpyxl). Or: {_AS_TEXT}',
         ) from error
     try:
-        book, formulas = load_workbook(path, data_only=True), load_workbook(path)
+        data = Path(path).read_bytes()
+        book, formulas = load_workbook(io.BytesIO(data), data_only=True), load_workbook(io.BytesIO(data))
         sheets = [sheet for sheet in book.worksheets if sheet.max_row * sheet.max_column > 1 or sheet["A1"].value]
         if len(sheets) > 1:
             names = ", ".join(repr(sheet.title) for sheet in sheets[:8])
@@ -74,7 +76,7 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
         if not sheets:
             raise DataError("the table is empty", file=path)
         return _rows(sheets[0], formulas[sheets[0].title], path)
-    except (ConnectomeTLError, MissingInputError):
+    except ConnectomeTLError:
         raise
     except Exception as error:  # openpyxl passes on whatever its XML reader and its own checks raise
         raise DataError(f"a damaged Excel file: {type(error).__name__}", file=path, remedy=_AS_TEXT) from error

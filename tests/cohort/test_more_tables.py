@@ -77,3 +77,58 @@ def test_a_unit_that_contradicts_the_sidecar_is_refused(on_disk: OnDisk) -> None
     assert "declared twice" in problems[0]
     (on_disk.folder / "participants.json").write_text(json.dumps({"pma": {"Units": "weeks"}}))
     assert on_disk.read().age_unit == "weeks"
+
+
+def redcap(on_disk: OnDisk) -> OnDisk:
+    """A longitudinal export: birth, scan and follow-up are rows of their own, in one file."""
+    lines = ["record_id,redcap_event_name,redcap_repeat_instrument,ga_birth,scan_pma,bayley_cog"]
+    for i in range(1, 7):
+        lines += [f"{i},birth_arm_1,,29+{i},,", f"{i},term_arm_1,,,4{i - 1},", f"{i},term_arm_1,mri,,,"]
+        lines += [f"{i},month24_arm_1,,,,{80 + i}"]
+    (on_disk.folder / "redcap.csv").write_text("\n".join(lines) + "\n")
+    on_disk.matrices = {}
+    on_disk.settings = {
+        "participants": "redcap.csv",
+        "id": "record_id",
+        "age": {"column": "scan_pma", "unit": "weeks", "reference": "postmenstrual"},
+        "covariates": [{"column": "ga_birth", "unit": "weeks", "available_at": "birth"}],
+        "outcomes": [{"name": "cog", "column": "bayley_cog", "kind": "regression", "edition": "Bayley-III"}],
+    }
+    return on_disk
+
+
+def test_events_of_one_export_are_joined_as_the_error_says(on_disk: OnDisk) -> None:
+    problems = redcap(on_disk).problems()
+    assert len(problems) == 1
+    assert "select: \"redcap_event_name == 'birth_arm_1'\"" in problems[0]
+    assert "month24_arm_1" in problems[0]
+    on_disk.settings["select"] = "redcap_event_name == 'birth_arm_1'"
+    term = "redcap_event_name == 'term_arm_1' and redcap_repeat_instrument == ''"
+    on_disk.settings["tables"] = [
+        {"file": "redcap.csv", "select": term, "columns": ["scan_pma"]},
+        {"file": "redcap.csv", "select": "redcap_event_name == 'month24_arm_1'", "columns": ["bayley_cog"]},
+    ]
+    cohort = on_disk.read()
+    np.testing.assert_array_equal(cohort.age, [40, 41, 42, 43, 44, 45])
+    np.testing.assert_array_equal(cohort.targets["cog"], [81, 82, 83, 84, 85, 86])
+    np.testing.assert_allclose(cohort.covariates["ga_birth"], 29 + np.arange(1, 7) / 7)
+    assert [step.n_left for step in cohort.flow] == [24, 6]
+
+
+def test_a_column_of_two_tables_fills_gaps_and_never_overwrites(on_disk: OnDisk) -> None:
+    (on_disk.folder / "more.tsv").write_text("participant_id\tcog\nsub-01\t101\nsub-04\t90\n")
+    on_disk.table["cog_status"][3] = ""
+    cohort = with_tables(on_disk, {"file": "more.tsv", "columns": ["cog"]}).read()
+    np.testing.assert_array_equal(cohort.scores["cog"], [101, 84, 77, 90, np.nan, 95])
+    (on_disk.folder / "more.tsv").write_text("participant_id\tcog\nsub-01\t99\n")
+    assert "stands in two tables" in on_disk.problems()[0]
+
+
+def test_ids_of_a_further_table_in_another_spelling_or_of_nobody_are_refused(on_disk: OnDisk) -> None:
+    on_disk.settings["covariates"] = [{"column": "steroids", "type": "categorical"}]
+    for ids, said in ((["SUB-01", "sub-2"], "written differently"), (["A1", "B2"], "no subject of the participants")):
+        rows = "".join(f"{one}\tyes\n" for one in ids)
+        (on_disk.folder / "more.tsv").write_text("participant_id\tsteroids\n" + rows)
+        problems = with_tables(on_disk, {"file": "more.tsv"}).problems()
+        assert len(problems) == 1
+        assert said in problems[0]

@@ -149,3 +149,56 @@ def test_what_does_not_fit_is_said(on_disk: OnDisk, change: dict, said: str) -> 
     with pytest.raises(ConnectomeTLError) as caught:
         on_disk.read()
     assert said in str(caught.value)
+
+
+def hemispheres(on_disk: OnDisk) -> None:
+    """FreeSurfer's aparcstats2table: a table for each measure and hemisphere, its first column named after it."""
+    wide(on_disk)
+    for k, name in enumerate(NAMES):
+        for side in ("lh", "rh"):
+            at = [i for i, region in enumerate(REGIONS) if region.startswith(f"ctx-{side}-")]
+            columns = [f"{side}_{REGIONS[i].removeprefix(f'ctx-{side}-')}_{name}" for i in at]
+            lines = ["\t".join([f"{side}.aparc.{name}", *columns, f"{side}_MeanThickness_{name}"])]
+            order = range(6) if side == "lh" else reversed(range(6))
+            lines += ["\t".join([f"sub-{i + 1:02d}", *map(repr, VALUES[i, at, k].tolist()), "1"]) for i in order]
+            (on_disk.folder / f"{side}.aparc.{name}.tsv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("table", ["{hemi}.aparc.{name}.tsv", ["rh.aparc.{name}.tsv", "lh.aparc.{name}.tsv"]])
+def test_one_table_for_each_hemisphere_is_joined(on_disk: OnDisk, table: str | list[str]) -> None:
+    hemispheres(on_disk)
+    expected = on_disk.read()
+    on_disk.settings["region_features"]["table"] = table
+    cohort = on_disk.read()
+    np.testing.assert_array_equal(cohort.region_features, VALUES)
+    np.testing.assert_array_equal(cohort.weights, expected.weights)
+
+
+def test_one_hemisphere_alone_is_refused_where_the_other_lies_beside_it(on_disk: OnDisk) -> None:
+    hemispheres(on_disk)
+    on_disk.settings["region_features"]["table"] = "lh.aparc.{name}.tsv"
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    on_disk.settings["region_features"]["table"] = problems[0].split('Say table: "')[1].split('"')[0]
+    np.testing.assert_array_equal(on_disk.read().region_features, VALUES)
+
+
+def test_one_cause_in_many_columns_and_subjects_is_one_line(on_disk: OnDisk) -> None:
+    wide(on_disk)
+    on_disk.settings["region_features"]["names"] = ["thickness", "volume"]
+    assert len(on_disk.problems()) == 1  # too few measures, not once for each subject
+    on_disk.settings["region_features"]["names"] = list(NAMES)
+    path = on_disk.folder / "regional.tsv"
+    header, *body = path.read_text().split("\n")
+    path.write_text("\n".join([header, *(line.replace(".", ",") for line in body)]))
+    on_disk.settings["decimal"] = ","
+    np.testing.assert_array_equal(on_disk.read().region_features, VALUES)
+    lines = path.read_text().split("\n")
+    cells = [["1,234"] * 272 for _ in lines[1:-1]]
+    owners = [line.split("\t")[0] for line in lines[1:-1]]
+    body = ["\t".join([owner, *row]) for owner, row in zip(owners, cells, strict=True)]
+    path.write_text("\n".join([lines[0], *body]) + "\n")
+    del on_disk.settings["decimal"]
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert "decimal: ','" in problems[0]

@@ -74,3 +74,34 @@ def test_unknown_columns_and_text_by_size_are_named() -> None:
         selected(TABLE, "site < 'B'", IDS)
     with pytest.raises(DataError, match="text where a number"):
         selected(TABLE, "sex < 2", IDS)
+
+
+@pytest.mark.parametrize(
+    "expression", ["site in []", "site not in ()", f"age > 1{'0' * 400}", "age > 1e999", "age < -1e999"]
+)
+def test_lists_and_numbers_that_mean_nothing_are_wrong_usage(expression: str) -> None:
+    with pytest.raises(UsageError, match="select cannot be read"):
+        selected(TABLE, expression, IDS)
+
+
+def test_texts_are_compared_as_categories() -> None:
+    table = pd.DataFrame({"sex": ["Male", "m", "F", "-", "female"], "Study group": ["A b", "a  B", "c", "n/a", "C "]})
+    kept = {
+        "sex == 'M'": "ab",
+        "sex != 'male'": "ce",
+        "sex in ['woman']": "ce",
+        "`Study group` == 'a b'": "ab",
+        "`Study group` not in ['C']": "ab",
+        "`Study group` == ''": "d",
+        "`Study group` == 'n/a' or sex == 'unknown'": "d",
+    }
+    for expression, ids in kept.items():
+        assert "".join(np.array(IDS)[selected(table, expression, IDS)]) == ids, expression
+
+
+def test_a_text_that_no_row_holds_is_noted() -> None:
+    notes: list[str] = []
+    selected(TABLE, "site == 'A' or site == 'D'", IDS, notes=notes)
+    assert notes == ["select: no row has site 'D'"]
+    with pytest.raises(DataError, match="Did you mean `Study group`"):
+        selected(pd.DataFrame({"Study group": ["a"]}), "study_group == 'a'", ["1"])

@@ -1,0 +1,130 @@
+"""Excel sheets and exports of spreadsheet programs: read as a person reads them, or refused with what to do."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from connectome_tl.cohort.tables import read_table
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+
+
+def book(path: Path, rows: list[list[object]], *, more: dict[str, list[list[object]]] | None = None) -> Path:
+    openpyxl = pytest.importorskip("openpyxl")
+    made = openpyxl.Workbook()
+    for row in rows:
+        made.active.append(row)
+    for title, other in (more or {}).items():
+        sheet = made.create_sheet(title)
+        for row in other:
+            sheet.append(row)
+    made.save(path)
+    return path
+
+
+def test_a_sheet_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    rows = [
+        ["id", "age", "score", "day", "sex"],
+        ["sub-01", 40.5, 101, datetime.datetime(2020, 3, 1), "F "],
+        ["sub-02", 41.0, None, None, "M"],
+    ]
+    for name in ("t.xlsx", "t.csv"):  # the content counts, not the name
+        table = read_table(book(tmp_path / name, rows))
+        assert table.columns.tolist() == rows[0]
+        assert table.values.tolist() == [["sub-01", "40.5", "101", "2020-03-01", "F"], ["sub-02", "41", "", "", "M"]]
+
+
+def test_a_sheet_and_its_text_are_one_table(tmp_path: Path) -> None:
+    rows: list[list[object]] = [["id", "x"], ["a", "1"], ["b", "n/a"]]
+    (tmp_path / "t.tsv").write_text("\n".join("\t".join(map(str, row)) for row in rows))
+    assert read_table(book(tmp_path / "t.xlsx", rows)).equals(read_table(tmp_path / "t.tsv"))
+
+
+def test_what_a_sheet_leaves_open_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    several = book(tmp_path / "a.xlsx", [["id"], ["1"]], more={"Codes": [["x"], ["y"]]})
+    with pytest.raises(DataError, match=r"several sheets.*'Codes'.*file of its own"):
+        read_table(several)
+    book(tmp_path / "b.xlsx", [["id", "x"], ["a", "=1+1"]])
+    with pytest.raises(DataError, match=r"cell B2.*save it again"):
+        read_table(tmp_path / "b.xlsx")
+    openpyxl = pytest.importorskip("openpyxl")
+    made = openpyxl.load_workbook(book(tmp_path / "c.xlsx", [["id", "x"], ["a", 1], ["b", None]]))
+    made.active.merge_cells("B2:B3")
+    made.save(tmp_path / "c.xlsx")
+    with pytest.raises(DataError, match=r"B2:B3.*Unmerge"):
+        read_table(tmp_path / "c.xlsx")
+
+
+def test_an_empty_second_sheet_is_no_matter(tmp_path: Path) -> None:
+    assert len(read_table(book(tmp_path / "a.xlsx", [["id"], ["1"]], more={"Sheet2": []}))) == 1
+
+
+def test_without_openpyxl_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = book(tmp_path / "t.xlsx", [["id"], ["1"]])
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UsageError, match=r"connectome-tl\[xlsx\].*\.csv"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), b"PK\x03\x04 and no more", b"PK\x03\x04" + bytes(5000)],
+    ids=["xls", "cut", "zeros"],
+)
+def test_other_and_damaged_spreadsheets_are_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "t.xlsx").write_bytes(data)
+    with pytest.raises(DataError, match=r"\.csv"):
+        read_table(tmp_path / "t.xlsx")
+
+
+def test_a_damaged_sheet_inside_a_sound_archive_is_refused(tmp_path: Path) -> None:
+    path = book(tmp_path / "t.xlsx", [["id"], ["1"]])
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    for broken in ("xl/worksheets/sheet1.xml", "xl/workbook.xml", "[Content_Types].xml"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data[: len(data) // 2] if name == broken else data)
+        path.write_bytes(out.getvalue())
+        with pytest.raises(ConnectomeTLError):
+            read_table(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\nid,age\n1,2\n",
+        "\n\n\nid\tage\n\n1\t2\n",
+        "sep=;\nid;age\n1;2\n",
+        ",,\nid,age,\n1,2,\n,,\n",
+        "id,age,,\n1,2,,\n",
+        "\ufeffid,age\n1\u200b,2\u00a0\n",
+    ],
+)
+def test_empty_lines_and_columns_of_a_spreadsheet_program_are_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    table = read_table(tmp_path / "t.csv")
+    assert table.columns.tolist() == ["id", "age"]
+    assert table.values.tolist() == [["1", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("My study,,\nid,age,sex\n1,2,F\n", "column 2 has cells and no name"),
+        ("My study\nid,age,sex\n1,2,F\n", "lines above its header"),
+        ("id,age\n1,2,3\n", "line 2 has 3 cells"),
+        ("id,age,age\n1,2,3\n", "'age' stands twice"),
+        ("\n\n , \n", "empty"),
+    ],
+)
+def test_a_header_that_is_none_is_said(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_table(tmp_path / "t.csv")
