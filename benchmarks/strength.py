@@ -50,6 +50,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "ABIDE": ("33", "100", "300", "5-fold"),
     "cortex": ("33", "100"),
 }
+ORDER = ("33", "100", "300", "5-fold", "600")  # the dearest cells last
 PENALTIES = np.logspace(-2, 3, 11)
 
 
@@ -155,26 +156,19 @@ def score_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray, with_core: b
     return scores
 
 
-def draws(name: str, real: Cohort | None, size: str, stream: str, n_draws: int) -> Iterator[tuple[Cohort, list]]:
-    """(cohort, splits) per draw. A "5-fold" draw is one fold of one of several partitions."""
-    for draw in range(n_draws):
-        seed = 1000 * STREAMS[stream] + draw
-        if real is None:
-            n = int(size)
-            cohort = SIMULATED[name](seed, n + N_TEST)
-            # Whole families: the last training family never reaches into the test rows.
-            train, test = np.arange(n), np.arange(n, n + N_TEST)
-            shared = np.isin(cohort.families[test], cohort.families[train])
-            yield cohort, [(train, test[~shared])]
-            continue
-        if size == "5-fold":
-            order = np.random.default_rng([7, 1000 * STREAMS[stream] + draw // 5]).permutation(len(real.families))
-            test = np.sort(order[draw % 5 :: 5])
-            yield real, [(np.setdiff1d(order, test), test)]
-            continue
-        order = np.random.default_rng([8, seed]).permutation(len(real.families))
+def drawn(name: str, real: Cohort | None, size: str, stream: str, draw: int) -> tuple[Cohort, np.ndarray, np.ndarray]:
+    """A cohort, its training and its test rows. A "5-fold" draw is one fold of one of several partitions."""
+    if real is None:
         n = int(size)
-        yield real, [(order[:n], order[n : n + N_TEST])]
+        cohort = SIMULATED[name](1000 * STREAMS[stream] + draw, n + N_TEST)
+        train, test = np.arange(n), np.arange(n, n + N_TEST)
+        return cohort, train, test[~np.isin(cohort.families[test], cohort.families[train])]
+    if size == "5-fold":
+        order = np.random.default_rng([7, 1000 * STREAMS[stream] + draw // 5]).permutation(len(real.families))
+        test = np.sort(order[draw % 5 :: 5])
+        return real, np.setdiff1d(order, test), test
+    order = np.random.default_rng([8, 1000 * STREAMS[stream] + draw]).permutation(len(real.families))
+    return real, order[: int(size)], order[int(size) : int(size) + N_TEST]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -182,21 +176,20 @@ def run(args: argparse.Namespace) -> None:
     if args.data is not None:
         cohorts |= {name: read(args.data) for name, read in REAL.items()}
     done = _read(args.out)
-    for name, real in cohorts.items():
-        for size in SIZES[name]:
-            if args.quick and size not in ("33", "100"):
-                continue
-            for stream in ("select", args.draws):
-                n_draws = 2 if args.quick else N_DRAWS[stream]
-                for draw, (cohort, splits) in enumerate(draws(name, real, size, stream, n_draws)):
-                    key = (name, size, stream, draw)
-                    if key in done:
-                        continue
-                    for train, test in splits:
-                        scores = score_draw(cohort, train, test, stream != "select")
-                        line = {"cohort": name, "size": size, "stream": stream, "draw": draw, "scores": scores}
-                        _append(args.out, line)
-                        done[key] = scores
+    code = _code()
+    cells = [(size, name) for name in cohorts for size in SIZES[name] if not args.quick or size in ("33", "100")]
+    for size, name in sorted(cells, key=lambda cell: ORDER.index(cell[0])):
+        for stream in ("select", args.draws):
+            n_draws = 2 if args.quick else N_DRAWS[stream]
+            for draw in range(n_draws):
+                key = (name, size, stream, draw)
+                if key in done:
+                    continue
+                cohort, train, test = drawn(name, cohorts[name], size, stream, draw)
+                done[key] = score_draw(cohort, train, test, stream != "select")
+                line = dict(zip(("cohort", "size", "stream", "draw"), key)) | {"scores": done[key], "code": code}
+                with args.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
     report(done, args.draws)
 
 
@@ -254,21 +247,17 @@ def _code() -> str:
 
 
 def _read(path: Path) -> dict[tuple, dict]:
-    found = {}
+    found: dict[tuple, dict] = {}
+    code = _code()
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             given = json.loads(line)
         except ValueError:  # the line that a kill cut off
             continue
-        if given["code"] != _code():
+        if given["code"] != code:
             sys.exit(f"{path} holds results of other code: name another file with --out")
         found[(given["cohort"], given["size"], given["stream"], given["draw"])] = given["scores"]
     return found
-
-
-def _append(path: Path, line: dict) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps({**line, "code": _code()}) + "\n")
 
 
 def main() -> None:

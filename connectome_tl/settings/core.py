@@ -29,8 +29,8 @@ class CoreSettings(Settings):
     rbf_from: int = Field(default=100, ge=0, description="radial kernels are used from this size on")
     risks_from: int = Field(default=100, ge=2, description="below this size risks are shrunk to the base rate")
     least_slope: Positive = Field(default=0.05, description="smallest slope of the risks on the standardised score")
-    exact_up_to: int = Field(default=2000, ge=8, description="rows up to which nothing is approximated")
-    landmarks: int = Field(default=1500, ge=8, description="rows that span the fit above that (Nystrom)")
+    exact_up_to: int = Field(default=3000, ge=8, description="rows up to which nothing is approximated")
+    landmarks: int = Field(default=2000, ge=8, description="rows that span the fit above that (Nystrom)")
 
     @model_validator(mode="after")
     def _in_order(self) -> CoreSettings:
