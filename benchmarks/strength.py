@@ -106,13 +106,16 @@ def baselines(rows: Rows, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield name, predicted
 
 
-def core_blocks(rows: Rows, part: int) -> list[Block]:
-    """What the core is given; the same choice for every cohort."""
+def core_blocks(rows: Rows, part: int, edges: str) -> list[Block]:
+    """What the core is given; the same choice for every cohort. `edges`: raw ones beside their tangent form."""
     found = []
     for name, values in rows.blocks.items():
-        radial = name != "edges" or "tangent" not in rows.blocks
-        kernel = "both" if radial and name != "covariates" else "linear"
-        found.append(Block(name, values[part], kernel, relax=name == "tangent"))
+        # Raw edges beside their tangent form say the same again: they enter the stack only, without a radial kernel.
+        again = name == "edges" and "tangent" in rows.blocks
+        if again and edges == "none":
+            continue
+        kernel = "linear" if again or name == "covariates" else "both"
+        found.append(Block(name, values[part], kernel, relax=name == "tangent", summed=not again or edges == "summed"))
     return found
 
 
@@ -125,8 +128,8 @@ def groups(cohort: Cohort) -> Iterator[tuple[list[str], list[str]]]:
             yield [name], [other for other in cohort.covariates if other != name]
 
 
-def score_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray, with_core: bool) -> dict[str, dict[str, float]]:
-    """Outcome to model to score; seconds of CPU under "cpu"."""
+def score_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray, edges: str | None) -> dict[str, dict[str, float]]:
+    """Outcome to model to score; seconds of CPU under "cpu". Without `edges` the baselines alone."""
     start = time.process_time()
     whole = rows_of(cohort, train, test)
     scores: dict[str, dict[str, float]] = {name: {} for name in cohort.outcomes}
@@ -141,11 +144,11 @@ def score_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray, with_core: b
         start = time.process_time()
         found = list(baselines(rows, y[train]))
         spent["baselines"] += time.process_time() - start
-        if with_core:
+        if edges is not None:
             start = time.process_time()
             kinds = ["binary" if name in cohort.binary else "regression" for name in names]
-            fit = fit_core(core_blocks(rows, 0), y[train], kinds, [str(f) for f in rows.families])
-            found.append(("core", fit.predict(core_blocks(rows, 1))))
+            fit = fit_core(core_blocks(rows, 0, edges), y[train], kinds, [str(f) for f in rows.families])
+            found.append(("core", fit.predict(core_blocks(rows, 1, edges))))
             spent["core"] += time.process_time() - start
         for model, predicted in found:
             for column, name in enumerate(names):
@@ -175,8 +178,8 @@ def run(args: argparse.Namespace) -> None:
     cohorts = dict.fromkeys(SIMULATED)
     if args.data is not None:
         cohorts |= {name: read(args.data) for name, read in REAL.items()}
-    done = _read(args.out)
-    code = _code()
+    code = _code(args.edges)
+    done = _read(args.out, code)
     cells = [(size, name) for name in cohorts for size in SIZES[name] if not args.quick or size in ("33", "100")]
     for size, name in sorted(cells, key=lambda cell: ORDER.index(cell[0])):
         for stream in ("select", args.draws):
@@ -186,7 +189,7 @@ def run(args: argparse.Namespace) -> None:
                 if key in done:
                     continue
                 cohort, train, test = drawn(name, cohorts[name], size, stream, draw)
-                done[key] = score_draw(cohort, train, test, stream != "select")
+                done[key] = score_draw(cohort, train, test, None if stream == "select" else args.edges)
                 line = dict(zip(("cohort", "size", "stream", "draw"), key)) | {"scores": done[key], "code": code}
                 with args.out.open("a") as file:
                     file.write(json.dumps(line) + "\n")
@@ -238,17 +241,16 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def _code() -> str:
+def _code(edges: str) -> str:
     """Hash of what decides the results."""
     folder = Path(core_module.__file__).parent
     sources = [*sorted(folder.glob("*.py")), Path(__file__), Path(__file__).with_name("strength_cohorts.py")]
-    text = b"".join(path.read_bytes() for path in sources) + CoreSettings().model_dump_json().encode()
+    text = b"".join(path.read_bytes() for path in sources) + (CoreSettings().model_dump_json() + edges).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _read(path: Path) -> dict[tuple, dict]:
+def _read(path: Path, code: str) -> dict[tuple, dict]:
     found: dict[tuple, dict] = {}
-    code = _code()
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             given = json.loads(line)
@@ -265,6 +267,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of real data; without it only simulations run")
     parser.add_argument("--out", type=Path, default=Path("strength.jsonl"))
     parser.add_argument("--draws", choices=("design", "confirm"), default="confirm")
+    parser.add_argument("--edges", choices=("stack", "summed", "none"), default="stack", help="beside a tangent block")
     parser.add_argument("--quick", action="store_true", help="two draws of the small simulated cells")
     args = parser.parse_args()
     if args.quick:

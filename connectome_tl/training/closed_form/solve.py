@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.training.closed_form.average import kernel_average, sobol_points
 from connectome_tl.training.closed_form.blocks import Kernel
-from connectome_tl.training.closed_form.combine import best_fit, stack
+from connectome_tl.training.closed_form.combine import best_fit, slope, stack
 from connectome_tl.training.closed_form.spectrum import Design, Spectrum
 
 _COLUMNS_AT_ONCE = 128
@@ -125,7 +125,7 @@ class Problem:
             found.append(self._of_sum(self.spectra[-1].dual(y, penalties, shares), added))
         exact = all(cross.shape[0] == cross.shape[1] for cross in self.crosses)
         if summed and exact and self.design.families.n_families < self.settings.average_below:
-            found.append(self._averaged(y, errors, len(summed)))
+            found.append(self._averaged(y, errors, len(summed), relax))
         return found
 
     def _stacked(self, y: np.ndarray, errors: np.ndarray, paths: list[np.ndarray], shrunk: np.ndarray) -> _Part:
@@ -137,13 +137,15 @@ class Problem:
         summed = self._of_sum(duals.pop(), added)
         return _Part([a + b for a, b in zip(duals, summed.dual, strict=True)], added)
 
-    def _averaged(self, y: np.ndarray, errors: np.ndarray, n_summed: int) -> _Part:
+    def _averaged(self, y: np.ndarray, errors: np.ndarray, n_summed: int, relax: np.ndarray) -> _Part:
         grams = [cross for kernel, cross in zip(self.kernels, self.crosses, strict=True) if kernel.summed]
         points = sobol_points(self.settings.average_points, n_summed, *self.settings.average_range)
         dual, added = kernel_average(grams, y, errors, self.design, points)
+        slopes = np.where(relax, np.clip(slope(added, errors), 1.0, self.settings.average_slope), 1.0)
         found = iter(dual)
         nothing = np.zeros_like(y)
-        return _Part([next(found) if kernel.summed else nothing for kernel in self.kernels], added)
+        scaled = [next(found) * slopes if kernel.summed else nothing for kernel in self.kernels]
+        return _Part(scaled, added * slopes)
 
     def _of_sum(self, dual: np.ndarray, added: np.ndarray) -> _Part:
         """The same dual weights for every summed kernel, as the kernels' sum has them."""
