@@ -26,11 +26,12 @@ class CoreSettings(Settings):
     average_below: int = Field(default=150, ge=0, description="the kernel average is used below this size")
     average_points: int = Field(default=256, ge=8, description="scale vectors of the kernel average")
     average_range: tuple[float, float] = Field(default=(-7.0, 3.0), description="log scale of a block, lowest, highest")
+    average_slope: Positive = Field(default=3.0, ge=1, description="largest slope of the average, where relaxed")
     rbf_from: int = Field(default=100, ge=0, description="radial kernels are used from this size on")
     risks_from: int = Field(default=100, ge=2, description="below this size risks are shrunk to the base rate")
     least_slope: Positive = Field(default=0.05, description="smallest slope of the risks on the standardised score")
-    exact_up_to: int = Field(default=2000, ge=8, description="rows up to which nothing is approximated")
-    landmarks: int = Field(default=1500, ge=8, description="rows that span the fit above that (Nystrom)")
+    exact_up_to: int = Field(default=3000, ge=8, description="rows up to which nothing is approximated")
+    landmarks: int = Field(default=2000, ge=8, description="rows that span the fit above that (Nystrom)")
 
     @model_validator(mode="after")
     def _in_order(self) -> CoreSettings:

@@ -23,6 +23,8 @@ class Block:
         kernel: "linear", "rbf" (a radial kernel, used from `CoreSettings.rbf_from` families on), or both
             of the same rows.
         relax: a slope beside the penalty in regressions (for tangent blocks).
+        summed: False for a block that only enters the stack, on its own: raw edges beside their tangent form,
+            which the sum and the average would count twice.
         penalised: False for columns that enter like the intercept, a covariate known to be strong.
     """
 
@@ -30,6 +32,7 @@ class Block:
     values: np.ndarray
     kernel: KernelKind = "linear"
     relax: bool = False
+    summed: bool = True
     penalised: bool = True
 
 
@@ -82,6 +85,7 @@ class Kernel:
         scale: what the raw kernel is divided by.
         gamma: of the radial kernel exp(-gamma * squared distance); None for the linear one.
         relax: whether a slope is fitted beside the penalty in regressions.
+        summed: whether it is part of the sum and the average.
         full: (n_rows, n_rows) between all training rows, where it was computed.
     """
 
@@ -90,6 +94,7 @@ class Kernel:
     scale: float
     gamma: float | None
     relax: bool
+    summed: bool
     full: np.ndarray | None
 
     def between(self, at: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -118,14 +123,14 @@ def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray) -> list[Kerne
     gram = spanning @ spanning.T
     found = []
     if block.kernel != "rbf":
-        found.append(Kernel(block.name, rows, scale, None, block.relax, gram / scale if whole else None))
+        found.append(Kernel(block.name, rows, scale, None, block.relax, block.summed, gram / scale if whole else None))
     if block.kernel != "linear":
         distances = np.maximum(norms[landmarks][:, None] + norms[landmarks] - 2 * gram, 0.0)
         others = distances[~np.eye(len(gram), dtype=bool)]
         middle = float(np.median(others)) or float(others.mean())
         values = np.exp(-distances / middle)
         scale = float(1.0 - values.mean())
-        found.append(Kernel(block.name, rows, scale, 1.0 / middle, False, values / scale if whole else None))
+        found.append(Kernel(block.name, rows, scale, 1.0 / middle, False, False, values / scale if whole else None))
     return found
 
 

@@ -9,6 +9,12 @@ import numpy as np
 from scipy.optimize import nnls
 
 
+def slope(added: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Least-squares slope (n_columns,) of the errors on a prediction (n_rows, n_columns), at least 0."""
+    products, squares = (added * errors).sum(axis=0), (added**2).sum(axis=0)
+    return np.where(squares > 0, np.maximum(products, 0.0) / np.where(squares > 0, squares, 1.0), 0.0)
+
+
 def best_fit(path: np.ndarray, errors: np.ndarray, relax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The penalty of least squared error, with its slope where one is asked for ("relaxed ridge").
 

@@ -70,20 +70,21 @@ def fit_core(
     shrunk = np.array([kind != "binary" for kind in kinds], dtype=bool)
     coefficients = np.zeros((rows.z.shape[1], y.shape[1]))
     dual = [np.zeros(y.shape) for _ in rows.kernels]
-    left_out, sizes = np.full(y.shape, np.nan), np.zeros(y.shape[1], dtype=int)
+    left_out, steady = np.full(y.shape, np.nan), np.full(y.shape, np.nan)
+    sizes = np.zeros(y.shape[1], dtype=int)
     forms = set()
     for observed, columns in _patterns(y, own):
         values, center, spread = _standardised(y[np.ix_(observed, columns)])
         solution, sizes[columns] = rows.solve(observed, values, shrunk[columns], own[columns[0]])
         forms.add(rows.form(observed))
         left_out[np.ix_(observed, columns)] = center + spread * solution.left_out
+        steady[np.ix_(observed, columns)] = center + spread * solution.steady
         coefficients[:, columns] = solution.coefficients * spread
         coefficients[0, columns] += center
         for total, part in zip(dual, solution.dual, strict=True):
             total[:, columns] = part * spread
     lower = np.where(shrunk, np.nanmin(y, axis=0), -np.inf)
     upper = np.where(shrunk, np.nanmax(y, axis=0), np.inf)
-    left_out = np.clip(left_out, lower, upper)
     linear, radial = rows.primal(dual, coefficients)
     labels = np.where(shrunk, np.nan, y)
     return CoreFit(
@@ -95,10 +96,11 @@ def fit_core(
         radial=radial,
         lower=lower,
         upper=upper,
-        left_out=left_out,
+        left_out=np.clip(left_out, lower, upper),
+        steady=np.clip(steady, lower, upper),
         outcomes=y,
         sizes=sizes,
-        risks=fit_risks(left_out, labels, sizes, settings.risks_from, settings.least_slope),
+        risks=fit_risks(steady, labels, sizes, settings.risks_from, settings.least_slope),
     )
 
 

@@ -39,6 +39,8 @@ class CoreFit:
         lower, upper: (n_outcomes,) range of the training outcomes; infinite for labels.
         left_out: (n_rows, n_outcomes) predictions of the training rows without their family, NaN where the
             outcome is missing.
+        steady: the same around the mean of all rows: the mean that leaves a row out runs against its outcome, which
+            turns the ranking of a weak score upside down. Risks and rankings of training rows use this one.
         outcomes: (n_rows, n_outcomes), as given.
         sizes: (n_outcomes,) families with a known outcome.
         risks: the risk model of binary outcomes.
@@ -53,6 +55,7 @@ class CoreFit:
     lower: np.ndarray
     upper: np.ndarray
     left_out: np.ndarray
+    steady: np.ndarray
     outcomes: np.ndarray
     sizes: np.ndarray
     risks: RiskModel
@@ -83,7 +86,7 @@ class CoreFit:
 
     def left_out_probabilities(self) -> np.ndarray:
         """The same of training rows, from scores that left out their family."""
-        return self.risks.apply(self.left_out)
+        return self.risks.apply(self.steady)
 
     def brier(self) -> tuple[np.ndarray, np.ndarray]:
         """Left-out Brier score per outcome, and that of the other rows' base rate; NaN where not binary."""
@@ -146,4 +149,4 @@ class CoreFit:
             raise DataError("a stored core lacks a part", expected=str(error.args[0])) from error
 
 
-_ARRAYS = ("intercept", "lower", "upper", "left_out", "outcomes", "sizes")
+_ARRAYS = ("intercept", "lower", "upper", "left_out", "steady", "outcomes", "sizes")

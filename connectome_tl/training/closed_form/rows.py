@@ -123,7 +123,7 @@ class TrainingRows:
             dual[k][landmarks] = weights
         coefficients = np.zeros((self.z.shape[1], y.shape[1]))
         coefficients[fixed] = part.coefficients
-        return Solution(dual, coefficients, part.left_out)
+        return Solution(dual, coefficients, part.left_out, part.steady)
 
     def landmarks(self, observed: np.ndarray) -> np.ndarray:
         """The rows that span a fit on the observed ones."""

@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.training.closed_form.average import kernel_average, sobol_points
 from connectome_tl.training.closed_form.blocks import Kernel
-from connectome_tl.training.closed_form.combine import best_fit, stack
+from connectome_tl.training.closed_form.combine import best_fit, slope, stack
 from connectome_tl.training.closed_form.spectrum import Design, Spectrum
 
 _COLUMNS_AT_ONCE = 128
@@ -24,11 +24,13 @@ class Solution:
         dual: one (n_landmarks, n_columns) per kernel.
         coefficients: (n_unpenalised, n_columns).
         left_out: (n_rows, n_columns), predictions without the row's family.
+        steady: the same, moved by the difference between the mean of all rows and that of the other families.
     """
 
     dual: list[np.ndarray]
     coefficients: np.ndarray
     left_out: np.ndarray
+    steady: np.ndarray
 
     def mean_with(self, other: Solution) -> Solution:
         """Half of each: both are linear in the same kernels and columns."""
@@ -36,6 +38,7 @@ class Solution:
             [(a + b) / 2 for a, b in zip(self.dual, other.dual, strict=True)],
             (self.coefficients + other.coefficients) / 2,
             (self.left_out + other.left_out) / 2,
+            (self.steady + other.steady) / 2,
         )
 
 
@@ -52,7 +55,7 @@ class Problem:
     Attributes:
         kernels: radial ones and linear ones.
         crosses: one (n_rows, n_landmarks) per kernel, of the observed rows.
-        spectra: one per kernel, and one of the sum of the linear kernels where there are any.
+        spectra: one per kernel, and one of the sum of the summed kernels where there are any.
         design: the unpenalised columns.
     """
 
@@ -70,13 +73,13 @@ class Problem:
         design: Design,
         settings: CoreSettings,
     ) -> Problem:
-        """Decompose each kernel and the sum of the linear ones; `landmarks` are places among the observed rows."""
+        """Decompose each kernel and the sum of the summed ones; `landmarks` are places among the observed rows."""
         spectra = [Spectrum.of(cross, landmarks, design) for cross in crosses]
-        linear = [k for k, kernel in enumerate(kernels) if kernel.gamma is None]
-        if len(linear) == 1:
-            spectra.append(spectra[linear[0]])
-        elif linear:
-            total = np.sum([crosses[k] for k in linear], axis=0)
+        summed = [k for k, kernel in enumerate(kernels) if kernel.summed]
+        if len(summed) == 1:
+            spectra.append(spectra[summed[0]])
+        elif summed:
+            total = np.sum([crosses[k] for k in summed], axis=0)
             spectra.append(Spectrum.of(total, landmarks, design))
         return Problem(kernels, crosses, spectra, design, settings)
 
@@ -94,6 +97,7 @@ class Problem:
             [np.concatenate([one.dual[k] for one in found], axis=1) for k in range(len(self.kernels))],
             np.concatenate([one.coefficients for one in found], axis=1),
             np.concatenate([one.left_out for one in found], axis=1),
+            np.concatenate([one.steady for one in found], axis=1),
         )
 
     def _solve(self, y: np.ndarray, shrunk: np.ndarray) -> Solution:
@@ -104,7 +108,9 @@ class Problem:
         fitted = np.zeros_like(y)
         for cross, weights in zip(self.crosses, dual, strict=True):
             fitted += cross @ weights
-        return Solution(dual, self.design.coefficients(y - fitted), y - errors + added)
+        left_out = y - errors + added
+        steady = left_out + y.mean(axis=0) - self.design.families.means_of_others(y)
+        return Solution(dual, self.design.coefficients(y - fitted), left_out, steady)
 
     def _parts(self, y: np.ndarray, errors: np.ndarray, shrunk: np.ndarray) -> list[_Part]:
         if not self.kernels:
@@ -112,14 +118,14 @@ class Problem:
         penalties = np.asarray(self.settings.penalties)
         paths = [spectrum.path(y, errors, penalties) for spectrum in self.spectra]
         found = [self._stacked(y, errors, paths, shrunk)]
-        linear = [kernel for kernel in self.kernels if kernel.gamma is None]
-        if linear:
-            relax = shrunk & self.settings.relax & any(kernel.relax for kernel in linear)
+        summed = [kernel for kernel in self.kernels if kernel.summed]
+        if summed:
+            relax = shrunk & self.settings.relax & any(kernel.relax for kernel in summed)
             shares, added = best_fit(paths[-1], errors, relax)
-            found.append(self._of_linear(self.spectra[-1].dual(y, penalties, shares), added))
+            found.append(self._of_sum(self.spectra[-1].dual(y, penalties, shares), added))
         exact = all(cross.shape[0] == cross.shape[1] for cross in self.crosses)
-        if linear and exact and self.design.families.n_families < self.settings.average_below:
-            found.append(self._averaged(y, errors, len(linear)))
+        if summed and exact and self.design.families.n_families < self.settings.average_below:
+            found.append(self._averaged(y, errors, len(summed), relax))
         return found
 
     def _stacked(self, y: np.ndarray, errors: np.ndarray, paths: list[np.ndarray], shrunk: np.ndarray) -> _Part:
@@ -128,18 +134,20 @@ class Problem:
         duals = [spectrum.dual(y, penalties, share) for spectrum, share in zip(self.spectra, shares, strict=True)]
         if len(duals) == len(self.kernels):
             return _Part(duals, added)
-        summed = self._of_linear(duals.pop(), added)
+        summed = self._of_sum(duals.pop(), added)
         return _Part([a + b for a, b in zip(duals, summed.dual, strict=True)], added)
 
-    def _averaged(self, y: np.ndarray, errors: np.ndarray, n_linear: int) -> _Part:
-        grams = [cross for kernel, cross in zip(self.kernels, self.crosses, strict=True) if kernel.gamma is None]
-        points = sobol_points(self.settings.average_points, n_linear, *self.settings.average_range)
+    def _averaged(self, y: np.ndarray, errors: np.ndarray, n_summed: int, relax: np.ndarray) -> _Part:
+        grams = [cross for kernel, cross in zip(self.kernels, self.crosses, strict=True) if kernel.summed]
+        points = sobol_points(self.settings.average_points, n_summed, *self.settings.average_range)
         dual, added = kernel_average(grams, y, errors, self.design, points)
+        slopes = np.where(relax, np.clip(slope(added, errors), 1.0, self.settings.average_slope), 1.0)
         found = iter(dual)
         nothing = np.zeros_like(y)
-        return _Part([next(found) if kernel.gamma is None else nothing for kernel in self.kernels], added)
+        scaled = [next(found) * slopes if kernel.summed else nothing for kernel in self.kernels]
+        return _Part(scaled, added * slopes)
 
-    def _of_linear(self, dual: np.ndarray, added: np.ndarray) -> _Part:
-        """The same dual weights for every linear kernel, as the kernels' sum has them."""
+    def _of_sum(self, dual: np.ndarray, added: np.ndarray) -> _Part:
+        """The same dual weights for every summed kernel, as the kernels' sum has them."""
         nothing = np.zeros_like(dual)
-        return _Part([dual if kernel.gamma is None else nothing for kernel in self.kernels], added)
+        return _Part([dual if kernel.summed else nothing for kernel in self.kernels], added)

@@ -166,12 +166,26 @@ def test_a_binary_score_is_never_constant() -> None:
         assert fit.predict(given.blocks()).std() > 1e-6
 
 
+def test_left_out_scores_of_noise_do_not_run_against_the_outcome() -> None:
+    found: dict[str, list[float]] = {"left_out": [], "steady": []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        label = (np.arange(30) % 3 == 0).astype(float)[:, None]
+        names = [str(k) for k in range(30)]
+        fit = fit_core([Block("edges", rng.normal(size=(30, 200)))], label, ["binary"], names)
+        for name, values in found.items():
+            values.append(roc_auc_score(label[:, 0], getattr(fit, name)[:, 0]))
+        np.testing.assert_allclose(fit.steady - fit.left_out, label.mean() - (10 - label) / 29)
+    assert np.mean(found["left_out"]) < np.mean(found["steady"])
+    assert 0.35 < np.mean(found["steady"]) < 0.6
+
+
 def test_risks_keep_the_base_rate_and_the_order_of_scores() -> None:
     given = case(200, twins=False)
     fit = fit_core(given.blocks(), given.y, KINDS, given.families)
     risks = fit.left_out_probabilities()[:, 1]
     assert risks.mean() == pytest.approx(given.y[:, 1].mean(), abs=0.01)
-    assert (np.argsort(risks, kind="stable") == np.argsort(fit.left_out[:, 1], kind="stable")).all()
+    assert (np.argsort(risks, kind="stable") == np.argsort(fit.steady[:, 1], kind="stable")).all()
     ours, base = fit.brier()
     assert np.isnan(ours[0])
     assert ours[1] < base[1] - 0.03
