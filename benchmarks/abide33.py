@@ -21,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from connectome_tl.features.batches import FittedFeatures, fit_features
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, make_split_plan
@@ -31,7 +32,6 @@ from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
-from connectome_tl.features.batches import FittedFeatures, fit_features
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import predict

@@ -23,6 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from connectome_tl.features.batches import Rows, fit_features
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -33,7 +34,6 @@ from connectome_tl.cohort.splits import Fold, make_split_plan
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
-from connectome_tl.features.batches import Rows, fit_features
 from connectome_tl.nn.layers import Inputs
 from connectome_tl.nn.losses import multi_task_loss
 from connectome_tl.nn.model import Sizes, build_model

@@ -13,6 +13,7 @@ import numpy as np
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
+from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -49,11 +50,14 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
+    facts = _facts(settings, cohorts, splits)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     scored = scores(found.predictions, tasks, families)
     weights = network_weights(found.validation)
     differences = comparisons(found.predictions, tasks, families, kfold=settings.splits.scheme == "kfold")
-    differences = without_network(differences, weights)
+    # With network weight 0 a stage can still matter through the source's scores in the core.
+    network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
+    differences = without_network(differences, weights, network_only)
     tests = [*_tests(found.permuted, tasks), *found.beyond_clinical]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
@@ -68,7 +72,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         title=settings.title,
         tasks=tasks,
         cohorts=tuple(described[role] for role in ("target", "pool", "source") if role in described),
-        verdicts=tuple(task_verdicts(tasks, scored, differences, tests)),
+        verdicts=tuple(task_verdicts(tasks, scored, differences, tests, noun=facts.noun)),
         scores=tuple(scored),
         comparisons=tuple(differences),
         permutations=tuple(tests),
@@ -81,7 +85,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         curves=training_curves(found.validation),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
-        methods=methods_paragraph(settings, _facts(settings, cohorts, splits), tasks),
+        methods=methods_paragraph(settings, facts, tasks),
         warnings=(*_warnings(settings, cohorts, tasks), *unsettled(found.validation)),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
@@ -122,7 +126,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
     staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
         version=__version__,
-        noun="subjects",
+        noun=people_of(target).noun,
         sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
         n_train=(min(sizes), max(sizes)),
         n_regions=target.n_regions,

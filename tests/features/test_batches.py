@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from connectome_tl.features.batches import fit_features, fit_targets
 from numpy.testing import assert_array_equal
 from small_study import FLAT, GRAPH, small_cohorts, with_rows
 
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.features.batches import fit_features, fit_targets
 from connectome_tl.nn.model import OutcomeModel, Sizes
 from connectome_tl.settings.study import ModelSettings
 from connectome_tl.training.fit import to_inputs

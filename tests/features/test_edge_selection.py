@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from connectome_tl.features.batches import fit_features
 from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
-from connectome_tl.features.batches import fit_features
 from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import EdgeSettings

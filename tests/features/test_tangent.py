@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from connectome_tl.features.batches import fit_features
+from connectome_tl.settings.harmonise import EdgeSettings
 from nilearn.connectome import ConnectivityMeasure
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
-from connectome_tl.features.batches import fit_features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.harmonise import EdgeSettings
 from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
 
 N_REGIONS = 12

@@ -9,9 +9,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from connectome_tl.nn.graph_encoder import build_encoder
 
 from connectome_tl.errors import UsageError
-from connectome_tl.nn.graph_encoder import build_encoder
 from connectome_tl.nn.layers import Inputs, MeanReadout, RegionalReadout, SharedDropout, normalise_adjacency
 from connectome_tl.nn.model import OutcomeModel, Sizes, build_model
 from connectome_tl.settings.study import FlatEncoder, GraphEncoder, ModelSettings

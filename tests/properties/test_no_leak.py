@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
+from connectome_tl.features.batches import fit_features, fit_targets
 from small_study import FLAT, GRAPH, TASKS, small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import LeakageError
 from connectome_tl.evaluation.baselines.fixed import edge_table
-from connectome_tl.features.batches import fit_features, fit_targets
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import Confounds, ModelSettings

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from small_study import FLAT, GRAPH, small_cohorts
-
 from connectome_tl.features.batches import fit_features
 from connectome_tl.nn.graph_encoder import build_encoder
+from small_study import FLAT, GRAPH, small_cohorts
+
 from connectome_tl.nn.layers import Inputs, normalise_adjacency
 from connectome_tl.nn.model import Sizes
 from connectome_tl.settings.study import DenoisingAutoencoder, MaskedEdges, ModelSettings
