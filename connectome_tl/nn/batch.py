@@ -29,7 +29,7 @@ class Modality:
 
     def rows(self, index: Tensor) -> Self:
         """Those of these row numbers."""
-        return self._each(lambda tensor: tensor[index], shared=False)
+        return self._each(lambda tensor: tensor.index_select(0, index), shared=False)
 
     def to(self, device: torch.device | str) -> Self:
         return self._each(lambda tensor: tensor.to(device), shared=True)
@@ -144,7 +144,7 @@ class Batch:
     def rows(self, index: Tensor) -> Batch:
         return Batch(
             {name: modality.rows(index) for name, modality in self.modalities.items()},
-            {name: present[index] for name, present in self.present.items()},
+            {name: present.index_select(0, index) for name, present in self.present.items()},
         )
 
     def to(self, device: torch.device | str) -> Batch:

@@ -126,7 +126,7 @@ def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
     if index is None:
         return pool.batch, pool.targets
     at = torch.from_numpy(index)
-    return pool.batch.rows(at), None if pool.targets is None else pool.targets[at]
+    return pool.batch.rows(at), None if pool.targets is None else pool.targets.index_select(0, at)
 
 
 def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, still: list[nn.Module]) -> bool:
