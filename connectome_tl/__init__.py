@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from connectome_tl.cohort.reading import read_cohort
     from connectome_tl.cohort.splits import SplitPlan
     from connectome_tl.connectome.connectome import Connectome
+    from connectome_tl.extension import extend
     from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
-    from connectome_tl.training.extension import extend
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.study_run import StudyRun, read_run
 
@@ -35,7 +35,7 @@ _WHERE = {
     "Task": "tasks",
     "StudyRun": "workflows.study_run",
     "StudySettings": "settings.study",
-    "extend": "training.extension",
+    "extend": "extension",
     "read_run": "workflows.study_run",
     "run_study": "workflows.run",
 }

@@ -1,13 +1,10 @@
-"""`connectome_tl.extend`: encoders, objectives and modalities from outside, by one call or an entry point.
-
-A settings file names only a registered `kind`, never a class or a path.
-"""
+"""What `connectome_tl.extend` does for the learning core: tables of branches, objectives and modalities, and the
+kinds that settings accept."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Union
 
 from pydantic import Field
@@ -24,11 +21,10 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
 from connectome_tl.training.objectives import ObjectiveFactory, register_objective
 
-GROUP = "connectome_tl"
 _SOURCES: dict[str, str] = {}
 
 
-def extend(
+def extend_learning(
     *,
     settings: type[Settings] | None = None,
     encoder: BranchFactory | None = None,
@@ -36,7 +32,7 @@ def extend(
     modality: tuple[str, Fitter, type[Modality]] | None = None,
     records: tuple[type, ...] = (),
 ) -> None:
-    """Register an encoder, an objective or a modality; may be called again with the same arguments.
+    """Register an encoder, an objective or a modality.
 
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
@@ -74,12 +70,6 @@ def extend(
 def sources() -> list[str]:
     """Hashes of the code of all extensions, so that a changed extension meets no stale fit."""
     return [f"{name} {content_hash(text)}" for name, text in sorted(_SOURCES.items())]
-
-
-def load_entry_points() -> None:
-    """Load the extensions that installed packages offer; each entry point is a function that calls `extend`."""
-    for entry in entry_points(group=GROUP):
-        entry.load()()
 
 
 def _check(settings: type[Settings], base: type[Settings]) -> None:

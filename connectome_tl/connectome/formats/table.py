@@ -75,7 +75,7 @@ _SERIES = (".1d", ".tsv", ".csv", ".txt", ".npy")
 _BIDS = ("_relmat.tsv", "_conmat.tsv")
 _RECON = "QSIRecon connectivity.mat"
 _MAPPER_EDGES = "_connectivity.tsv"  # of Connectome Mapper 3
-FORMATS: tuple[Format, ...] = (
+FORMATS: list[Format] = [
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
     Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
     Format(
@@ -99,7 +99,12 @@ FORMATS: tuple[Format, ...] = (
     Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
     Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
-)
+]
+
+
+def register_format(added: Format) -> None:
+    """Add the importer of an extension; it is asked before the others, and replaces one of the same name."""
+    FORMATS[:] = [added, *(known for known in FORMATS if known.name != added.name)]
 
 
 def format_named(name: str) -> Format:

@@ -1,0 +1,57 @@
+"""`connectome_tl.extend`: encoders, objectives, modalities and importers from outside, by one call or an entry point.
+
+A settings file names only a registered `kind` or `format`, never a class or a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # these import torch, which an importer does not need
+    from connectome_tl.connectome.formats.table import Format
+    from connectome_tl.features.steps import Fitter
+    from connectome_tl.nn.batch import Modality
+    from connectome_tl.settings.base import Settings
+
+GROUP = "connectome_tl"
+
+
+def extend(
+    *,
+    settings: type[Settings] | None = None,
+    encoder: Callable[..., Any] | None = None,
+    objective: Callable[..., Any] | None = None,
+    modality: tuple[str, Fitter, type[Modality]] | None = None,
+    records: tuple[type, ...] = (),
+    importer: Format | None = None,
+) -> None:
+    """Register an encoder, an objective, a modality or an importer; the same call may be made again.
+
+    Args:
+        settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
+        encoder: makes a `nn.branch.Branch` of these settings and the sizes of their modality.
+        objective: makes a `training.objectives.Objective` of these settings and `ObjectiveSizes`.
+        modality: name, what fits its steps on training rows, and the record of its tensors.
+        records: types that hold the fitted state of the modality's steps.
+        importer: how one more kind of matrix file is recognised and read.
+
+    Raises:
+        UsageError: settings of the wrong base, or without a kind of their own.
+    """
+    if importer is not None:
+        from connectome_tl.connectome.formats.table import register_format
+
+        register_format(importer)
+    if settings is not None or modality is not None:
+        from connectome_tl.training.extension import extend_learning
+
+        extend_learning(settings=settings, encoder=encoder, objective=objective, modality=modality, records=records)
+
+
+def load_extensions() -> None:
+    """Load what installed packages offer: each entry point of the group `connectome_tl` is a function that calls
+    `extend`."""
+    for entry in entry_points(group=GROUP):
+        entry.load()()
