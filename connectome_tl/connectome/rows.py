@@ -12,10 +12,9 @@ import numpy as np
 from connectome_tl.atlas import Atlas, atlas_names, load_atlas
 from connectome_tl.connectome.labels import LabelTable, listed, name_problems, twice_problems
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
-from connectome_tl.connectome.spelling import AAL_CODES, resolved_names
+from connectome_tl.connectome.spelling import AAL_CODES, BACKGROUND, resolved_names
 from connectome_tl.errors import DataError, Problem, raise_all
 
-BACKGROUND = frozenset({"0", "background", "unknown", "???", "unassigned"})
 _SHORT = (
     "Tools that size the matrix by the largest label drop the last regions; "
     "export it again with names, or with every label present."
@@ -95,11 +94,14 @@ def _identity(matrix: MatrixFile, known: RowNames, place: _Place) -> tuple[RowLi
         return RowList("the file", names=matrix.names), ()
     if matrix.labels is not None:
         return RowList("the file", numbers=matrix.labels), ()
-    fitting = [one for one in matrix.lists if len(one) in matrix.row_counts]
+    fitting = [one for one in matrix.lists if len(one) in matrix.row_counts and one.differs]
     own = [one for one in fitting if not one.shared]
     texts = _chosen_names([one for one in own if one.names is not None], known, place)
     if texts is not None:
         return texts, (f"the rows were named by {texts.where}",)
+    faulty = _faulty_names([one for one in matrix.lists if one not in fitting and not one.shared], matrix, known, place)
+    if faulty is not None:
+        return faulty, ()
     numbers = _chosen_numbers([one for one in own if one.numbers is not None], known, place)
     if numbers is not None:
         return numbers, (f"the rows were numbered by {numbers.where}",)
@@ -133,6 +135,29 @@ def _chosen_names(lists: Sequence[RowList], known: RowNames, place: _Place) -> R
         remedy="Keep one of them in the file"
         + ("." if known.names is not None else ", or give an atlas or labels: the list that fits is then taken."),
     )
+
+
+def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: _Place) -> RowList | None:
+    """A list with a name twice, or of another length, whose names are mostly those of the atlas: it names the rows,
+    and is faulty.
+
+    Raises:
+        DataError: a list of another length.
+    """
+    for one in lists:
+        names, _ = resolved_names(one.names or (), known)
+        n_known = len(set(names) & set(known.names or ()))
+        if 2 * n_known <= len(names) and not (known.names is None and one.tells and len(one) in matrix.row_counts):
+            continue
+        if len(one) in matrix.row_counts:
+            return one  # the doubled name is reported with the others
+        raise place.error(
+            f"matrix and names in {one.where} differ in size",
+            expected=f"{len(one)} rows",
+            got=" or ".join(str(n) for n in matrix.row_counts),
+            remedy=_SHORT if matrix.n_rows < len(one) else "A name was lost; export the file again.",
+        )
+    return None
 
 
 def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: _Place) -> RowList | None:
@@ -178,6 +203,14 @@ def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
 def _by_name(matrix: MatrixFile, chosen: RowList, known: RowNames, place: _Place) -> Rows:
     given = chosen.names or ()
     n_rows = _agreed_size(matrix, len(given), "names", place)
+    counts = matrix.row_counts
+    if n_rows != counts[0] and known.names is not None and len(known.names) == counts[0]:
+        raise place.error(
+            f"the values may be a triangle of {counts[0]} regions without diagonal, or of {n_rows} with it",
+            expected=f"{counts[0]} names, as many as {known.where} has",
+            got=f"{n_rows} names",
+            remedy="Write the whole matrix.",
+        )
     found, note = resolved_names(given, known)
     _check_numbers(found, matrix.labels, known, place)
     kept = [i for i, name in enumerate(found) if not (name.strip().casefold() in BACKGROUND and i == 0)]
