@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matrix_mutants import Maker, Mutant
+from matrix_mutants import Maker
+from matrix_truth import Mutant
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.reading import read_cohort
