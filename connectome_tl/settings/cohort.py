@@ -13,7 +13,6 @@ AgeUnit = Literal["weeks", "months", "years", "days"]
 Transform = Literal["none", "log1p", "fisher_z"]
 AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
 _WHICH_UNIT = "is 42 weeks or years? An age carries its unit: weeks, months, years or days"
-NUMBERED = "numbered"  # labels of rows that have no names
 _AGE_WORDS = (
     "age",
     "pma",
@@ -227,6 +226,9 @@ class ConnectomeFiles(Settings):
     def label_table(self) -> str | None:
         """File of the label table, if there is one."""
         return None if self.labels == NUMBERED else self.labels
+
+
+NUMBERED = "numbered"  # labels of rows that have no names
 
 
 class TriangleSettings(Settings):
