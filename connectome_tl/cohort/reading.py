@@ -222,7 +222,7 @@ def _joined(
         exploratory=settings.exploratory,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
-        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.label_table or _where(settings, folder)).stem),
+        atlas="" if spec is None else spec.atlas or _atlas_of(Path(spec.labels or _where(settings, folder)).stem),
         measures=() if spec is None else spec.measures,
         weights=np.zeros((n_subjects, 0, 0, 0), np.float32) if matrices is None else matrices.weights,
         node_mask=np.zeros((n_subjects, 0), dtype=bool) if matrices is None else matrices.node_mask,

@@ -372,14 +372,14 @@ def near_is_strong(order: np.ndarray) -> np.ndarray:
 def test_unnamed_rows_in_label_order_are_noticed(on_disk: OnDisk) -> None:
     """The neonatal table is not in label order; a stack straight from a tool is."""
     atlas = load_atlas("unc_aal90")
-    on_disk.matrices = {s: near_is_strong(atlas.label_order) * (i + 1) for i, s in enumerate(on_disk.matrices)}
+    on_disk.matrices = {s: near_is_strong(atlas.label_order) for s in on_disk.matrices}
     stack(on_disk, upper=True)
     on_disk.settings["connectomes"]["atlas"] = "unc_aal90"
     assert "order: label" in on_disk.problems()[0]
     on_disk.settings["connectomes"]["order"] = "label"
     cohort = on_disk.read()
     np.testing.assert_allclose(cohort.weights[0, 0], np.log1p(near_is_strong(np.arange(90))), rtol=1e-6)
-    on_disk.matrices = {s: near_is_strong(np.arange(90)) * (i + 1) for i, s in enumerate(on_disk.matrices)}
+    on_disk.matrices = {s: near_is_strong(np.arange(90)) for s in on_disk.matrices}
     stack(on_disk, upper=True)
     on_disk.settings["connectomes"]["atlas"] = "unc_aal90"
     np.testing.assert_array_equal(on_disk.read().weights, cohort.weights)
@@ -480,15 +480,15 @@ def test_abide_is_read_in_about_a_second(shared_data: Path, tmp_path: Path) -> N
 def test_unnamed_files_in_label_order_are_noticed_too(on_disk: OnDisk) -> None:
     atlas = load_atlas("unc_aal90")
     path = on_disk.write()
-    for i, subject in enumerate(on_disk.matrices, 1):
-        np.savetxt(on_disk.folder / f"{subject}.tsv", near_is_strong(atlas.label_order) * i, delimiter="\t")
+    for subject in on_disk.matrices:
+        np.savetxt(on_disk.folder / f"{subject}.tsv", near_is_strong(atlas.label_order), delimiter="\t")
     on_disk.settings["connectomes"]["atlas"] = "unc_aal90"
     path.write_text(yaml.safe_dump(on_disk.settings))
     with pytest.raises(DataError, match="order: label"):
         read_cohort(path)
     on_disk.settings["connectomes"]["order"] = "label"
     path.write_text(yaml.safe_dump(on_disk.settings))
-    expected = np.log1p(near_is_strong(np.arange(90)) * 4)
+    expected = np.log1p(near_is_strong(np.arange(90)))
     np.testing.assert_allclose(read_cohort(path).weights[3, 0], expected, rtol=1e-6)
 
 
