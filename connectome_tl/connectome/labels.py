@@ -100,9 +100,8 @@ def twice_problems(
     twice = doubled(values)
     if not twice:
         return []
-    text = (
-        f"{what} {str(twice[0])[:_LONGEST]!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
-    )
+    first = twice[0][:_LONGEST] if isinstance(twice[0], str) else twice[0]
+    text = f"{what} {first!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
     return [Problem(text, got=listed(twice) if len(twice) > 1 else None, subject=subject, file=file)]
 
 

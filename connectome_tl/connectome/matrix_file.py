@@ -34,6 +34,12 @@ class RowList:
     def __len__(self) -> int:
         return len(self.names if self.names is not None else self.numbers or ())
 
+    @property
+    def differs(self) -> bool:
+        """Whether no value stands twice and none is empty."""
+        values = self.names if self.names is not None else self.numbers or ()
+        return len(set(values)) == len(values) and "" not in values
+
 
 @dataclass(frozen=True, eq=False)
 class MatrixFile:

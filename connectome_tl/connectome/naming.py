@@ -6,6 +6,7 @@ declared order and only when the sizes agree: a matrix that lost its last region
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ from connectome_tl.connectome.labels import printable
 from connectome_tl.connectome.matrix_file import Layout, MatrixFile, RowList, RowNames, RowOrder
 from connectome_tl.connectome.rows import Rows, named_rows
 from connectome_tl.errors import DataError, raise_all
+
+_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0)
+_FAR_CODES = (-999.0, -9999.0, -99999.0)
 
 __all__ = [
     "Layout",
@@ -76,6 +80,7 @@ def lined_up(
     whole = squared(matrix, layout, rows.n_rows, subject, file)
     square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)
     off_diagonal = ~np.eye(len(rows.names), dtype=bool)
+    _refuse_codes(square, rows.names, subject, file)
     # A region of which nothing was measured is missing. Single NaN are faults, found below.
     present = ~(np.isnan(square) | ~off_diagonal).all(axis=(0, 2)) if len(rows.names) > 1 else np.ones(1, dtype=bool)
     if zero_rows == "missing":
@@ -96,6 +101,24 @@ def lined_up(
         problems = [replace(problem, subject=subject, file=file) for problem in error.problems]
         raise_all("region names do not fit", problems)
         raise
+
+
+def _refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
+    """Refuse codes for a missing value, which would be read as weights: in a whole row, or far below all others."""
+    off_diagonal = ~np.eye(len(names), dtype=bool)
+    coded = np.isin(square, _CODES)
+    rows = (coded | ~off_diagonal).all(axis=(0, 2)) if len(names) > 2 else np.zeros(len(names), dtype=bool)
+    single = np.isin(square, _FAR_CODES) & (square < 10 * np.where(coded, 0, np.nan_to_num(square)).min(initial=0.0))
+    at = [*np.flatnonzero(rows).tolist(), *np.argwhere(single)[:, 1].tolist()]
+    if at:
+        code = square[:, at[0]][coded[:, at[0]]][0]
+        raise DataError(
+            f"{code:g} looks like a code for a missing value",
+            subject=subject,
+            file=file,
+            got=f"in the row of {names[at[0]]}",
+            remedy="Write n/a (or nan) throughout the row and column of a region that was not measured.",
+        )
 
 
 def squared(

@@ -10,16 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.atlas import Atlas, atlas_names, load_atlas
+from connectome_tl.connectome.identity import SHORT, Place, identity
 from connectome_tl.connectome.labels import LabelTable, listed, name_problems, twice_problems
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
-from connectome_tl.connectome.spelling import AAL_CODES, resolved_names
-from connectome_tl.errors import DataError, Problem, raise_all
-
-BACKGROUND = frozenset({"0", "background", "unknown", "???", "unassigned"})
-_SHORT = (
-    "Tools that size the matrix by the largest label drop the last regions; "
-    "export it again with names, or with every label present."
-)
+from connectome_tl.connectome.spelling import AAL_CODES, BACKGROUND, resolved_names
+from connectome_tl.errors import Problem, raise_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +35,6 @@ class Rows:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Whose file it is, for messages."""
-
-    subject: str | None
-    file: str | Path | None
-
-    def error(
-        self, what: str, *, expected: str | None = None, got: str | None = None, remedy: str | None = None
-    ) -> DataError:
-        return DataError(what, expected=expected, got=got, subject=self.subject, file=self.file, remedy=remedy)
-
-
 def named_rows(
     matrix: MatrixFile, known: RowNames, *, subject: str | None = None, file: str | Path | None = None
 ) -> Rows:
@@ -62,8 +44,8 @@ def named_rows(
         DataError: no names and nothing to take them from; sizes that disagree; unknown or doubled
             names or numbers, with the nearest known ones; lists that contradict each other.
     """
-    place = _Place(subject, file)
-    chosen, notes = _identity(matrix, known, place)
+    place = Place(subject, file)
+    chosen, notes = identity(matrix, known, place)
     if chosen is None:
         rows = _unnamed(matrix, known, place)
     elif chosen.names is not None:
@@ -85,99 +67,21 @@ def in_atlas(table: LabelTable, atlas: Atlas) -> LabelTable:
         numbered = {region.index: region.name for region in atlas.regions}
         table = replace(table, names=tuple(numbered.get(n, str(n)) for n in table.numbers))
     names, _ = resolved_names(table.names, RowNames(atlas))
-    _refuse_unknown(names, RowNames(atlas), _Place(None, None))
+    _refuse_unknown(names, RowNames(atlas), Place(None, None))
     return replace(table, names=tuple(names), aliases=dict(zip(table.names, names, strict=True)))
 
 
-def _identity(matrix: MatrixFile, known: RowNames, place: _Place) -> tuple[RowList | None, tuple[str, ...]]:
-    """What names the rows: the file's own names or numbers, else a list in or beside it."""
-    if matrix.names is not None:
-        return RowList("the file", names=matrix.names), ()
-    if matrix.labels is not None:
-        return RowList("the file", numbers=matrix.labels), ()
-    fitting = [one for one in matrix.lists if len(one) in matrix.row_counts]
-    own = [one for one in fitting if not one.shared]
-    texts = _chosen_names([one for one in own if one.names is not None], known, place)
-    if texts is not None:
-        return texts, (f"the rows were named by {texts.where}",)
-    numbers = _chosen_numbers([one for one in own if one.numbers is not None], known, place)
-    if numbers is not None:
-        return numbers, (f"the rows were numbered by {numbers.where}",)
-    _check_shared([one for one in fitting if one.shared], matrix, known, place)
-    return None, ()
-
-
-def _chosen_names(lists: Sequence[RowList], known: RowNames, place: _Place) -> RowList | None:
-    """The one list of names; where there are several, those that fit the atlas or table must agree."""
-    different = {one.names: one for one in reversed(lists)}
-    if len(different) <= 1:
-        return next(iter(different.values()), None)
-    found = list(different.values())[::-1]
-    if known.names is not None:
-        target = set(known.names)
-        fits: dict[tuple[str, ...], RowList] = {}
-        for one in found:
-            names, _ = resolved_names(one.names or (), known)
-            if set(names) - target <= BACKGROUND:
-                fits.setdefault(tuple(names), one)
-        if len(fits) == 1:
-            return next(iter(fits.values()))
-        found = list(fits.values()) or found
-    else:
-        telling = [one for one in found if one.tells]
-        if len(telling) == 1:
-            return telling[0]
-    raise place.error(
-        "several lists could name the rows, and they differ",
-        got=", ".join(one.where for one in found),
-        remedy="Keep one of them in the file"
-        + ("." if known.names is not None else ", or give an atlas or labels: the list that fits is then taken."),
-    )
-
-
-def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: _Place) -> RowList | None:
-    """The one list of label numbers: one whose name says so, or whose numbers are all known."""
-    numbered = known.numbered()
-    fits = [
-        one
-        for one in lists
-        if one.tells or (numbered and all(number in numbered or number == 0 for number in one.numbers or ()))
-    ]
-    different = {one.numbers: one for one in reversed(fits)}
-    if len(different) > 1 and numbered:
-        different = {n: one for n, one in different.items() if set(n or ()) <= {0, *numbered}} or different
-    if len(different) > 1:
-        raise place.error(
-            "several lists could number the rows, and they differ",
-            got=", ".join(one.where for one in different.values()),
-            remedy="Keep one of them in the file.",
-        )
-    return next(iter(different.values()), None)
-
-
-def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: _Place) -> None:
-    """A list in the folder may belong to this file: it must not name the rows in another order than assumed."""
-    declared = known.unnamed(matrix.order)
-    if known.table is not None or declared is None:
-        return
-    for one in lists:
-        names = one.names
-        if names is None:
-            numbered = known.numbered()
-            names = tuple(numbered.get(number, "") for number in one.numbers or ())
-        found, _ = resolved_names(names, known)
-        if set(found) <= set(declared) and tuple(found) != declared:
-            raise place.error(
-                f"{one.where} beside it names as many rows in another order than {known.where}",
-                expected=f"row 1 is {declared[0]}" if found[0] != declared[0] else f"the order of {known.where}",
-                got=listed(found, 3),
-                remedy=f"If it belongs to this file, give it as labels: {one.where}.",
-            )
-
-
-def _by_name(matrix: MatrixFile, chosen: RowList, known: RowNames, place: _Place) -> Rows:
+def _by_name(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Place) -> Rows:
     given = chosen.names or ()
     n_rows = _agreed_size(matrix, len(given), "names", place)
+    counts = matrix.row_counts
+    if n_rows != counts[0] and known.names is not None and len(known.names) == counts[0]:
+        raise place.error(
+            f"the values may be a triangle of {counts[0]} regions without diagonal, or of {n_rows} with it",
+            expected=f"{counts[0]} names, as many as {known.where} has",
+            got=f"{n_rows} names",
+            remedy="Write the whole matrix.",
+        )
     found, note = resolved_names(given, known)
     _check_numbers(found, matrix.labels, known, place)
     kept = [i for i, name in enumerate(found) if not (name.strip().casefold() in BACKGROUND and i == 0)]
@@ -187,7 +91,7 @@ def _by_name(matrix: MatrixFile, chosen: RowList, known: RowNames, place: _Place
     return Rows(names, np.array(kept, dtype=int), n_rows, notes=(note,) if note else ())
 
 
-def _refuse_unknown(names: Sequence[str], known: RowNames, place: _Place) -> None:
+def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place) -> None:
     """One problem for all names that the atlas or table does not have."""
     target = known.names or ()
     unknown = [name for name in dict.fromkeys(names) if name not in set(target)]
@@ -215,7 +119,7 @@ def _atlases_that_know(names: Sequence[str]) -> list[str]:
     return [atlas.name for atlas in atlases if set(atlas.resolved(names)) <= set(atlas.names)][:3]
 
 
-def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: _Place) -> Rows:
+def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Place) -> Rows:
     labels = chosen.numbers or ()
     n_rows = _agreed_size(matrix, len(labels), "label numbers", place)
     positions = _positions(labels, matrix, known)
@@ -245,7 +149,7 @@ def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: _Pla
     return Rows(tuple(found[i] for i in kept), np.array(kept, dtype=int), n_rows)
 
 
-def _unknown_numbers(unknown: Sequence[int], labels: Sequence[int], known: RowNames, place: _Place) -> Problem:
+def _unknown_numbers(unknown: Sequence[int], labels: Sequence[int], known: RowNames, place: Place) -> Problem:
     atlases = [load_atlas(name) for name in atlas_names()]
     other = [a.name for a in atlases if set(labels) - {0} == {region.index for region in a.regions}]
     what = (
@@ -284,7 +188,7 @@ def _positions(labels: Sequence[int], matrix: MatrixFile, known: RowNames) -> li
     return list(labels)
 
 
-def _unnamed(matrix: MatrixFile, known: RowNames, place: _Place) -> Rows:
+def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
     declared = known.unnamed(matrix.order)
     counts = matrix.row_counts
     if not counts:
@@ -324,7 +228,7 @@ def _size_remedy(matrix: MatrixFile, n_rows: int, n_known: int, known: RowNames)
     if same:
         return f"{n_rows} is the size of atlas {' or '.join(same)}."
     if n_rows < n_known:
-        return _SHORT
+        return SHORT
     first = matrix.values[0, 0] if matrix.values.ndim == 3 else np.zeros(0)
     numbers = first[1:]
     if numbers.size and (numbers == np.round(numbers)).all() and len(set(numbers.tolist())) == numbers.size:
@@ -334,7 +238,7 @@ def _size_remedy(matrix: MatrixFile, n_rows: int, n_known: int, known: RowNames)
     return None
 
 
-def _agreed_size(matrix: MatrixFile, n_names: int, what: str, place: _Place) -> int:
+def _agreed_size(matrix: MatrixFile, n_names: int, what: str, place: Place) -> int:
     counts = matrix.row_counts
     if n_names in counts:
         return n_names
@@ -343,11 +247,11 @@ def _agreed_size(matrix: MatrixFile, n_names: int, what: str, place: _Place) -> 
         f"matrix and {what} differ in size",
         expected=f"{n_names} rows",
         got=str(n_rows),
-        remedy=_SHORT if n_rows < n_names else None,
+        remedy=SHORT if n_rows < n_names else None,
     )
 
 
-def _check_numbers(names: Sequence[str], labels: tuple[int, ...] | None, known: RowNames, place: _Place) -> None:
+def _check_numbers(names: Sequence[str], labels: tuple[int, ...] | None, known: RowNames, place: Place) -> None:
     """Refuse names that were exchanged: nearly all stand beside the number that the atlas gives them, and a few
     beside each other's. A file that numbers its regions in a way of its own says nothing."""
     numbered = known.numbered()

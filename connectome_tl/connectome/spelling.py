@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from connectome_tl.connectome.matrix_file import RowNames
 
+BACKGROUND = frozenset({"0", "background", "unknown", "???", "unassigned"})  # names of the first row
 _SEPARATORS = " ._-:/"
 _SUFFIX = re.compile(r"\s*\([^()]*\)$")
 _DEFAULT = re.compile(r"(?:V|X|Var|Column|Col)_?([0-9]{1,6})")
@@ -31,11 +32,12 @@ def resolved_names(names: Sequence[str], known: RowNames) -> tuple[list[str], st
     given = [name.strip() for name in names]
     target = set(known.names or ())
     found = _looked_up(given, known)
-    if not target or set(found) <= target:
+    if not given or not target or set(found) <= target:
         return found, ""
     for changed, what in _respelled(given):
         other = _looked_up(changed, known)
-        if set(other) <= target and len(set(other)) == len(other):
+        regions = other[1:] if other[0].casefold() in BACKGROUND else other
+        if set(regions) <= target and len(set(regions)) == len(regions):
             return other, f"region names were read {what}: {given[0]} is {other[0]}"
     return found, ""
 

@@ -17,7 +17,6 @@ from connectome_tl.settings.columns import StatusRule as StatusRule
 from connectome_tl.settings.columns import Word
 
 Transform = Literal["none", "log1p", "fisher_z"]
-NUMBERED = "numbered"  # labels of rows that have no names
 
 
 class ConnectomeFiles(Settings):
@@ -101,6 +100,9 @@ class ConnectomeFiles(Settings):
     def label_table(self) -> str | None:
         """File of the label table, if there is one."""
         return None if self.labels == NUMBERED else self.labels
+
+
+NUMBERED = "numbered"  # labels of rows that have no names
 
 
 class TriangleSettings(Settings):

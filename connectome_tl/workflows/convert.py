@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -10,23 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from connectome_tl.atlas import load_atlas
-from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.export import files_written, refuse_overwriting, write_connectome
 from connectome_tl.connectome.formats.table import Format, format_named, is_matrix_name, read_matrix, recognised
-from connectome_tl.connectome.labels import listed, read_labels
-from connectome_tl.connectome.naming import Layout, MatrixFile, RowNames, RowOrder, lined_up
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.naming import Layout, RowNames, RowOrder, lined_up
 from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.connectome.rows import in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
 from connectome_tl.provenance import file_hash, sidecar_path
 from connectome_tl.settings.cohort import NUMBERED
+from connectome_tl.workflows.convert_checks import chosen_layout, content_notes, only_measure
 from connectome_tl.workflows.convert_names import bids_name
 
 _MEASURE = re.compile(r"_meas-([A-Za-z0-9+]+)")
-_LISTED = 10
 Say = Callable[[str], None]
 
 
@@ -206,9 +202,9 @@ def _choices(file: Path, job: _Job) -> list[str]:
 
 
 def _name(file: Path, choice: str, job: _Job) -> str:
-    chosen, what = choice.partition(":")[2], format_named(choice.partition(":")[0]).chooses
-    atlas = job.atlas or (chosen if what == "atlas" else "")
-    return bids_name(file, atlas, chosen if what in ("array", "variable") else "")
+    name, _, chosen = choice.partition(":")
+    of_atlas = name != "auto" and format_named(name).chooses == "atlas"
+    return bids_name(file, job.atlas or (chosen if of_atlas else ""))
 
 
 def _convert(
@@ -217,19 +213,19 @@ def _convert(
     matrix = read_matrix(file, format=format)
     name, _, choice = format.partition(":")
     chooses = "" if name == "auto" else format_named(name).chooses
-    layout, notes = _layout(matrix, job)
+    layout, notes = chosen_layout(matrix, job.layout)
     entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
     variable = choice if chooses in ("array", "variable") and "," not in choice else ""
     single = entity.group(1) if entity else job.measure or variable or "weight"  # what the file does not say
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
     connectome, rows = lined_up(matrix, job.known, measures=measures, layout=layout, file=file)
     if job.measure is not None:
-        connectome = _only(connectome, job.measure, named=bool(matrix.measures), file=file)
+        connectome = only_measure(connectome, job.measure, named=bool(matrix.measures), file=file)
     notes = (*matrix.notes, *rows.notes, *notes)
     if rows.assumed:
         note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout)
         notes += (f"WARNING: {note}",) if note else ()
-    notes += _content_notes(connectome, file, estimated=name == "series")
+    notes += content_notes(connectome, file, estimated=name == "series")
     files = files_written(target, connectome.measures, always_measure=taken is not None)
     for made in files:
         if taken and made in taken:
@@ -251,70 +247,3 @@ def _convert(
     )
     job.notes.update(notes)
     return made_files
-
-
-def _only(connectome: Connectome, measure: str, *, named: bool, file: Path) -> Connectome:
-    """The connectome with one of its measures; the only one of a file that does not name it takes the name."""
-    if measure in connectome.measures:
-        at = connectome.measures.index(measure)
-        return replace(connectome, weights=connectome.weights[at : at + 1], measures=(measure,))
-    if connectome.n_measures == 1 and not named:
-        return replace(connectome, measures=(measure,))
-    near = difflib.get_close_matches(measure, connectome.measures, n=3, cutoff=0.3)
-    raise DataError(
-        f"measure {measure!r} is not in the file",
-        expected=f"one of {', '.join(connectome.measures)}",
-        file=file,
-        remedy=f"Nearest: {', '.join(near)}." if near else None,
-    )
-
-
-def _content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tuple[str, ...]:
-    """What is missing, isolated or the same everywhere.
-
-    Args:
-        estimated: made from time series, whose correlations shrinkage may take to 0.
-
-    Raises:
-        DataError: there is not a single edge.
-    """
-    weights, there = connectome.weights, connectome.node_mask
-    off_diagonal = ~np.eye(connectome.n_regions, dtype=bool)
-    linked = ((weights != 0) & off_diagonal).any(axis=(0, 1))
-    if not linked.any() and not estimated:
-        raise DataError(
-            "the connectome has no edge",
-            file=file,
-            got=f"0 between all {int(there.sum())} regions",
-            remedy="Was the tractogram empty, or in another space than the parcellation?",
-        )
-    notes = []
-    missing = [name for name, present in zip(connectome.regions, there, strict=True) if not present]
-    if missing:
-        notes.append(f"{len(missing)} regions are missing and masked: {listed(missing, _LISTED)}")
-    lonely = [connectome.regions[i] for i in np.flatnonzero(there & ~linked)]
-    if lonely:
-        notes.append(f"{len(lonely)} regions without an edge, isolated or not measured: {listed(lonely, _LISTED)}")
-    pairs = off_diagonal & there[:, None] & there[None, :]
-    for measure, matrix in zip(connectome.measures, weights, strict=True):
-        if pairs.sum() > 2 and np.ptp(matrix[pairs]) == 0:
-            notes.append(f"WARNING: all edges of {measure!r} are {matrix[pairs][0]:g}; it holds no information")
-    return tuple(notes)
-
-
-def _layout(matrix: MatrixFile, job: _Job) -> tuple[Layout, tuple[str, ...]]:
-    """A triangle is mirrored knowingly: a list of values, or a square with nothing in its other half."""
-    if job.layout is not None:
-        return job.layout, (f"the {job.layout} triangle was mirrored",) if job.layout != "full" else ()
-    if matrix.values.ndim == 2:
-        return "upper", (
-            "the values were read as the upper triangle of the matrix, row by row, and mirrored "
-            "(for nilearn's vectorised matrices say --layout lower)",
-        )
-    lower = np.nan_to_num(np.tril(matrix.values, -1)).any()
-    upper = np.nan_to_num(np.triu(matrix.values, 1)).any()
-    if upper and not lower:
-        return "upper", ("the upper triangle was mirrored",)
-    if lower and not upper:
-        return "lower", ("the lower triangle was mirrored",)
-    return "full", ()

@@ -12,10 +12,10 @@ _SESSION = re.compile(r"_ses-[A-Za-z0-9+]+")
 _SHOWN = 10
 
 
-def bids_name(file: Path, atlas: str = "", measure: str = "") -> str:
+def bids_name(file: Path, atlas: str = "") -> str:
     """`sub-1_ses-1_space-ACPC_connectivity.mat` to `sub-1_ses-1_space-ACPC_atlas-X_relmat.tsv`.
 
-    An entity that stands twice, as `space-` does in names of QSIPrep, is kept once.
+    An entity that stands twice, as `space-` does in names of QSIPrep, is kept once; `meas-` is added on writing.
     """
     parts = file.name.split(".")[0].split("_")
     entities = [part for part in parts if "-" in part or not any("-" in other for other in parts)]
@@ -26,8 +26,7 @@ def bids_name(file: Path, atlas: str = "", measure: str = "") -> str:
         key = part.split("-", 1)[0] if "-" in part else part
         if key not in _REPLACED:
             kept.setdefault(key, part)
-    added = [f"atlas-{atlas}"] * bool(atlas) + [f"meas-{plain(measure)}"] * bool(plain(measure))
-    return "_".join([*kept.values(), *added, "relmat.tsv"])
+    return "_".join([*kept.values(), *([f"atlas-{atlas}"] if atlas else []), "relmat.tsv"])
 
 
 def plain(label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.connectome.functional import TangentSpace, fisher_z, functional_connectome
+from connectome_tl.connectome.functional import Kind, TangentSpace, fisher_z, functional_connectome
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash
 
@@ -31,6 +31,15 @@ def test_partial_correlation_is_the_scaled_inverse() -> None:
     expected = -precision / np.outer(scale, scale)
     off = ~np.eye(6, dtype=bool)
     np.testing.assert_allclose(found[off], expected[off], atol=0.04)  # Ledoit and Wolf shrink a little
+
+
+@pytest.mark.parametrize("kind", ["correlation", "partial correlation"])
+@pytest.mark.parametrize("frames", [30, 200])
+def test_the_unit_of_a_region_changes_nothing(kind: Kind, frames: int) -> None:
+    values = series(frames=frames).cumsum(axis=0)
+    found = functional_connectome(values, NAMES, kind=kind).weights
+    values[:, 2] = values[:, 2] * 20 + 7_000
+    np.testing.assert_allclose(functional_connectome(values, NAMES, kind=kind).weights, found, atol=1e-8)
 
 
 @pytest.mark.parametrize("dead", [0.0, np.nan])

@@ -69,11 +69,11 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool) -> list[RowList]
                 return [RowList(file.name, names=one.names, numbers=one.numbers, shared=shared) for one in found]
         table = read_labels(file)
     except ConnectomeTLError as error:
-        # A list of this file's own that is faulty is a fault; anything else in the folder is not ours to judge.
-        if not shared and any("twice" in problem.what for problem in error.problems):
-            raise DataError("the list beside it cannot be used", problems=error.problems) from error
+        # A list of this file's own whose names cannot be used is a fault; anything else is no list of regions.
+        if not shared and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
+            raise DataError("the list of regions beside it cannot be used", problems=error.problems) from error
         return []
-    if len(table.names) not in counts:
+    if shared and len(table.names) not in counts:
         return []
     if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):
         return [RowList(file.name, numbers=table.numbers, shared=shared)]

@@ -70,7 +70,7 @@ def graph_matrix(graph: Any, path: str | Path) -> MatrixFile:
     shared = [key for key in nodes[0][1] if all(key in data for _, data in nodes)]
     lists = row_lists({key: [data[key] for _, data in nodes] for key in shared}, (len(nodes),), ("missing",))
     numbers = tuple(int(match[1]) for match in counted if match is not None)
-    named = [one for one in lists if one.names is not None or one.tells]
+    named = [one for one in lists if (one.names is not None and len(one) == len(nodes)) or one.tells]
     return replace(matrix, lists=tuple(named)) if named else replace(matrix, labels=numbers)
 
 

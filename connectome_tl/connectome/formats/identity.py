@@ -15,9 +15,10 @@ _DEEPEST = 4
 
 
 def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple[str, ...] = ()) -> tuple[RowList, ...]:
-    """Lists of as many different texts or whole numbers as there may be rows, with where they were found.
+    """Lists of texts, and of as many different whole numbers as there may be rows, with where they were found.
 
-    Structures are looked into. Lists in which values repeat (hemispheres, lobes) name nothing and are left out.
+    Structures are looked into. Lists in which most values repeat (hemispheres, lobes) name nothing and are left out.
+    Lists of names of another length are kept: they show that a name was lost.
 
     Args:
         counts: numbers of rows that the matrix may have.
@@ -29,10 +30,11 @@ def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple
             continue
         tells = bool(_TELLING.search(where))
         names = texts_of(value)
-        if names is not None and len(names) in counts and len(set(names)) == len(names) and all(names):
-            found.append(RowList(where, names=names, tells=tells))
+        if names is not None:
+            if len(names) > 1 and 2 * len(set(names)) > len(names):
+                found.append(RowList(where, names=names, tells=tells))
             continue
-        whole = whole_of(value) if names is None else None
+        whole = whole_of(value)
         if whole is not None and len(whole) in counts and len(set(whole)) == len(whole) and min(whole) >= 0:
             found.append(RowList(where, numbers=whole, tells=tells))
     return tuple(found)

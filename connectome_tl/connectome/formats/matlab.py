@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,11 +16,10 @@ from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_m
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.files import read_bytes, read_text
+from connectome_tl.files import read_bytes
 
 _MAX_BYTES = 4_000_000_000
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
-_LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
 
 
 def read_mat(path: Path) -> dict[str, Any]:
@@ -65,126 +63,20 @@ def _is_mat73(path: Path) -> bool:
         raise MissingInputError(f"cannot be opened: {error.strerror}", file=path) from error
 
 
-def is_qsirecon(path: Path) -> bool:
-    names = _variables(path)
-    if any(_LABELS.match(name) for name in names):
-        return True
-    return path.name.endswith("_connectivity.mat") and not {"sc", "fc", "nodes"} & names  # Connectome Mapper's too
-
-
 def is_conn(path: Path) -> bool:
-    return {"Z", "names"} <= _variables(path)
+    return {"Z", "names"} <= variable_names(path)
 
 
 def is_mapper(path: Path) -> bool:
-    return {"sc", "nodes"} <= _variables(path) or {"fc", "nodes"} <= _variables(path)
+    return {"sc", "nodes"} <= variable_names(path) or {"fc", "nodes"} <= variable_names(path)
 
 
-def _variables(path: Path) -> set[str]:
+def variable_names(path: Path) -> set[str]:
     """Names only; what cannot be read is left to the importer, which says why."""
     try:
         return set(read_mat(path))
     except DataError:
         return set()
-
-
-def atlases_in(path: Path) -> tuple[str, ...]:
-    """Atlases of a QSIRecon file."""
-    return tuple(sorted(match.group("atlas") for name in read_mat(path) if (match := _LABELS.match(name))))
-
-
-def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
-    """`*_connectivity.mat` of QSIRecon and QSIPrep: one atlas, all its measures.
-
-    Keys are `atlas_NAME_MEASURE_connectivity` (QSIRecon 1.0 and later) or `NAME_MEASURE_connectivity`.
-    A `*_model-sift2_mu.txt` beside the file is multiplied into the measures that sum SIFT2 weights,
-    once, and noted; without it such sums do not compare across subjects (doi:10.1016/j.neuroimage.2015.06.092).
-
-    Args:
-        choice: the atlas; needed where the file holds several.
-
-    Raises:
-        DataError: damaged; several atlases and none chosen; labels and matrix of different size.
-    """
-    variables = read_mat(path)
-    atlases = {m.group("atlas"): m.group("prefix") for name in variables if (m := _LABELS.match(name))}
-    if not atlases:
-        raise DataError("no region labels in the file", file=path, expected="keys like atlas_NAME_region_labels")
-    if not choice and len(atlases) > 1:
-        offered = ", ".join(sorted(atlases))
-        raise DataError(
-            "several atlases, and none was chosen", file=path, expected=f"format: qsirecon:NAME, one of {offered}"
-        )
-    atlas = choice or next(iter(atlases))
-    if atlas not in atlases:
-        raise DataError(f"atlas {atlas!r} is not in the file", file=path, expected=", ".join(sorted(atlases)))
-    prefix = atlases[atlas]
-    names = _names(variables[f"{prefix}_region_labels"], path)
-    ending = "_connectivity"
-    keys = [key for key in variables if key.startswith(f"{prefix}_") and key.endswith(ending)]
-    longer = [p for p in atlases.values() if p != prefix and p.startswith(f"{prefix}_")]
-    keys = [key for key in keys if not any(key.startswith(f"{other}_") for other in longer)]
-    if not keys:
-        raise DataError(f"no connectivity of atlas {atlas!r} in the file", file=path)
-    measures = tuple(key[len(prefix) + 1 : -len(ending)] for key in keys)
-    ids = variables.get(f"{prefix}_region_ids")
-    by_label = "tck2connectome" in str(variables.get("command", ""))
-    values = np.stack([_rows_of(_square(variables[key], path, key), ids, names, by_label, path) for key in keys])
-    notes = []
-    scaled = [i for i, measure in enumerate(measures) if "sift" in measure.lower()]
-    mu = _mu_beside(path) if scaled else None
-    if mu is not None:
-        values[scaled] *= mu
-        notes.append(f"{path.name}: SIFT2 measures were multiplied by mu = {mu:g}")
-    elif scaled:
-        notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
-    return MatrixFile(values, measures, names=names, labels=_whole(ids), notes=tuple(notes))
-
-
-def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: bool, path: Path) -> np.ndarray:
-    """The rows that belong to the names, in their order.
-
-    `tck2connectome` writes row k for label k up to the largest label of the image; the names stand in the order of
-    the atlas's table, which may have gaps or another order (DSI Studio's matrices are lined up with it already).
-
-    Raises:
-        DataError: label numbers, names and matrix whose sizes cannot be reconciled.
-    """
-    labels = None if ids is None else np.asarray(ids).ravel()
-    if not by_label or labels is None or labels.dtype.kind not in "iu" or not labels.size:
-        return matrix
-    if labels.size != len(names) or labels.min() < 1:
-        raise DataError(
-            "region ids and region labels differ", file=path, expected=str(len(names)), got=str(labels.size)
-        )
-    if np.array_equal(labels, np.arange(1, len(matrix) + 1)):
-        return matrix
-    if labels.max() != len(matrix):
-        raise DataError(
-            "the matrix does not have one row for each label number",
-            file=path,
-            expected=f"{labels.max()} rows, the largest label of the atlas",
-            got=str(len(matrix)),
-            remedy="tck2connectome drops the last labels where the image lacks them; export the matrix again.",
-        )
-    return matrix[np.ix_(labels - 1, labels - 1)]
-
-
-def _mu_beside(path: Path) -> float | None:
-    stem = path.name.removesuffix("_connectivity.mat")
-    found = sorted(f for f in path.parent.glob("*_model-sift2_mu.txt") if f.name.startswith(stem.split("_space-")[0]))
-    if not found:
-        return None
-    if len(found) > 1:
-        raise DataError("several _mu.txt files beside it", file=path, got=", ".join(f.name for f in found))
-    text = read_text(found[0], limit=10_000).split()
-    try:
-        mu = float(text[0])
-    except (IndexError, ValueError) as error:
-        raise DataError("holds no number", file=found[0]) from error
-    if not np.isfinite(mu) or mu <= 0:
-        raise DataError("mu is a number above 0", file=found[0], got=text[0])
-    return mu
 
 
 def read_mapper(path: Path) -> MatrixFile:
@@ -201,9 +93,9 @@ def read_mapper(path: Path) -> MatrixFile:
     key = next((key for key in ("dn_name", "dn_fsname", "name") if key in nodes), None)
     if key is None:
         raise DataError("the nodes have no names", file=path, expected="dn_name")
-    values = np.stack([_square(value, path, str(name)) for name, value in edges.items()])
-    numbers = _whole(nodes.get("dn_multiscaleID"))
-    return MatrixFile(values, tuple(str(name) for name in edges), names=_names(nodes[key], path), labels=numbers)
+    values = np.stack([square_of(value, path, str(name)) for name, value in edges.items()])
+    numbers = whole_or_none(nodes.get("dn_multiscaleID"))
+    return MatrixFile(values, tuple(str(name) for name in edges), names=names_of(nodes[key], path), labels=numbers)
 
 
 def read_conn(path: Path) -> MatrixFile:
@@ -242,13 +134,13 @@ def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
             large = in_memory(np.moveaxis(z if z.ndim == 3 else z[:, :, None], 2, 0))
     if large is None:
         raise DataError("not a CONN file", file=path, expected="Z (n, n2) or (n, n2, n_subjects), and names")
-    names = _names(variables.get("names"), path)
+    names = names_of(variables.get("names"), path)
     n = len(names)
     if n != large.shape[1] or large.shape[2] < n:
         shape = f"{large.shape[1:]} for each of {large.shape[0]} subjects"
         raise DataError("Z and names differ in size", file=path, expected=f"{n} rows", got=shape)
     second = variables.get("names2")
-    if second is not None and _names(second, path)[:n] != names:
+    if second is not None and names_of(second, path)[:n] != names:
         raise DataError("rows and columns of Z carry different names", file=path)
 
     def source(n_rows: int) -> Iterator[np.ndarray]:
@@ -320,7 +212,7 @@ def _cells(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _names(value: Any, path: Path) -> tuple[str, ...]:
+def names_of(value: Any, path: Path) -> tuple[str, ...]:
     """A cell array of text, or rows of letters, as names."""
     names = texts_of(_cells(value))
     if not names:
@@ -328,12 +220,12 @@ def _names(value: Any, path: Path) -> tuple[str, ...]:
     return names
 
 
-def _whole(value: Any) -> tuple[int, ...] | None:
+def whole_or_none(value: Any) -> tuple[int, ...] | None:
     """Whole numbers, as an array or a cell array of single ones; None for anything else."""
     return None if value is None else whole_of(value)
 
 
-def _square(value: Any, path: Path, key: str) -> np.ndarray:
+def square_of(value: Any, path: Path, key: str) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise DataError(f"{key} is not a square matrix", file=path, got=f"{array.dtype} {array.shape}")

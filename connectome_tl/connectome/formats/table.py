@@ -16,16 +16,14 @@ from connectome_tl.connectome.formats.beside import lists_beside
 from connectome_tl.connectome.formats.edges import is_edge_list, read_edges
 from connectome_tl.connectome.formats.graphs import read_graphml
 from connectome_tl.connectome.formats.matlab import (
-    atlases_in,
     is_conn,
     is_mapper,
-    is_qsirecon,
     read_conn,
     read_mapper,
     read_plain_mat,
-    read_qsirecon,
     square_variables,
 )
+from connectome_tl.connectome.formats.qsirecon import atlases_in, is_qsirecon, read_qsirecon
 from connectome_tl.connectome.formats.series import read_series
 from connectome_tl.connectome.formats.sidecars import (
     has_label_list,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
 def _grid(cells: list[list[str]], first_line: int) -> _Grid:
     """Split off a first row and a first column that hold names or label numbers."""
     first, n_rows, n_columns = cells[0], len(cells), len(cells[-1])
-    corner = n_rows > 1 and first[0] == "" and n_columns == len(first)
+    corner = n_rows > 1 and n_columns == len(first) and re.match(r"$|[^\W\d]|#", first[0]) is not None
     header: list[str] | None = None
     numbered = whole_numbers(first[1:] if corner else first) is not None
     extra_row = n_rows == n_columns + (not corner) and n_rows > 2

@@ -1,0 +1,109 @@
+"""Archives: MATLAB 4 as DSI Studio writes it, several arrays as measures, and archives larger than any real one."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.lib import format as npy
+from scipy.io import loadmat, savemat
+
+from connectome_tl.connectome.formats.matlab import read_mat
+from connectome_tl.connectome.formats.table import read_matrix
+from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.errors import DataError
+
+MATRIX = np.array([[0.0, 1, 2], [1, 0, 3], [2, 3, 0]])
+
+
+def test_version_4_equals_scipys_reader(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    savemat(path, {"connectivity": MATRIX, "n": np.int16([[7, 8]]), "name": "a\nb\nc\n"}, format="4")
+    ours, theirs = read_mat(path), loadmat(path)
+    np.testing.assert_array_equal(ours["connectivity"], theirs["connectivity"])
+    np.testing.assert_array_equal(ours["n"], theirs["n"])
+    found = connectome_from(read_matrix(path), RowNames(), measures=("count",))
+    assert found.regions == ("a", "b", "c")
+    np.testing.assert_array_equal(found.weights[0], MATRIX)
+
+
+def test_a_damaged_file_of_version_4_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    savemat(path, {"connectivity": MATRIX, "name": "a\nb\nc\n"}, format="4")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for k in range(400):
+        mutant = bytearray(data)
+        mutant[int(rng.integers(len(data)))] = int(rng.integers(256))
+        path.write_bytes(bytes(mutant) if k % 2 else data[: int(rng.integers(1, len(data)))])
+        try:
+            read_mat(path)
+        except DataError:
+            continue
+    path.write_bytes(data[:-3])
+    with pytest.raises(DataError, match="cut off"):
+        read_mat(path)
+
+
+def test_several_arrays_are_measures_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", full=MATRIX, partial=2 * MATRIX, other=np.ones((2, 2)))
+    savemat(tmp_path / "b.mat", {"full": MATRIX, "partial": 2 * MATRIX})
+    for path, kind in ((tmp_path / "a.npz", "npz"), (tmp_path / "b.mat", "mat")):
+        found = read_matrix(path, format=f"{kind}:partial,full")
+        assert found.measures == ("partial", "full")
+        np.testing.assert_array_equal(found.values, [2 * MATRIX, MATRIX])
+        with pytest.raises(DataError, match="full"):
+            read_matrix(path)
+
+
+def zeros(archive: zipfile.ZipFile, name: str, n_bytes: int) -> None:
+    head = io.BytesIO()
+    npy.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (n_bytes // 8,)})
+    with archive.open(name, "w") as stream:
+        stream.write(head.getvalue())
+        for _ in range(n_bytes // 1_000_000):
+            stream.write(bytes(1_000_000))
+
+
+def test_the_sum_of_an_archive_is_limited_and_not_each_member(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("weights.npy", "w") as stream:
+            npy.write_array(stream, MATRIX)
+        for k in range(6):
+            zeros(archive, f"junk{k}.npy", 80_000_000)
+    with pytest.raises(DataError, match="too large"):
+        read_matrix(tmp_path / "x.npz")
+
+
+def test_the_sum_of_the_variables_of_a_mat_is_limited(tmp_path: Path) -> None:
+    def element(kind: int, body: bytes) -> bytes:
+        return struct.pack("<II", kind, len(body)) + body + bytes(-len(body) % 8)
+
+    n_bytes = 80_000_000
+    blocks = []
+    for k in range(4):
+        head = element(6, struct.pack("<II", 9, 0)) + element(5, struct.pack("<ii", 1, n_bytes))
+        head += element(1, f"v{k}".encode()) + struct.pack("<II", 2, n_bytes)
+        pressed = zlib.compress(struct.pack("<II", 14, len(head) + n_bytes) + head + bytes(n_bytes), 1)
+        blocks.append(struct.pack("<II", 15, len(pressed)) + pressed)
+    start = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + struct.pack("<H", 0x0100) + b"IM"
+    (tmp_path / "x.mat").write_bytes(start + b"".join(blocks))
+    with pytest.raises(DataError, match="far larger than the file"):
+        read_mat(tmp_path / "x.mat")
+
+
+def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for factor in (1, 2):
+            buffer = io.BytesIO()
+            np.save(buffer, MATRIX * factor)
+            archive.writestr("weights.npy", buffer.getvalue())
+    with pytest.raises(DataError, match="one name"):
+        read_matrix(tmp_path / "x.npz")

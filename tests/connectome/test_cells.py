@@ -1,0 +1,70 @@
+"""Numbers in text: what can be read in one way is read, what can be read in two is refused, and at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connectome_tl.connectome.formats.cells import numbers
+from connectome_tl.connectome.formats.table import read_matrix
+from connectome_tl.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["0,5", "1,25"], [0.5, 1.25]),
+        (["0,123", "12,345"], [0.123, 12.345]),  # 0,123 cannot be thousands
+        (["0,1234", "1,234"], [0.1234, 1.234]),
+        (["937,5", "12,25"], [937.5, 12.25]),
+        (["-0,5", "1,2e3"], [-0.5, 1200]),
+        (["1e-3", ".5", "2."], [0.001, 0.5, 2]),
+        (["NA", "n/a", "1"], [np.nan, np.nan, 1]),
+    ],
+)
+def test_one_way_to_read_it(cells: list[str], expected: list[float]) -> None:
+    np.testing.assert_array_equal(numbers([cells], "m", first_line=1)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1,065", "65"],
+        ["937,5", "1,234"],
+        ["1,234", "0.5"],
+        ["0,5", "1.5"],
+        ["1,234,567", "3"],
+        ["1,234.5", "3"],
+        ["12,345", "-1,000"],
+    ],
+)
+def test_two_ways_to_read_it(cells: list[str]) -> None:
+    with pytest.raises(DataError, match="comma that may be decimal"):
+        numbers([cells], "m", first_line=1)
+
+
+CELLS = ("1" * 200_000 + "x", "1" * 200_000, "1." * 100_000, "1,000" * 40_000, "\u0663", "1_0", "0x1")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_no_cell_takes_long_or_is_read_otherwise(tmp_path: Path, cell: str, place: int) -> None:
+    rows = [["0", "1", "2"], ["1", "0", "3"], ["2", "3", "0"]]
+    rows[place][place] = cell
+    (tmp_path / "m.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n", encoding="utf-8")
+    start = time.perf_counter()
+    with pytest.raises(DataError):
+        read_matrix(tmp_path / "m.tsv")
+    assert time.perf_counter() - start < 2
+
+
+def test_a_text_cell_is_said_as_such_and_not_as_a_shape(tmp_path: Path) -> None:
+    for at in (0, 1, 2):
+        rows = [["0", "1", "2"], ["1", "0", "3"], ["2", "3", "0"]]
+        rows[1][at] = "abc"
+        (tmp_path / "m.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
+        with pytest.raises(DataError, match=r"line 2.*text where a number belongs.*abc"):
+            read_matrix(tmp_path / "m.csv")

@@ -1,0 +1,84 @@
+"""Label tables of the tools that labs use, each with the names and numbers that the tool means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectome_tl.connectome.labels import read_labels
+from connectome_tl.errors import DataError
+
+KINDS = {
+    "mrtrix with two names for one number": (
+        "t.txt",
+        "36 L.TH Left-Thalamus 0 118 14 255\n36 L.TH Left-Thalamus-Proper 0 118 14 255\n37 L.CA Left-Caudate 1 1 1 0\n",
+        ("Left-Thalamus", "Left-Caudate"),
+        (36, 37),
+    ),
+    "brainlife": (
+        "label.json",
+        json.dumps([{"name": "a", "label": "1001", "voxel_value": 1}, {"name": "b", "label": "9", "voxel_value": 2}]),
+        ("a", "b"),
+        (1, 2),
+    ),
+    "list of names": ("x.json", json.dumps(["a", "b"]), ("a", "b"), None),
+    "list under a key": ("x.json", json.dumps({"region_labels": ["a", "b"], "n_regions": 2}), ("a", "b"), None),
+    "number to name": ("x.json", json.dumps({"3": "a", "1": "b"}), ("a", "b"), (3, 1)),
+    "name to number": ("x.json", json.dumps({"a": 3, "b": 1}), ("a", "b"), (3, 1)),
+    "SPM": ("aal.txt", "1 Precentral_L 2001\n2 Precentral_R 2002\n", ("Precentral_L", "Precentral_R"), (1, 2)),
+    "DSI Studio": (
+        "a.txt",
+        "1\tleft precentral\n2\tright precentral\n",
+        ("left precentral", "right precentral"),
+        (1, 2),
+    ),
+    "no header": ("a.csv", "5,a\n9,b\n", ("a", "b"), (5, 9)),
+    "Connectome Workbench": ("w.txt", "L_V1\n1 255 0 0 255\nR_V1\n2 0 255 0 255\n", ("L_V1", "R_V1"), (1, 2)),
+    "FSL, probabilistic": (
+        "h.xml",
+        '<?xml version="1.0"?><atlas><header><type>Probabalistic</type></header><data>'
+        '<label index="0" x="4">Frontal Pole</label><label index="1" x="1">A &amp; B</label></data></atlas>',
+        ("Frontal Pole", "A & B"),
+        (1, 2),
+    ),
+    "FSL, labels": (
+        "j.xml",
+        '<atlas><header><type>Label</type></header><data><label index="0" x="0">Unclassified</label>'
+        '<label index="1" x="0">Tract</label></data></atlas>',
+        ("Tract",),
+        (1,),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_of_other_tools(tmp_path: Path, kind: str) -> None:
+    file, content, names, numbers = KINDS[kind]
+    (tmp_path / file).write_text(content)
+    table = read_labels(tmp_path / file)
+    assert (table.names, table.numbers) == (names, numbers)
+
+
+def test_second_names_are_aliases_only_where_the_table_shows_it(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text(KINDS["mrtrix with two names for one number"][1])
+    assert read_labels(tmp_path / "t.txt").aliases == {"Left-Thalamus-Proper": "Left-Thalamus"}
+    for other in ("index\tname\n36\ta\n36\tb\n", "36 L.TH a 0 1 1 255\n36 L.XX b 0 1 1 255\n"):
+        (tmp_path / "t.txt").write_text(other)
+        with pytest.raises(DataError, match="36 stands twice"):
+            read_labels(tmp_path / "t.txt")
+
+
+def test_one_cause_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("index\tname\n" + "".join(f"{i}\n" for i in range(181)))
+    with pytest.raises(DataError, match="180 more lines") as caught:
+        read_labels(tmp_path / "t.tsv")
+    assert len(caught.value.problems) == 1
+
+
+def test_endless_lines_and_hostile_names_are_refused_at_once(tmp_path: Path) -> None:
+    for content in ("1 " + '"' * 400_000 + "\n", "9" * 200_000 + " x\n", "a\u202eb\nc\n"):
+        (tmp_path / "t.txt").write_text(content, encoding="utf-8")
+        with pytest.raises(DataError):
+            read_labels(tmp_path / "t.txt")
