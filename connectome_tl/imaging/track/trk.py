@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.streamlines.trk import get_affine_trackvis_to_rasmm, header_2_dtype
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.flat import Streamlines, finite, packed
+from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, finite, packed, too_long
 
 _SIZE = 1000  # bytes of the header
 _POINTS = 1 << 16  # of one block
@@ -70,6 +70,8 @@ def _batches(
                 file=file,
                 remedy="It was probably cut off while being copied; copy it again.",
             )
+        if n_points > MAX_POINTS:
+            raise too_long(file)
         numbers = np.frombuffer(stream.read(n_bytes), f"{order}f4")
         rows = numbers[: len(numbers) - n_properties].reshape(n_points, 3 + n_scalars)
         batch.append(rows[:, :3].astype(np.float32))
