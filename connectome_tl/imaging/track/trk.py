@@ -89,8 +89,9 @@ def _header(file: Path) -> tuple[np.void, str]:
     if len(raw) < _SIZE or not raw.startswith(b"TRACK"):
         raise DataError("not a TrackVis file", expected="1000 bytes that begin with TRACK", file=file)
     for order in "<>":
-        header = np.frombuffer(raw, header_2_dtype.newbyteorder(order))[0]
+        header = np.frombuffer(raw, header_2_dtype.newbyteorder(order)).copy()[0]
         if int(header["hdr_size"]) == _SIZE:
+            header["voxel_order"] = bytes(header["voxel_order"]).rstrip(b"\0 ")
             _check(header, file)
             return header, order
     raise DataError("the header is damaged", expected="hdr_size 1000", file=file)
@@ -108,7 +109,7 @@ def _check(header: np.void, file: Path) -> None:
         )
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError("the affine cannot be inverted", got=str(affine.tolist()), file=file)
-    axes = bytes(header["voxel_order"]).rstrip(b"\0 ").decode("ascii", "replace").upper()
+    axes = bytes(header["voxel_order"]).decode("ascii", "replace").upper()
     if len(axes) != 3 or any(sum(letter in pair for letter in axes) != 1 for pair in _AXES):
         raise DataError(
             "the header does not say the order of the axes (voxel_order)",
