@@ -83,9 +83,10 @@ def content_hash(*parts: Any) -> str:
         elif isinstance(part, bytes):
             digest.update(f"bytes{len(part)} ".encode() + part)
         elif isinstance(part, pd.DataFrame):
-            digest.update(f"table{[str(kind) for kind in part.dtypes]}{part.to_csv(na_rep=MISSING)}".encode())
+            text = f"table{[str(kind) for kind in part.dtypes]}{part.to_csv(na_rep=MISSING)}"
+            digest.update(text.encode("utf-8", "surrogatepass"))
         else:
-            digest.update(b"json" + canonical_json(part).encode())
+            digest.update(b"json" + canonical_json(part).encode("utf-8", "surrogatepass"))  # as file names may hold
         digest.update(b"\x00")
     return digest.hexdigest()
 

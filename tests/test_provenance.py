@@ -173,3 +173,11 @@ def test_a_sidecar_has_its_files_name(name: str, sidecar: str) -> None:
 
 def test_json_files_end_with_a_newline(tmp_path: Path) -> None:
     assert write_json(tmp_path / "a.json", {"z": 1, "a": [1]}).read_text() == '{\n "a": [\n  1\n ],\n "z": 1\n}\n'
+
+
+def test_half_a_character_is_hashed_and_written(tmp_path: Path) -> None:
+    """A file name's byte that is no character, as Python keeps it."""
+    name = "sub-\udcff"
+    assert content_hash({name: 1}) != content_hash({"sub-\udcfe": 1})
+    assert content_hash(pd.DataFrame({"a": [name]})) != content_hash(pd.DataFrame({"a": ["sub-\udcfe"]}))
+    assert read_json(write_json(tmp_path / "a.json", {"name": name})) == {"name": name}

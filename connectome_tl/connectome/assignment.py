@@ -94,6 +94,13 @@ def say_unlisted(
         said = some(f"{n} ({taken[n] / n_ends:.1%})" if n in taken else str(n) for n in ranked)
         return sum(taken.get(n, 0) for n in ranked) / n_ends, said
 
+    if any(n in taken for n in extra.tissue_rows):
+        share, said = shares(extra.tissue_rows)
+        warnings.append(
+            f"rows that are white matter, fluid or other tissue in the numbering of {extra.scheme} take {share:.1%} of "
+            f"the streamline ends; a table without them lets these end in regions nearby, {len(extra.tissue_rows)}: "
+            f"{said}"
+        )
     if extra.left_out:
         share, said = shares(extra.left_out)
         kinds = ", ".join(sorted(set(extra.left_out.values())))

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 
 _POINTS = 1 << 14  # looked at in one go, so that temporaries stay in cache
 _CELLS = 1 << 17  # of a temporary table of points and neighbours
+_MAX_STEPS = 1 << 23  # neighbours of a voxel; a radius of 50 mm in voxels of 0.5 mm has as many
 _COLUMNS = 16  # neighbours tried in one go, nearest first
 
 
@@ -42,7 +44,18 @@ def radial_labels(points: np.ndarray, labels: Volume, radius_mm: float) -> np.nd
     Args:
         points: (n, 3) mm.
         radius_mm: voxel centres at this distance or beyond do not count.
+
+    Raises:
+        DataError: voxels so small that millions lie within the radius: an affine that is not in mm.
     """
+    if _reach(labels.affine, radius_mm)[0].prod() > _MAX_STEPS:
+        raise DataError(
+            "voxels are too small for the search radius",
+            expected="an affine in mm",
+            got=f"voxels of {', '.join(f'{zoom:.3g}' for zoom in labels.zooms)} mm, a radius of {radius_mm:g} mm",
+            subject=labels.subject,
+            file=labels.file,
+        )
     ball = _ball(labels.affine, radius_mm)
     margin = np.abs(ball.steps).max(axis=0)
     # With background this wide on every side, a step over the edge of one row lands in another row's margin.
@@ -84,10 +97,8 @@ class _Ball:
 
 def _ball(affine: np.ndarray, radius_mm: float) -> _Ball:
     axes = affine[:3, :3]
-    corners = np.array([(i, j, k) for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
-    half = float(np.linalg.norm(corners @ axes.T, axis=1).max())
-    # How many voxels a ball reaches along each axis, also on an oblique grid.
-    reach = np.ceil((radius_mm + half) * np.linalg.norm(np.linalg.inv(axes), axis=1)).astype(int)
+    width, half = _reach(affine, radius_mm)
+    reach = width.astype(int) // 2
     grids = np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij")
     steps = np.stack([g.ravel() for g in grids], axis=1)
     mm = steps @ axes.T
@@ -95,6 +106,14 @@ def _ball(affine: np.ndarray, radius_mm: float) -> _Ball:
     keep = np.flatnonzero(distance < radius_mm + half)
     keep = keep[np.argsort(distance[keep], kind="stable")]
     return _Ball(steps[keep], mm[keep], distance[keep], half)
+
+
+def _reach(affine: np.ndarray, radius_mm: float) -> tuple[np.ndarray, float]:
+    """How many voxels wide a ball is along each axis, also on an oblique grid; half a voxel's diagonal in mm."""
+    axes = affine[:3, :3]
+    corners = np.array([(i, j, k) for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
+    half = float(np.linalg.norm(corners @ axes.T, axis=1).max())
+    return 2 * np.ceil((radius_mm + half) * np.linalg.norm(np.linalg.inv(axes), axis=1)) + 1, half
 
 
 def _search(

@@ -139,7 +139,7 @@ def _unrounded(clouds: list[np.ndarray], names: Sequence[str]) -> list[np.ndarra
     steps = np.array([_step(column) for column in pooled.T])
     # A region draws by its own name, so that neither its row nor other regions change what it gets.
     draws = [
-        np.random.default_rng(crc32(name.encode())).uniform(-0.5, 0.5, c.shape)
+        np.random.default_rng(crc32(name.encode("utf-8", "surrogatepass"))).uniform(-0.5, 0.5, c.shape)
         for name, c in zip(names, clouds, strict=True)
     ]
     return [cloud + draw * steps for cloud, draw in zip(clouds, draws, strict=True)]

@@ -52,61 +52,64 @@ _FREESURFER_GROUPS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Unlisted:
-    """Labels beyond the table.
+    """Labels of an image as a table sees them.
 
     Attributes:
-        tissue: background for streamlines.
+        tissue: beyond the table; background for streamlines.
         left_out: regions of a kind of which the table lists none, with the kind: deep grey matter in a table of cortex.
-        unknown: everything else.
+        unknown: everything else beyond the table.
+        tissue_rows: tissue that the table lists as if it were a region.
         scheme: whose numbering the table follows, where one was recognised.
     """
 
     tissue: tuple[int, ...] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)
     unknown: tuple[int, ...] = ()
+    tissue_rows: tuple[int, ...] = ()
     scheme: str | None = None
 
 
 def unlisted(present: Iterable[int], regions: RegionTable) -> Unlisted:
-    """Sort the labels of an image that are not in the table."""
-    extra = sorted(set(present) - set(regions.numbers) - {0})
-    if not extra:
-        return Unlisted()
-    scheme, tissue, groups = _scheme_of(regions)
-    listed = {groups[number] for number in regions.numbers if number in groups}
+    """Sort the labels of an image by what the table says, and does not say, of them."""
+    there = set(present) - {0}
+    rows = {n: name for n, name in zip(regions.numbers, regions.names, strict=True) if n in there}
+    extra = sorted(there - rows.keys())
+    scheme, tissue, groups = _scheme_of(rows)
+    listed = {groups[number] for number in rows if number in groups}
     left_out = {n: groups[n] for n in extra if n in groups and n not in tissue and groups[n] not in listed}
     return Unlisted(
         tuple(n for n in extra if n in tissue),
         left_out,
         tuple(n for n in extra if n not in tissue and n not in left_out),
+        tuple(n for n in rows if n in tissue),
         scheme,
     )
 
 
-def _scheme_of(regions: RegionTable) -> tuple[str | None, frozenset[int], Mapping[int, str]]:
-    """Name of the numbering that a table follows, its tissue labels, and the kind of each of its regions."""
-    if _is_freesurfer(regions):
+def _scheme_of(rows: Mapping[int, str]) -> tuple[str | None, frozenset[int], Mapping[int, str]]:
+    """Name of the numbering that rows follow, its tissue labels, and the kind of each of its regions."""
+    if _is_freesurfer(rows):
         return "FreeSurfer", _FREESURFER_TISSUE, _FREESURFER_GROUPS
-    for name in atlas_names():
+    for name in atlas_names() if rows else ():
         atlas = load_atlas(name)
-        if atlas.n_regions > len(regions.names) and _alike(atlas, regions) >= _MIN_ALIKE:
+        if atlas.n_regions >= len(rows) and _alike(atlas, rows) >= _MIN_ALIKE:
             tissue = frozenset(r.index for r in atlas.regions if r.lobe in _TISSUE_LOBES)
-            return name, tissue, {r.index: r.lobe for r in atlas.regions}
+            if tissue or atlas.n_regions > len(rows):
+                return name, tissue, {r.index: r.lobe for r in atlas.regions}
     return None, frozenset(), {}
 
 
-def _is_freesurfer(regions: RegionTable) -> bool:
+def _is_freesurfer(rows: Mapping[int, str]) -> bool:
     """Every number is one of FreeSurfer's, and cortex or the names of deep regions say that this is no accident."""
-    numbers = set(regions.numbers)
-    if not numbers <= (_FREESURFER_TISSUE | _FREESURFER_GROUPS.keys()):
+    if not rows or not rows.keys() <= (_FREESURFER_TISSUE | _FREESURFER_GROUPS.keys()):
         return False
     named = {number: word for word, all_of_it in _DEEP.items() for number in all_of_it}
-    pairs = zip(regions.numbers, regions.names, strict=True)
-    same = sum(named[number] in name.lower() for number, name in pairs if number in named)
-    return max(numbers) > 1000 or 2 * same > len(numbers)
+    same = sum(named[number] in name.lower() for number, name in rows.items() if number in named)
+    cortex = any(_FREESURFER_GROUPS.get(number) == "cortex" for number in rows)
+    return cortex or 2 * same > len(rows)
 
 
-def _alike(atlas: Atlas, regions: RegionTable) -> float:
+def _alike(atlas: Atlas, rows: Mapping[int, str]) -> float:
     names = {region.index: region.name for region in atlas.regions}
-    pairs = zip(regions.numbers, atlas.resolved(regions.names), strict=True)
-    return sum(names.get(number) == name for number, name in pairs) / len(regions.names)
+    pairs = zip(rows, atlas.resolved(list(rows.values())), strict=True)
+    return sum(names.get(number) == name for number, name in pairs) / len(rows)

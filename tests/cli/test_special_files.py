@@ -177,3 +177,19 @@ def test_links_to_the_folder_they_lie_in_are_not_followed(tmp_path: Path) -> Non
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
     with pytest.raises(MissingInputError):
         convert_folder(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scans_files_and_tables_may_be_no_regular_files(kind: str, tmp_path: Path, command: Command) -> None:
+    dwi = tmp_path / "bids" / "sub-01" / "dwi"
+    dwi.mkdir(parents=True)
+    for ending in ("nii.gz", "bvec"):
+        (dwi / f"sub-01_dwi.{ending}").touch()
+    KINDS[kind](dwi / "sub-01_dwi.bval")
+    KINDS[kind](tmp_path / "bids" / "participants.tsv")
+    KINDS[kind](tmp_path / "bids" / "sub-01" / "sub-01_sessions.tsv")
+    (tmp_path / "config.yaml").write_text("parcellation: p.nii.gz\n")
+    answer = command("connectomes", tmp_path / "bids", tmp_path / "out", "--config", tmp_path / "config.yaml")
+    assert answer.code in (65, 66), answer
+    for name in ("participants.tsv", "sub-01_sessions.tsv", "sub-01_dwi.bval"):
+        assert name in answer.err

@@ -11,7 +11,7 @@ import pytest
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import assemble
-from connectome_tl.connectome.regions import RegionTable, regions_of_atlas
+from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image
 from connectome_tl.connectome.unlisted import unlisted
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume, write_volume
@@ -107,6 +107,19 @@ def test_a_table_that_lacks_some_regions_of_a_kind_is_refused() -> None:
     assert assemble(reduce_streamlines([from_list(lines)]), labels, half, settings=settings).account.edges > 0
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_tissue_that_stands_as_a_row_is_said(named: bool) -> None:
+    """A whole colour table, or no table at all: white matter becomes a region."""
+    labels, lines = head((1001, 1024, 2001, 2035), 2)
+    whole = RegionTable(("WM", "a", "b", "c", "d", "other"), (2, 1001, 1024, 2001, 2035, 9999))
+    regions = whole if named else regions_of_image(labels)
+    found = assemble(
+        reduce_streamlines([from_list(lines)]), labels, regions, settings=AssemblySettings(diagonal="keep")
+    )
+    (said,) = [warning for warning in found.warnings if "rows that are white" in warning]
+    assert "FreeSurfer take 100.0% of the streamline ends" in said
+
+
 def test_numbers_of_another_scheme_are_not_taken_for_tissue() -> None:
     present = {1, 2, 3, 41, 77, 1001}
     for table in (
@@ -119,3 +132,4 @@ def test_numbers_of_another_scheme_are_not_taken_for_tissue() -> None:
     assert set(aal.left_out) == set(range(91, 117))
     assert aal.unknown == (200,)
     assert unlisted({0, 1, 3}, RegionTable(("a", "b"), (1, 3))) == unlisted((), RegionTable(("a",), (1,)))
+    assert unlisted(range(1, 117), regions_of_atlas(load_atlas("aal116"))).tissue_rows == ()

@@ -13,7 +13,7 @@ import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.track import tck, trk
+from connectome_tl.imaging.track import tck, trk, trx
 from connectome_tl.imaging.track.sampling import mean_along, reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list, read_blocks, read_streamlines, write_tck
 
@@ -266,3 +266,23 @@ def test_a_tck_whose_points_begin_elsewhere_or_that_goes_on_is_refused(tmp_path:
         (tmp_path / "bad.tck").write_bytes(data)
         with pytest.raises(DataError, match=r"bad\.tck"):
             read_streamlines(tmp_path / "bad.tck")
+
+
+def test_what_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (tck, trk, trx):
+        monkeypatch.setattr(module, "MAX_POINTS", 25)
+    monkeypatch.setattr(tck, "_ROWS", 4)
+    lines = [np.zeros((60, 3), np.float32), *curves(n=5)]
+    for suffix in (".tck", ".trk"):
+        with pytest.raises(DataError, match="longer than any"):
+            read_streamlines(save(tmp_path / f"t{suffix}", lines))
+    n = 3_000_000
+    header = {"NB_STREAMLINES": 1, "NB_VERTICES": n}
+    with zipfile.ZipFile(tmp_path / "bomb.trx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", json.dumps(header))
+        archive.writestr("positions.3.float16", bytes(6 * n))
+        archive.writestr("offsets.uint64", np.array([0, n], "<u8").tobytes())
+    for limit, message in ((25, "longer than any"), (n, "grows beyond measure")):
+        monkeypatch.setattr(trx, "MAX_POINTS", limit)
+        with pytest.raises(DataError, match=message):
+            read_streamlines(tmp_path / "bomb.trx")

@@ -34,6 +34,10 @@ def _patched(at: int, code: str, *values: float) -> Mutation:
     return _image(lambda f, _: packed(nifti(f.scene.labels, f.scene.affine), at, code, *values))
 
 
+def _times(scale: float) -> Mutation:
+    return _image(lambda f, _: nifti(f.scene.labels, np.diag([scale] * 3 + [1]) @ f.scene.affine))
+
+
 def _typed(kind: str) -> Mutation:
     return _image(lambda f, _: nifti(f.scene.labels.astype(kind), f.scene.affine))
 
@@ -170,6 +174,8 @@ IMAGES: dict[str, tuple[Must, Mutation]] = {
     "cut": (Must.REFUSE, _image(lambda f, rng: nifti(f.scene.labels, AFFINE)[: int(rng.integers(1, 9000))])),
     "negative": (Must.REFUSE, _image(lambda f, _: nifti(-f.scene.labels, AFFINE))),
     "all background": (Must.REFUSE, _image(lambda f, _: nifti(f.scene.labels * 0, AFFINE))),
+    "affine in metres": (Must.REFUSE, _times(0.001)),
+    "affine in micrometres": (Must.REFUSE, _times(1000.0)),
     "damaged": (Must.EITHER, _damaged),
     "elsewhere": (Must.REFUSE, _image(lambda f, _: nifti(f.scene.labels, AFFINE + np.eye(4, k=3) * 400))),
 }

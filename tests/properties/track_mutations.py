@@ -150,6 +150,7 @@ TRACKS: dict[str, tuple[Must, Mutation]] = {
     "trk with scalars": (Must.READ, _trk(scalars=True)),
     "trk big-endian": (Must.READ, _swapped_trk),
     "trk count not kept": (Must.READ, _field("nb_streamlines", 0)),
+    "trk order with a blank": (Must.READ, _field("voxel_order", b"RAS ")),
     "trk other order of axes": (Must.EITHER, _turned_trk),
     "trk count too high": (Must.REFUSE, _count(5)),
     "trk count too low": (Must.REFUSE, _count(-5)),

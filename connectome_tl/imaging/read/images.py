@@ -20,6 +20,7 @@ from connectome_tl.imaging.read.headers import open_image
 from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
+_MAX_LABEL_BYTES = 1 << 30  # 0.25 mm voxels of a whole head
 _WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
 _MAX_STEP = 0.25  # a coarser scale of stored whole numbers cannot tell a label from its neighbour
 
@@ -116,7 +117,7 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
     Raises:
         MissingInputError, DataError: as `read_volume`; fractional, negative or NaN labels; no label at all.
     """
-    volume, step = _read(path, subject)
+    volume, step = _read(path, subject, max_bytes=_MAX_LABEL_BYTES)
     data = volume.data
     if not np.issubdtype(data.dtype, np.integer):
         rounded = np.rint(data)

@@ -33,7 +33,7 @@ def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
     tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
     above = frozenset((os.path.realpath(place),))
     stack = sorted(
-        ((entry.path, above) for entry in os.scandir(place) if entry.is_dir() and entry.name.startswith(tops)),
+        ((entry.path, above) for entry in _entries(place) if _is_folder(entry) and entry.name.startswith(tops)),
         key=lambda item: item[0],
         reverse=True,
     )
@@ -41,11 +41,11 @@ def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
         here, above = stack.pop()
         if (real := os.path.realpath(here)) in above:  # a link back to a folder that it lies in
             continue
-        entries = sorted(os.scandir(here), key=lambda entry: entry.name)
-        folders = [entry.path for entry in reversed(entries) if entry.is_dir() and entry.name not in _ASIDE]
+        entries = _entries(here)
+        folders = [entry.path for entry in reversed(entries) if _is_folder(entry) and entry.name not in _ASIDE]
         stack.extend((folder, above | {real}) for folder in folders)
         for entry in entries:
-            if entry.is_dir() or entry.name.startswith("."):
+            if _is_folder(entry) or entry.name.startswith("."):
                 continue
             found = _parse(Path(entry.path))
             parts = Path(entry.path).relative_to(place).parts
@@ -58,12 +58,24 @@ def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
                 yield found
 
 
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
     """Subjects' folders that offer nothing."""
     return [
         Problem("there is no image of this subject", subject=entry.name, file=entry.path)
-        for entry in sorted(os.scandir(place), key=lambda entry: entry.name)
-        if entry.is_dir() and entry.name.startswith("sub-") and entry.name not in subjects
+        for entry in _entries(place)
+        if _is_folder(entry) and entry.name.startswith("sub-") and entry.name not in subjects
     ]
 
 
@@ -82,7 +94,7 @@ def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
 
 def shared_gradients(place: Path) -> list[FoundFile]:
     """Gradient files at the top of a dataset, which scans may inherit."""
-    found = (_parse(Path(entry.path)) for entry in os.scandir(place) if not entry.is_dir())
+    found = (_parse(Path(entry.path)) for entry in _entries(place) if not _is_folder(entry))
     return [f for f in found if f is not None and f.suffix == "dwi" and f.ending in _GRADIENTS]
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 
+MAX_POINTS = 10_000_000  # of one streamline; a longer one is damage, and would be held in memory whole
+
 
 @dataclass(frozen=True, eq=False)
 class Streamlines:
@@ -88,6 +90,11 @@ def from_list(streamlines: Sequence[np.ndarray]) -> Streamlines:
     n_points = np.array([len(s) for s in streamlines], dtype=np.int64)
     nothing = np.zeros((0, 3), dtype=np.float32)
     return packed(np.concatenate([nothing, *streamlines]).astype(np.float32, copy=False), n_points)
+
+
+def too_long(file: Path) -> DataError:
+    """A streamline that no tractogram has."""
+    return DataError("a streamline is longer than any can be", expected=f"at most {MAX_POINTS} points", file=file)
 
 
 def packed(points: np.ndarray, n_points: np.ndarray) -> Streamlines:

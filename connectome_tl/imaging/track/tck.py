@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.flat import Streamlines
+from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, too_long
 from connectome_tl.provenance import write_bytes
 
 _ROWS = 1 << 16  # points of one block
@@ -59,6 +59,8 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
         stream.seek(offset)
         while True:
             if kept == len(buffer):  # one streamline fills the buffer
+                if kept > MAX_POINTS:
+                    raise too_long(file)
                 buffer = np.concatenate([buffer, np.empty_like(buffer)])
             n_new = _fill(stream, buffer[kept:])
             rows = buffer[: kept + n_new]

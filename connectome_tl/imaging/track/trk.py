@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.streamlines.trk import get_affine_trackvis_to_rasmm, header_2_dtype
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.flat import Streamlines, finite, packed
+from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, finite, packed, too_long
 
 _SIZE = 1000  # bytes of the header
 _POINTS = 1 << 16  # of one block
@@ -70,6 +70,8 @@ def _batches(
                 file=file,
                 remedy="It was probably cut off while being copied; copy it again.",
             )
+        if n_points > MAX_POINTS:
+            raise too_long(file)
         numbers = np.frombuffer(stream.read(n_bytes), f"{order}f4")
         rows = numbers[: len(numbers) - n_properties].reshape(n_points, 3 + n_scalars)
         batch.append(rows[:, :3].astype(np.float32))
@@ -87,8 +89,9 @@ def _header(file: Path) -> tuple[np.void, str]:
     if len(raw) < _SIZE or not raw.startswith(b"TRACK"):
         raise DataError("not a TrackVis file", expected="1000 bytes that begin with TRACK", file=file)
     for order in "<>":
-        header = np.frombuffer(raw, header_2_dtype.newbyteorder(order))[0]
+        header = np.frombuffer(raw, header_2_dtype.newbyteorder(order)).copy()[0]
         if int(header["hdr_size"]) == _SIZE:
+            header["voxel_order"] = bytes(header["voxel_order"]).rstrip(b"\0 ")
             _check(header, file)
             return header, order
     raise DataError("the header is damaged", expected="hdr_size 1000", file=file)
@@ -106,7 +109,7 @@ def _check(header: np.void, file: Path) -> None:
         )
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError("the affine cannot be inverted", got=str(affine.tolist()), file=file)
-    axes = bytes(header["voxel_order"]).rstrip(b"\0 ").decode("ascii", "replace").upper()
+    axes = bytes(header["voxel_order"]).decode("ascii", "replace").upper()
     if len(axes) != 3 or any(sum(letter in pair for letter in axes) != 1 for pair in _AXES):
         raise DataError(
             "the header does not say the order of the axes (voxel_order)",

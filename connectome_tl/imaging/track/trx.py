@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.flat import Streamlines, finite, packed
+from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, finite, packed, too_long
 
 _POINTS = 1 << 18  # of one block
 _MAX_HEADER = 1_000_000  # bytes
+_MAX_RATIO = 100  # of unpacked to packed; coordinates do not compress
 _MAX_STREAMLINES = 100_000_000
 _POSITIONS = {f"positions.3.float{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)}
 _OFFSETS = {
@@ -75,6 +76,8 @@ def _lengths(archive: zipfile.ZipFile, file: Path) -> tuple[np.ndarray, int]:
     if len(borders) == n_streamlines:
         borders = np.append(borders, n_vertices)
     n_points = np.diff(borders)
+    if n_points.max(initial=0) > MAX_POINTS:
+        raise too_long(file)
     if (borders[:1] != 0).any() or borders[-1] != n_vertices or (n_points < 0).any():
         raise DataError(
             "the offsets do not divide the points among the streamlines",
@@ -95,6 +98,14 @@ def _member(archive: zipfile.ZipFile, kinds: dict[str, np.dtype], file: Path) ->
     names = [name for name in archive.namelist() if name in kinds]
     if len(names) > 1:
         raise DataError("stands twice in the archive", got=", ".join(names), file=file)
+    info = archive.getinfo(names[0]) if names else None
+    if info is not None and info.file_size > max(_MAX_RATIO * info.compress_size, _MAX_HEADER):
+        raise DataError(
+            f"{info.filename} grows beyond measure when it is unpacked",
+            expected=f"at most {_MAX_RATIO} times its size",
+            got=f"{info.file_size} bytes from {info.compress_size}",
+            file=file,
+        )
     return names[0] if names else None
 
 
