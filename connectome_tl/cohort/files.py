@@ -138,6 +138,10 @@ class Search:
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
                 remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+                if "{id}" not in str(file):
+                    remedy = (
+                        "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
+                    )
             findings.problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
