@@ -27,8 +27,18 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         findings.problems.append(Problem("folder not found", file=root))
         return {}
     tail = "/".join(parts[fixed:])
+    if "{id}*" in tail or "*{id}" in tail:
+        findings.problems.append(
+            Problem(
+                "{id} and * stand side by side, and nothing says where the id ends",
+                got=pattern,
+                remedy="Write what stands between them, for example {id}_*.csv.",
+            )
+        )
+        return {}
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
+    wildcard = re.sub(r"\*{2,}", "*", wildcard)
     tables = {(folder / name).resolve() for name in other}
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
