@@ -219,7 +219,11 @@ def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
     """The image of each subject; what is wrong with them is a problem."""
     if settings.volumes is None:
         return ()
-    found = found_files(settings.volumes.files, search.folder, search.findings)
+    try:
+        found = found_files(settings.volumes.files, search.folder, search.findings)
+    except ConnectomeTLError as error:
+        search.findings.problems += error.problems
+        return ()
     names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
     return tuple(str(found[names[subject]]) for subject in search.ids if subject in names)
 

@@ -533,7 +533,11 @@ def test_files_under_another_pattern_are_one_line_that_shows_both_names(on_disk:
     assert len(problems) == 1
     assert all(part in problems[0] for part in ("6 of 6 rows", "sub-01_sc.tsv", "there lie", "sub-01.tsv"))
     on_disk.settings["connectomes"]["files"] = "{id}*.tsv"
-    assert "side by side" in on_disk.problems()[0]
+    assert "side by side" in on_disk.problems(UsageError)[0]
+    on_disk.settings["connectomes"]["files"] = "elsewhere/{id}.tsv"
+    problems = on_disk.problems(MissingInputError)
+    assert len(problems) == 1
+    assert "elsewhere" in problems[0]
     on_disk.settings["connectomes"]["files"] = "{id}.tsv"
     assert on_disk.read().n_subjects == 6
 
