@@ -199,19 +199,27 @@ def _loose(key: str) -> str:
 
 
 def _known(column: pd.Series, findings: Findings, marks: Marks) -> list[str]:
-    """Cells with "" where a word or a far number code says missing; whole numbers without a point."""
+    """Cells with "" where a word, a negative number or a far code says missing; whole numbers without a point."""
     cells = [whole(cell) for cell in texts(column, marks.missing)]
     found = [_as_code(cell) for cell in cells]
-    coded = [i for i, code in enumerate(found) if code in CODES]
-    if not coded:
-        return cells
-    rest = [code for code in found if code and code not in CODES]
-    if all(code.lstrip("-").isdigit() for code in rest):
-        values = np.array([float(code) if code.lstrip("-").isdigit() else np.nan for code in found])
+    rest = {code for code in found if code and code not in CODES and not _is_negative(code)}
+    negative = sorted({code for code in found if _is_negative(code)}) if rest else []
+    gone = set(negative)
+    if all(code.isdigit() for code in rest):
+        values = np.array([float(code) if code.isdigit() else np.nan for code in found])
         kept = without_codes(values, str(column.name), findings)
-        return ["" if np.isnan(kept[i]) and not np.isnan(values[i]) else cell for i, cell in enumerate(cells)]
-    findings.notes.append(f"{column.name}: {', '.join(sorted({cells[i] for i in coded}))} was read as missing")
-    return ["" if found[i] in CODES else cell for i, cell in enumerate(cells)]
+        gone |= {code for i, code in enumerate(found) if np.isnan(kept[i]) and not np.isnan(values[i])}
+        told = negative
+    else:
+        gone |= {code for code in found if code in CODES}
+        told = sorted(gone)
+    if told:
+        findings.notes.append(f"{column.name}: {', '.join(told)} was read as missing")
+    return ["" if code in gone else cell for code, cell in zip(found, cells, strict=True)]
+
+
+def _is_negative(code: str) -> bool:
+    return code.startswith("-") and code[1:].isdigit()
 
 
 def _as_code(cell: str) -> str:

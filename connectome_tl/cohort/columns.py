@@ -19,7 +19,7 @@ from connectome_tl.cohort.numeric import numbers, unit_word
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.errors import Problem
 from connectome_tl.settings.cohort import CohortSettings
-from connectome_tl.settings.columns import AgeUnit
+from connectome_tl.settings.columns import AgeUnit, Covariate
 
 _GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
@@ -129,7 +129,7 @@ def _covariates(
         if spec.type == "numeric":
             unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
-            _check_weight(spec.column, unit, values, ids, file, findings)
+            _check_weight(spec, unit, values, ids, file, findings)
             if fold(spec.column) in _GESTATION and unit_word(unit) in _AGE_UNITS:
                 check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
@@ -141,11 +141,13 @@ def _covariates(
 
 
 def _check_weight(
-    column: str, unit: str, values: np.ndarray, ids: Sequence[str], file: Path, findings: Findings
+    spec: Covariate, unit: str, values: np.ndarray, ids: Sequence[str], file: Path, findings: Findings
 ) -> None:
     """Birth weights in kg and g differ a thousandfold; dHCP writes kg, most hospitals g."""
-    name = column.lower().replace("_", "").replace(" ", "")
-    if "birthweight" not in name and name != "bw":
+    column = spec.column
+    name = fold(column).replace("_", "").replace(" ", "").replace("-", "")
+    named = "birthweight" in name or name in ("bw", "bwt")
+    if not named and not ("weight" in name and spec.available_at == "birth" and unit in _KG_AND_G):
         return
     if unit not in _KG_AND_G:  # the two ranges hardly meet, so the values mostly say it themselves
         known = values[~np.isnan(values)]

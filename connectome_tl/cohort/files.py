@@ -11,7 +11,7 @@ from typing import Literal
 
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.cohort.ids import bare
-from connectome_tl.errors import Problem
+from connectome_tl.errors import MissingInputError, Problem, UsageError
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
@@ -19,17 +19,26 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
 
     `{id}` stands for the id and may stand twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
     anything inside one folder or file name. Two files of one subject are a problem.
+
+    Raises:
+        MissingInputError: no such folder. UsageError: a pattern that does not tell the id.
     """
     base = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
     parts = list(base.parts)
     fixed = next((i for i, part in enumerate(parts) if "{id}" in part or "*" in part), len(parts))
     root = Path(*parts[:fixed]) if fixed else Path()
     if not root.is_dir():
-        findings.problems.append(Problem("folder not found", file=root))
-        return {}
+        raise MissingInputError("folder not found", file=root)
     tail = "/".join(parts[fixed:])
+    if "{id}*" in tail or "*{id}" in tail:
+        raise UsageError(
+            "{id} and * stand side by side, and nothing says where the id ends",
+            got=pattern,
+            remedy="Write what stands between them, for example {id}_*.csv.",
+        )
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
+    wildcard = re.sub(r"\*{2,}", "*", wildcard)
     tables = {os.path.realpath(folder / name) for name in other}
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
@@ -139,6 +148,10 @@ class Search:
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
                 remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+                if "{id}" not in str(file):
+                    remedy = (
+                        "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
+                    )
             findings.problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"

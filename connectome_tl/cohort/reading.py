@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +15,17 @@ from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import Search, found_files
 from connectome_tl.cohort.findings import Findings, grouped, listed
 from connectome_tl.cohort.ids import subject_ids, whole_ids
+from connectome_tl.cohort.kept_rows import flow_step, selected_rows, selects_among_events, without_excluded
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables
 from connectome_tl.cohort.regional import read_region_features, similarity_matrices
-from connectome_tl.cohort.selection import columns_of, selected, unknown
 from connectome_tl.cohort.stack import read_stack
 from connectome_tl.cohort.tables import read_table
 from connectome_tl.cohort.transforms import transformed
 from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, DataError, Problem, raise_all
+from connectome_tl.errors import ConnectomeTLError, raise_all
 from connectome_tl.provenance import file_hash
-from connectome_tl.settings.cohort import CohortSettings, Exclusion
+from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.results import FlowStep
 
 _MOST_NOTES = 12
@@ -56,9 +55,9 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     sources = {Path(settings.participants).name: file_hash(file)}
     flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
     everyone = whole_ids(table, settings.ids) if set(settings.ids) <= set(table.columns) else []
-    early = _selects_among_events(settings, table, everyone)
+    early = selects_among_events(settings, table, everyone)
     if early:
-        table = _selected(settings, table, file, findings, flow)
+        table = selected_rows(settings, table, file, findings, flow)
     if settings.ids[0] in table.columns:
         marks = marks_of(settings)
         table = joined_tables(table, settings.ids, settings.tables, folder, findings, sources, dictionary, marks=marks)
@@ -73,8 +72,8 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     if not early:
         everyone = whole_ids(table, settings.ids)
         flow = [FlowStep(label=flow[0].label, n_left=len(table))]  # a table of sessions makes rows of its own
-        table = _selected(settings, table, file, findings, flow)
-    table = _without_excluded(settings, table, file, findings, flow)
+        table = selected_rows(settings, table, file, findings, flow)
+    table = without_excluded(settings, table, file, findings, flow)
     ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings, table=table)
     columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
     unmatched = "refuse" if settings.connectomes is None else settings.connectomes.unmatched
@@ -97,77 +96,6 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     return replace(cohort, notes=tuple(dict.fromkeys(findings.notes)))
 
 
-def _selects_among_events(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> bool:
-    """Rows of one subject are events (REDCap), and `select` names columns of this table only: it then comes before
-    further tables are joined, which may be the same file."""
-    if settings.select is None or len(set(ids)) == len(ids):
-        return False
-    named = columns_of(settings.select)
-    return bool(named) and named <= set(table.columns)
-
-
-def _selected(
-    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings, flow: list[FlowStep]
-) -> pd.DataFrame:
-    """Rows that `select` keeps; a step of the flow."""
-    if settings.select is None:
-        return table
-    ids, marks = whole_ids(table, settings.ids), marks_of(settings)
-    keep = selected(table, settings.select, ids, marks=marks, file=file, notes=findings.notes)
-    flow.append(_step(f"select: {settings.select}", keep, "not selected, or a value it needs is missing"))
-    names = sorted(columns_of(settings.select) & set(table.columns))
-    there = {name: list(dict.fromkeys(table[name])) for name in names}
-    table = table[keep].reset_index(drop=True)
-    if table.empty:
-        held = [f"{name}: {listed(there[name], 6)}" for name in there]
-        findings.problems.append(
-            Problem("select keeps no row", got=settings.select, file=file, expected="; ".join(held) or None)
-        )
-    return table
-
-
-def _without_excluded(
-    settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings, flow: list[FlowStep]
-) -> pd.DataFrame:
-    """Rows that no rule of `exclude` leaves out; each rule is a step of the flow."""
-    for rule in settings.exclude:
-        table = _excluded(rule, settings, table, file, findings, flow)
-    if settings.exclude and table.empty:
-        findings.problems.append(Problem("the exclusions leave no row", file=file))
-    return table
-
-
-def _excluded(
-    rule: Exclusion,
-    settings: CohortSettings,
-    table: pd.DataFrame,
-    file: Path,
-    findings: Findings,
-    flow: list[FlowStep],
-) -> pd.DataFrame:
-    ids, marks = whole_ids(table, settings.ids), marks_of(settings)
-    try:
-        out = selected(table, rule.when, ids, marks=marks, file=file, notes=findings.notes)
-    except DataError as error:  # a column that another fault took away; both are listed
-        findings.problems += error.problems
-        return table
-    open_ = unknown(table, rule.when, marks=marks) & ~out
-    if rule.unknown == "refuse":
-        findings.several(
-            [(ids[i], "a missing value") for i in np.flatnonzero(open_).tolist()],
-            f"the exclusion {rule.when!r} cannot be decided",
-            file,
-            "Say unknown: keep or unknown: exclude in this rule.",
-        )
-    n_open = int(open_.sum())
-    out = out | open_ if rule.unknown == "exclude" else out
-    also = f"; {n_open} of them with a missing value" if n_open and rule.unknown == "exclude" else ""
-    if n_open and rule.unknown == "keep":
-        findings.notes.append(f"exclude: {rule.when}: {n_open} whose value is missing were kept")
-    flow.append(_step(f"exclude: {rule.when}", ~out, rule.reason + also))
-    return table[~out].reset_index(drop=True)
-
-
 def _named_columns(settings: CohortSettings) -> set[str]:
     return {one.column for one in settings.covariates} | {one.column for one in settings.outcomes}
 
@@ -175,11 +103,6 @@ def _named_columns(settings: CohortSettings) -> set[str]:
 def _one_column(settings: CohortSettings) -> str:
     """The id column for tables that have a single one; "" where the ids of scans are made of several."""
     return settings.id if isinstance(settings.id, str) else ""
-
-
-def _step(label: str, keep: np.ndarray, reason: str) -> FlowStep:
-    n_excluded = int((~keep).sum())
-    return FlowStep(label=label, n_left=int(keep.sum()), n_excluded=n_excluded, reason=reason if n_excluded else "")
 
 
 def _matrices(
@@ -248,7 +171,7 @@ def _joined(
     ids = columns.ids if matrices is None else matrices.ids
     search = replace(search, ids=ids)
     if matrices is not None:
-        flow.append(_step("with a connectome", np.isin(columns.ids, ids), "no matrix"))
+        flow.append(flow_step("with a connectome", np.isin(columns.ids, ids), "no matrix"))
     volumes = _volumes(settings, search)
     features, feature_names = _region_features(settings, matrices, search)
     if search.findings.problems:
@@ -297,7 +220,11 @@ def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
     """The image of each subject; what is wrong with them is a problem."""
     if settings.volumes is None:
         return ()
-    found = found_files(settings.volumes.files, search.folder, search.findings)
+    try:
+        found = found_files(settings.volumes.files, search.folder, search.findings)
+    except ConnectomeTLError as error:
+        search.findings.problems += error.problems
+        return ()
     names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
     return tuple(str(found[names[subject]]) for subject in search.ids if subject in names)
 

@@ -28,7 +28,7 @@ from connectome_tl.settings.cohort import (
 from connectome_tl.tasks import Task
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+-]")
-_ID, _AGE, _SITE, _FAMILY = "participant_id", "age_at_scan", "site", "family_id"
+_ID, _SCAN, _AGE, _SITE, _FAMILY = "participant_id", "scan_id", "age_at_scan", "site", "family_id"
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
@@ -49,6 +49,10 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     target = Path(folder)
     table: dict[str, Any] = {_ID: list(cohort.ids)}
     settings: dict[str, Any] = {"name": cohort.name, "participants": "participants.tsv", "id": _ID}
+    pairs = list(zip(cohort.ids, cohort.children, strict=False))
+    if pairs and all(one.startswith(f"{child}_") for one, child in pairs):
+        table = {_ID: list(cohort.children), _SCAN: [one.removeprefix(f"{child}_") for one, child in pairs]}
+        settings["id"] = (_ID, _SCAN)
     if cohort.simulated:
         settings["simulated"] = True
     if cohort.exploratory:

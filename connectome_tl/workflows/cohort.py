@@ -35,22 +35,24 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
         UsageError, MissingInputError, DataError: everything wrong, in one list.
     """
     screen = console or Console()
-    cohort = read_cohort(path, track=bar(screen))
-    record = describe(cohort)
-    print_cohort(record, cohort.notes, screen)
-    if cohort.n_regions and cohort.n_subjects > 1:
-        with Ticker(screen) as ticker:
-            quality = cohort_quality(cohort, said=ticker.say)
+    with Ticker(screen) as ticker:
+        ticker.say("reading the cohort")
+        cohort = read_cohort(path, track=bar(screen))
+        record = describe(cohort)
+        print_cohort(record, cohort.notes, screen)
+        if not cohort.n_regions or cohort.n_subjects < 2:
+            print_findings(degenerate(cohort), screen)
+            if report is not None:
+                raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
+            return cohort
+        quality = cohort_quality(cohort, said=ticker.say)
         print_findings(quality.findings, screen)
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
+            ticker.say("writing the page")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
-        return cohort
-    print_findings(degenerate(cohort), screen)
-    if report is not None:
-        raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
     return cohort
 
 

@@ -113,6 +113,11 @@ def _source_holds_targets(target: Path) -> None:
     edit(target.parent / "study.yaml", lambda s: s.update(source={"cohort": "target/cohort.yaml", "tasks": ["motor"]}))
 
 
+def _own_covariate(target: Path) -> None:
+    new = {"column": "bayley_cognitive", "unit": "points"}
+    edit(target / "cohort.yaml", lambda c: c["covariates"].append(new))
+
+
 FAULTS: list[tuple[Callable[[Path], None], int, tuple[str, ...]]] = [
     (_nan, 65, ("target005", "NaN")),
     (_asymmetric, 65, ("target005", "symmetric")),
@@ -134,6 +139,7 @@ FAULTS: list[tuple[Callable[[Path], None], int, tuple[str, ...]]] = [
     (_too_many_folds, 64, ("too few subjects", "30")),
     (_no_cohort, 66, ("absent/cohort.yaml",)),
     (_other_measure, 65, ("measures", "count", "fbc")),
+    (_own_covariate, 64, ("bayley_cognitive", "its own covariate", "role: nuisance")),
     (_source_holds_targets, 65, ("test fold", "source cohort")),
 ]
 

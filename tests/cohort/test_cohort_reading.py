@@ -515,3 +515,46 @@ def test_a_covariate_that_is_known_only_at_follow_up_is_refused(on_disk: OnDisk)
 def test_ids_that_a_spreadsheet_has_eaten_are_named(on_disk: OnDisk, eaten: str) -> None:
     on_disk.table["participant_id"][2] = eaten
     assert any(repr(eaten) in problem for problem in on_disk.problems())
+
+
+def test_a_column_may_be_covariate_and_outcome_and_is_marked(on_disk: OnDisk) -> None:
+    on_disk.settings["covariates"].append({"column": "cog", "unit": "points"})
+    cohort = on_disk.read()
+    assert cohort.own_covariates(["cognitive"]) == ("cog",)
+    assert cohort.own_covariates([]) == ()
+    assert any(note.startswith("cog: covariate and outcome") for note in cohort.notes)
+    on_disk.settings["covariates"][-1]["role"] = "nuisance"
+    assert on_disk.read().own_covariates(["cognitive"]) == ()
+
+
+def test_files_under_another_pattern_are_one_line_that_shows_both_names(on_disk: OnDisk) -> None:
+    on_disk.settings["connectomes"]["files"] = "{id}_sc.tsv"
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert all(part in problems[0] for part in ("6 of 6 rows", "sub-01_sc.tsv", "there lie", "sub-01.tsv"))
+    on_disk.settings["connectomes"]["files"] = "{id}*.tsv"
+    assert "side by side" in on_disk.problems(UsageError)[0]
+    on_disk.settings["connectomes"]["files"] = "elsewhere/{id}.tsv"
+    problems = on_disk.problems(MissingInputError)
+    assert len(problems) == 1
+    assert "elsewhere" in problems[0]
+    on_disk.settings["connectomes"]["files"] = "{id}.tsv"
+    assert on_disk.read().n_subjects == 6
+
+
+def test_one_fault_of_all_matrices_is_one_line(on_disk: OnDisk) -> None:
+    for matrix in on_disk.matrices.values():
+        matrix[3, 5] = np.nan
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert all(subject in problems[0] for subject in on_disk.matrices)
+
+
+def test_a_score_of_a_dead_child_needs_no_column_of_its_own(on_disk: OnDisk) -> None:
+    on_disk.table.pop("cog_status")
+    on_disk.table["cog"][4] = "Died"
+    del on_disk.settings["outcomes"][0]["status"]
+    remedy = on_disk.problems()[0].split("Say status: ")[1]
+    assert remedy.startswith("{column: cog, died: missing")
+    on_disk.settings["outcomes"][0]["status"] = {"column": "cog", "died": "missing"}
+    assert on_disk.read().status["cognitive"].tolist()[4] == "died"

@@ -186,6 +186,18 @@ def test_ids_that_differ_in_nothing_a_reader_sees_are_refused(on_disk: OnDisk, i
     assert said in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("cells", "missing"),
+    [(["1", "2", "-1", "2", "1", "3"], 2), (["A", "B", "-1", "B", "A", "B"], 2), (["1", "2", "99", "2", "1", "3"], 2)],
+)
+def test_a_number_that_names_no_site_is_missing(on_disk: OnDisk, cells: list[str], missing: int) -> None:
+    tables_only(on_disk)
+    on_disk.table["site"] = cells
+    cohort = on_disk.read()
+    assert cohort.site.tolist() == [cell if i != missing else "" for i, cell in enumerate(cells)]
+    assert any(note.startswith("site: ") for note in cohort.notes)
+
+
 def test_errors_of_a_spreadsheet_are_no_category(on_disk: OnDisk) -> None:
     tables_only(on_disk)
     on_disk.table["site"][2] = "#REF!"

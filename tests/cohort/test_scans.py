@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
 
 from .conftest import OnDisk, symmetric
 
@@ -28,6 +33,14 @@ def test_scans_of_one_child_and_its_twin_are_one_group(on_disk: OnDisk) -> None:
     assert len(set(cohort.family)) == 4
     first = symmetric(90, 1)
     np.testing.assert_allclose(cohort.weights[1, 0], np.log1p(first).astype(np.float32), rtol=1e-6)
+
+
+def test_a_cohort_of_scans_is_written_and_read_again(on_disk: OnDisk, tmp_path: Path) -> None:
+    cohort = two_scans(on_disk).read()
+    again = read_cohort(write_cohort(cohort, tmp_path / "again"))
+    assert (again.ids, again.children) == (cohort.ids, cohort.children)
+    assert again.family.tolist() == cohort.family.tolist()
+    np.testing.assert_array_equal(again.weights, cohort.weights)
 
 
 def test_further_tables_are_joined_by_scan_or_by_child(on_disk: OnDisk) -> None:

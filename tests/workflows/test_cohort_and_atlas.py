@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from scipy.ndimage import center_of_mass
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.connectome.quality import matrix_images
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.workflows.atlas import install_atlas, list_atlases, show_atlas
 from connectome_tl.workflows.cohort import check_cohort, cohort_quality
+from connectome_tl.workflows.progress import Ticker
 
 
 def screen() -> Console:
@@ -226,3 +229,28 @@ def test_what_symmetry_hides_is_measured_as_the_files_have_it(tmp_path: Path) ->
         assert np.flatnonzero(found["symmetry error"] > 1e-9).tolist() == [3]
         assert np.flatnonzero(found["diagonal"] > 0).tolist() == [5]
         assert found["diagonal"][5] == pytest.approx(0.5)
+
+
+def test_a_long_step_says_that_it_is_under_way() -> None:
+    console = screen()
+    with Ticker(console, every=0.02) as ticker:
+        ticker.say("measures")
+        time.sleep(0.1)
+    lines = [line for line in said(console).splitlines() if line.startswith("measures: ")]
+    assert len(lines) >= 2
+    time.sleep(0.05)
+    assert len(said(console).splitlines()) == len(lines)
+
+
+def test_a_picture_of_many_regions_is_a_mean_over_blocks() -> None:
+    n = 650
+    weights = np.random.default_rng(0).random((2, n, n)).astype(np.float32)
+    mask = np.ones((2, n), dtype=bool)
+    mask[0, :3] = False
+    images = matrix_images(weights, mask, ["a", "b"], np.array([0.1, 0.2]))
+    assert {image.n_rows for image in images} == {217}
+    shown = np.array(next(image.values for image in images if image.title == "b")).reshape(217, 217)
+    np.testing.assert_allclose(shown[5, 7], np.sqrt(weights[1, 15:18, 21:24].mean()), atol=1e-4)
+    other = np.array(next(image.values for image in images if image.title == "a")).reshape(217, 217)
+    assert np.isnan(other[0]).all()
+    assert np.isfinite(other[1:, 1:]).all()
