@@ -158,6 +158,15 @@ def assemble(
     return Assembly(connectome, account, ends, volumes, tuple(warnings))
 
 
+def joins_two_regions(
+    streamlines: Ends, labels: Volume, regions: RegionTable, settings: AssemblySettings | None = None
+) -> np.ndarray:
+    """Which streamlines `assemble` would count in an edge between two regions, (n_streamlines,) bool."""
+    label_of_row = np.array(regions.numbers, dtype=np.int64)
+    ends, _ = _assign(streamlines, labels, label_of_row, settings or AssemblySettings())
+    return np.asarray((ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1]))
+
+
 def _known(values: np.ndarray | None, measure: str) -> np.ndarray:
     if values is None:
         raise InternalError(f"the streamlines were read without what {measure!r} needs")

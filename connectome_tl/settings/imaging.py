@@ -70,6 +70,10 @@ class TrackingSettings(Settings):
     fod_cutoff: float = Field(default=0.2, ge=0, description="amplitude below which there is no fibre")
     seed_amplitude: float = Field(default=0.4, ge=0, description="seeds only where a fibre is at least this strong")
     max_seeds_per_streamline: int = Field(default=20, ge=1)
+    weights: Literal["none", "fibre_density"] = Field(
+        default="none",
+        description="each streamline counts once; or as the cross-section that makes streamlines as dense as fibres",
+    )
     seed: int = 0
 
 
@@ -243,6 +247,8 @@ class ConnectomesSettings(ScanSettings):
             raise ValueError(f"measure {wanted[0]} needs reconstruction: {{free_water: true}}")
         if self.reconstruction.normalise and self.engine != "mrtrix3":
             raise ValueError("reconstruction.normalise is MRtrix3's; use engine: mrtrix3")
+        if self.tracking.weights != "none" and self.engine == "mrtrix3":
+            raise ValueError("tracking.weights is the dipy engine's; engine: mrtrix3 always weights by SIFT2")
         return self
 
 

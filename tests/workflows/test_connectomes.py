@@ -254,6 +254,23 @@ def test_a_page_stands_beside_the_cohort_and_its_hash_does_not_change_with_it(ma
     assert page_hash(page) != digest
 
 
+def test_weights_on_request_are_cross_sections_and_a_count_is_said_to_be_none(
+    folder: Path, made: Path, tmp_path: Path
+) -> None:
+    counted = next(made.rglob("sub-01*meas-count_relmat.json"))
+    assert json.loads(counted.read_text())["EdgeWeight"] == "streamlines, not fibre density"
+    assert "streamlines, not fibre density" in next(made.rglob("sub-01*report.html")).read_text()
+    text = CONFIG.replace("n_streamlines: 1500", "n_streamlines: 1500, weights: fibre_density")
+    (folder / "weighted.yaml").write_text(text)
+    build_connectomes(folder, tmp_path, config=folder / "weighted.yaml", participants=["01"])
+    weighted = next(tmp_path.rglob("sub-01*meas-count_relmat.json"))
+    assert "mm2" in json.loads(weighted.read_text())["EdgeWeight"]
+    sums, counts = (pd.read_csv(file.with_suffix(".tsv"), sep="\t", index_col=0) for file in (weighted, counted))
+    there = counts.to_numpy() > 20
+    assert (sums.to_numpy()[there] > 0).all()
+    assert 1 < sums.to_numpy()[there].max() < 1000  # mm2
+
+
 def test_capacity_is_a_name_for_comparable_weights_only() -> None:
     def name(**reconstruction: object) -> str:
         return weight_name(ConnectomesSettings.model_validate({"engine": "mrtrix3", "reconstruction": reconstruction}))

@@ -84,7 +84,9 @@ def changed_by_mrtrix(command: str, dwi: Dwi) -> Dwi:
 def weight_name(settings: ConnectomesSettings) -> str:
     """What the sum of an edge's weights is."""
     if settings.engine != "mrtrix3":
-        return "streamlines"
+        if settings.tracking.weights == "fibre_density":
+            return "cross-section in mm2 of fibre like the response"
+        return "streamlines, not fibre density"
     common = settings.reconstruction.response_file is not None and settings.reconstruction.normalise
     return "fibre bundle capacity" if common else "sum of SIFT2 weights times mu, not comparable between subjects"
 

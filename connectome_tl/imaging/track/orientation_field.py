@@ -111,13 +111,17 @@ def _powers(order: int) -> list[tuple[int, int]]:
     return [(k, j) for k in range(order, -1, -1) for j in range(order - k, -1, -1)]
 
 
-def peak_amplitudes(coefficients: np.ndarray) -> np.ndarray:
-    """Largest density over 362 axes, (n,) float32."""
+def half_sphere() -> np.ndarray:
+    """362 axes spread evenly, (362, 3)."""
     from dipy.data import get_sphere
 
     vertices = get_sphere(name="repulsion724").vertices
-    half = vertices[vertices @ (0.1, 0.2, 0.97) > 0]
-    basis = harmonics(half, order_of(coefficients.shape[1])).T.astype(np.float32)
+    return np.asarray(vertices[vertices @ (0.1, 0.2, 0.97) > 0])
+
+
+def peak_amplitudes(coefficients: np.ndarray) -> np.ndarray:
+    """Largest density over 362 axes, (n,) float32."""
+    basis = harmonics(half_sphere(), order_of(coefficients.shape[1])).T.astype(np.float32)
     out = np.zeros(len(coefficients), dtype=np.float32)
     for start in range(0, len(coefficients), _BLOCK):
         out[start : start + _BLOCK] = (coefficients[start : start + _BLOCK] @ basis).max(axis=1)

@@ -8,7 +8,7 @@ from functools import cache, partial
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from connectome_tl.connectome.assemble import Assembly, assemble, regions_of_image
+from connectome_tl.connectome.assemble import Assembly, assemble, joins_two_regions, regions_of_image
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
@@ -20,6 +20,7 @@ from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.track.fibre_density import streamline_weights
 from connectome_tl.imaging.track.free_water import fit_free_water
 from connectome_tl.imaging.track.mrtrix import track_with_mrtrix
 from connectome_tl.imaging.track.reconstruction import Response, deconvolve, estimate_response, response_from_record
@@ -60,7 +61,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, warnings)
-    streamlines, weights = _streamlines(dwi, response, plan, tissues)
+    streamlines, weights = _streamlines(dwi, response, plan, tissues, labels)
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
 
@@ -196,7 +197,7 @@ def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Re
 
 
 def _streamlines(
-    dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None
+    dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None, labels: Volume
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     settings = plan.settings
     if settings.engine == "mrtrix3":
@@ -210,7 +211,14 @@ def _streamlines(
         n_threads=plan.n_threads,
         subject=dwi.subject,
     )
-    return found.streamlines, None
+    if settings.tracking.weights == "none":
+        return found.streamlines, None
+    ends = reduce_streamlines([from_list(found.streamlines)])
+    joined = joins_two_regions(ends, labels, plan.regions or regions_of_image(labels), settings.assembly)
+    cutoff = settings.tracking.fod_cutoff
+    return found.streamlines, streamline_weights(
+        found.streamlines, orientations, dwi.mask, cutoff, used=joined, subject=dwi.subject
+    )
 
 
 def _assemble(

@@ -26,9 +26,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     name, dwi, settings = found.name, found.dwi, plan.settings
     folder, stem = plan.file(name, "").parent, f"{name}_atlas-{plan.atlas_name}"
     units = {measure: UNITS[measure] for measure in settings.measures}
-    if settings.engine == "mrtrix3":
-        summed = {"count": weight_name(settings), "invnodevol": f"{weight_name(settings)}, per voxel"}
-        units |= {measure: unit for measure, unit in summed.items() if measure in units}
+    summed = {"count": weight_name(settings), "invnodevol": f"{weight_name(settings)}, per voxel"}
+    units |= {measure: unit for measure, unit in summed.items() if measure in units}
     common = settings.reconstruction.response_file is not None
     fields = {
         "Streamlines": account_of(found.assembly),
@@ -70,7 +69,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         if found.weights is not None:  # as `assemble --weights` takes them
             lines = "".join(f"{weight:.9g}\n" for weight in found.weights)
             written.append(write_text(folder / f"{name}_tractogram_weights.txt", lines))
-    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), plan.told(name)))
+    told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
+    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), told))
     return written
 
 
