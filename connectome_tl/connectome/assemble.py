@@ -162,8 +162,12 @@ def joins_two_regions(
     streamlines: Ends, labels: Volume, regions: RegionTable, settings: AssemblySettings | None = None
 ) -> np.ndarray:
     """Which streamlines `assemble` would count in an edge between two regions, (n_streamlines,) bool."""
-    label_of_row = np.array(regions.numbers, dtype=np.int64)
-    ends, _ = _assign(streamlines, labels, label_of_row, settings or AssemblySettings())
+    said: list[str] = []  # `assemble` says it too
+    _, extra = _node_volumes(labels, regions, said)
+    found = labels_of_ends(
+        streamlines, without_tissue(extra.tissue, labels, extra.scheme, said), settings or AssemblySettings()
+    )
+    ends, _ = account_ends(streamlines, found, np.array(regions.numbers, dtype=np.int64))
     return np.asarray((ends >= 0).all(axis=1) & (ends[:, 0] != ends[:, 1]))
 
 

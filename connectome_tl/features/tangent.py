@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
 _AT_ONCE = 128  # matrices; a bound on memory
@@ -57,22 +56,26 @@ class TangentEdges:
 
         Args:
             node_mask: (n_subjects, n_regions) bool, the regions that a row has.
-            settings: `values` is "correlation" or "covariance"; "off" is for the caller to heed.
+            settings: `values` is "correlation" or "covariance".
 
         Raises:
             DataError: several measures, or matrices that are no correlations or covariances.
         """
+        if settings.values == "off":
+            raise InternalError("a tangent space was fitted although it is off")
         if weights.shape[1] != 1:
             raise DataError("a tangent space is of one measure, the covariance", got=f"{weights.shape[1]} measures")
         regions = np.asarray(node_mask.all(axis=0))
         correlation = settings.values == "correlation"
         shrinkage = settings.shrinkage if correlation else 0.0
         matrices = _matrices(weights, regions, ids, correlation, shrinkage)
+        _refuse_singular(np.linalg.eigvalsh(matrices), matrices, ids, correlation)
         if settings.mean == "geometric":
             mean, whitening = _geometric(matrices)
         else:
             mean = matrices.mean(axis=0)
-            whitening = _of_eigenvalues(mean, lambda values: values**-0.5)
+            values, vectors = np.linalg.eigh(mean)
+            whitening = (vectors * values**-0.5) @ vectors.T
         return TangentEdges(regions, mean, whitening, tuple(ids), correlation, shrinkage)
 
     def transform(self, cohort: Cohort) -> Cohort:
@@ -120,7 +123,11 @@ class TangentEdges:
                 remedy=remedy,
             )
         matrices = _matrices(weights, self.regions, ids, self.correlation, self.shrinkage)
-        return _of_eigenvalues(self.whitening @ matrices @ self.whitening, np.log)
+        whitened = self.whitening @ matrices @ self.whitening
+        values, vectors = np.linalg.eigh((whitened + whitened.swapaxes(1, 2)) / 2)
+        _refuse_singular(values, whitened, ids, self.correlation)
+        found = (vectors * np.log(values)[:, None, :]) @ vectors.swapaxes(1, 2)
+        return np.asarray((found + found.swapaxes(1, 2)) / 2)
 
 
 def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
@@ -159,13 +166,6 @@ def _untransformed(weights: np.ndarray, transforms: tuple[str, ...]) -> np.ndarr
     return np.tanh(weights) if transforms[:1] == ("fisher_z",) else weights
 
 
-def _of_eigenvalues(matrices: np.ndarray, function: Any) -> np.ndarray:
-    """A function of symmetric matrices (..., n, n), applied to their eigenvalues."""
-    values, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
-    found = (vectors * function(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
-    return np.asarray((found + found.swapaxes(-1, -2)) / 2)
-
-
 def _geometric(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from nilearn.connectome import ConnectivityMeasure
 
@@ -180,7 +180,7 @@ def _geometric(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _matrices(
     weights: np.ndarray, regions: np.ndarray, ids: Sequence[str], correlation: bool, shrinkage: float
 ) -> np.ndarray:
-    """(n_subjects, n_kept, n_kept), float64, positive definite."""
+    """(n_subjects, n_kept, n_kept), float64, finite."""
     at = np.flatnonzero(regions)
     found = weights[:, 0, at[:, None], at].astype(float)
     if at.size < 2 or not len(found):
@@ -189,23 +189,29 @@ def _matrices(
         found[:, np.arange(at.size), np.arange(at.size)] = 1.0
         _refuse_others(found, ids)
         found = (1.0 - shrinkage) * found + shrinkage * np.eye(at.size)
-    what = "correlation" if correlation else "covariance"
     finite = np.isfinite(found).all(axis=(1, 2))
     if not finite.all():
+        what = "correlation" if correlation else "covariance"
         raise DataError(f"not a {what} matrix: values are missing", subject=ids[int(np.argmin(finite))])
-    least = np.linalg.eigvalsh(found)[:, 0]
-    # An eigenvalue of round-off would become a logarithm of round-off.
-    if (least <= _SINGULAR * np.trace(found, axis1=1, axis2=2) / at.size).any():
-        remedy = "tangent: true needs connectomes of format: series:covariance, diagonal: keep, no transform."
-        if correlation:
-            remedy = "It needs correlations of one parcellation without a transform, and some shrinkage; or set it off."
-        raise DataError(
-            f"not a {what} matrix: an eigenvalue is not above 0",
-            subject=ids[int(least.argmin())],
-            got=f"{least.min():.3g}",
-            remedy=remedy,
-        )
     return found
+
+
+def _refuse_singular(values: np.ndarray, matrices: np.ndarray, ids: Sequence[str], correlation: bool) -> None:
+    """An eigenvalue of round-off would become a logarithm of round-off."""
+    least = values[:, 0]
+    wrong = least <= _SINGULAR * np.trace(matrices, axis1=1, axis2=2) / matrices.shape[1]
+    if not wrong.any():
+        return
+    what = "correlation" if correlation else "covariance"
+    remedy = "tangent: true needs connectomes of format: series:covariance, diagonal: keep, no transform."
+    if correlation:
+        remedy = "It needs correlations of one parcellation without a transform, and some shrinkage; or set it off."
+    raise DataError(
+        f"not a {what} matrix: an eigenvalue is not above 0",
+        subject=ids[int(np.where(wrong, least, np.inf).argmin())],
+        got=f"{least[wrong].min():.3g}",
+        remedy=remedy,
+    )
 
 
 def _refuse_others(matrices: np.ndarray, ids: Sequence[str]) -> None:
