@@ -95,7 +95,7 @@ def test_a_model_without_the_fits_it_is_made_of_is_refused(tmp_path: Path) -> No
     for scheme in ("full", "core"):
         plan, store = plan_of(FOLD, scheme=scheme), FitStore(tmp_path / scheme)
         results = fit([plan], COHORTS.by_name(), store=store)
-        with pytest.raises(InternalError, match="made of|fitted with"):
+        with pytest.raises(InternalError, match=r"made of|fitted with"):
             fitted_model(results[plan.key])
         (store.folder / f"{plan.parents[0][1].key}.safetensors").unlink()
         with pytest.raises(MissingInputError, match="Run the study again"):

@@ -159,7 +159,7 @@ def test_a_network_from_scratch_trains_every_part_for_as_many_steps() -> None:
         parents = fit([p for _, p in plan.parents], COHORTS.by_name())
         n_before = len([s for p in plan.lineage()[:-1] for s in range(p.training.steps)])  # type: ignore[union-attr, arg-type]
         counted: list[int] = []
-        one(plan, hook=lambda step, loss, counted=counted: counted.append(step))
+        one(plan, hook=lambda *heard_of, counted=counted: counted.append(heard_of[0]))
         heard[scheme] = len(counted) - n_before
         assert len(parents) == len(plan.lineage()) - 1
     assert heard["network_scratch"] >= heard["network"] > 0
@@ -273,12 +273,12 @@ def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_b
     plan = plan_of(FOLD, scheme="network_scratch", checkpoints=(0.0, 0.25, 0.5))
     rough = retrained(plan, steps=40, learning_rate=20.0, weight_decay=0.0)
     heard: list[int] = []
-    result = one(rough, hook=lambda step, loss: heard.append(step))
+    result = one(rough, hook=lambda *step: heard.append(step[0]))
     assert len(heard) == len(plan.inner) * 10  # the first look after the start is after a quarter
     assert result.plain["step"] == dict.fromkeys(TASKS, 0)
     gentle = retrained(plan, steps=40, learning_rate=1e-3)
     heard.clear()
-    result = one(gentle, hook=lambda step, loss: heard.append(step))
+    result = one(gentle, hook=lambda *step: heard.append(step[0]))
     assert len(heard) > len(plan.inner) * 10
     assert set(result.plain["step"].values()) <= {0, 10, 20, 40}
     late = [name for name, step in result.plain["step"].items() if step == 40]
