@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from connectome_tl.features.batches import fit_features
 from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
 from connectome_tl.features.edge_selection import ConsensusMask, fit_edges
+from connectome_tl.features.modalities import ConnectomeSteps
+from connectome_tl.features.steps import fit_steps
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.features import EdgeSettings
+from connectome_tl.settings.features import EdgeSettings, FeatureSettings
 
 IDS = [f"s{i}" for i in range(20)]
 
@@ -84,13 +85,20 @@ def test_the_whole_of_the_features_sees_training_rows_only(settings: EdgeSetting
     wrecked[16:] = 1e6 * rng.random(wrecked[16:].shape)
     states = []
     for one in (cohort, replace(cohort, weights=wrecked)):
-        fitted = fit_features(one, train, clinical=True, edges=settings)
-        states.append(content_hash(*fitted.state()[0].values(), fitted.state()[1]))
+        fitted = fit_steps(one, train, FeatureSettings(edges=settings), ("connectome", "clinical"))
+        arrays, plain = fitted.state()
+        states.append(content_hash(*arrays.values(), plain))
     assert states[0] == states[1]
-    assert fitted.selection is not None
-    dropped = ~fitted.selection.keep
+    steps = fitted.steps["connectome"]
+    assert isinstance(steps, ConnectomeSteps)
+    (selection,) = steps.edge_steps
+    assert isinstance(selection, ConsensusMask)
+    assert selection.ids == train
+    dropped = ~selection.keep
     assert dropped.any()
     for ids in (train, test):
-        rows = fitted.rows(one, ids)
-        assert (rows.edges[:, dropped] == 0).all()
-        assert (rows.messages[:, dropped] == 0).all()
+        found = fitted.rows(one, ids).arrays["connectome"]
+        edges = found.rows["edges"]
+        assert (edges[:, dropped] == 0).all()
+        # What undoes the scaling gives them no weight in messages either.
+        assert ((edges * found.constants["scale"] + found.constants["mean"])[:, dropped] == 0).all()

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from connectome_tl.features.batches import fit_features
-from connectome_tl.settings.harmonise import EdgeSettings
 from nilearn.connectome import ConnectivityMeasure
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from small_study import small_cohorts
 
 from connectome_tl.errors import DataError
+from connectome_tl.features.modalities import ConnectomeSteps
+from connectome_tl.features.state import pack, unpack
+from connectome_tl.features.steps import RECORDS, fit_steps
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.provenance import content_hash
+from connectome_tl.settings.features import EdgeSettings, FeatureSettings
 from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
 
 N_REGIONS = 12
@@ -45,11 +47,14 @@ def test_wrecked_test_rows_leave_all_features_untouched() -> None:
     wrecked[16:] = 1e30
     states = []
     for one in (cohort, replace(cohort, weights=wrecked)):
-        fitted = fit_features(one, train, clinical=True, edges=EdgeSettings(tangent=True))
+        settings = FeatureSettings(edges=EdgeSettings.model_validate({"tangent": True}))
+        fitted = fit_steps(one, train, settings, ("connectome", "clinical"))
         states.append(content_hash(*fitted.state()[0].values(), fitted.state()[1]))
     assert states[0] == states[1]
-    assert fitted.tangent is not None
-    assert np.isfinite(fitted.rows(cohort, cohort.ids[16:]).edges).all()
+    steps = fitted.steps["connectome"]
+    assert isinstance(steps, ConnectomeSteps)
+    assert isinstance(steps.edge_steps[0], TangentEdges)
+    assert np.isfinite(fitted.rows(cohort, cohort.ids[16:]).arrays["connectome"].rows["edges"]).all()
 
 
 def test_a_region_that_a_training_row_lacks_is_left_out_and_one_that_a_test_row_lacks_is_refused() -> None:
@@ -130,8 +135,10 @@ def test_fisher_values_and_counts_are_no_correlations() -> None:
 
 def test_state_and_back_and_a_source_reference_for_a_target() -> None:
     source = TangentEdges.fit(CORRELATED[:10], MASK[:10], IDS[:10], CORRELATIONS)
-    arrays, plain = source.state()
-    again = TangentEdges.of(arrays, json.loads(json.dumps(plain)))
+    arrays: dict[str, np.ndarray] = {}
+    plain = pack(source, arrays, "tangent")
+    again = unpack(json.loads(json.dumps(plain)), arrays, RECORDS)
+    assert isinstance(again, TangentEdges)
     assert again.ids == source.ids
     target = CORRELATED[10:]
     assert again.rows(target, MASK[10:], IDS[10:]).tobytes() == source.rows(target, MASK[10:], IDS[10:]).tobytes()
