@@ -23,7 +23,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from connectome_tl.features.batches import Rows, fit_features
 from torch import nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
@@ -32,19 +31,25 @@ from torch_geometric.nn import GraphConv, global_mean_pool
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, make_split_plan
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
-from connectome_tl.evaluation.permutation.labels import network_statistics
+from connectome_tl.evaluation.permutation.labels import core_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
-from connectome_tl.nn.layers import Inputs
-from connectome_tl.nn.losses import multi_task_loss
-from connectome_tl.nn.model import Sizes, build_model
-from connectome_tl.settings.study import GraphEncoder, ModelSettings, SplitSettings, Training
+from connectome_tl.features.steps import Rows, fit_steps
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.losses import Outcomes, multi_task_loss
+from connectome_tl.nn.model import OutcomeModel, build_model
+from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.model import GraphEncoder, ModelSettings
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.training.fit import to_inputs
-from connectome_tl.training.loop import train
+from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.loop import Pool, batches, train
+from connectome_tl.training.objectives import Supervised
 from connectome_tl.training.stages import StudyCohorts, schemes_of
 from connectome_tl.workflows.demo import demo_settings
 
 WIDTH, BATCH, EPOCHS = 32, 16, 20
+RISK = Outcomes({"risk": "binary"}, {"risk": 1})
 MODEL = ModelSettings(
     encoder=GraphEncoder(direct=False, n_layers=2, width=WIDTH, readout="mean", norm="none", dropout=0.0)
 )
@@ -70,29 +75,36 @@ class PygModel(nn.Module):
     def take(self, state: dict[str, torch.Tensor]) -> None:
         """The weights of our model, so that both start alike."""
         for i, conv in enumerate((self.first, self.second)):
-            conv.lin_root.weight.data = state[f"encoder.convs.{i}.own.weight"].clone()
-            conv.lin_rel.bias.data = state[f"encoder.convs.{i}.own.bias"].clone()
-            conv.lin_rel.weight.data = state[f"encoder.convs.{i}.messages.0.weight"].clone()
-        self.project.weight.data = state["encoder.project.weight"].clone()
-        self.project.bias.data = state["encoder.project.bias"].clone()
-        self.fused.weight.data = state["fusion.connectome.weight"].clone()
+            conv.lin_root.weight.data = state[f"branches.connectome.convs.{i}.own.weight"].clone()
+            conv.lin_rel.bias.data = state[f"branches.connectome.convs.{i}.own.bias"].clone()
+            conv.lin_rel.weight.data = state[f"branches.connectome.convs.{i}.messages.0.weight"].clone()
+        self.project.weight.data = state["branches.connectome.project.weight"].clone()
+        self.project.bias.data = state["branches.connectome.project.bias"].clone()
+        self.fused.weight.data = state["fusion.maps.connectome.weight"].clone()
         self.head.weight.data = state["heads.risk.weight"].clone()
         self.head.bias.data = state["heads.risk.bias"].clone()
 
 
-def as_default(inputs: Inputs) -> Inputs:
-    return Inputs(*(tensor.to(torch.get_default_dtype()) for tensor in inputs))
+def as_default(batch: Batch) -> Batch:
+    """The connectomes in torch's default precision."""
+    rows = batch.connectome
+    changed = {name: getattr(rows, name).to(torch.get_default_dtype()) for name in ROWS}
+    return batch.with_connectome(replace(rows, **changed))
+
+
+ROWS = ("edges", "regional", "node_mask", "mean", "scale")
 
 
 def pyg_data(rows: Rows, target: np.ndarray) -> list[Data]:
-    inputs = as_default(to_inputs(rows))
+    connectomes = as_default(to_batch(rows)).connectome
+    messages = connectomes.adjacency
     found = []
     for i in range(len(rows.ids)):
-        adjacency = inputs.adjacency[i, 0]
+        adjacency = messages[i, 0]
         index = adjacency.nonzero().T
         found.append(
             Data(
-                x=inputs.edges[i, 0],
+                x=connectomes.edges[i, 0],
                 edge_index=index.flip(0),
                 edge_weight=adjacency[index[0], index[1]],
                 y=torch.tensor([[target[i]]], dtype=torch.get_default_dtype()),
@@ -102,64 +114,56 @@ def pyg_data(rows: Rows, target: np.ndarray) -> list[Data]:
     return found
 
 
-def pyg_fit(
-    model: PygModel, data: list[Data], test: list[Data], epochs: int, batch: int, settings: Training
-) -> np.ndarray:
-    """A plain PyG training loop; batch order drawn as ours is. Returns probabilities of the test rows."""
+def pyg_fit(model: PygModel, data: list[Data], test: list[Data], settings: Training, seed: int) -> np.ndarray:
+    """A plain PyG training loop on the batches that our loop draws. Returns probabilities of the test rows."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    for _ in range(epochs):
-        order = torch.randperm(len(data)).split(batch) if batch < len(data) else [torch.arange(len(data))]
-        # The loader draws from its own generator, so that both sides see the same order of batches.
-        own = torch.Generator()
-        for graphs in DataLoader(data, batch_sampler=[index.tolist() for index in order], generator=own):
-            optimiser.zero_grad()
-            multi_task_loss(model(graphs), graphs.y, ["binary"]).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
-            optimiser.step()
+    n_rows = len(data)
+    drawn = batches(n_rows, settings.batch_for(n_rows), np.random.default_rng(seed))
+    every = list(range(n_rows))
+    order = [every if index is None else index.tolist() for _, index in zip(range(settings.steps_for(n_rows)), drawn)]
+    for graphs in DataLoader(data, batch_sampler=order):
+        optimiser.zero_grad()
+        multi_task_loss(model(graphs), graphs.y, RISK).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or float("inf"))
+        optimiser.step()
     with torch.no_grad():
         (graphs,) = DataLoader(test, batch_size=len(test))
         return torch.sigmoid(model(graphs)).squeeze(1).numpy()
 
 
-def our_fit(model: nn.Module, rows: Rows, target: np.ndarray, test: Rows, settings: Training) -> np.ndarray:
-    inputs, goal = as_default(to_inputs(rows)), torch.tensor(target, dtype=torch.get_default_dtype())[:, None]
-
-    def loss_of(index: torch.Tensor | None) -> torch.Tensor:
-        if index is None:
-            return multi_task_loss(model(inputs), goal, ["binary"])
-        return multi_task_loss(model(inputs.rows(index)), goal[index], ["binary"])
-
-    train(model, loss_of, len(rows.ids), settings)
+def our_fit(
+    model: OutcomeModel, rows: Rows, target: np.ndarray, test: Rows, settings: Training, seed: int
+) -> np.ndarray:
+    goal = torch.tensor(target, dtype=torch.get_default_dtype())[:, None]
+    pool = Pool(as_default(to_batch(rows)).prepared(), goal)
+    train(model, Supervised(RISK), {"train": pool}, settings, np.random.default_rng(seed))
     with torch.no_grad():
-        return torch.sigmoid(model(as_default(to_inputs(test)))).squeeze(1).numpy()
+        return torch.sigmoid(model(as_default(to_batch(test)))).squeeze(1).numpy()
 
 
 def both(
     number: int, cohort: Cohort, fold: Fold, labels: np.ndarray, settings: Training, dtype: torch.dtype
 ) -> tuple[float, float, float]:
     """One fit by each: our CPU seconds, PyG's, and the largest difference of their predictions."""
-    features = fit_features(cohort, fold.train, clinical=False)
+    features = fit_steps(cohort, fold.train, FeatureSettings(), ("connectome",))
     rows, test = features.rows(cohort, fold.train), features.rows(cohort, fold.test)
     target = labels[cohort.positions(fold.train)]
     torch.set_default_dtype(dtype)
     torch.manual_seed(number)
-    model = build_model(MODEL, Sizes(cohort.n_regions, 1, 0, 0, ("risk",)))
+    model = build_model(MODEL, {"connectome": to_batch(rows).connectome.sizes}, {"risk": 1})
     rival = PygModel(cohort.n_regions, WIDTH)
     rival.take(model.state_dict())
-    torch.manual_seed(number)
     start = time.process_time()
-    one = our_fit(model, rows, target, test, settings)
+    one = our_fit(model, rows, target, test, settings, number)
     ours = time.process_time() - start
-    torch.manual_seed(number)
     start = time.process_time()
-    other = pyg_fit(rival, pyg_data(rows, target), pyg_data(test, np.zeros(len(test.ids))), EPOCHS, BATCH, settings)
+    other = pyg_fit(rival, pyg_data(rows, target), pyg_data(test, np.zeros(len(test.ids))), settings, number)
     theirs = time.process_time() - start
     torch.set_default_dtype(torch.float32)
     return ours, theirs, float(np.abs(one - other).max())
 
 
 def part_a(sizes: dict[int, int]) -> None:
-    settings = Training(epochs=EPOCHS, batch_size=BATCH, learning_rate=1e-3, weight_decay=1e-2)
     print(f"two-layer GCN of width {WIDTH}, 90 regions, batches of {BATCH}, {EPOCHS} epochs")
     for n, n_fits in sizes.items():
         cohort = simulate_study(n_source=20, n_pool=20, n_target=n).target
@@ -169,6 +173,8 @@ def part_a(sizes: dict[int, int]) -> None:
         labels = y.fillna(0).to_numpy()
         plan = make_split_plan(cohort, SplitSettings(repeats=5, outer=10, seed=0))
         folds = [fold for _, _, fold in plan.folds()][:n_fits]
+        steps = EPOCHS * -(-len(folds[0].train) // BATCH)
+        settings = Training(steps=steps, batch_size=BATCH, learning_rate=1e-3, weight_decay=1e-2)
         timed = [both(i, cohort, fold, labels, settings, torch.float32) for i, fold in enumerate(folds)]
         exact = [both(i, cohort, fold, labels, settings, torch.float64)[2] for i, fold in enumerate(folds[:3])]
         ours, theirs, gaps = (np.array(column) for column in zip(*timed, strict=True))
@@ -183,7 +189,8 @@ def part_a(sizes: dict[int, int]) -> None:
 def part_b(n_permutations: int) -> None:
     simulated = simulate_study()
     target = simulated.target
-    cohorts = StudyCohorts(target, simulated.source.with_regions(target.regions), simulated.pool)
+    source = simulated.source.with_regions(target.regions)
+    cohorts = StudyCohorts({"target": target, "source": source, "pool": simulated.pool})
     settings = demo_settings().model_copy(
         update={"n_jobs": 1, "splits": SplitSettings(repeats=5, outer=5, stratum="cognitive")}
     )
@@ -194,10 +201,10 @@ def part_b(n_permutations: int) -> None:
     families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True)}
     moves = exchangeable_permutations(target.ids, n_permutations, 0, families)
     folded = time.process_time()
-    network_statistics(settings, cohorts, splits, tasks, moves)
+    core_statistics(settings, cohorts, splits, tasks, moves)
     ours = time.process_time() - start
     print(
-        f"{n_permutations} permutations of the fine-tuned network, one repeat, five folds: "
+        f"{n_permutations} permutations of the closed-form core, one repeat, five folds: "
         f"{time.process_time() - folded:.0f} CPU s on one thread"
     )
     naive = _naive_cost(settings, cohorts, len(tasks), splits.n_repeats * 5, n_permutations)
@@ -210,40 +217,44 @@ def part_b(n_permutations: int) -> None:
 
 
 def _naive_cost(settings, cohorts: StudyCohorts, n_tasks: int, n_folds: int, n_permutations: int) -> float:
-    """CPU seconds of a program that fits every stage of every model anew with PyG, from two timed epochs of each."""
+    """CPU seconds of a program that fits every stage of every model anew with PyG, from timed steps of each stage.
+
+    Where ours permutes its closed-form core, the naive program fits one network of the last stage per permutation.
+    """
     stages = settings.stages
-    width = settings.model.encoder.width
     cost = {}
     for name, cohort, training in (
         ("pretrain", cohorts.source, stages.pretrain.training),
         ("adapt", cohorts.pool, stages.adapt.training),
         ("finetune", cohorts.target, stages.finetune.training),
     ):
-        rows = fit_features(cohort, cohort.ids, clinical=False).rows(cohort, cohort.ids)
+        rows = fit_steps(cohort, cohort.ids, FeatureSettings(), ("connectome",)).rows(cohort, cohort.ids)
         data = pyg_data(rows, np.zeros(len(rows.ids)))
-        batch = training.batch_size or len(data)
-        model = PygModel(cohort.n_regions, width)
-        times = []
+        model = PygModel(cohort.n_regions, WIDTH)
+        steps, times = training.steps_for(len(data)), []
         for _ in range(3):
             start = time.process_time()
-            pyg_fit(model, data, data[:2], 2, batch, training)
-            times.append((time.process_time() - start) / 2)
-        cost[name] = median(times) * training.epochs
-        print(f"naive {name}: {cost[name]:.2f} CPU s per fit ({training.epochs} epochs, n = {len(data)})")
+            pyg_fit(model, data, data[:2], training.model_copy(update={"steps": 8}), 0)
+            times.append((time.process_time() - start) / 8)
+        cost[name] = median(times) * steps
+        print(f"naive {name}: {cost[name]:.2f} CPU s per fit ({steps} steps, n = {len(data)})")
+    networks = settings.stages.finetune.ensemble.networks
     total = 0.0
-    for scheme in schemes_of(settings):
-        chain = cost["finetune"] + scheme.pretrain * cost["pretrain"] + scheme.adapt * cost["adapt"]
-        total += chain * n_folds * (n_tasks if scheme.single_task else 1)
-    return total + sum(cost.values()) * 5 * n_permutations
+    for scheme in schemes_of(settings, cohorts):
+        if scheme.engine == "network" or scheme.engine == "mixture":
+            chain = networks * cost["finetune"] + scheme.pretrain * cost["pretrain"] + scheme.adapt * cost["adapt"]
+            total += chain * n_folds * (n_tasks if scheme.single_task else 1)
+    return total + cost["finetune"] * 5 * n_permutations
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["a", "b"])
     parser.add_argument("--permutations", type=int, default=200)
+    parser.add_argument("--quick", action="store_true", help="five fits of part a")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.part != "b":
-        part_a({33: 50, 100: 10, 300: 4})
-    if arguments.part != "a":
+        part_a({33: 5} if arguments.quick else {33: 50, 100: 10, 300: 4})
+    if arguments.part != "a" and not arguments.quick:
         part_b(arguments.permutations)
