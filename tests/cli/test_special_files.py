@@ -123,8 +123,8 @@ def test_a_cohorts_tables_may_be_no_regular_files(kind: str, tmp_path: Path, com
 
 def test_the_door_names_what_stands_there_and_takes_no_memory(tmp_path: Path) -> None:
     fifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="the weights is a named pipe"):
-        regular_file(tmp_path / "pipe", what="weights")
+    with pytest.raises(DataError, match="the list of weights is a named pipe"):
+        regular_file(tmp_path / "pipe", what="list of weights")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         with pytest.raises(DataError, match="a socket"):
