@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectome_tl.connectome.labels import listed
@@ -11,6 +12,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
 from connectome_tl.connectome.spelling import BACKGROUND, resolved_names
 from connectome_tl.errors import DataError
 
+_DIGITS = re.compile(r"[0-9]{1,9}")
 SHORT = (
     "Tools that size the matrix by the largest label drop the last regions; "
     "export it again with names, or with every label present."
@@ -33,14 +35,14 @@ class Place:
 def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList | None, tuple[str, ...]]:
     """What names the rows: the file's own names or numbers, else a list in or beside it."""
     if matrix.names is not None:
-        return RowList("the file", names=matrix.names), ()
+        return _as_numbers(RowList("the file", names=matrix.names), known), ()
     if matrix.labels is not None:
         return RowList("the file", numbers=matrix.labels), ()
     fitting = [one for one in matrix.lists if len(one) in matrix.row_counts and one.differs]
     own = [one for one in fitting if not one.shared]
     texts = _chosen_names([one for one in own if one.names is not None], known, place)
     if texts is not None:
-        return texts, (f"the rows were named by {texts.where}",)
+        return _as_numbers(texts, known), (f"the rows were named by {texts.where}",)
     faulty = _faulty_names([one for one in matrix.lists if one not in fitting and not one.shared], matrix, known, place)
     if faulty is not None:
         return faulty, ()
@@ -49,6 +51,14 @@ def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList
         return numbers, (f"the rows were numbered by {numbers.where}",)
     _check_shared([one for one in fitting if one.shared], matrix, known, place)
     return None, ()
+
+
+def _as_numbers(one: RowList, known: RowNames) -> RowList:
+    """A list of whole numbers that was kept as text is a list of label numbers, unless regions are called so."""
+    names = one.names or ()
+    if not names or not all(_DIGITS.fullmatch(name.strip()) for name in names) or set(names) <= set(known.names or ()):
+        return one
+    return replace(one, names=None, numbers=tuple(int(name) for name in names))
 
 
 def _chosen_names(lists: Sequence[RowList], known: RowNames, place: Place) -> RowList | None:

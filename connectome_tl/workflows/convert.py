@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +76,7 @@ def convert_file(
             atlas, rows that do not fit, or a matrix without a single value.
     """
     file, target = Path(source), Path(out)
-    if target.resolve() == file.resolve():
+    if os.path.realpath(target) == os.path.realpath(file):
         raise UsageError("input and output are the same file", file=file)
     job = _job(format, labels, atlas, measure, layout, order)
     known = _format_of(file, job)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from connectome_tl.connectome.formats.arrays import load_arrays
 from connectome_tl.connectome.formats.identity import row_lists
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.matrix_file import RowList
@@ -17,7 +19,7 @@ _WORDS = frozenset(
     {"label", "labels", "name", "names", "region", "regions", "roi", "rois", "nodes", "parcels", "lut"}
     | {"region_names", "region_labels", "roi_names", "roi_labels", "node_names", "node_labels", "regionnames"}
 )
-_ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml")
+_ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml", ".npy")
 _MAX_BYTES = 5_000_000
 
 
@@ -67,6 +69,9 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool) -> list[RowList]
             found = row_lists(_said(file), counts)
             if found:
                 return [RowList(file.name, names=one.names, numbers=one.numbers, shared=shared) for one in found]
+        if file.suffix.lower() == ".npy":
+            (array,) = load_arrays(file, limit=_MAX_BYTES).values()
+            return [replace(one, shared=shared) for one in row_lists({file.name: array}, counts)]
         table = read_labels(file)
     except ConnectomeTLError as error:
         # A list of this file's own whose names cannot be used is a fault; anything else is no list of regions.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
-from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
+from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowOrder
 from connectome_tl.connectome.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
@@ -57,7 +57,27 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     _check_square(grid, path)
     values = numbers(grid.body, path, first_line=grid.first_line)
     _check_hidden_numbers(values, path)
-    return replace(_named(grid, values, path), order=order)
+    matrix = replace(_named(grid, values, path), order=order)
+    return matrix if matrix.is_named else replace(matrix, lists=_in_comments(comments, len(values)))
+
+
+def _in_comments(comments: Sequence[str], n_rows: int) -> tuple[RowList, ...]:
+    """Names in comment lines: all in one line, as `numpy.savetxt` writes its header, or one a line."""
+    plain = [line.lstrip("# \t").rstrip() for line in comments]
+    found = []
+    for line in plain:
+        for mark in (",", "\t", ";", None):
+            cells = tuple(cell.strip().strip('"') for cell in line.split(mark))
+            if len(cells) == n_rows > 1 and any(not is_number(cell) for cell in cells):
+                found.append(RowList("a comment line", names=cells))
+                break
+            numbered = whole_numbers(cells) if len(cells) == n_rows > 1 else None
+            if numbered is not None:
+                found.append(RowList("a comment line", numbers=numbered))
+                break
+    if len(plain) == n_rows > 1 and len(set(plain)) == n_rows:
+        found.append(RowList("the comment lines", names=tuple(plain)))
+    return tuple(found)
 
 
 def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
