@@ -47,6 +47,8 @@ def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList
     if faulty is not None:
         return faulty, ()
     numbers = _chosen_numbers([one for one in own if one.numbers is not None], known, place)
+    if numbers is None:
+        _check_unused([one for one in own if one.numbers is not None], place)
     if numbers is not None:
         return numbers, (f"the rows were numbered by {numbers.where}",)
     _check_shared([one for one in fitting if one.shared], matrix, known, place)
@@ -130,6 +132,19 @@ def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: Place) -> 
             remedy="Keep one of them in the file.",
         )
     return next(iter(different.values()), None)
+
+
+def _check_unused(lists: Sequence[RowList], place: Place) -> None:
+    """Numbers that are not known as labels must not be an order of the rows."""
+    for one in lists:
+        numbers = list(one.numbers or ())
+        first = min(numbers)
+        if first in (0, 1) and numbers != sorted(numbers) and max(numbers) - first == len(numbers) - 1:
+            raise place.error(
+                f"{one.where} holds 1 to n in another order, which may be that of the rows",
+                got=listed(numbers),
+                remedy="Leave it out if it is not; write names, or label numbers as `labels`, if it is.",
+            )
 
 
 def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: Place) -> None:

@@ -115,6 +115,44 @@ def test_label_numbers_kept_as_text_or_as_floats_are_label_numbers(tmp_path: Pat
         np.testing.assert_array_equal(read(path)[0].weights[0], MATRIX)
 
 
+def test_counts_beside_names_say_nothing_and_label_numbers_are_compared(tmp_path: Path) -> None:
+    """pandas writes 0, 1, 2 ... beside the rows of a table with a header of names."""
+    for start in (0, 1):
+        rows = [",".join(["", *NAMES[TURN]])]
+        rows += [",".join([str(i), *map(str, row)]) for i, row in enumerate(TURNED, start)]
+        (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+        np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    numbers = [region.index for region in ATLAS.regions]
+    rows = [
+        ",".join(["", *NAMES]),
+        *(",".join([str(k), *map(str, row)]) for k, row in zip(numbers, MATRIX, strict=True)),
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    numbers[0], numbers[1] = numbers[1], numbers[0]
+    rows[1:] = [",".join([str(k), *map(str, row)]) for k, row in zip(numbers, MATRIX, strict=True)]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="contradict"):
+        read(tmp_path / "m.csv")
+
+
+def test_an_order_kept_under_a_name_of_its_own_is_named(tmp_path: Path) -> None:
+    savemat(tmp_path / "m.mat", {"SC": TURNED, "perm": TURN + 1})
+    with pytest.raises(DataError, match="perm holds"):
+        read(tmp_path / "m.mat")
+    savemat(tmp_path / "m.mat", {"SC": MATRIX, "count": np.arange(1, 69), "volumes": 10 + 3 * TURN})
+    np.testing.assert_array_equal(read(tmp_path / "m.mat")[0].weights[0], MATRIX)
+
+
+@pytest.mark.parametrize("mark", ["\n", ",", "; ", "|"])
+def test_names_in_one_text_or_in_json_are_used(tmp_path: Path, mark: str) -> None:
+    np.savez(tmp_path / "a.npz", weights=TURNED, regions_text=np.array(mark.join(NAMES[TURN])))
+    np.savez(tmp_path / "b.npz", weights=TURNED, meta=np.array(json.dumps({"rois": NAMES[TURN].tolist()})))
+    savemat(tmp_path / "c.mat", {"SC": TURNED, "names": mark.join(NAMES[TURN])})
+    for path in (tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c.mat"):
+        np.testing.assert_array_equal(read(path)[0].weights[0], MATRIX)
+
+
 def test_a_relmat_without_a_header_takes_the_names_of_its_json(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "sub-1_relmat.tsv", TURNED, delimiter="\t")
     (tmp_path / "sub-1_relmat.json").write_text(json.dumps({"Directed": False, "Nodes": NAMES[TURN].tolist()}))

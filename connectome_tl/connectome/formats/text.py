@@ -44,6 +44,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     """
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
+    lines = lines[1:] if lines and re.fullmatch(r'"?sep=.?"?\s*', lines[0]) else lines  # a note to Excel
     comments = [line for line in lines if line.lstrip().startswith("#")]
     cells = split_cells([line for line in lines if not line.lstrip().startswith("#")], path)
     while len(cells) > 1 and not any(cells[0]):
@@ -170,6 +171,9 @@ def _check_hidden_numbers(values: np.ndarray, path: str | Path) -> None:
 
 
 def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
+    both = _names_and_numbers(grid, len(values))
+    if both is not None:
+        return MatrixFile(values[None], names=both[0], labels=both[1])
     names = _agreed(grid, len(values), path)
     if names is None:
         return MatrixFile(values[None])
@@ -181,6 +185,18 @@ def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
         note = f"{names[0]} to {names[-1]} are names of columns without a name, and were read as positions"
         return MatrixFile(values[None], labels=positions, notes=(note,))
     return MatrixFile(values[None], names=tuple(names))
+
+
+def _names_and_numbers(grid: _Grid, n_rows: int) -> tuple[tuple[str, ...], tuple[int, ...] | None] | None:
+    """Names on one side and whole numbers on the other: label numbers, or None where they only count the rows."""
+    if grid.header is None or grid.side is None or len(grid.header) != n_rows or len(grid.side) != n_rows:
+        return None
+    for names, other in ((grid.header, grid.side), (grid.side, grid.header)):
+        numbered = whole_numbers(other)
+        if numbered is not None and _is_names(names) and default_positions(names) is None:
+            counts = numbered in (tuple(range(n_rows)), tuple(range(1, n_rows + 1)))
+            return tuple(names), None if counts else numbered
+    return None
 
 
 def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
