@@ -6,6 +6,7 @@ Naming follows the BIDS draft for connectivity matrices (BEP017) and is held her
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def refuse_overwriting(files: Sequence[Path], inputs: Sequence[str | Path]) -> N
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve() or (one.exists() and one.samefile(other))
+    return os.path.realpath(one) == os.path.realpath(other) or (one.exists() and one.samefile(other))
 
 
 def _is_ours(sidecar: Path) -> bool:

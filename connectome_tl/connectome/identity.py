@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectome_tl.connectome.labels import listed
@@ -11,6 +12,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
 from connectome_tl.connectome.spelling import BACKGROUND, resolved_names
 from connectome_tl.errors import DataError
 
+_DIGITS = re.compile(r"[0-9]{1,9}")
 SHORT = (
     "Tools that size the matrix by the largest label drop the last regions; "
     "export it again with names, or with every label present."
@@ -33,22 +35,32 @@ class Place:
 def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList | None, tuple[str, ...]]:
     """What names the rows: the file's own names or numbers, else a list in or beside it."""
     if matrix.names is not None:
-        return RowList("the file", names=matrix.names), ()
+        return _as_numbers(RowList("the file", names=matrix.names), known), ()
     if matrix.labels is not None:
         return RowList("the file", numbers=matrix.labels), ()
     fitting = [one for one in matrix.lists if len(one) in matrix.row_counts and one.differs]
     own = [one for one in fitting if not one.shared]
     texts = _chosen_names([one for one in own if one.names is not None], known, place)
     if texts is not None:
-        return texts, (f"the rows were named by {texts.where}",)
+        return _as_numbers(texts, known), (f"the rows were named by {texts.where}",)
     faulty = _faulty_names([one for one in matrix.lists if one not in fitting and not one.shared], matrix, known, place)
     if faulty is not None:
         return faulty, ()
     numbers = _chosen_numbers([one for one in own if one.numbers is not None], known, place)
+    if numbers is None:
+        _check_unused([one for one in own if one.numbers is not None], place)
     if numbers is not None:
         return numbers, (f"the rows were numbered by {numbers.where}",)
     _check_shared([one for one in fitting if one.shared], matrix, known, place)
     return None, ()
+
+
+def _as_numbers(one: RowList, known: RowNames) -> RowList:
+    """A list of whole numbers that was kept as text is a list of label numbers, unless regions are called so."""
+    names = one.names or ()
+    if not names or not all(_DIGITS.fullmatch(name.strip()) for name in names) or set(names) <= set(known.names or ()):
+        return one
+    return replace(one, names=None, numbers=tuple(int(name) for name in names))
 
 
 def _chosen_names(lists: Sequence[RowList], known: RowNames, place: Place) -> RowList | None:
@@ -120,6 +132,19 @@ def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: Place) -> 
             remedy="Keep one of them in the file.",
         )
     return next(iter(different.values()), None)
+
+
+def _check_unused(lists: Sequence[RowList], place: Place) -> None:
+    """Numbers that are not known as labels must not be an order of the rows."""
+    for one in lists:
+        numbers = list(one.numbers or ())
+        first = min(numbers)
+        if first in (0, 1) and numbers != sorted(numbers) and max(numbers) - first == len(numbers) - 1:
+            raise place.error(
+                f"{one.where} holds 1 to n in another order, which may be that of the rows",
+                got=listed(numbers),
+                remedy="Leave it out if it is not; write names, or label numbers as `labels`, if it is.",
+            )
 
 
 def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: Place) -> None:

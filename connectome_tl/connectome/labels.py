@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ _SHOWN = 5
 _MOST_CHARACTERS = 500  # of a name
 _LONGEST = 60  # characters of a name in a message
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_BACKGROUND = re.compile(
+    r"back|unknown|clear|unclass|unassign|exterior|outside|none|null|void|wall|^0?$|\?\?", re.IGNORECASE
+)
 _T = TypeVar("_T")
 
 
@@ -45,13 +49,19 @@ class LabelTable:
 def read_labels(path: str | Path) -> LabelTable:
     """Read a label table of any of the known kinds; number 0 (background) is left out.
 
+    Numbers 0 to n - 1 whose first name is no background are positions, and the table has no label numbers.
+
     Two names for one number are one region with an alias where the table shows that both are meant: the
     same short name or the same colour in consecutive lines, as in MRtrix3's `fs_default.txt`.
 
     Raises:
         MissingInputError: no such file. DataError: no names in it, or a name or number twice.
     """
-    rows = [row for row in label_rows(read_text(path, limit=_MAX_BYTES), path) if row.number != 0]
+    rows = label_rows(read_text(path, limit=_MAX_BYTES), path)
+    counted = bool(rows) and [row.number for row in rows] == list(range(len(rows)))
+    if counted and not _BACKGROUND.search(rows[0].name):
+        rows = [row._replace(number=None) for row in rows]  # positions, as pandas counts them: no row is background
+    rows = [row for row in rows if row.number != 0]
     if not rows:
         raise DataError("holds no region names", file=path)
     if len(rows) > _MOST_ROWS:

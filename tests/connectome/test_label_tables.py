@@ -36,6 +36,8 @@ KINDS = {
     ),
     "no header": ("a.csv", "5,a\n9,b\n", ("a", "b"), (5, 9)),
     "Connectome Workbench": ("w.txt", "L_V1\n1 255 0 0 255\nR_V1\n2 0 255 0 255\n", ("L_V1", "R_V1"), (1, 2)),
+    "counted from 0": ("t.csv", "id,name\n0,a\n1,b\n", ("a", "b"), None),
+    "with a background": ("t.csv", "id,name\n0,Unclassified\n1,b\n2,c\n", ("b", "c"), (1, 2)),
     "FSL, probabilistic": (
         "h.xml",
         '<?xml version="1.0"?><atlas><header><type>Probabalistic</type></header><data>'

@@ -82,14 +82,81 @@ def test_a_list_that_lost_a_name_or_has_one_twice_is_refused(tmp_path: Path) -> 
             read(tmp_path / "a.mat")
 
 
-@pytest.mark.parametrize("name", ["m_labels.txt", "m.regions.tsv", "labels_m.csv", "m.json"])
+@pytest.mark.parametrize("name", ["m_labels.txt", "m.regions.tsv", "labels_m.csv", "m.json", "m_names.npy"])
 def test_a_list_beside_a_bare_matrix_names_it(tmp_path: Path, name: str) -> None:
     np.save(tmp_path / "m.npy", TURNED)
     np.savetxt(tmp_path / "m.txt", TURNED)
     text = "\n".join(["name", *NAMES[TURN]] if name.endswith("v") else NAMES[TURN]) + "\n"
-    (tmp_path / name).write_text(json.dumps({"ROIs": NAMES[TURN].tolist()}) if name == "m.json" else text)
+    if name.endswith("npy"):
+        np.save(tmp_path / name, NAMES[TURN])
+    else:
+        (tmp_path / name).write_text(json.dumps({"ROIs": NAMES[TURN].tolist()}) if name == "m.json" else text)
     for path in (tmp_path / "m.npy", tmp_path / "m.txt"):
         np.testing.assert_array_equal(read(path)[0].weights[0], MATRIX)
+
+
+def test_names_in_comment_lines_are_used(tmp_path: Path) -> None:
+    """`numpy.savetxt(header=...)` puts them behind a `#`."""
+    np.savetxt(tmp_path / "m.csv", TURNED, delimiter=",", header=",".join(NAMES[TURN]))
+    np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    np.savetxt(tmp_path / "m.csv", TURNED, header="\n".join(NAMES[TURN]))
+    np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    numbers = [str(ATLAS.regions[i].index) for i in TURN]
+    np.savetxt(tmp_path / "m.csv", TURNED, delimiter=",", header=",".join(numbers))
+    np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+
+
+def test_label_numbers_kept_as_text_or_as_floats_are_label_numbers(tmp_path: Path) -> None:
+    numbers = [ATLAS.regions[i].index for i in TURN]
+    savemat(tmp_path / "m.mat", {"SC": TURNED, "labels": np.array([str(n) for n in numbers], dtype=object)})
+    header = ",".join(f"{n}.0" for n in numbers)
+    (tmp_path / "m.csv").write_text(header + "\n" + "\n".join(",".join(map(str, row)) for row in TURNED) + "\n")
+    for path in (tmp_path / "m.mat", tmp_path / "m.csv"):
+        np.testing.assert_array_equal(read(path)[0].weights[0], MATRIX)
+
+
+def test_counts_beside_names_say_nothing_and_label_numbers_are_compared(tmp_path: Path) -> None:
+    """pandas writes 0, 1, 2 ... beside the rows of a table with a header of names."""
+    for start in (0, 1):
+        rows = [",".join(["", *NAMES[TURN]])]
+        rows += [",".join([str(i), *map(str, row)]) for i, row in enumerate(TURNED, start)]
+        (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+        np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    numbers = [region.index for region in ATLAS.regions]
+    rows = [
+        ",".join(["", *NAMES]),
+        *(",".join([str(k), *map(str, row)]) for k, row in zip(numbers, MATRIX, strict=True)),
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
+    numbers[0], numbers[1] = numbers[1], numbers[0]
+    rows[1:] = [",".join([str(k), *map(str, row)]) for k, row in zip(numbers, MATRIX, strict=True)]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="contradict"):
+        read(tmp_path / "m.csv")
+
+
+def test_an_order_kept_under_a_name_of_its_own_is_named(tmp_path: Path) -> None:
+    savemat(tmp_path / "m.mat", {"SC": TURNED, "perm": TURN + 1})
+    with pytest.raises(DataError, match="perm holds"):
+        read(tmp_path / "m.mat")
+    savemat(tmp_path / "m.mat", {"SC": MATRIX, "count": np.arange(1, 69), "volumes": 10 + 3 * TURN})
+    np.testing.assert_array_equal(read(tmp_path / "m.mat")[0].weights[0], MATRIX)
+
+
+@pytest.mark.parametrize("mark", ["\n", ",", "; ", "|"])
+def test_names_in_one_text_or_in_json_are_used(tmp_path: Path, mark: str) -> None:
+    np.savez(tmp_path / "a.npz", weights=TURNED, regions_text=np.array(mark.join(NAMES[TURN])))
+    np.savez(tmp_path / "b.npz", weights=TURNED, meta=np.array(json.dumps({"rois": NAMES[TURN].tolist()})))
+    savemat(tmp_path / "c.mat", {"SC": TURNED, "names": mark.join(NAMES[TURN])})
+    for path in (tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "c.mat"):
+        np.testing.assert_array_equal(read(path)[0].weights[0], MATRIX)
+
+
+def test_a_relmat_without_a_header_takes_the_names_of_its_json(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "sub-1_relmat.tsv", TURNED, delimiter="\t")
+    (tmp_path / "sub-1_relmat.json").write_text(json.dumps({"Directed": False, "Nodes": NAMES[TURN].tolist()}))
+    np.testing.assert_array_equal(read(tmp_path / "sub-1_relmat.tsv")[0].weights[0], MATRIX)
 
 
 def test_a_list_of_the_folder_must_not_contradict_the_assumed_order(tmp_path: Path) -> None:

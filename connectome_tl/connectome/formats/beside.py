@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from connectome_tl.connectome.formats.arrays import load_arrays
+from connectome_tl.connectome.formats.cells import is_number
 from connectome_tl.connectome.formats.identity import row_lists
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.matrix_file import RowList
@@ -14,10 +17,12 @@ from connectome_tl.errors import ConnectomeTLError, DataError
 from connectome_tl.files import read_json_object
 
 _WORDS = frozenset(
-    {"label", "labels", "name", "names", "region", "regions", "roi", "rois", "nodes", "parcels", "lut"}
+    {"label", "labels", "name", "names", "region", "regions", "roi", "rois", "nodes", "parcels", "parcellation", "lut"}
     | {"region_names", "region_labels", "roi_names", "roi_labels", "node_names", "node_labels", "regionnames"}
+    | {"atlas", "order", "roi_order", "region_order", "columns", "rows", "index", "ids"}
 )
-_ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml")
+_ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml", ".npy")
+_BINARY = (".npy", ".npz", ".mat")  # a text of their own name beside them is no second matrix
 _MAX_BYTES = 5_000_000
 
 
@@ -28,28 +33,33 @@ def lists_beside(path: Path, counts: tuple[int, ...]) -> tuple[RowList, ...]:
     folder may belong to it (`shared`).
     """
     try:
-        own, shared = _candidates(path)
+        own, same_stem, shared = _candidates(path)
     except OSError:
         return ()
-    found = [one for file in own for one in _read(file, counts, shared=False)]
-    return tuple(found + [one for file in shared for one in _read(file, counts, shared=True)])
+    found = [one for file in own for one in _read(file, counts, shared=False, strict=True)]
+    found += [one for file in same_stem for one in _read(file, counts, shared=False, strict=False)]
+    return tuple(found + [one for file in shared for one in _read(file, counts, shared=True, strict=False)])
 
 
-def _candidates(path: Path) -> tuple[list[Path], list[Path]]:
+def _candidates(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Files whose names say that they are its list, files of the same stem, and lists of the whole folder."""
     folder, stem = path.parent, re.escape(path.stem.casefold())
     of_this = re.compile(rf"{stem}[_\-. ](?P<after>[a-z_]+)|(?P<before>[a-z_]+)[_\-. ]{stem}")
-    own, shared = [], []
+    own, same_stem, shared = [], [], []
     for name in _listing(str(folder), os.stat(folder).st_mtime_ns):
         base, _, ending = name.casefold().rpartition(".")
         match = of_this.fullmatch(base)
         word = (match["after"] or match["before"]) if match else ""
         if name == path.name:
             continue
-        if word in _WORDS or (base == path.stem.casefold() and ending == "json"):
+        if word in _WORDS:
             own.append(folder / name)
+        elif base == path.stem.casefold():
+            if ending == "json" or (path.suffix.lower() in _BINARY and ending != "npy"):
+                same_stem.append(folder / name)
         elif base in _WORDS:
             shared.append(folder / name)
-    return own, shared
+    return own, same_stem, shared
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +68,7 @@ def _listing(folder: str, changed: int) -> tuple[str, ...]:
     return tuple(sorted(name for name in os.listdir(folder) if name.casefold().endswith(_ENDINGS)))
 
 
-def _read(file: Path, counts: tuple[int, ...], *, shared: bool) -> list[RowList]:
+def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) -> list[RowList]:
     """What it names; a file that is no list of regions says nothing."""
     if not file.is_file():
         return []
@@ -67,12 +77,17 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool) -> list[RowList]
             found = row_lists(_said(file), counts)
             if found:
                 return [RowList(file.name, names=one.names, numbers=one.numbers, shared=shared) for one in found]
+        if file.suffix.lower() == ".npy":
+            (array,) = load_arrays(file, limit=_MAX_BYTES).values()
+            return [replace(one, shared=shared) for one in row_lists({file.name: array}, counts)]
         table = read_labels(file)
     except ConnectomeTLError as error:
         # A list of this file's own whose names cannot be used is a fault; anything else is no list of regions.
-        if not shared and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
+        if strict and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
             raise DataError("the list of regions beside it cannot be used", problems=error.problems) from error
         return []
+    if all(is_number(cell) for cell in table.names[0].split()) and table.numbers is None:
+        return []  # a line of numbers: a matrix of its own
     if shared and len(table.names) not in counts:
         return []
     if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):

@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.AS
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
 _GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?", re.ASCII)
-_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_WHOLE = re.compile(r"([0-9]{1,9})(\.0{0,6})?", re.ASCII)
 
 
 def is_number(cell: str) -> bool:
@@ -29,9 +29,10 @@ def is_number(cell: str) -> bool:
 
 def whole_numbers(cells: Sequence[str]) -> tuple[int, ...] | None:
     """Cells that are all whole numbers of 0 and more and differ, as label numbers are; else None."""
-    if not cells or not all(_WHOLE.fullmatch(cell) for cell in cells):
+    matches = [_WHOLE.fullmatch(cell) for cell in cells]
+    if not matches or not all(matches):
         return None
-    found = tuple(int(cell) for cell in cells)
+    found = tuple(int(match[1]) for match in matches if match is not None)
     return found if len(set(found)) == len(found) else None
 
 

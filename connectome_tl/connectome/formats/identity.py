@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,6 +44,7 @@ def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple
 def _lists(variables: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for key, value in variables.items():
         where = f"{prefix}{key}"
+        value = _parsed(value)
         if isinstance(value, dict) and depth < _DEEPEST:
             yield from _lists(value, f"{where}.", depth + 1)
         elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
@@ -52,6 +54,18 @@ def _lists(variables: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tu
             yield where, value
 
 
+def _parsed(value: Any) -> Any:
+    """Text that holds JSON, as Python writes metadata into archives, as what it holds."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "US" and value.ndim == 0:
+        value = safe_texts(value.reshape(1))[0]
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
 def texts_of(value: Any) -> tuple[str, ...] | None:
     """A list of text: cells (of one text each), rows of letters, lines of one text, or an array of text."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "US":
@@ -59,8 +73,11 @@ def texts_of(value: Any) -> tuple[str, ...] | None:
             return None
         return safe_texts(value.ravel())
     if isinstance(value, str):
-        lines = [line.strip() for line in value.strip("\x00\r\n ").splitlines()]
-        return tuple(lines) if len(lines) > 1 else None
+        whole = value.strip("\x00\r\n ")
+        parts = whole.splitlines()
+        for mark in ("\t", ";", ",", "|"):
+            parts = whole.split(mark) if len(parts) < 2 else parts
+        return tuple(part.strip() for part in parts) if len(parts) > 1 else None
     if isinstance(value, list):
         cells = [_alone(cell) for cell in value]
         return tuple(cell.strip() for cell in cells if isinstance(cell, str)) if _all_text(cells) else None

@@ -209,7 +209,8 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
 
 
 def _cells(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """One text without separators is a list of one name."""
+    return [value] if isinstance(value, str) and texts_of(value) is None else value
 
 
 def names_of(value: Any, path: Path) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from connectome_tl.connectome.formats.sidecars import (
     read_scilpy,
 )
 from connectome_tl.connectome.formats.text import read_text_matrix
-from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.naming import MatrixFile
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import regular_file
 
@@ -169,6 +169,6 @@ def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     if choice and not known.chooses:
         raise UsageError(f"format {known.name} has nothing to choose", got=format)
     matrix = known.read(file, choice) if choice else known.read(file)
-    if matrix.is_named or known.names_rows:
+    if matrix.is_named:
         return matrix
     return replace(matrix, lists=(*matrix.lists, *lists_beside(file, matrix.row_counts)))

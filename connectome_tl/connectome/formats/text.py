@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
-from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
+from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowOrder
 from connectome_tl.connectome.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
@@ -44,6 +44,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     """
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
+    lines = lines[1:] if lines and re.fullmatch(r'"?sep=.?"?\s*', lines[0]) else lines  # a note to Excel
     comments = [line for line in lines if line.lstrip().startswith("#")]
     cells = split_cells([line for line in lines if not line.lstrip().startswith("#")], path)
     while len(cells) > 1 and not any(cells[0]):
@@ -57,7 +58,27 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     _check_square(grid, path)
     values = numbers(grid.body, path, first_line=grid.first_line)
     _check_hidden_numbers(values, path)
-    return replace(_named(grid, values, path), order=order)
+    matrix = replace(_named(grid, values, path), order=order)
+    return matrix if matrix.is_named else replace(matrix, lists=_in_comments(comments, len(values)))
+
+
+def _in_comments(comments: Sequence[str], n_rows: int) -> tuple[RowList, ...]:
+    """Names in comment lines: all in one line, as `numpy.savetxt` writes its header, or one a line."""
+    plain = [line.lstrip("# \t").rstrip() for line in comments]
+    found = []
+    for line in plain:
+        for mark in (",", "\t", ";", None):
+            cells = tuple(cell.strip().strip('"') for cell in line.split(mark))
+            if len(cells) == n_rows > 1 and any(not is_number(cell) for cell in cells):
+                found.append(RowList("a comment line", names=cells))
+                break
+            numbered = whole_numbers(cells) if len(cells) == n_rows > 1 else None
+            if numbered is not None:
+                found.append(RowList("a comment line", numbers=numbered))
+                break
+    if len(plain) == n_rows > 1 and len(set(plain)) == n_rows:
+        found.append(RowList("the comment lines", names=tuple(plain)))
+    return tuple(found)
 
 
 def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
@@ -150,6 +171,9 @@ def _check_hidden_numbers(values: np.ndarray, path: str | Path) -> None:
 
 
 def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
+    both = _names_and_numbers(grid, len(values))
+    if both is not None:
+        return MatrixFile(values[None], names=both[0], labels=both[1])
     names = _agreed(grid, len(values), path)
     if names is None:
         return MatrixFile(values[None])
@@ -161,6 +185,18 @@ def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
         note = f"{names[0]} to {names[-1]} are names of columns without a name, and were read as positions"
         return MatrixFile(values[None], labels=positions, notes=(note,))
     return MatrixFile(values[None], names=tuple(names))
+
+
+def _names_and_numbers(grid: _Grid, n_rows: int) -> tuple[tuple[str, ...], tuple[int, ...] | None] | None:
+    """Names on one side and whole numbers on the other: label numbers, or None where they only count the rows."""
+    if grid.header is None or grid.side is None or len(grid.header) != n_rows or len(grid.side) != n_rows:
+        return None
+    for names, other in ((grid.header, grid.side), (grid.side, grid.header)):
+        numbered = whole_numbers(other)
+        if numbered is not None and _is_names(names) and default_positions(names) is None:
+            counts = numbered in (tuple(range(n_rows)), tuple(range(1, n_rows + 1)))
+            return tuple(names), None if counts else numbered
+    return None
 
 
 def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
