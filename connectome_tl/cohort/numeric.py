@@ -222,8 +222,13 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         # 77 or 99 may well be a value where the others are of its size; 999 seldom is.
         reach = max(high - low, 1e-12, usual / 2 if 0 < code < 100 else 0.0)
         outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
+        hits = values == code
         if outside:
-            hits = values == code
             findings.notes.append(f"{name}: {code:g} in {int(hits.sum())} rows was read as missing")
             values = np.where(hits, np.nan, values)
+        elif code >= 777:
+            findings.notes.append(
+                f"{name}: {code:g} in {int(hits.sum())} rows was read as a value; "
+                f"if it means missing, say missing: ['{code:g}']"
+            )
     return values

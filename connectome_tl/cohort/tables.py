@@ -32,7 +32,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Raises:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
-            column name twice or none over a filled column. UsageError: an Excel file without openpyxl.
+            column name twice over different cells, or none over a filled column. UsageError: an Excel file
+            without openpyxl.
     """
     raw = spreadsheet_rows(path) if is_spreadsheet(path) else _text_rows(path)
     rows = [(i, [clean(cell) for cell in row]) for i, row in enumerate(raw, 1)]
@@ -41,7 +42,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise DataError("the table is empty", file=path)
     first, header = rows[0]
     body = rows[1:]
-    header, body = _without_empty_columns(header, body)
+    header, body = _without_copies(*_without_empty_columns(header, body))
     problems = [Problem(f"column {name[:_SHOWN]!r} stands twice", file=path) for name in doubled(header) if name]
     short = [f"line {i} has {len(row)}" for i, row in body if len(row) != len(header)]
     if short:
@@ -76,6 +77,19 @@ def _without_empty_columns(
     while width and not header[width - 1] and not any(cell for _, row in body for cell in row[width - 1 :]):
         width -= 1
     return header[:width], [(i, row if any(row[width:]) else row[:width]) for i, row in body]
+
+
+def _without_copies(
+    header: list[str], body: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Without columns that repeat another one, name and cells; tables pasted side by side have them."""
+    if len(set(header)) == len(header) or any(len(row) != len(header) for _, row in body):
+        return header, body
+    kept: dict[tuple[str, ...], int] = {}
+    for k, name in enumerate(header):
+        kept.setdefault((name, *(row[k] for _, row in body)), k)
+    at = sorted(kept.values())
+    return [header[k] for k in at], [(i, [row[k] for k in at]) for i, row in body]
 
 
 def _text_rows(path: str | Path) -> Sequence[Sequence[str]]:

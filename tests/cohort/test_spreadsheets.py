@@ -128,3 +128,13 @@ def test_a_header_that_is_none_is_said(tmp_path: Path, text: str, said: str) -> 
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=said):
         read_table(tmp_path / "t.csv")
+
+
+def test_a_column_that_repeats_another_is_one_and_different_ones_of_a_name_are_not(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,icv,x,icv\na,1,2,1\nb,3,4,3\n")
+    table = read_table(tmp_path / "t.csv")
+    assert table.columns.tolist() == ["id", "icv", "x"]
+    assert table["icv"].tolist() == ["1", "3"]
+    (tmp_path / "t.csv").write_text("id,icv,x,icv\na,1,2,1\nb,3,4,5\n")
+    with pytest.raises(DataError, match="'icv' stands twice"):
+        read_table(tmp_path / "t.csv")

@@ -103,7 +103,9 @@ def test_codes_far_from_all_values_are_missing_and_said(cells: list[str], kept: 
         kept = [100, 95, np.nan, np.nan]
     values, findings = read(cells)
     np.testing.assert_array_equal(values, kept)
-    assert bool(findings.notes) == bool(np.isnan(values).any())
+    assert any("was read as missing" in note for note in findings.notes) == bool(np.isnan(values).any())
+    kept_code = "999" in cells and 999 in kept
+    assert any("999 in 1 rows was read as a value" in note for note in findings.notes) == kept_code
 
 
 @pytest.mark.parametrize("cell", ["1_000", "0x1f", "inf", "=1+1", "12abc", "1e999", "<img onerror=alert(1)>"])

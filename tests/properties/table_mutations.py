@@ -210,6 +210,32 @@ def broken_dictionary(s: Study) -> None:
     s.dictionary["__broken__"] = True
 
 
+def coded_phenotype(s: Study) -> None:
+    """A phenotype's categories as numbers, explained by its dictionary or by the cohort file."""
+    codes = {"partial": "1", "full": "2"}
+    point = s.one_of(["", ".0"])
+    s.phenotype["steroids"] = [f"{codes[cell]}{point}" if cell in codes else cell for cell in s.phenotype["steroids"]]
+    named = {code: name for name, code in codes.items()}
+    if s.rng.random() < 0.5:
+        s.settings["covariates"][4]["levels"] = named
+    else:
+        s.dictionary.setdefault("phenotype", {})["steroids"] = {"Levels": named}
+
+
+def agreeing_units(s: Study) -> None:
+    s.dictionary["pma"] = {"Units": s.one_of(["week", "weeks", "Weeks", "wk"]), "Description": "age"}
+    s.dictionary["weight"] = {"Units": s.one_of(["g", "gram", "grams"])}
+
+
+def units_behind_numbers(s: Study) -> None:
+    s.table["weight"] = [
+        f"{cell}{s.one_of([' g', 'g', ' grams'])}" if cell.isdigit() else cell for cell in s.table["weight"]
+    ]
+    s.table["pma"] = [
+        f"{cell}{s.one_of([' weeks', 'w', ' wk'])}" if cell[:1].isdigit() else cell for cell in s.table["pma"]
+    ]
+
+
 # --- mutations after which some values are missing ---
 
 WORDS = ["n/a", "", "-", "NA", "unknown", "NULL", "?", "--", "not available", "Missing", "N.A.", "nan", "."]
@@ -243,7 +269,9 @@ def words_for_missing(s: Study) -> None:
 
 
 def codes_for_missing(s: Study) -> None:
-    _gone(s, s.one_of([*NUMERIC, *CATEGORIES, "family", "apgar", "steroids"]), s.some(), s.one_of(FAR))
+    name = s.one_of([*NUMERIC, *CATEGORIES, "family", "apgar", "steroids"])
+    far = [code for code in FAR if name != "weight" or code != "999"]  # a child may weigh 999 g
+    _gone(s, name, s.some(), s.one_of(far))
 
 
 def declared_codes(s: Study) -> None:
@@ -409,6 +437,40 @@ def junk_in_numbers(s: Study) -> None:
         s.refused = True
 
 
+def contradicting_units(s: Study) -> None:
+    column, unit = s.one_of(
+        [("pma", "year"), ("pma", "months"), ("ga", "day"), ("weight", "kg"), ("weight", "kilograms")]
+    )
+    s.dictionary[column] = {"Units": unit}
+    s.refused = True
+
+
+def two_codes_of_sex(s: Study) -> None:
+    """Words and numbers in one column, and nothing that explains the numbers."""
+    rows = s.some(0.4)
+    for row in rows:
+        at = _row_of(s.table["participant_id"], s.ids[row])
+        if at is not None:
+            s.table["sex"][at] = s.one_of(["1", "2", "0"])
+    left = {cell.strip().lower()[:1] for cell in s.table["sex"]} & {"m", "f"}
+    s.refused = (bool(left) and "sex" not in s.dictionary) or s.refused
+
+
+def dots_of_thousands(s: Study) -> None:
+    """1.065 for 1065, as Germans write it; no birth weight in grams is that small."""
+    s.table["weight"] = [f"{int(cell):,}".replace(",", ".") if cell.isdigit() else cell for cell in s.table["weight"]]
+    s.refused = True
+
+
+def other_classes(s: Study) -> None:
+    row = s.one_of(s.some())
+    at = _row_of(s.table["participant_id"], s.ids[row])
+    if at is not None:
+        s.settings["covariates"][2]["levels"] = {"M": "male", "F": "female"}
+        s.table["sex"][at] = s.one_of(["X", "3", "inter", "Mann"])
+        s.refused = True
+
+
 def regions_twice(s: Study) -> None:
     name = f"{REGIONS[0]}_{MEASURES[0]}"
     s.regional[f"{name} "] = list(reversed(s.regional[name]))
@@ -417,10 +479,12 @@ def regions_twice(s: Study) -> None:
 
 MUTATIONS: tuple[Callable[[Study], None], ...] = (
     resaved, as_excel, reordered, padded_cells, respelled_categories, respelled_sex, respelled_weeks, coded_sex,
-    noise_column, bare_phenotype_ids, plus_signs, broken_dictionary, words_for_missing, codes_for_missing,
-    declared_codes, dictionary_codes, words_in_scores, singletons, phenotype_ends_early, regional_holes,
+    noise_column, bare_phenotype_ids, plus_signs, broken_dictionary, coded_phenotype, agreeing_units,
+    units_behind_numbers, words_for_missing, codes_for_missing, declared_codes, dictionary_codes, words_in_scores,
+    singletons, phenotype_ends_early, regional_holes,
     decimal_commas, thousands, censored, other_units, same_id_twice, other_ids, cut_off, renamed_column, column_twice,
-    swapped_names, junk_in_numbers, regions_twice,
+    swapped_names, junk_in_numbers, contradicting_units, two_codes_of_sex, dots_of_thousands, other_classes,
+    regions_twice,
 )  # fmt: skip
 
 
@@ -502,8 +566,8 @@ HARMLESS = frozenset(
     one.__name__
     for one in (
         resaved, as_excel, reordered, padded_cells, respelled_categories, respelled_sex, respelled_weeks, coded_sex,
-        noise_column, bare_phenotype_ids, plus_signs, broken_dictionary, words_for_missing, declared_codes,
-        dictionary_codes, words_in_scores, regional_holes,
+        noise_column, bare_phenotype_ids, plus_signs, broken_dictionary, coded_phenotype, agreeing_units,
+        units_behind_numbers, words_for_missing, declared_codes, dictionary_codes, words_in_scores, regional_holes,
     )
 )  # fmt: skip
 

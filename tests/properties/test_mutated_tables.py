@@ -10,7 +10,7 @@ import table_mutations as mutations
 
 from connectome_tl.cohort.reading import read_cohort
 
-N, FIRST = 160, 0
+N, FIRST = 120, 0
 
 
 def test_the_undamaged_study_is_read_as_it_is(tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from report_parts import example_cohorts, example_quality
 
 from connectome_tl.report.cohort_figures import matrix_pngs, outliers
 from connectome_tl.report.cohort_report import render_cohort_report
-from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, MatrixImage, SubjectMeasure
+from connectome_tl.settings.results import (
+    CohortQualityRecord,
+    CohortRecord,
+    MatrixImage,
+    OutcomeCounts,
+    People,
+    SubjectMeasure,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,18 @@ def test_findings_come_first_worst_first(cohort: CohortRecord, quality: CohortQu
     assert levels == ["error", "warning", "note"]
     calm = render_cohort_report(cohort, quality.model_copy(update={"findings": ()}))
     assert "Nothing: every check passed." in calm
+
+
+def test_the_page_says_who_they_are_and_why_outcomes_are_missing(
+    cohort: CohortRecord, quality: CohortQualityRecord
+) -> None:
+    people = People(noun="children", n_subjects=31, n_scans=40)
+    counts = OutcomeCounts(task="cognitive", observed=20, lost=3, unknown=17, n_positive=5)
+    html = render_cohort_report(cohort.model_copy(update={"people": people, "outcomes": (counts,)}), quality)
+    assert html.count("40 scans of 31 children") == 2
+    row = next([cell.strip() for cell in row] for row in Page(html).rows if row and row[0].strip() == "cognitive")
+    assert row[-5:] == ["20 (5+)", "3", "0", "0", "17"]
+    assert 'class="unknown" style="width:42.5%"' in html
 
 
 def test_every_subject_has_a_row_with_its_missing_regions(cohort: CohortRecord, quality: CohortQualityRecord) -> None:
