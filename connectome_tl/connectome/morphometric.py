@@ -96,8 +96,8 @@ def divergence_network(
     """1 / (1 + symmetrised Kullback-Leibler divergence) between the regions' distributions.
 
     The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271), which is
-    for densities: whole numbers, as scanners store them, are first spread evenly over their rounding (the same way
-    each time), since many voxels of one value have no neighbour at a distance.
+    for densities: rounded values, as scanners and converters store them, are first spread evenly over their rounding
+    (the same way each time), since many voxels of one value have no neighbour at a distance.
 
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
@@ -134,24 +134,53 @@ def divergence_network(
 
 
 def _unrounded(clouds: list[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-    """Values of features that lie on a regular grid, each moved within its own step; others as they are."""
-    pooled = np.concatenate(clouds)
-    steps = np.array([_step(column) for column in pooled.T])
+    """Values of rounded features, each moved within what is rounded to it; others as they are."""
+    cells = [_cells(column) for column in np.concatenate(clouds).T]
     # A region draws by its own name, so that neither its row nor other regions change what it gets.
     draws = [
         np.random.default_rng(crc32(name.encode("utf-8", "surrogatepass"))).uniform(-0.5, 0.5, c.shape)
         for name, c in zip(names, clouds, strict=True)
     ]
-    return [cloud + draw * steps for cloud, draw in zip(clouds, draws, strict=True)]
+    return [_moved(cloud, draw, cells) for cloud, draw in zip(clouds, draws, strict=True)]
 
 
-def _step(values: np.ndarray) -> float:
-    """Distance between neighbouring values where all lie on one grid and some are equal; else 0."""
-    gaps = np.diff(np.unique(values))
-    if len(gaps) == len(values) - 1:
-        return 0.0
-    steps = gaps / gaps.min()
-    return float(gaps.min()) if np.abs(steps - np.rint(steps)).max() < 0.05 else 0.0
+def _moved(cloud: np.ndarray, draw: np.ndarray, cells: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+    out = cloud.copy()
+    for column, (distinct, below, above) in enumerate(cells):
+        at = np.searchsorted(distinct, cloud[:, column])
+        moved = draw[:, column]
+        out[:, column] += moved * np.where(moved < 0, below[at], above[at])
+    return out
+
+
+def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct values, and how far it is to the neighbours below and above where they are rounded; else 0.
+
+    They are rounded if all lie on one grid and some are equal, or if most are shared, as in whole numbers that
+    were scaled and rounded once more (steps of 11 and 12, say) or sent through a table.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    below, above = np.zeros((2, len(distinct)))
+    if len(distinct) in (1, len(values)):
+        return distinct, below, above
+    steps = np.diff(distinct) / np.diff(distinct).min()
+    one_grid = np.abs(steps - np.rint(steps)).max() < 0.05
+    shared = np.median(counts) >= 2
+    if one_grid and (np.median(steps) < 2 or not shared):
+        return distinct, below + np.diff(distinct).min(), above + np.diff(distinct).min()
+    if not shared:
+        return distinct, below, above
+    # Some voxels between two values that thousands share say nothing about what is rounded to these.
+    beside = np.maximum(np.append(0, counts[:-1]), np.append(counts[1:], 0))
+    common = np.flatnonzero(counts > 0.05 * beside)
+    if len(common) < 2:
+        return distinct, below, above
+    gaps = np.diff(distinct[common])
+    # Values that nobody has leave wide gaps, mostly in the tails: no cell is wider than the gaps of most voxels.
+    of_most = np.quantile(np.repeat(gaps, np.minimum(counts[common][1:], counts[common][:-1])), 0.9)
+    gaps = np.minimum(gaps, of_most)
+    below[common], above[common] = np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
+    return distinct, below, above
 
 
 def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.stats import zscore
@@ -61,6 +63,38 @@ def test_whole_numbers_give_the_divergence_of_what_was_rounded(sd: float, slope:
     np.testing.assert_array_equal(found, divergence_network(rounded, NAMES[:3]).weights[0])
     turned = divergence_network(rounded[::-1], NAMES[:3][::-1]).weights[0]
     np.testing.assert_allclose(turned[::-1, ::-1], found, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda whole: np.rint(whole * 11.7),
+        lambda whole: np.rint(whole * 4.3),
+        lambda whole: np.where(whole > 125, 2 * whole - 125, whole),
+        lambda whole: np.round(100 * np.maximum(whole, 0) ** 1.3) / 100,
+        lambda whole: np.where(np.arange(len(whole)) % 200 == 0, np.rint(whole * 11.7) + 3, np.rint(whole * 11.7)),
+    ],
+    ids=["times 11.7", "times 4.3", "window", "gamma", "a few voxels between"],
+)
+def test_whole_numbers_that_were_scaled_and_rounded_once_more_keep_their_divergence(
+    changed: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    rng = np.random.default_rng(5)
+    means, sds = np.linspace(80, 170, 5), np.linspace(10, 25, 5)
+    whole = [np.rint(rng.normal(mean, sd, n)) for mean, sd, n in zip(means, sds, (30_000, 9000, 20_000, 5000, 1400))]
+    names = [f"R{i}" for i in range(5)]
+    found = divergence_network([changed(values) for values in whole], names).weights[0]
+    upper = np.triu_indices(5, 1)
+    kl = np.log(sds / sds[:, None]) + (sds[:, None] ** 2 + (means[:, None] - means) ** 2) / (2 * sds**2) - 0.5
+    expected = 1 / (1 + kl + kl.T)
+    assert np.corrcoef(found[upper], expected[upper])[0, 1] > 0.98
+    assert np.abs(found - expected)[upper].max() < 0.1
+
+
+def test_one_value_that_nearly_all_voxels_share_is_no_error() -> None:
+    clouds = [np.array([0.0, 0.0, *[1.0] * 5000, 4.3, 4.3]), np.array([1.0] * 4000 + [4.3, 4.3, 0.0])]
+    found = divergence_network(clouds, NAMES[:2]).weights[0]
+    assert np.isfinite(found).all()
 
 
 def test_features_are_those_of_each_regions_voxels() -> None:

@@ -124,7 +124,8 @@ def test_grid_values_are_trilinear_and_zero_outside() -> None:
     image = rng.normal(size=(6, 7, 8, 2)).astype(np.float32)
     mask = rng.random((6, 7, 8)) < 0.7
     affine = np.array([[-2.0, 0.3, 0, 5], [0.1, 1.5, 0, -3], [0, 0.2, 3, 2], [0, 0, 0, 1]])
-    grid = grid_values(image[mask], mask, affine)
+    empty = ~mask & (rng.random(mask.shape) < 0.5)
+    grid = grid_values(image[mask], mask, affine, empty=empty)
     voxels = rng.uniform(-3, 10, (200, 3))
     points = voxels @ affine[:3, :3].T + affine[:3, 3]
     padded = np.pad(image * mask[..., None], [(3, 5)] * 3 + [(0, 0)])
@@ -132,5 +133,5 @@ def test_grid_values_are_trilinear_and_zero_outside() -> None:
     np.testing.assert_allclose(grid.at(points), expected, atol=1e-5)
     nearest = np.rint(voxels).astype(int)
     within = ((nearest >= 0) & (nearest < mask.shape)).all(axis=1)
-    expected_inside = within & mask[tuple(np.clip(nearest, 0, np.array(mask.shape) - 1).T)]
+    expected_inside = within & (mask | empty)[tuple(np.clip(nearest, 0, np.array(mask.shape) - 1).T)]
     np.testing.assert_array_equal(grid.inside(points), expected_inside)

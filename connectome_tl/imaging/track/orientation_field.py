@@ -21,7 +21,7 @@ class GridValues:
     """Values of some voxels of a grid: trilinear in between, 0 in all other voxels and outside.
 
     Attributes:
-        table: (1 + n_voxels, n_columns) float32; the first row is 0.
+        table: (2 + n_voxels, n_columns) float32; the first two rows are 0, for voxels outside and empty ones.
         rows: (x + 2, y + 2, z + 2) int32, the row of each voxel in `table`; one voxel of padding on each side.
         to_voxels: (4, 4) from mm to padded voxel indices.
     """
@@ -52,14 +52,23 @@ class GridValues:
         return np.clip(voxels, 0.0, np.array(self.rows.shape) - 1.0)
 
 
-def grid_values(values: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> GridValues:
-    """Keep `values`, (n_voxels, n_columns) in the order of `np.nonzero(mask)`, for interpolation."""
+def grid_values(
+    values: np.ndarray, mask: np.ndarray, affine: np.ndarray, *, empty: np.ndarray | None = None
+) -> GridValues:
+    """Keep `values`, (n_voxels, n_columns) in the order of `np.nonzero(mask)`, for interpolation.
+
+    Args:
+        empty: (x, y, z) bool, voxels that hold 0 but are `inside`; together they take one row.
+    """
     rows = np.zeros(np.add(mask.shape, 2), dtype=np.int32)
-    rows[1:-1, 1:-1, 1:-1][mask] = np.arange(1, len(values) + 1)
-    table = np.concatenate([np.zeros((1, values.shape[1]), dtype=np.float32), values.astype(np.float32, copy=False)])
+    within = rows[1:-1, 1:-1, 1:-1]
+    if empty is not None:
+        within[empty] = 1
+    within[mask] = np.arange(2, 2 + len(values))
+    nothing = np.zeros((2, values.shape[1]), dtype=np.float32)
     to_voxels = np.linalg.inv(affine)
     to_voxels[:3, 3] += 1
-    return GridValues(table, rows, to_voxels)
+    return GridValues(np.concatenate([nothing, values.astype(np.float32, copy=False)]), rows, to_voxels)
 
 
 def order_of(n_coefficients: int) -> int:

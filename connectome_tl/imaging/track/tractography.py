@@ -70,7 +70,7 @@ def track(
 ) -> Tracking:
     """Track until enough streamlines of the allowed lengths are found, or the seeds are used up.
 
-    Beside its input it holds 4 bytes for each coefficient of a voxel in the mask, and about 100 MB per thread.
+    Beside its input it holds 4 bytes for each coefficient of a voxel that has any, and about 100 MB per thread.
 
     Args:
         mask: (x, y, z) bool; streamlines end where they leave it.
@@ -83,9 +83,10 @@ def track(
     if not mask.any():
         raise DataError("the tracking mask is empty", subject=subject)
     affine = orientations.affine
-    inside = orientations.coefficients[mask]
+    filled = mask & orientations.coefficients.any(axis=-1)
+    inside = orientations.coefficients[filled]
     strong = np.zeros(mask.shape, dtype=bool)
-    strong[mask] = peak_amplitudes(inside) >= max(settings.seed_amplitude, settings.fod_cutoff)
+    strong[filled] = peak_amplitudes(inside) >= max(settings.seed_amplitude, settings.fod_cutoff)
     seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask)
     if not len(seeds_from):
         raise DataError(
@@ -94,7 +95,8 @@ def track(
             subject=subject,
         )
     ground = _Ground(
-        grid_values(polynomials(inside), mask, affine), None if tissues is None else _tissues(tissues, affine)
+        grid_values(polynomials(inside), filled, affine, empty=mask & ~filled),
+        None if tissues is None else _tissues(tissues, affine),
     )
     del inside
     step_mm = settings.step_voxels * float(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).min())
