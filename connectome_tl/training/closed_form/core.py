@@ -14,6 +14,9 @@ What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
 - kinds: "binary" is 0/1 and gets risks; "regression" and "ordinal" (a score) are kept inside the range of
   training; classes are `targets.one_vs_rest` columns of kind "binary".
+- blocks that did best on the design draws (`benchmarks/strength.py`): tangent rows with kernel "both" and `relax`,
+  centred but not standardised; raw edges beside them with `summed=False`, or alone with kernel "both"; regional
+  measures with kernel "both"; covariates linear. All but the tangent rows standardised.
 - columns of y that miss the same rows share all decompositions: pass permuted outcomes as columns.
 """
 
