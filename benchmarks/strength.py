@@ -31,6 +31,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from strength_cohorts import REAL, SIMULATED, Cohort
 from threadpoolctl import threadpool_limits
 
+from connectome_tl.features import tangent as tangent_module
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.tangent import CORRELATIONS
@@ -88,7 +89,8 @@ def baselines(rows: Rows, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Name and predictions (n_test, n_outcomes) of each fixed baseline; y (n_train, n_outcomes)."""
     parts = dict(rows.blocks)
     wide = [parts[name] for name in ("edges", "regional", "covariates") if name in parts]
-    parts["everything"] = (np.hstack([part[0] for part in wide]), np.hstack([part[1] for part in wide]))
+    if wide:
+        parts["everything"] = (np.hstack([part[0] for part in wide]), np.hstack([part[1] for part in wide]))
     for name, (train, test) in parts.items():
         scale = np.einsum("ij,ij->", train, train) / len(train)
         gram, cross = train @ train.T / scale, test @ train.T / scale
@@ -192,7 +194,8 @@ def run(args: argparse.Namespace) -> None:
                 done[key] = score_draw(cohort, train, test, None if stream == "select" else args.edges)
                 line = dict(zip(("cohort", "size", "stream", "draw"), key)) | {"scores": done[key], "code": code}
                 with args.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                    # A line of its own even where a kill cut the last one off.
+                    file.write("\n" + json.dumps(line) + "\n")
     report(done, args.draws)
 
 
@@ -244,19 +247,25 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 def _code(edges: str) -> str:
     """Hash of what decides the results."""
     folder = Path(core_module.__file__).parent
-    sources = [*sorted(folder.glob("*.py")), Path(__file__), Path(__file__).with_name("strength_cohorts.py")]
+    sources = [
+        *sorted(folder.glob("*.py")),
+        Path(tangent_module.__file__),
+        Path(__file__),
+        Path(__file__).with_name("strength_cohorts.py"),
+    ]
     text = b"".join(path.read_bytes() for path in sources) + (CoreSettings().model_dump_json() + edges).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _read(path: Path, code: str) -> dict[tuple, dict]:
+def _read(path: Path, code: str | None) -> dict[tuple, dict]:
+    """Results by cell, stream and draw; `code` None takes those of any code."""
     found: dict[tuple, dict] = {}
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             given = json.loads(line)
         except ValueError:  # the line that a kill cut off
             continue
-        if given["code"] != code:
+        if code not in (None, given["code"]):
             sys.exit(f"{path} holds results of other code: name another file with --out")
         found[(given["cohort"], given["size"], given["stream"], given["draw"])] = given["scores"]
     return found
@@ -268,8 +277,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("strength.jsonl"))
     parser.add_argument("--draws", choices=("design", "confirm"), default="confirm")
     parser.add_argument("--edges", choices=("stack", "summed", "none"), default="stack", help="beside a tangent block")
+    parser.add_argument("--report", action="store_true", help="print what the file holds and run nothing")
     parser.add_argument("--quick", action="store_true", help="two draws of the small simulated cells")
     args = parser.parse_args()
+    if args.report:
+        report(_read(args.out, None), args.draws)
+        return
     if args.quick:
         args.data = None
     with threadpool_limits(1):

@@ -6,13 +6,17 @@ fits, and, for few families, (A) a likelihood-weighted mean over the scales of t
 in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
 
 Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
-outcome that is itself among them (`own`) gets its column unpenalised; any other is the mean of fits with and
-without the block of scores. `predict` then needs the scores as one more block.
+outcome that is itself among them (`own`) gets its column unpenalised, with slope 1 or, where its errors without
+the family are clearly lower, with a free slope. Any other is the mean of fits with and without the block of
+scores. `predict` then needs the scores as one more block.
 
 What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
 - kinds: "binary" is 0/1 and gets risks; "regression" and "ordinal" (a score) are kept inside the range of
   training; classes are `targets.one_vs_rest` columns of kind "binary".
+- blocks that did best on the design draws (`benchmarks/strength.py`): tangent rows with kernel "both" and `relax`,
+  centred but not standardised; raw edges beside them with `summed=False`, or alone with kernel "both"; regional
+  measures with kernel "both"; covariates linear. All but the tangent rows standardised.
 - columns of y that miss the same rows share all decompositions: pass permuted outcomes as columns.
 """
 
@@ -50,7 +54,7 @@ def fit_core(
         y: (n_rows, n_outcomes), NaN where missing; that row is left out of that outcome only.
         kinds: (n_outcomes,), see the module.
         families: (n_rows,); rows of one family are left out together.
-        scores: predictions of source models for these rows, on any scale.
+        scores: predictions of source models for these rows, each in the unit of its outcome.
         own: (n_outcomes,), the column of `scores` with the same outcome, or None; empty: all None.
 
     Raises:
@@ -75,7 +79,7 @@ def fit_core(
     forms = set()
     for observed, columns in _patterns(y, own):
         values, center, spread = _standardised(y[np.ix_(observed, columns)])
-        solution, sizes[columns] = rows.solve(observed, values, shrunk[columns], own[columns[0]])
+        solution, sizes[columns] = rows.solve(observed, values, spread, shrunk[columns], own[columns[0]])
         forms.add(rows.form(observed))
         left_out[np.ix_(observed, columns)] = center + spread * solution.left_out
         steady[np.ix_(observed, columns)] = center + spread * solution.steady

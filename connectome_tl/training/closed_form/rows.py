@@ -65,11 +65,15 @@ class TrainingRows:
         names_of_rows = np.asarray(families, dtype=str)
         return TrainingRows(columns, values, scale, tuple(found), z, names, names_of_rows, scores, settings)
 
-    def solve(self, observed: np.ndarray, y: np.ndarray, shrunk: np.ndarray, own: int | None) -> tuple[Solution, int]:
+    def solve(
+        self, observed: np.ndarray, y: np.ndarray, spread: np.ndarray, shrunk: np.ndarray, own: int | None
+    ) -> tuple[Solution, int]:
         """Fit outcomes that are known in the same rows.
 
         Args:
-            observed: their row numbers. y: (n_observed, n_outcomes), standardised. shrunk: see `Problem.solve`.
+            observed: their row numbers.
+            y: (n_observed, n_outcomes), standardised. spread: (n_outcomes,) by which it was divided.
+            shrunk: see `Problem.solve`.
             own: the column of the scores with the same outcome.
 
         Returns:
@@ -95,13 +99,42 @@ class TrainingRows:
             if kernel.block != self.scores and (kernel.gamma is None or families.n_families >= self.settings.rbf_from)
         ]
         if own is not None:
-            fixed = np.append(fixed, len(fixed) + own)
+            return self._with_own(observed, y, spread, shrunk, families, chosen, fixed, own), families.n_families
         solution = self._solve(observed, y, shrunk, families, chosen, fixed)
         of_scores = [k for k, kernel in enumerate(self.kernels) if kernel.block == self.scores]
-        if own is None and of_scores:
+        if of_scores:
             with_scores = self._solve(observed, y, shrunk, families, [*chosen, *of_scores], fixed)
             solution = solution.mean_with(with_scores)
         return solution, families.n_families
+
+    def _with_own(
+        self,
+        observed: np.ndarray,
+        y: np.ndarray,
+        spread: np.ndarray,
+        shrunk: np.ndarray,
+        families: Families,
+        chosen: list[int],
+        fixed: np.ndarray,
+        own: int,
+    ) -> Solution:
+        """The outcome's own source score with a free slope, and with slope 1, in which the rest is shrunk to nothing.
+
+        The second one counts unless the first one's squared errors without the family are lower by more than one
+        standard error: a few rows know less than the source, but another unit or another range shows at once.
+        """
+        assert self.scores is not None
+        column = len(fixed) + own
+        free = self._solve(observed, y, shrunk, families, chosen, np.append(fixed, column))
+        slopes = self.scale[self.scores][own] / spread
+        offset = self.values[self.scores][observed, own][:, None] * slopes
+        rest = self._solve(observed, y - offset, np.ones_like(shrunk), families, chosen, fixed)
+        coefficients = rest.coefficients.copy()
+        coefficients[column] += slopes
+        whole = Solution(rest.dual, coefficients, rest.left_out + offset, rest.steady + offset)
+        worse = (y - whole.left_out) ** 2 - (y - free.left_out) ** 2
+        error = worse.std(axis=0) / np.sqrt(families.n_families)
+        return free.mean_with(whole, np.where(worse.mean(axis=0) > error, 0.0, 1.0))
 
     def _solve(
         self,

@@ -32,13 +32,14 @@ class Solution:
     left_out: np.ndarray
     steady: np.ndarray
 
-    def mean_with(self, other: Solution) -> Solution:
-        """Half of each: both are linear in the same kernels and columns."""
+    def mean_with(self, other: Solution, share: np.ndarray | float = 0.5) -> Solution:
+        """This one and a share (per column) of the other: both are linear in the same kernels and columns."""
+        own = 1.0 - share
         return Solution(
-            [(a + b) / 2 for a, b in zip(self.dual, other.dual, strict=True)],
-            (self.coefficients + other.coefficients) / 2,
-            (self.left_out + other.left_out) / 2,
-            (self.steady + other.steady) / 2,
+            [a * own + b * share for a, b in zip(self.dual, other.dual, strict=True)],
+            self.coefficients * own + other.coefficients * share,
+            self.left_out * own + other.left_out * share,
+            self.steady * own + other.steady * share,
         )
 
 

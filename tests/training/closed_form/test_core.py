@@ -212,6 +212,25 @@ def test_a_score_of_the_same_outcome_enters_unpenalised_and_others_as_half_a_blo
     assert without < half < whole
 
 
+def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
+    """At 33 rows a free slope and free blocks would spoil it; in another unit the free slope saves it."""
+    rng = np.random.default_rng(1)
+    errors: dict[str, list[float]] = {"same unit": [], "other unit": [], "without": []}
+    for seed in range(8):
+        given = case(300, seed=seed, twins=False)
+        signal = 100 + 15 * (given.wide[:, :20].sum(axis=1) / 4 + given.narrow[:, 0])
+        for name, values in (("same unit", signal), ("other unit", 40 * signal), ("without", rng.normal(size=300))):
+            blocks, scores = given.blocks(slice(0, 33)), Block("scores", values[:33, None])
+            own = [None] if name == "without" else [0]
+            fit = fit_core(blocks, given.y[:33, [0]], ["regression"], given.families[:33], scores=scores, own=own)
+            predicted = fit.predict([*given.blocks(slice(33, 300)), Block("scores", values[33:, None])])[:, 0]
+            errors[name].append(float(np.mean((predicted - given.y[33:, 0]) ** 2)))
+    # The noise of the outcome has a variance of 225.
+    assert np.mean(errors["same unit"]) < 225 * 1.12
+    assert np.mean(errors["other unit"]) < 225 * 1.25
+    assert np.mean(errors["without"]) > 225 * 1.8
+
+
 def test_an_unpenalised_block_is_not_shrunk() -> None:
     given = case(100, twins=False)
     heavy = CoreSettings(penalties=(1e6,), average_below=0, relax=False)
