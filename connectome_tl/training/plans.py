@@ -154,7 +154,8 @@ def code_version() -> str:
 
 @cache
 def _own_code() -> str:
-    files = [file for package in _PACKAGES for folder in package.__path__ for file in sorted(Path(folder).rglob("*.py"))]
+    folders = [Path(folder) for package in _PACKAGES for folder in package.__path__]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files += [Path(str(module.__file__)) for module in _MODULES]
     computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric"))
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
