@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.errors import MissingInputError, UsageError
+from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
-from connectome_tl.settings.study import (
-    Adapt,
-    CohortUse,
-    Confounds,
-    DenoisingAutoencoder,
-    FlatEncoder,
-    ModelSettings,
-    SplitSettings,
-    Stages,
-    StudySettings,
-    Training,
-)
+from connectome_tl.settings.features import Confounds
+from connectome_tl.settings.model import FlatEncoder, ModelSettings
+from connectome_tl.settings.objectives import DenoisingAutoencoder
+from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
+from connectome_tl.settings.training import Adapt, Stages, Training
 
 COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
 EXAMPLES = Path(__file__).parents[1] / "configs" / "example"
@@ -38,7 +34,7 @@ def refusal(text: str, *overrides: str) -> str:
     [
         ("splitz: {repeats: 2}", 4, "splitz", "splits"),
         ("splits:\n  repeat: 2", 5, "splits.repeat", "repeats"),
-        ("stages:\n  pretrain:\n    training:\n      epoch: 2", 7, "stages.pretrain.training.epoch", "epochs"),
+        ("stages:\n  pretrain:\n    training:\n      step: 2", 7, "stages.pretrain.training.step", "steps"),
         ("model:\n  encoder:\n    kind: graph\n    n_layer: 3", 7, "model.encoder.n_layer", "n_layers"),
         ("model:\n  encoder:\n    kind: flat\n    width: [8]", 7, "model.encoder.width", "widths"),
     ],
@@ -56,10 +52,81 @@ def test_keys_of_another_kind_are_not_offered() -> None:
     assert set(expected.split(", ")) == set(FlatEncoder.model_fields)
 
 
-def test_a_union_without_its_kind_is_asked_for_it() -> None:
-    assert "model.encoder: say which kind; expected kind: one of graph, flat" in refusal(
-        COHORTS + "model: {encoder: {width: 4}}\n"
+def test_a_union_without_its_kind_is_that_of_the_default_and_another_kind_has_its_own_keys() -> None:
+    found = parse_settings(COHORTS + "model: {encoder: {width: 4}}\n", StudySettings).model.encoder
+    assert found == ModelSettings().encoder.model_copy(update={"width": 4})
+    other = parse_settings(COHORTS + "model: {encoder: {kind: flat}}\n", StudySettings).model.encoder
+    assert other == FlatEncoder()
+    assert "'graph', 'flat'" in refusal(COHORTS + "model: {encoder: {kind: round}}\n")
+
+
+def blocks(settings: Settings, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Settings]]:
+    """All blocks of settings below one, with the path to each."""
+    found = [(path, settings)] if path else []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            found += blocks(value, (*path, name))
+    return found
+
+
+WHOLE = parse_settings(COHORTS, StudySettings)
+KEYS = [
+    (".".join((*path, key)), getattr(block, key)) for path, block in blocks(WHOLE) for key in type(block).model_fields
+]
+
+
+def plain(value: object) -> object:
+    return yaml.safe_load(dump_settings(value)) if isinstance(value, Settings) else json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(("key", "value"), KEYS, ids=[key for key, _ in KEYS])
+def test_one_key_of_a_block_leaves_its_siblings_as_they_are(key: str, value: object) -> None:
+    """The default of any key, said alone in the file or by --set, changes nothing."""
+    *path, last = key.split(".")
+    given = yaml.safe_load(COHORTS)
+    here = given
+    for name in path:
+        here = here.setdefault(name, {})
+    if isinstance(value, Settings):
+        here[last] = {}  # an empty block is no block
+    else:
+        here[last] = plain(value)
+    assert parse_settings(yaml.safe_dump(given), StudySettings) == WHOLE
+    text = "{}" if isinstance(value, Settings) else json.dumps(plain(value))
+    if key.split(".")[0] not in ("source", "pool", "target"):
+        assert parse_settings(COHORTS, StudySettings, overrides=[f"{key}={text}"]) == WHOLE
+
+
+def test_every_block_is_walked_over() -> None:
+    walked = {key for key, _ in KEYS}
+    assert len(walked) > 80
+    assert {
+        "stages.pretrain.training.weight_decay",
+        "stages.finetune.ensemble.networks",
+        "model.clinical.width",
+    } <= walked
+    assert parse_settings(COHORTS, StudySettings, overrides=["stages.adapt.training.steps=7"]).stages.adapt == Adapt(
+        training=Adapt().training.model_copy(update={"steps": 7})
     )
+
+
+def test_a_target_alone_is_a_study() -> None:
+    alone = parse_settings("target: {cohort: c.yaml}\n", StudySettings)
+    assert (alone.stages.pretrain, alone.stages.adapt) == (None, None)
+    assert alone.stages.finetune == WHOLE.stages.finetune
+    changed = parse_settings("target: {cohort: c.yaml}\nstages: {finetune: {scaling: parent}}\n", StudySettings)
+    assert changed.stages.finetune == alone.stages.finetune.model_copy(update={"scaling": "parent"})
+    assert (changed.stages.pretrain, changed.stages.adapt) == (None, None)
+    assert parse_settings(dump_settings(alone), StudySettings) == alone
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "adapt", "finetune"])
+@pytest.mark.parametrize("setting", ["freeze: [encodr]", "part_learning_rates: {encodr: 0.5}"])
+def test_a_part_that_no_model_has_is_refused_with_those_it_has(stage: str, setting: str) -> None:
+    said = refusal(COHORTS + f"stages: {{{stage}: {{training: {{{setting}}}}}}}\n")
+    assert "no part is called encodr; parts are connectome, clinical, fusion, heads" in said
+    assert f"stages.{stage}" in said
 
 
 def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
@@ -172,13 +239,10 @@ def test_what_is_no_settings_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_stages_and_splits_that_cannot_be_are_refused() -> None:
-    assert "needs a source" in refusal("target: {cohort: c}\npool: {cohort: b}\n")
-    assert "needs a pool" in refusal("target: {cohort: c}\nsource: {cohort: b}\n")
+    assert "needs a source" in refusal("target: {cohort: c}\nstages: {pretrain: {}}\n")
+    assert "needs a pool" in refusal("target: {cohort: c}\nstages: {adapt: {}}\n")
     assert "n_labelled" in refusal(COHORTS + "splits: {n_labelled: 20}\n")
     assert "at least 2" in refusal(COHORTS + "splits: {inner: 1}\n")
-    assert "everything frozen" in refusal(
-        COHORTS + "stages: {finetune: {training: {freeze: [encoder, clinical, fusion, heads]}}}\n"
-    )
     assert "no part is called" in refusal(COHORTS + "stages: {finetune: {training: {freeze: [encoders]}}}\n")
     assert "target: this key is required" in refusal("title: x\n")
 

@@ -217,7 +217,7 @@ def _joined(
 
 
 def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
-    """The image of each subject; what is wrong with them is a problem."""
+    """The image of each subject, "" where one has none; what is wrong with them is a problem."""
     if settings.volumes is None:
         return ()
     try:
@@ -225,8 +225,8 @@ def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
     except ConnectomeTLError as error:
         search.findings.problems += error.problems
         return ()
-    names = replace(search, unmatched="refuse").owners(found, what="a volume", file=settings.volumes.files)
-    return tuple(str(found[names[subject]]) for subject in search.ids if subject in names)
+    names = search.owners(found, what="a volume", file=settings.volumes.files, lacking="stay without one")
+    return tuple(str(found[names[subject]]) if subject in names else "" for subject in search.ids)
 
 
 def _region_features(

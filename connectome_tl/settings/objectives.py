@@ -13,7 +13,8 @@ from connectome_tl.settings.model import Count, Probability
 class ObjectiveSettings(Settings):
     """Settings of an unsupervised objective.
 
-    `source_replay` asks for a batch of the source cohort beside each batch of the pool.
+    `source_replay` asks for a batch of the source cohort beside each batch of the pool; a control without
+    stage 1 gets none.
     """
 
     @property

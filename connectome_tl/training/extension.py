@@ -22,6 +22,7 @@ from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
 from connectome_tl.training.objectives import ObjectiveFactory, register_objective
 
 _SOURCES: dict[str, str] = {}
+_CALLS: list[dict[str, Any]] = []
 
 
 def extend_learning(
@@ -44,6 +45,9 @@ def extend_learning(
     Raises:
         UsageError: settings of the wrong base, or without a kind of their own.
     """
+    call = {"settings": settings, "encoder": encoder, "objective": objective, "modality": modality, "records": records}
+    if call not in _CALLS:
+        _CALLS.append(call)
     if modality is not None:
         name, fitter, rows = modality
         register_modality(name, fitter, *records)
@@ -65,6 +69,11 @@ def extend_learning(
         register_objective(settings, objective)  # type: ignore[arg-type]
         _admit(Adapt, "objective", settings)
         _SOURCES[f"objective {kind}"] = _source(objective) + _source(settings)
+
+
+def calls() -> list[dict[str, Any]]:
+    """The arguments of all calls so far: another process repeats them before it fits."""
+    return list(_CALLS)
 
 
 def sources() -> list[str]:

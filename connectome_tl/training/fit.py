@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import fit_core_stage
+from connectome_tl.training.extension import calls, extend_learning
 from connectome_tl.training.fitted import FittedModel, fitted_model
 from connectome_tl.training.loop import StepHook
 from connectome_tl.training.mixture import fit_mixture
@@ -130,7 +132,9 @@ def _run(
         initializer=_end_with,
         initargs=(os.getpid(),),
     )
-    yield from parallel(delayed(_fit_chunk)(chunk, known, parents, store, None) for chunk, known, parents in jobs)
+    yield from parallel(
+        delayed(_fit_elsewhere)(chunk, known, parents, store, calls()) for chunk, known, parents in jobs
+    )
 
 
 def _needed(plan: FitPlan) -> Iterator[str]:
@@ -153,6 +157,21 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _fit_elsewhere(
+    plans: Sequence[FitPlan],
+    cohorts: Mapping[str, Cohort],
+    parents: Mapping[str, FitResult],
+    store: FitStore | None,
+    extensions: Sequence[dict[str, Any]],
+) -> list[FitResult]:
+    """In a worker process: what was registered in the first process is registered here, too."""
+    known = calls()
+    for call in extensions:
+        if call not in known:
+            extend_learning(**call)
+    return _fit_chunk(plans, cohorts, parents, store, None)
 
 
 def _fit_chunk(

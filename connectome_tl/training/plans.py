@@ -147,15 +147,18 @@ _PACKAGES = (features, nn, training, settings)
 _MODULES = (tasks, cohort, splits, connectome)
 
 
-@cache
 def code_version() -> str:
     """Hash of the code that makes fits and of the libraries it computes with: changed code meets no stale fit."""
-    files = [
-        file for package in _PACKAGES for folder in package.__path__ for file in sorted(Path(folder).rglob("*.py"))
-    ]
+    return content_hash(_own_code(), _extensions())
+
+
+@cache
+def _own_code() -> str:
+    folders = [Path(folder) for package in _PACKAGES for folder in package.__path__]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files += [Path(str(module.__file__)) for module in _MODULES]
     computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric"))
-    return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing, _extensions())
+    return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
 
 
 def _extensions() -> list[str]:

@@ -20,6 +20,7 @@ from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
@@ -150,6 +151,8 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
             smaller = int(min((values == 1).sum(), (values == 0).sum()))
             if smaller < 10:
                 found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
+        if task.kind == "multiclass" and settings.permutations and clinical_specs(target.covariate_specs):
+            found.append(f"{task.name}: value beyond clinical covariates was not tested (an outcome without an order).")
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
         found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):

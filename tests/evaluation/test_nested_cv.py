@@ -21,20 +21,12 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions, nuisa
 from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds, tasks_of
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import COLUMNS
-from connectome_tl.settings.study import (
-    Adapt,
-    CohortUse,
-    FineTune,
-    Pretrain,
-    SplitSettings,
-    Stages,
-    StudySettings,
-    Training,
-)
+from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
+from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.tasks import Task
 from connectome_tl.training import stages as staging
 from connectome_tl.training.fit import fit
-from connectome_tl.training.stages import SCHEMES, StudyCohorts, chain
+from connectome_tl.training.stages import ALWAYS, BY_NAME, StudyCohorts, chain, schemes_of
 from connectome_tl.workflows.run import read_cohorts
 
 COHORTS = small_cohorts()
@@ -59,12 +51,15 @@ def auc_within_folds(table: pd.DataFrame, model: str, task: str = "cognitive") -
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return predictions_of(small_settings(epochs=1, splits=SplitSettings(repeats=2, outer=3, stratum="cognitive")))
+    return predictions_of(small_settings(steps=1, splits=SplitSettings(repeats=2, outer=3, stratum="cognitive")))
 
 
 def test_everybody_is_predicted_once_a_repeat_by_every_model_on_the_same_folds(table: pd.DataFrame) -> None:
     assert tuple(table.columns) == COLUMNS
-    assert len(table["model"].unique()) == 10
+    study = small_settings()
+    models = {scheme.name for scheme in schemes_of(study, COHORTS)} | set(study.baselines) - {"tangent_ridge"}
+    assert set(table["model"]) == models  # the edges are no correlations
+    assert len(models) == 18
     for _, rows in table.groupby(["model", "task", "repeat"]):
         assert sorted(rows["subject"]) == sorted(COHORTS.target.ids)
     folds = table.groupby(["subject", "repeat"])["fold"].nunique()
@@ -108,26 +103,26 @@ def test_a_single_task_is_its_own_control() -> None:
 
 
 def test_seeds_are_averaged() -> None:
-    changed = {"controls": (), "epochs": 1, "baselines": ()}
+    changed = {"controls": (), "steps": 1, "baselines": ()}
     seeds = [predictions_of(small_settings(seed=s, **changed))["y_score"] for s in (4, 5)]
     both = predictions_of(small_settings(seed=4, n_seeds=2, **changed))["y_score"]
     np.testing.assert_allclose(both, (seeds[0] + seeds[1]) / 2)
 
 
-def test_tasks_a_network_has_no_head_for_are_refused() -> None:
+def test_tasks_that_cannot_be_learnt_are_refused() -> None:
     target = COHORTS.target
-    ordinal = replace(target, tasks=(*target.tasks, Task(name="level", kind="ordinal", column="l", levels=("a", "b"))))
-    with pytest.raises(UsageError, match="ordinal"):
-        tasks_of(small_settings(target=CohortUse(cohort="t", tasks=("level",))), replace(COHORTS, target=ordinal))
+    bare = replace(target, tasks=(*target.tasks, Task(name="level", kind="ordinal", column="l")))
+    with pytest.raises(UsageError, match="ordinal and has 0 levels"):
+        tasks_of(small_settings(target=CohortUse(cohort="t", tasks=("level",))), COHORTS.with_role("target", bare))
     with pytest.raises(DataError, match="no outcome called 'iq'"):
         tasks_of(small_settings(target=CohortUse(cohort="t", tasks=("iq",))), COHORTS)
     with pytest.raises(UsageError, match="no outcome"):
-        tasks_of(small_settings(target=CohortUse(cohort="t")), replace(COHORTS, target=replace(target, tasks=())))
+        tasks_of(small_settings(target=CohortUse(cohort="t")), COHORTS.with_role("target", replace(target, tasks=())))
 
 
 def test_a_stage_that_saw_a_test_infant_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    cohorts = replace(COHORTS, pool=replace(COHORTS.target, name="pool"))
-    study = small_settings(epochs=1, controls=())
+    cohorts = COHORTS.with_role("pool", replace(COHORTS.target, name="pool"))
+    study = small_settings(steps=1, controls=())
     splits = make_split_plan(cohorts.target, study.splits)
     cross_validate(study, cohorts, splits)
     monkeypatch.setattr(staging, "adaptation_rows", lambda pool, *_, **__: pool.ids)  # the planted leak
@@ -139,26 +134,31 @@ def test_a_stage_that_saw_a_test_infant_stops_the_run(monkeypatch: pytest.Monkey
 
 
 def strong_settings(**changed: object) -> StudySettings:
-    learn = Training(epochs=25, batch_size=32, learning_rate=3e-3)
     stages = Stages(
-        pretrain=Pretrain(training=learn),
-        adapt=Adapt(training=learn.model_copy(update={"epochs": 3})),
-        finetune=FineTune(training=Training(epochs=40, learning_rate=5e-3)),
+        pretrain=Pretrain(training=Training(steps=60, batch_size=32, learning_rate=3e-3)),
+        adapt=Adapt(training=Training(steps=10, batch_size=32, learning_rate=3e-3)),
+        finetune=FineTune(
+            training=Training(steps=40, learning_rate=5e-3), ensemble=Ensemble(networks=2, checkpoints=(0.0, 0.25, 0.5))
+        ),
     )
     return small_settings(stages=stages, controls=("no_clinical",), baselines=("ridge",), **changed)
 
 
 def test_a_planted_signal_is_found_by_ridge_and_by_the_full_model() -> None:
     found = predictions_of(strong_settings(), small_cohorts(n_source=60, n_target=60, effect=2.0))
-    for model in ("ridge", "full", "no_clinical"):
+    for model in ("ridge", "full", "core", "network", "no_clinical"):
         assert auc_within_folds(found, model) > 0.75, model
 
 
-def test_where_the_connectome_says_nothing_ridge_and_network_are_at_chance() -> None:
+def test_where_the_connectome_says_nothing_ridge_and_the_model_are_at_chance() -> None:
+    models = ("ridge", *ALWAYS)
+    stages = strong_settings().stages.model_copy(update={"pretrain": None, "adapt": None})
+    study = strong_settings().model_copy(update={"stages": stages, "source": None, "pool": None})
     aucs = []
     for seed in range(8):
-        found = predictions_of(strong_settings(), small_cohorts(n_source=20, n_target=36, effect=0.0, seed=seed))
-        aucs.append([auc_within_folds(found, model) for model in ("ridge", "no_clinical")])
+        target = replace(small_cohorts(n_target=36, effect=0.0, seed=seed).target, covariate_specs=())
+        found = predictions_of(study, StudyCohorts({"target": target}))
+        aucs.append([auc_within_folds(found, model) for model in models])
     mean, error = np.mean(aucs, axis=0), np.std(aucs, axis=0, ddof=1) / np.sqrt(len(aucs))
     assert (np.abs(mean - 0.5) < 3 * error + 0.01).all(), (mean, error)
     assert (error < 0.08).all()
@@ -172,11 +172,12 @@ def test_a_baseline_without_anything_to_work_on_is_left_out() -> None:
         age=np.full(COHORTS.target.n_subjects, np.nan),
         site=np.full(COHORTS.target.n_subjects, "", dtype=object),
     )
-    study = small_settings(epochs=1, controls=())
-    assert list(predictions_of(study, replace(COHORTS, target=bare))["model"].unique()) == [
-        "full",
+    study = small_settings(steps=1, controls=())
+    assert list(predictions_of(study, COHORTS.with_role("target", bare))["model"].unique()) == [
+        *ALWAYS,
         "prevalence",
         "ridge",
+        "linear_all",
     ]
 
 
@@ -190,7 +191,7 @@ def test_nuisance_is_age_site_and_what_is_declared_so_but_not_the_task_itself() 
 
 def test_cohorts_line_up_by_name_whatever_the_order_of_their_files(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(COHORTS.target.n_regions)
-    study = small_settings(epochs=1, controls=())
+    study = small_settings(steps=1, controls=())
     found = []
     for name in ("plain", "shuffled"):
         for folder, cohort in (("older", COHORTS.source), ("pool", COHORTS.pool), ("target", COHORTS.target)):
@@ -201,25 +202,22 @@ def test_cohorts_line_up_by_name_whatever_the_order_of_their_files(tmp_path: Pat
             write_cohort(moved, tmp_path / name / folder)
         (tmp_path / name / "study.yaml").write_text(dump_settings(study))
         cohorts = read_cohorts(study, tmp_path / name)
-        plan = chain(
-            study, cohorts, SCHEMES[0], make_split_plan(cohorts.target, study.splits).repeats[0][0], TASKS, seed=0
-        )
+        fold = make_split_plan(cohorts.target, study.splits).repeats[0][0]
+        plan = chain(study, cohorts, BY_NAME["full"], fold, TASKS, seed=0)
         found.append(fit([plan], cohorts.by_name())[plan.key].predictions)
     assert found[0].keys() == found[1].keys()
     assert all((found[0][i] == found[1][i]).all() for i in found[0])
 
 
 def test_the_order_of_subjects_in_any_cohort_changes_no_fit() -> None:
-    study = small_settings(epochs=1, controls=())
-    assert COHORTS.source is not None
-    assert COHORTS.pool is not None
-    turned = StudyCohorts(*(cohort.take(cohort.ids[::-1]) for cohort in (COHORTS.target, COHORTS.source, COHORTS.pool)))
+    study = small_settings(steps=1, controls=())
+    turned = StudyCohorts({role: cohort.take(cohort.ids[::-1]) for role, cohort in COHORTS.roles.items()})
     plans = [make_split_plan(cohorts.target, study.splits).repeats[0][0] for cohorts in (COHORTS, turned)]
     keys = [
-        [plan.key for plan in chain(study, cohorts, SCHEMES[0], fold, TASKS, seed=0).lineage()]
+        [plan.key for plan in chain(study, cohorts, BY_NAME["full"], fold, TASKS, seed=0).lineage()]
         for cohorts, fold in zip((COHORTS, turned), plans, strict=True)
     ]
-    assert len(keys[0]) == 3
+    assert len(keys[0]) == 6
     assert keys[0] == keys[1]
 
 

@@ -21,47 +21,59 @@ from connectome_tl.evaluation.clinical.recalibration import (
     recalibrate,
     recalibration_results,
 )
-from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
+from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds, tasks_of
 from connectome_tl.settings.study import Recalibration, SplitSettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.stages import ALWAYS, StudyCohorts
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
 SMALL = small_cohorts()
 # The pool holds infants of the target, tested ones too.
-COHORTS = StudyCohorts(SMALL.target, SMALL.source, replace(SMALL.target, name="pool"))
-STUDY = small_settings(epochs=1, splits=SplitSettings(repeats=1, outer=3, inner=2, stratum="cognitive"))
+COHORTS = SMALL.with_role("pool", replace(SMALL.target, name="pool"))
+STUDY = small_settings(steps=1, splits=SplitSettings(repeats=1, outer=3, inner=2, stratum="cognitive"))
 SPLITS = make_split_plan(COHORTS.target, STUDY.splits)
 FIRST = SPLITS.repeats[0][0]
 
 
 def calibrators(cohorts: StudyCohorts) -> tuple[FoldCalibrator, ...]:
-    inner = inner_predictions(STUDY, cohorts, SPLITS, only=[(0, 0)])
-    return fit_calibrators(inner, SPLITS, tasks_of(STUDY, cohorts), STUDY.recalibration)
+    study = STUDY.model_copy(update={"controls": ()})
+    first = SplitPlan((SPLITS.repeats[0][:1],))
+    validation = cross_validate(study, cohorts, first)
+    inner = inner_predictions(study, cohorts, first, validation)
+    return fit_calibrators(inner, first, tasks_of(study, cohorts), study.recalibration)
 
 
 def test_wrecked_test_rows_change_no_bit_of_scaling_or_threshold() -> None:
     want = calibrators(COHORTS)
-    assert {c.model for c in want} == {"full", "nuisance_only", "clinical_only", "ridge"}
+    assert {c.model for c in want} == {*ALWAYS, "nuisance_only", "clinical_only", "ridge", "linear_all"}
     assert all(set(c.scaling.train_ids) <= set(FIRST.train) for c in want)
-    assert COHORTS.pool is not None
-    spoiled = StudyCohorts(wrecked(COHORTS.target, FIRST.test), COHORTS.source, wrecked(COHORTS.pool, FIRST.test))
+    spoiled = COHORTS
+    for role in ("target", "pool"):
+        spoiled = spoiled.with_role(role, wrecked(COHORTS.roles[role], FIRST.test))
     assert repr(calibrators(spoiled)) == repr(want)
-    trained = StudyCohorts(wrecked(COHORTS.target, FIRST.train[:2]), COHORTS.source, COHORTS.pool)
+    trained = COHORTS.with_role("target", wrecked(COHORTS.target, FIRST.train[:2]))
     assert repr(calibrators(trained)) != repr(want)
 
 
-def test_no_inner_fit_sees_its_validation_rows_or_the_outer_test_rows() -> None:
-    planned = plan_folds(
-        STUDY.model_copy(update={"controls": ()}), COHORTS, inner_plan(SPLITS), tasks_of(STUDY, COHORTS)
-    )
-    assert len(planned) == 3 * 2
+def test_no_held_out_risk_comes_from_a_network_that_has_seen_the_row_or_from_a_test_row() -> None:
+    planned = plan_folds(STUDY.model_copy(update={"controls": ()}), COHORTS, SPLITS, tasks_of(STUDY, COHORTS))
     for item in planned:
-        outer = SPLITS.repeats[0][item.repeat]
-        inner = outer.inner[item.fold_number]
         for plan in item.plans:
             for member in plan.lineage():
-                assert not {*inner.test, *outer.test} & set(member.rows), member.stage
+                assert not set(item.fold.test) & set(member.train.ids), member.stage
+                held_out = [subject for part in member.inner for subject in part]
+                assert len(held_out) == len(set(held_out))
+                assert set(held_out) == (set(item.fold.train) if member.stage == "finetune" else set())
+
+
+def test_no_inner_fit_of_a_baseline_sees_its_validation_rows_or_the_outer_test_rows() -> None:
+    plan = inner_plan(SPLITS)
+    assert [len(folds) for folds in plan.repeats] == [2, 2, 2]
+    for number, folds in enumerate(plan.repeats):
+        outer = SPLITS.repeats[0][number]
+        for fold, inner in zip(folds, outer.inner, strict=True):
+            assert not {*inner.test, *outer.test} & set(fold.train)
+            assert set(fold.test) == {*inner.test, *outer.test}
 
 
 def bold(n: int, stretch: float, seed: int = 0) -> tuple[pd.DataFrame, SplitPlan]:

@@ -178,11 +178,11 @@ def test_changed_code_changes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path:
     found = []
     for text in ("steps = 1\n", "steps = 2\n"):
         (tmp_path / "loop.py").write_text(text)
-        code_version.cache_clear()
+        plans._own_code.cache_clear()
         with monkeypatch.context() as patched:
             patched.setattr(training, "__path__", [str(tmp_path)])
             found.append(code_version())
-    code_version.cache_clear()
+    plans._own_code.cache_clear()
     assert len({want, *found}) == 3
     assert code_version() == want
 

@@ -28,10 +28,12 @@ def beyond_clinical(
     """Ridge on what the connectome holds beyond the covariates, that rest permuted between subjects.
 
     Subjects with every clinical covariate take part (nothing is imputed), on the first repeat's folds.
-    Empty where no permutation is asked for, there are no covariates, or too few subjects to tell.
+    Empty where no permutation is asked for, there are no covariates, no connectomes, or too few subjects to tell.
+    A multiclass outcome is left out: the test adds to one score, and it has one per class.
     """
     specs = clinical_specs(cohort.covariate_specs)
-    if not study.permutations or not specs:
+    tasks = [task for task in tasks if task.kind != "multiclass"]
+    if not study.permutations or not specs or not tasks or not cohort.regions:
         return []
     complete = cohort.covariates[[spec.column for spec in specs]].notna().all(axis=1).to_numpy()
     ids = tuple(subject for subject, whole in zip(cohort.ids, complete, strict=True) if whole)

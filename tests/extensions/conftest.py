@@ -1,0 +1,84 @@
+"""What an extension registers is forgotten after its module, and a small study is run as a file says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_study import small_cohorts, small_settings
+
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import dump_settings
+from connectome_tl.features.steps import MODALITIES, RECORDS
+from connectome_tl.nn.batch import ROWS
+from connectome_tl.nn.branch import BRANCHES
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
+from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
+from connectome_tl.training import extension
+from connectome_tl.training.objectives import OBJECTIVES
+from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study_run import StudyRun
+
+PACKAGE = Path(extension.__file__).parents[1]
+RunSmall = Callable[..., StudyRun]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, extension._SOURCES, RECORDS, extension._CALLS]
+    before = [table.copy() for table in tables]
+    places = [(ModelSettings, "encoder"), (ModelSettings, "others"), (Adapt, "objective")]
+    kinds = [owner.__pydantic_fields__[name].annotation for owner, name in places]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.extend(content) if isinstance(table, list) else table.update(content)
+    for (owner, name), kind in zip(places, kinds, strict=True):
+        owner.__pydantic_fields__[name].annotation = kind
+    for model in (ModelSettings, Pretrain, Adapt, FineTune, Stages, StudySettings):
+        model.model_rebuild(force=True)
+
+
+@pytest.fixture(scope="module")
+def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
+    """`run_small({"model": {...}})`: a small study with these keys in its study.yaml, from files to the report."""
+
+    def run(changed: dict[str, Any], cohorts: StudyCohorts | None = None, **settings: Any) -> StudyRun:
+        home = tmp_path_factory.mktemp("extended")
+        found = cohorts or small_cohorts(n_source=16, n_pool=12, n_target=20)
+        for role, folder in (("source", "older"), ("pool", "pool"), ("target", "target")):
+            write_cohort(found.roles[role], home / folder)
+        small = small_settings(
+            **{
+                "steps": 3,
+                "target": CohortUse(cohort="target/cohort.yaml", tasks=("cognitive",)),
+                "splits": SplitSettings(repeats=1, outer=2, stratum="cognitive"),
+                "controls": ("no_pretrain",),
+                "baselines": ("prevalence",),
+                "refits": Refits(linear=0),
+                **settings,
+            }
+        )
+        text = yaml.safe_load(dump_settings(small))
+        for key, value in changed.items():
+            *parents, last = key.split(".")
+            here = text
+            for parent in parents:
+                here = here[parent]
+            here[last] = value
+        (home / "study.yaml").write_text(yaml.safe_dump(text))
+        return run_study(home / "study.yaml", home / "run")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def unknown_to_the_package() -> Callable[[str], bool]:
+    """Whether no file of the package holds this name."""
+    sources = [path.read_text("utf-8").lower() for path in PACKAGE.rglob("*.py")]
+    return lambda name: not any(name.lower() in text for text in sources)
