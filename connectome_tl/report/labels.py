@@ -47,6 +47,11 @@ def role_label(role: str, noun: str = "subjects") -> str:
     return plain(words[role].format(noun)) if role in words else plain(role)
 
 
+def one(noun: str) -> str:
+    """One of the subjects: infant of infants, child of children."""
+    return {"children": "child"}.get(noun, noun.removesuffix("s"))
+
+
 def task_title(task: Task) -> str:
     return plain(task.name)
 

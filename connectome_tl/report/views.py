@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from connectome_tl.report.labels import (
@@ -77,6 +77,15 @@ class DifferenceRow:
 
 
 @dataclass(frozen=True)
+class BetterBaseline:
+    """A baseline that scores better than the full model."""
+
+    label: str
+    value: str
+    css: str  # of the verdict of the difference: harms, or unsure
+
+
+@dataclass(frozen=True)
 class TaskView:
     """Everything of one task, except its figures."""
 
@@ -93,6 +102,7 @@ class TaskView:
     scores: tuple[ScoreTable, ...]
     full: ForestRow | None
     answers: dict[str, DifferenceRow]  # the full model against each control, by the control's name
+    better_baseline: BetterBaseline | None
     harm: tuple[DifferenceRow, ...]  # controls without a stage that do better: negative transfer
 
 
@@ -130,12 +140,29 @@ def _task_view(i: int, task: Task, record: RunRecord) -> TaskView:
         scores=score_tables(scores),
         full=next((row for row in forest if row.model.name == FULL), None),
         answers=answers,
+        better_baseline=_better(record, task, forest, answers),
         harm=tuple(row for row in answers.values() if row.control.stage and row.css == "harms"),
     )
 
 
+def _better(
+    record: RunRecord, task: Task, forest: Sequence[ForestRow], answers: Mapping[str, DifferenceRow]
+) -> BetterBaseline | None:
+    """The baseline that the verdict names as scoring better than the full model."""
+    name = next((v.better_baseline for v in record.verdicts if v.task == task.name), "")
+    row = next((row for row in forest if row.model.name == name), None)
+    if row is None:
+        return None
+    return BetterBaseline(row.model.label, row.value, answers[name].css if name in answers else "unsure")
+
+
+def glance_questions(views: Sequence[TaskView], asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the questions (title, control) that some task answers."""
+    return [(title, control) for title, control in asked if any(control in view.answers for view in views)]
+
+
 def n_text(scores: Iterable[Score]) -> str:
-    """`31 infants with outcome, 8 positive`; a range where the models differ."""
+    """`n = 31, 8 positive`; a range where the models differ."""
     pairs = sorted({(score.n, score.n_positive) for score in scores}, key=lambda pair: (pair[0], pair[1] or 0))
     if not pairs:
         return "no scores"

@@ -19,7 +19,7 @@ from connectome_tl.evaluation.scores.losses import (
     squared_errors_by_repeat,
     values_between,
 )
-from connectome_tl.evaluation.scores.metrics import BASE_MODEL, ranking
+from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
 from connectome_tl.settings.models import FULL, MODELS, in_order, model_named
@@ -66,10 +66,11 @@ def comparisons(
     found = []
     for task in tasks:
         here = set(predictions.loc[predictions["task"] == task.name, "model"].unique())
-        for name in in_order(here):
-            of = model_named(name).of
-            if name != of and of in here:
-                found.append(compare(predictions, task, of, name, task.spec.primary, clusters, kfold=kfold))
+        pairs = [(model_named(name).of, name) for name in in_order(here)]
+        pairs = [(model, name) for model, name in pairs if name != model and model in here]
+        used = {name for pair in pairs for name in pair} | (here & {BASE_MODEL})
+        rows = {name: out_of_fold(predictions, task, name, clusters) for name in used}
+        found += [compare_rows(rows, task, *pair, task.spec.primary, kfold=kfold) for pair in pairs]
     return found
 
 
@@ -89,10 +90,20 @@ def compare(
         DataError: the two models were not tested on the same subjects in the same folds.
         UsageError: the task has no such metric, or its differences have no interval.
     """
+    here = set(predictions.loc[predictions["task"] == task.name, "model"].unique())
+    used = {model, control} | (here & {BASE_MODEL})
+    rows = {name: out_of_fold(predictions, task, name, clusters) for name in used}
+    return compare_rows(rows, task, model, control, metric, kfold=kfold)
+
+
+def compare_rows(
+    models: Mapping[str, OutOfFold], task: Task, model: str, control: str, metric: str, *, kfold: bool = False
+) -> Comparison:
+    """As `compare`, from the out-of-fold predictions of each model by name."""
     record = metric_named(metric)
     if not record.of(task.kind) or record.margin is None:
         raise UsageError(f"no comparison by {metric} for task {task.name}", got=f"a {task.kind} task")
-    rows, other = (out_of_fold(predictions, task, name, clusters) for name in (model, control))
+    rows, other = models[model], models[control]
     same = rows.fold.shape == other.fold.shape and (rows.subjects == other.subjects).all()
     if not same or (rows.fold != other.fold).any():
         raise DataError(
@@ -100,10 +111,7 @@ def compare(
             expected="the same subjects, repeats and folds",
             remedy="Predict both with the same split plan.",
         )
-    base = None
-    if metric == "r2" and ((predictions["task"] == task.name) & (predictions["model"] == BASE_MODEL)).any():
-        base = out_of_fold(predictions, task, BASE_MODEL)
-    difference = paired_difference(rows, other, task, metric, base)
+    difference = paired_difference(rows, other, task, metric, matching(models.get(BASE_MODEL), rows))
     spec = model_named(control)
     margin = record.margin * (float(rows.y_true.std()) if record.margin_in_sd else 1.0)
     return Comparison(

@@ -53,16 +53,30 @@ def scores(
         UsageError: a task of an unknown kind, or an ordinal or multiclass one without levels.
     """
     found: list[Score] = []
-    for task, model in tasks_and_models(predictions, tasks):
-        rows = out_of_fold(predictions, task, model, clusters)
-        found += task_scores(rows, task, model, _base(predictions, rows, task), estimand)
-    if estimand == "fitted":
-        return found
-    beside = scores(predictions, tasks, clusters, "fitted")
+    for task in tasks:
+        models = [model for _, model in tasks_and_models(predictions, [task])]
+        every = {model: out_of_fold(predictions, task, model, clusters) for model in models}
+        for model, rows in every.items():
+            base = matching(every.get(BASE_MODEL), rows)
+            made = task_scores(rows, task, model, base, estimand)
+            if estimand == "procedure":
+                made = _beside(made, task_scores(rows, task, model, base, "fitted"))
+            found += made
+    return found
+
+
+def _beside(scores: Sequence[Score], fitted: Sequence[Score]) -> list[Score]:
     return [
         score.model_copy(update={"fitted_low": f.low, "fitted_high": f.high, "fitted_method": f.method})
-        for score, f in zip(found, beside, strict=True)
+        for score, f in zip(scores, fitted, strict=True)
     ]
+
+
+def matching(base: OutOfFold | None, rows: OutOfFold) -> OutOfFold | None:
+    """`base` where it was tested on the same subjects and repeats, else None."""
+    if base is None or base.score.shape != rows.score.shape or (base.subjects != rows.subjects).any():
+        return None
+    return base
 
 
 def task_scores(
@@ -85,15 +99,6 @@ def ranking(rows: OutOfFold, task: Task) -> Ranking:
     if rows.probability is not None and not task.spec.ordered:
         return macro_pairs(rows.y_true, rows.probability, rows.fold)
     return within_fold_pairs(rows.y_true, rows.score, rows.fold)
-
-
-def _base(predictions: pd.DataFrame, rows: OutOfFold, task: Task) -> OutOfFold | None:
-    """The prevalence model on the same subjects and repeats, where it is in the table."""
-    if not ((predictions["task"] == task.name) & (predictions["model"] == BASE_MODEL)).any():
-        return None
-    base = out_of_fold(predictions, task, BASE_MODEL)
-    same = base.score.shape == rows.score.shape and (base.subjects == rows.subjects).all()
-    return base if same else None
 
 
 def binary_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:

@@ -206,40 +206,61 @@ def out_of_fold(
     what = f"predictions of model {model} for task {task.name}"
     if rows.empty:
         raise DataError(f"no {what} with a known outcome")
-    if rows.duplicated(["subject", "repeat"]).any():
-        first = rows[rows.duplicated(["subject", "repeat"])].iloc[0]
-        raise DataError(f"{what}: predicted twice in repeat {first['repeat']}", subject=str(first["subject"]))
+    subjects, subject = np.unique(rows["subject"].to_numpy(dtype=str), return_inverse=True)
+    repeats, repeat = np.unique(rows["repeat"].to_numpy(), return_inverse=True)
     outputs = columns_of(rows, task)
-    finite = np.isfinite(rows[["y_score", "y_pred", "fold"]].to_numpy(dtype=float)).all(axis=1)
-    finite &= np.isfinite(outputs).all(axis=1)
-    if not finite.all():
-        raise DataError(f"{what}: a prediction is not finite", subject=str(rows["subject"].iloc[int(finite.argmin())]))
-    if (rows.groupby("subject")["y_true"].nunique() > 1).any():
-        raise DataError(f"{what}: the outcome of a subject differs between repeats")
-    if task.n_levels and not rows["y_true"].isin(range(task.n_levels)).all():
-        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
-    tables = {
-        column: rows.pivot(index="repeat", columns="subject", values=column)
-        for column in ("y_true", "y_score", "y_pred", "fold")
-    }
-    arrays = {column: table.to_numpy(dtype=float) for column, table in tables.items()}
-    subjects = tables["fold"].columns.to_numpy().astype(str)
+    numbers = {column: rows[column].to_numpy(dtype=float) for column in ("y_true", "y_score", "y_pred", "fold")}
+    _check_rows(what, task, subjects, subject, repeat, numbers, outputs)
+    shape = len(repeats), len(subjects)
+    tables = {column: np.full(shape, np.nan) for column in numbers}
+    for column, values in numbers.items():
+        tables[column][repeat, subject] = values
     probability = None
     if task.spec.by_level:
-        probability = np.full((*arrays["fold"].shape, task.n_levels), np.nan)
-        probability[
-            tables["fold"].index.get_indexer(pd.Index(rows["repeat"])),
-            tables["fold"].columns.get_indexer(pd.Index(rows["subject"])),
-        ] = outputs
+        probability = np.full((*shape, task.n_levels), np.nan)
+        probability[repeat, subject] = outputs
     return OutOfFold(
         subjects,
-        np.nanmax(arrays["y_true"], axis=0),
-        arrays["y_score"],
-        arrays["y_pred"],
-        np.nan_to_num(arrays["fold"], nan=-1).astype(int),
+        np.nanmax(tables["y_true"], axis=0),
+        tables["y_score"],
+        tables["y_pred"],
+        np.nan_to_num(tables["fold"], nan=-1).astype(int),
         cluster_codes(subjects, clusters),
         probability,
     )
+
+
+def _check_rows(
+    what: str,
+    task: Task,
+    subjects: np.ndarray,
+    subject: np.ndarray,
+    repeat: np.ndarray,
+    numbers: Mapping[str, np.ndarray],
+    outputs: np.ndarray,
+) -> None:
+    """Each subject once per repeat, with finite predictions and one outcome that is a level."""
+    place = repeat * len(subjects) + subject
+    counts = np.bincount(place)
+    if counts.max() > 1:
+        twice = int(counts.argmax())
+        raise DataError(
+            f"{what}: predicted twice in a repeat",
+            got=f"{counts[twice]} rows",
+            subject=str(subjects[twice % len(subjects)]),
+        )
+    finite = np.isfinite(outputs).all(axis=1)
+    for column in ("y_score", "y_pred", "fold"):
+        finite &= np.isfinite(numbers[column])
+    if not finite.all():
+        raise DataError(f"{what}: a prediction is not finite", subject=str(subjects[subject[int(finite.argmin())]]))
+    y = numbers["y_true"]
+    last = np.empty(len(subjects))
+    last[subject] = y
+    if (last[subject] != y).any():
+        raise DataError(f"{what}: the outcome of a subject differs between repeats")
+    if task.n_levels and not np.isin(y, np.arange(task.n_levels)).all():
+        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
 
 
 def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> np.ndarray:
