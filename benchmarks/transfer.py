@@ -108,9 +108,8 @@ def table(
                 both = here[here["model"].isin((model, control))]
                 shared = set(both[both["model"] == model]["repeat"]) & set(both[both["model"] == control]["repeat"])
                 made = compare(both[both["repeat"].isin(shared)], task, model, control, task.spec.primary)
-                print(
-                    f"    {model} - {control}: {made.difference:+.3f} [{made.low:+.2f}, {made.high:+.2f}] {made.verdict}"
-                )
+                interval = f"[{made.low:+.2f}, {made.high:+.2f}]"
+                print(f"    {model} - {control}: {made.difference:+.3f} {interval} {made.verdict}")
 
 
 def main() -> None:

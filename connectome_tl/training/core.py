@@ -161,7 +161,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         None if parent is None else parent.key,
     )
     arrays, plain = model.state()
-    held_out = model.from_scores(np.where(np.isfinite(fitted.left_out), fitted.left_out, np.nan))
+    held_out = model.from_scores(fitted.steady)
     predictions = model.predict(cohort, plan.predict) if plan.predict else np.zeros((0, 0))
     notes = () if fitted.form == "exact" else (f"the closed-form core was approximated ({fitted.form})",)
     return FitResult(
@@ -237,7 +237,9 @@ def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids:
     for name, arrays in features.rows(cohort, ids).arrays.items():
         if name == "connectome":
             edges = _edges(arrays)
-            blocks.append(Block("edges", edges, kernel="linear" if tangent is not None else "both"))
+            blocks.append(
+                Block("edges", edges, summed=False) if tangent is not None else Block("edges", edges, kernel="both")
+            )
             regional = arrays.rows["regional"].reshape(len(ids), -1).astype(float)
             if regional.shape[1]:
                 blocks.append(Block("regional", regional, kernel="both"))
@@ -313,7 +315,7 @@ def _thresholds(
             levels = np.arange(task.n_outputs)
             known = np.isfinite(raw[:, [t]])
             above = np.where(known, raw[:, [t]] > levels, np.nan)
-            scores = np.repeat(fitted.left_out[:, [at]], levels.size, axis=1)
+            scores = np.repeat(fitted.steady[:, [at]], levels.size, axis=1)
             sizes = np.repeat(fitted.sizes[at], levels.size)
             found[task.name] = fit_risks(scores, above, sizes, settings.risks_from, settings.least_slope)
         at += _n_scores(task)
