@@ -34,6 +34,10 @@ class Rows:
     assumed: bool = False
     notes: tuple[str, ...] = ()
 
+    def needs_check(self, matrix: MatrixFile) -> bool:
+        """Whether the order of the rows, or of the values of a triangle, was assumed."""
+        return self.assumed or (matrix.values.ndim == 2 and len(self.kept) == self.n_rows)
+
 
 def named_rows(
     matrix: MatrixFile, known: RowNames, *, subject: str | None = None, file: str | Path | None = None
