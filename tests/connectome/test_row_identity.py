@@ -76,6 +76,13 @@ def test_two_lists_that_differ_are_refused_with_both_names(tmp_path: Path) -> No
         read(tmp_path / "a.mat")
 
 
+def test_a_list_that_is_no_list_of_regions_is_named(tmp_path: Path) -> None:
+    savemat(tmp_path / "a.mat", {"SC": TURNED, "files": np.array([f"f{i}.nii" for i in range(68)], dtype=object)})
+    with pytest.raises(DataError, match="named by files") as caught:
+        read(tmp_path / "a.mat")
+    assert len(caught.value.problems) == 1
+
+
 def test_a_list_that_lost_a_name_or_has_one_twice_is_refused(tmp_path: Path) -> None:
     for names, said in ((NAMES[TURN][:-1], "differ in size"), ([*NAMES[TURN][:-1], NAMES[TURN][0]], "twice")):
         savemat(tmp_path / "a.mat", {"SC": TURNED, "my_rois": np.array(names, dtype=object)})
