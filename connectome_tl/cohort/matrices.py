@@ -165,8 +165,8 @@ class _Gathered:
             self.weights = room_for((len(self.wanted), len(spec.measures), len(self.kept), len(self.kept)))
             self.node_mask = np.ones((len(self.wanted), len(self.kept)), dtype=bool)
         connectome = connectome.aligned_to(self.regions)
-        if rows.assumed:
-            self.unnamed.add(matrix.values[0], rows.names)
+        if rows.needs_check(matrix):
+            self.unnamed.add(matrix.values[0], rows.names, assumed=rows.assumed)
         self.findings.notes += [n for n in (*matrix.notes, *rows.notes) if n not in self.findings.notes]
         if matrix.values.ndim == 3 and not matrix.triangle and spec.layout == "full":
             for name, seen in seen_as_read(matrix.values[None]).items():
@@ -190,15 +190,16 @@ class _Gathered:
 
 
 class _Unnamed:
-    """The mean of matrices whose rows have no names, as they stand in their files."""
+    """The sum of matrices whose order of rows or values was assumed, as they stand in their files."""
 
     def __init__(self) -> None:
         self.sum: np.ndarray | None = None
         self.names: tuple[str, ...] = ()
+        self.assumed = False
 
-    def add(self, values: np.ndarray, names: tuple[str, ...]) -> None:
+    def add(self, values: np.ndarray, names: tuple[str, ...], *, assumed: bool) -> None:
         if self.sum is None:
-            self.sum, self.names = np.zeros(values.shape), names
+            self.sum, self.names, self.assumed = np.zeros(values.shape), names, assumed
         if values.shape == self.sum.shape and names == self.names:
             self.sum = self.sum + np.nan_to_num(values)
 
@@ -206,7 +207,7 @@ class _Unnamed:
         """A note, or an error where their order, or the triangle, is plainly another; see `check_row_order`."""
         if self.sum is None:
             return ""
-        return check_row_order(self.sum, self.names, known, where, layout=spec.layout)
+        return check_row_order(self.sum, self.names, known, where, layout=spec.layout, assumed_order=self.assumed)
 
 
 def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:

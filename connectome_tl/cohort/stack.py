@@ -60,9 +60,9 @@ def read_stack(
     start = 0
     for block in values.blocks():
         at = place[start : start + len(block)]
-        if start == 0 and layout.unnamed:
+        if start == 0 and (layout.unnamed or spec.layout != "full"):
             mean = np.asarray(block[:, 0] if several else block, dtype=float).mean(axis=0)
-            note = check_row_order(mean, layout.names, known, path, layout=spec.layout)
+            note = check_row_order(mean, layout.names, known, path, layout=spec.layout, assumed_order=layout.unnamed)
             findings.notes += [note] if note else []
         start += len(block)
         use, at = np.flatnonzero(at >= 0), at[at >= 0]

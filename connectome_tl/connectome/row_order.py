@@ -37,7 +37,13 @@ class Fit:
 
 
 def check_row_order(
-    values: np.ndarray, names: tuple[str, ...], known: RowNames, file: str | Path, *, layout: Layout = "full"
+    values: np.ndarray,
+    names: tuple[str, ...],
+    known: RowNames,
+    file: str | Path,
+    *,
+    layout: Layout = "full",
+    assumed_order: bool = True,
 ) -> str:
     """Refuse unnamed rows that plainly stand in another order than assumed, or triangles read the wrong way.
 
@@ -47,8 +53,9 @@ def check_row_order(
 
     Args:
         values: (n_rows, n_rows), or a triangle (n_values,), mean over subjects, as it stands in the file.
-        names: (n_rows,) regions as they were assumed.
+        names: (n_rows,) regions of the rows.
         layout: how a triangle was read.
+        assumed_order: False where the file names its rows, so that only the triangle is open.
 
     Returns:
         A note where the atlas does not support the assumed order; else "".
@@ -63,7 +70,8 @@ def check_row_order(
     place = np.array([atlas.names.index(name) for name in names])
     square = values if values.ndim == 2 else from_triangle(values, len(names), layout)
     assumed = fit_of(square, place, atlas)
-    others = [(what, remedy, fit_of(square, order, atlas)) for what, remedy, order in other_orders(known, place)]
+    orders = other_orders(known, place) if assumed_order else ()
+    others = [(what, remedy, fit_of(square, order, atlas)) for what, remedy, order in orders]
     if values.ndim == 1 and layout in _OTHER:
         other = _OTHER[layout]
         turned = fit_of(from_triangle(values, len(names), other), place, atlas)
@@ -72,7 +80,7 @@ def check_row_order(
     if clear:
         what, remedy, fit = max(clear, key=lambda one: one[2].near + one[2].pairs)
         raise DataError(
-            f"the unnamed rows look like {what} of {atlas.name}, not as they were read",
+            f"the values look like {what} of {atlas.name}, not as they were read",
             file=file,
             got=f"edge weight against closeness {fit.near:.2f} so and {assumed.near:.2f} as read, "
             f"advantage of homotopic edges {fit.pairs:.2f} so and {assumed.pairs:.2f} as read",

@@ -34,6 +34,10 @@ class Rows:
     assumed: bool = False
     notes: tuple[str, ...] = ()
 
+    def needs_check(self, matrix: MatrixFile) -> bool:
+        """Whether the order of the rows, or of the values of a triangle, was assumed."""
+        return self.assumed or (matrix.values.ndim == 2 and len(self.kept) == self.n_rows)
+
 
 def named_rows(
     matrix: MatrixFile, known: RowNames, *, subject: str | None = None, file: str | Path | None = None
@@ -87,11 +91,11 @@ def _by_name(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Place)
     kept = [i for i, name in enumerate(found) if not (name.strip().casefold() in BACKGROUND and i == 0)]
     names = tuple(found[i] for i in kept)
     if known.names is not None:
-        _refuse_unknown(names, known, place)
+        _refuse_unknown(names, known, place, chosen.where)
     return Rows(names, np.array(kept, dtype=int), n_rows, notes=(note,) if note else ())
 
 
-def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place) -> None:
+def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: str = "the file") -> None:
     """One problem for all names that the atlas or table does not have."""
     target = known.names or ()
     unknown = [name for name in dict.fromkeys(names) if name not in set(target)]
@@ -107,6 +111,7 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place) -> None
         if len(unknown) == 1
         else f"{len(unknown)} of {len(names)} regions are not in {known.where}"
     )
+    what += "" if where == "the file" else f" (the rows are named by {where})"
     got = None if len(unknown) == 1 else listed(unknown)
     raise_all(
         f"region names do not fit {known.where}",

@@ -222,8 +222,8 @@ def _convert(
     if job.measure is not None:
         connectome = only_measure(connectome, job.measure, named=bool(matrix.measures), file=file)
     notes = (*matrix.notes, *rows.notes, *notes)
-    if rows.assumed:
-        note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout)
+    if rows.needs_check(matrix):
+        note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout, assumed_order=rows.assumed)
         notes += (f"WARNING: {note}",) if note else ()
     notes += content_notes(connectome, file, estimated=name == "series")
     files = files_written(target, connectome.measures, always_measure=taken is not None)

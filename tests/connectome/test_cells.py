@@ -46,6 +46,21 @@ def test_two_ways_to_read_it(cells: list[str]) -> None:
         numbers([cells], "m", first_line=1)
 
 
+def test_points_that_may_separate_thousands(tmp_path: Path) -> None:
+    """2.073 and 65 in one matrix of counts, as a German spreadsheet writes them; decimals of any kind are read."""
+    rng = np.random.default_rng(0)
+    upper = np.triu(rng.integers(1, 30_000, (12, 12)), 1)
+    upper[0, 1:6] = 65
+    counts = upper + upper.T
+    text = "\n".join("\t".join(f"{value:,d}".replace(",", ".") for value in row) for row in counts)
+    (tmp_path / "m.tsv").write_text(text + "\n")
+    with pytest.raises(DataError, match="points that may be decimal"):
+        read_matrix(tmp_path / "m.tsv")
+    for form in ("%.3f", "%g", "%.4g", "%.17g"):
+        np.savetxt(tmp_path / "m.tsv", counts / 1000, fmt=form, delimiter="\t")
+        np.testing.assert_allclose(read_matrix(tmp_path / "m.tsv").values[0], counts / 1000, rtol=1e-3)
+
+
 CELLS = ("1" * 200_000 + "x", "1" * 200_000, "1." * 100_000, "1,000" * 40_000, "\u0663", "1_0", "0x1")
 
 

@@ -18,6 +18,7 @@ from connectome_tl.connectome.naming import RowNames, lined_up
 from connectome_tl.connectome.row_order import check_row_order
 from connectome_tl.connectome.rows import Rows
 from connectome_tl.errors import DataError
+from connectome_tl.workflows.convert import convert_file
 
 ATLAS = load_atlas("dk68")
 NAMES = np.array(ATLAS.names)
@@ -73,6 +74,13 @@ def test_two_lists_that_differ_are_refused_with_both_names(tmp_path: Path) -> No
     savemat(tmp_path / "a.mat", {"SC": TURNED, "rois": NAMES.astype(object), "roi_names2": NAMES[TURN].astype(object)})
     with pytest.raises(DataError, match=r"rois.*roi_names2|roi_names2.*rois"):
         read(tmp_path / "a.mat")
+
+
+def test_a_list_that_is_no_list_of_regions_is_named(tmp_path: Path) -> None:
+    savemat(tmp_path / "a.mat", {"SC": TURNED, "files": np.array([f"f{i}.nii" for i in range(68)], dtype=object)})
+    with pytest.raises(DataError, match="named by files") as caught:
+        read(tmp_path / "a.mat")
+    assert len(caught.value.problems) == 1
 
 
 def test_a_list_that_lost_a_name_or_has_one_twice_is_refused(tmp_path: Path) -> None:
@@ -287,6 +295,16 @@ def test_a_triangle_is_read_as_said_and_the_wrong_one_is_refused(atlas: str, dia
     other = "lower" if half == "upper" else "upper"
     with pytest.raises(DataError, match=f"layout: {half}"):
         check_row_order(matrix[at], rows.names, known, "m", layout=other)  # type: ignore[arg-type]
+
+
+def test_named_rows_do_not_settle_the_triangle(tmp_path: Path) -> None:
+    """Regions in any order, with a lower triangle: the names are right and the values would be scrambled."""
+    matrix = near_is_strong("dk68")[np.ix_(TURN, TURN)]
+    np.savez(tmp_path / "m.npz", fc=matrix[np.tril_indices(68, -1)], regions=NAMES[TURN])
+    with pytest.raises(DataError, match="layout: lower"):
+        convert_file(tmp_path / "m.npz", tmp_path / "o.tsv", atlas="dk68")
+    (made,) = convert_file(tmp_path / "m.npz", tmp_path / "o.tsv", atlas="dk68", layout="lower")
+    np.testing.assert_array_equal(read(made)[0].weights[0], near_is_strong("dk68"))
 
 
 def test_an_order_that_the_atlas_does_not_support_is_said() -> None:

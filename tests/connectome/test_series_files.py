@@ -81,6 +81,18 @@ def test_abides_1d_file_goes_by_the_toolboxs_numbers(tmp_path: Path) -> None:
             read(abide(tmp_path / "s_rois_aal.1D", wrong, SERIES))
 
 
+def test_headings_behind_a_comment_mark_and_counted_frames(tmp_path: Path) -> None:
+    turn = np.random.default_rng(3).permutation(116)
+    names = [ATLAS.names[i] for i in turn]
+    np.savetxt(tmp_path / "a.txt", SERIES[:, turn], header=" ".join(names))
+    numbers = "# " + " ".join(str(TOOLBOX[i]) for i in turn)
+    frames = "\n".join(" ".join(map(str, frame)) for frame in SERIES[:, turn])
+    (tmp_path / "b.1D").write_text(f"# made by a tool\n{numbers}\n{frames}\n")
+    pd.DataFrame(SERIES[:, turn], columns=names).to_csv(tmp_path / "c.csv")
+    for path in sorted(tmp_path.iterdir()):
+        np.testing.assert_allclose(read(path).weights[0], nilearns(), atol=1e-8)
+
+
 def test_numbered_columns_and_arrays_need_the_right_number_of_regions(tmp_path: Path) -> None:
     pd.DataFrame(SERIES).to_csv(tmp_path / "giga.tsv", sep="\t", index=False)
     np.save(tmp_path / "x.npy", SERIES)

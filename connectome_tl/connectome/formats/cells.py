@@ -16,6 +16,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.AS
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
 _GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?", re.ASCII)
+_POINT_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}", re.ASCII)
+_LEAST_POINTS = 10  # cells from which three digits behind each point are no chance
 _WHOLE = re.compile(r"([0-9]{1,9})(\.0{0,6})?", re.ASCII)
 
 
@@ -58,6 +60,7 @@ def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int)
             )
     plain = [_plain(row) for row in rows]
     if all(row is not None for row in plain):
+        _check_points(rows, path)
         return np.array(plain, dtype=float)
     _check_text(rows, path, first_line)
     _check_commas(rows, path, first_line)
@@ -87,6 +90,22 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
         more = f", and {len(wrong) - 1} more cells" if len(wrong) > 1 else ""
         raise DataError(
             f"line {line}, value {column + 1} is text where a number belongs{more}", file=path, got=ascii(cell[:40])
+        )
+
+
+def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
+    """Refuse points that may separate thousands: behind each stand three digits, no number is below 1 or has four
+    digits without a point, and some are whole."""
+    points = [cell for row in rows for cell in row if "." in cell]
+    if len(points) < _LEAST_POINTS or not all(_POINT_GROUPS.fullmatch(cell) for cell in points):
+        return
+    whole = [cell for row in rows for cell in row if "." not in cell]
+    if whole and not any(len(cell.lstrip("+-")) > 3 for cell in whole):
+        raise DataError(
+            "points that may be decimal or separate thousands",
+            file=path,
+            got=f"{points[0]}, and {len(points) - 1} more such cells beside whole numbers",
+            remedy="Write numbers without thousands separators, or all with the same number of decimals.",
         )
 
 

@@ -62,16 +62,26 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
     lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     if not lines:
         raise DataError("the file is empty", file=path)
+    comments = [line for line in lines if line.startswith("#")]
+    lines = [line for line in lines if not line.startswith("#")]
+    if not lines:
+        raise DataError("a header without frames", file=path)
     mark = "\t" if "\t" in lines[-1] else "," if "," in lines[-1] else None
     rows = [[cell.strip().strip('"') for cell in line.split(mark)] for line in lines]
-    plain = [name.removeprefix("#") for name in rows[0]]
-    named = lines[0].startswith("#") or not all(is_number(cell) for cell in rows[0]) or _counts(plain, rows[1:])
-    header, body = (rows[0], rows[1:]) if named else ([], rows)
+    said = [[cell.strip().strip('"') for cell in line.lstrip("# ").split(mark)] for line in comments]
+    header = next((cells for cells in reversed(said) if len(cells) == len(rows[-1])), [])
+    body = rows
+    if not header and (not all(is_number(cell) for cell in rows[0]) or _counts(rows[0], rows[1:])):
+        header, body = rows[0], rows[1:]
     if not body:
         raise DataError("a header without frames", file=path)
     if header and len(body[0]) != len(header):
         raise DataError(f"line 2 has {len(body[0])} values", file=path, expected=str(len(header)))
-    return header, numbers(body, path, first_line=1 + bool(header))
+    values = numbers(body, path, first_line=1 + len(rows) - len(body) + len(comments))
+    counts = (np.arange(len(values)), np.arange(1, len(values) + 1))
+    if header and header[0] == "" and any(np.array_equal(values[:, 0], count) for count in counts):
+        return header[1:], values[:, 1:]  # pandas counts the frames
+    return header, values
 
 
 def _counts(cells: list[str], body: list[list[str]]) -> bool:
