@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,11 +39,11 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
     wildcard = re.sub(r"\*{2,}", "*", wildcard)
-    tables = {(folder / name).resolve() for name in other}
+    tables = {os.path.realpath(folder / name) for name in other}
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
         match = name.fullmatch(path.relative_to(root).as_posix())
-        if match is None or not path.is_file() or path.resolve() in tables:
+        if match is None or not path.is_file() or os.path.realpath(path) in tables:
             continue
         subject = match.group("id")
         if not subject.isprintable():
