@@ -23,6 +23,7 @@ _SEXES = {
     **dict.fromkeys(("m", "male", "man", "men", "boy", "boys", "males"), "male"),
     **dict.fromkeys(("f", "female", "woman", "women", "girl", "girls", "females", "w"), "female"),
 }
+_ANSWERS = {**dict.fromkeys(("y", "yes", "true"), "yes"), **dict.fromkeys(("n", "no", "false"), "no")}
 _NO_PLACE = frozenset({"none"})
 
 
@@ -31,10 +32,10 @@ def is_sex(column: str) -> bool:
     return fold(column) in SEX_COLUMNS
 
 
-def same_category(text: str, *, sex: bool = False) -> str:
+def same_category(text: str, *, sex: bool = False, answers: bool = False) -> str:
     """What two spellings of one category have in common."""
     word = whole(fold(text))
-    return _SEXES.get(word, word) if sex else word
+    return _SEXES.get(word, word) if sex else _ANSWERS.get(word, word) if answers else word
 
 
 def covariate_categories(
@@ -125,6 +126,17 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
     known = _known(column, findings, marks)
     count = Counter(cell for cell in known if cell)
     nobody = {cell for cell in count if fold(cell) in NOBODY | _NO_PLACE or _is_family_code(cell, count)}
+    largest = max((n for cell, n in count.items() if cell not in nobody and _as_code(cell).strip("0")), default=0)
+    for cell in count:
+        if cell not in nobody and not _as_code(cell).strip("0") and count[cell] > largest > 0:
+            findings.problems.append(
+                Problem(
+                    f"column {name!r}: is {cell} a family, or does it mean that there is none?",
+                    got=f"{count[cell]} rows; the largest of the others has {largest}",
+                    file=file,
+                    remedy=f"Say missing: ['{cell}'], or write it as F{cell} where it is one.",
+                )
+            )
     for cell in sorted(nobody):
         findings.notes.append(f"{name}: {cell} in {count[cell]} rows was read as no family")
     return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)
@@ -169,9 +181,10 @@ def one_spelling(
     Categories that differ in zeros in front, or in hyphens and blanks, may be two things: they are problems.
     """
     spellings: dict[str, Counter[str]] = {}
+    answers = all(fold(cell) in _ANSWERS for cell in cells if cell)
     for cell in cells:
         if cell:
-            spellings.setdefault(same_category(cell, sex=sex), Counter())[cell] += 1
+            spellings.setdefault(same_category(cell, sex=sex, answers=answers), Counter())[cell] += 1
     chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
     several = [f"{', '.join(sorted(found))} as {chosen[key]}" for key, found in spellings.items() if len(found) > 1]
     if several:
@@ -189,7 +202,7 @@ def one_spelling(
         for pair in alike.values()
         if len(pair) > 1
     ]
-    return [chosen[same_category(cell, sex=sex)] if cell else "" for cell in cells]
+    return [chosen[same_category(cell, sex=sex, answers=answers)] if cell else "" for cell in cells]
 
 
 def _loose(key: str) -> str:

@@ -13,7 +13,25 @@ import pandas as pd
 
 MISSING_WORDS = frozenset(
     {
-        *("", "n/a", "na", "n.a.", "n.a", "nan", "nat", "null", "(null)", "<na>", "nil", "\\n", ".", "..", "?", "??"),
+        *(
+            "",
+            "n/a",
+            "na",
+            "n.a.",
+            "n.a",
+            "n.d.",
+            "nan",
+            "nat",
+            "null",
+            "(null)",
+            "<na>",
+            "nil",
+            "\\n",
+            ".",
+            "..",
+            "?",
+            "??",
+        ),
         *("-", "--", "---", "–", "—", "missing", "unknown", "unk", "n/k", "not known", "not available", "not recorded"),
         *("not applicable", "not done", "not measured", "not collected", "not assessed", "missing value"),
         *("missing data", "no data", "#n/a", "#null!"),

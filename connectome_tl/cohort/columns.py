@@ -17,6 +17,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.ids import joined
 from connectome_tl.cohort.numeric import numbers, unit_word
 from connectome_tl.cohort.outcomes import OutcomeColumn, missing_columns, read_outcome
+from connectome_tl.cohort.plausible import check_beside_gestation, check_name
 from connectome_tl.errors import Problem
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.columns import AgeUnit, Covariate
@@ -59,11 +60,13 @@ class SubjectColumns:
         self.age = np.full(len(ids), np.nan)
         if settings.age is not None:
             column = table[settings.age.column]
+            check_name(settings.age, file, findings)
             self.age = ages(column, settings.age, ids, file, findings, marks=marks, repeated=repeated)
         if settings.gestational_age is not None:
             column = table[settings.gestational_age.column]
             born = gestation(column, settings.gestational_age, ids, file, findings, marks=marks)
             if settings.age is not None:
+                check_beside_gestation(self.age, settings.age, file, findings)
                 born_before_scanned(self.age, settings.age, born, ids, file, findings)
                 if settings.age.to not in (None, settings.age.reference):
                     self.age = reckoned(self.age, settings.age, born)

@@ -37,7 +37,7 @@ _WEEKS_DAYS = (
 _BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
 _AFTER = re.compile(r"(\S.*?)\s*\+")
 _RANGE = re.compile(r"[0-9.]+\s*(?:-|–|to)\s*[0-9.]+")
-_WITH_UNIT = re.compile(r"(\S*[0-9.])\s*([a-zµ%]+)\.?", re.IGNORECASE)
+_WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,]*)\s*([a-zµ%]+)\.?", re.IGNORECASE)
 _UNIT = {
     **dict.fromkeys(("d", "day"), "day"),
     **dict.fromkeys(("w", "wk", "week"), "week"),
@@ -214,6 +214,12 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     """Replace -9, 999 and their like by NaN where they stand far from everything else."""
     is_code = np.isin(values, [float(code) for code in CODES])
     rest = values[~is_code & ~np.isnan(values)]
+    below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
+    if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
+        lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
+        findings.notes.append(
+            f"{name}: {lowest} below values that are 0 or more; if it means missing, say missing: [...]"
+        )
     if not is_code.any() or rest.size == 0:
         return values
     low, high = float(rest.min()), float(rest.max())

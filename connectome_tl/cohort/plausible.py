@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.numeric import unit_word
 from connectome_tl.errors import Problem
 from connectome_tl.settings.columns import AgeColumn
 
@@ -17,6 +19,7 @@ _RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0), "cor
 _MOST_DAYS = {"days": 1_830.0, "weeks": 1_830.0, "months": 7_305.0, "years": 45_000.0}
 _POSTMENSTRUAL = (30.0, 47.0)  # weeks at which newborns are scanned
 _FEWEST = 4
+_UNITS = {"day", "week", "month", "year"}
 
 
 def check_ages(
@@ -58,6 +61,37 @@ def check_ages(
         findings.notes.append(
             f"{spec.column}: all ages lie between {known[0]:g} and {known[-1]:g} weeks, as postmenstrual ages of "
             "newborns do; they are read as weeks from birth"
+        )
+
+
+def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
+    """A column called `age_years` is not in weeks."""
+    said = {unit_word(word) for word in re.findall("[a-z]{2,}", spec.column.lower())} & _UNITS
+    if spec.range is None and len(said) == 1 and unit_word(spec.unit) not in said:
+        (word,) = said
+        findings.problems.append(
+            Problem(
+                f"the name of column {spec.column!r} contradicts its unit",
+                expected=f"{word}s",
+                got=f"unit: {spec.unit}",
+                file=file,
+                remedy=f"Say unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
+            )
+        )
+
+
+def check_beside_gestation(values: np.ndarray, spec: AgeColumn, file: str | Path, findings: Findings) -> None:
+    """Years from 30 to 47 beside gestational ages are rather the postmenstrual weeks of newborns."""
+    known = np.sort(values[~np.isnan(values)])
+    if spec.unit in ("years", "months") and spec.range is None and known.size and _like_newborns(known):
+        findings.problems.append(
+            Problem(
+                f"age {spec.column!r} looks like postmenstrual weeks",
+                got=f"{known[0]:g} to {known[-1]:g} {spec.unit}, and gestational ages",
+                file=file,
+                remedy="Say unit: weeks, reference: postmenstrual; or, if they are right, "
+                f"range: [{np.floor(known[0]):g}, {np.ceil(known[-1]):g}].",
+            )
         )
 
 

@@ -88,6 +88,35 @@ def test_newborns_of_forty_weeks_from_birth_are_remarked_on(on_disk: OnDisk) -> 
     assert any("postmenstrual ages of newborns" in note for note in cohort.notes)
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "right"),
+    [("age_years", "weeks", "years"), ("Age (months)", "years", "months"), ("scan_age_wk", "months", "weeks")],
+)
+def test_a_column_named_after_another_unit_is_refused(on_disk: OnDisk, name: str, unit: str, right: str) -> None:
+    aged(on_disk, [28, 30, 31, 33, 29, 32], unit)
+    on_disk.table[name] = on_disk.table.pop("pma")
+    on_disk.settings["age"]["column"] = name
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert f"unit: {right}" in problems[0]
+    on_disk.settings["age"]["range"] = [20, 40]
+    assert on_disk.read().age_unit == unit
+    del on_disk.settings["age"]["range"]
+    on_disk.settings["age"]["unit"] = right
+    assert on_disk.read().age_unit == right
+
+
+def test_years_of_newborns_weeks_beside_gestational_ages_are_asked_about(on_disk: OnDisk) -> None:
+    del on_disk.settings["age"]["reference"]
+    on_disk.settings["age"]["unit"] = "years"
+    problems = on_disk.problems()
+    assert len(problems) == 1
+    assert "postmenstrual weeks" in problems[0]
+    low, high = problems[0].split("range: [")[1].split("]")[0].split(",")
+    on_disk.settings["age"]["range"] = [float(low), float(high)]
+    assert on_disk.read().age_unit == "years"
+
+
 def test_a_range_that_is_said_is_kept_to(on_disk: OnDisk) -> None:
     aged(on_disk, [8, 9, 10, 11, 12, 21], "years").settings["age"]["range"] = [6, 18]
     assert "sub-06" in on_disk.problems()[0]

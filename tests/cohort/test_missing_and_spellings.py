@@ -98,6 +98,25 @@ def test_families_numbered_from_zero_stay_families(on_disk: OnDisk) -> None:
     assert Counter(on_disk.read().family.tolist()) == {str(i): 2 for i in range(6)}
 
 
+def test_a_family_zero_larger_than_the_others_is_asked_about(on_disk: OnDisk) -> None:
+    tables_only(on_disk, 12)
+    on_disk.table["family"] = ["1", "1", "2", "2", "0", "0", "0", "3", "3", "4", "4", ""]
+    assert "missing: ['0'], or write it as F0" in on_disk.problems()[0]
+    on_disk.settings["missing"] = ["0"]
+    assert on_disk.read().family.tolist()[4:7] == ["", "", ""]
+    del on_disk.settings["missing"]
+    on_disk.table["family"] = [f"F{cell}" if cell == "0" else cell for cell in on_disk.table["family"]]
+    assert on_disk.read().family.tolist()[4:7] == ["F0"] * 3
+
+
+def test_answers_in_several_spellings_are_two_categories(on_disk: OnDisk) -> None:
+    tables_only(on_disk)
+    on_disk.table["smoker"] = ["yes", "Y", "no", "N", "TRUE", "n/a"]
+    on_disk.settings["covariates"] = [{"column": "smoker", "type": "categorical"}]
+    cells = on_disk.read().covariates["smoker"].fillna("").tolist()
+    assert cells[0] == cells[1] == cells[4] != cells[2] == cells[3]
+
+
 def test_one_huge_family_is_asked_about_and_both_answers_work(on_disk: OnDisk) -> None:
     tables_only(on_disk, 60)
     on_disk.table["family"] = [f"F{i // 2}" if i < 8 else "S" for i in range(60)]

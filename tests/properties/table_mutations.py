@@ -447,8 +447,9 @@ def contradicting_units(s: Study) -> None:
 
 def two_codes_of_sex(s: Study) -> None:
     """Words and numbers in one column, and nothing that explains the numbers."""
-    rows = s.some(0.4)
-    for row in rows:
+    if "sex" in s.dictionary:
+        return
+    for row in s.some(0.4):
         at = _row_of(s.table["participant_id"], s.ids[row])
         if at is not None:
             s.table["sex"][at] = s.one_of(["1", "2", "0"])
@@ -458,8 +459,9 @@ def two_codes_of_sex(s: Study) -> None:
 
 def dots_of_thousands(s: Study) -> None:
     """1.065 for 1065, as Germans write it; no birth weight in grams is that small."""
-    s.table["weight"] = [f"{int(cell):,}".replace(",", ".") if cell.isdigit() else cell for cell in s.table["weight"]]
-    s.refused = True
+    dotted = [f"{int(cell):,}".replace(",", ".") if cell.isdigit() else cell for cell in s.table["weight"]]
+    s.refused |= dotted[: len(s.ids)] != s.table["weight"][: len(s.ids)]
+    s.table["weight"] = dotted
 
 
 def other_classes(s: Study) -> None:
