@@ -81,7 +81,9 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
     run_small: Callable, unknown_to_the_package: Callable[[str], bool]
 ) -> None:
     run = run_small({"model.encoder": {"kind": "brainnetcnn", "filters": 3}})
-    assert "The network had a BrainNetCNN with 3 edge-to-edge filters and a dense layer" in run.report.read_text("utf-8")
+    assert "The network had a BrainNetCNN with 3 edge-to-edge filters and a dense layer" in run.report.read_text(
+        "utf-8"
+    )
     assert np.isfinite(run.predictions["y_score"]).all()
     assert {"full", "core", "network", "no_pretrain"} <= set(run.scores["model"])
     assert "kind: brainnetcnn" in (run.folder / "study.yaml").read_text()
@@ -91,7 +93,10 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
 def test_its_fits_are_carried_stored_and_equal_in_other_processes(tmp_path) -> None:  # type: ignore[no-untyped-def]
     cohorts = small_cohorts()
     study = small_settings(model=ModelSettings.model_validate({"encoder": {"kind": "brainnetcnn"}}))
-    folds = [Fold(cohorts.target.ids[:14], cohorts.target.ids[14:]), Fold(cohorts.target.ids[4:], cohorts.target.ids[:4])]
+    folds = [
+        Fold(cohorts.target.ids[:14], cohorts.target.ids[14:]),
+        Fold(cohorts.target.ids[4:], cohorts.target.ids[:4]),
+    ]
     plans = [plan_of(fold, study, scheme="network") for fold in folds]
     results = fit(plans, cohorts.by_name(), store=FitStore(tmp_path))
     model = stored_model(FitStore(tmp_path), plans[0].key)
