@@ -265,19 +265,31 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
 
 
 def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
-    """The cohort with everything measured in these subjects turned to other, absurd numbers."""
+    """The cohort with everything measured in these subjects turned to that of another, or to absurd numbers.
+
+    Edges and regional measures become those of one other subject, so that correlations stay correlations; numbers
+    stay positive, so that they have a logarithm.
+    """
     rows = cohort.positions([i for i in ids if i in set(cohort.ids)])
     if not rows.size:
         return cohort
-    weights = cohort.weights.copy()
-    weights[rows] = 1000.0 - weights[rows]
     covariates = cohort.covariates.copy()
     for column in covariates.columns:
         if pd.api.types.is_numeric_dtype(covariates[column]):
             values = covariates[column].to_numpy(dtype=float).copy()
-            values[rows] = 7.0 - 3.0 * values[rows]
+            values[rows] = 7.0 + 2.5 * np.abs(values[rows])
             covariates[column] = values
-    return replace(_other_outcomes(cohort, rows), weights=weights, covariates=covariates)
+    age = np.array(cohort.age, dtype=float)
+    age[rows] = 7.0 + 2.5 * np.abs(age[rows])
+    changed = {"covariates": covariates, "age": age}
+    others = np.setdiff1d(np.arange(cohort.n_subjects), rows)
+    donor = others[0] if others.size else rows[0]
+    for name in ("weights", "node_mask", "region_features"):
+        array = getattr(cohort, name)
+        if array is not None:
+            changed[name] = array.copy()
+            changed[name][rows] = array[donor]
+    return replace(_other_outcomes(cohort, rows), **changed)
 
 
 def _other_outcomes(cohort: Cohort, rows: np.ndarray) -> Cohort:

@@ -56,7 +56,9 @@ def run_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     seen_from_there = _seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
-        return read_run(folder)
+        found_run = read_run(folder)
+        reveal(folder, "run", found_run.record)  # the scores are shown once more
+        return found_run
     with (
         Steps(shown=show_progress) as steps,
         claim(folder),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def honest_run(home: Path, seed: int, cohorts: StudyCohorts | None = None, **set
     for name, cohort in (("older", found.source), ("pool", found.pool), ("target", found.target)):
         assert cohort is not None
         write_cohort(cohort, home / "cohorts" / name)
-    made = small_settings(**{"seed": seed, "epochs": 2, **settings})
+    made = small_settings(**{"seed": seed, "steps": 2, **settings})
     run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(made)), home / "run")
     return made
 
@@ -108,7 +107,7 @@ def a_child_under_a_new_id(home: Path, seed: int) -> None:
     noise = 1 + 0.02 * rng.standard_normal(doubled.weights[target.n_subjects :].shape)
     doubled.weights[target.n_subjects :] *= (noise + noise.swapaxes(2, 3)) / 2
     doubled.family[target.n_subjects :] = ""
-    honest_run(home, seed, replace(known, target=doubled))
+    honest_run(home, seed, known.with_role("target", doubled))
 
 
 def threshold_on_test(home: Path, seed: int) -> None:
@@ -141,10 +140,10 @@ def calibration_on_test(home: Path, seed: int) -> None:
 def adaptation_on_test(home: Path, seed: int) -> None:
     """The infants themselves are the pool, the test fold not left out; the settings say it was."""
     known = small_cohorts(seed=seed)
-    stages = small_settings(epochs=2).stages
+    stages = small_settings(steps=2).stages
     assert stages.adapt is not None
     secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
-    honest_run(home, seed, replace(known, pool=known.target), stages=secret)
+    honest_run(home, seed, known.with_role("pool", known.target), stages=secret)
     file = home / "run" / "study.yaml"
     file.write_text(file.read_text().replace("transductive: true", "transductive: false"))
 
@@ -159,13 +158,13 @@ def epoch_chosen_on_test(home: Path, seed: int) -> None:
                 "stages": stages.model_copy(
                     update={
                         "finetune": stages.finetune.model_copy(
-                            update={"training": stages.finetune.training.model_copy(update={"epochs": epochs})}
+                            update={"training": stages.finetune.training.model_copy(update={"steps": steps})}
                         )
                     }
                 )
             }
         )
-        for epochs in (4, 10, 25)
+        for steps in (4, 10, 25)
     ]
     rewrite(home, _best_of_each_fold(home, longer))
 

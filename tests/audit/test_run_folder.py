@@ -85,7 +85,7 @@ def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tm
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
     splits = SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive")
-    study = dump_settings(small_settings(splits=splits, controls=(), epochs=1))
+    study = dump_settings(small_settings(splits=splits, controls=(), steps=1))
     run_study(write_text(home / "cohorts" / "study.yaml", study), home / "run")
     check = "recalibrated again (all folds)"
     by_check = {f.check: f for f in audited(home).findings}

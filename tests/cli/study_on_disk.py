@@ -34,7 +34,11 @@ def write_study(folder: Path) -> Path:
         assert cohort is not None
         write_cohort(cohort, folder / name)
     settings = small_settings(
-        steps=4, splits=SplitSettings(repeats=2, outer=2, stratum="cognitive"), permutations=4, title="A small study"
+        steps=4,
+        splits=SplitSettings(repeats=2, outer=2, stratum="cognitive"),
+        permutations=4,
+        network_permutations=2,
+        title="A small study",
     )
     return write_text(folder / "study.yaml", dump_settings(settings))
 

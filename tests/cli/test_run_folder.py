@@ -19,8 +19,11 @@ import pytest
 
 from .study_on_disk import Command, contents, write_study
 
-CONTROLS = ["full", "scratch", "no_pretrain", "no_adapt", "single_task", "no_clinical"]
-BASELINES = ["prevalence", "nuisance_only", "clinical_only", "ridge"]
+CONTROLS = [
+    "full", "core", "network", "scratch", "no_pretrain", "no_adapt", "network_scratch", "network_no_pretrain",
+    "network_no_adapt", "core_scratch", "core_permuted_source", "single_task", "no_clinical",
+]  # fmt: skip
+BASELINES = ["prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "site_only"]
 COLUMNS = ["subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred"]
 
 

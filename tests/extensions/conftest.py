@@ -10,6 +10,7 @@ import pytest
 import yaml
 from small_study import small_cohorts, small_settings
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.features.steps import MODALITIES, RECORDS
@@ -48,11 +49,22 @@ def forgotten() -> Iterator[None]:
 def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
     """`run_small({"model": {...}})`: a small study with these keys in its study.yaml, from files to the report."""
 
-    def run(changed: dict[str, Any], cohorts: StudyCohorts | None = None, **settings: Any) -> StudyRun:
+    def run(
+        changed: dict[str, Any],
+        cohorts: StudyCohorts | None = None,
+        images: Callable[[Cohort, Path], object] | None = None,
+        **settings: Any,
+    ) -> StudyRun:
         home = tmp_path_factory.mktemp("extended")
         found = cohorts or small_cohorts(n_source=16, n_pool=12, n_target=20)
         for role, folder in (("source", "older"), ("pool", "pool"), ("target", "target")):
             write_cohort(found.roles[role], home / folder)
+        if images is not None:
+            images(found.target, home / "target" / "images")
+            file = home / "target" / "cohort.yaml"
+            declared = yaml.safe_load(file.read_text())
+            declared["connectomes"]["unmatched"] = "drop"  # some have no image
+            file.write_text(yaml.safe_dump({**declared, "volumes": {"files": "images/{id}.npy"}}))
         small = small_settings(
             **{
                 "steps": 3,

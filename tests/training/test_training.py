@@ -1,4 +1,4 @@
-"""How one network is trained: budget, batches, frozen parts, rates, carried weights, anchors, failures."""
+"""How one network is trained: batches, frozen parts, rates, carried weights, anchors, failures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from connectome_tl.errors import DataError
 from connectome_tl.nn.model import part_of
 from connectome_tl.settings.model import FlatEncoder, ModelSettings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Ensemble, Training
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit
-from connectome_tl.training.loop import batches, has_settled
+from connectome_tl.training.loop import has_settled
 from connectome_tl.training.plans import FitPlan, Transfer
 from connectome_tl.training.stages import StudyCohorts
 
@@ -39,37 +38,6 @@ def moved(plan: FitPlan, cohorts: StudyCohorts = COHORTS) -> set[str]:
     """Parameters that training moves."""
     start, end = (weights_of(one(p, cohorts)) for p in (retrained(plan, steps=0), plan))
     return {name for name in start if not np.array_equal(start[name], end[name])}
-
-
-def test_the_budget_follows_the_number_of_rows() -> None:
-    assert [Training().steps_for(n) for n in (20, 599, 600, 5000)] == [320, 320, 640, 640]
-    assert [Training(steps=7).steps_for(n) for n in (20, 5000)] == [7, 7]
-    sizes = {n: Training().batch_for(n) for n in range(2, 3000)}
-    assert all(sizes[n] == n for n in range(2, 96))
-    assert all(48 <= size <= 97 for n, size in sizes.items() if n >= 96)
-    assert Training(batch_size=500).batch_for(20) == 20
-
-
-@pytest.mark.parametrize("size", ["auto", 1, 2, 7, 64])
-def test_batches_of_a_pass_hold_every_row_once_and_are_equal_within_one_row(size: int | str) -> None:
-    settings = Training(batch_size=size)  # type: ignore[arg-type]
-    for n_rows in (2, 3, 5, 8, 15, 16, 63, 65, 97, 129, 200, 650, 1000):
-        most = settings.batch_for(n_rows)
-        drawn = batches(n_rows, most, np.random.default_rng(0))
-        first = next(drawn)
-        if first is None:
-            assert most >= n_rows or n_rows == 3
-            continue
-        of_pass = [first]
-        while sum(map(len, of_pass)) < n_rows:
-            batch = next(drawn)
-            assert batch is not None
-            of_pass.append(batch)
-        lengths = [len(batch) for batch in of_pass]
-        assert sorted(np.concatenate(of_pass)) == list(range(n_rows))
-        assert max(lengths) - min(lengths) <= 1
-        assert min(lengths) > 1 or size == 1
-        assert max(lengths) <= most + 1
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
@@ -283,11 +251,6 @@ def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_b
     assert set(result.plain["step"].values()) <= {0, 10, 20, 40}
     late = [name for name, step in result.plain["step"].items() if step == 40]
     assert bool(late) == any("still improving" in note for note in result.notes)
-
-
-def test_the_last_step_is_always_looked_at() -> None:
-    assert Ensemble(checkpoints=(0.5,)).steps_at(100) == (50, 100)
-    assert Ensemble().steps_at(320) == (0, 10, 20, 40, 80, 160, 320)
 
 
 def test_scaling_of_the_parent_takes_all_its_steps() -> None:

@@ -9,7 +9,8 @@ import yaml
 from small_study import small_settings
 
 from connectome_tl import run_study
-from connectome_tl.settings.study import CohortUse, SplitSettings, Stages
+from connectome_tl.settings.study import CohortUse, SplitSettings
+from connectome_tl.settings.training import Stages
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.connectomes import build_connectomes
@@ -51,7 +52,7 @@ def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> N
     cohort["outcomes"] = [{"name": "motor_score", "column": "motor_score", "kind": "regression"}]
     (made / "declared.yaml").write_text(yaml.safe_dump(cohort))
     settings = small_settings(
-        epochs=1,
+        steps=1,
         source=None,
         pool=None,
         target=CohortUse(cohort="declared.yaml", tasks=("motor_score",)),

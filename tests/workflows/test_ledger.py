@@ -81,7 +81,7 @@ def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_pat
     for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
         assert cohort is not None
         write_cohort(cohort, tmp_path / name)
-    small = small_settings(epochs=1, splits=SplitSettings(repeats=1, outer=2), controls=(), baselines=("prevalence",))
+    small = small_settings(steps=1, splits=SplitSettings(repeats=1, outer=2), controls=(), baselines=("prevalence",))
     run_study(small, tmp_path / "first", base=tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "first").glob("*.*")}
     second = run_study(small.model_copy(update={"seed": 5}), tmp_path / "second", base=tmp_path)

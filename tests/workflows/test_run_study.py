@@ -20,7 +20,9 @@ from connectome_tl.errors import LeakageError, OutputError, UsageError
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
-from connectome_tl.settings.study import SplitSettings, Stages, StudySettings
+from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySettings
+from connectome_tl.settings.training import Stages
+from connectome_tl.training.stages import BY_NAME
 from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.run import StudyRun
 
@@ -32,12 +34,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     home = tmp_path_factory.mktemp("study")
     write_cohort(COHORTS.target, home / "target")
     settings = small_settings(
-        epochs=1,
+        steps=1,
         source=None,
         pool=None,
         stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
         splits=SplitSettings(repeats=1, outer=3, stratum="cognitive"),
         permutations=3,
+        network_permutations=3,
     )
     return run_study(settings, home / "out", base=home)
 
@@ -45,8 +48,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 def test_a_run_without_stages_has_neither_their_controls_nor_their_verdicts(run: StudyRun) -> None:
     models = set(run.predictions["model"])
     assert models >= {"full", "single_task", "no_clinical", "ridge", "prevalence"}
-    assert not models & {"scratch", "no_pretrain", "no_adapt"}
-    assert not set(run.comparisons["control"]) & {"scratch", "no_pretrain", "no_adapt"}
+    stages = {name for name in ALL_CONTROLS if BY_NAME[name].engine != "mixture" or not BY_NAME[name].pretrain}
+    stages |= {name for name in ALL_CONTROLS if not BY_NAME[name].adapt}
+    assert len(stages) == 8
+    assert not models & stages
+    assert not set(run.comparisons["control"]) & stages
 
 
 def test_a_run_is_tables_that_agree_with_its_files(run: StudyRun) -> None:
@@ -56,11 +62,12 @@ def test_a_run_is_tables_that_agree_with_its_files(run: StudyRun) -> None:
     assert set(run.verdicts["task"]) == {"cognitive", "motor_score"}
     assert run.report.is_file()
     assert (run.permutations["n_permutations"] == 3).all()
+    assert {"core", "full"} <= set(run.permutations["model"])
     assert run.permutations["p_value"].isin([0.25, 0.5, 0.75, 1.0]).all()
 
 
 def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_changes_nothing() -> None:
-    study = small_settings(epochs=2, controls=())
+    study = small_settings(steps=2, controls=())
     splits = make_split_plan(COHORTS.target, study.splits)
     tasks = tasks_of(study, COHORTS)
     n_subjects = COHORTS.target.n_subjects
@@ -74,7 +81,8 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
     for fold in splits.repeats[0]:
         for t, task in enumerate(tasks):
             y = COHORTS.target.targets[task.name]
-            score = table[table["task"] == task.name].set_index("subject")["y_score"].loc[list(fold.test)]
+            mine = table[(table["task"] == task.name) & (table["model"] == "full")]
+            score = mine.set_index("subject")["y_score"].loc[list(fold.test)]
             train, test = (y[list(ids)].to_numpy()[:, None] for ids in (fold.train, fold.test))
             sums[t] += statistic_parts(score.to_numpy()[:, None], train, test, task)
     np.testing.assert_allclose(statistic(sums, tasks)[0], found[0])
@@ -149,7 +157,7 @@ def test_a_leak_leaves_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     write_cohort(COHORTS.target, tmp_path / "target")
     settings = small_settings(
-        epochs=1,
+        steps=1,
         source=None,
         pool={"cohort": "target/cohort.yaml"},
         stages=small_settings().stages.model_copy(update={"pretrain": None}),
