@@ -27,7 +27,7 @@ def test_the_site_predicts_what_differs_between_sites_and_knows_nothing_else():
     rows = site_predictions(study, cohort, splits, [task])
     assert list(rows.columns) == list(COLUMNS)
     assert set(rows["model"]) == {"site_only"} <= set(MODELS)
-    assert rows.groupby(["repeat", "fold"])["y_score"].nunique().max() <= 3
+    assert rows.round({"y_score": 9}).groupby(["repeat", "fold"])["y_score"].nunique().max() <= 3
     auc = next(s for s in scores(rows, [task]) if s.metric == "auc")
     assert auc.value > 0.9
 

@@ -303,8 +303,10 @@ def test_a_table_says_which_levels_are_called_which(record: RunRecord) -> None:
     header, found = level_table(record.model_copy(update={"predictions": rows}), task)
     assert header == ("Observed", "called none", "called mild", "called severe", "Share called right")
     assert found == [
-        ("none", "1.5", "0.5", "0.0", "0.75"), ("mild", "0.0", "1.0", "0.0", "1.00"), ("severe", "0.0", "0.5", "1.5", "0.75"),
-    ]  # fmt: skip
+        ("none", "1.5", "0.5", "0.0", "0.75"),
+        ("mild", "0.0", "1.0", "0.0", "1.00"),
+        ("severe", "0.0", "0.5", "1.5", "0.75"),
+    ]
     assert level_table(record, task)[1] == []
     assert level_table(record, record.tasks[0]) == ((), [])
 
