@@ -58,8 +58,10 @@ def judge(
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
-    found = scores(predictions, tasks, families)
-    differences = comparisons(predictions, tasks, families, kfold=settings.splits.scheme == "kfold")
+    few = settings.splits.n_labelled
+    found = scores(predictions, tasks, families, n_labelled=few)
+    kfold = settings.splits.scheme == "kfold"
+    differences = comparisons(predictions, tasks, families, kfold=kfold, n_labelled=few)
     tests = [*_tests(permuted, tasks), *beyond_clinical(settings, target, splits, tasks)]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
