@@ -177,7 +177,7 @@ def study(rng: np.random.Generator, cell: Cell, population: Population, tallies:
             truth = (binary_truth if binary else regression_truth)(seen, population, weights, intercept)
             truths.append((truth, int((y[test] > 0).sum()), test.size))
     if binary:
-        tally_binary(tallies, y, decision, fold, truths)
+        tally_binary(tallies, cell, y, decision, fold, truths)
     else:
         tally_regression(tallies, cell, y, decision, base, fold, truths)
 
@@ -212,7 +212,7 @@ def regression_truth(_: Cell, population: Population, weights: np.ndarray, inter
     return np.array([variance + intercept**2, absolute])
 
 
-def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray, fold: np.ndarray, truths) -> None:
+def tally_binary(tallies: dict[str, Tally], cell: Cell, y, decision, fold, truths) -> None:
     ever = (fold >= 0).any(axis=0)
     y, fold = y[ever], fold[:, ever]
     decision = np.where(fold >= 0, decision[:, ever], np.nan)
@@ -227,7 +227,7 @@ def tally_binary(tallies: dict[str, Tally], y: np.ndarray, decision: np.ndarray,
     own["balanced_accuracy"] = (own["sensitivity"] + own["specificity"]) / 2
     called = np.where(np.isnan(decision), np.nan, decision > 0)
     alone, risk = np.arange(y.size), probability_from_ridge(decision)
-    rows = OutOfFold(alone.astype(str), (y > 0) * 1.0, risk, called, fold, alone)
+    rows = OutOfFold(alone.astype(str), (y > 0) * 1.0, risk, called, fold, alone, None, cell.n_labelled)
     record(tallies, own, float((y > 0).mean()), lambda estimand: binary_metrics(rows, None, estimand))
 
 

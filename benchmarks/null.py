@@ -1,13 +1,13 @@
 """Null cohorts: mean AUC .5, permutation p values no smaller than they should be.
 
 Splits are stratified by the true labels, which is what misleads permutation tests on pooled scores.
-Four tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted), *any of three
-correlated outcomes* (maximum statistic, some outcomes missing, twins as blocks), and *beyond clinical
-covariates* (outcomes and edges both depend on the covariates, and on nothing else in common),
-and the *corrected resampled t* (two equally good procedures). Beside
-them, what two usual shortcuts reject: AUC pooled over folds, and permuting labels without refitting.
+Tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted; also under site effects,
+families and heavy tails), *any of three correlated outcomes* (maximum statistic, some outcomes missing,
+twins as blocks), *beyond clinical covariates* (outcomes and edges both depend on the covariates, and on
+nothing else in common), and the *corrected resampled t* (two equally good procedures). Beside them, what the
+usual shortcuts reject: AUC pooled over folds, permuting labels without refitting, ignoring sites or families.
 
-    python benchmarks/null.py [--cohorts 2000] [--permutations 99] [--only any|several|resampled|beyond]
+    python benchmarks/null.py [--cohorts 2000] [--permutations 99] [--only any|several|designs|resampled|beyond]
 """
 
 from __future__ import annotations
@@ -99,6 +99,38 @@ def several(seed: int, n: int, n_permutations: int) -> float:
     return min(r.p_value_max for r in permutation_results(found, TASKS, "ridge", ""))
 
 
+def designs(seed: int, kind: str, n: int, n_permutations: int) -> dict[str, float]:
+    """p of any signal where outcome and edges share a design and nothing else, and p of a test that ignores it.
+
+    `sites`: three scanners differ in every edge and in the share of positives. `families`: two to four children
+    share edges and outcome. `heavy`: edges with infinite variance.
+    """
+    rng = np.random.default_rng([6, n, seed, len(kind)])
+    subjects, families, sites = [f"s{i}" for i in range(n)], None, None
+    x = rng.standard_normal((n, 150)) + rng.standard_normal((n, 2)) @ rng.standard_normal((2, 150))
+    latent, group = rng.standard_normal(n), np.arange(n)
+    if kind == "sites":
+        where = rng.integers(0, 3, n)
+        x += rng.standard_normal((3, 150))[where]
+        latent += np.array([-0.8, 0.0, 0.8])[where]
+        sites = {s: str(w) for s, w in zip(subjects, where)}
+    elif kind == "families":
+        group = np.repeat(np.arange(n), rng.integers(2, 5, n))[:n]
+        x = rng.standard_normal((n, 150)) + 1.2 * rng.standard_normal((n, 150))[group]
+        latent += 1.5 * rng.standard_normal(n)[group]
+        families = {s: f"f{g}" for s, g in zip(subjects, group)}
+    else:
+        x = rng.standard_t(1.5, (n, 150))
+    y = (latent > np.quantile(latent, 0.65)).astype(float)
+    fold = stratified_folds(rng, y, 5) if kind != "families" else (rng.permutation(group.max() + 1) % 5)[group]
+    found = {}
+    for name, blocks in (("p", (families, sites)), ("p_ignored", (None, None))):
+        moves = exchangeable_permutations(subjects, n_permutations, seed, *blocks)
+        made = linear_statistics(fold_rows(x, fold), y[:, None], TASKS[:1], moves, lambda a, b: fit_ridge(a, b, ALPHAS))
+        found[name] = permutation_results(made, TASKS[:1], "ridge", "")[0].p_value
+    return found
+
+
 def beyond(seed: int, n: int, n_permutations: int, n_edges: int = 150, skewed: bool = False) -> float:
     """p of the connectome's added value where covariates drive the outcome and many edges."""
     rng = np.random.default_rng([3, n, seed, n_edges])
@@ -147,7 +179,8 @@ def line(name: str, p: np.ndarray) -> str:
     return f"| {name} | {rejected:.3f} (SE {standard_error:.3f}) | {shares} | {smaller:.2f} |"
 
 
-TESTS = ("any", "several", "resampled", "beyond")
+TESTS = ("any", "several", "designs", "resampled", "beyond")
+DESIGNS = {"sites": "three sites, moved within sites", "families": "families of 2 to 4", "heavy": "heavy tails"}
 
 
 def main() -> None:
@@ -168,6 +201,13 @@ def main() -> None:
         for n, share in ((33, 0.5), (33, 0.2), (60, 0.2)):
             means.append(any_signal(seeds, n, share, n_permutations))
     for n in (33, 60):
+        for kind, words in DESIGNS.items():
+            if given.only in (None, "designs"):
+                runs = [designs(seed, kind, n, n_permutations) for seed in seeds]
+                print(line(f"any signal, {words}, n = {n}", np.array([run["p"] for run in runs])))
+                if kind != "heavy":
+                    ignored = np.array([run["p_ignored"] for run in runs])
+                    print(line(f"shortcut: the same, {kind} ignored, n = {n}", ignored), flush=True)
         if given.only in (None, "several"):
             p = np.array([several(seed, n, n_permutations) for seed in seeds])
             print(line(f"any of three outcomes, twins, n = {n}", p), flush=True)

@@ -83,6 +83,8 @@ def run(
     from connectome_tl.workflows.run import run_study
 
     result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True, check=check)
+    for verdict in result.record.verdicts:
+        typer.echo(verdict.headline)
     typer.echo(f"\nReport: {result.report}")
 
 

@@ -77,12 +77,16 @@ def prediction_findings(
 
 
 def score_findings(
-    predictions: pd.DataFrame, recorded: Sequence[Score], tasks: Sequence[Task], families: Mapping[str, str]
+    predictions: pd.DataFrame,
+    recorded: Sequence[Score],
+    tasks: Sequence[Task],
+    families: Mapping[str, str],
+    n_labelled: int | None = None,
 ) -> list[Finding]:
     """`scores.json` is what the predictions give when they are scored again."""
     check = "scores follow from the predictions"
     try:
-        again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families)}
+        again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families, n_labelled=n_labelled)}
     except ConnectomeTLError as error:
         return [Finding(check=check, status="failed", what=f"the predictions cannot be scored: {error}")]
     differ: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,8 +167,12 @@ def instability_figure(record: Instability, name: str, *, stamp: str = "") -> st
         return to_svg(figure, name, description="Instability of single risks over bootstrap refits", stamp=stamp)
 
 
-def scatter_figure(rows: OutOfFold, name: str, *, unit: str, stamp: str = "") -> str:
-    """Predicted against true value: one dot per subject (mean over repeats), range over repeats as a line."""
+def scatter_figure(rows: OutOfFold, name: str, *, unit: str, levels: Sequence[str] = (), stamp: str = "") -> str:
+    """Predicted against true value: one dot per subject (mean over repeats), range over repeats as a line.
+
+    Args:
+        levels: names of the values 0, 1, ... of an ordinal outcome.
+    """
     scores = subject_scores(rows)
     colour = model_label("full").colour
     low, high = _limits(scores)
@@ -181,6 +185,10 @@ def scatter_figure(rows: OutOfFold, name: str, *, unit: str, stamp: str = "") ->
         axes.plot(scores.y_true, scores.mean, "o", ms=4.2, color=colour, mec="white", mew=0.5)
         suffix = f" ({clean(unit, 18)})" if unit else ""
         axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"Observed{suffix}", ylabel=f"Predicted{suffix}")
+        if levels:
+            axes.set_xticks(range(len(levels)), [clean(level, 12) for level in levels])
+            axes.set_yticks(range(len(levels)))
+            axes.set_ylabel("Expected level (0 is the first)")
         axes.legend(loc="upper left", handlelength=2.2, borderaxespad=0.2)
         return to_svg(figure, name, description="Predicted against observed values", stamp=stamp)
 

@@ -32,11 +32,12 @@ def task_figures(
     by_model = {model: rows for (name, model), rows in by_key.items() if name == task.name}
     full = by_model.get(FULL)
     found: list[Figure] = []
+    levels = task.levels if task.kind == "ordinal" else ()
     if full is not None and task.is_binary:
         found += _binary_figures(view, record, by_model, sheet)
     elif full is not None and task.spec.ordered:
         found += sheet.draw(
-            lambda name: scatter_figure(full, name, unit=task.unit, stamp=sheet.stamp),
+            lambda name: scatter_figure(full, name, unit=task.unit, levels=levels, stamp=sheet.stamp),
             "Predicted against observed",
             f"Full model, out of fold, {view.n_text}. A dot is one {labels.one(record.noun)} (mean over "
             f"{_repeats(full)}); its line is the range over repeats.",

@@ -136,9 +136,9 @@ def _headline(main: Score, best: Score | None, ours: dict[str, Comparison], test
         if key in ours and ours[key].verdict not in ("helps", "harms") and (best is None or key != best.model)
     ]
     if better:
-        parts.append(f"better than {' and '.join(better)} alone")
+        parts.append(f"better than {_listed(better, 'and')} alone")
     if open_:
-        parts.append(f"not shown to be better than {' or '.join(open_)} alone")
+        parts.append(f"not shown to be better than {_listed(open_, 'or')} alone")
     transfer = ours.get("scratch")
     if transfer is not None:
         parts.append(
@@ -151,6 +151,10 @@ def _headline(main: Score, best: Score | None, ours: dict[str, Comparison], test
             }[transfer.verdict]
         )
     return "; ".join(parts)
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
 def _beaten(main: Score, best: Score, comparison: Comparison | None) -> str:

@@ -64,7 +64,7 @@ def audit_run(
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
         findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
-        findings += score_findings(predictions, recorded, tasks, families)
+        findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
         findings += null_findings(results.permutations)
         with steps.step("looking for children under two names"):

@@ -53,9 +53,11 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     tasks = tasks_of(settings, cohorts)
     facts = _facts(settings, cohorts, splits)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
-    scored = scores(found.predictions, tasks, families)
+    few = settings.splits.n_labelled
+    scored = scores(found.predictions, tasks, families, n_labelled=few)
     weights = network_weights(found.validation)
-    differences = comparisons(found.predictions, tasks, families, kfold=settings.splits.scheme == "kfold")
+    kfold = settings.splits.scheme == "kfold"
+    differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
     # With network weight 0 a stage can still matter through the source's scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
     differences = without_network(differences, weights, network_only)

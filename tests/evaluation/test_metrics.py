@@ -167,17 +167,42 @@ def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort()
     called, positive = np.tile([0.0, 0.0, 1.0], 400), np.arange(1200) % 2 == 0
     alone, wide = np.arange(1200), METRICS["sensitivity"].widening["procedure"]
     usual = proportion_interval(called[positive], alone[positive], wide)
-    telling, nothing, fitted = (
+    telling, little, nothing, fitted = (
         call_intervals(called, positive, alone, auc, estimand)
-        for auc, estimand in (((0.55, 0.65), "procedure"), ((0.48, 0.55), "procedure"), ((0.48, 0.55), "fitted"))
+        for auc, estimand in (
+            ((0.7, 0.8), "procedure"),
+            ((0.55, 0.65), "procedure"),
+            ((0.48, 0.55), "procedure"),
+            ((0.48, 0.55), "fitted"),
+        )
     )
     assert telling.sensitivity[1:] == fitted.sensitivity[1:] == pytest.approx(usual)
-    few = proportion_interval(called[positive], alone[positive], wide, 20.0)
-    assert nothing.sensitivity[1:] == pytest.approx(few)
-    assert few[1] - few[0] > 3 * (usual[1] - usual[0])
+    assert little.sensitivity[1:] == pytest.approx(proportion_interval(called[positive], alone[positive], wide, 6.0))
+    assert nothing.sensitivity[1:] == (0.0, pytest.approx(little.sensitivity[2]))
+    assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
     assert nothing.balanced_accuracy == pytest.approx(telling.balanced_accuracy)
-    worse = call_intervals(called, positive, alone, (0.3, 0.45))
-    assert worse.specificity == telling.specificity
+    everybody = call_intervals(1 - called, positive, alone, (0.48, 0.55))
+    assert everybody.sensitivity[2] == 1
+    assert everybody.specificity[1] == 0
+
+
+def test_calls_of_a_rare_class_hang_less_on_the_cohort():
+    called, positive, alone = np.tile([0.0, 0.0, 0.0, 0.1], 300), np.arange(1200) % 5 == 0, np.arange(1200)
+    wide = METRICS["sensitivity"].widening["procedure"]
+    nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
+    rare = proportion_interval(1 - called[~positive], alone[~positive], wide, 20.0)
+    assert nothing.specificity[1:] == pytest.approx(rare)
+    assert little.specificity[1:] == pytest.approx(proportion_interval(1 - called[~positive], alone[~positive], wide))
+
+
+def test_few_labels_set_the_floor_of_a_loss():
+    """What 33 drawn subjects taught does not become known by testing more; several draws tell more."""
+    rows = table(np.random.default_rng(14), n=300, n_repeats=4)
+    wide = [by_metric(scores(rows, [MOTOR], n_labelled=k))["brier"] for k in (None, 33)]
+    one = by_metric(scores(rows[rows["repeat"] == 0], [MOTOR], n_labelled=33))["brier"]
+    alone, few, single = (np.log(s.high / s.low) for s in (*wide, one))
+    assert few > 1.1 * alone
+    assert single > 1.3 * few
 
 
 def test_a_brier_interval_counts_what_varies_within_the_classes():

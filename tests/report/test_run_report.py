@@ -14,6 +14,7 @@ from report_example import MODELS, domain_tasks, example_record
 
 from connectome_tl.report.figures import training_figure
 from connectome_tl.report.labels import model_label, number
+from connectome_tl.report.level_tables import level_table
 from connectome_tl.report.render import render_report
 from connectome_tl.report.task_figures import class_names
 from connectome_tl.settings.results import Prediction, RunRecord, TrainingCurve
@@ -287,3 +288,36 @@ def test_classes_are_named_by_their_cut_off() -> None:
     assert class_names(below.model_copy(update={"operator": ">="})) == ("score ≥ 85", "score < 85")
     assert class_names(Task(name="asd", kind="binary", column="dx", levels=("control", "ASD"))) == ("ASD", "control")
     assert class_names(Task(name="asd", kind="binary", column="dx")) == ("positive", "negative")
+
+
+def test_a_table_says_which_levels_are_called_which(record: RunRecord) -> None:
+    task = Task(name="severity", kind="ordinal", column="severity", levels=("none", "mild", "severe"))
+    calls = [(0, 0), (0, 1), (1, 1), (2, 1), (2, 2)]
+    rows = tuple(
+        Prediction(
+            subject=f"s{i}", task="severity", model="full", repeat=r, fold=0, y_true=y, y_score=p,
+            y_pred=(p if r == 0 else y), probabilities=(0.2, 0.3, 0.5),
+        )
+        for r in range(2) for i, (y, p) in enumerate(calls)
+    )  # fmt: skip
+    header, found = level_table(record.model_copy(update={"predictions": rows}), task)
+    assert header == ("Observed", "called none", "called mild", "called severe", "Share called right")
+    assert found == [
+        ("none", "1.5", "0.5", "0.0", "0.75"),
+        ("mild", "0.0", "1.0", "0.0", "1.00"),
+        ("severe", "0.0", "0.5", "1.5", "0.75"),
+    ]
+    assert level_table(record, task)[1] == []
+    assert level_table(record, record.tasks[0]) == ((), [])
+
+
+def test_a_baseline_that_scores_better_stands_at_a_glance(record: RunRecord) -> None:
+    verdicts = tuple(v.model_copy(update={"better_baseline": "clinical_only"}) for v in record.verdicts[:1])
+    glance = Page(render_report(record.model_copy(update={"verdicts": verdicts}))).visible
+    first = glance.partition("At a glance")[2]
+    assert "Better baseline" in first
+    assert first.index("Clinical covariates only") < first.index("How well")
+    assert (
+        "Clinical covariates only"
+        not in Page(render_report(record)).visible.partition("At a glance")[2].partition("How well")[0]
+    )

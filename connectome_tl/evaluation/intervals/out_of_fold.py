@@ -23,7 +23,8 @@ ESTIMANDS: dict[Estimand, str] = {
 Z95 = float(stats.norm.ppf(0.975))
 CALLS = METRICS["sensitivity"].widening
 TEST_ONLY = Widening(1.0)
-MOST_TELLING = 20.0  # subjects that tell of the calls of a model that may know nothing
+MOST_TELLING, FEW_TELLING = 20.0, 6.0  # subjects that tell of the calls of a model that may know little
+TELLING_AUC, NEAR = 0.6, 0.3
 
 
 def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
@@ -72,9 +73,12 @@ def call_intervals(
 ) -> CallIntervals:
     """Intervals of what a model calls.
 
-    A model that knows nothing calls whom its threshold happens to reach, and one cohort, however large, cannot
-    know how many that will be in the next. So where a procedure's AUC may be .5, its calls are worth `MOST_TELLING`
-    subjects at most. Their mean needs none of it: it hardly depends on the calls.
+    A model that knows little gives everybody about the prevalence. Where that lies near the threshold, most cohorts
+    teach it to call nobody, some to call half, and one cohort, however large, cannot know which it is. So with a
+    share of positives from .3 to .7, where the AUC may be below `TELLING_AUC` (or above its mirror image) a
+    procedure's interval rests on `FEW_TELLING` subjects at most, and where it cannot be told from .5 the end towards
+    "calls nobody" (or everybody, if it calls most) is open. With rarer classes its calls hardly change from cohort to
+    cohort: `MOST_TELLING` subjects at most where the AUC may be .5. The mean of the two needs none of it.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -82,13 +86,23 @@ def call_intervals(
         auc: the procedure's interval of the AUC.
     """
     widening = CALLS[estimand]
-    knows = estimand == "fitted" or auc[0] > 0.5 or auc[1] < 0.5
-    most = float("inf") if knows else MOST_TELLING
+    near = positive.size > 0 and NEAR <= positive.mean() <= 1.0 - NEAR
+    knows_little, knows_nothing = (
+        estimand == "procedure" and not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5)
+    )
+    most = FEW_TELLING if near and knows_little else MOST_TELLING if knows_nothing else float("inf")
+    calls_few = bool(called.size) and called.mean() < 0.5
     found, usual = [], []
-    for value, families in ((called[positive], cluster[positive]), (1.0 - called[~positive], cluster[~positive])):
+    for value, families, is_positive in (
+        (called[positive], cluster[positive], True),
+        (1.0 - called[~positive], cluster[~positive], False),
+    ):
         mean = float(value.mean()) if value.size else float("nan")
         usual.append((mean, *proportion_interval(value, families, widening)))
-        found.append((mean, *proportion_interval(value, families, widening, most)))
+        low, high = proportion_interval(value, families, widening, most)
+        if near and knows_nothing and value.size:
+            low, high = (0.0, high) if calls_few == is_positive else (low, 1.0)
+        found.append((mean, low, high))
     balanced = (usual[0][0] + usual[1][0]) / 2.0
     return CallIntervals(found[0], found[1], (balanced, *mean_interval(usual[0], usual[1])))
 
@@ -110,10 +124,12 @@ def positive_mean_interval(
     widening: Widening,
     strata: np.ndarray | None = None,
     between: float = 0.0,
+    n_learning: float | None = None,
 ) -> tuple[float, float]:
     """Interval of a mean of losses >= 0 (n_subjects,), clustered, on the log scale.
 
     Args:
+        n_learning: see `clustered_half_width`.
         strata: (n_subjects,) class of each subject: the interval is then for cohorts with this share of each class,
             so that only what varies within a class counts.
         between: variance that the training sets add, see `between_folds`.
@@ -122,7 +138,7 @@ def positive_mean_interval(
     if mean == 0:
         return 0.0, 0.0
     influence = centred(value, strata) / (mean * value.size)
-    half = clustered_half_width(influence, cluster, widening, between / mean**2)
+    half = clustered_half_width(influence, cluster, widening, between / mean**2, n_learning)
     return mean * float(np.exp(-half)), mean * float(np.exp(half))
 
 
@@ -161,7 +177,12 @@ def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
 
 
 def r2_interval(
-    loss: np.ndarray, base: np.ndarray, cluster: np.ndarray, widening: Widening, between: float = 0.0
+    loss: np.ndarray,
+    base: np.ndarray,
+    cluster: np.ndarray,
+    widening: Widening,
+    between: float = 0.0,
+    n_learning: float | None = None,
 ) -> tuple[float, float]:
     """Interval of 1 - mean(loss) / mean(base), squared errors (n_subjects,), on the log of the ratio.
 
@@ -169,18 +190,25 @@ def r2_interval(
 
     Args:
         between: variance that the training sets add to the mean loss, see `between_folds`.
+        n_learning: see `clustered_half_width`.
     """
     if loss.mean() == 0 or base.mean() == 0:
         return float("nan"), float("nan")
     if np.array_equal(loss, base):
         return 0.0, 0.0
     influence = (loss / loss.mean() - base / base.mean()) / loss.size
-    half = clustered_half_width(influence, cluster, widening, between / loss.mean() ** 2)
+    half = clustered_half_width(influence, cluster, widening, between / loss.mean() ** 2, n_learning)
     ratio = float(loss.mean() / base.mean())
     return 1.0 - ratio * float(np.exp(half)), 1.0 - ratio * float(np.exp(-half))
 
 
-def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: Widening, between: float = 0.0) -> float:
+def clustered_half_width(
+    influence: np.ndarray,
+    cluster: np.ndarray,
+    widening: Widening,
+    between: float = 0.0,
+    n_learning: float | None = None,
+) -> float:
     """t quantile times the widened clustered standard error of a sum of influences (n_subjects,).
 
     NaN with a single family: nothing can be said.
@@ -188,6 +216,7 @@ def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: W
     Args:
         between: variance that the training sets add; counts `widening.between` times, as far as the whole stays
             within `MOST_WIDENING` times that of the tested subjects.
+        n_learning: subjects that the floor is in; those of a few-label split where it is one, else the tested.
     """
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size
@@ -196,5 +225,5 @@ def clustered_half_width(influence: np.ndarray, cluster: np.ndarray, widening: W
     tested = n / (n - 1) * float((together**2).sum())
     factor = widening.at(influence.size)
     added = min(widening.between * between, max(0.0, MOST_WIDENING - factor) * tested)
-    variance = factor * tested + added + (widening.floor / influence.size) ** 2
+    variance = factor * tested + added + (widening.floor / (n_learning or influence.size)) ** 2
     return float(stats.t.ppf(0.975, n - 1)) * float(np.sqrt(variance))

@@ -55,6 +55,7 @@ def comparisons(
     clusters: Mapping[str, str] | None = None,
     *,
     kfold: bool = False,
+    n_labelled: int | None = None,
 ) -> list[Comparison]:
     """Every model in the table against the model that its record names, by the primary metric of the task.
 
@@ -62,6 +63,7 @@ def comparisons(
 
     Args:
         kfold: the splits are those of k-fold cross-validation, where the corrected resampled t test has a meaning.
+        n_labelled: subjects drawn to train on, where the splits are few-label ones.
     """
     found = []
     for task in tasks:
@@ -69,7 +71,7 @@ def comparisons(
         pairs = [(model_named(name).of, name) for name in in_order(here)]
         pairs = [(model, name) for model, name in pairs if name != model and model in here]
         used = {name for pair in pairs for name in pair} | (here & {BASE_MODEL})
-        rows = {name: out_of_fold(predictions, task, name, clusters) for name in used}
+        rows = {name: out_of_fold(predictions, task, name, clusters, n_labelled) for name in used}
         found += [compare_rows(rows, task, *pair, task.spec.primary, kfold=kfold) for pair in pairs]
     return found
 
@@ -206,7 +208,7 @@ def _r2_estimate(rows: OutOfFold, base: OutOfFold | None, widening: Widening) ->
     loss, reference = r2_losses(rows, base)
     if not reference.any():
         return Estimate(*(float("nan"),) * 3, np.zeros(loss.size))
-    low, high = r2_interval(loss, reference, rows.cluster, widening, values_between(rows, base))
+    low, high = r2_interval(loss, reference, rows.cluster, widening, values_between(rows, base), rows.n_learning)
     ratio = float(loss.mean() / reference.mean())
     influence = (ratio * reference - loss) / (reference.mean() * loss.size)
     return Estimate(1.0 - ratio, low, high, influence)
@@ -245,7 +247,9 @@ def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: W
     if unit == 0 or widening is None:
         return Difference(value, float("nan"), float("nan"))
     strata = None if metric == "mae" else rows.y_true
-    half = unit * clustered_half_width(centred(gap, strata) / (gap.size * unit), rows.cluster, widening)
+    half = unit * clustered_half_width(
+        centred(gap, strata) / (gap.size * unit), rows.cluster, widening, n_learning=rows.n_learning
+    )
     return Difference(value, value - half, value + half)
 
 

@@ -50,12 +50,14 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
         share = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)].mean(axis=0)
         spread = ((rows.probability - share) ** 2).sum(axis=2)
     between = between_folds(spread, rows.fold)
-    low, high = positive_mean_interval(loss, rows.cluster, record.widening[estimand], rows.y_true, between)
+    low, high = positive_mean_interval(
+        loss, rows.cluster, record.widening[estimand], rows.y_true, between, rows.n_learning
+    )
     return float(loss.mean()), low, float(np.minimum(high, record.high))
 
 
-def mean_loss(metric: str, loss: np.ndarray, cluster: np.ndarray, estimand: Estimand) -> Interval:
+def mean_loss(metric: str, loss: np.ndarray, rows: OutOfFold, estimand: Estimand) -> Interval:
     """Mean of a loss (n_subjects,) with its interval."""
     record = METRICS[metric]
-    low, high = positive_mean_interval(loss, cluster, record.widening[estimand])
+    low, high = positive_mean_interval(loss, rows.cluster, record.widening[estimand], n_learning=rows.n_learning)
     return float(loss.mean()), low, float(np.minimum(high, record.high))

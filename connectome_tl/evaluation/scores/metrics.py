@@ -37,6 +37,7 @@ def scores(
     tasks: Sequence[Task],
     clusters: Mapping[str, str] | None = None,
     estimand: Estimand = "procedure",
+    n_labelled: int | None = None,
 ) -> list[Score]:
     """Every metric of every task and model in the table, with 95 % intervals.
 
@@ -47,6 +48,7 @@ def scores(
         clusters: family of each subject; relatives count as one draw.
         estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`. Scores of the
             procedure carry the interval of the fitted model beside it.
+        n_labelled: subjects drawn to train on, where the splits are few-label ones (`splits.n_labelled`).
 
     Raises:
         DataError: the table breaks its contract (see `predictions.out_of_fold`).
@@ -55,7 +57,7 @@ def scores(
     found: list[Score] = []
     for task in tasks:
         models = [model for _, model in tasks_and_models(predictions, [task])]
-        every = {model: out_of_fold(predictions, task, model, clusters) for model in models}
+        every = {model: out_of_fold(predictions, task, model, clusters, n_labelled) for model in models}
         for model, rows in every.items():
             base = matching(every.get(BASE_MODEL), rows)
             made = task_scores(rows, task, model, base, estimand)
@@ -123,8 +125,8 @@ def regression_metrics(rows: OutOfFold, base: OutOfFold | None, estimand: Estima
     r2 = float(1.0 - loss.mean() / reference.mean()) if reference.any() else float("nan")
     wide, between = METRICS["r2"].widening[estimand], values_between(rows, base)
     return {
-        "r2": (r2, *r2_interval(loss, reference, rows.cluster, wide, between)),
-        "mae": mean_loss("mae", absolute_errors(rows), rows.cluster, estimand),
+        "r2": (r2, *r2_interval(loss, reference, rows.cluster, wide, between, rows.n_learning)),
+        "mae": mean_loss("mae", absolute_errors(rows), rows, estimand),
     }
 
 
@@ -134,7 +136,7 @@ def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) ->
     return {
         "c_index": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["c_index"].widening[estimand])),
         "weighted_kappa": _kappa(rows, estimand),
-        "mae": mean_loss("mae", absolute_errors(rows), rows.cluster, estimand),
+        "mae": mean_loss("mae", absolute_errors(rows), rows, estimand),
     }
 
 

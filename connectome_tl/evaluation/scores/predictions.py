@@ -124,6 +124,7 @@ class OutOfFold:
             (few-label splits keep the labelled ones for training), and the predictions are NaN there.
         cluster: (n_subjects,) integer code of the family; alone in it where no family is known.
         probability: (n_repeats, n_subjects, n_levels) of ordinal and multiclass tasks; None for others.
+        n_labelled: subjects drawn to train on in each repeat of a few-label split; None for other splits.
     """
 
     subjects: np.ndarray
@@ -133,6 +134,12 @@ class OutOfFold:
     fold: np.ndarray
     cluster: np.ndarray
     probability: np.ndarray | None = None
+    n_labelled: int | None = None
+
+    @property
+    def n_learning(self) -> float | None:
+        """Subjects that the models of all repeats learnt from: draws of few labels add up, folds of all do not."""
+        return None if self.n_labelled is None else self.n_labelled * float(np.sqrt(self.n_repeats))
 
     @property
     def n_repeats(self) -> int:
@@ -152,6 +159,7 @@ class OutOfFold:
             self.fold[:, inside],
             np.unique(self.cluster[inside], return_inverse=True)[1].ravel(),
             None if self.probability is None else self.probability[:, inside],
+            self.n_labelled,
         )
 
     def scores(self, found: Mapping[str, Interval], task: Task, model: str, estimand: Estimand) -> list[Score]:
@@ -185,7 +193,11 @@ class OutOfFold:
 
 
 def out_of_fold(
-    predictions: pd.DataFrame, task: Task, model: str, clusters: Mapping[str, str] | None = None
+    predictions: pd.DataFrame,
+    task: Task,
+    model: str,
+    clusters: Mapping[str, str] | None = None,
+    n_labelled: int | None = None,
 ) -> OutOfFold:
     """Take one model and task out of the table.
 
@@ -193,6 +205,7 @@ def out_of_fold(
         predictions: one row per subject, task, model and repeat (columns `COLUMNS`, and `p_0` ... where the
             task has more than two levels).
         clusters: family of each subject; unknown or "" means alone.
+        n_labelled: subjects drawn to train on, where the splits are few-label ones.
 
     Raises:
         DataError: a column is missing, there are no rows, a repeat predicts a subject twice, a
@@ -227,6 +240,7 @@ def out_of_fold(
         np.nan_to_num(tables["fold"], nan=-1).astype(int),
         cluster_codes(subjects, clusters),
         probability,
+        n_labelled,
     )
 
 
