@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
 
 import numpy as np
 
-from connectome_tl.imaging.preprocess.motion import without_motion
+from connectome_tl.imaging.preprocess.motion import Motion, without_motion
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.settings.imaging import PreprocessingSettings
 
 
-def preprocess(dwi: Dwi, settings: PreprocessingSettings) -> Dwi:
+def preprocess(
+    dwi: Dwi,
+    settings: PreprocessingSettings,
+    *,
+    n_threads: int = 1,
+    step: Callable[[str], None] = lambda _: None,
+) -> tuple[Dwi, Motion | None]:
     """Apply what the settings ask for, in the usual order: noise, ringing, motion, bias.
 
-    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected.
+    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected. The result does not depend
+    on `n_threads`.
+
+    Args:
+        step: is called with the name of each step as it begins.
+
+    Returns:
+        The data, and the motion that was taken out; None where none was looked for.
     """
+    motion = None
+    if settings.denoise != "none":
+        step("denoising")
     done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise)
     if settings.gibbs != "none":
+        step("Gibbs ringing")
         done = without_ringing(done) if settings.gibbs == "dipy" else changed_by_mrtrix("mrdegibbs", done)
     if settings.motion == "rigid":
-        done, _ = without_motion(done)
-    return without_bias(done) if settings.bias else done
+        step("motion")
+        done, motion = without_motion(done, n_threads=n_threads)
+    return (without_bias(done) if settings.bias else done), motion
 
 
 def denoised(dwi: Dwi, method: str) -> Dwi:

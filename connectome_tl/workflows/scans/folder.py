@@ -34,7 +34,7 @@ from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
-from connectome_tl.workflows.scans.scan import Done
+from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
@@ -122,6 +122,7 @@ def run_folder(
             each.
     """
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
+    _refuse_other_settings(plan, {scan.name for scan in scans})
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
     with alone(plan.out, "cohort"):
@@ -230,6 +231,26 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
         raise UsageError(f"the output folder holds results of `{made}`", expected="a folder of its own", got=str(out))
+
+
+def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
+    """Scans of one folder are made alike: all of them anew, or none.
+
+    Raises:
+        UsageError: scans of other settings lie in the folder, and this run would leave some of them as they are.
+    """
+    others = scans_of_other_settings(plan)
+    kept = sorted(set(others) - run)
+    if kept:
+        raise UsageError(
+            "the output folder holds scans that were made otherwise",
+            expected="one folder, one setting",
+            got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
+            file=plan.out,
+            remedy="Give another OUT_DIR, or run for all participants at once: then all are made anew.",
+        )
+    if others:  # they are made anew, and until then no cohort holds them
+        (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 
 def _worst(codes: set[int]) -> type[ConnectomeTLError]:
