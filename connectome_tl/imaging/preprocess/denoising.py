@@ -36,17 +36,21 @@ def preprocess(
     motion = None
     if settings.denoise != "none":
         step("denoising")
-    done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise)
+    done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise, n_threads)
     if settings.gibbs != "none":
         step("Gibbs ringing")
-        done = without_ringing(done) if settings.gibbs == "dipy" else changed_by_mrtrix("mrdegibbs", done)
+        done = (
+            without_ringing(done, n_threads)
+            if settings.gibbs == "dipy"
+            else changed_by_mrtrix("mrdegibbs", done, n_threads)
+        )
     if settings.motion == "rigid":
         step("motion")
         done, motion = without_motion(done, n_threads=n_threads)
     return (without_bias(done) if settings.bias else done), motion
 
 
-def denoised(dwi: Dwi, method: str) -> Dwi:
+def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     """Denoise by MP-PCA (Veraart et al. 2016, doi:10.1016/j.neuroimage.2016.08.016), by dipy or by MRtrix3's
     `dwidenoise`, or by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355).
 
@@ -54,7 +58,7 @@ def denoised(dwi: Dwi, method: str) -> Dwi:
         MissingInputError, DataError: MRtrix3 is asked for and is not there, or fails.
     """
     if method == "dwidenoise":
-        return changed_by_mrtrix("dwidenoise", dwi)
+        return changed_by_mrtrix("dwidenoise", dwi, n_threads)
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
@@ -74,11 +78,11 @@ def denoised(dwi: Dwi, method: str) -> Dwi:
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
 
 
-def without_ringing(dwi: Dwi) -> Dwi:
+def without_ringing(dwi: Dwi, n_threads: int = 1) -> Dwi:
     """Gibbs ringing by sub-voxel shifts (Kellner et al. 2016, doi:10.1002/mrm.26054)."""
     from dipy.denoise.gibbs import gibbs_removal
 
-    data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=1)
+    data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=n_threads)
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
 
 

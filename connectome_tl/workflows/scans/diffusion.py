@@ -48,9 +48,13 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     settings = plan.settings
     recon = settings.reconstruction
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
+    step = plan.step(scan.name)
+    step("reading")
     dwi, quality = _diffusion(scan, plan, warnings)
     anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
+    step("labels")
     labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
+    step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
     if recon.free_water:
@@ -61,7 +65,9 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, warnings)
+    step("orientations and streamlines")
     streamlines, weights = _streamlines(dwi, response, plan, tissues)
+    step("assembly")
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
 
@@ -91,6 +97,7 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
         generous = raw.with_mask(binary_dilation(raw.mask, iterations=3))
         dwi, motion = preprocess(generous, settings.preprocessing, n_threads=plan.n_threads, step=plan.step(scan.name))
         dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi))
+    plan.step(scan.name)("quality")
     quality = scan_quality(raw, empty, check, motion)
     warnings += quality.warnings
     return dwi, quality
@@ -196,7 +203,7 @@ def _streamlines(
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     settings = plan.settings
     if settings.engine == "mrtrix3":
-        return track_with_mrtrix(dwi, response, settings, tissues=tissues)
+        return track_with_mrtrix(dwi, response, settings, tissues=tissues, n_threads=plan.n_threads)
     orientations = deconvolve(dwi, response, settings.reconstruction)
     found = track(
         orientations,

@@ -32,6 +32,7 @@ from connectome_tl.settings.imaging import AnyScanSettings, MorphometrySettings,
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
+from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
@@ -112,6 +113,8 @@ def run_folder(
 ) -> FolderRun:
     """Process all scans, then write the page and `cohort.yaml`.
 
+    Where there are more workers than scans, a scan has several threads; its results are the same.
+
     Args:
         tell: is called with everything that was found wrong, line by line, before anything is computed.
 
@@ -131,7 +134,10 @@ def run_folder(
         found = _write_head(plan, inventory, scans)
     for line in found:
         if tell is not None:
-            tell(line)
+            tell(f"Found: {line}")
+    if tell is not None and ready:
+        tell(forecast(plan, ready, n_workers))
+    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     done: list[Done] = []
     for name, result in process_scans(ready, plan, n_workers):
         if isinstance(result, Done):
@@ -152,6 +158,21 @@ def run_folder(
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     return run
+
+
+def preview(
+    plan: Plan[AnyScanSettings],
+    scans: list[Scan],
+    inventory: Inventory,
+    n_workers: int,
+    tell: Callable[[str], None] | None = None,
+) -> FolderRun:
+    """Tell what `run_folder` would do, and do nothing."""
+    for line in (*choices(plan, scans, inventory), forecast(plan, scans, n_workers)):
+        if tell is not None:
+            tell(line)
+    failed = tuple((scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems)
+    return FolderRun((), failed, None, plan.out / "index.html")
 
 
 def _regions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 from connectome_tl.connectome.assemble import Assembly, RegionTable
 from connectome_tl.imaging.quality.record import ScanQuality
 from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.filters import Filters
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.reconstruction import Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -40,6 +41,7 @@ class Plan(Generic[SettingsT]):
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
         response: file of the declared group response.
+        filters: of `--bids-filter-file`: which images are meant.
         shown: whether each step of a scan is said on the terminal.
     """
 
@@ -51,6 +53,7 @@ class Plan(Generic[SettingsT]):
     out: Path
     n_threads: int = 1
     response: Path | None = None
+    filters: Filters = field(default_factory=dict)
     shown: bool = False
 
     @property

@@ -69,7 +69,7 @@ def folder_key(plan: Plan) -> str:
     """Hash of what all scans of one folder share: settings, rows, group response, versions."""
     response = None if plan.response is None else file_hash(plan.response)
     rows = plan.regions and vars(plan.regions)
-    return content_hash(plan.settings, rows, plan.atlas_name, response, _versions(plan), _CODE)
+    return content_hash(plan.settings, rows, plan.atlas_name, plan.filters, response, _versions(plan), _CODE)
 
 
 def finished_scans(plan: Plan) -> list[Done]:
