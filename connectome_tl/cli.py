@@ -264,7 +264,9 @@ def assemble(
 Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")]
 Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")]
 ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")]
-Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time.")]
+Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time; of one scan, its threads.")]
+FilterFile = Annotated[Path | None, typer.Option("--bids-filter-file", help="JSON: which images are meant.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and choices of each scan; write nothing.")]
 
 
 @app.command()
@@ -284,6 +286,8 @@ def morphometry(
     session: Sessions = None,
     config: ImagingConfig = None,
     n_cpus: Workers = 1,
+    filter_file: FilterFile = None,
+    dry_run: DryRun = False,
 ) -> None:
     """From structural MRI alone to networks of regions: a whole BIDS folder, or one subject's images."""
     from connectome_tl.workflows.morphometry import build_networks, morphometry_files
@@ -301,9 +305,12 @@ def morphometry(
             network=network,
             config=config,
             n_workers=n_cpus,
-            tell=_tell,
+            filter_file=filter_file,
+            dry_run=dry_run,
+            tell=typer.echo if dry_run else _tell,
         )
-        typer.echo(f"Report: {found.page}")
+        if not dry_run:
+            typer.echo(f"Report: {found.page}")
         return
     if out is None:
         raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
@@ -312,7 +319,7 @@ def morphometry(
 
 
 def _tell(line: str) -> None:
-    typer.secho(f"Found: {line}", err=True, fg=typer.colors.YELLOW)
+    typer.secho(line, err=True, fg=typer.colors.YELLOW)
 
 
 def _participant_level(level: str) -> None:
@@ -331,6 +338,8 @@ def connectomes(
     engine: Annotated[str | None, typer.Option("--engine", help="dipy or mrtrix3")] = None,
     config: ImagingConfig = None,
     n_cpus: Workers = 1,
+    filter_file: FilterFile = None,
+    dry_run: DryRun = False,
 ) -> None:
     """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume.
 
@@ -356,9 +365,12 @@ def connectomes(
         engine=engine,
         config=config,
         n_workers=n_cpus,
-        tell=_tell,
+        filter_file=filter_file,
+        dry_run=dry_run,
+        tell=typer.echo if dry_run else _tell,
     )
-    typer.echo(f"Report: {made.page}")
+    if not dry_run:
+        typer.echo(f"Report: {made.page}")
 
 
 @fetches.command("abide")

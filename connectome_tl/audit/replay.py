@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -281,7 +282,7 @@ def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
             covariates[column] = values
     age = np.array(cohort.age, dtype=float)
     age[rows] = 7.0 + 2.5 * np.abs(age[rows])
-    changed = {"covariates": covariates, "age": age}
+    changed: dict[str, Any] = {"covariates": covariates, "age": age}
     others = np.setdiff1d(np.arange(cohort.n_subjects), rows)
     donor = others[0] if others.size else rows[0]
     for name in ("weights", "node_mask", "region_features"):

@@ -225,6 +225,9 @@ class ConnectomesSettings(ScanSettings):
         description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
     )
     keep_tractogram: bool = False
+    wrong_table: Literal["refuse", "warn"] = Field(
+        default="refuse", description="b-values or b-vectors that surely do not go with the signal"
+    )
 
     @property
     def regional(self) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from connectome_tl.errors import MissingInputError
+from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.inputs import take_inventory
 from connectome_tl.imaging.track.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
 
 
 def build_connectomes(
@@ -21,7 +23,9 @@ def build_connectomes(
     atlas: str | None = None,
     engine: str | None = None,
     config: str | Path | None = None,
+    filter_file: str | Path | None = None,
     n_workers: int = 1,
+    dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
     """Make the connectomes of every scan of a folder; what is done already is left as it is.
@@ -31,7 +35,9 @@ def build_connectomes(
 
     Args:
         atlas, engine: override the configuration.
-        n_workers: scans at the same time.
+        filter_file: BIDS Apps' `--bids-filter-file`: which images are meant.
+        n_workers: scans at the same time; where there are fewer scans, threads of each.
+        dry_run: tell every file and choice, and compute and write nothing.
         tell: is called with everything that was found wrong, line by line, before anything is computed.
 
     Raises:
@@ -40,11 +46,17 @@ def build_connectomes(
     """
     settings, base = folder_settings(config, ConnectomesSettings, atlas=atlas, engine=engine)
     require(commands_of(settings))
-    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, meant=settings.dwi)
+    filters = {} if filter_file is None else read_filters(Path(filter_file))
+    inventory = take_inventory(
+        bids_dir, participants=participants, sessions=sessions, meant=settings.dwi, filters=filters
+    )
     given = settings.reconstruction.response_file
     response = None if given is None else base / given
     if response is not None and not response.is_file():
         raise MissingInputError("the group response is not there", file=response)
     out = Path(out_dir).resolve()
     plan, scans = plan_folder(settings, base, inventory, out, response=response)
+    plan = replace(plan, filters=filters)
+    if dry_run:
+        return preview(plan, scans, inventory, n_workers, tell)
     return run_folder(plan, scans, inventory, n_workers, tell)

@@ -21,12 +21,13 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
+from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.images import grid_problem, read_labels, read_volume, same_grid
 from connectome_tl.imaging.read.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
-from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
 from connectome_tl.workflows.scans.template import contrast_of
 
 NETWORKS = ("divergence", "similarity")
@@ -49,7 +50,9 @@ def build_networks(
     atlas: str | None = None,
     network: str | None = None,
     config: str | Path | None = None,
+    filter_file: str | Path | None = None,
     n_workers: int = 1,
+    dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
     """Make the network of every scan of a folder; what is done already is left as it is.
@@ -58,7 +61,9 @@ def build_networks(
 
     Args:
         atlas, network: override the configuration.
+        filter_file: BIDS Apps' `--bids-filter-file`: which images are meant.
         n_workers: scans at the same time.
+        dry_run: tell every file and choice, and compute and write nothing.
         tell: is called with everything that was found wrong, line by line, before anything is computed.
 
     Raises:
@@ -66,9 +71,13 @@ def build_networks(
         DataError, MissingInputError: at the end, when scans failed: one line for each.
     """
     settings, base = folder_settings(config, MorphometrySettings, atlas=atlas, network=network)
-    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False)
+    filters = {} if filter_file is None else read_filters(Path(filter_file))
+    inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False, filters=filters)
     inventory = replace(inventory, scans=tuple(_structural(scan, settings) for scan in inventory.scans))
     plan, scans = plan_folder(settings, base, inventory, Path(out_dir).resolve())
+    plan = replace(plan, filters=filters)
+    if dry_run:
+        return preview(plan, scans, inventory, n_workers, tell)
     return run_folder(plan, scans, inventory, n_workers, tell)
 
 

@@ -46,7 +46,7 @@ def test_denoising_brings_the_data_nearer_to_the_truth(method: str) -> None:
 
 def test_nothing_asked_for_is_nothing_done() -> None:
     dwi = scan()
-    assert preprocess(dwi, PreprocessingSettings(denoise="none", motion="none")) is dwi
+    assert preprocess(dwi, PreprocessingSettings(denoise="none", motion="none")) == (dwi, None)
 
 
 def test_a_smooth_bias_is_taken_out() -> None:

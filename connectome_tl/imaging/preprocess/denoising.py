@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
 
 import numpy as np
 
-from connectome_tl.imaging.preprocess.motion import without_motion
+from connectome_tl.imaging.preprocess.motion import Motion, without_motion
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.settings.imaging import PreprocessingSettings
 
 
-def preprocess(dwi: Dwi, settings: PreprocessingSettings) -> Dwi:
+def preprocess(
+    dwi: Dwi,
+    settings: PreprocessingSettings,
+    *,
+    n_threads: int = 1,
+    step: Callable[[str], None] = lambda _: None,
+) -> tuple[Dwi, Motion | None]:
     """Apply what the settings ask for, in the usual order: noise, ringing, motion, bias.
 
-    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected.
+    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected. The result does not depend
+    on `n_threads`.
+
+    Args:
+        step: is called with the name of each step as it begins.
+
+    Returns:
+        The data, and the motion that was taken out; None where none was looked for.
     """
-    done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise)
+    motion = None
+    if settings.denoise != "none":
+        step("denoising")
+    done = dwi if settings.denoise == "none" else denoised(dwi, settings.denoise, n_threads)
     if settings.gibbs != "none":
-        done = without_ringing(done) if settings.gibbs == "dipy" else changed_by_mrtrix("mrdegibbs", done)
+        step("Gibbs ringing")
+        done = (
+            without_ringing(done, n_threads)
+            if settings.gibbs == "dipy"
+            else changed_by_mrtrix("mrdegibbs", done, n_threads)
+        )
     if settings.motion == "rigid":
-        done, _ = without_motion(done)
-    return without_bias(done) if settings.bias else done
+        step("motion")
+        done, motion = without_motion(done, n_threads=n_threads)
+    return (without_bias(done) if settings.bias else done), motion
 
 
-def denoised(dwi: Dwi, method: str) -> Dwi:
+def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     """Denoise by MP-PCA (Veraart et al. 2016, doi:10.1016/j.neuroimage.2016.08.016), by dipy or by MRtrix3's
     `dwidenoise`, or by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355).
 
@@ -35,7 +58,7 @@ def denoised(dwi: Dwi, method: str) -> Dwi:
         MissingInputError, DataError: MRtrix3 is asked for and is not there, or fails.
     """
     if method == "dwidenoise":
-        return changed_by_mrtrix("dwidenoise", dwi)
+        return changed_by_mrtrix("dwidenoise", dwi, n_threads)
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
@@ -55,11 +78,11 @@ def denoised(dwi: Dwi, method: str) -> Dwi:
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
 
 
-def without_ringing(dwi: Dwi) -> Dwi:
+def without_ringing(dwi: Dwi, n_threads: int = 1) -> Dwi:
     """Gibbs ringing by sub-voxel shifts (Kellner et al. 2016, doi:10.1002/mrm.26054)."""
     from dipy.denoise.gibbs import gibbs_removal
 
-    data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=1)
+    data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=n_threads)
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.files import read_bytes
 from connectome_tl.imaging.read.choice import repeated_anatomy
+from connectome_tl.imaging.read.filters import Filters, is_meant
 from connectome_tl.imaging.read.names import (
     IMAGES,
     FoundFile,
@@ -54,6 +55,7 @@ def take_inventory(
     sessions: Sequence[str] = (),
     diffusion: bool = True,
     meant: Mapping[str, str | int] | None = None,
+    filters: Filters | None = None,
 ) -> Inventory:
     """List the scans of a folder and everything that is missing, doubled or misnamed.
 
@@ -61,6 +63,7 @@ def take_inventory(
         participants, sessions: labels to keep, with or without `sub-` and `ses-`; all by default.
         diffusion: whether a scan without diffusion data, or with two of them, has a problem.
         meant: entities of the diffusion image to take where a scan has several, such as {"acq": "b2600", "run": 1}.
+        filters: which images are meant, as `read_filters` gives them; all others are as if they were not there.
 
     Raises:
         MissingInputError: no such folder, no subject in it, or an asked-for label that is not there.
@@ -75,6 +78,7 @@ def take_inventory(
         here = list(walk(place, problems))
         problems += doubled_tables(here)
         files += here
+    files = [found for found in files if is_meant(found, filters or {})]
     by_scan = _by_scan([found for found in files if "sub" in found.entities])
     pictured = {subject for (subject, _), found in by_scan.items() if _has_images(found)}
     problems += subjects_without(places[0], pictured)

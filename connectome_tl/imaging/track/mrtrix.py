@@ -66,7 +66,7 @@ def require(commands: tuple[str, ...]) -> None:
         )
 
 
-def changed_by_mrtrix(command: str, dwi: Dwi) -> Dwi:
+def changed_by_mrtrix(command: str, dwi: Dwi, n_threads: int = 1) -> Dwi:
     """The volumes as a command (dwidenoise, mrdegibbs) gives them back.
 
     Raises:
@@ -76,7 +76,7 @@ def changed_by_mrtrix(command: str, dwi: Dwi) -> Dwi:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_volume(folder / "in.nii", dwi.data, dwi.affine)
-        _run([command, "in.nii", "out.nii"], folder, dwi, 0)
+        _run([command, "in.nii", "out.nii"], folder, dwi, 0, n_threads)
         data = read_volume(folder / "out.nii", subject=dwi.subject, n_dimensions=(4,)).data
     return replace(dwi, data=data)
 
@@ -92,15 +92,21 @@ def weight_name(settings: ConnectomesSettings) -> str:
 
 
 def track_with_mrtrix(
-    dwi: Dwi, response: Response, settings: ConnectomesSettings, *, tissues: Tissues | None = None
+    dwi: Dwi,
+    response: Response,
+    settings: ConnectomesSettings,
+    *,
+    tissues: Tissues | None = None,
+    n_threads: int = 1,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Streamlines (n_points, 3) in mm and their SIFT2 weights times mu, (n_streamlines,).
 
-    Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. One thread,
-    so that the same seed gives the same streamlines.
+    Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. Streamlines
+    are made on one thread, so that the same seed gives the same ones.
 
     Args:
         tissues: on the grid of the data; streamlines then end where anatomy lets them (`-act`).
+        n_threads: of the steps whose result does not depend on it.
 
     Raises:
         MissingInputError: MRtrix3 is not installed. DataError: one of its commands failed, or intensities
@@ -130,7 +136,11 @@ def track_with_mrtrix(
         lmax = ["-lmax", f"{order},0" if two else order]
         algorithm = "msmt_csd" if two else "csd"
         _run(
-            ["dwi2fod", algorithm, "-mask", "mask.nii", "-grad", "grad.b", *lmax, "dwi.nii", *densities], folder, dwi, 0
+            ["dwi2fod", algorithm, "-mask", "mask.nii", "-grad", "grad.b", *lmax, "dwi.nii", *densities],
+            folder,
+            dwi,
+            0,
+            n_threads,
         )
         if normalise:
             _run(["mtnormalise", "-mask", "mask.nii", "fod.nii", "n.nii", "fluid.nii", "f.nii"], folder, dwi, 0)
@@ -156,10 +166,10 @@ def track_with_mrtrix(
     return lines, weights
 
 
-def _run(command: list[str], folder: Path, dwi: Dwi, seed: int) -> None:
+def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int = 1) -> None:
     environment = {**os.environ, "MRTRIX_RNG_SEED": str(1 + seed)}
     done = subprocess.run(
-        [command[0], "-quiet", "-nthreads", "0", *command[1:]],
+        [command[0], "-quiet", "-nthreads", str(n_threads if n_threads > 1 else 0), *command[1:]],
         cwd=folder,
         env=environment,
         capture_output=True,

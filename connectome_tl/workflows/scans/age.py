@@ -10,7 +10,7 @@ import numpy as np
 
 from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
-from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.register.templates import months_of
 from connectome_tl.settings.cohort import AgeColumn
 
@@ -45,7 +45,9 @@ class ScanAges:
 
 
 def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
-    """Age of every scan by the declared column; without one by `scan_age` of sessions.tsv, as the dHCP writes it.
+    """Age of every scan, also of those that this run leaves out, by the declared column.
+
+    Without one, by `scan_age` of sessions.tsv, as the dHCP writes it.
 
     An age of participants.tsv belongs to a subject with one session; with more it is not known to which.
 
@@ -78,15 +80,20 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
         return ScanAges()
     values: dict[str, float] = {}
     problems: dict[str, Problem] = {}
-    for scan in inventory.scans:
-        age = found.get((scan.subject, scan.session), np.nan)
-        several = len(_sessions(inventory.root, scan)) > 1
+    visits = {subject: _sessions(inventory.root, subject) for subject in {subject for subject, _ in found}}
+    others: set[tuple[str, str | None]] = {(subject, session) for subject, session in found if session is not None}
+    others |= {(subject, session) for subject, _ in found for session in (*visits[subject],) or (None,)}
+    of_run = {(scan.subject, scan.session): scan for scan in inventory.scans}
+    for subject, session in sorted(others | set(of_run), key=str):
+        age = found.get((subject, session), np.nan)
+        several = len(visits[subject] if subject in visits else _sessions(inventory.root, subject)) > 1
         if np.isnan(age) and not several:
-            age = found.get((scan.subject, None), np.nan)
+            age = found.get((subject, None), np.nan)
         if np.isfinite(age):
-            values[scan.name] = float(age)
-        else:
-            one = several and (scan.subject, None) in found
+            values[subject if session is None else f"{subject}_{session}"] = float(age)
+        elif (subject, session) in of_run:
+            scan = of_run[subject, session]
+            one = several and (subject, None) in found
             problems[scan.name] = Problem(
                 "participants.tsv has one age for several sessions" if one else "the age at scan is missing",
                 expected=f"{column.column} in {column.unit}",
@@ -116,6 +123,6 @@ def _labelled(name: str, prefix: str) -> str:
     return name if name.startswith(prefix) else prefix + name
 
 
-def _sessions(root: Path, scan: Scan) -> set[str]:
-    """Sessions of the scan's subject in the folder, also those that this command leaves out."""
-    return {path.name for place in _PLACES for path in root.glob(f"{place}{scan.subject}/ses-*") if path.is_dir()}
+def _sessions(root: Path, subject: str) -> set[str]:
+    """Sessions of a subject in the folder, also those that this command leaves out."""
+    return {path.name for place in _PLACES for path in root.glob(f"{place}{subject}/ses-*") if path.is_dir()}

@@ -30,6 +30,7 @@ _HEAD = """\
 # Written anew by every run of the command: declare outcomes and covariates in a copy beside it.
 # participants.tsv holds what the folder's own table says of each subject.
 """
+_MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
 _ENOUGH = 5  # scans from which on one can be far off
 
 
@@ -106,11 +107,14 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
         row: dict[str, object] = {"participant_id": item.scan, "subject": subject, "session": session or None}
         if plan.ages.column is not None:
             row["age_at_scan"] = plan.ages.values.get(item.scan)
+        if any("mean_fd" in one.numbers for one in done):
+            row["mean_fd"] = item.numbers.get("mean_fd")
         rows.append(row)
     table = pd.DataFrame(rows)
     known = _participants(inventory).drop(columns=table.columns[1:], errors="ignore")
     table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
-    write_table(plan.out / "participants.tsv", table.drop(columns="participant_id_listed"))
+    table = table.drop(columns="participant_id_listed")
+    write_table(plan.out / "participants.tsv", _as_said_before(table, plan, {scan.name for scan in inventory.scans}))
     several = len(plan.settings.measures) > 1
     depth = f"{'*/' if any('_' in item.scan for item in done) else ''}*/{plan.datatype}"
     pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + ("_meas-{measure}" if several else "") + "_relmat.tsv"
@@ -125,6 +129,7 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
             "participants": "participants.tsv",
             "family": "subject",
             **({"age": age.model_copy(update={"column": "age_at_scan"})} if age is not None else {}),
+            **({"covariates": [_MOTION]} if "mean_fd" in table else {}),
             "connectomes": ConnectomeFiles(
                 files=pattern,
                 measure=plan.settings.measures if several else plan.settings.measures[0],
@@ -136,6 +141,27 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
         }
     )
     return write_text(plan.out / "cohort.yaml", _HEAD + dump_settings(settings))
+
+
+def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[str]) -> pd.DataFrame:
+    """What earlier runs wrote of scans that are not of this one stays, where this run's tables say nothing of it."""
+    before = _readable(plan.out / "participants.tsv")
+    if "participant_id" not in before:
+        return table
+    before = before.drop_duplicates("participant_id").set_index("participant_id")
+    others = ~table["participant_id"].isin(run).to_numpy()
+    for column in before.columns:
+        if column not in table:
+            if column not in ("age_at_scan", "mean_fd") and others.any():
+                table[column] = None
+            else:
+                continue
+        empty = others & table[column].isna().to_numpy()
+        if not empty.any():
+            continue
+        said = table["participant_id"].map(before[column])
+        table[column] = table[column].astype(object).where(~empty, said)
+    return table
 
 
 def _participants(inventory: Inventory) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
 from connectome_tl.imaging.preprocess.structural import dwi_mask
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
+from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
 from connectome_tl.imaging.read.dwi import Dwi, read_dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
@@ -48,9 +49,13 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     settings = plan.settings
     recon = settings.reconstruction
     warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
-    dwi, snr = _diffusion(scan, settings, warnings)
+    step = plan.step(scan.name)
+    step("reading")
+    dwi, quality = _diffusion(scan, plan, warnings)
     anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
+    step("labels")
     labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
+    step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
     if recon.free_water:
@@ -61,20 +66,23 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, warnings)
+    step("orientations and streamlines")
     streamlines, weights = _streamlines(dwi, response, plan, tissues, labels)
+    step("assembly")
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
 
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
-        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), b0_snr=snr,
+        passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
         mask_dice=None if gate is None else gate.mask_dice, weights=weights,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 
 
-def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -> tuple[Dwi, float | None]:
-    """The data ready for reconstruction, and their signal to noise before anything was done to them."""
+def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str]) -> tuple[Dwi, ScanQuality]:
+    """The data ready for reconstruction, and their quality before anything was done to them."""
+    settings = plan.settings
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
     dwi = read_dwi(
@@ -84,21 +92,17 @@ def _diffusion(scan: Scan, settings: ConnectomesSettings, warnings: list[str]) -
     warnings += dwi.warnings
     if scan.mask is None:
         dwi = dwi.with_mask(dwi_mask(dwi))
-    snr = _snr(dwi)
+    raw, empty, check = usable_volumes(dwi, refuse=settings.wrong_table == "refuse")
+    dwi, motion = raw, None
     if not scan.preprocessed:
-        brain = dwi.mask
         # A generous mask, so that noise is looked for in the head and not in the air.
-        dwi = preprocess(dwi.with_mask(binary_dilation(brain, iterations=3)), settings.preprocessing)
-        dwi = dwi.with_mask(brain if scan.mask is not None else dwi_mask(dwi))
-    return dwi, snr
-
-
-def _snr(dwi: Dwi) -> float | None:
-    """Median over the brain of mean by standard deviation of the unweighted volumes."""
-    b0 = dwi.data[..., dwi.is_b0][dwi.mask]
-    if b0.shape[1] < 3:
-        return None
-    return float(np.median(b0.mean(axis=1) / np.maximum(b0.std(axis=1, ddof=1), 1e-9)))
+        generous = raw.with_mask(binary_dilation(raw.mask, iterations=3))
+        dwi, motion = preprocess(generous, settings.preprocessing, n_threads=plan.n_threads, step=plan.step(scan.name))
+        dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi))
+    plan.step(scan.name)("quality")
+    quality = scan_quality(raw, empty, check, motion)
+    warnings += quality.warnings
+    return dwi, quality
 
 
 def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volume, Warp]:
@@ -201,7 +205,7 @@ def _streamlines(
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     settings = plan.settings
     if settings.engine == "mrtrix3":
-        return track_with_mrtrix(dwi, response, settings, tissues=tissues)
+        return track_with_mrtrix(dwi, response, settings, tissues=tissues, n_threads=plan.n_threads)
     orientations = deconvolve(dwi, response, settings.reconstruction)
     found = track(
         orientations,

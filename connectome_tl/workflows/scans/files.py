@@ -10,11 +10,12 @@ import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, account_of
 from connectome_tl.connectome.export import write_connectome
+from connectome_tl.imaging.quality.record import COLUMNS, ScanQuality
 from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.imaging.track.streamlines import write_tck
-from connectome_tl.provenance import write_text
+from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scans.report import write_scan_report
@@ -64,6 +65,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     labels = folder / f"{name}_space-dwi_atlas-{plan.atlas_name}_dseg.nii.gz"
     written.append(write_volume(labels, found.labels.data, found.labels.affine))
     written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
+    written += _write_quality(folder / f"{name}_desc-confounds_timeseries.tsv", found.quality)
     if settings.keep_tractogram:
         written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
         if found.weights is not None:  # as `assemble --weights` takes them
@@ -72,6 +74,16 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
     written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), told))
     return written
+
+
+def _write_quality(path: Path, quality: ScanQuality) -> list[Path]:
+    """The table of volumes, with a description of each of its columns as BIDS asks for."""
+    said = {
+        name: {"Description": text, **({"Units": unit} if unit else {})}
+        for name, (text, unit) in COLUMNS.items()
+        if name in quality.volumes
+    }
+    return [write_table(path, quality.volumes), write_json(path.with_suffix(".json"), said)]
 
 
 def _regional(found: ScanResult, numbers: Sequence[int]) -> dict[str, np.ndarray]:
@@ -102,8 +114,7 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
         "density": float((upper > 0).mean()) if upper.size else 0.0,
         "share_assigned": account.edges / max(account.total, 1),
     }
-    if found.b0_snr is not None:
-        numbers["b0_snr"] = found.b0_snr
+    numbers |= found.quality.numbers
     if found.mask_dice is not None:
         numbers["mask_dice"] = found.mask_dice
     return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

@@ -41,9 +41,10 @@ from connectome_tl.settings.imaging import (
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
+from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
-from connectome_tl.workflows.scans.scan import Done
+from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
@@ -127,6 +128,8 @@ def run_folder(
 ) -> FolderRun:
     """Process all scans, then write the page and `cohort.yaml`.
 
+    Where there are more workers than scans, a scan has several threads; its results are the same.
+
     Args:
         tell: is called with everything that was found wrong, line by line, before anything is computed; then with
             what is to say about each scan's gradient table.
@@ -138,6 +141,7 @@ def run_folder(
             each.
     """
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
+    _refuse_other_settings(plan, {scan.name for scan in scans})
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     ready = [scan for scan in scans if not scan.problems]
     with alone(plan.out, "cohort"):
@@ -146,7 +150,10 @@ def run_folder(
         found = _write_head(plan, inventory, scans)
     for line in found:
         if tell is not None:
-            tell(line)
+            tell(f"Found: {line}")
+    if tell is not None and ready:
+        tell(forecast(plan, ready, n_workers))
+    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     done: list[Done] = []
     turned = 0
     for name, result in process_scans(ready, plan, n_workers):
@@ -175,6 +182,21 @@ def run_folder(
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     return run
+
+
+def preview(
+    plan: Plan[AnyScanSettings],
+    scans: list[Scan],
+    inventory: Inventory,
+    n_workers: int,
+    tell: Callable[[str], None] | None = None,
+) -> FolderRun:
+    """Tell what `run_folder` would do, and do nothing."""
+    for line in (*choices(plan, scans, inventory), forecast(plan, scans, n_workers)):
+        if tell is not None:
+            tell(line)
+    failed = tuple((scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems)
+    return FolderRun((), failed, None, plan.out / "index.html")
 
 
 def _regions(
@@ -254,6 +276,26 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
         raise UsageError(f"the output folder holds results of `{made}`", expected="a folder of its own", got=str(out))
+
+
+def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
+    """Scans of one folder are made alike: all of them anew, or none.
+
+    Raises:
+        UsageError: scans of other settings lie in the folder, and this run would leave some of them as they are.
+    """
+    others = scans_of_other_settings(plan)
+    kept = sorted(set(others) - run)
+    if kept:
+        raise UsageError(
+            "the output folder holds scans that were made otherwise",
+            expected="one folder, one setting",
+            got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
+            file=plan.out,
+            remedy="Give another OUT_DIR, or run for all participants at once: then all are made anew.",
+        )
+    if others:  # they are made anew, and until then no cohort holds them
+        (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 
 def _worst(codes: set[int]) -> type[ConnectomeTLError]:

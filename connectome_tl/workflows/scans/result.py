@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from connectome_tl.connectome.assemble import Assembly, RegionTable
+from connectome_tl.imaging.quality.record import ScanQuality
 from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.filters import Filters
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.reconstruction import Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -37,6 +41,8 @@ class Plan(Generic[SettingsT]):
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
         response: file of the declared group response.
+        filters: of `--bids-filter-file`: which images are meant.
+        shown: whether each step of a scan is said on the terminal.
     """
 
     settings: SettingsT
@@ -47,11 +53,22 @@ class Plan(Generic[SettingsT]):
     out: Path
     n_threads: int = 1
     response: Path | None = None
+    filters: Filters = field(default_factory=dict)
+    shown: bool = False
 
     @property
     def datatype(self) -> str:
         """The folder of a scan's results, as BIDS calls it."""
         return "dwi" if isinstance(self.settings, ConnectomesSettings) else "anat"
+
+    def step(self, scan: str) -> Callable[[str], None]:
+        """What to call with the name of each step of a scan as it begins; where wanted, a line on the terminal."""
+
+        def say(name: str) -> None:
+            if self.shown:
+                print(f"{datetime.now():%H:%M:%S} {scan}: {name}", file=sys.stderr, flush=True)
+
+        return say
 
     def file(self, scan: str, suffix: str) -> Path:
         """A scan's file; `suffix` is what follows its name."""
@@ -94,7 +111,7 @@ class ScanResult:
         images: scalar maps by name, each (x, y, z) on the grid of `dwi`.
         streamlines: (n_points, 3) mm each.
         passed: (x, y, z) streamlines through each voxel.
-        b0_snr: of the unweighted volumes as they came; None with fewer than three.
+        quality: of the data as they came.
         mask_dice: of the registration; None without one.
         weights: (n_streamlines,) of each streamline; None where each counts once.
     """
@@ -109,6 +126,6 @@ class ScanResult:
     response: Response
     warnings: tuple[str, ...]
     passed: np.ndarray
-    b0_snr: float | None
+    quality: ScanQuality
     mask_dice: float | None
     weights: np.ndarray | None

@@ -17,6 +17,8 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
+_CODE = 2  # of what is made of a scan: raised whenever the same scan gives other files
+
 
 @dataclass(frozen=True)
 class Done:
@@ -41,11 +43,8 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
         left.unlink(missing_ok=True)
     inputs = {role: file_hash(path) for role, path in {**scan.files(), **plan.files(scan.name)}.items()}
-    rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
-    shared = (plan.settings, rows, plan.atlas_name, plan.said_of(scan.name))
-    theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
-    used = versions() | version_of(theirs)
-    key = content_hash(inputs, *shared, used)
+    used = _versions(plan)
+    key = content_hash(inputs, folder_key(plan), plan.said_of(scan.name))
     before = _finished(mark, key)
     if before is not None:
         return Done(scan.name, "unchanged", before["Numbers"], tuple(before["Warnings"]))
@@ -54,23 +53,73 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     make = make_network if isinstance(plan.settings, MorphometrySettings) else make_connectomes
     made = make(scan, plan, inputs)
     outputs = {path.name: _hash(path) for path in sorted(made.files)}
-    record = {"Key": key, "Inputs": inputs, "Settings": plan.settings, "Outputs": outputs, "Numbers": made.numbers}
+    record = {
+        "Key": key,
+        "FolderKey": folder_key(plan),
+        "Inputs": inputs,
+        "Settings": plan.settings,
+        "Outputs": outputs,
+        "Numbers": made.numbers,
+    }
     write_json(mark, {**record, "Warnings": made.warnings, "Versions": used, "Use": "research only, not for care"})
     return Done(scan.name, "computed", made.numbers, made.warnings)
 
 
+def folder_key(plan: Plan) -> str:
+    """Hash of what all scans of one folder share: settings, rows, group response, versions."""
+    response = None if plan.response is None else file_hash(plan.response)
+    rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
+    return content_hash(plan.settings, rows, plan.atlas_name, plan.filters, response, _versions(plan), _CODE)
+
+
 def finished_scans(plan: Plan) -> list[Done]:
-    """Scans that are done in the output folder, of this run or an earlier one."""
+    """Scans that are done in the output folder with these settings, of this run or an earlier one."""
+    key = folder_key(plan)
+    return [
+        Done(scan, "unchanged", record["Numbers"], tuple(record["Warnings"]))
+        for scan, record in _marks(plan)
+        if record.get("FolderKey") == key
+    ]
+
+
+def scans_of_other_settings(plan: Plan) -> dict[str, str]:
+    """Scans that were made with other settings or versions, and what is different, by the scan's name."""
+    key, now = folder_key(plan), plan.settings.model_dump(mode="json")
+    found = {}
+    for scan, record in _marks(plan):
+        if record.get("FolderKey") == key:
+            continue
+        changed = _differences(record.get("Settings", {}), now)
+        before, used = record.get("Versions", {}), _versions(plan)
+        changed += [
+            f"{n} {before.get(n)} to {used.get(n)}" for n in sorted({*before, *used}) if before.get(n) != used.get(n)
+        ]
+        found[scan] = "; ".join(changed[:4]) or "rows, group response or a version of the method"
+    return found
+
+
+def _marks(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for mark in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_provenance.json")):
         try:
             record = read_json(mark)
         except MissingInputError:  # another process makes this scan anew
             continue
-        found.append(
-            Done(mark.name.removesuffix("_provenance.json"), "unchanged", record["Numbers"], tuple(record["Warnings"]))
-        )
+        found.append((mark.name.removesuffix("_provenance.json"), record))
     return found
+
+
+def _differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Settings that are not the same, `key: before to now` each."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        return [line for k in keys for line in _differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)]
+    return [] if before == now else [f"{name}: {before} to {now}"]
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
+    return versions() | version_of(theirs)
 
 
 def _finished(mark: Path, key: str) -> dict[str, Any] | None:

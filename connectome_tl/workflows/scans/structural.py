@@ -51,6 +51,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     first = read_anatomical(scan)
     brain = first.data > 0
     warnings += [] if scan.anatomical_mask is not None else [_NO_MASK]
+    plan.step(scan.name)("labels")
     labels, gate = _parcels(scan, first, brain, plan, warnings)
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:

@@ -1,0 +1,61 @@
+"""What the other volumes of a scan say about each: a leave-one-out prediction over all shells at once.
+
+Every voxel's signal is fitted by a few components that tensors of many shapes and directions leave in this gradient
+table (their leading singular vectors). Predictions from the data themselves are what eddy and SHORELine compare volumes
+with (Andersson and Sotiropoulos 2016, doi:10.1016/j.neuroimage.2015.10.019; Cieslak et al. 2024,
+doi:10.1002/mrm.29973); a linear fit leaves one volume out in closed form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# mm2/s: of the noise floor, tissue without a direction and fluid, and (along, across) of fibres from newborn to adult
+_ISOTROPIC = (0.0, 0.3e-3, 0.7e-3, 1.2e-3, 2.0e-3, 3.0e-3)
+_FIBRES = ((1.7e-3, 0.3e-3), (1.9e-3, 0.6e-3), (2.2e-3, 1.0e-3), (1.3e-3, 0.9e-3))
+_N_DIRECTIONS = 60
+_SMALLEST_DECAY = 0.01  # of the largest singular value
+_SMALLEST_SHAPE = 0.03  # of the same of all fibres; for usual tables it leaves a tensor's five shapes
+_MOST_PER_VOLUME = 0.4  # components for each volume, so that enough is left over to predict with
+
+
+def left_one_out(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """What the other volumes say about each, as a matrix (n_volumes, n_volumes) with zeros on its diagonal."""
+    basis = components(bvals, directions)
+    hat = basis @ basis.T
+    own = np.minimum(np.diag(hat), 0.95)  # a volume alone at its b-value: nearly nothing predicts it
+    return np.asarray((hat - np.diag(np.diag(hat))) / (1.0 - own)[:, None])
+
+
+def of_halves(bvals: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each half of the volumes (every second one of rising b-value) says about all, as two such matrices."""
+    basis = components(bvals, directions)
+    order = np.argsort(bvals, kind="stable")
+    found = []
+    for half in (order[::2], order[1::2]):
+        matrix = np.zeros((len(bvals), len(bvals)))
+        matrix[:, half] = basis @ np.linalg.pinv(basis[half], rcond=0.1)
+        found.append(matrix)
+    return found[0], found[1]
+
+
+def components(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Orthonormal signals over the volumes, (n_volumes, n_components), the most common first."""
+    flat = np.exp(-np.outer(bvals, _ISOTROPIC))
+    decays, strength, _ = np.linalg.svd(flat, full_matrices=False)
+    decays = decays[:, strength > _SMALLEST_DECAY * strength[0]]
+    cosines = (directions @ _spread(_N_DIRECTIONS).T) ** 2
+    fibres = np.concatenate(
+        [np.exp(-bvals[:, None] * (across + (along - across) * cosines)) for along, across in _FIBRES], axis=1
+    )
+    shapes, strength, _ = np.linalg.svd(fibres - decays @ (decays.T @ fibres), full_matrices=False)
+    shapes = shapes[:, strength > _SMALLEST_SHAPE * np.linalg.norm(fibres, 2)]
+    most = max(int(_MOST_PER_VOLUME * len(bvals)), 1)
+    return np.asarray(np.concatenate([decays, shapes], axis=1)[:, :most])
+
+
+def _spread(count: int) -> np.ndarray:
+    """Points spread evenly over the unit sphere (a golden spiral), (count, 3)."""
+    i = np.arange(count) + 0.5
+    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
+    return np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)

@@ -1,0 +1,109 @@
+"""Poses of a head told from the noise of their estimates.
+
+Volumes of high b-value hold little signal, and a pose estimated from one scatters although the head lay still. How
+much it scatters by noise is known from the fit; how much heads really moved is estimated from all volumes together:
+a random walk, for drift and changes that last, and around it a mixture of normal distributions of many widths
+(adaptive shrinkage, Stephens 2017, doi:10.1093/biostatistics/kxw041). What is left is the expected pose: noise is drawn
+to rest, and a jump that noise does not explain stays as it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+from scipy.special import erf
+
+_WIDTHS = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8])  # mm
+_STEPS = 200
+_ANYWHERE_MM = 30.0  # how far from the origin the walk may start
+_AT_REST = 2.0  # volumes' worth of prior belief in the smallest width
+RADIUS_MM = 50.0  # at which turns count in mm (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)
+
+
+def as_mm(poses: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Poses as six numbers in mm, (n, 6): the centre's shift, and turns as arcs at `RADIUS_MM`."""
+    shifts = poses[:, :3, :3] @ centre + poses[:, :3, 3] - centre
+    return np.concatenate([shifts, RADIUS_MM * Rotation.from_matrix(poses[:, :3, :3]).as_rotvec()], axis=1)
+
+
+def as_poses(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The inverse of `as_mm`, (n, 4, 4)."""
+    poses = np.tile(np.eye(4), (len(values), 1, 1))
+    poses[:, :3, :3] = Rotation.from_rotvec(values[:, 3:] / RADIUS_MM).as_matrix()
+    poses[:, :3, 3] = values[:, :3] + centre - poses[:, :3, :3] @ centre
+    return poses
+
+
+def shrunk(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Expected values given noisy ones, and how uncertain they are.
+
+    Args:
+        values: (n, 6) mm, as `as_mm`. noise: (n, 6, 6) covariance of their errors.
+
+    Returns:
+        Means and variances of what the true values may be, (n, 6) each.
+    """
+    centre = _walk(values, np.einsum("vii->vi", noise))
+    off = values - centre
+    n, k = len(values), len(_WIDTHS)
+    level = np.empty((n, k))
+    means, variances = np.empty((n, k, 6)), np.empty((n, k, 6))
+    for j, width in enumerate(_WIDTHS):
+        whole = noise + width**2 * np.eye(6)
+        solved = np.linalg.solve(whole, off[..., None])[..., 0]
+        level[:, j] = -0.5 * (np.einsum("vi,vi->v", off, solved) + np.linalg.slogdet(whole)[1])
+        gain = width**2 * np.linalg.inv(whole)
+        means[:, j] = width**2 * solved
+        variances[:, j] = width**2 * (1 - np.einsum("vii->vi", gain))
+    share = np.full(k, 1.0 / k)
+    likely = np.exp(level - level.max(axis=1, keepdims=True))
+    for _ in range(_STEPS):
+        belongs = likely * share
+        belongs /= belongs.sum(axis=1, keepdims=True)
+        counted = belongs.sum(axis=0)
+        counted[0] += _AT_REST
+        share = counted / counted.sum()
+    belongs = likely * share
+    belongs /= belongs.sum(axis=1, keepdims=True)
+    mean = np.einsum("vk,vki->vi", belongs, means)
+    spread = np.einsum("vk,vki->vi", belongs, variances + (means - mean[:, None]) ** 2)
+    return mean + centre, spread
+
+
+def _walk(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Where a random walk most likely went, (n, 6), given values with independent errors around it.
+
+    The widths of its steps and of what scatters around it are those under which the values are likeliest.
+
+    Args:
+        noise: (n, 6) variances of the errors.
+    """
+    n = len(values)
+    order = np.arange(n)
+    walked = np.minimum(order[:, None], order) + 1.0
+    best, path = -np.inf, np.zeros_like(values)
+    for step in _WIDTHS[:-3]:
+        for around in _WIDTHS:
+            prior = step**2 * walked + _ANYWHERE_MM**2
+            likelihood, found = 0.0, np.empty_like(values)
+            for k in range(values.shape[1]):
+                whole = prior + np.diag(noise[:, k] + around**2)
+                root = np.linalg.cholesky(whole)
+                half = np.linalg.solve(root, values[:, k])
+                likelihood -= 0.5 * float(half @ half) + float(np.log(np.diag(root)).sum())
+                found[:, k] = prior @ np.linalg.solve(root.T, half)
+            if likelihood > best:
+                best, path = likelihood, found
+    return path
+
+
+def displacement(values: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Framewise displacement in mm, (n,): the expected sum of what the six numbers change by; NaN for the first.
+
+    Power et al. 2012 (doi:10.1016/j.neuroimage.2011.10.018).
+    """
+    change, sd = np.diff(values, axis=0), np.sqrt(variances[1:] + variances[:-1])
+    sure = sd < 1e-9
+    scaled = change / np.where(sure, 1.0, sd)
+    unsure = sd * np.sqrt(2 / np.pi) * np.exp(-(scaled**2) / 2) + change * erf(scaled / np.sqrt(2))
+    return np.concatenate([[np.nan], np.where(sure, np.abs(change), unsure).sum(axis=1)])

@@ -1,0 +1,133 @@
+"""Everything that is measured of a scan's quality: a table with a row per volume, numbers for the scan, warnings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.preprocess.motion import Motion
+from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_measures
+from connectome_tl.imaging.quality.signal_check import SignalCheck, check_signal
+from connectome_tl.imaging.quality.volumes import Slices, check_slices, empty_volumes
+from connectome_tl.imaging.read.dwi import Dwi
+
+POSES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # as fMRIPrep and QSIPrep call them
+COLUMNS = {  # of the table: what they are, and their unit
+    "volume": ("counted from 1", ""),
+    "bval": ("b-value", "s/mm2"),
+    "signal": ("mean signal in the brain", "arbitrary"),
+    "expected_signal": ("what b-value and direction let expect", "arbitrary"),
+    "trans_x": ("shift of the head's centre to the right", "mm"),
+    "trans_y": ("shift of the head's centre to the front", "mm"),
+    "trans_z": ("shift of the head's centre upwards", "mm"),
+    "rot_x": ("turn about the axis to the right", "rad"),
+    "rot_y": ("turn about the axis to the front", "rad"),
+    "rot_z": ("turn about the upward axis", "rad"),
+    "framewise_displacement": ("Power et al. 2012, turns at 50 mm; expected, given the noise of the poses", "mm"),
+    "slices_lost": ("slices with signal dropout", ""),
+    "slices_bright": ("slices brighter than predicted", ""),
+    "slices_striped": ("slices with stripes or spikes", ""),
+    "prediction_correlation": ("with what the other volumes predict", ""),
+    "neighbour_correlation": ("with the nearest volume in q-space", ""),
+    "left_out": ("1 where the volume holds nothing", ""),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScanQuality:
+    """Quality of one scan's diffusion data as they came.
+
+    Attributes:
+        volumes: a row per volume, columns as `COLUMNS`.
+        numbers: of the whole scan, by name.
+    """
+
+    volumes: pd.DataFrame
+    numbers: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, SignalCheck]:
+    """The data without volumes that hold nothing, which these are, and how the signal goes with the table.
+
+    Args:
+        refuse: raise where the table cannot be right; else that is a warning.
+
+    Raises:
+        DataError: the table cannot be right, or too little is left.
+    """
+    empty = empty_volumes(dwi)
+    left = ~empty
+    if empty.any() and (not dwi.is_b0[left].any() or (left & ~dwi.is_b0).sum() < 6):
+        raise DataError(
+            "too few volumes hold a signal",
+            expected="an unweighted and six weighted volumes",
+            got=f"{int(left.sum())} of {len(left)} volumes",
+            subject=dwi.subject,
+            file=dwi.file,
+        )
+    check = check_signal(dwi, empty)
+    if check.problem is not None and refuse:
+        raise DataError("the gradient table cannot be right", problems=[check.problem])
+    if not empty.any():
+        return dwi, empty, check
+    kept = replace(dwi, data=dwi.data[..., left], bvals=dwi.bvals[left], directions=dwi.directions[left])
+    return kept, empty, check
+
+
+def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:
+    """Measure the quality of data as they came.
+
+    Args:
+        dwi: without the empty volumes.
+        empty: (n_volumes of the file,) bool.
+        motion: of `dwi`; None where it was not estimated.
+    """
+    slices = check_slices(dwi, None if motion is None else motion.poses)
+    bad = (slices.lost | slices.gained | slices.rough).any(axis=1)
+    alike = neighbour_correlation(dwi, bad)
+    kept = np.flatnonzero(~empty)
+
+    def spread(values: np.ndarray, fill: float = np.nan) -> np.ndarray:
+        out = np.full((len(empty), *values.shape[1:]), fill)
+        out[kept] = values
+        return out
+
+    table = pd.DataFrame({"volume": np.arange(1, len(empty) + 1), "bval": spread(dwi.bvals)})
+    table["signal"], table["expected_signal"] = check.measured, check.expected
+    if motion is not None:
+        poses = spread(motion.table())
+        poses[:, 3:] = np.radians(poses[:, 3:])
+        table[list(POSES)] = poses
+        table["framewise_displacement"] = spread(motion.displacement)
+    for name, found in (("lost", slices.lost), ("bright", slices.gained), ("striped", slices.rough)):
+        table[f"slices_{name}"] = spread(found.sum(axis=1).astype(float), 0).astype(int)
+    table["prediction_correlation"], table["neighbour_correlation"] = spread(slices.correlation), spread(alike)
+    table["left_out"] = empty.astype(int)
+    return ScanQuality(table, _numbers(dwi, slices, bad, alike, motion, empty), _said(slices, empty, check))
+
+
+def _numbers(
+    dwi: Dwi, slices: Slices, bad: np.ndarray, alike: np.ndarray, motion: Motion | None, empty: np.ndarray
+) -> dict[str, float]:
+    shown = max(int(np.isfinite(slices.ratio).sum()), 1)
+    found = noise_measures(dwi, bad)
+    found["share_slices_lost"] = float(slices.lost.sum()) / shown
+    found["n_volumes_flagged"] = float(bad.sum() + empty.sum())
+    if np.isfinite(alike).any():
+        found["neighbour_correlation"] = float(np.nanmean(alike))
+    if motion is not None and dwi.n_volumes > 1:
+        found["mean_fd"] = float(np.nanmean(motion.displacement))
+        found["max_fd"] = float(np.nanmax(motion.displacement))
+    return found
+
+
+def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, ...]:
+    said = [] if check.problem is None else [f"the gradient table cannot be right: {check.problem.what}"]
+    if empty.any():
+        which = ", ".join(str(v + 1) for v in np.flatnonzero(empty)[:10])
+        said.append(f"{int(empty.sum())} volumes hold nothing and are left out: {which}")
+    return (*said, *slices.warnings(original=np.flatnonzero(~empty)), *check.warnings)

@@ -1,0 +1,201 @@
+"""Do b-values and gradient directions go with the signal? A table shifted by a volume, shells that are relabelled.
+
+The logarithm of a volume's mean signal falls as b rises, but for what its direction changes. A fit of both (a falling
+step function of b, and a tensor) leaves little where the table is right. Directions alone are compared with the
+tensor's own fit in many voxels, with the table as it stands and moved by a few volumes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from connectome_tl.errors import Problem
+from connectome_tl.imaging.read.dwi import Dwi
+
+_OFF = 0.25  # a volume whose log signal is so far from its b-value's is named
+_SURE_TABLE = 3.0  # a moved table must leave so much less, and
+_TABLE_WRONG = 0.10  # the one that stands so much, root mean square of the log signal
+_GROUP_GAP = 0.35  # between groups of volumes of one b-value, in log signal
+_IN_GROUP = 0.15  # standard deviation within such a group at most
+_GROUP_SIZE = 3
+_SHIFTS = (-2, -1, 1, 2)
+_N_VOXELS = 2000
+_DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the table as it stands
+_BACKFITS = 10
+
+
+@dataclass(frozen=True)
+class SignalCheck:
+    """What the signal says about the gradient table.
+
+    Attributes:
+        expected: (n_volumes,) mean signal in the mask that each volume's b-value and direction let expect.
+        measured: (n_volumes,) what it is.
+        problem: why the table cannot be right; None where that is not sure.
+        warnings: what a reader should know.
+    """
+
+    measured: np.ndarray
+    expected: np.ndarray
+    problem: Problem | None
+    warnings: tuple[str, ...]
+
+
+def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
+    """Compare the table with the signal.
+
+    Args:
+        empty: (n_volumes,) bool, volumes that hold nothing.
+    """
+    measured = dwi.data[dwi.mask].mean(axis=0, dtype=float)
+    floor = 1e-3 * max(float(np.median(measured)), 1e-12)
+    logs = np.log(np.maximum(measured, floor))
+    used = np.flatnonzero(~empty)
+    fitted = np.full(len(logs), np.nan)
+    fitted[used] = _fitted(logs[used], dwi.bvals[used], dwi.directions[used])
+    rest = logs - fitted
+    problem = _moved_table(dwi, logs, used) or _groups(dwi, logs, used) or _moved_directions(dwi, used)
+    warnings: tuple[str, ...] = ()
+    if problem is not None and problem.remedy is None:
+        problem, warnings = None, (str(problem),)
+    elif problem is None:
+        usual = 1.4826 * float(np.nanmedian(np.abs(rest)))
+        far = np.flatnonzero(np.abs(rest) > max(_OFF, 6 * usual))
+        warnings = tuple(
+            f"volume {v + 1} is {'brighter' if rest[v] > 0 else 'darker'} than its b-value of {dwi.bvals[v]:g} lets "
+            f"expect: {np.exp(rest[v]):.2g} times"
+            for v in far
+        )
+    return SignalCheck(measured, np.exp(fitted), problem, warnings)
+
+
+def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Log signal by b-value (never rising with it) and by direction, robustly, (n_volumes,)."""
+    from scipy.optimize import isotonic_regression
+
+    g = directions
+    shape = np.stack([g[:, 0] ** 2 - g[:, 2] ** 2, g[:, 1] ** 2 - g[:, 2] ** 2, g[:, 0] * g[:, 1], g[:, 0] * g[:, 2],
+                      g[:, 1] * g[:, 2]], axis=1)  # fmt: skip
+    design = np.minimum(bvals, 3000.0)[:, None] / 1000.0 * shape
+    _, where = np.unique(bvals, return_inverse=True)
+    turned, weight = np.zeros(len(logs)), np.ones(len(logs))
+    ridge = 0.05 * np.eye(5)
+    fitted = logs
+    for _ in range(_BACKFITS):
+        rest = logs - turned
+        total = np.bincount(where, weight)
+        mean = np.bincount(where, weight * rest) / total
+        decay = isotonic_regression(mean, weights=total, increasing=False).x[where]
+        weighted = design * weight[:, None]
+        turned = design @ np.linalg.solve(weighted.T @ design + ridge, weighted.T @ (logs - decay))
+        fitted = decay + turned
+        off = np.abs(logs - fitted)
+        scale = max(1.4826 * float(np.median(off)), 0.01)
+        weight = np.minimum(1.0, 2.0 * scale / np.maximum(off, 1e-12))
+    return np.asarray(fitted)
+
+
+def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
+    """A table that goes with the signal only when it is moved by a few volumes."""
+    found = {0: _left(logs, dwi, used, 0)} | {k: _left(logs, dwi, used, k) for k in _SHIFTS}
+    best = min(found, key=lambda k: (found[k], abs(k)))
+    if best == 0 or found[0] < _TABLE_WRONG or found[best] * _SURE_TABLE > found[0]:
+        return None
+    return Problem(
+        f"the gradient table is shifted by {_volumes(best)} against the images",
+        expected="signals that fall as b-values rise",
+        got=f"log signals {found[0]:.2f} off as the table stands, {found[best]:.2f} with it moved",
+        subject=dwi.subject,
+        file=dwi.file,
+        remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",
+    )
+
+
+def _left(logs: np.ndarray, dwi: Dwi, used: np.ndarray, shift: int) -> float:
+    bvals, directions = np.roll(dwi.bvals, shift), np.roll(dwi.directions, shift, axis=0)
+    off = logs[used] - _fitted(logs[used], bvals[used], directions[used])
+    return float(np.sqrt(np.mean(np.minimum(off**2, 1.0))))
+
+
+def _volumes(shift: int) -> str:
+    return f"{abs(shift)} volume{'' if abs(shift) == 1 else 's'}"
+
+
+def _groups(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
+    """Volumes of one b-value whose signals lie in several groups, or shells whose signals do not fall."""
+    shells = [(b, np.intersect1d(v, used)) for b, v in ((0.0, np.flatnonzero(dwi.is_b0)), *dwi.shells())]
+    told: list[str] = []
+    for bval, own in shells:
+        if len(own) < 2 * _GROUP_SIZE or np.ptp(dwi.bvals[own]) > 100:
+            continue
+        parts = _split(logs[own])
+        if len(parts) > 1:
+            shares = ", ".join(f"{len(part)} at {np.exp(part.mean() - logs[used].max()):.0%}" for part in parts)
+            told.append(f"b = {bval:.0f}: {shares} of the brightest")
+    if told:
+        return _relabelled(dwi, "volumes of one b-value have signals of several", "; ".join(told))
+    means = [(b, float(np.median(logs[own]))) for b, own in shells if len(own) >= _GROUP_SIZE]
+    for (low, bright), (high, dark) in pairwise(means):
+        if dark > bright + _IN_GROUP:
+            got = f"{np.exp(dark - bright):.2f} times as much at b = {high:.0f} as at b = {low:.0f}"
+            return _relabelled(dwi, "the signal rises with the b-value", got)
+    return None
+
+
+def _relabelled(dwi: Dwi, what: str, got: str) -> Problem:
+    return Problem(
+        what,
+        expected="one signal per b-value, falling as b-values rise",
+        got=got,
+        subject=dwi.subject,
+        file=dwi.file,
+        remedy="Shells were relabelled: take the .bval that the scanner wrote.",
+    )
+
+
+def _split(values: np.ndarray) -> list[np.ndarray]:
+    """Values in groups with wide gaps between and little spread within; one group where there are no such."""
+    ordered = np.sort(values)
+    cuts = np.flatnonzero(np.diff(ordered) > _GROUP_GAP) + 1
+    parts = [part for part in np.split(ordered, cuts) if len(part) >= _GROUP_SIZE]
+    tight = all(part.std() < _IN_GROUP for part in parts)
+    return parts if len(parts) > 1 and tight else [values]
+
+
+def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
+    """Directions that fit the signal better when moved by a few volumes, b-values staying as they are."""
+    weighted = used[(~dwi.is_b0)[used] & (dwi.bvals[used] <= 1600)]
+    if len(weighted) < 12:
+        return None
+    inside = dwi.data[dwi.mask][:, weighted].astype(float)
+    unweighted = dwi.data[dwi.mask][:, np.intersect1d(used, np.flatnonzero(dwi.is_b0))].mean(axis=1)
+    base = unweighted.clip(1e-12)[:, None]
+    signal = np.log(np.maximum(inside, 1e-3 * base)) - np.log(base)
+    signal /= dwi.bvals[weighted]
+    signal -= signal.mean(axis=1, keepdims=True)
+    clear = unweighted > 0.3 * np.median(unweighted)
+    spread = np.where(clear, signal.var(axis=1), 0.0)
+    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3), 1)]
+    found = {shift: _misfit(signal[best], np.roll(dwi.directions[weighted], shift, axis=0)) for shift in (0, *_SHIFTS)}
+    shift = min(found, key=lambda k: found[k])
+    ratio = found[shift] / max(found[0], 1e-30)
+    if shift == 0 or ratio > _DIRECTIONS_WRONG:
+        return None
+    sure = ratio < _DIRECTIONS_SURE
+    return Problem(
+        f"the b-vectors {'are' if sure else 'may be'} shifted by {_volumes(shift)} against the images",
+        expected="tensors that fit as the table stands",
+        got=f"{1 - ratio:.0%} less misfit with the vectors moved",
+        subject=dwi.subject,
+        file=dwi.file,
+        remedy="Correct .bvec: a volume was added or removed in only one of the files." if sure else None,
+    )
+
+
+def _misfit(signal: np.ndarray, directions: np.ndarray) -> float:
+    design = np.stack([directions[:, i] * directions[:, j] for i in range(3) for j in range(i, 3)], axis=1)
+    left = signal.T - design @ np.linalg.lstsq(design, signal.T)[0]
+    return float((left**2).sum())

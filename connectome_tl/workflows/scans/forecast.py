@@ -1,0 +1,90 @@
+"""What a run is about to do: the files and choices of each scan, and roughly how long it takes and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+
+from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
+from connectome_tl.workflows.scans.result import Plan
+
+# Seconds on one core of a laptop, measured on phantoms; a real scan may take half or twice as long.
+_PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
+_MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
+_PER_STREAMLINE, _REGISTRATION = 4.0e-4, 60.0
+_BYTES_PER_VALUE, _BYTES_AT_LEAST = 24, 600e6
+
+
+def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
+    """Lines that tell what is used of each scan, and what is wrong with the folder."""
+    lines = [f"{inventory.kind} folder {inventory.root}: {len(scans)} scans"]
+    for scan in scans:
+        lines.append(f"{scan.name}: " + ("cannot be used" if scan.problems else _seconds_text(plan, scan)))
+        lines += [f"  {problem}" for problem in scan.problems]
+        if scan.dwi is not None and plan.datatype == "dwi":
+            lines.append("  preprocessed diffusion data" if scan.preprocessed else "  raw diffusion data (exploratory)")
+        files = {**scan.files(), **plan.files(scan.name)}
+        lines += [f"  {role}: {_shown(path, inventory.root)}" for role, path in files.items()]
+        lines += [f"  {plan.told(scan.name)}"] if scan.name in plan.templates else []
+        lines += [f"  age: {plan.ages.of(scan.name)}"]
+    lines += [f"folder: {problem}" for problem in inventory.problems]
+    return lines
+
+
+def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int) -> str:
+    """One line: how long the scans take, roughly, and how much memory they hold at the same time."""
+    costs = sorted((_cost(plan, scan) for scan in scans if not scan.problems), reverse=True)
+    if not costs:
+        return "nothing to compute"
+    at_once = max(min(n_workers, len(costs)), 1)
+    hours = sum(seconds for seconds, _ in costs) / at_once
+    held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
+    return (
+        f"{len(costs)} scans, {at_once} at a time: roughly {_duration(max(hours, costs[0][0]))} where none is done, "
+        f"and {held / 1e9:.1f} GB of memory"
+    )
+
+
+def _cost(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
+    """Seconds and bytes."""
+    settings = plan.settings
+    size = _size(scan.dwi if isinstance(settings, ConnectomesSettings) else scan.anatomical)
+    seconds = 0.0 if scan.parcellation is not None and scan.parcellation_in == "dwi" else _REGISTRATION
+    if isinstance(settings, ConnectomesSettings):
+        steps = settings.preprocessing
+        each = _REST
+        if not scan.preprocessed:
+            each += _PER_VALUE[steps.denoise] + (_MOTION if steps.motion == "rigid" else 0.0)
+            each += 0.0 if steps.gibbs == "none" else _GIBBS
+        seconds += each * size + _PER_STREAMLINE * settings.tracking.n_streamlines
+    return seconds, _BYTES_AT_LEAST + _BYTES_PER_VALUE * size
+
+
+def _size(image: Path | None) -> int:
+    """Numbers that an image holds, as its header says; 0 where it cannot be read, which is told later."""
+    try:
+        shape = nib.load(image).shape if image is not None else (0,)
+    except Exception:  # a damaged header makes nibabel raise almost anything
+        return 0
+    size = 1
+    for n in shape:
+        size *= int(n)
+    return size
+
+
+def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:
+    seconds, held = _cost(plan, scan)
+    return f"roughly {_duration(seconds)}, {held / 1e9:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds, -1), 10):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _shown(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

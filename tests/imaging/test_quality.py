@@ -1,0 +1,170 @@
+"""Every planted fault of diffusion data is named; clean data are not complained of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.preprocess.shrinkage import displacement, shrunk
+from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_measures
+from connectome_tl.imaging.quality.record import scan_quality, usable_volumes
+from connectome_tl.imaging.quality.signal_check import check_signal
+from connectome_tl.imaging.quality.volumes import check_slices, empty_volumes
+from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
+
+SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+N = sum(count for _, count in SMALL.shells)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Dwi:
+    head = make_head(make_anatomy(SMALL), seed=1)
+    return Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+
+
+def said(dwi: Dwi, poses: np.ndarray | None = None) -> tuple[str, ...]:
+    return check_slices(dwi, poses).warnings(np.arange(dwi.n_volumes))
+
+
+def changed(dwi: Dwi, change: Callable[[np.ndarray], None]) -> Dwi:
+    data = dwi.data.copy()
+    change(data)
+    return replace(dwi, data=data)
+
+
+def rolled(dwi: Dwi, shift: int) -> Dwi:
+    return replace(dwi, bvals=np.roll(dwi.bvals, shift), directions=np.roll(dwi.directions, shift, axis=0))
+
+
+def only(dwi: Dwi, volumes: np.ndarray) -> Dwi:
+    return replace(dwi, data=dwi.data[..., volumes], bvals=dwi.bvals[volumes], directions=dwi.directions[volumes])
+
+
+def test_clean_data_are_not_complained_of(clean: Dwi) -> None:
+    kept, empty, check = usable_volumes(clean)
+    quality = scan_quality(kept, empty, check, None)
+    assert kept is clean
+    assert quality.warnings == ()
+    assert quality.numbers["n_volumes_flagged"] == quality.numbers["share_slices_lost"] == 0
+    assert "mean_fd" not in quality.numbers
+
+
+def test_clean_data_in_any_order_and_of_one_shell_are_not_complained_of(clean: Dwi) -> None:
+    shuffled = np.random.default_rng(0).permutation(N)
+    for volumes in (shuffled, np.flatnonzero(np.isin(clean.bvals, (0, 1000)))):
+        dwi = only(clean, volumes)
+        check = check_signal(dwi, empty_volumes(dwi))
+        assert (check.problem, check.warnings, said(dwi)) == (None, (), ())
+
+
+@pytest.mark.parametrize("size", [1.0, 4.0])
+def test_motion_alone_is_no_dropout(size: float) -> None:
+    poses = random_poses(N, size, seed=5)
+    head = make_head(make_anatomy(SMALL), seed=5, poses=poses)
+    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+    assert check_signal(dwi, empty_volumes(dwi)).problem is None
+    assert said(dwi, poses) == ()
+
+
+def test_a_dropout_is_named_by_volume_and_slice_in_every_shell(clean: Dwi) -> None:
+    def drop(data: np.ndarray) -> None:
+        data[:, :, 10:12, 20] *= 0.3
+        data[:, :, 12, 60] *= 0.2
+        data[:, :, 8, 2] *= 0.5
+
+    assert said(changed(clean, drop)) == (
+        "signal dropout in volume 3 (slice 9), volume 21 (slice 11, 12), volume 61 (slice 13)",
+    )
+
+
+def test_stripes_of_a_spike_are_named(clean: Dwi) -> None:
+    def strike(data: np.ndarray) -> None:
+        data[:, :, 11, 25] += 200 * np.cos(1.9 * np.arange(data.shape[0]))[:, None]
+
+    assert said(changed(clean, strike)) == ("stripes or spikes in volume 26 (slice 12)",)
+
+
+def test_a_volume_that_is_too_bright_is_named(clean: Dwi) -> None:
+    bright = changed(clean, lambda data: np.multiply(data[..., 30], 3, out=data[..., 30]))
+    assert "too bright in volume 31" in said(bright)
+    check = check_signal(bright, empty_volumes(bright))
+    assert check.problem is None
+    assert "volume 31 is brighter than its b-value of 1000 lets expect: 3 times" in check.warnings
+
+
+def test_volumes_that_hold_nothing_are_named_and_left_out(clean: Dwi) -> None:
+    def blank(data: np.ndarray) -> None:
+        data[..., [30, 50]] = 0
+
+    kept, empty, check = usable_volumes(changed(clean, blank))
+    assert kept.n_volumes == N - 2
+    quality = scan_quality(kept, empty, check, None)
+    assert quality.warnings == ("2 volumes hold nothing and are left out: 31, 51",)
+    assert list(quality.volumes["left_out"].to_numpy().nonzero()[0] + 1) == [31, 51]
+    assert len(quality.volumes) == N
+    with pytest.raises(DataError, match="too few volumes"):
+        usable_volumes(changed(clean, lambda data: data.__imul__(0)))
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 1])
+def test_a_table_shifted_against_the_images_is_refused(shift: int, clean: Dwi) -> None:
+    single = only(clean, np.flatnonzero(np.isin(clean.bvals, (0, 1000))))
+    for dwi in (clean, single):
+        with pytest.raises(DataError, match=f"shifted by {abs(shift)} volume"):
+            usable_volumes(rolled(dwi, shift))
+    _, _, check = usable_volumes(rolled(clean, shift), refuse=False)
+    assert check.problem is not None
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_vectors_alone_shifted_are_refused(shift: int, clean: Dwi) -> None:
+    directions = clean.directions.copy()
+    weighted = ~clean.is_b0
+    directions[weighted] = np.roll(directions[weighted], shift, axis=0)
+    with pytest.raises(DataError, match="b-vectors are shifted by 1 volume"):
+        usable_volumes(replace(clean, directions=directions))
+
+
+def test_relabelled_shells_are_refused(clean: Dwi) -> None:
+    all_one = replace(clean, bvals=np.where(clean.bvals > 0, 1000.0, 0.0))
+    with pytest.raises(DataError, match=r"b = 1000: 32 at .*, 24 at .*, 10 at"):
+        usable_volumes(all_one)
+    swapped = replace(clean, bvals=np.select([clean.bvals == 400, clean.bvals == 1000], [1000, 400], clean.bvals))
+    with pytest.raises(DataError, match="the signal rises with the b-value"):
+        usable_volumes(swapped)
+
+
+def test_noise_of_known_size_gives_its_signal_to_noise(clean: Dwi) -> None:
+    found = noise_measures(clean, np.zeros(N, dtype=bool))
+    assert found["b0_snr"] == pytest.approx(SMALL.snr, rel=0.1)
+    assert found["snr_b400"] > found["snr_b1000"] > found["snr_b2600"]
+    alike = neighbour_correlation(clean, np.zeros(N, dtype=bool))
+    assert np.isnan(alike[:6]).all()
+    noisy = replace(clean, data=clean.data + np.random.default_rng(0).normal(0, 60, clean.data.shape))
+    assert np.nanmean(neighbour_correlation(noisy, np.zeros(N, dtype=bool))) < 0.7 * np.nanmean(alike)
+
+
+def test_poses_within_their_noise_are_at_rest_and_a_jump_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    noise = np.tile(0.3**2 * np.eye(6), (60, 1, 1))
+    values = rng.normal(0, 0.3, (60, 6))
+    still = displacement(*shrunk(values, noise))
+    assert np.isnan(still[0])
+    assert still[1:].mean() < 0.1
+    values[30, 0] += 5
+    jumped = displacement(*shrunk(values, noise))
+    assert 4 < jumped[30] < 7  # the jump itself, and what five more noisy numbers may have changed by
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["msmt_dwi", "dwi", "SIFT_phantom_dwi"])
+def test_real_tables_are_not_refused(name: str, shared_data: Path) -> None:
+    stem = shared_data / "mrtrix_test_data" / "nii" / name
+    real = read_dwi(*(f"{stem}.{ending}" for ending in ("nii.gz", "bval", "bvec")))
+    assert usable_volumes(real)[0] is real
