@@ -57,6 +57,9 @@ def assert_same(one: Cohort, other: Cohort) -> None:
     for field in fields(Cohort):
         if field.name in ("flow", "sources", "notes", "volumes"):
             continue
+        if field.name == "transforms":  # the edges are written as they are, and nothing is left to do on reading
+            assert set(other.transforms) <= {"none"}
+            continue
         a, b = getattr(one, field.name), getattr(other, field.name)
         if isinstance(a, pd.DataFrame):
             pd.testing.assert_frame_equal(a, b, check_names=False)
