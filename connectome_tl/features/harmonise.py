@@ -105,6 +105,14 @@ def fit_harmoniser(training: Cohort, settings: HarmoniseSettings) -> Harmoniser 
     sites = np.array([str(site) for site in training.site], dtype=object)
     if not any(sites):
         raise DataError("no site is known; name its column in cohort.yaml", file=training.name)
+    unknown = [subject for subject, site in zip(training.ids, sites, strict=True) if not site]
+    if unknown:
+        raise DataError(
+            f"the site of {len(unknown)} training rows is not known, and an unknown site is no site of its own",
+            got=", ".join(unknown[:5]),
+            file=training.name,
+            remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
+        )
     names, counts = np.unique(sites.astype(str), return_counts=True)
     reference = settings.reference or str(names[counts.argmax()])
     if reference not in names:

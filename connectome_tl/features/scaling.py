@@ -87,13 +87,14 @@ class RegionScaler:
 class CovariateEncoder:
     """Covariates to numbers: median imputation with an indicator, standardised, categories one-hot.
 
-    A category never seen in training is all zeros, a column that is constant in training is left out.
+    A missing category, and one never seen in training, is the training mean of its columns, and no level; missing
+    ones in training have an indicator too. A column that is constant in training is left out.
     """
 
     names: tuple[str, ...]  # of the encoded columns
     medians: Mapping[str, float]
     levels: Mapping[str, tuple[str, ...]]
-    indicators: tuple[str, ...]  # numeric columns with missing values in training
+    indicators: tuple[str, ...]  # columns with missing values in training
     mean: np.ndarray
     scale: np.ndarray
     ids: tuple[str, ...]
@@ -101,35 +102,30 @@ class CovariateEncoder:
     @staticmethod
     def fit(table: pd.DataFrame, specs: Sequence[Covariate]) -> CovariateEncoder:
         """From a table with one row per training subject; its index is the ids."""
-        medians, levels, indicators = {}, {}, []
+        medians, levels = {}, {}
         for spec in specs:
             column = table[spec.column]
             if spec.type == "numeric":
                 numbers = column.to_numpy(dtype=float)
                 medians[spec.column] = float(np.nanmedian(numbers)) if np.isfinite(numbers).any() else 0.0
-                if np.isnan(numbers).any():
-                    indicators.append(spec.column)
             else:
-                found = sorted({str(value) for value in column.dropna()})
-                # Two levels are one column; more are one column each.
-                levels[spec.column] = tuple(found[1:] if len(found) == 2 else found)
-        names = (*medians, *(f"{c} missing" for c in indicators), *(f"{c}={v}" for c, vs in levels.items() for v in vs))
-        encoder = CovariateEncoder(
-            names,
-            medians,
-            levels,
-            tuple(indicators),
-            np.zeros(len(names)),
-            np.ones(len(names)),
-            tuple(str(i) for i in table.index),
+                levels[spec.column] = tuple(sorted({str(value) for value in column.dropna()}))
+        indicators = tuple(name for name in (*medians, *levels) if table[name].isna().any())
+        names = (
+            *medians,
+            *(f"{c} missing" for c in indicators),
+            *(f"{c}={v}" for c, vs in levels.items() for v in _shown(vs)),
         )
+        ids = tuple(str(i) for i in table.index)
+        encoder = CovariateEncoder(names, medians, levels, indicators, np.zeros(len(names)), np.ones(len(names)), ids)
         raw = encoder._encode(table)
-        spread = raw.std(axis=0, ddof=1) if len(raw) > 1 else np.zeros(len(names))
-        mean = raw.mean(axis=0) if len(raw) else np.zeros(len(names))
-        constant = spread <= _TINY * np.abs(mean)
+        known = np.isfinite(raw)
+        count = known.sum(axis=0)
+        mean = np.where(known, raw, 0.0).sum(axis=0) / np.maximum(count, 1)
+        spread = np.sqrt((np.where(known, raw - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1))
+        constant = (spread <= _TINY * np.abs(mean)) | (count < 2)
         # A constant column says nothing in training, so it must say nothing in test: infinite scale, zero value.
-        scale = np.where(constant, np.inf, spread)
-        return CovariateEncoder(names, medians, levels, tuple(indicators), mean, scale, encoder.ids)
+        return CovariateEncoder(names, medians, levels, indicators, mean, np.where(constant, np.inf, spread), ids)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,18 +134,26 @@ class CovariateEncoder:
 
     def apply(self, table: pd.DataFrame) -> np.ndarray:
         """(n_subjects, n_encoded) float32, finite."""
-        return ((self._encode(table) - self.mean) / self.scale).astype(np.float32)
+        scaled = (self._encode(table) - self.mean) / self.scale
+        return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
     def _encode(self, table: pd.DataFrame) -> np.ndarray:
+        """(n_subjects, n_encoded), NaN where a category is missing."""
         columns = []
         for column, median in self.medians.items():
             numbers = table[column].to_numpy(dtype=float)
             columns.append(np.where(np.isnan(numbers), median, numbers))
-        columns += [np.isnan(table[column].to_numpy(dtype=float)).astype(float) for column in self.indicators]
+        columns += [table[column].isna().to_numpy(dtype=float) for column in self.indicators]
         for column, values in self.levels.items():
             text = table[column].astype("string")
-            columns += [(text == value).fillna(False).to_numpy(dtype=float) for value in values]
+            known = text.isin(values).to_numpy(dtype=bool)
+            columns += [np.where(known, (text == value).fillna(False), np.nan) for value in _shown(values)]
         return np.column_stack(columns) if columns else np.zeros((len(table), 0))
+
+
+def _shown(levels: tuple[str, ...]) -> tuple[str, ...]:
+    """Levels that have a column: two levels are one column, more are one column each."""
+    return levels[1:] if len(levels) == 2 else levels
 
 
 @dataclass(frozen=True, eq=False)

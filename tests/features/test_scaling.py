@@ -140,11 +140,15 @@ def test_covariates_are_imputed_scaled_and_one_hot_as_scikit_learn_does() -> Non
     table = covariates()
     encoder = CovariateEncoder.fit(table, SPECS)
     numbers = SimpleImputer(strategy="median", add_indicator=True).fit_transform(table[["weight"]])
-    sex = OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False)
-    sexes = sex.fit(table[["sex"]].dropna()).transform(table[["sex"]].fillna("F"))  # missing: no level at all
     ivh = OneHotEncoder(sparse_output=False).fit_transform(table[["ivh"]])
-    reference = StandardScaler().fit_transform(np.hstack([numbers, sexes, ivh])) * np.sqrt(11 / 12)
-    assert encoder.names == ("weight", "weight missing", "sex=M", "ivh=0", "ivh=1", "ivh=2")
+    known = table["sex"].notna().to_numpy()
+    male = (table["sex"] == "M").to_numpy(dtype=float)
+    # A missing category is no level: it is left out of mean and spread, and becomes the mean.
+    sex = np.where(known, (male - male[known].mean()) / male[known].std(ddof=1), 0.0)
+    missing = (~known).astype(float)[:, None]
+    others = StandardScaler().fit_transform(np.hstack([numbers, missing, ivh])) * np.sqrt(11 / 12)
+    reference = np.insert(others, 3, sex, axis=1)
+    assert encoder.names == ("weight", "weight missing", "sex missing", "sex=M", "ivh=0", "ivh=1", "ivh=2")
     assert_allclose(encoder.apply(table), reference, rtol=1e-5, atol=1e-6)
     assert encoder.ids == IDS
 
@@ -161,8 +165,9 @@ def test_an_unseen_category_is_no_category_and_columns_dead_in_training_stay_dea
     assert (named["weight"] == 0).all()
     assert (named["weight missing"] == 0).all()
     assert (named["ivh=0"] == 0).all()
-    female = encoder.apply(new.assign(sex="F"))[0, encoder.names.index("sex=M")]
-    assert named["sex=M"][0] == female
+    assert named["sex=M"][0] == 0  # neither female nor male, but the training mean
+    levels = [encoder.apply(new.assign(sex=sex))[0, encoder.names.index("sex=M")] for sex in ("F", "M")]
+    assert levels[0] < 0 < levels[1]
 
 
 def test_no_covariates_are_no_columns() -> None:
