@@ -26,7 +26,7 @@ from connectome_tl.provenance import (
     write_table,
     write_text,
 )
-from connectome_tl.settings.study import Training
+from connectome_tl.settings.training import Training
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

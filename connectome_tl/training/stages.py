@@ -360,7 +360,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
             cohort = cohorts.roles[role]
             problems += [
                 Problem(
-                    f"{column!r} is a clinical covariate of cohort {cohort.name!r} and an outcome of this study",
+                    f"in cohort {cohort.name!r} an outcome of this study, {column!r}, is its own covariate",
                     remedy=f"Name others in {role}.tasks, or give the covariate role: nuisance in its cohort.yaml.",
                 )
                 for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from connectome_tl.audit.replay import wrecked
+from connectome_tl.audit.wrecking import wrecked
 from connectome_tl.features.tangent import holds_correlations
 from tests.small_study import small_cohorts
 
