@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prediction_tables import LANGUAGE, MOTOR, table
+from scipy import stats
 from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
@@ -216,7 +217,10 @@ def test_a_brier_interval_counts_what_varies_within_the_classes():
     noisy = value + np.random.default_rng(0).normal(0, 0.02, 40)
     inside = sum(((noisy[y == c] - noisy[y == c].mean()) ** 2).sum() * n / (n - 1) for c, n in ((1, 8), (0, 32)))
     low, high = positive_mean_interval(noisy, np.arange(40), TEST_ONLY, y)
-    assert np.log(high / low) / 2 == pytest.approx(2.0227 * np.sqrt(inside * 40 / 39) / 40 / noisy.mean(), rel=1e-3)
+    groups = noisy[:8], noisy[8:]
+    welch = stats.ttest_ind(groups[0] * 8, groups[1] * 32, equal_var=False).df  # of the sum over both classes
+    quantile = stats.t.ppf(0.975, welch)
+    assert np.log(high / low) / 2 == pytest.approx(quantile * np.sqrt(inside * 40 / 39) / 40 / noisy.mean(), rel=1e-3)
 
 
 def test_folds_whose_models_spread_alike_add_nothing_and_a_model_that_learns_by_chance_does():
