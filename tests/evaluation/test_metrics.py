@@ -206,6 +206,13 @@ def test_few_labels_set_the_floor_of_a_loss():
     assert single > 1.3 * few
 
 
+def test_a_proportion_of_none_or_all_reaches_its_end_exactly():
+    for n in range(2, 60):
+        for factor in (1.0, 2.2, 3.2):
+            assert proportion_interval(np.zeros(n), np.arange(n), TEST_ONLY._replace(factor=factor))[0] == 0
+            assert proportion_interval(np.ones(n), np.arange(n), TEST_ONLY._replace(factor=factor))[1] == 1
+
+
 def test_a_brier_interval_counts_what_varies_within_the_classes():
     """Losses that are the same within each class leave nothing but the floor, whatever the share of positives."""
     value, y = np.where(np.arange(40) < 8, 0.64, 0.04), (np.arange(40) < 8) * 1.0

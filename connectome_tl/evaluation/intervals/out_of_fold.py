@@ -53,7 +53,8 @@ def proportion_interval(
     estimate, n = float(value.mean()), min(value.size / factor, most)
     centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the ends meet the estimate; rounding must not exclude a truth of exactly 0 or 1.
+    return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
 
 
 class CallIntervals(NamedTuple):
