@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prediction_tables import LANGUAGE, MOTOR, table
+from scipy import stats
 from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
@@ -205,6 +206,13 @@ def test_few_labels_set_the_floor_of_a_loss():
     assert single > 1.3 * few
 
 
+def test_a_proportion_of_none_or_all_reaches_its_end_exactly():
+    for n in range(2, 60):
+        for factor in (1.0, 2.2, 3.2):
+            assert proportion_interval(np.zeros(n), np.arange(n), TEST_ONLY._replace(factor=factor))[0] == 0
+            assert proportion_interval(np.ones(n), np.arange(n), TEST_ONLY._replace(factor=factor))[1] == 1
+
+
 def test_a_brier_interval_counts_what_varies_within_the_classes():
     """Losses that are the same within each class leave nothing but the floor, whatever the share of positives."""
     value, y = np.where(np.arange(40) < 8, 0.64, 0.04), (np.arange(40) < 8) * 1.0
@@ -216,7 +224,10 @@ def test_a_brier_interval_counts_what_varies_within_the_classes():
     noisy = value + np.random.default_rng(0).normal(0, 0.02, 40)
     inside = sum(((noisy[y == c] - noisy[y == c].mean()) ** 2).sum() * n / (n - 1) for c, n in ((1, 8), (0, 32)))
     low, high = positive_mean_interval(noisy, np.arange(40), TEST_ONLY, y)
-    assert np.log(high / low) / 2 == pytest.approx(2.0227 * np.sqrt(inside * 40 / 39) / 40 / noisy.mean(), rel=1e-3)
+    groups = noisy[:8], noisy[8:]
+    welch = stats.ttest_ind(groups[0] * 8, groups[1] * 32, equal_var=False).df  # of the sum over both classes
+    quantile = stats.t.ppf(0.975, welch)
+    assert np.log(high / low) / 2 == pytest.approx(quantile * np.sqrt(inside * 40 / 39) / 40 / noisy.mean(), rel=1e-3)
 
 
 def test_folds_whose_models_spread_alike_add_nothing_and_a_model_that_learns_by_chance_does():

@@ -53,7 +53,8 @@ def proportion_interval(
     estimate, n = float(value.mean()), min(value.size / factor, most)
     centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the ends meet the estimate; rounding must not exclude a truth of exactly 0 or 1.
+    return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
 
 
 class CallIntervals(NamedTuple):
@@ -138,7 +139,8 @@ def positive_mean_interval(
     if mean == 0:
         return 0.0, 0.0
     influence = centred(value, strata) / (mean * value.size)
-    half = clustered_half_width(influence, cluster, widening, between / mean**2, n_learning)
+    freedom = float("inf") if strata is None else welch_freedom(influence, strata)
+    half = clustered_half_width(influence, cluster, widening, between / mean**2, n_learning, freedom)
     return mean * float(np.exp(-half)), mean * float(np.exp(half))
 
 
@@ -156,6 +158,17 @@ def centred(value: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
         middle, scale = (value[inside].mean(), np.sqrt(n / (n - 1))) if n > 1 else (value.mean(), 1.0)
         found[inside] = scale * (value[inside] - middle)
     return found
+
+
+def welch_freedom(influence: np.ndarray, strata: np.ndarray) -> float:
+    """Degrees of freedom of a variance that is a sum over strata (Welch 1947, doi:10.1093/biomet/34.1-2.28).
+
+    With few positives their variance, which is most of the whole, is poorly known.
+    """
+    sizes = [np.sum(strata == stratum) for stratum in np.unique(strata)]
+    parts = [np.sum(influence[strata == stratum] ** 2) for stratum in np.unique(strata)]
+    uncertain = sum(part**2 / max(size - 1, 1) for part, size in zip(parts, sizes))
+    return float(sum(parts) ** 2 / uncertain) if uncertain > 0 else float("inf")
 
 
 def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
@@ -208,6 +221,7 @@ def clustered_half_width(
     widening: Widening,
     between: float = 0.0,
     n_learning: float | None = None,
+    freedom: float = float("inf"),
 ) -> float:
     """t quantile times the widened clustered standard error of a sum of influences (n_subjects,).
 
@@ -217,6 +231,7 @@ def clustered_half_width(
         between: variance that the training sets add; counts `widening.between` times, as far as the whole stays
             within `MOST_WIDENING` times that of the tested subjects.
         n_learning: subjects that the floor is in; those of a few-label split where it is one, else the tested.
+        freedom: degrees of freedom, where they are fewer than families less one.
     """
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size
@@ -226,4 +241,4 @@ def clustered_half_width(
     factor = widening.at(influence.size)
     added = min(widening.between * between, max(0.0, MOST_WIDENING - factor) * tested)
     variance = factor * tested + added + (widening.floor / (n_learning or influence.size)) ** 2
-    return float(stats.t.ppf(0.975, n - 1)) * float(np.sqrt(variance))
+    return float(stats.t.ppf(0.975, max(1.0, min(n - 1, freedom)))) * float(np.sqrt(variance))
