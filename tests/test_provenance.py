@@ -87,7 +87,7 @@ def test_canonical_json_takes_what_the_package_holds() -> None:
         "c": {3, 1},
         "d": Path("x/y"),
         "e": np.nan,
-        "f": Training(epochs=1),
+        "f": Training(steps=1),
     }
     text = canonical_json(held)
     assert text.startswith('{"a":[0,1],"b":0.1,"c":[1,3],"d":"x/y","e":null,"f":{')
@@ -156,7 +156,7 @@ def test_a_table_keeps_every_bit_and_writes_missing_as_bids_does(tmp_path: Path)
 
 def test_a_sidecar_describes_its_file_and_is_the_same_every_time(tmp_path: Path) -> None:
     file = write_text(tmp_path / "predictions.tsv", "x\n")
-    arguments = {"inputs": {"target": "abc"}, "settings": Training(epochs=1), "seed": 3, "units": "points"}
+    arguments = {"inputs": {"target": "abc"}, "settings": Training(steps=1), "seed": 3, "units": "points"}
     first = write_sidecar(file, **arguments).read_bytes()
     assert write_sidecar(file, **arguments).read_bytes() == first
     record = read_json(tmp_path / "predictions.json")

@@ -19,6 +19,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.mrtrix import weight_name
+from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
@@ -391,3 +392,27 @@ def test_the_commented_configuration_is_a_valid_one_and_only_names_defaults() ->
     plain = ConnectomesSettings()
     for part in ("measures", "engine", "preprocessing", "reconstruction", "tracking"):
         assert getattr(given, part) == getattr(plain, part)
+
+
+def test_the_official_validator_finds_no_error_in_what_is_written(made: Path) -> None:
+    validator = shutil.which("bids-validator-deno") or shutil.which("bids-validator")
+    if validator is None:
+        pytest.skip("bids-validator is not installed")
+    said = subprocess.run([validator, "--json", str(made)], capture_output=True, text=True, check=False)
+    issues = json.loads(said.stdout)["issues"]
+    found = issues["issues"] if isinstance(issues, dict) else issues
+    assert [(issue["code"], issue.get("location")) for issue in found if issue["severity"] == "error"] == []
+
+
+def test_every_scan_has_a_table_of_its_volumes_and_the_cohort_its_motion(made: Path) -> None:
+    table = pd.read_csv(next(made.rglob("sub-01*_desc-confounds_timeseries.tsv")), sep="\t")
+    assert len(table) == sum(count for _, count in SMALL.shells)
+    assert np.isnan(table["framewise_displacement"][0])
+    described = json.loads(next(made.rglob("sub-01*_desc-confounds_timeseries.json")).read_text())
+    assert set(described) == set(table.columns)
+    listed = pd.read_csv(made / "participants.tsv", sep="\t")
+    assert listed["mean_fd"][0] == pytest.approx(table["framewise_displacement"].mean(), abs=1e-4)
+    cohort = read_cohort(made / "cohort.yaml")
+    (motion,) = [c for c in load_settings(made / "cohort.yaml", CohortSettings).covariates if c.column == "mean_fd"]
+    assert (motion.role, motion.unit) == ("nuisance", "mm")
+    assert len(cohort.ids) == 2

@@ -120,8 +120,8 @@ def _numbers(
     if np.isfinite(alike).any():
         found["neighbour_correlation"] = float(np.nanmean(alike))
     if motion is not None and dwi.n_volumes > 1:
-        found["mean_fd"] = float(np.nanmean(motion.displacement))
-        found["max_fd"] = float(np.nanmax(motion.displacement))
+        found["mean_fd"] = round(float(np.nanmean(motion.displacement)), 4)
+        found["max_fd"] = round(float(np.nanmax(motion.displacement)), 4)
     return found
 
 

@@ -6,12 +6,10 @@ last command sees all of them.
 
 from __future__ import annotations
 
-import html
 import os
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.tables import read_table
@@ -19,10 +17,11 @@ from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.provenance import read_json, write_table, write_text
+from connectome_tl.report.scan_page import ScanIndex, render_index
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scans.report import LABELS, is_far, page, set_beside
+from connectome_tl.workflows.scans.report import set_beside
 from connectome_tl.workflows.scans.result import Plan, stamps_of
 from connectome_tl.workflows.scans.scan import Done, finished_scans
 
@@ -40,23 +39,33 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
     write_table(plan.out / "failures.tsv", pd.DataFrame(failed, columns=["scan", "problem", "exit_code"]))
     cohort = _write_cohort(inventory, plan, done) if done else None
     numbers = pd.DataFrame([dict(item.numbers) for item in done], index=[item.scan for item in done])
-    typical = _typical(numbers)
-    for item in done:
+    typical = _typical(numbers) if len(done) >= _ENOUGH else {}
+    for k, item in enumerate(done):
         with alone(plan.out, item.scan, wait=False) as held:
             if held:  # else another process makes this page, and will set it beside the others
-                set_beside(plan.file(item.scan, "report.html"), item.numbers, typical if len(done) >= _ENOUGH else {})
+                path = plan.file(item.scan, "report.html")
+                set_beside(path, item.numbers, typical, _neighbours(plan, done, k))
     stamps = Counter(stamp for item in done for stamp in stamps_of(item.warnings))
-    told = [(scan, text.removeprefix(f"subject {scan}").lstrip(",: ")) for scan, text, _ in failed]
-    bad = "".join(f'<div class="warn bad"><b>{html.escape(s)}</b>: {html.escape(text)}</div>' for s, text in told)
-    notes = "".join(f'<div class="warn">{html.escape(str(p))}</div>' for p in inventory.problems)
-    stamp = "".join(
-        f'<div class="warn">{n} of {len(done)} scans are {html.escape(text)}.</div>'
-        for text, n in sorted(stamps.items())
+    index = ScanIndex(
+        name=plan.settings.name,
+        scans=[(item.scan, _link(plan.file(item.scan, "report.html"), plan.out), item.numbers) for item in done],
+        failed=[(scan, text.removeprefix(f"subject {scan}").lstrip(",: ")) for scan, text, _ in failed],
+        notes=[str(problem) for problem in inventory.problems],
+        stamps=[f"{n} of {len(done)} scans are {text}." for text, n in sorted(stamps.items())],
+        typical=typical,
     )
-    body = f"<p>{len(done)} scans with connectomes, {len(failed)} without.</p>{stamp}"
-    body += (f"<h2>Failed</h2>{bad}" if bad else "") + (f"<h2>About the folder</h2>{notes}" if notes else "")
-    body += _table(plan, numbers, typical) if done else ""
-    return cohort, write_text(plan.out / "index.html", page(plan.settings.name, body))
+    return cohort, write_text(plan.out / "index.html", render_index(index))
+
+
+def _neighbours(plan: Plan[AnyScanSettings], done: list[Done], k: int) -> list[tuple[str, str]]:
+    """Scans before and after one, with links to their pages."""
+    here = plan.file(done[k].scan, "report.html").parent
+    near = [(word, done[i].scan) for word, i in (("Before", k - 1), ("After", k + 1)) if 0 <= i < len(done)]
+    return [(f"{word}: {scan}", _link(plan.file(scan, "report.html"), here)) for word, scan in near]
+
+
+def _link(target: Path, start: Path) -> str:
+    return Path(os.path.relpath(target, start)).as_posix()
 
 
 def failures(plan: Plan[AnyScanSettings]) -> list[tuple[str, str, int]]:
@@ -76,28 +85,6 @@ def _typical(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     middle = numbers.median()
     spread = 1.4826 * (numbers - middle).abs().median()
     return {str(name): (float(middle[name]), float(spread[name])) for name in numbers.columns}
-
-
-def _table(plan: Plan[AnyScanSettings], numbers: pd.DataFrame, typical: dict[str, tuple[float, float]]) -> str:
-    """Numbers of every scan, each with a link to its page; those far from the others marked."""
-
-    def title(column: str) -> str:
-        label, unit = LABELS.get(column, (column, ""))
-        return html.escape(f"{label}, {unit}" if unit else label)
-
-    columns = [str(column) for column in numbers.columns]
-    enough = len(numbers) >= _ENOUGH
-    lines = ["<h2>Scans</h2><table><tr><th>scan</th>" + "".join(f"<th>{title(c)}</th>" for c in columns) + "</tr>"]
-    for scan, row in zip(numbers.index, numbers.to_numpy(dtype=float), strict=True):
-        cells = ""
-        for column, value in zip(columns, row, strict=True):
-            far = enough and np.isfinite(value) and is_far(value, *typical[column])
-            shown = f"{value:.3g}" if np.isfinite(value) else "n/a"
-            cells += f"<td><b>{shown} !</b></td>" if far else f"<td>{shown}</td>"
-        link = html.escape(os.path.relpath(plan.file(str(scan), "report.html"), plan.out))
-        lines.append(f'<tr><td><a href="{link}">{html.escape(str(scan))}</a></td>{cells}</tr>')
-    said = "! more than four robust standard deviations from the median" if enough else "too few to tell outliers"
-    return "".join(lines) + f"</table><p class=small>{said}</p>"
 
 
 def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[Done]) -> Path:

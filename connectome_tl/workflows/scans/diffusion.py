@@ -76,6 +76,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
         mask_dice=None if gate is None else gate.mask_dice, weights=weights,
+        principal=maps.principal, anatomical=_seen_in(dwi, anatomy) if anatomy.cache_info().currsize else None,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 
@@ -115,6 +116,12 @@ def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volu
 
     brain = read_anatomical(scan, rough)
     return brain, register_affine(b0, brain, settings, rigid=True)
+
+
+def _seen_in(dwi: Dwi, anatomy: Callable[[], tuple[Volume, Warp]]) -> np.ndarray:
+    """The anatomical image on the grid of the diffusion data."""
+    brain, to_anatomical = anatomy()
+    return carry_image(to_anatomical, brain, Volume(dwi.data[..., 0], dwi.affine)).data
 
 
 def _parcels(

@@ -15,7 +15,7 @@ from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.imaging.track.streamlines import write_tck
-from connectome_tl.provenance import write_json, write_table, write_text
+from connectome_tl.provenance import sidecar_path, write_json, write_table, write_text
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scans.report import write_scan_report
@@ -35,6 +35,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         "Preprocessed": found.preprocessed,
         "Status": "as preprocessed" if found.preprocessed else EXPLORATORY,
         "Engine": settings.engine,
+        "TrackingSeed": settings.tracking.seed,
         "EdgeWeight": weight_name(settings),
         **plan.said_of(name),
         "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
@@ -61,9 +62,12 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         if parameter in found.images:
             file = folder / f"{name}_model-{model}_param-{parameter}_dwimap.nii.gz"
             written.append(write_volume(file, found.images[parameter], dwi.affine))
-    written.append(write_volume(folder / f"{name}_space-dwi_desc-brain_mask.nii.gz", dwi.mask, dwi.affine))
+    space = {"SpatialReference": Path(dwi.file or "").name, "Description": "on the grid of the diffusion data"}
+    mask = folder / f"{name}_space-dwi_desc-brain_mask.nii.gz"
+    written += [write_volume(mask, dwi.mask, dwi.affine), write_json(sidecar_path(mask), space | {"Type": "Brain"})]
     labels = folder / f"{name}_space-dwi_atlas-{plan.atlas_name}_dseg.nii.gz"
     written.append(write_volume(labels, found.labels.data, found.labels.affine))
+    written.append(write_json(sidecar_path(labels), space | {"Atlas": plan.atlas_name}))
     written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
     written += _write_quality(folder / f"{name}_desc-confounds_timeseries.tsv", found.quality)
     if settings.keep_tractogram:
@@ -72,7 +76,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
             lines = "".join(f"{weight:.9g}\n" for weight in found.weights)
             written.append(write_text(folder / f"{name}_tractogram_weights.txt", lines))
     told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
-    written.append(write_scan_report(folder / f"{name}_report.html", found, numbers_of(found), told))
+    page = folder / f"{name}_report.html"
+    written.append(write_scan_report(page, found, numbers_of(found), told, plan.out / "index.html"))
     return written
 
 

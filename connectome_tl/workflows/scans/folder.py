@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from connectome_tl import __version__
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
@@ -26,6 +27,7 @@ from connectome_tl.errors import (
     Problem,
     UsageError,
 )
+from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.gradient_check import about_gradients
 from connectome_tl.imaging.read.images import read_labels as read_label_image
 from connectome_tl.imaging.read.inputs import Inventory, Scan
@@ -47,6 +49,20 @@ from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
+_NOT_BIDS = (  # names that BIDS does not know
+    *(
+        "settings.yaml",
+        "cohort.yaml",
+        "failures.tsv",
+        "inventory.txt",
+        "index.html",
+        "participants.tsv",
+        "log",
+        "log/**",
+    ),
+    *(f"*_{suffix}.*" for suffix in ("relmat", "nodeindices", "provenance", "failure", "report", "timeseries")),
+    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights")),
+)
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
 _MAX_TOLD = 10  # scans whose gradient table is spoken of one by one
@@ -312,6 +328,16 @@ def _in_a_line(problems: Sequence[Problem]) -> str:
     return " | ".join(map(str, problems))
 
 
+def _source(root: Path) -> dict[str, str]:
+    """What the input says it is, for `SourceDatasets`; no path, which says nothing elsewhere."""
+    try:
+        said = read_json_object(root / "dataset_description.json")
+    except ConnectomeTLError:
+        return {}
+    known = {"DOI": said.get("DatasetDOI"), "Version": said.get("DatasetVersion"), "Name": said.get("Name")}
+    return {key: value for key, value in known.items() if isinstance(value, str)}
+
+
 def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> list[str]:
     """Write what describes the folder; returns everything that was found wrong, as `inventory.txt` holds it."""
     out, settings = plan.out, plan.settings
@@ -321,10 +347,11 @@ def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[S
             "Name": settings.name,
             "BIDSVersion": "1.10.1",
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "connectome-tl"}],
+            "GeneratedBy": [{"Name": "connectome-tl", "Version": __version__}],
+            "SourceDatasets": [_source(inventory.root)],
         },
     )
-    write_text(out / ".bidsignore", "*_relmat.*\n*_nodeindices.*\n*_provenance.json\n*_failure.json\n*_report.html\n")
+    write_text(out / ".bidsignore", "".join(f"{name}\n" for name in _NOT_BIDS))
     write_text(out / "settings.yaml", dump_settings(settings))
     notes = [(scan, contrast_note(scan, plan.templates.get(scan.name))) for scan in scans if scan.parcellation is None]
     found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]

@@ -113,6 +113,8 @@ class ScanResult:
         passed: (x, y, z) streamlines through each voxel.
         quality: of the data as they came.
         mask_dice: of the registration; None without one.
+        principal: (x, y, z, 3) main direction of the tensor.
+        anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
     """
 
@@ -129,3 +131,5 @@ class ScanResult:
     quality: ScanQuality
     mask_dice: float | None
     weights: np.ndarray | None
+    principal: np.ndarray
+    anatomical: np.ndarray | None

@@ -25,9 +25,10 @@ from connectome_tl.imaging.register.gate import Gate
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import write_table, write_text
+from connectome_tl.report.scan_page import render_scan
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
-from connectome_tl.workflows.scans.report import Row, page, scan_body, slices
+from connectome_tl.workflows.scans.report import Row, brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.template import contrast_note
 
@@ -87,14 +88,15 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
     files.append(write_volume(plan.file(scan.name, f"{stem}_dseg.nii.gz"), labels.data, labels.affine))
     rows = [
-        Row(name if k else f"{name} with regions", image.data, "gray", _bright(image, brain), k == 0)
+        Row(name if k else f"{name} with regions", image.data, "gray", brightest(image.data, brain), k == 0)
         for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
     lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {len(table)} measures of each."
     drawn = slices(rows, brain, labels, first.affine)
-    body = scan_body(warnings, told, drawn, made, lines, numbers)
-    files.append(write_text(plan.file(scan.name, "report.html"), page(scan.name, body)))
+    path, pictures = plan.file(scan.name, "report.html"), [(drawn, "cuts: " + "; ".join(row.title for row in rows))]
+    page = page_of(scan.name, warnings, told, pictures, made, lines, numbers, path, plan.out / "index.html")
+    files.append(write_text(path, render_scan(page)))
     return Made(tuple(files), numbers, tuple(warnings))
 
 
@@ -124,10 +126,6 @@ def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[
 def _scaled(image: Volume, brain: np.ndarray) -> Volume:
     middle = float(np.median(image.data[brain]))
     return Volume(np.asarray(image.data / (middle or 1.0), dtype=np.float32), image.affine, image.subject, image.file)
-
-
-def _bright(image: Volume, brain: np.ndarray) -> float:
-    return max(float(np.quantile(image.data[brain], 0.995)), 1e-6)
 
 
 def _measures(

@@ -1,0 +1,135 @@
+"""Pages about scans: one of each, and an index of all. Text, pictures and numbers come in; HTML goes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from connectome_tl.report.render import Figure, render, stamps_of
+
+LABELS = {  # of the numbers: what they are, and their unit
+    "b0_snr": ("signal to noise, unweighted", ""),
+    "brain_ml": ("brain", "ml"),
+    "density": ("density of the connectome", ""),
+    "mask_dice": ("overlap with the template (Dice)", ""),
+    "max_fd": ("largest framewise displacement", "mm"),
+    "mean_fa": ("mean FA", ""),
+    "mean_fd": ("mean framewise displacement", "mm"),
+    "mean_md": ("mean MD", "mm²/s"),
+    "mean_weight": ("mean weight of the network", ""),
+    "n_regions_present": ("regions present", ""),
+    "n_volumes_flagged": ("volumes flagged", ""),
+    "neighbour_correlation": ("correlation of neighbouring volumes", ""),
+    "share_assigned": ("streamlines that join two regions", ""),
+    "share_slices_lost": ("slices with signal dropout", ""),
+}
+BEGIN, END = "<!-- beside the cohort -->", "<!-- to here -->"
+FAR = 4.0  # robust standard deviations from the median
+
+
+@dataclass(frozen=True)
+class ScanPage:
+    """What the page of one scan shows.
+
+    Attributes:
+        told: template and choices, one sentence or more.
+        pictures: (data URL, what it shows) of cuts through the brain.
+        matrix: data URL. lines: of the connectome.
+        figures: motion, directions.
+        index: link to the index of all scans.
+    """
+
+    name: str
+    warnings: tuple[str, ...]
+    told: str
+    pictures: tuple[tuple[str, str], ...]
+    matrix: str
+    measure: str
+    lines: str
+    numbers: Mapping[str, float]
+    index: str
+    figures: tuple[Figure, ...] = ()
+    exploratory: bool = False
+
+
+@dataclass(frozen=True)
+class ScanIndex:
+    """What the index of a folder of scans shows.
+
+    Attributes:
+        scans: name, link, numbers of each.
+        failed: name and problem. notes: about the folder. stamps: what makes how many scans exploratory.
+        typical: median and robust standard deviation of each number; empty where there are too few scans.
+    """
+
+    name: str
+    scans: Sequence[tuple[str, str, Mapping[str, float]]]
+    failed: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+    stamps: Sequence[str] = ()
+    typical: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def render_scan(page: ScanPage) -> str:
+    """The page of one scan; the same scan gives the same bytes."""
+    beside = beside_cohort(page.numbers, {})
+    return render("scan.html", page=page, beside=beside, stamps=stamps_of(exploratory=page.exploratory))
+
+
+def render_index(index: ScanIndex) -> str:
+    """The index of all scans of a folder, with each number far from the others marked."""
+    columns = list(dict.fromkeys(key for _, _, numbers in index.scans for key in numbers))
+    rows = [
+        (name, link, [_cell(numbers.get(key, math.nan), index.typical.get(key)) for key in columns])
+        for name, link, numbers in index.scans
+    ]
+    return render("scans.html", index=index, columns=[title(key) for key in columns], rows=rows, stamps=[])
+
+
+def beside_cohort(
+    numbers: Mapping[str, float],
+    typical: Mapping[str, tuple[float, float]],
+    neighbours: Sequence[tuple[str, str]] = (),
+) -> str:
+    """What changes on a page as its cohort grows, between its marks: numbers beside the cohort's, and neighbours.
+
+    Args:
+        neighbours: what to call the scans before and after, and links to them.
+    """
+    rows = [(title(key), f"{value:.4g}", _place(value, typical.get(key))) for key, value in numbers.items()]
+    inner = render("scan_numbers.html", rows=rows, compared=bool(typical), neighbours=neighbours)
+    return f"{BEGIN}{inner}{END}"
+
+
+def title(key: str) -> str:
+    """What a number is called, with its unit."""
+    of_shell = {"snr_b": "signal to noise, b = ", "cnr_b": "contrast to noise, b = "}
+    plain = of_shell[key[:5]] + key[5:] if key[:5] in of_shell else key.replace("_", " ")
+    label, unit = LABELS.get(key, (plain, ""))
+    return f"{label}, {unit}" if unit else label
+
+
+def is_far(value: float, middle: float, spread: float) -> bool:
+    """More than four robust standard deviations from the median."""
+    return abs(value - middle) > FAR * max(spread, 1e-12)
+
+
+def _place(value: float, typical: tuple[float, float] | None) -> dict[str, object] | None:
+    """Where a number lies among those of the cohort; `at` in percent of a bar from -4 to 4 standard deviations."""
+    if typical is None or not math.isfinite(value):
+        return None
+    middle, spread = typical
+    off = (value - middle) / max(spread, 1e-12)
+    return {
+        "middle": f"{middle:.4g}",
+        "spread": f"{spread:.2g}",
+        "far": is_far(value, middle, spread),
+        "at": round(50 + 50 * max(min(off / FAR, 1.0), -1.0), 1),
+    }
+
+
+def _cell(value: float, typical: tuple[float, float] | None) -> tuple[str, bool]:
+    if not math.isfinite(value):
+        return "n/a", False
+    return f"{value:.3g}", typical is not None and is_far(value, *typical)
