@@ -18,6 +18,7 @@ from connectome_tl.cohort.ids import subject_ids, whole_ids
 from connectome_tl.cohort.kept_rows import flow_step, selected_rows, selects_among_events, without_excluded
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables
+from connectome_tl.cohort.one_scan import one_scan_of_each
 from connectome_tl.cohort.regional import read_region_features, similarity_matrices
 from connectome_tl.cohort.stack import read_stack
 from connectome_tl.cohort.tables import read_table
@@ -89,6 +90,8 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     cohort = None if findings.problems else _joined(settings, columns, matrices, flow, sources, search)
     raise_all(f"cohort {settings.name!r} cannot be used", grouped(findings.problems))
     assert cohort is not None
+    if settings.one_scan is not None:
+        cohort = one_scan_of_each(cohort, settings.one_scan)
     raise_all(f"cohort {settings.name!r} cannot be used", nothing_to_learn(cohort))
     both = cohort.own_covariates([task.name for task in cohort.tasks])
     if both:

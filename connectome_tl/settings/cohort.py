@@ -12,6 +12,7 @@ from connectome_tl.settings.base import Settings
 from connectome_tl.settings.columns import AgeColumn as AgeColumn
 from connectome_tl.settings.columns import AgeUnit as AgeUnit
 from connectome_tl.settings.columns import Covariate as Covariate
+from connectome_tl.settings.columns import OneScan as OneScan
 from connectome_tl.settings.columns import Outcome as Outcome
 from connectome_tl.settings.columns import StatusRule as StatusRule
 from connectome_tl.settings.columns import Word
@@ -211,6 +212,7 @@ class CohortSettings(Settings):
     decimal: Literal[".", ","] | None = Field(default=None, description="decimal mark, where cells leave it open")
     select: str | None = Field(default=None, description="keep rows where this is true, e.g. `age < 13`")
     exclude: tuple[Exclusion, ...] = Field(default=(), description="left out after `select`, one rule after the other")
+    one_scan: OneScan | None = Field(default=None, description="keep one scan of each subject; default: all")
     covariates: tuple[Covariate, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     connectomes: ConnectomeFiles | None = None
@@ -228,6 +230,8 @@ class CohortSettings(Settings):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"outcome names must differ: {', '.join(doubled)}")
+        if self.one_scan is not None and (isinstance(self.id, str) or self.age is None):
+            raise ValueError("one_scan needs id: [subject column, session column] and the age at each scan")
         columns = [covariate.column for covariate in self.covariates]
         doubled = sorted({column for column in columns if columns.count(column) > 1})
         if doubled:

@@ -163,3 +163,21 @@ class Outcome(Settings):
             levels=self.levels,
             edition=self.edition,
         )
+
+
+class OneScan(Settings):
+    """Which scan of a subject with several is kept: the first, the last, or that nearest to `age` (in the unit of the
+    cohort's age)."""
+
+    keep: Literal["first", "last", "nearest"]
+    age: float | None = None
+
+    @model_validator(mode="after")
+    def _nearest_needs_an_age(self) -> OneScan:
+        if (self.keep == "nearest") != (self.age is not None):
+            raise ValueError("keep: nearest goes with an age, and is needed there")
+        return self
+
+    def describe(self) -> str:
+        """For the flow of subjects."""
+        return f"the scan nearest to age {self.age:g} kept" if self.age is not None else f"the {self.keep} scan kept"

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.settings.study import SplitSettings
 
 from .conftest import OnDisk, symmetric
 
@@ -41,6 +45,50 @@ def test_a_cohort_of_scans_is_written_and_read_again(on_disk: OnDisk, tmp_path: 
     assert (again.ids, again.children) == (cohort.ids, cohort.children)
     assert again.family.tolist() == cohort.family.tolist()
     np.testing.assert_array_equal(again.weights, cohort.weights)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kept"),
+    [
+        ({"keep": "first"}, "CC01_ses-100"),
+        ({"keep": "last"}, "CC01_ses-200"),
+        ({"keep": "nearest", "age": 38.0}, "CC01_ses-100"),
+        ({"keep": "nearest", "age": 41.0}, "CC01_ses-200"),
+    ],
+)
+def test_one_scan_of_each_subject_is_kept_by_its_age(on_disk: OnDisk, rule: dict, kept: str) -> None:
+    on_disk = two_scans(on_disk)
+    on_disk.table["pma"] = ["38.2", "40.9", "40.0", "40.0", "40.0", "40.0"]
+    on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "postmenstrual"}
+    on_disk.settings["one_scan"] = rule
+    cohort = on_disk.read()
+    assert cohort.ids == (kept, "CC02_ses-300", "CC03_ses-400", "CC04_ses-500", "CC05_ses-600")
+    assert (cohort.flow[-1].label, cohort.flow[-1].n_excluded) == ("one scan per subject", 1)
+    assert people_of(cohort).text == "5 infants"
+
+
+def test_one_scan_needs_the_ages_of_scans_and_an_age_to_be_near_to(on_disk: OnDisk) -> None:
+    on_disk = two_scans(on_disk)
+    on_disk.table["pma"] = ["n/a", "40.9", "40.0", "40.0", "40.0", "40.0"]
+    on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "postmenstrual"}
+    on_disk.settings["one_scan"] = {"keep": "first"}
+    with pytest.raises(DataError, match="age of 1 scans is not known"):
+        on_disk.read()
+    on_disk.settings["one_scan"] = {"keep": "nearest"}
+    with pytest.raises(UsageError, match="goes with an age"):
+        on_disk.read()
+
+
+def test_few_labels_tests_every_scan_of_every_other_family(on_disk: OnDisk) -> None:
+    on_disk = two_scans(on_disk)
+    cohort = on_disk.read()
+    for repeat in make_split_plan(
+        cohort, SplitSettings(scheme="few_labels", n_labelled=2, outer=2, repeats=5, stratum="")
+    ).repeats:
+        labelled = set(repeat[0].train)
+        families = {str(f) for f, i in zip(cohort.family, cohort.ids, strict=True) if f and i in labelled}
+        others = {i for f, i in zip(cohort.family, cohort.ids, strict=True) if i not in labelled and f not in families}
+        assert {i for fold in repeat for i in fold.test} == others
 
 
 def test_further_tables_are_joined_by_scan_or_by_child(on_disk: OnDisk) -> None:

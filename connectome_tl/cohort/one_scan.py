@@ -1,0 +1,45 @@
+"""One scan of each subject: the first, the last, or that nearest to an age."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
+from connectome_tl.settings.columns import OneScan
+from connectome_tl.settings.results import FlowStep
+
+
+def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:
+    """The cohort with one row of every subject; of two that fit alike, the first in the table.
+
+    Raises:
+        DataError: the age of a scan is not known although its subject has several.
+    """
+    if not cohort.children:
+        return cohort
+    subjects = np.array(cohort.children, dtype=object)
+    several = [subject for subject in dict.fromkeys(cohort.children) if (subjects == subject).sum() > 1]
+    unknown = [cohort.ids[i] for i in np.flatnonzero(np.isin(subjects, several) & np.isnan(cohort.age))]
+    if unknown:
+        raise DataError(
+            f"one_scan: the age of {len(unknown)} scans is not known, and their subjects have several",
+            got=", ".join(unknown[:5]),
+            remedy="Give `age` in cohort.yaml, or leave these scans out (`select`).",
+        )
+    if settings.keep == "nearest":
+        assert settings.age is not None  # the settings say so
+        rank = np.abs(cohort.age - settings.age)
+    else:
+        rank = cohort.age if settings.keep == "first" else -cohort.age
+    kept = []
+    for subject in dict.fromkeys(cohort.children):
+        rows = np.flatnonzero(subjects == subject)
+        kept.append(int(rows[np.argmin(rank[rows])]) if len(rows) > 1 else int(rows[0]))
+    kept.sort()
+    found = cohort.take([cohort.ids[i] for i in kept])
+    n_left_out = cohort.n_subjects - len(kept)
+    step = FlowStep(label="one scan per subject", n_left=len(kept), n_excluded=n_left_out, reason=settings.describe())
+    return replace(found, flow=(*cohort.flow, step))
