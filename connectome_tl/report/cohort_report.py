@@ -12,7 +12,8 @@ from connectome_tl.report.cohort_figures import (
     outliers,
     site_age_figure,
 )
-from connectome_tl.report.render import Figure, Sheet, render, stamps_of
+from connectome_tl.report.render import render, stamps_of
+from connectome_tl.report.sheet import Figure, Sheet
 from connectome_tl.settings.results import CohortQualityRecord, CohortRecord
 
 _LEVELS = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))

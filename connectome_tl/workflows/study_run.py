@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.provenance import MISSING
+from connectome_tl.settings.base import Record
 from connectome_tl.settings.results import RunRecord
 
 
@@ -89,6 +90,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise DataError(f"not a table of predictions: {error}", file=path) from error
 
 
-def as_frame(records: Sequence) -> pd.DataFrame:
+def as_frame(records: Sequence[Record]) -> pd.DataFrame:
     """Records as a table, one row each."""
     return pd.DataFrame([record.model_dump() for record in records])

@@ -30,7 +30,7 @@ class Done:
     warnings: tuple[str, ...] = ()
 
 
-def process_scan(scan: Scan, plan: Plan) -> Done:
+def process_scan(scan: Scan, plan: Plan[Any]) -> Done:
     """Make all outputs of one scan, or find that they are there already.
 
     A scan's key is the hash of its inputs, the settings and the versions; `provenance.json` is written last
@@ -65,14 +65,14 @@ def process_scan(scan: Scan, plan: Plan) -> Done:
     return Done(scan.name, "computed", made.numbers, made.warnings)
 
 
-def folder_key(plan: Plan) -> str:
+def folder_key(plan: Plan[Any]) -> str:
     """Hash of what all scans of one folder share: settings, rows, group response, versions."""
     response = None if plan.response is None else file_hash(plan.response)
     rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
     return content_hash(plan.settings, rows, plan.atlas_name, plan.filters, response, _versions(plan), _CODE)
 
 
-def finished_scans(plan: Plan) -> list[Done]:
+def finished_scans(plan: Plan[Any]) -> list[Done]:
     """Scans that are done in the output folder with these settings, of this run or an earlier one."""
     key = folder_key(plan)
     return [
@@ -82,7 +82,7 @@ def finished_scans(plan: Plan) -> list[Done]:
     ]
 
 
-def scans_of_other_settings(plan: Plan) -> dict[str, str]:
+def scans_of_other_settings(plan: Plan[Any]) -> dict[str, str]:
     """Scans that were made with other settings or versions, and what is different, by the scan's name."""
     key, now = folder_key(plan), plan.settings.model_dump(mode="json")
     found = {}
@@ -98,7 +98,7 @@ def scans_of_other_settings(plan: Plan) -> dict[str, str]:
     return found
 
 
-def _marks(plan: Plan) -> list[tuple[str, dict[str, Any]]]:
+def _marks(plan: Plan[Any]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for mark in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_provenance.json")):
         try:
@@ -117,7 +117,7 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: {before} to {now}"]
 
 
-def _versions(plan: Plan) -> dict[str, str]:
+def _versions(plan: Plan[Any]) -> dict[str, str]:
     theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
     return versions() | version_of(theirs)
 
