@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
@@ -207,7 +206,7 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     canary = [i for i in replay.fold.train if known[i]][:1]
     if not canary:
         return Finding(check=check, status="skipped", what="no training infant of the fold has an outcome")
-    sung = replay.cohorts.with_role("target", _other_outcomes(target, target.positions(canary)))
+    sung = replay.cohorts.with_role("target", other_outcomes(target, target.positions(canary)))
     other = next(item for item in replay.planned(sung) if item.model == "full").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if _equal_state(results[plan.key], again):
@@ -263,44 +262,6 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     return Finding(
         check=check, status="passed", what=f"the fits are the same without the {n_shared} test infants in it"
     )
-
-
-def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
-    """The cohort with everything measured in these subjects turned to that of another, or to absurd numbers.
-
-    Edges and regional measures become those of one other subject, so that correlations stay correlations; numbers
-    stay positive, so that they have a logarithm.
-    """
-    rows = cohort.positions([i for i in ids if i in set(cohort.ids)])
-    if not rows.size:
-        return cohort
-    covariates = cohort.covariates.copy()
-    for column in covariates.columns:
-        if pd.api.types.is_numeric_dtype(covariates[column]):
-            values = covariates[column].to_numpy(dtype=float).copy()
-            values[rows] = 7.0 + 2.5 * np.abs(values[rows])
-            covariates[column] = values
-    age = np.array(cohort.age, dtype=float)
-    age[rows] = 7.0 + 2.5 * np.abs(age[rows])
-    changed: dict[str, Any] = {"covariates": covariates, "age": age}
-    others = np.setdiff1d(np.arange(cohort.n_subjects), rows)
-    donor = others[0] if others.size else rows[0]
-    for name in ("weights", "node_mask", "region_features"):
-        array = getattr(cohort, name)
-        if array is not None:
-            changed[name] = array.copy()
-            changed[name][rows] = array[donor]
-    return replace(_other_outcomes(cohort, rows), **changed)
-
-
-def _other_outcomes(cohort: Cohort, rows: np.ndarray) -> Cohort:
-    targets = cohort.targets.copy()
-    for column in targets.columns:
-        values = targets[column].to_numpy(dtype=float).copy()
-        binary = set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}
-        values[rows] = 1.0 - values[rows] if binary else -50.0 - values[rows]
-        targets[column] = values
-    return replace(cohort, targets=targets)
 
 
 def _equal_state(one: FitResult, two: FitResult) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_study import TASKS, small_cohorts, small_settings
 
-from connectome_tl.audit.replay import wrecked
+from connectome_tl.audit.wrecking import wrecked
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation import instability as module
