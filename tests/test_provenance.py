@@ -161,7 +161,7 @@ def test_a_sidecar_describes_its_file_and_is_the_same_every_time(tmp_path: Path)
     assert write_sidecar(file, **arguments).read_bytes() == first
     record = read_json(tmp_path / "predictions.json")
     assert record["Sha256"] == file_hash(file)
-    assert record["Settings"]["epochs"] == 1
+    assert record["Settings"]["steps"] == 1
     assert record["Versions"]["numpy"] == np.__version__
     assert str(tmp_path) not in first.decode()
 

@@ -102,7 +102,11 @@ def _rename(rows: StudyRows, _: Fold, rng: np.random.Generator) -> StudyRows:
 
 
 def _by_other_rows(
-    procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], honest: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
+    procedure: Procedure,
+    rows: StudyRows,
+    folds: Sequence[Fold],
+    honest: Sequence[tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
 ) -> list[int]:
     """Folds where a subject's prediction moves when the other test rows are wrecked."""
     moved = []
@@ -122,7 +126,11 @@ def _by_other_rows(
 
 
 def _by_order(
-    procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], honest: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
+    procedure: Procedure,
+    rows: StudyRows,
+    folds: Sequence[Fold],
+    honest: Sequence[tuple[np.ndarray, np.ndarray]],
+    rng: np.random.Generator,
 ) -> list[int]:
     order = rng.permutation(len(rows.ids))
     place = np.argsort(order)
@@ -134,7 +142,9 @@ def _by_order(
     ]
 
 
-def _learns(procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], honest: Sequence[tuple[np.ndarray, np.ndarray]]) -> Finding:
+def _learns(
+    procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], honest: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Finding:
     """The canary's counterpart: training outcomes must matter, or the checks above would prove nothing."""
     train, test = folds[0]
     y = rows.y.copy()

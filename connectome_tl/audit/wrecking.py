@@ -48,10 +48,15 @@ def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
 
 def other_outcomes(cohort: Cohort, rows: np.ndarray) -> Cohort:
     """The cohort with other outcomes in these rows (row numbers)."""
-    targets = cohort.targets.copy()
+    targets, kinds = cohort.targets.copy(), {task.name: task for task in cohort.tasks}
     for column in targets.columns:
         values = targets[column].to_numpy(dtype=float).copy()
-        binary = set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}
-        values[rows] = 1.0 - values[rows] if binary else -50.0 - values[rows]
+        task = kinds.get(str(column))
+        if task is not None and task.spec.by_level:
+            values[rows] = (values[rows] + 1) % task.n_levels
+        elif set(np.unique(values[np.isfinite(values)])) <= {0.0, 1.0}:
+            values[rows] = 1.0 - values[rows]
+        else:
+            values[rows] = -50.0 - values[rows]
         targets[column] = values
     return replace(cohort, targets=targets)

@@ -106,6 +106,8 @@ def _run(
     """Chunks of finished fits, as they are ready; a chunk shares its cohorts and parents."""
     from joblib import Parallel, delayed
 
+    for plan in plans:
+        _ = plan.key  # travels with the plan: a worker that has been there longer knows fewer extensions
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[FitPlan]] = {}
     for plan in plans:
         roles = tuple(sorted({plan.train.cohort, *(rows.cohort for _, rows in plan.others)}))

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from connectome_tl.audit.wrecking import wrecked
+from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.features.tangent import holds_correlations
+from connectome_tl.tasks import Task
 from tests.small_study import small_cohorts
 
 TARGET = small_cohorts().target
@@ -41,3 +42,14 @@ def test_what_is_measured_stays_of_its_kind() -> None:
     assert holds_correlations(wrecked(cohort, IDS), IDS)
     numbers = wrecked(TARGET, IDS).covariates.select_dtypes("number").loc[list(IDS)]
     assert (numbers > 0).all().all()
+
+
+def test_other_outcomes_are_outcomes_of_the_same_kind() -> None:
+    level = np.arange(TARGET.n_subjects) % 3.0
+    task = Task(name="level", kind="multiclass", column="level", levels=("a", "b", "c"))
+    cohort = replace(TARGET, tasks=(*TARGET.tasks, task), targets=TARGET.targets.assign(level=level))
+    rows = cohort.positions(IDS)
+    found = other_outcomes(cohort, rows).targets
+    assert set(found["level"]) <= {0.0, 1.0, 2.0}
+    assert (found["level"].to_numpy()[rows] != level[rows]).all()
+    assert set(found["cognitive"].dropna()) <= {0.0, 1.0}
