@@ -225,6 +225,7 @@ class ConnectomesSettings(ScanSettings):
         description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
     )
     keep_tractogram: bool = False
+    keep_preprocessed: bool = Field(default=False, description="write the diffusion data that fibres were followed in")
     wrong_table: Literal["refuse", "warn"] = Field(
         default="refuse", description="b-values or b-vectors that surely do not go with the signal"
     )

@@ -16,6 +16,7 @@ from connectome_tl.imaging.quality.record import scan_quality, usable_volumes
 from connectome_tl.imaging.quality.signal_check import check_signal
 from connectome_tl.imaging.quality.volumes import check_slices, empty_volumes
 from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.dwi_files import write_dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
@@ -160,6 +161,19 @@ def test_poses_within_their_noise_are_at_rest_and_a_jump_is_kept() -> None:
     values[30, 0] += 5
     jumped = displacement(*shrunk(values, noise))
     assert 4 < jumped[30] < 7  # the jump itself, and what five more noisy numbers may have changed by
+
+
+@pytest.mark.parametrize("handedness", [-1.0, 1.0])
+def test_written_diffusion_data_are_read_back_as_they_were(handedness: float, clean: Dwi, tmp_path: Path) -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    affine = np.eye(4)
+    affine[:3, :3] = 2.5 * turn @ np.diag([handedness * np.linalg.det(turn), 1, 1])
+    image, bval, bvec = write_dwi(tmp_path, "sub-01_desc-preproc", replace(clean, affine=affine))
+    assert image.name == "sub-01_desc-preproc_dwi.nii.gz"
+    again = read_dwi(image, bval, bvec)
+    np.testing.assert_array_equal(again.data, clean.data)
+    np.testing.assert_array_equal(again.bvals, clean.bvals)
+    np.testing.assert_allclose(again.directions, clean.directions, atol=1e-6)
 
 
 @pytest.mark.data

@@ -11,6 +11,7 @@ import pandas as pd
 from connectome_tl.connectome.assemble import RegionTable, account_of
 from connectome_tl.connectome.export import write_connectome
 from connectome_tl.imaging.quality.record import COLUMNS, ScanQuality
+from connectome_tl.imaging.read.dwi_files import write_dwi
 from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.imaging.track.mrtrix import weight_name
@@ -70,6 +71,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     written.append(write_json(sidecar_path(labels), space | {"Atlas": plan.atlas_name}))
     written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
     written += _write_quality(folder / f"{name}_desc-confounds_timeseries.tsv", found.quality)
+    if settings.keep_preprocessed:
+        written += write_dwi(folder, f"{name}_desc-preproc", dwi)
     if settings.keep_tractogram:
         written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
         if found.weights is not None:  # as `assemble --weights` takes them

@@ -1,0 +1,96 @@
+"""Planted faults of diffusion scans on fresh seeds: how many are named, and what is said of clean data.
+
+    python benchmarks/scan_quality.py --seeds 100 101 102 [--motion]
+
+Each seed is another subject of the phantom. `--motion` adds framewise displacement against the planted one (minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.preprocess.motion import estimate_motion
+from connectome_tl.imaging.preprocess.shrinkage import as_mm, displacement
+from connectome_tl.imaging.quality.record import scan_quality, usable_volumes
+from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.simulation.phantom import make_anatomy, make_head, random_poses
+
+
+def planted(clean: Dwi, rng: np.random.Generator) -> Iterator[tuple[str, Dwi, str]]:
+    """A kind of fault, the data with it, and what must be said; nothing must be said where that is empty."""
+    n, middle = clean.n_volumes, clean.data.shape[2] // 2
+    volume = int(rng.integers(0, n))
+    z = middle + int(rng.integers(-5, 6))
+    yield "clean", clean, ""
+    yield "shuffled", _taken(clean, rng.permutation(n)), ""
+    for kind, factor in (("dropout to 0.6", 0.6), ("dropout to 0.2", 0.2), ("lost slice", 0.0)):
+        data = clean.data.copy()
+        data[:, :, z, volume] *= factor
+        yield kind, replace(clean, data=data), f"signal dropout in volume {volume + 1} (slice {z + 1})"
+    data = clean.data.copy()
+    size = 4 * data[..., volume][clean.mask].mean()
+    data[:, :, z, volume] = np.abs(data[:, :, z, volume] + size * np.cos(2.1 * np.arange(data.shape[0]))[:, None])
+    yield "spike", replace(clean, data=data), f"volume {volume + 1} (slice {z + 1})"
+    data = clean.data.copy()
+    data[..., volume] *= 2
+    yield "bright volume", replace(clean, data=data), f"too bright in volume {volume + 1}"
+    data = clean.data.copy()
+    data[..., volume] = 0
+    yield "zero volume", replace(clean, data=data), f"left out: {volume + 1}"
+    for shift in (-1, 1):
+        moved = replace(clean, bvals=np.roll(clean.bvals, shift), directions=np.roll(clean.directions, shift, axis=0))
+        yield f"table shifted by {shift}", moved, "shifted by 1 volume"
+    directions, weighted = clean.directions.copy(), ~clean.is_b0
+    directions[weighted] = np.roll(directions[weighted], 1, axis=0)
+    yield "vectors shifted", replace(clean, directions=directions), "b-vectors are shifted by 1 volume"
+    yield "all shells 1000", replace(clean, bvals=np.where(weighted, 1000.0, 0.0)), "volumes of one b-value"
+    swapped = np.select([clean.bvals == 400, clean.bvals == 2600], [2600.0, 400.0], clean.bvals)
+    yield "shells swapped", replace(clean, bvals=swapped), "the signal rises"
+
+
+def _taken(dwi: Dwi, order: np.ndarray) -> Dwi:
+    return replace(dwi, data=dwi.data[..., order], bvals=dwi.bvals[order], directions=dwi.directions[order])
+
+
+def said(dwi: Dwi) -> str:
+    try:
+        kept, empty, check = usable_volumes(dwi)
+    except DataError as error:
+        return str(error)
+    return "; ".join(scan_quality(kept, empty, check, None).warnings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--motion", action="store_true")
+    given = parser.parse_args()
+    anatomy = make_anatomy()
+    right: dict[str, list[bool]] = {}
+    for seed in given.seeds:
+        head = make_head(anatomy, seed=seed)
+        clean = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+        for kind, dwi, wanted in planted(clean, np.random.default_rng(seed)):
+            told = said(dwi)
+            right.setdefault(kind, []).append(wanted in told if wanted else not told)
+            if not right[kind][-1]:
+                print(f"seed {seed}, {kind}: {told or 'nothing said'}")
+    for kind, found in right.items():
+        print(f"{kind:20} {sum(found)} of {len(found)} as they should be")
+    for size in (0.0, 0.3, 0.65, 2.0, 4.0) if given.motion else ():
+        for seed in given.seeds:
+            poses = random_poses(sum(count for _, count in anatomy.settings.shells), size, seed=seed)
+            head = make_head(anatomy, seed=seed, poses=poses)
+            motion = estimate_motion(Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask))
+            true = displacement(as_mm(poses, motion.centre), np.zeros((len(poses), 6)))[1:].mean()
+            found_fd = motion.displacement[1:].mean()
+            print(f"shifts and turns of {size} mm and degrees, seed {seed}: FD {found_fd:.3f} mm, planted {true:.3f}")
+
+
+if __name__ == "__main__":
+    main()
