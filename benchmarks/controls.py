@@ -32,7 +32,7 @@ from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 
 PAIRS = (("network", "network_scratch"), ("full", "scratch"), ("core", "core_scratch"))
 N_TARGET, N_SOURCE, N_REGIONS, EFFECT = 60, 200, 24, 0.7

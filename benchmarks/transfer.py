@@ -37,7 +37,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.run import read_cohorts
 
 ROOT = Path(__file__).parents[1]

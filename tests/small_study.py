@@ -19,7 +19,8 @@ from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain,
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import BY_NAME, StudyCohorts, chain
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.stages import chain
 
 TASKS = ("cognitive", "motor_score")
 CLINICAL = ClinicalEncoder(width=3)

@@ -25,7 +25,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 _TOLERANCE = 0.02

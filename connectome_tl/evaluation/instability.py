@@ -26,7 +26,8 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import BY_NAME, StudyCohorts, chain
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.stages import chain
 
 Classifier = Callable[[np.ndarray, np.ndarray], LinearFit]
 

@@ -17,7 +17,8 @@ from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import Scheme, StudyCohorts, chain, schemes_of
+from connectome_tl.training.schemes import Scheme, StudyCohorts, schemes_of
+from connectome_tl.training.stages import chain
 
 
 @dataclass(frozen=True)

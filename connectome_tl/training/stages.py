@@ -2,121 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of
-from connectome_tl.errors import LeakageError, Problem, UsageError, raise_all
-from connectome_tl.features.confounds import confound_column
-from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.errors import LeakageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
-
-Engine = Literal["mixture", "core", "network"]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """What one model of the study is: which engine, which stages, what its last stage sees.
-
-    Attributes:
-        permuted: the source's outcomes are permuted, so that stage 1 can teach nothing.
-        without: modalities that are left out. single_task: one fit per outcome.
-    """
-
-    name: str
-    engine: Engine = "mixture"
-    pretrain: bool = True
-    adapt: bool = True
-    permuted: bool = False
-    without: frozenset[str] = frozenset()
-    single_task: bool = False
-
-
-SCHEMES: tuple[Scheme, ...] = (
-    Scheme("full"),
-    Scheme("core", "core"),
-    Scheme("network", "network"),
-    Scheme("scratch", pretrain=False, adapt=False),
-    Scheme("no_pretrain", pretrain=False),
-    Scheme("no_adapt", adapt=False),
-    Scheme("network_scratch", "network", pretrain=False, adapt=False),
-    Scheme("network_no_pretrain", "network", pretrain=False),
-    Scheme("network_no_adapt", "network", adapt=False),
-    Scheme("core_scratch", "core", pretrain=False),
-    Scheme("core_permuted_source", "core", permuted=True),
-    Scheme("single_task", single_task=True),
-    Scheme("no_clinical", without=frozenset({"clinical"})),
-    Scheme("no_connectome", without=frozenset({"connectome"})),
-    Scheme("no_image", without=frozenset({"image"})),
-)
-BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
-ALWAYS = ("full", "core", "network")
-
-
-@dataclass(frozen=True, eq=False)
-class StudyCohorts:
-    """The cohorts of a study by role, regions in one order."""
-
-    roles: Mapping[str, Cohort]
-
-    @property
-    def target(self) -> Cohort:
-        return self.roles["target"]
-
-    @property
-    def source(self) -> Cohort | None:
-        return self.roles.get("source")
-
-    @property
-    def pool(self) -> Cohort | None:
-        return self.roles.get("pool")
-
-    def with_role(self, role: str, cohort: Cohort) -> StudyCohorts:
-        """The same with another cohort in one role."""
-        return StudyCohorts({**self.roles, role: cohort})
-
-    def by_name(self) -> dict[str, Cohort]:
-        """What `fit` takes: the roles that row sets name."""
-        return dict(self.roles)
-
-    @cached_property
-    def modalities(self) -> tuple[str, ...]:
-        """What the target cohort has: connectomes, covariates, images."""
-        found = ["connectome"] if self.target.regions else []
-        return (*found, "clinical") if clinical_specs(self.target.covariate_specs) else tuple(found)
-
-
-def modalities_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:
-    """Modalities of the study: those of the target cohort and those of the model's further encoders."""
-    return tuple(dict.fromkeys((*cohorts.modalities, *(encoder.modality for encoder in study.model.others))))
-
-
-def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...]:
-    """The models of this study: those that every study has, and its controls that differ from them."""
-    stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
-    scored = stage_one and _core_has_source(cohorts)
-    known = modalities_of(study, cohorts)
-
-    def differs(scheme: Scheme) -> bool:
-        if scheme.without:
-            return scheme.without <= set(known) and len(known) > len(scheme.without)
-        if scheme.engine == "core":
-            return scheme.name == "core" or scored
-        if scheme.single_task or scheme.name in ALWAYS:
-            return True
-        if not scheme.pretrain and not scheme.adapt:
-            return stage_one or stage_two
-        return stage_one and stage_two
-
-    return tuple(s for s in SCHEMES if differs(s) and (s.name in ALWAYS or s.name in study.controls))
+from connectome_tl.training.schemes import Scheme, StudyCohorts, core_has_source, modalities_of
 
 
 def chain(
@@ -249,7 +148,7 @@ class _Chain:
 
     def _source_core(self) -> FitPlan | None:
         rows = self._source_rows()
-        if rows is None or not _core_has_source(self.cohorts) or "connectome" not in self.modalities:
+        if rows is None or not core_has_source(self.cohorts) or "connectome" not in self.modalities:
             return None
         return FitPlan(
             stage="source",
@@ -301,12 +200,6 @@ class _Chain:
         )
 
 
-def _core_has_source(cohorts: StudyCohorts) -> bool:
-    """Whether a linear model of the source can score the target: both have connectomes of the same regions."""
-    source, target = cohorts.source, cohorts.target
-    return source is not None and bool(source.regions) and source.regions == target.regions
-
-
 def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:
     if cohorts.source is None or parent is None:
         return ()
@@ -316,68 +209,6 @@ def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | 
 
 def _shape(task: Task) -> tuple[str, int]:
     return task.kind, task.n_outputs
-
-
-def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
-    """Refuse what the cohorts do not have before anything is written or fitted.
-
-    Raises:
-        UsageError: with all of it.
-    """
-    problems: list[Problem] = []
-    if not modalities_of(study, cohorts):
-        problems.append(
-            Problem(
-                f"the target cohort {cohorts.target.name} has neither connectomes nor clinical covariates",
-                remedy="Give `connectomes` or `covariates` in its cohort.yaml.",
-            )
-        )
-    stages = {"pretrain": ("source", study.stages.pretrain), "adapt": ("pool", study.stages.adapt)}
-    for stage, (role, asked) in stages.items():
-        cohort = cohorts.roles.get(role)
-        if asked is not None and cohort is not None and not cohort.regions:
-            problems.append(
-                Problem(
-                    f"stage {stage} learns from connectomes, and the {role} cohort {cohort.name} has none",
-                    remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
-                )
-            )
-    if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
-        known = {task.name: task for task in cohorts.source.tasks}
-        for name in study.source.tasks or tuple(known):
-            if name not in known:
-                expected = f"one of {', '.join(known) or '(none)'}"
-                problems.append(
-                    Problem(f"source.tasks: no outcome {name!r} in {cohorts.source.name}", expected=expected)
-                )
-        if not known:
-            problems.append(Problem(f"the source cohort {cohorts.source.name} has no outcome to learn"))
-    learnt: list[tuple[str, tuple[str, ...] | None]] = [("target", study.target.tasks)]
-    if study.source is not None and study.stages.pretrain is not None:
-        learnt.append(("source", study.source.tasks))
-    for role, names in learnt:
-        if role in cohorts.roles:
-            cohort = cohorts.roles[role]
-            problems += [
-                Problem(
-                    f"in cohort {cohort.name!r} an outcome of this study, {column!r}, is its own covariate",
-                    remedy=f"Name others in {role}.tasks, or give the covariate role: nuisance in its cohort.yaml.",
-                )
-                for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
-            ]
-    asked_columns = {
-        "confounds.columns": [confound_column(name)[0] for name in study.confounds.columns] if study.confounds else [],
-        "harmonise.protect": list(study.harmonise.protect) if study.harmonise.method != "none" else [],
-    }
-    for cohort in cohorts.roles.values():
-        columns = ["age", *cohort.covariates.columns]
-        problems += [
-            Problem(f"{setting}: no column {name!r} in cohort {cohort.name}", expected=f"one of {', '.join(columns)}")
-            for setting, names in asked_columns.items()
-            for name in names
-            if name not in columns
-        ]
-    raise_all("the study asks for what its cohorts do not have", problems, UsageError)
 
 
 def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:

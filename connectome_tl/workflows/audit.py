@@ -16,7 +16,7 @@ from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
 from connectome_tl.settings.results import Score
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts

@@ -26,7 +26,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.progress import Steps
 
 

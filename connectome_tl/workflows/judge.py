@@ -28,7 +28,7 @@ from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.stages import StudyCohorts, modalities_of
+from connectome_tl.training.schemes import StudyCohorts, modalities_of
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
     clinical_record,

@@ -22,7 +22,7 @@ from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.cohort.cohort import Cohort
-    from connectome_tl.training.stages import StudyCohorts
+    from connectome_tl.training.schemes import StudyCohorts
     from connectome_tl.workflows.fitting import Found
     from connectome_tl.workflows.judge import Judgement
 
@@ -68,7 +68,7 @@ def run_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.nested_cv import tasks_of
-        from connectome_tl.training.stages import check_names
+        from connectome_tl.training.checks import check_names
         from connectome_tl.workflows.fitting import fit_study
         from connectome_tl.workflows.judge import judge
 
@@ -107,7 +107,7 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         for role, use in settings.uses.items()
         if role != "target"
     }
-    from connectome_tl.training.stages import StudyCohorts
+    from connectome_tl.training.schemes import StudyCohorts
 
     return StudyCohorts({"target": target, **others})
 

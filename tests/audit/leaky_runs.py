@@ -24,7 +24,7 @@ from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.settings.study import SplitSettings, StudySettings
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.run import run_study
 from tests.small_study import small_cohorts, small_settings
 

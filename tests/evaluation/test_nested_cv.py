@@ -26,7 +26,8 @@ from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain,
 from connectome_tl.tasks import Task
 from connectome_tl.training import stages as staging
 from connectome_tl.training.fit import fit
-from connectome_tl.training.stages import ALWAYS, BY_NAME, StudyCohorts, chain, schemes_of
+from connectome_tl.training.schemes import ALWAYS, BY_NAME, StudyCohorts, schemes_of
+from connectome_tl.training.stages import chain
 from connectome_tl.workflows.run import read_cohorts
 
 COHORTS = small_cohorts()

@@ -24,7 +24,7 @@ from connectome_tl.evaluation.clinical.recalibration import (
 from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds, tasks_of
 from connectome_tl.settings.study import Recalibration, SplitSettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.stages import ALWAYS, StudyCohorts
+from connectome_tl.training.schemes import ALWAYS, StudyCohorts
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
 SMALL = small_cohorts()

@@ -24,7 +24,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import SCHEMES, StudyCohorts
+from connectome_tl.training.schemes import SCHEMES, StudyCohorts
 
 COHORTS = small_cohorts()
 N_FEATURES = 2

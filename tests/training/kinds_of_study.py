@@ -16,7 +16,8 @@ from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.settings.tangent import TangentSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import BY_NAME, StudyCohorts, chain
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.stages import chain
 
 EVERY_KIND = ("motor_score", "cognitive", "severity", "pattern")
 ALL_STAGES = frozenset({"source", "core", "pretrain", "adapt", "finetune", "mixture"})

@@ -13,18 +13,11 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import LeakageError, UsageError
 from connectome_tl.settings.study import ALL_CONTROLS, StudySettings
 from connectome_tl.settings.training import Adapt, Stages, Training
+from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import (
-    ALWAYS,
-    BY_NAME,
-    SCHEMES,
-    StudyCohorts,
-    adaptation_rows,
-    chain,
-    check_names,
-    schemes_of,
-)
+from connectome_tl.training.schemes import ALWAYS, BY_NAME, SCHEMES, StudyCohorts, schemes_of
+from connectome_tl.training.stages import adaptation_rows, chain
 
 COHORTS = small_cohorts()
 TARGET = COHORTS.target

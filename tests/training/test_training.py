@@ -17,7 +17,7 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit
 from connectome_tl.training.loop import has_settled
 from connectome_tl.training.plans import FitPlan, Transfer
-from connectome_tl.training.stages import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 
 COHORTS = small_cohorts()
 FOLD = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0][0]

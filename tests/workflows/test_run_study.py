@@ -22,7 +22,7 @@ from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
 from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySettings
 from connectome_tl.settings.training import Stages
-from connectome_tl.training.stages import BY_NAME
+from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.run import StudyRun
 

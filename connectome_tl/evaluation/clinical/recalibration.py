@@ -24,7 +24,7 @@ from connectome_tl.settings.statistics import Recalibrated
 from connectome_tl.settings.study import Recalibration, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.outputs import columns_of
-from connectome_tl.training.stages import ALWAYS, StudyCohorts
+from connectome_tl.training.schemes import ALWAYS, StudyCohorts
 
 METRICS = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope", "sensitivity", "specificity")
 _KEY = ["task", "model", "repeat", "fold"]

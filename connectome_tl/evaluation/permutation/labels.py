@@ -18,7 +18,7 @@ from connectome_tl.training.core import refitted_scores
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.stages import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 
 
 def core_statistics(

@@ -1,0 +1,117 @@
+"""The models of a study: which engine, which stages, what the last stage sees. A new model adds a record here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.settings.study import StudySettings
+
+Engine = Literal["mixture", "core", "network"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What one model of the study is: which engine, which stages, what its last stage sees.
+
+    Attributes:
+        permuted: the source's outcomes are permuted, so that stage 1 can teach nothing.
+        without: modalities that are left out. single_task: one fit per outcome.
+    """
+
+    name: str
+    engine: Engine = "mixture"
+    pretrain: bool = True
+    adapt: bool = True
+    permuted: bool = False
+    without: frozenset[str] = frozenset()
+    single_task: bool = False
+
+
+SCHEMES: tuple[Scheme, ...] = (
+    Scheme("full"),
+    Scheme("core", "core"),
+    Scheme("network", "network"),
+    Scheme("scratch", pretrain=False, adapt=False),
+    Scheme("no_pretrain", pretrain=False),
+    Scheme("no_adapt", adapt=False),
+    Scheme("network_scratch", "network", pretrain=False, adapt=False),
+    Scheme("network_no_pretrain", "network", pretrain=False),
+    Scheme("network_no_adapt", "network", adapt=False),
+    Scheme("core_scratch", "core", pretrain=False),
+    Scheme("core_permuted_source", "core", permuted=True),
+    Scheme("single_task", single_task=True),
+    Scheme("no_clinical", without=frozenset({"clinical"})),
+    Scheme("no_connectome", without=frozenset({"connectome"})),
+    Scheme("no_image", without=frozenset({"image"})),
+)
+BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
+ALWAYS = ("full", "core", "network")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyCohorts:
+    """The cohorts of a study by role, regions in one order."""
+
+    roles: Mapping[str, Cohort]
+
+    @property
+    def target(self) -> Cohort:
+        return self.roles["target"]
+
+    @property
+    def source(self) -> Cohort | None:
+        return self.roles.get("source")
+
+    @property
+    def pool(self) -> Cohort | None:
+        return self.roles.get("pool")
+
+    def with_role(self, role: str, cohort: Cohort) -> StudyCohorts:
+        """The same with another cohort in one role."""
+        return StudyCohorts({**self.roles, role: cohort})
+
+    def by_name(self) -> dict[str, Cohort]:
+        """What `fit` takes: the roles that row sets name."""
+        return dict(self.roles)
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """What the target cohort has: connectomes, covariates, images."""
+        found = ["connectome"] if self.target.regions else []
+        return (*found, "clinical") if clinical_specs(self.target.covariate_specs) else tuple(found)
+
+
+def modalities_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:
+    """Modalities of the study: those of the target cohort and those of the model's further encoders."""
+    return tuple(dict.fromkeys((*cohorts.modalities, *(encoder.modality for encoder in study.model.others))))
+
+
+def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...]:
+    """The models of this study: those that every study has, and its controls that differ from them."""
+    stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
+    scored = stage_one and core_has_source(cohorts)
+    known = modalities_of(study, cohorts)
+
+    def differs(scheme: Scheme) -> bool:
+        if scheme.without:
+            return scheme.without <= set(known) and len(known) > len(scheme.without)
+        if scheme.engine == "core":
+            return scheme.name == "core" or scored
+        if scheme.single_task or scheme.name in ALWAYS:
+            return True
+        if not scheme.pretrain and not scheme.adapt:
+            return stage_one or stage_two
+        return stage_one and stage_two
+
+    return tuple(s for s in SCHEMES if differs(s) and (s.name in ALWAYS or s.name in study.controls))
+
+
+def core_has_source(cohorts: StudyCohorts) -> bool:
+    """Whether a linear model of the source can score the target: both have connectomes of the same regions."""
+    source, target = cohorts.source, cohorts.target
+    return source is not None and bool(source.regions) and source.regions == target.regions
