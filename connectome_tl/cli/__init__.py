@@ -1,0 +1,71 @@
+"""`connectome-tl`: arguments to one workflow call, errors to exit codes. Workflows are imported on call."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+import typer
+
+from connectome_tl.cli.app import app
+from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
+
+# Importing these adds their commands, in the order of the help.
+for _module in ("study", "data", "scans"):
+    import_module(f"connectome_tl.cli.{_module}")
+# Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
+_WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run one command and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(args=arguments, standalone_mode=False)
+        if code == _TYPERS_INTERRUPT:
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except _WrongUsage as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(64)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(InterruptedRunError("interrupted", remedy="Run the same command again; it resumes."))
+    except ConnectomeTLError as error:
+        _leave(error)
+    except OSError as error:
+        _leave(OutputError(f"{error.strerror or error}", file=error.filename))
+    except Exception as error:
+        _fail(error)
+
+
+def _leave(error: ConnectomeTLError) -> None:
+    if os.environ.get("CONNECTOME_TL_DEBUG"):
+        raise error
+    typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+    sys.exit(error.exit_code)
+
+
+def _fail(error: Exception) -> None:
+    """A fault of ours: say so in one line, with a traceback only on request."""
+    if os.environ.get("CONNECTOME_TL_DEBUG"):
+        raise error
+    problem = Problem(
+        f"{type(error).__name__}: {error}",
+        remedy="This is a fault of connectome-tl, not of your data. Run again with --debug and report the traceback.",
+    )
+    typer.secho(f"Error: {problem}", err=True, fg=typer.colors.RED)
+    sys.exit(70)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,5 @@
+"""`python -m connectome_tl.cli`."""
+
+from connectome_tl.cli import main
+
+main()

@@ -1,0 +1,49 @@
+"""The command itself, its groups and the options that many commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl import __version__
+
+app = typer.Typer(
+    name="connectome-tl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From an infant's scan to neurodevelopmental outcome: connectomes, three-stage transfer learning, "
+    "honest intervals. For research, not for care.",
+)
+atlases = typer.Typer(no_args_is_help=True, help="Atlas tables: names, hemispheres, centroids; images are yours.")
+app.add_typer(atlases, name="atlas")
+fetches = typer.Typer(no_args_is_help=True, help="Public data, fetched by the library that keeps the fetcher.")
+app.add_typer(fetches, name="fetch")
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+Labels = Annotated[Path | None, typer.Option("--labels", help="Table of the regions, in the order of the rows.")]
+AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas, as `atlas list` prints it.")]
+Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")]
+Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")]
+ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")]
+Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time; of one scan, its threads.")]
+FilterFile = Annotated[Path | None, typer.Option("--bids-filter-file", help="JSON: which images are meant.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and choices of each scan; write nothing.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"connectome-tl {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,  # noqa: ARG001
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    if debug:
+        os.environ["CONNECTOME_TL_DEBUG"] = "1"

@@ -1,0 +1,183 @@
+"""Commands on matrices, tractograms, atlases and public data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl.cli.app import (
+    AtlasName,
+    Labels,
+    Out,
+    app,
+    atlases,
+    fetches,
+)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A matrix file, or a folder of them.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write (.tsv is BIDS relmat style), or a folder for everything.")
+    ],
+    format_: Annotated[str, typer.Option("--format", help="Format of the input; auto looks at the file.")] = "auto",
+    labels: Labels = None,
+    atlas: AtlasName = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Which files of the folder, e.g. '**/*.csv'; default: names that say it.")
+    ] = None,
+    measure: Annotated[str | None, typer.Option(help="The measure to keep, or the name of the only one.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="How a triangle is written, row by row: upper, lower (nilearn's), or full.")
+    ] = None,
+    order: Annotated[str | None, typer.Option(help="Order of unnamed rows: table or label.")] = None,
+) -> None:
+    """Read any matrix file a lab holds; write it with region names and a sidecar.
+
+    Where --out is a folder, every atlas and measure of every file becomes a table of its own.
+    """
+    from connectome_tl.config import checked
+    from connectome_tl.settings.cohort import TriangleSettings
+    from connectome_tl.workflows.convert import convert_file, convert_folder
+    from connectome_tl.workflows.convert_names import cohort_patterns
+
+    how = checked(TriangleSettings, layout=layout, order=order)
+
+    def say(note: str) -> None:
+        typer.echo(note if note.startswith("WARNING") else f"note: {note}", err=True)
+
+    if source.is_dir() or out.is_dir() or not out.suffix:
+        from connectome_tl.workflows.progress import bar
+
+        made = convert_folder(
+            source,
+            out,
+            format=format_,
+            labels=labels,
+            atlas=atlas,
+            pattern=pattern,
+            measure=measure,
+            layout=how.layout,
+            order=how.order,
+            track=bar(),
+            say=say,
+        )
+    else:
+        made = convert_file(
+            source,
+            out,
+            format=format_,
+            labels=labels,
+            atlas=atlas,
+            measure=measure,
+            layout=how.layout,
+            order=how.order,
+            say=say,
+        )
+    for path in made:
+        typer.echo(f"wrote {path}")
+    if source.is_dir():
+        for line in cohort_patterns(made):
+            typer.echo(f"in cohort.yaml, under connectomes: files: {line}")
+
+
+@app.command()
+def assemble(
+    tractogram: Annotated[Path, typer.Argument(help="Streamlines: .tck, .trk or .trx")],
+    parcellation: Annotated[Path, typer.Argument(help="Label image in the streamlines' space.")],
+    out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
+    measure: Annotated[str, typer.Option(help="count, length, invnodevol or mean=IMAGE")] = "count",
+    assignment: Annotated[str, typer.Option(help="radial or endvoxel")] = "radial",
+    radius: Annotated[float, typer.Option(help="Search radius in mm of radial assignment.")] = 4.0,
+    weights: Annotated[Path | None, typer.Option(help="One weight per streamline (SIFT2).")] = None,
+    labels: Labels = None,
+    atlas: AtlasName = None,
+    max_unlisted_ends: Annotated[
+        float, typer.Option(help="Share of streamline ends that labels beyond the table may take.")
+    ] = 0.05,
+    max_misplaced: Annotated[
+        float, typer.Option(help="Share of regions that may lie elsewhere than the atlas has them; 1: any.")
+    ] = 0.1,
+) -> None:
+    """Streamlines and a parcellation to a connectome."""
+    from connectome_tl.config import checked
+    from connectome_tl.settings.imaging import AssemblySettings
+    from connectome_tl.workflows.assemble import assemble_files
+
+    settings = checked(
+        AssemblySettings,
+        assignment=assignment,
+        radius_mm=radius,
+        max_unlisted_ends=max_unlisted_ends,
+        max_misplaced=max_misplaced,
+    )
+    made = assemble_files(
+        tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
+    )
+    for warning in made.assembly.warnings:
+        typer.echo(f"note: {warning}", err=True)
+    account = made.assembly.account
+    typer.echo(
+        f"wrote {made.file}: {account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned "
+        f"+ {account.too_short} too short"
+    )
+
+
+@fetches.command("abide")
+def fetch_abide(
+    out: Out = Path("abide"),
+    n_subjects: Annotated[int | None, typer.Option(help="How many; all when left out.")] = None,
+) -> None:
+    """Fetch ABIDE I's region time series and phenotypes with nilearn. Needs a network; research use only."""
+    from connectome_tl.workflows import fetch
+
+    typer.echo(f"fetched into {fetch.fetch_abide(out, n_subjects=n_subjects)}")
+
+
+@fetches.command("template")
+def fetch_template(
+    age: Annotated[float, typer.Option(help="Age at scan.")],
+    unit: Annotated[str, typer.Option(help="weeks, months, years or days")],
+    reference: Annotated[str, typer.Option(help="birth, postmenstrual or corrected")],
+    labels: Annotated[
+        str | None, typer.Option(help="Label image to fetch with it, by its entities: desc-structures of dhcpVol.")
+    ] = None,
+    contrast: Annotated[str | None, typer.Option(help="T1w or T2w; default: that of the age.")] = None,
+    name_only: Annotated[bool, typer.Option("--name-only", help="Say which it is; fetch nothing.")] = False,
+) -> None:
+    """The template for an age with its brain mask, by TemplateFlow's own client. Needs a network."""
+    from connectome_tl.workflows.fetch import template_of_age
+
+    typer.echo(template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only))
+
+
+@atlases.command("list")
+def atlas_list() -> None:
+    """All atlases with their sizes and spaces."""
+    from connectome_tl.workflows.atlas import list_atlases
+
+    list_atlases()
+
+
+@atlases.command("show")
+def atlas_show(name: str) -> None:
+    """One atlas: source, licence, where to get the image, regions."""
+    from connectome_tl.workflows.atlas import show_atlas
+
+    show_atlas(name)
+
+
+@atlases.command("install")
+def atlas_install(
+    name: str, image: Annotated[Path, typer.Option("--image", help="Label image of this atlas.")]
+) -> None:
+    """Check a label image against the atlas's table and keep a copy for later commands."""
+    from connectome_tl.workflows.atlas import install_atlas
+
+    installed = install_atlas(name, image)
+    for note in installed.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"installed {installed.image}")

@@ -1,0 +1,125 @@
+"""Commands that begin with scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl.cli.app import (
+    AtlasName,
+    DryRun,
+    FilterFile,
+    ImagingConfig,
+    Labels,
+    Participants,
+    Sessions,
+    Workers,
+    app,
+)
+from connectome_tl.errors import UsageError
+
+
+@app.command()
+def morphometry(
+    first: Annotated[
+        Path, typer.Argument(metavar="BIDS_DIR | PARCELLATION", help="A folder, or one subject's label image.")
+    ],
+    others: Annotated[
+        list[Path],
+        typer.Argument(metavar="OUT_DIR [participant] | IMAGES...", help="Or images on its grid: T1w, T2w, FA."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="One subject: table to write (.tsv).")] = None,
+    network: Annotated[str | None, typer.Option(help="divergence (default) or similarity")] = None,
+    labels: Labels = None,
+    atlas: AtlasName = None,
+    participant: Participants = None,
+    session: Sessions = None,
+    config: ImagingConfig = None,
+    n_cpus: Workers = 1,
+    filter_file: FilterFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """From structural MRI alone to networks of regions: a whole BIDS folder, or one subject's images."""
+    from connectome_tl.workflows.morphometry import build_networks, morphometry_files
+
+    if first.is_dir():
+        _participant_level(str(others[1]) if len(others) > 1 else "participant")
+        if out is not None or labels is not None or len(others) > 2:
+            raise UsageError("of a folder: morphometry BIDS_DIR OUT_DIR participant", expected="labels in --config")
+        found = build_networks(
+            first,
+            others[0],
+            participants=participant or (),
+            sessions=session or (),
+            atlas=atlas,
+            network=network,
+            config=config,
+            n_workers=n_cpus,
+            filter_file=filter_file,
+            dry_run=dry_run,
+            tell=typer.echo if dry_run else _tell,
+        )
+        if not dry_run:
+            typer.echo(f"Report: {found.page}")
+        return
+    if out is None:
+        raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
+    made = morphometry_files(others, first, out, network=network or "divergence", labels=labels, atlas=atlas)
+    typer.echo(f"wrote {made.network} and {made.measures}")
+
+
+def _tell(line: str) -> None:
+    typer.secho(line, err=True, fg=typer.colors.YELLOW)
+
+
+def _participant_level(level: str) -> None:
+    if level != "participant":
+        raise UsageError("unknown analysis level", expected="participant", got=level)
+
+
+@app.command()
+def connectomes(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
+    out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
+    level: Annotated[str, typer.Argument(help="participant; group: one response of OUT_DIR's scans.")] = "participant",
+    participant: Participants = None,
+    session: Sessions = None,
+    atlas: AtlasName = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="dipy or mrtrix3")] = None,
+    config: ImagingConfig = None,
+    n_cpus: Workers = 1,
+    filter_file: FilterFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume.
+
+    The level `group` averages the responses of the scans that are done in OUT_DIR, for a second run with one response.
+    """
+    if level == "group":
+        from connectome_tl.workflows.group_response import write_group_response
+
+        file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
+        typer.echo(
+            f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
+        )
+        return
+    from connectome_tl.workflows.connectomes import build_connectomes
+
+    _participant_level(level)
+    made = build_connectomes(
+        bids_dir,
+        out_dir,
+        participants=participant or (),
+        sessions=session or (),
+        atlas=atlas,
+        engine=engine,
+        config=config,
+        n_workers=n_cpus,
+        filter_file=filter_file,
+        dry_run=dry_run,
+        tell=typer.echo if dry_run else _tell,
+    )
+    if not dry_run:
+        typer.echo(f"Report: {made.page}")

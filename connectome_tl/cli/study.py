@@ -1,0 +1,113 @@
+"""Commands on cohorts and studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl.cli.app import (
+    Out,
+    app,
+)
+from connectome_tl.errors import DataError, UsageError
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
+) -> None:
+    """Simulate three cohorts and run the whole study on them, all stages, controls and baselines."""
+    from connectome_tl.workflows.demo import run_demo
+
+    report = run_demo(out, seed=seed)
+    typer.echo(f"\nReport: {report}")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
+) -> None:
+    """Write commented settings to start from: study.yaml and its three cohorts, connectomes.yaml, morphometry.yaml."""
+    from connectome_tl.workflows.init import write_examples
+
+    for path in write_examples(folder):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="study.yaml")],
+    out: Out,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Hash all inputs of a finished run again.")] = False,
+) -> None:
+    """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    from connectome_tl.workflows.run import run_study
+
+    result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True, check=check)
+    for verdict in result.record.verdicts:
+        typer.echo(verdict.headline)
+    typer.echo(f"\nReport: {result.report}")
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Draw the report of a finished run again."""
+    from connectome_tl.workflows.report import draw_report
+
+    typer.echo(f"Report: {draw_report(run_dir)}")
+
+
+@app.command()
+def audit(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Check a finished run for leakage: splits, scores, duplicates, all folds fitted again, one attacked."""
+    from connectome_tl.workflows.audit import audit_run
+
+    record = audit_run(run_dir, base=base, show_progress=True)
+    for finding in record.findings:
+        colour = {"failed": typer.colors.RED, "warning": typer.colors.YELLOW}.get(finding.status)
+        typer.secho(f"{finding.status:8}{finding.check}: {finding.what}", fg=colour)
+        if finding.remedy:
+            typer.echo(f"        {finding.remedy}")
+    if record.accused:
+        raise DataError("the audit found what must not be", file=run_dir, remedy="See the lines marked failed.")
+
+
+@app.command()
+def cohort(
+    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
+    report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+) -> None:
+    """Check a cohort: what is in it, and everything that is wrong at once."""
+    from connectome_tl.workflows.cohort import check_cohort
+
+    check_cohort(cohort_file, report)
+
+
+@app.command()
+def power(
+    cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
+    share: Annotated[
+        float | None, typer.Option("--share", help="With --n: share of positives; without it, a score.")
+    ] = None,
+) -> None:
+    """What a study of this size could show: widths of intervals, chances of findings. Nothing is trained."""
+    from connectome_tl.workflows.power import power_of_cohort, power_of_size
+
+    if (cohort_file is None) == (n is None):
+        raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")
+    if cohort_file is not None:
+        if share is not None:
+            raise UsageError("--share goes with --n; a cohort has its own", got=f"--share {share:g}")
+        power_of_cohort(cohort_file)
+    elif n is not None:
+        power_of_size(n, share)
