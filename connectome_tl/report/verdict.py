@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from connectome_tl.settings.metrics import SECOND, metric_named
 from connectome_tl.settings.models import FULL, model_named
-from connectome_tl.settings.results import Comparison, PermutationResult, Score, TaskVerdict
+from connectome_tl.settings.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
 from connectome_tl.tasks import Task
 
 _FEW = 10  # of a class: below this a ranking score says next to nothing
@@ -24,11 +24,13 @@ def task_verdicts(
     permutations: Sequence[PermutationResult] = (),
     model: str = FULL,
     noun: str = "subjects",
+    weights: Sequence[NetworkWeight] = (),
 ) -> list[TaskVerdict]:
     """One verdict per task that `model` was scored on, in the order of the tasks.
 
     Args:
         noun: what the subjects are called: infants, children, adults.
+        weights: of the network in the full model.
     """
     found = []
     for task in tasks:
@@ -49,11 +51,22 @@ def task_verdicts(
                 against_clinical=_against(ours.get("clinical_only"), "clinical covariates alone"),
                 against_site=_against(ours["site_only"], "the site alone") if "site_only" in ours else "",
                 better_baseline="" if best is None else best.model,
-                transfer=tuple(_stage(c) for c in all_of_it if model_named(c.control).subject),
+                transfer=(
+                    *(_weight(w) for w in weights if w.task == task.name),
+                    *(_stage(c) for c in all_of_it if model_named(c.control).subject),
+                ),
                 caution=tuple(_cautions(task, main, ours, noun)),
             )
         )
     return found
+
+
+def _weight(weight: NetworkWeight) -> str:
+    fits = f"{weight.n_fits} fit{'s' if weight.n_fits != 1 else ''}"
+    spread = (
+        f", {number(weight.low)} to {number(weight.high)} over {fits}" if weight.low < weight.high else f" in {fits}"
+    )
+    return f"The network got weight {number(weight.mean)}{spread}, the closed-form core the rest."
 
 
 def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:

@@ -75,7 +75,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         title=settings.title,
         tasks=tasks,
         cohorts=tuple(described[role] for role in ("target", "pool", "source") if role in described),
-        verdicts=tuple(task_verdicts(tasks, scored, differences, tests, noun=facts.noun)),
+        verdicts=tuple(task_verdicts(tasks, scored, differences, tests, noun=facts.noun, weights=weights)),
         scores=tuple(scored),
         comparisons=tuple(differences),
         permutations=tuple(tests),
