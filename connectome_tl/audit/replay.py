@@ -18,6 +18,7 @@ from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
+from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.audit import Finding
@@ -87,7 +88,11 @@ def replay_findings(
     results = _fit(replay, everything, replay.cohorts, progress)
     tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in everything]
     planned = replay.on_fold(everything)
-    again = baseline_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
+    simple = [
+        make(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
+        for make in (baseline_predictions, site_predictions)
+    ]
+    again = pd.concat([table for table in simple if len(table)] or [pd.DataFrame()], ignore_index=True)
     findings = [_compared("networks fitted again (all folds)", pd.concat(tables, ignore_index=True), predictions)]
     if len(again):
         findings.append(_compared("baselines fitted again (all folds)", again, predictions))

@@ -126,7 +126,7 @@ def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
     check, strange, seen = "permutation null", [], 0
     for test in tests:
         null = np.array([value for value in test.null if np.isfinite(value)])
-        if metric_named(test.metric).chance != 0.5 or test.model != "full" or null.size < 5:
+        if metric_named(test.metric).chance != 0.5 or test.model not in ("core", "full") or null.size < 5:
             continue
         seen += 1
         mean, error = float(null.mean()), float(null.std(ddof=1) / np.sqrt(null.size))
