@@ -583,6 +583,7 @@ def judged(seed: int, folder: Path) -> Verdict:
 def verdict(made: Study, folder: Path, label: str) -> Verdict:
     """What the reader makes of a study, against what is true."""
     path = write(made, folder)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # what other tests of this process needed
     started = time.monotonic()
     try:
         cohort = read_cohort(path)
@@ -597,7 +598,7 @@ def verdict(made: Study, folder: Path, label: str) -> Verdict:
         took = time.monotonic() - started
     if took > SECONDS:
         return Verdict("hang", f"{label}: {took:.1f} s")
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > BYTES:
+    if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > BYTES:
         return Verdict("memory", label)
     if made.refused:
         return Verdict("wrong in silence", f"{label}: was read and should not be")
