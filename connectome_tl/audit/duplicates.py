@@ -83,7 +83,7 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
     tested = {i for _, _, fold in splits.folds() for i in fold.test}
     for name in ("source", "pool"):
         cohort = cohorts.get(name)
-        check = f"target infants in the {name} cohort"
+        check = f"target subjects in the {name} cohort"
         if cohort is None:
             continue
         named = sorted(tested & set(cohort.ids))

@@ -149,7 +149,7 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classe
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
         turned = int((rows["y_pred"] != rows["y_pred_recorded"]).sum())
         if classes and turned > _MAY_TURN * len(rows):
-            wrong.append(f"{model} on {task}: {turned} infants are in the other class")
+            wrong.append(f"{model} on {task}: {turned} subjects are in the other class")
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
         spread = max(float(everyone.std()), 1e-6)
         largest = max(largest, float(gap.max()))
@@ -210,13 +210,13 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     known = target.targets[[task.name for task in replay.tasks]].notna().any(axis=1)
     canary = [i for i in replay.fold.train if known[i]][:1]
     if not canary:
-        return Finding(check=check, status="skipped", what="no training infant of the fold has an outcome")
+        return Finding(check=check, status="skipped", what="no training subject of the fold has an outcome")
     sung = replay.cohorts.with_role("target", other_outcomes(target, target.positions(canary)))
     other = next(item for item in replay.planned(sung) if item.model == "full").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if _equal_state(results[plan.key], again):
-        return Finding(check=check, status="warning", what="a training infant's outcome does not move the model either")
-    return Finding(check=check, status="passed", what="a training infant's outcome moves the fit, so a leak would show")
+        return Finding(check=check, status="warning", what="a training outcome does not move the model either")
+    return Finding(check=check, status="passed", what="a training outcome moves the fit, so a leak would show")
 
 
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
@@ -245,7 +245,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
             check=check,
             status="failed",
             what=f"{what} with the order of the rows or with who else is predicted",
-            remedy="A prediction must be a function of that infant and the training rows. Please report this.",
+            remedy="A prediction must be a function of that subject and the training rows. Please report this.",
         )
     return Finding(check=check, status="passed", what="no fit, and no prediction, depends on them")
 
@@ -262,10 +262,10 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]
     if keys[0] != keys[1]:
-        return Finding(check=check, status="failed", what="test infants in the pool change the fits of their own fold")
+        return Finding(check=check, status="failed", what="test subjects in the pool change the fits of their own fold")
     n_shared = len(test & set(pool.ids))
     return Finding(
-        check=check, status="passed", what=f"the fits are the same without the {n_shared} test infants in it"
+        check=check, status="passed", what=f"the fits are the same without the {n_shared} test subjects in it"
     )
 
 

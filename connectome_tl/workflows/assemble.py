@@ -13,7 +13,7 @@ import pandas as pd
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import Assembly, account_of, assemble
-from connectome_tl.connectome.export import write_connectome
+from connectome_tl.connectome.export import refuse_overwriting, write_connectome
 from connectome_tl.connectome.labels import read_labels as read_label_table
 from connectome_tl.connectome.places import check_places
 from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image, regions_of_table
@@ -91,6 +91,8 @@ def assemble_files(
     )
 
     sources = [tractogram, parcellation, *(p for p in (image_file, weights, labels) if p is not None)]
+    written = Path(out)
+    refuse_overwriting([written, written.with_name(f"{written.stem}_nodeindices.tsv")], sources)
     (file,) = write_connectome(
         assembly.connectome,
         out,

@@ -96,7 +96,7 @@ def _ledger(folder: Path) -> Finding:
         return Finding(
             check=check,
             status="warning",
-            what=f"scores of these infants were seen {len(seen)} times, under {len(configurations)} configurations",
+            what=f"scores of these subjects were seen {len(seen)} times, under {len(configurations)} configurations",
             remedy="If this one was chosen by its test scores, they are too good: say how many were tried.",
         )
     return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")

@@ -100,7 +100,7 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     )
     table = ResultTable(
         section="audit",
-        title=f"Test scores of these infants were seen under {_configurations(len(order))}",
+        title=f"Test scores of these subjects were seen under {_configurations(len(order))}",
         columns=("", "Configuration", "Split plan", "Models scored"),
         rows=rows,
         note="In the order in which they were first seen, as far as the ledgers in this run's log/ and beside its "
@@ -108,7 +108,7 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     )
     others = len(order) - (own in order)
     warning = (
-        f"Test scores of these infants were also seen under {_configurations(others)} other than this one. If it was "
+        f"Test scores of these subjects were also seen under {_configurations(others)} other than this one. If it was "
         "chosen by them, its scores are too good.",
     )
     return record.model_copy(

@@ -55,18 +55,19 @@ class Ticker:
 
 
 class Steps:
-    """Steps of a long command; draws nothing when not shown, and no animation when it is not a terminal."""
+    """Steps of a long command, drawn as bars on a terminal; elsewhere a line per step and one each tenth of it."""
 
     def __init__(self, *, shown: bool) -> None:
-        console = Console(stderr=True, quiet=not shown)
+        self._console = Console(stderr=True, quiet=not shown)
+        self._lines = shown and not self._console.is_terminal
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
-            disable=not shown,
+            console=self._console,
+            disable=not shown or self._lines,
         )
 
     def __enter__(self) -> Steps:
@@ -81,18 +82,27 @@ class Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A step that cannot be counted."""
-        task = self._progress.add_task(name, total=1)
-        yield
-        self._progress.update(task, completed=1)
+        with self.counted(name):
+            yield
 
     @contextmanager
     def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A step with a bar; yields what to call with (done, all)."""
-        task = self._progress.add_task(name, total=None)
+        task, started, said = self._progress.add_task(name, total=None), time.monotonic(), [0]
+        self._say(f"{name} ...")
 
         def update(done: int, total: int) -> None:
             self._progress.update(task, completed=done, total=total)
+            tenth = 10 * done // max(total, 1)
+            if said[0] < tenth < 10:
+                said[0] = tenth
+                self._say(f"{name}: {done} of {total}, {time.monotonic() - started:.0f} s")
 
         yield update
         done = self._progress.tasks[task].completed
         self._progress.update(task, completed=max(done, 1), total=max(done, 1))
+        self._say(f"{name}: done, {time.monotonic() - started:.0f} s")
+
+    def _say(self, line: str) -> None:
+        if self._lines:
+            self._console.print(Text(line))

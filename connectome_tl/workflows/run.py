@@ -180,11 +180,11 @@ def _without_jobs(text: str) -> str:
 
 
 PREDICTION_COLUMNS = {
-    "subject": "id of the infant",
+    "subject": "id of the subject",
     "task": "outcome",
     "model": "full model, control or baseline",
     "repeat": "repeat of the cross-validation, from 0",
-    "fold": "outer fold in which the infant was tested, from 0",
+    "fold": "outer fold in which the subject was tested, from 0",
     "y_true": "observed outcome; n/a where missing (predicted, not scored)",
     "y_score": "probability of the positive class, or the predicted value",
     "y_pred": "class at the threshold fixed in the settings, or the predicted value",

@@ -57,7 +57,7 @@ def test_a_test_infant_hidden_in_the_pool_or_the_source_is_found(study):
     pool = copied(study.pool, 7, 2, of=study.target)
     source = copied(study.source.with_regions(study.target.regions), 3, 5, of=study.target)
     found = failed(duplicate_findings({"target": study.target, "pool": pool, "source": source}, plan(study.target.ids)))
-    assert found == ["target infants in the source cohort", "target infants in the pool cohort"]
+    assert found == ["target subjects in the source cohort", "target subjects in the pool cohort"]
 
 
 def test_a_test_infant_in_the_source_under_its_own_id_is_found_whatever_its_scan(study):
@@ -66,7 +66,7 @@ def test_a_test_infant_in_the_source_under_its_own_id_is_found_whatever_its_scan
     frames = {name: getattr(source, name).set_axis(list(ids), axis=0) for name in ("covariates", "targets", "status")}
     known = replace(source, ids=ids, scores=None, **frames)
     findings = duplicate_findings({"target": study.target, "source": known}, plan(study.target.ids))
-    assert failed(findings) == ["target infants in the source cohort"]
+    assert failed(findings) == ["target subjects in the source cohort"]
     assert study.target.ids[4] in findings[-1].what
 
 

@@ -71,7 +71,7 @@ def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_ru
     (home / "run" / "study.yaml").write_text(text.replace("transductive: true", "transductive: false"))
     found = failed(audited(home))
     assert "networks fitted again (all folds)" in found
-    assert "target infants in the pool cohort" not in found  # under their own ids: inductive by right
+    assert "target subjects in the pool cohort" not in found  # under their own ids: inductive by right
 
 
 def test_a_threshold_other_than_the_settings_is_caught(run_copy):

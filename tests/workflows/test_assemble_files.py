@@ -132,3 +132,18 @@ def test_what_is_no_list_of_weights_is_refused(words: str, tmp_path: Path) -> No
         np.save(tmp_path / "w.npy", array)
         with pytest.raises(DataError):
             read_weights(tmp_path / "w.npy")
+
+
+@pytest.mark.parametrize("taken", ["labels.tsv", "labels.json", "labels_nodeindices.tsv"])
+def test_no_input_and_no_foreign_json_is_overwritten(files: Path, taken: str) -> None:
+    """`--out labels.tsv` writes three files: the table, its sidecar and the regions."""
+    labels = files / "labels.tsv"
+    out = labels
+    if taken != "labels.tsv":
+        labels = labels.rename(files / ("mine.tsv" if taken.endswith(".json") else taken))
+    if taken.endswith(".json"):
+        (files / taken).write_text('{"mine": true}')
+    before = {file.name: file.read_bytes() for file in files.iterdir() if file.is_file()}
+    with pytest.raises(UsageError, match="would overwrite"):
+        assemble_files(files / "t.tck", files / "parc.nii.gz", out, labels=labels)
+    assert {file.name: file.read_bytes() for file in files.iterdir() if file.is_file()} == before

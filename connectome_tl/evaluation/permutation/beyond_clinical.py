@@ -55,7 +55,7 @@ def beyond_clinical(
         return []  # too few subjects for the covariates, or of an outcome in a fold: nothing can be said
     method = (
         f"ridge; what the covariates leave of each edge (Theil's residuals) moved between subjects, everything "
-        f"refitted; first repeat, {len(ids)} infants with all covariates"
+        f"refitted; first repeat, {len(ids)} subjects with all covariates"
     )
     return permutation_results(statistics, tasks, "ridge", QUESTION, method)
 
