@@ -19,7 +19,7 @@ from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_C
 from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
 from connectome_tl.evaluation.permutation.tests import FoldRows
-from connectome_tl.settings.statistics import Instability
+from connectome_tl.settings.statistics import ENOUGH_FOR_QUANTILES, Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
@@ -54,7 +54,9 @@ def instability(
     task: str, model: str, original: np.ndarray, refitted: np.ndarray, threshold: float, method: str = ""
 ) -> Instability:
     """The record of original risks (n_subjects,) and refitted ones (n_refits, n_subjects)."""
-    low, high = np.quantile(refitted, [0.025, 0.975], axis=0)
+    # Of few refits no quantile of 2.5 % is known: their range is given.
+    ends = [0.025, 0.975] if len(refitted) >= ENOUGH_FOR_QUANTILES else [0.0, 1.0]
+    low, high = np.quantile(refitted, ends, axis=0)
     turned = (refitted >= threshold) != (original >= threshold)
     return Instability(
         task=task,

@@ -18,7 +18,7 @@ from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import FULL, model_order
 from connectome_tl.settings.results import PermutationResult, RunRecord
 from connectome_tl.settings.scores import Score
-from connectome_tl.settings.statistics import Recalibrated
+from connectome_tl.settings.statistics import ENOUGH_FOR_QUANTILES, Recalibrated
 from connectome_tl.tasks import Task
 
 RIVALS = ("clinical_only", "nuisance_only", "site_only")
@@ -88,11 +88,17 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         found += sheet.draw(
             lambda name, one=one: instability_figure(one, name, stamp=stamp),  # type: ignore[misc]
             "Instability of single risks",
-            f"{labels.model_label(one.model).label}: 95 % of the risks that {one.n_refits} bootstrap refits give each "
+            f"{labels.model_label(one.model).label}: {_range(one.n_refits)} bootstrap refits give each "
             f"{who}. Mean distance from the fitted model's risk {labels.number(one.mean_absolute_error)}; "
             f"{labels.number(100 * one.classification, 0)} % of refits call one otherwise.",
         )
     return found
+
+
+def _range(n_refits: int) -> str:
+    """What the ends of an instability interval are."""
+    few = n_refits < ENOUGH_FOR_QUANTILES
+    return f"the range of the risks that {n_refits}" if few else f"95 % of the risks that {n_refits}"
 
 
 def _calibration_note(scores: dict[str, Score], mended: Recalibrated | None) -> str:

@@ -139,8 +139,12 @@ class Plan(Record):
     method: str = ""
 
 
+ENOUGH_FOR_QUANTILES = 100  # refits; of fewer the range is given, and is called so
+
+
 class Instability(Record):
-    """Risks of the tested infants by the fitted model, and where 95 % of its bootstrap refits put them.
+    """Risks of the tested infants by the fitted model, and where 95 % of its bootstrap refits put them (all of
+    them, where they are fewer than 100).
 
     `mean_absolute_error` is the mean distance of a refitted risk from the original, `classification` the
     mean share of refits that call an infant otherwise than the original does.

@@ -190,3 +190,23 @@ def test_targets_are_scaled_over_seen_values_and_come_back() -> None:
     assert_array_equal(scaler.apply(targets)[:, 1], targets[:, 1])
     assert (scaler.apply(targets)[:, 2] == 0).all()
     assert_allclose(scaler.undo(scaler.apply(targets)), targets)
+
+
+def test_round_off_beside_weights_of_ordinary_size_is_no_feature() -> None:
+    rng = np.random.default_rng(4)
+    weights = rng.normal(50, 5, (12, 1, 4, 4))
+    weights = weights + weights.swapaxes(2, 3)
+    noise = rng.normal(0, 1e-17, 12)
+    weights[:, 0, 0, 1] = weights[:, 0, 1, 0] = noise
+    mask = np.ones((12, 4), dtype=bool)
+    scaler = EdgeScaler.fit(weights, mask, IDS)
+    assert scaler.constant[0, 0, 1]
+    assert (scaler.apply(weights, mask)[:, 0, 0, 1] == 0).all()
+    # The same numbers are a feature where all weights are of that size.
+    tiny = EdgeScaler.fit(weights * 1e-18, mask, IDS)
+    assert not tiny.constant[0, 2, 3]
+    features = rng.normal(3, 1, (12, 4, 2))
+    features[:, 1, 0] = noise
+    regional = RegionScaler.fit(features, IDS).apply(features)
+    assert (regional[:, 1, 0] == 0).all()
+    assert (regional[:, 0, 0] != 0).all()

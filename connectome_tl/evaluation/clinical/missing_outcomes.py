@@ -120,7 +120,8 @@ def missingness_predictions(
     """
     gaps = cohort.covariates.isna().astype(float)
     gaps["age"] = (~np.isfinite(cohort.age)).astype(float)
-    gaps["regions"] = (~cohort.node_mask).mean(axis=1)
+    if cohort.regions:
+        gaps["regions"] = (~cohort.node_mask).mean(axis=1)
     gaps = gaps.loc[:, gaps.nunique() > 1]
     if gaps.shape[1] == 0:
         return pd.DataFrame()
