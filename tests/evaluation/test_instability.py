@@ -126,3 +126,10 @@ def test_a_draw_of_the_same_infant_is_a_row_of_its_own():
     assert list(again.as_read.index) == list(again.scores.index) == list(again.ids)
     assert again.volumes == (ids[1], ids[1], ids[0], ids[5], ids[6])
     assert again.take(again.ids[::-1]).take(again.ids).ids == again.ids
+
+
+@pytest.mark.parametrize(("n_refits", "ends"), [(99, (0.0, 1.0)), (100, (0.025, 0.975))])
+def test_of_few_refits_the_range_is_given_and_of_many_95_percent(n_refits, ends):
+    refitted = np.random.default_rng(5).random((n_refits, 3))
+    found = instability("motor", "full", np.full(3, 0.5), refitted, 0.5)
+    np.testing.assert_allclose([found.low, found.high], np.quantile(refitted, ends, axis=0))
