@@ -137,7 +137,7 @@ def order_of(names: Sequence[str], known: Sequence[str], *, where: str) -> np.nd
     """Positions in `known` of each of `names`: rows are matched by name, never by position.
 
     Raises:
-        DataError: an unknown name (with the nearest known ones) or one that stands twice.
+        DataError: an unknown name (with the nearest known ones) or one that occurs twice.
     """
     position = {name: i for i, name in enumerate(known)}
     problems: list[Problem] = []
@@ -151,7 +151,7 @@ def order_of(names: Sequence[str], known: Sequence[str], *, where: str) -> np.nd
                 )
             )
         elif name in seen:
-            problems.append(Problem(f"region {name!r} stands twice"))
+            problems.append(Problem(f"region {name!r} occurs twice"))
         seen.add(name)
     raise_all(f"region names do not fit {where}", problems)
     return np.array([position[name] for name in names], dtype=int)
@@ -266,7 +266,7 @@ def find_image(name: str) -> Path | None:
 
 def _table_problems(table: pd.DataFrame, file: Path) -> list[Problem]:
     problems = [
-        Problem(f"{column} {value!r} stands twice", file=file)
+        Problem(f"{column} {value!r} occurs twice", file=file)
         for column in ("index", "name")
         for value in table[column][table[column].duplicated()]
     ]

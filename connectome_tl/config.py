@@ -128,7 +128,7 @@ def _value(
             key = _plain(str(key_node.value), f"line {key_node.start_mark.line + 1}", file)
             line = key_node.start_mark.line + 1
             if key in out:
-                problems.append(Problem(f"line {line}: key {_dotted((*path, key))} stands twice", file=file))
+                problems.append(Problem(f"line {line}: key {_dotted((*path, key))} occurs twice", file=file))
             out[key] = _value(value_node, (*path, key), lines, problems, file)
             lines[(*path, key)] = line
         return out

@@ -130,7 +130,7 @@ def test_a_part_that_no_model_has_is_refused_with_those_it_has(stage: str, setti
 
 
 def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
-    assert "line 6: key splits.repeats stands twice" in refusal(COHORTS + "splits:\n  repeats: 2\n  repeats: 3\n")
+    assert "line 6: key splits.repeats occurs twice" in refusal(COHORTS + "splits:\n  repeats: 2\n  repeats: 3\n")
 
 
 def test_everything_wrong_is_listed_at_once() -> None:

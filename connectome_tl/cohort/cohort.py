@@ -85,7 +85,7 @@ class Cohort:
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)
         if len(set(self.ids)) != n_subjects:
-            raise InternalError("subject ids stand twice", subject=_first_double(self.ids))
+            raise InternalError("subject ids occur twice", subject=_first_double(self.ids))
         for what, size in (
             ("weights", len(self.weights)),
             ("node_mask", len(self.node_mask)),

@@ -42,14 +42,14 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, tabl
     eaten = [one for one in known if _EATEN.match(one[:_LONGEST])]
     findings.several(
         [(one[:60], repr(one[:60])) for one in eaten],
-        "a subject id looks eaten by a spreadsheet",
+        "a subject id looks changed by a spreadsheet",
         file,
         "Import the id column as text.",
     )
     twice = [one for one in doubled(ids) if not is_missing(one)]
     count = Counter(ids)
     findings.several(
-        [(one, f"{count[one]} rows") for one in twice], "the subject id stands twice", file, _one_row_each(table)
+        [(one, f"{count[one]} rows") for one in twice], "the subject id occurs twice", file, _one_row_each(table)
     )
     padded: dict[str, list[str]] = {}
     for subject in known:

@@ -80,7 +80,7 @@ def _file_rows(
     twice = doubled([one for one in ids if one])
     if twice:
         raise DataError(
-            "subjects stand twice in a further table",
+            "subjects occur twice in a further table",
             got=listed(twice),
             file=path,
             remedy="Its `select` keeps one of several visits.",
@@ -132,7 +132,7 @@ def _rows_of(
             remedy="Its `select` keeps one, for example select: session_id == 'ses-1'.",
         )
     if doubled(keys):
-        raise DataError("a scan stands twice", file=path, got=doubled(keys)[0])
+        raise DataError("a scan occurs twice", file=path, got=doubled(keys)[0])
     records = rows.drop(columns=[id_columns[0]], errors="ignore").to_dict("records")
     return {key: {str(n): str(v) for n, v in row.items()} for key, row in zip(keys, records, strict=True)}
 

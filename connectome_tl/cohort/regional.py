@@ -170,7 +170,7 @@ def _from_files(
             continue
         rows = list(table["name"])
         findings.problems += [
-            Problem(f"region {name!r} stands twice", subject=subject, file=path) for name in doubled(rows)
+            Problem(f"region {name!r} occurs twice", subject=subject, file=path) for name in doubled(rows)
         ]
         values = {name: numbers(table[name], rows, path, findings, marks=marks) for name in spec.names}
         tables[subject] = pd.DataFrame(values, index=rows)
@@ -237,7 +237,7 @@ def _in_order(
         raise DataError(f"has no column {column!r}", file=path, expected="region_features.id: its id column")
     rows = list(table[column])
     if doubled(rows):
-        raise DataError("subjects stand twice among the rows", file=path, got=listed(doubled(rows)))
+        raise DataError("subjects occur twice among the rows", file=path, got=listed(doubled(rows)))
     if owners and rows != owners:
         if sorted(rows) != sorted(owners):
             differ = sorted(set(rows) ^ set(owners))

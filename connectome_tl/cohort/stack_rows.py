@@ -119,7 +119,7 @@ def row_owners(
     """Whose each row of the stack is, from the row table or the `ids` of the file.
 
     Raises:
-        DataError: neither, ids that stand twice, another number of ids than of rows, or ids in the file in another
+        DataError: neither, ids that occur twice, another number of ids than of rows, or ids in the file in another
             order than in the row table.
     """
     own = {name: safe_texts(array) for name, array in arrays.items() if array.dtype.kind in "US" and array.ndim == 1}
@@ -140,7 +140,7 @@ def row_owners(
             raise DataError("the row table has no id column", file=where, expected=", ".join(id_columns))
         owners = tuple(whole_ids(table, columns))
     problems = [
-        Problem("stands twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
+        Problem("occurs twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
     ]
     if len(owners) != n_rows:
         problems.append(

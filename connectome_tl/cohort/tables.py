@@ -43,7 +43,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     first, header = rows[0]
     body = rows[1:]
     header, body = _without_copies(*_without_empty_columns(header, body))
-    problems = [Problem(f"column {name[:_SHOWN]!r} stands twice", file=path) for name in doubled(header) if name]
+    problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
     short = [f"line {i} has {len(row)}" for i, row in body if len(row) != len(header)]
     if short:
         more = f", and so have {len(short) - 1} more lines" if len(short) > 1 else ""

@@ -111,7 +111,7 @@ def twice_problems(
     if not twice:
         return []
     first = twice[0][:_LONGEST] if isinstance(twice[0], str) else twice[0]
-    text = f"{what} {first!r} stands twice" if len(twice) == 1 else f"{len(twice)} {what}s stand twice"
+    text = f"{what} {first!r} occurs twice" if len(twice) == 1 else f"{len(twice)} {what}s occur twice"
     return [Problem(text, got=listed(twice) if len(twice) > 1 else None, subject=subject, file=file)]
 
 

@@ -36,7 +36,7 @@ class RowList:
 
     @property
     def differs(self) -> bool:
-        """Whether no value stands twice and none is empty."""
+        """Whether no value occurs twice and none is empty."""
         values = self.names if self.names is not None else self.numbers or ()
         return len(set(values)) == len(values) and "" not in values
 

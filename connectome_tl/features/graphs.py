@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def to_pyg(connectome: Connectome, atlas: Atlas | None = None, *, target: np.ndarray | None = None) -> Data:
     """One connectome as a PyG graph.
 
-    Every edge with a weight other than 0 in any measure stands twice, once each way (a self-loop
+    Every edge with a weight other than 0 in any measure occurs twice, once each way (a self-loop
     once). Regions keep their order; a missing one is a node without edges and `node_mask` False.
 
     Args:

@@ -235,7 +235,7 @@ class CohortSettings(Settings):
         columns = [covariate.column for covariate in self.covariates]
         doubled = sorted({column for column in columns if columns.count(column) > 1})
         if doubled:
-            raise ValueError(f"covariate columns stand twice: {', '.join(doubled)}")
+            raise ValueError(f"covariate columns occur twice: {', '.join(doubled)}")
         if self.age is not None and self.age.unit == "weeks" and "reference" not in self.age.model_fields_set:
             raise ValueError(
                 "weeks from what? Say reference: birth, postmenstrual (from the last menstrual period) or corrected"

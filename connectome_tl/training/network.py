@@ -20,7 +20,7 @@ from connectome_tl.nn.losses import Outcomes, row_losses
 from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.training import Training
+from connectome_tl.settings.training import Ensemble, Training
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
@@ -117,7 +117,7 @@ def _ensemble(setting: _Setting, context: Context) -> FitResult:
     parts = [np.array([place[subject] for subject in part], dtype=int) for part in plan.inner]
     # Parts may differ by a row or two; all networks take the same steps.
     total = setting.training.steps_for(n_rows - min(map(len, parts)))
-    steps = tuple(sorted({round(share * total) for share in plan.checkpoints} | {total}))
+    steps = Ensemble(checkpoints=plan.checkpoints).steps_at(total)
     looks = [_HeldOut(setting, steps, part) for part in parts]
     curves = [_member(setting, look, number, total, context) for number, look in enumerate(looks)]
     loss = np.full((len(steps), n_rows, len(tasks)), np.nan)

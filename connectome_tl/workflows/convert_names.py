@@ -15,7 +15,7 @@ _SHOWN = 10
 def bids_name(file: Path, atlas: str = "") -> str:
     """`sub-1_ses-1_space-ACPC_connectivity.mat` to `sub-1_ses-1_space-ACPC_atlas-X_relmat.tsv`.
 
-    An entity that stands twice, as `space-` does in names of QSIPrep, is kept once; `meas-` is added on writing.
+    An entity that occurs twice, as `space-` does in names of QSIPrep, is kept once; `meas-` is added on writing.
     """
     parts = file.name.split(".")[0].split("_")
     entities = [part for part in parts if "-" in part or not any("-" in other for other in parts)]

@@ -97,7 +97,7 @@ def combat_with_the_outcome(home: Path, seed: int) -> None:
 
 
 def a_child_under_a_new_id(home: Path, seed: int) -> None:
-    """A fifth of the infants stand twice, their second scan a little other, with new ids and no family."""
+    """A fifth of the infants occur twice, their second scan a little other, with new ids and no family."""
     known = small_cohorts(seed=seed)
     target = known.target
     rows = np.arange(0, target.n_subjects, 5)

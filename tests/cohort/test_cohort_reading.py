@@ -220,7 +220,7 @@ def test_age_since_birth_becomes_postmenstrual_with_gestational_age(on_disk: OnD
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        (["sub-01", "sub-02", "sub-02", "sub-04", "sub-05", "sub-06"], "stands twice"),
+        (["sub-01", "sub-02", "sub-02", "sub-04", "sub-05", "sub-06"], "occurs twice"),
         (["sub-1", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "written differently"),
         (["50054.0", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "spreadsheet"),
         (["1.2E+05", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "spreadsheet"),

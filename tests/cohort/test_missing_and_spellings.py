@@ -191,9 +191,9 @@ def test_whole_numbers_with_a_point_are_the_same_code(on_disk: OnDisk) -> None:
     ("ids", "said"),
     [
         (["SUB-01", "sub-01"], "differ only in case"),
-        (["sub-01", "sub-01\u200b"], "stands twice"),
-        (["sub-01", "sub\u2060-01"], "stands twice"),
-        (["sub-\u00e9", "sub-e\u0301"], "stands twice"),
+        (["sub-01", "sub-01\u200b"], "occurs twice"),
+        (["sub-01", "sub\u2060-01"], "occurs twice"),
+        (["sub-\u00e9", "sub-e\u0301"], "occurs twice"),
         (["sub-01", "sub-\uff10\uff11"], "differ only in case"),
     ],
 )

@@ -29,7 +29,7 @@ def test_one_of_several_visits_is_selected(on_disk: OnDisk) -> None:
     on_disk.settings["covariates"] = [{"column": "scan_weeks", "unit": "weeks"}]
     problems = with_tables(on_disk, {"file": "visits.tsv"}).problems()
     assert len(problems) == 2  # the column that could not be joined is the other
-    assert "stand twice" in problems[0]
+    assert "occur twice" in problems[0]
     assert all(f"0{i}" in problems[0] for i in range(1, 7))
     cohort = with_tables(on_disk, {"file": "visits.tsv", "select": "visit == 1"}).read()
     np.testing.assert_array_equal(cohort.covariates["scan_weeks"], np.arange(41, 47))

@@ -111,7 +111,7 @@ def test_a_scan_without_its_session_and_one_that_stands_twice_are_named(on_disk:
     on_disk.table["session_id"][1] = "100"
     problems = on_disk.problems()
     assert any("row 4 has no subject id" in problem for problem in problems)
-    assert any("CC01_ses-100" in problem and "the subject id stands twice" in problem for problem in problems)
+    assert any("CC01_ses-100" in problem and "the subject id occurs twice" in problem for problem in problems)
 
 
 def test_a_redcap_export_with_events_and_labels(on_disk: OnDisk) -> None:

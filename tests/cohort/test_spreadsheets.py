@@ -120,7 +120,7 @@ def test_empty_lines_and_columns_of_a_spreadsheet_program_are_left_out(tmp_path:
         ("My study,,\nid,age,sex\n1,2,F\n", "column 2 has cells and no name"),
         ("My study\nid,age,sex\n1,2,F\n", "lines above its header"),
         ("id,age\n1,2,3\n", "line 2 has 3 cells"),
-        ("id,age,age\n1,2,3\n", "'age' stands twice"),
+        ("id,age,age\n1,2,3\n", "'age' occurs twice"),
         ("\n\n , \n", "empty"),
     ],
 )
@@ -136,5 +136,5 @@ def test_a_column_that_repeats_another_is_one_and_different_ones_of_a_name_are_n
     assert table.columns.tolist() == ["id", "icv", "x"]
     assert table["icv"].tolist() == ["1", "3"]
     (tmp_path / "t.csv").write_text("id,icv,x,icv\na,1,2,1\nb,3,4,5\n")
-    with pytest.raises(DataError, match="'icv' stands twice"):
+    with pytest.raises(DataError, match="'icv' occurs twice"):
         read_table(tmp_path / "t.csv")

@@ -44,7 +44,7 @@ def test_one_table_however_it_was_saved(tmp_path: Path, data: bytes) -> None:
         (b"", "empty"),
         (b"id\tage\n", "no rows"),
         (b"id\tage\n1\n", "line 2 has 1 cells"),
-        (b"id\tid\n1\t2\n", "stands twice"),
+        (b"id\tid\n1\t2\n", "occurs twice"),
         (b"id\tage\n\xff\xfe1\t2\n", "UTF-8"),
         (b"id\tage\n\x00\t2\n", "zero bytes"),
         (b'id,age\n"1,2\n', "cells"),

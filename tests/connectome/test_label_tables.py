@@ -68,7 +68,7 @@ def test_second_names_are_aliases_only_where_the_table_shows_it(tmp_path: Path) 
     assert read_labels(tmp_path / "t.txt").aliases == {"Left-Thalamus-Proper": "Left-Thalamus"}
     for other in ("index\tname\n36\ta\n36\tb\n", "36 L.TH a 0 1 1 255\n36 L.XX b 0 1 1 255\n"):
         (tmp_path / "t.txt").write_text(other)
-        with pytest.raises(DataError, match="36 stands twice"):
+        with pytest.raises(DataError, match="36 occurs twice"):
             read_labels(tmp_path / "t.txt")
 
 

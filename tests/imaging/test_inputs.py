@@ -57,7 +57,7 @@ def test_what_is_missing_doubled_and_misnamed_is_all_listed(tmp_path: Path) -> N
     for expected in (
         "sub-01, file", "b-vectors are missing", "there is no diffusion image", "sub-02_dwi.bval, sub-02_dwi.bvec",
         "more than one diffusion image", "sub-03_run-2_dwi.nii.gz", "a file of sub-09 lies in the folder of sub-03",
-        "not a BIDS name", "sub-77: is in participants.tsv but has no folder", "sub-01: stands twice",
+        "not a BIDS name", "sub-77: is in participants.tsv but has no folder", "sub-01: occurs twice",
         "sub-004: has a folder but is not", "differ only in zeros", "scans.tsv names a file", "dataset_description",
     ):  # fmt: skip
         assert expected in text, expected
@@ -235,7 +235,7 @@ def test_real_broken_folders_are_described(shared_data: Path) -> None:
         assert f"{subject}/ses-V01/{subject}_ses-V01_scans.tsv: scans.tsv names a file that is not there" in text
     assert text.count("there is no diffusion image") == len(inventory.scans) == 10
     for subject in ("sub-0001", "sub-0009"):
-        assert f"{subject}_ses-V01_scans.tsv: stands twice" in text
+        assert f"{subject}_ses-V01_scans.tsv: occurs twice" in text
     with pytest.raises(DataError, match="no scan of this folder can be used"):
         usable(inventory)
     one = said(take_inventory(shared_data / "mrtrix_bids_sub01"))

@@ -96,7 +96,7 @@ def _matrix(ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[st
         b = position[str(int(second)) if numbered is not None else second]
         if seen[a, b] and not np.array_equal(values[:, a, b], weight):
             raise DataError(
-                f"line {line}: an edge that stands twice with different values",
+                f"line {line}: an edge that occurs twice with different values",
                 file=path,
                 got=f"{first} - {second}",
                 remedy="Directed connectomes are not supported.",

@@ -86,7 +86,7 @@ def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
         if found.suffix in ("scans", "sessions") and found.ending == ".tsv":
             places.setdefault(found.path.name, []).append(found)
     return [
-        Problem("stands twice", got=" and ".join(str(f.path.parent) for f in same), file=name)
+        Problem("occurs twice", got=" and ".join(str(f.path.parent) for f in same), file=name)
         for name, same in places.items()
         if len(same) > 1
     ]

@@ -19,7 +19,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
     if listed is not None:
         named = [label if label.startswith("sub-") else f"sub-{label}" for label in listed]
         problems += [
-            Problem("stands twice in participants.tsv", subject=s)
+            Problem("occurs twice in participants.tsv", subject=s)
             for s in sorted({s for s in named if named.count(s) > 1})
         ]
         problems += [

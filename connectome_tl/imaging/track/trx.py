@@ -97,7 +97,7 @@ def _count(header: object, key: str, file: Path) -> int:
 def _member(archive: zipfile.ZipFile, kinds: dict[str, np.dtype], file: Path) -> str | None:
     names = [name for name in archive.namelist() if name in kinds]
     if len(names) > 1:
-        raise DataError("stands twice in the archive", got=", ".join(names), file=file)
+        raise DataError("occurs twice in the archive", got=", ".join(names), file=file)
     info = archive.getinfo(names[0]) if names else None
     if info is not None and info.file_size > max(_MAX_RATIO * info.compress_size, _MAX_HEADER):
         raise DataError(
