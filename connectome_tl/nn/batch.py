@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 
+_PREPARED_AT_ONCE = 16  # subjects
+
+
 @dataclass(frozen=True)
 class Modality:
     """Tensors of one modality; all but `shared` ones have one row per subject."""
@@ -96,7 +99,13 @@ class ConnectomeRows(Modality):
 
     def prepared(self) -> ConnectomeRows:
         """The same with what encoders compute of it, for rows that many batches are taken from."""
-        return replace(self, normalised=self.adjacency, flat=self.upper)
+        if self.normalised is not None or self.kept is not None:
+            return replace(self, normalised=self.adjacency, flat=self.upper)
+        # In parts, since temporary copies of all edges would be the peak of a fit's memory.
+        normalised = torch.empty_like(self.edges)
+        for part in torch.arange(len(self.edges)).split(_PREPARED_AT_ONCE):
+            normalised[part] = self.rows(part).adjacency
+        return replace(self, normalised=normalised, flat=self.upper)
 
     def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
         """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""

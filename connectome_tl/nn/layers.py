@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class GraphConv(nn.Module):
@@ -77,10 +78,21 @@ class SharedDropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.share == 0:
-            return x
+        return x * self._mask(x) if self.training and self.share else x
+
+    def before(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """`linear(self(x))` for (batch, n_in) features.
+
+        The mask is the same for all rows, so that it can be put on the weights: for many rows of wide input, such
+        as edges, that costs less than a second copy of the input.
+        """
+        if not (self.training and self.share) or len(x) <= 2 * linear.out_features:
+            return linear(self(x))
+        return functional.linear(x, linear.weight * self._mask(x), linear.bias)
+
+    def _mask(self, x: Tensor) -> Tensor:
         keep = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.share
-        return x * (keep / (1 - self.share))
+        return keep / (1 - self.share)
 
 
 def norm_layer(kind: str, width: int) -> nn.Module:

@@ -57,7 +57,7 @@ class DenseGraphEncoder(Branch):
         embedding = self.project(torch.cat(read, dim=1))
         if self.direct is not None:
             flat = rows.regional.flatten(1) if self.node_features == "measures" else rows.upper
-            embedding = embedding + self.direct(self.dropout(flat))
+            embedding = embedding + self.dropout.before(self.direct, flat)
         return Encoded(embedding, h)
 
     def _nodes(self, rows: ConnectomeRows) -> Tensor:
