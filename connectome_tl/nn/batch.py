@@ -9,7 +9,6 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-
 _PREPARED_AT_ONCE = 16  # subjects
 
 
