@@ -159,5 +159,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    np.seterr(all="warn")
+    np.seterr(all="warn", under="ignore")
     main()

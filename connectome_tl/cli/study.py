@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from connectome_tl.cli.app import (
+    AtlasName,
     Out,
     app,
 )
@@ -28,13 +30,58 @@ def demo(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for the example files.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Folder for the files that are written.")] = Path("."),
+    table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
+    matrices: Annotated[Path | None, typer.Option("--matrices", help="Folder with your matrices.")] = None,
+    atlas: AtlasName = None,
+    pattern: Annotated[str | None, typer.Option(help="Which matrices, e.g. '{id}_fbc.csv'.")] = None,
+    answer: Annotated[list[str] | None, typer.Option("--answer", help="KEY=VALUE instead of being asked.")] = None,
 ) -> None:
-    """Write commented settings to start from: study.yaml and its three cohorts, connectomes.yaml, morphometry.yaml."""
-    from connectome_tl.workflows.init import write_examples
+    """Write settings to start from: for your own table and matrices, or commented examples of everything.
 
-    for path in write_examples(folder):
+    With --from and --matrices it looks at your files, asks what they do not say, and writes cohort.yaml and
+    study.yaml. Without a terminal it does not ask: it names what is open, for --answer.
+    """
+    if table is None and matrices is None:
+        from connectome_tl.workflows.init import write_examples
+
+        for path in write_examples(folder):
+            typer.echo(f"wrote {path}")
+        return
+    if table is None or matrices is None:
+        raise typer.BadParameter("give both --from TABLE and --matrices FOLDER")
+    _start(folder, table, matrices, atlas, pattern, answer or [])
+
+
+def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
+    from connectome_tl.workflows.cohort import check_cohort
+    from connectome_tl.workflows.starting.questions import Question
+    from connectome_tl.workflows.starting.start import start_from
+
+    def ask(question: Question) -> str:
+        if question.choices:
+            typer.echo(f"{question.text} One of: {', '.join(question.choices)}")
+        else:
+            typer.echo(question.text)
+        return str(typer.prompt(question.key, default=question.default))
+
+    answers = dict(one.partition("=")[::2] for one in given)
+    seen, made = start_from(
+        table,
+        matrices,
+        folder,
+        answers=answers,
+        ask=ask if sys.stdin.isatty() else None,
+        pattern=pattern,
+        atlas=atlas,
+    )
+    for path in made:
         typer.echo(f"wrote {path}")
+    check_cohort(made[0])
+    if len(made) > 1:
+        typer.echo(f"Check both files, then: connectome-tl run {made[1]} --out {folder / 'results'}")
+    elif not any(one.meaning == "outcome" for one in seen.columns):
+        typer.echo("No outcome column was recognised: add outcomes to cohort.yaml, then write a study.yaml.")
 
 
 @app.command()
