@@ -10,6 +10,8 @@ import typer
 
 from connectome_tl import __version__
 
+COMPLETE = "_CONNECTOME_TL_COMPLETE"  # the variable that a completing shell sets
+
 app = typer.Typer(
     name="connectome-tl",
     no_args_is_help=True,
