@@ -10,7 +10,7 @@ from importlib import import_module
 from types import FrameType
 
 import typer
-from typer.completion import completion_init
+from typer._completion_classes import completion_init
 
 from connectome_tl.cli.app import COMPLETE, app
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
