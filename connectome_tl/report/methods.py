@@ -65,12 +65,14 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
     blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
     blocks += [name for name in facts.modalities if name not in ("connectome", "clinical")]
+    unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
+    free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
     networks = settings.stages.finetune.ensemble.networks
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}; penalties and the weights of the blocks were chosen by leaving out whole "
-        "families of the training rows.",
+        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
+        "whole families of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}; "
         f"{networks} networks were each trained without one part of the training rows, which chose the number of "
         "steps, and averaged.",
