@@ -143,7 +143,7 @@ def _edges(weights: np.ndarray) -> np.ndarray:
 def protection_problems(cohort: Cohort, protect: Sequence[str]) -> list[Problem]:
     """What stands against protecting these covariates: an outcome, or nothing of that name."""
     outcomes = {task.column for task in cohort.tasks} | {task.name for task in cohort.tasks}
-    outcomes |= {"age"} if any(_is_age(cohort, task.name) for task in cohort.tasks) else set()
+    outcomes |= {"age"} if any(cohort.is_age(task.name) for task in cohort.tasks) else set()
     problems = []
     for name in protect:
         if name in outcomes:
@@ -164,13 +164,6 @@ def protection_problems(cohort: Cohort, protect: Sequence[str]) -> list[Problem]
                 )
             )
     return problems
-
-
-def _is_age(cohort: Cohort, outcome: str) -> bool:
-    """Whether an outcome is the age at scan under another name."""
-    values = cohort.targets[outcome].to_numpy(dtype=float)
-    known = np.isfinite(cohort.age) & np.isfinite(values)
-    return bool(known.any()) and np.allclose(cohort.age[known], values[known])
 
 
 def _encoding(cohort: Cohort, protect: Sequence[str]) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:

@@ -17,8 +17,6 @@ from connectome_tl.features.modalities import ClinicalSteps
 from connectome_tl.features.steps import Features, Steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.settings.features import EdgeSettings, FeatureSettings
-from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block
@@ -301,8 +299,7 @@ def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None
         return None
     if not holds_correlations(cohort, plan.train.ids):
         return None
-    settings = FeatureSettings(edges=EdgeSettings(tangent=CORRELATIONS))
-    return context.features(replace(plan, modalities=("connectome",)), cohort, settings)
+    return context.features(replace(plan, modalities=("connectome",)), cohort, plan.features.in_tangent_space())
 
 
 def _n_scores(task: Task) -> int:
