@@ -89,8 +89,8 @@ def replay_findings(
     tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in everything]
     planned = replay.on_fold(everything)
     simple = [
-        make(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
-        for make in (baseline_predictions, site_predictions)
+        baseline_predictions(replay.study, replay.cohorts, replay.splits, replay.tasks),
+        site_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks),
     ]
     again = pd.concat([table for table in simple if len(table)] or [pd.DataFrame()], ignore_index=True)
     findings = [_compared("networks fitted again (all folds)", pd.concat(tables, ignore_index=True), predictions)]

@@ -110,6 +110,12 @@ class Cohort:
     def n_measures(self) -> int:
         return len(self.measures)
 
+    def is_age(self, outcome: str) -> bool:
+        """Whether an outcome is the age at scan under some name."""
+        values = self.targets[outcome].to_numpy(dtype=float)
+        known = np.isfinite(self.age) & np.isfinite(values)
+        return bool(known.any()) and np.allclose(self.age[known], values[known])
+
     def positions(self, ids: Iterable[str]) -> np.ndarray:
         """Row numbers of the given ids, in their order.
 

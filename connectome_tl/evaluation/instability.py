@@ -15,7 +15,8 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_CLASS, baselines_of
+from connectome_tl.evaluation.baselines.fixed import baselines_of
+from connectome_tl.evaluation.baselines.learners import COVARIATE_ALPHAS, GRAM, LOGISTIC, MIN_PER_CLASS, RIDGE
 from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
 from connectome_tl.evaluation.permutation.tests import FoldRows
@@ -46,7 +47,7 @@ def study_instability(
     if study.refits.network:
         found += _of_network(study, cohorts, splits, tasks, store, progress)
     if study.refits.linear:
-        found += _of_baselines(study, cohorts.target, splits, tasks)
+        found += _of_baselines(study, cohorts, splits, tasks)
     return tuple(found)
 
 
@@ -111,24 +112,28 @@ def bootstrap_risks(
     return original, risks
 
 
-def _of_baselines(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> list[Instability]:
-    found = []
+def _of_baselines(
+    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
+) -> list[Instability]:
+    found, cohort = [], cohorts.target
     family = kinship_groups(cohort.family)
-    for name, baselines in baselines_of(study, cohort, tasks).items():
-        if name == "prevalence":
-            continue
+    for name, baselines in baselines_of(study, cohorts, tasks).items():
         for baseline in baselines:
+            if name == "prevalence" or baseline.learner not in (LOGISTIC, RIDGE, GRAM):
+                continue
             folds = []
             for fold in splits.repeats[0]:
                 made = baseline.design(fold)
                 fold.admit(name, made.fitted_on)
                 train, test = cohort.positions(fold.train), cohort.positions(fold.test)
                 folds.append(FoldRows(0, train, test, made.train, made.test))
+            if not all(fold.x_train.shape[1] for fold in folds):
+                continue
             for task in baseline.tasks:
                 y = cohort.targets[task.name].to_numpy(float)
                 if not task.is_binary or any(_too_few(y[fold.train]) for fold in folds):
                     continue  # the baseline itself is the prevalence there
-                classifier = _logistic if baseline.learner == "logistic" else fit_ridge
+                classifier = _logistic if baseline.learner is LOGISTIC else fit_ridge
                 risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, classifier)
                 seen = np.isfinite(risks[0]) & np.isfinite(y)
                 text = f"{study.refits.linear} bootstrap refits per fold, families drawn, first repeat"

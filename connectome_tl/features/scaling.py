@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +153,11 @@ class CovariateEncoder:
     def columns(self) -> tuple[str, ...]:
         """Columns of the table that are read."""
         return (*self.medians, *self.levels)
+
+    def made_of(self, columns: Collection[str]) -> np.ndarray:
+        """(n_encoded,) bool, which encoded columns come from these columns of the table."""
+        origins = (*self.medians, *self.indicators, *(c for c, vs in self.levels.items() for _ in _shown(vs)))
+        return np.array([origin in columns for origin in origins], dtype=bool)
 
     def apply(self, table: pd.DataFrame) -> np.ndarray:
         """(n_subjects, n_encoded) float32, finite."""

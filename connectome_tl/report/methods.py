@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
@@ -24,6 +25,7 @@ class StudyFacts:
         families: whether the target declares any. sites: number of declared sites.
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
+        baselines: models of that role that were fitted, by name.
     """
 
     version: str
@@ -39,6 +41,7 @@ class StudyFacts:
     sites: int = 0
     tangent: bool = False
     source_scores: bool = False
+    baselines: tuple[str, ...] = ()
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
@@ -53,6 +56,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
         *_model(settings, facts),
         *_stages(settings, facts),
+        *_baselines(settings, facts),
         *_features(settings),
         _splits(settings, facts),
         _recalibration(settings, tasks),
@@ -65,12 +69,14 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
     blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
     blocks += [name for name in facts.modalities if name not in ("connectome", "clinical")]
+    unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
+    free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
     networks = settings.stages.finetune.ensemble.networks
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}; penalties and the weights of the blocks were chosen by leaving out whole "
-        "families of the training rows.",
+        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
+        "whole families of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}; "
         f"{networks} networks were each trained without one part of the training rows, which chose the number of "
         "steps, and averaged.",
@@ -115,6 +121,19 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             "that were taken over."
         )
     return found
+
+
+def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    if not facts.baselines:
+        return []
+    described = [describe_baseline(name, settings.baseline_settings) for name in facts.baselines]
+    text = f"Simple models learnt from the same training rows: {'; '.join(described)}."
+    if settings.baseline_permutations:
+        text += (
+            f" Those in closed form were fitted again under {settings.baseline_permutations} permutations of the "
+            "outcomes (first repeat)."
+        )
+    return [text]
 
 
 def training_text(training: Training, fewest: int, most: int) -> str:

@@ -14,6 +14,7 @@ from connectome_tl.report.prediction_figures import (
     scatter_figure,
 )
 from connectome_tl.report.sheet import Figure, Sheet
+from connectome_tl.report.verdict import is_of_baseline
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import FULL, model_order
 from connectome_tl.settings.results import PermutationResult, RunRecord
@@ -43,7 +44,7 @@ def task_figures(
             f"{_repeats(full)}); its line is the range over repeats.",
         )
     for test in record.permutations:
-        if test.task == task.name:
+        if test.task == task.name and not is_of_baseline(test):  # those stand in the table
             found += _permutation(test, sheet)
     return found
 

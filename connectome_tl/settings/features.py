@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
+from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
 UnseenSite = Literal["refuse", "reference", "none"]
 
@@ -79,3 +79,7 @@ class FeatureSettings(Settings):
     harmonise: HarmoniseSettings = HarmoniseSettings()
     confounds: Confounds | None = None
     edges: EdgeSettings = EdgeSettings()
+
+    def in_tangent_space(self) -> FeatureSettings:
+        """The same steps on displacements in tangent space, of correlations where nothing else is said."""
+        return self.model_copy(update={"edges": EdgeSettings(tangent=self.edges.tangent or CORRELATIONS)})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
@@ -82,7 +83,21 @@ Control = Literal[
     "no_connectome",
     "no_image",
 ]
-Baseline = Literal["prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "tangent_ridge"]
+Baseline = Literal[
+    "prevalence",
+    "nuisance_only",
+    "clinical_only",
+    "ridge",
+    "linear_all",
+    "tangent_ridge",
+    "kernel_ridge",
+    "cpm",
+    "elastic_net",
+    "pca_logistic",
+    "linear_svm",
+    "linear_transfer",
+    "meta_matching",
+]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",
     "no_pretrain",
@@ -95,13 +110,18 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "single_task",
     "no_clinical",
 )
-ALL_BASELINES: tuple[Baseline, ...] = (
+# Those that cost little; elastic_net, pca_logistic and linear_svm choose on inner folds, fit by fit.
+DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "prevalence",
     "nuisance_only",
     "clinical_only",
     "ridge",
     "linear_all",
     "tangent_ridge",
+    "kernel_ridge",
+    "cpm",
+    "linear_transfer",
+    "meta_matching",
 )
 
 
@@ -111,6 +131,7 @@ class StudySettings(Settings):
     Args:
         n_seeds: fits per fold with other initial weights; their predictions are averaged.
         permutations: label permutations of the closed-form core (first repeat only); 0 for none.
+        baseline_permutations: the same of the baselines for which many labelings cost little more than one.
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
@@ -130,8 +151,10 @@ class StudySettings(Settings):
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     controls: tuple[Control, ...] = ALL_CONTROLS
-    baselines: tuple[Baseline, ...] = ALL_BASELINES
+    baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
+    baseline_settings: BaselineSettings = BaselineSettings()
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
+    baseline_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     network_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     n_seeds: Annotated[int, Field(ge=1, le=100)] = 1
     seed: Annotated[int, Field(ge=0)] = 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.features.confounds import confound_column
+from connectome_tl.features.harmonise import protection_problems
+from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts, modalities_of
 
@@ -55,16 +59,28 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 )
                 for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
             ]
-    asked_columns = {
-        "confounds.columns": [confound_column(name)[0] for name in study.confounds.columns] if study.confounds else [],
-        "harmonise.protect": list(study.harmonise.protect) if study.harmonise.method != "none" else [],
-    }
     for cohort in cohorts.roles.values():
         columns = ["age", *cohort.covariates.columns]
         problems += [
-            Problem(f"{setting}: no column {name!r} in cohort {cohort.name}", expected=f"one of {', '.join(columns)}")
-            for setting, names in asked_columns.items()
-            for name in names
+            Problem(
+                f"confounds.columns: no column {name!r} in cohort {cohort.name}",
+                expected=f"one of {', '.join(columns)}",
+            )
+            for name in (confound_column(name)[0] for name in (study.confounds.columns if study.confounds else ()))
             if name not in columns
         ]
+        if study.harmonise.method != "none" and cohort.regions:
+            problems += [
+                replace(problem, what=f"harmonise.protect: {problem.what}")
+                for problem in protection_problems(cohort, study.harmonise.protect)
+            ]
+    clinical = [spec.column for spec in clinical_specs(cohorts.target.covariate_specs)]
+    problems += [
+        Problem(
+            f"core.unpenalised: {name!r} is no clinical covariate of {cohorts.target.name}",
+            expected=f"one of {', '.join(clinical) or '(none)'}",
+        )
+        for name in study.core.unpenalised
+        if name not in clinical
+    ]
     raise_all("the study asks for what its cohorts do not have", problems, UsageError)

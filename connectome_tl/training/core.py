@@ -13,11 +13,10 @@ from connectome_tl.cohort.splits import kinship_groups
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import InternalError
 from connectome_tl.features.arrays import Arrays
-from connectome_tl.features.steps import Features
+from connectome_tl.features.modalities import ClinicalSteps
+from connectome_tl.features.steps import Features, Steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.settings.features import EdgeSettings, FeatureSettings
-from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block
@@ -42,6 +41,7 @@ class CoreModel:
         fit: the core. thresholds: risk models of "above level k" for ordinal outcomes, by outcome.
         source: the core of the source cohort whose scores are one more block, or None.
         source_key: its fit.
+        unpenalised: clinical covariates that enter without a penalty.
     """
 
     tasks: tuple[Task, ...]
@@ -52,10 +52,11 @@ class CoreModel:
     thresholds: Mapping[str, RiskModel]
     source: CoreModel | None = None
     source_key: str | None = None
+    unpenalised: tuple[str, ...] = ()
 
     def blocks(self, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
         """Blocks of these subjects, source scores included."""
-        found = blocks_of(self.features, self.tangent, cohort, ids)
+        found = blocks_of(self.features, self.tangent, cohort, ids, self.unpenalised)
         return found if self.source is None else [*found, self.source.scores(cohort, ids)]
 
     def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
@@ -96,6 +97,7 @@ class CoreModel:
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "regions": list(self.regions),
             "source": self.source_key,
+            "unpenalised": list(self.unpenalised),
             "thresholds": sorted(self.thresholds),
         }
         for name, features in (("features", self.features), ("tangent", self.tangent)):
@@ -126,6 +128,7 @@ class CoreModel:
             thresholds={task: RiskModel(**below(f"thresholds/{task}/")) for task in plain["thresholds"]},
             source=source,
             source_key=plain["source"],
+            unpenalised=tuple(plain["unpenalised"]),
         )
 
 
@@ -140,13 +143,13 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
     parent = context.parent(plan, "source")
     source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
-    blocks = blocks_of(features, in_tangent, cohort, ids)
+    settings = plan.core or CoreSettings()
     fitted = fit_core(
-        blocks,
+        blocks_of(features, in_tangent, cohort, ids, settings.unpenalised),
         np.concatenate([_labels(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
         [kind for task in tasks for kind in _kinds(task)],
         families,
-        plan.core or CoreSettings(),
+        settings,
         scores=None if source is None else source.scores(cohort, ids),
         own=() if source is None else _own(tasks, source.tasks),
     )
@@ -156,9 +159,10 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         features,
         in_tangent,
         fitted,
-        _thresholds(tasks, fitted, raw, plan.core or CoreSettings()),
+        _thresholds(tasks, fitted, raw, settings),
         source,
         None if parent is None else parent.key,
+        settings.unpenalised,
     )
     arrays, plain = model.state()
     held_out = model.from_scores(fitted.steady)
@@ -199,7 +203,8 @@ def refitted_scores(
     features, in_tangent = context.features(plan, cohort), _tangent(plan, context, cohort)
     parent = context.parent(plan, "source")
     source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
-    blocks = [blocks_of(features, in_tangent, cohort, rows) for rows in (ids, predict)]
+    settings = plan.core or CoreSettings()
+    blocks = [blocks_of(features, in_tangent, cohort, rows, settings.unpenalised) for rows in (ids, predict)]
     scores = [None if source is None else source.scores(cohort, rows) for rows in (ids, predict)]
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
     found: dict[str, np.ndarray] = {}
@@ -215,7 +220,7 @@ def refitted_scores(
                 np.concatenate([labels[i] for i in usable], axis=1),
                 _kinds(task) * len(usable),
                 families,
-                plan.core or CoreSettings(),
+                settings,
                 scores=scores[0],
                 own=own,
             )
@@ -231,8 +236,14 @@ def _has_two(labels: np.ndarray) -> bool:
     return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in labels.T)
 
 
-def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
-    """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality."""
+def blocks_of(
+    features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str], unpenalised: Sequence[str] = ()
+) -> list[Block]:
+    """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality.
+
+    Args:
+        unpenalised: clinical covariates that become a block of their own, which is not penalised.
+    """
     blocks = []
     for name, arrays in features.rows(cohort, ids).arrays.items():
         if name == "connectome":
@@ -246,11 +257,24 @@ def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids:
         else:
             values = [value for value in arrays.rows.values() if value.ndim == 2]
             present = arrays.present[:, None].astype(float)
-            blocks.append(Block(name, np.concatenate([*values, present], axis=1).astype(float)))
+            whole = np.concatenate([*values, present], axis=1).astype(float)
+            free = _unpenalised(features.steps[name], whole.shape[1], unpenalised)
+            blocks.append(Block(name, whole[:, ~free]))
+            if free.any():
+                blocks.append(Block(f"{name}, unpenalised", whole[:, free], penalised=False))
     if tangent is not None:
         arrays = tangent.rows(cohort, ids).arrays["connectome"]
         blocks.append(Block("tangent", _displacements(arrays), kernel="both", relax=True))
     return blocks
+
+
+def _unpenalised(steps: Steps, n_columns: int, columns: Sequence[str]) -> np.ndarray:
+    """(n_columns,) bool, which columns of a modality enter without a penalty."""
+    found = np.zeros(n_columns, dtype=bool)
+    if columns and isinstance(steps, ClinicalSteps):
+        own = steps.encoder.made_of(columns)
+        found[: own.size] = own
+    return found
 
 
 def _edges(arrays: Arrays) -> np.ndarray:
@@ -275,8 +299,7 @@ def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None
         return None
     if not holds_correlations(cohort, plan.train.ids):
         return None
-    settings = FeatureSettings(edges=EdgeSettings(tangent=CORRELATIONS))
-    return context.features(replace(plan, modalities=("connectome",)), cohort, settings)
+    return context.features(replace(plan, modalities=("connectome",)), cohort, plan.features.in_tangent_space())
 
 
 def _n_scores(task: Task) -> int:

@@ -132,7 +132,7 @@ class _Chain:
         source = self.cohorts.source
         if not self.scheme.pretrain or self.study.stages.pretrain is None or source is None:
             return None
-        _refuse_known(source, self.cohorts.target, self.fold)
+        refuse_known(source, self.cohorts.target, self.fold)
         ids = tuple(sorted(source.ids))  # batches follow the rows: the order of a file is no setting
         labels = None
         if self.scheme.permuted:
@@ -226,7 +226,12 @@ def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: b
     return tuple(i for i, g in zip(pool.ids, groups, strict=True) if g not in kin)
 
 
-def _refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
+def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
+    """Stop where a source subject is tested, or kin of one who is.
+
+    Raises:
+        LeakageError: says who.
+    """
     tested = set(fold.test)
     families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in families]

@@ -17,6 +17,7 @@ from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, r
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
+from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
@@ -41,6 +42,7 @@ class Found:
         recalibrated: recalibrated predictions and what made them; None without inner folds.
         instability: how risks move under bootstrap refits.
         missingness: predictions of a model that knows only which values are missing.
+        permuted_baselines: by baseline, its tasks and their statistics.
     """
 
     predictions: pd.DataFrame
@@ -50,6 +52,7 @@ class Found:
     recalibrated: RecalibratedStudy | None
     instability: Sequence[Instability]
     missingness: pd.DataFrame
+    permuted_baselines: dict[str, tuple[tuple[Task, ...], np.ndarray]]
 
 
 def fit_study(
@@ -60,7 +63,7 @@ def fit_study(
     with steps.counted("fitting models") as progress:
         validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
     with steps.step("baselines"):
-        tables = [validation.predictions, baseline_predictions(settings, target, splits, tasks)]
+        tables = [validation.predictions, baseline_predictions(settings, cohorts, splits, tasks)]
         tables.append(site_predictions(settings, target, splits, tasks))
         predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
         missingness = missingness_predictions(settings, target, splits, tasks)
@@ -72,9 +75,10 @@ def fit_study(
         refits = FitStore(folder / "models" / "resampled")
         refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
     permuted = _permute(settings, cohorts, splits, tasks, folder / "models", steps.counted)
+    baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
     with steps.step("value beyond clinical covariates"):
         beyond = beyond_clinical(settings, target, splits, tasks)
-    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines)
 
 
 def _permute(
@@ -86,17 +90,37 @@ def _permute(
     counted: Callable[[str], AbstractContextManager[Progress]],
 ) -> dict[str, np.ndarray]:
     """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
-    target, found = cohorts.target, {}
-    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
-    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    found = {}
     asked = {
         "core": (settings.permutations, core_statistics),
         "full": (settings.network_permutations, network_statistics),
     }
     for model, (n_permutations, statistics) in asked.items():
         if n_permutations:
-            moves = exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)
+            moves = _moves(settings, cohorts, n_permutations)
             with counted(f"permutations of the {model} model") as progress:
                 store = FitStore(models if model == "core" else models / "permuted")
                 found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
     return found
+
+
+def _permute_baselines(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    counted: Callable[[str], AbstractContextManager[Progress]],
+) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
+    if not settings.baseline_permutations:
+        return {}
+    moves = _moves(settings, cohorts, settings.baseline_permutations)
+    with counted("permutations of the baselines") as progress:
+        return baseline_statistics(settings, cohorts, splits, tasks, moves, progress=progress)
+
+
+def _moves(settings: StudySettings, cohorts: StudyCohorts, n_permutations: int) -> np.ndarray:
+    """(n_permutations, n_subjects): outcome rows move between families alike, within sites where those are known."""
+    target = cohorts.target
+    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
+    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    return exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)

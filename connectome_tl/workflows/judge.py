@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
@@ -25,6 +26,7 @@ from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.verdict import task_verdicts
+from connectome_tl.settings.models import in_order, model_named
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -51,7 +53,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
-    facts = _facts(settings, cohorts, splits)
+    facts = _facts(settings, cohorts, splits, found.predictions)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
@@ -61,7 +63,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     # With network weight 0 a stage can still matter through the source's scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
     differences = without_network(differences, weights, network_only)
-    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical]
+    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical, *_baseline_tests(found)]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
@@ -121,11 +123,23 @@ def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[Permu
     ]
 
 
-def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> StudyFacts:
+def _baseline_tests(found: Found) -> list[PermutationResult]:
+    """Of the simple models; the correction is over the outcomes of each."""
+    question = "Does the model predict better than chance?"
+    method = "outcome rows moved between exchangeable subjects, everything chosen and fitted again, first repeat"
+    return [
+        result
+        for model, (tasks, statistics) in found.permuted_baselines.items()
+        for result in permutation_results(statistics, tasks, model, question, method)
+    ]
+
+
+def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, predictions: pd.DataFrame) -> StudyFacts:
     target, source = cohorts.target, cohorts.source
     use = settings.source
     names = use.tasks if use is not None and use.tasks is not None else None
     sizes = [len(fold.train) for _, _, fold in splits.folds()]
+    present = set(predictions["model"].astype(str))
     staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
         version=__version__,
@@ -139,8 +153,9 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
         families=any(name for name in target.family),
         sites=len({site for site in target.site if site}),
-        tangent=settings.edges.tangent is None and holds_correlations(target, target.ids),
+        tangent=settings.edges.tangent is None and holds_correlations(target, splits.repeats[0][0].train),
         source_scores=staged and source is not None and source.regions == target.regions,
+        baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
     )
 
 
