@@ -11,6 +11,7 @@ import typer
 from connectome_tl.cli.app import (
     AtlasName,
     Out,
+    Scheduler,
     app,
 )
 from connectome_tl.errors import DataError, UsageError
@@ -90,14 +91,60 @@ def run(
     out: Out,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
     check: Annotated[bool, typer.Option("--check", help="Hash all inputs of a finished run again.")] = False,
+    tuned: Annotated[
+        Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
+    ] = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
     from connectome_tl.workflows.run import run_study
+    from connectome_tl.workflows.tuned import optimism_lines
 
-    result = run_study(study, out, overrides=tuple(set_ or ()), show_progress=True, check=check)
+    result = run_study(
+        study, out, overrides=tuple(set_ or ()), show_progress=True, check=check, tuned=tuned, scheduler=scheduler
+    )
     for verdict in result.record.verdicts:
         typer.echo(verdict.headline)
+    for line in optimism_lines(result.record):
+        typer.echo(line)
     typer.echo(f"\nReport: {result.report}")
+
+
+@app.command()
+def tune(
+    study: Annotated[Path, typer.Argument(help="study.yaml with a `tune:` block and inner folds")],
+    out: Out,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", help="Database of trials, postgresql://...; a SQLite file in --out by default."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Completed trials per outer fold.")] = None,
+    space: Annotated[Path | None, typer.Option("--space", help="YAML file instead of the `tune:` block.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
+    heartbeat: Annotated[
+        int, typer.Option("--heartbeat", min=1, help="Seconds between signs of life; short ones fail living trials.")
+    ] = 60,
+    scheduler: Scheduler = None,
+) -> None:
+    """Search settings for each outer fold on its inner folds. Run again, or beside, to go on; then run --tuned."""
+    from connectome_tl.workflows.tune import tune_study
+
+    found = tune_study(
+        study,
+        out,
+        storage=storage,
+        trials=trials,
+        space=space,
+        overrides=tuple(set_ or ()),
+        heartbeat=heartbeat,
+        show_progress=True,
+        scheduler=scheduler,
+    )
+    for one in found.folds:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in zip(found.objectives, one.values, strict=True))
+        typer.echo(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
+    typer.echo("These are the best of many and too good; `connectome-tl run --tuned` gives the score.")
+    typer.echo(f"\nReport: {out / 'report.html'}")
 
 
 @app.command()

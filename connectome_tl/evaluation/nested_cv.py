@@ -67,10 +67,9 @@ def plan_folds(
         if scheme.single_task and len(tasks) == 1:
             continue  # it would be the full model again
         for repeat, number, fold in splits.folds():
+            own = study.of(repeat, number)
             planned += [
-                PlannedFold(
-                    scheme.name, group, repeat, number, fold, seeded_chains(study, cohorts, scheme, fold, group)
-                )
+                PlannedFold(scheme.name, group, repeat, number, fold, seeded_chains(own, cohorts, scheme, fold, group))
                 for group in groups
             ]
     return tuple(planned)
@@ -116,17 +115,26 @@ def cross_validate(
         n_jobs=study.n_jobs,
         progress=progress,
     )
-    transductive = study.stages.adapt is not None and study.stages.adapt.transductive
     tables = []
     for item in planned:
-        for plan in item.plans:
-            for member in plan.lineage():
-                if not (transductive and member.stage == "adapt"):
-                    item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
-                    if not transductive:
-                        item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
+        admit_fits(item, results, study)
         tables.append(fold_predictions(item, results, cohorts, study.threshold))
     return CrossValidation(pd.concat(tables, ignore_index=True), planned, results)
+
+
+def admit_fits(item: PlannedFold, results: dict[str, FitResult], study: StudySettings) -> None:
+    """Let the fits of one fold pass only if none of them, nor a stage before it, saw a row of its test fold.
+
+    Raises:
+        LeakageError: one did.
+    """
+    transductive = study.stages.adapt is not None and study.stages.adapt.transductive
+    for plan in item.plans:
+        for member in plan.lineage():
+            if not (transductive and member.stage == "adapt"):
+                item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
+                if not transductive:
+                    item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
 
 
 def fold_predictions(

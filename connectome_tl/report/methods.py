@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.settings.baselines import describe_baseline
+from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
@@ -59,6 +60,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         *_baselines(settings, facts),
         *_features(settings),
         _splits(settings, facts),
+        *_tuning(settings),
         _recalibration(settings, tasks),
         *_judgement(tasks),
     ]
@@ -82,6 +84,20 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
         "steps, and averaged.",
         "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
         "the core by more than one standard error.",
+    ]
+
+
+def _tuning(settings: StudySettings) -> list[str]:
+    tuned = settings.tuned
+    if tuned is None:
+        return []
+    how = {"tpe": "a tree-structured Parzen estimator", "random": "random search"}.get(tuned.sampler, tuned.sampler)
+    names = listed([METRICS[metric].words for metric in tuned.objectives])
+    return [
+        f"For each outer fold, {listed(list(tuned.folds[0].settings))} were chosen by {tuned.trials} completed trials "
+        f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; what is said of these "
+        "settings elsewhere in this paragraph are the values before the search. Controls took the same settings, "
+        "baselines those of the study. Permutation tests did not repeat the search."
     ]
 
 

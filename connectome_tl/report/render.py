@@ -13,6 +13,7 @@ from connectome_tl.report.level_tables import level_table
 from connectome_tl.report.out_of_fold import group_predictions
 from connectome_tl.report.sheet import Figure, Sheet
 from connectome_tl.report.task_figures import task_figures
+from connectome_tl.report.tuned_settings import tuning_view
 from connectome_tl.report.views import glance_questions, task_views
 from connectome_tl.settings.results import RegionImportance, RunRecord
 
@@ -58,6 +59,7 @@ def render_report(record: RunRecord) -> str:
         training=_training_figures(record, sheet),
         importances=[(importance, _importance(importance, record, sheet)) for importance in record.importances],
         task_labels={task.name: task.label for task in record.tasks},
+        tuning=tuning_view(record),
     )
 
 

@@ -22,6 +22,7 @@ from connectome_tl.settings.statistics import (
     SampleSize,
     SubgroupScore,
 )
+from connectome_tl.settings.tuning import FoldChoice, Optimism
 from connectome_tl.tasks import Task
 
 Noun = Literal["infants", "children", "adults", "subjects"]
@@ -252,6 +253,8 @@ class RunRecord(Record):
     missingness: tuple[Score, ...] = ()  # of a model that knows only which values are missing
     importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
+    optimism: tuple[Optimism, ...] = ()
+    tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
     transductive: bool = False
     simulated: bool = False
     exploratory: bool = False

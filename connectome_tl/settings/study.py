@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.errors import UsageError
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.base import Settings, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
+from connectome_tl.settings.tuning import Tuned, TuneSettings
 
 ROLES = ("target", "source", "pool")
 
@@ -135,6 +139,8 @@ class StudySettings(Settings):
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
+        tune: what `tune` searches; a run does not look at it.
+        tuned: settings per outer fold, as `run --tuned` writes them here.
     """
 
     title: str = "Neurodevelopmental outcome from the connectome"
@@ -160,6 +166,8 @@ class StudySettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     n_jobs: Annotated[int, Field(ge=1)] = 2
+    tune: TuneSettings | None = None
+    tuned: Tuned | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -217,10 +225,53 @@ class StudySettings(Settings):
     @property
     def decisive(self) -> StudySettings:
         """The same without what changes no result: what hashes and sidecars record."""
-        return self.model_copy(update={"n_jobs": 1})
+        return self.model_copy(update={"n_jobs": 1, "tune": None})
 
     @property
     def nameless(self) -> StudySettings:
         """The decisive settings without title and places: equal where a study lies elsewhere or is called otherwise."""
         places = {role: use.model_copy(update={"cohort": ""}) for role, use in self.uses.items()}
         return self.decisive.model_copy(update={"title": "", **places})
+
+    @property
+    def tuned_from(self) -> str:
+        """Hash of everything that decides the inner scores of a trial, places and reported extras apart."""
+        names = ("target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges")
+        own = self.nameless
+        return content_hash({name: getattr(own, name) for name in (*names, "n_seeds", "seed", "threshold")})
+
+    def of(self, repeat: int, fold: int) -> StudySettings:
+        """The settings of one outer fold: the study's own, or what was found for this fold.
+
+        Raises:
+            UsageError: the study is tuned, but not for this fold, or with a value that it refuses.
+        """
+        if self.tuned is None:
+            return self
+        found = self.tuned.settings_of(repeat, fold)
+        if found is None:
+            raise UsageError(
+                f"no tuned settings for repeat {repeat}, fold {fold}",
+                remedy="Run `connectome-tl tune` to its end, for the same split plan.",
+            )
+        return self.model_copy(update={"tuned": None}).with_settings(found)
+
+    def with_settings(self, changed: Mapping[str, Any]) -> StudySettings:
+        """The same study with other values at dotted keys.
+
+        Raises:
+            UsageError: the study has no such key, or refuses the value.
+        """
+        study = self
+        for key, value in changed.items():
+            try:
+                study = with_value(study, key.split("."), value)
+            except KeyError as error:
+                raise UsageError(
+                    f"this study has no setting {key}",
+                    remedy="Give the block that it lies in, or name a setting of the block's kind.",
+                ) from error
+            except ValidationError as error:
+                reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()[:3])
+                raise UsageError(f"{key}: {reasons}", got=repr(value)) from error
+        return study

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError, InternalError
+from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.nn.batch import Batch
@@ -336,8 +336,8 @@ def _result(
     )
 
 
-def diverged(plan: FitPlan, how: str) -> DataError:
-    return DataError(
+def diverged(plan: FitPlan, how: str) -> DivergedError:
+    return DivergedError(
         f"training of {plan.label} ({plan.stage}) diverged: {how}",
         remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
     )

@@ -10,7 +10,7 @@ from connectome_tl.audit.replay import Replay, replay_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
@@ -21,6 +21,7 @@ from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_predictions, read_record
+from connectome_tl.workflows.tuned import check_tuned
 
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
@@ -63,6 +64,7 @@ def audit_run(
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
+        findings += _tuned(settings, cohorts, splits)
         findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
@@ -114,6 +116,19 @@ def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
         text = f"changed since the run: {', '.join(changed)}"
         return [Finding(check="the data are those of the run", status="failed", what=text)]
     return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+
+
+def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:
+    """Tuned settings are those of this study, these data and these folds. The search itself is not repeated."""
+    if settings.tuned is None:
+        return []
+    check = "tuned settings belong to this study"
+    try:
+        check_tuned(settings, cohorts, splits)
+    except UsageError as error:
+        return [Finding(check=check, status="failed", what=str(error))]
+    text = f"{settings.tuned.trials} trials per fold, found on these data and splits; the search was not repeated"
+    return [Finding(check=check, status="passed", what=text)]
 
 
 def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: StudyCohorts) -> Finding:

@@ -39,6 +39,7 @@ from connectome_tl.workflows.records import (
     training_curves,
     unsettled,
 )
+from connectome_tl.workflows.tuned import optimism
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,8 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         network_weights=weights,
         methods=methods_paragraph(settings, facts, tasks),
         warnings=(*_warnings(settings, cohorts, tasks), *unsettled(found.validation)),
+        optimism=optimism(settings.tuned, scored),
+        tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),

@@ -19,6 +19,7 @@ from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
+from connectome_tl.workflows.tuned import check_tuned, read_tuned
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.cohort.cohort import Cohort
@@ -35,6 +36,8 @@ def run_study(
     show_progress: bool = False,
     base: str | Path | None = None,
     check: bool = False,
+    tuned: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
 
@@ -43,9 +46,11 @@ def run_study(
         overrides: `key.sub=value` texts, as `--set` takes them.
         show_progress: draw progress bars.
         check: read and hash all inputs although the run is finished and no size or time stamp has changed.
+        tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
+        scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
 
     Raises:
-        UsageError: settings are wrong, or the folder holds another study.
+        UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
         DataError: a cohort is wrong (everything that is wrong is listed).
         LeakageError: something fitted saw a test row.
     """
@@ -54,7 +59,9 @@ def run_study(
         settings, home = study, Path(base) if base is not None else Path()
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
-    seen_from_there = _seen_from(folder, settings, home)
+    if tuned is not None:
+        settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
+    seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
         reveal(folder, "run", found_run.record)  # the scores are shown once more
@@ -69,15 +76,18 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_names
+        from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.fitting import fit_study
         from connectome_tl.workflows.judge import judge
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
+        check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
-        found = fit_study(folder, settings, cohorts, splits, tasks, steps)
+        with on_scheduler(scheduler):
+            found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
             judged = judge(settings, cohorts, splits, found)
             _write(folder, settings, cohorts, found, judged)
@@ -161,7 +171,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     return splits
 
 
-def _seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
+def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
     """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
 
     def moved(use: CohortUse | None) -> CohortUse | None:
