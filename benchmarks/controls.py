@@ -4,10 +4,12 @@
 
 Simulated studies of 60 infants, 24 noisy regions and 400 older subjects, without covariates; 1 x 5 folds. Under
 `noise` the outcomes of the older subjects are permuted, so that stage 1 can teach nothing; under `related` the older
-subjects' score has the infants' footprint, and noise and effect were set on design seeds so that stage 1 gains .08. Prints, for `network` against `network_scratch`, `full` against `scratch` and `core`
-against `core_scratch`, the mean difference of AUC over cohorts with its 95 % t interval, and in how many cohorts
-the difference is above 0. The bars: under `noise` a mean within .02 of 0 and an interval within .04; under
-`related` a gain in at least 80 % of the cohorts. Design seeds are 9000 and above; results of a killed run are kept.
+subjects' score has the infants' footprint. Noise and effect were set on design seeds so that stage 1 gains .08.
+
+Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
+difference of AUC over cohorts with its 95 % t interval, and in how many cohorts the difference is above 0. The bars:
+under `noise` a mean within .02 of 0 and an interval within .04; under `related` a gain in at least 80 % of the
+cohorts. Design seeds are 9000 and above; results of a killed run are kept.
 """
 
 from __future__ import annotations

@@ -61,18 +61,32 @@ def plan_folds(
     study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
 ) -> tuple[PlannedFold, ...]:
     """Every model of the study on every fold."""
-    planned = []
-    for scheme in schemes_of(study, cohorts):
-        groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
-        if scheme.single_task and len(tasks) == 1:
-            continue  # it would be the full model again
-        for repeat, number, fold in splits.folds():
-            own = study.of(repeat, number)
-            planned += [
-                PlannedFold(scheme.name, group, repeat, number, fold, seeded_chains(own, cohorts, scheme, fold, group))
-                for group in groups
-            ]
-    return tuple(planned)
+    return tuple(
+        item
+        for scheme in schemes_of(study, cohorts)
+        # With one outcome a model of single tasks would be the full model again.
+        if not (scheme.single_task and len(tasks) == 1)
+        for item in plan_model(study, cohorts, scheme, splits, tasks)
+    )
+
+
+def plan_model(
+    study: StudySettings, cohorts: StudyCohorts, scheme: Scheme, splits: SplitPlan, tasks: Sequence[Task]
+) -> tuple[PlannedFold, ...]:
+    """One model on every fold."""
+    groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
+    return tuple(
+        PlannedFold(
+            scheme.name,
+            group,
+            repeat,
+            number,
+            fold,
+            seeded_chains(study.of(repeat, number), cohorts, scheme, fold, group),
+        )
+        for repeat, number, fold in splits.folds()
+        for group in groups
+    )
 
 
 def seeded_chains(

@@ -22,6 +22,7 @@ from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_predictions, read_record
 from connectome_tl.workflows.tuned import check_tuned
+from connectome_tl.workflows.unchanged import changed_cohorts
 
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
@@ -106,12 +107,7 @@ def _ledger(folder: Path) -> Finding:
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
     """The cohorts are those of the run."""
-    provenance = read_json(folder / "provenance.json")
-    changed = [
-        name
-        for name, cohort in cohorts.by_name().items()
-        if provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids)
-    ]
+    changed = changed_cohorts(folder, cohorts)
     if changed:
         text = f"changed since the run: {', '.join(changed)}"
         return [Finding(check="the data are those of the run", status="failed", what=text)]

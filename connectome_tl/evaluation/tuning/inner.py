@@ -135,4 +135,4 @@ class InnerFolds:
         """The training rows' mean as a model: what R2 and the scaled Brier score are measured against."""
         plan = SplitPlan((tuple(Fold(inner.train, inner.test) for inner in self.fold.inner),))
         study = self.study.model_copy(update={"baselines": (BASE_MODEL,)})
-        return baseline_predictions(study, self.cohorts.target, plan, [self.task])
+        return baseline_predictions(study, self.cohorts, plan, [self.task])
