@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,25 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.config import dump_settings
+from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.clinical.calibration import fit_platt, threshold_at_specificity
 from connectome_tl.evaluation.clinical.recalibration import FoldCalibrator, recalibrate
+from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.scores.counts import within_fold_counts
-from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.provenance import write_json, write_table, write_text
-from connectome_tl.settings.study import SplitSettings, StudySettings
+from connectome_tl.report.render import render_report
+from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.study import Refits, SplitSettings, StudySettings
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.fitting import fit_study
+from connectome_tl.workflows.judge import judge
+from connectome_tl.workflows.judged_again import StoredFits
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.run import read_cohorts, run_study
+from connectome_tl.workflows.study_run import as_frame
 from tests.small_study import small_cohorts, small_settings
 
 TASK = "cognitive"
@@ -37,7 +46,7 @@ def honest_run(home: Path, seed: int, cohorts: StudyCohorts | None = None, **set
     for name, cohort in (("older", found.source), ("pool", found.pool), ("target", found.target)):
         assert cohort is not None
         write_cohort(cohort, home / "cohorts" / name)
-    made = small_settings(**{"seed": seed, "steps": 2, **settings})
+    made = small_settings(**{"seed": seed, "steps": 2, "refits": Refits(linear=5), **settings})
     run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(made)), home / "run")
     return made
 
@@ -47,13 +56,26 @@ def predictions_of(home: Path, run: str = "run") -> pd.DataFrame:
 
 
 def rewrite(home: Path, predictions: pd.DataFrame) -> Path:
-    """Write predictions and the scores that follow from them: the folder agrees with itself."""
-    cohort = target_of(home)
-    tasks = [cohort.task(name) for name in predictions["task"].unique()]
-    families = {i: str(f) for i, f in zip(cohort.ids, cohort.family, strict=True) if f}
-    write_table(home / "run" / "predictions.tsv", predictions)
-    write_json(home / "run" / "scores.json", scores(predictions, tasks, families))
+    """Write predictions and all that follows from them: the folder agrees with itself."""
+    run = home / "run"
+    write_table(run / "predictions.tsv", predictions)
+    settings = load_settings(run / "study.yaml", StudySettings)
+    cohorts = read_cohorts(settings, run)
+    splits, tasks = SplitPlan.load(run / "split_plan.json"), tasks_of(settings, cohorts)
+    with Steps(shown=False) as steps:
+        found = fit_study(run, settings, cohorts, splits, tasks, steps, store_of=StoredFits)
+    write_results(home, judge(settings, cohorts, splits, replace(found, predictions=predictions)).record)
     return home
+
+
+def write_results(home: Path, record: RunRecord) -> None:
+    """All files that show the results of a run."""
+    run = home / "run"
+    write_json(run / "results.json", record)
+    write_json(run / "scores.json", record.scores)
+    write_table(run / "scores.tsv", as_frame(record.scores))
+    write_table(run / "comparisons.tsv", as_frame(record.comparisons))
+    write_text(run / "report.html", render_report(record))
 
 
 def target_of(home: Path) -> Cohort:
