@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
@@ -14,9 +15,10 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
@@ -58,7 +60,7 @@ def audit_run(
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
-        findings = [*_settled(folder, cohorts), _ledger(folder)]
+        findings = [*_settled(folder, cohorts), _ledger(folder, results), *shown_findings(folder, results, recorded)]
         try:
             splits = SplitPlan.load(folder / "split_plan.json")
         except DataError as error:
@@ -66,9 +68,11 @@ def audit_run(
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
         findings += _tuned(settings, cohorts, splits)
-        findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        findings += placed
         findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
+        findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)
         with steps.step("looking for children under two names"):
             findings += duplicate_findings(cohorts.by_name(), splits)
@@ -77,17 +81,20 @@ def audit_run(
         try:
             with steps.counted("fitting again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
-                findings += replay_findings(replay, predictions, calibrated, progress)
+                fits = replay.refitted(progress)
+                findings += replay_findings(replay, fits, predictions, calibrated, progress)
+            if all(finding.status == "passed" for finding in placed):
+                findings += judged_findings(folder, replay, fits, predictions, results, steps)
         except ConnectomeTLError as error:
             findings.append(Finding(check="fitted again", status="failed", what=str(error)))
     return _written(folder, settings, findings)
 
 
-def _ledger(folder: Path) -> Finding:
-    """How often (by runs and reports), and under how many configurations, test scores of these infants were seen."""
+def _ledger(folder: Path, record: RunRecord) -> Finding:
+    """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
     check = "ledger of test scores"
     provenance = read_json(folder / "provenance.json")
-    seen = [one for one in looks(folder, provenance.get("infants", "")) if one.how != "audit"]
+    seen = [one for one in looks(folder, record) if one.how != "audit"]
     configurations = {one.configuration for one in seen}
     if provenance.get("configuration") not in configurations:
         return Finding(

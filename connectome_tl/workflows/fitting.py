@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
@@ -56,12 +57,26 @@ class Found:
 
 
 def fit_study(
-    folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], steps: Steps
+    folder: Path,
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    steps: Steps,
+    *,
+    store_of: Callable[[Path], FitStore] = FitStore,
+    validation: CrossValidation | None = None,
 ) -> Found:
-    """Everything that has to be fitted for the results of a study."""
-    store, target = FitStore(folder / "models"), cohorts.target
-    with steps.counted("fitting models") as progress:
-        validation = cross_validate(settings, cohorts, splits, store=store, progress=progress)
+    """Everything that has to be fitted for the results of a study.
+
+    Args:
+        store_of: makes the store of fits in a folder.
+        validation: the outer folds' predictions and fits, where they are made already.
+    """
+    target, models = cohorts.target, folder / "models"
+    if validation is None:
+        with steps.counted("fitting models") as progress:
+            validation = cross_validate(settings, cohorts, splits, store=store_of(models), progress=progress)
     with steps.step("baselines"):
         tables = [validation.predictions, baseline_predictions(settings, cohorts, splits, tasks)]
         tables.append(site_predictions(settings, target, splits, tasks))
@@ -72,9 +87,9 @@ def fit_study(
         with steps.step("recalibration"):
             recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
     with steps.counted("bootstrap refits") as progress:
-        refits = FitStore(folder / "models" / "resampled")
+        refits = store_of(models / "resampled")
         refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
-    permuted = _permute(settings, cohorts, splits, tasks, folder / "models", steps.counted)
+    permuted = _permute(settings, cohorts, splits, tasks, models, steps.counted, store_of)
     baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
     with steps.step("value beyond clinical covariates"):
         beyond = beyond_clinical(settings, target, splits, tasks)
@@ -88,6 +103,7 @@ def _permute(
     tasks: Sequence[Task],
     models: Path,
     counted: Callable[[str], AbstractContextManager[Progress]],
+    store_of: Callable[[Path], FitStore],
 ) -> dict[str, np.ndarray]:
     """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
     found = {}
@@ -97,9 +113,9 @@ def _permute(
     }
     for model, (n_permutations, statistics) in asked.items():
         if n_permutations:
-            moves = _moves(settings, cohorts, n_permutations)
+            moves = label_moves(settings, cohorts.target, n_permutations)
             with counted(f"permutations of the {model} model") as progress:
-                store = FitStore(models if model == "core" else models / "permuted")
+                store = store_of(models if model == "core" else models / "permuted")
                 found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
     return found
 
@@ -113,14 +129,13 @@ def _permute_baselines(
 ) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
     if not settings.baseline_permutations:
         return {}
-    moves = _moves(settings, cohorts, settings.baseline_permutations)
+    moves = label_moves(settings, cohorts.target, settings.baseline_permutations)
     with counted("permutations of the baselines") as progress:
         return baseline_statistics(settings, cohorts, splits, tasks, moves, progress=progress)
 
 
-def _moves(settings: StudySettings, cohorts: StudyCohorts, n_permutations: int) -> np.ndarray:
-    """(n_permutations, n_subjects): outcome rows move between families alike, within sites where those are known."""
-    target = cohorts.target
+def label_moves(settings: StudySettings, target: Cohort, n_permutations: int) -> np.ndarray:
+    """(n_permutations, n_subjects) from whom each subject gets its outcomes: within families and sites."""
     families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
     sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
     return exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)

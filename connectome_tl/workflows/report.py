@@ -19,5 +19,5 @@ def draw_report(run_dir: Path) -> Path:
     """
     record = read_record(run_dir)
     reveal(run_dir, "report", record)
-    seen = looks(run_dir, record.provenance.get("infants", ""))
+    seen = looks(run_dir, record)
     return write_text(run_dir / "report.html", render_report(with_ledger(record, seen, until_first=False)))

@@ -227,6 +227,6 @@ def _write(
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))
     write_json(folder / "results.json", found.record)
-    seen = looks(folder, found.record.provenance["infants"])
+    seen = looks(folder, found.record)
     write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
     write_json(folder / "provenance.json", found.provenance)
