@@ -20,7 +20,7 @@ from connectome_tl.errors import DataError, InterruptedRunError, OutputError, Us
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-_PATIENCE = 60  # seconds to wait for the first worker
+_ANSWER, _PATIENCE = 15, 60  # seconds to wait for the scheduler's answer, and for its first worker
 _ONE_AT_A_TIME = threading.Lock()  # in a worker with several threads: torch's random numbers are the process's
 
 
@@ -63,7 +63,9 @@ class Cluster:
                 for own, shared, parents in jobs
             ]
         try:
-            for future, result in as_completed(futures, with_results=True):
+            for future, result in as_completed(futures, loop=self.client.loop, with_results=True):
+                if isinstance(result, BaseException):  # a cancelled future gives its error as the result
+                    raise result
                 yield result
                 future.release()
         except KilledWorker as error:
@@ -127,7 +129,7 @@ def _connected(address: str) -> Iterator[Client]:
     except ImportError as error:
         raise UsageError("--scheduler needs Dask", remedy="pip install 'connectome-tl[cluster]'") from error
     try:
-        client = Client(address, timeout=15, set_as_default=False)
+        client = Client(address, timeout=_ANSWER, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"--scheduler: {error}", expected="tcp://HOST:8786", got=address) from error
     except OSError as error:

@@ -83,11 +83,15 @@ def tune_study(
 
         (folder / "log").mkdir(parents=True, exist_ok=True)
         url = storage or f"sqlite:///{(folder / 'trials.sqlite').resolve()}"
-        with shared(folder) as membership, open_log(folder, f"tune: {settings.title}") as log, _translated(url):
+        with (
+            shared(folder) as membership,
+            open_log(folder, f"tune: {settings.title}") as log,
+            _translated(url),
+            open_storage(url, heartbeat=heartbeat) as database,
+        ):
             write_text(folder / "study.yaml", dump_settings(seen_from(folder, settings, home)))
             write_text(folder / "search.txt", identity + "\n")
             splits.save(folder / "split_plan.json")
-            database = open_storage(url, heartbeat=heartbeat)
             searches = _searches(settings, cohorts, splits, folder, identity, database)
             for search in searches:
                 search.requeue(all_running=membership.alone and storage is None)

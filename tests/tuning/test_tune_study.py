@@ -19,7 +19,7 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, DivergedError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
-from connectome_tl.evaluation.tuning.inner import InnerFolds
+from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.audit import audit_run
@@ -198,22 +198,26 @@ def test_no_tuned_setting_moves_when_the_tested_subjects_are_wrecked() -> None:
 def test_pruned_and_diverged_trials_are_kept_apart_from_completed_ones(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores, calls = InnerFolds.scores, [0]
+    calls = [0]
 
-    def diverging(self: InnerFolds, *args: Any) -> tuple[float, ...]:
+    def scores(self: InnerFolds, study: StudySettings, heard: Heard | None) -> tuple[float, ...]:
         calls[0] += 1
         if calls[0] % 4 == 0:
             raise DivergedError("training diverged")
-        return scores(self, *args)
+        assert heard is not None
+        for step in range(2):
+            heard(step, (study.core.clip or 0.0,))
+        return (study.core.clip or 0.0,)
 
-    monkeypatch.setattr(InnerFolds, "scores", diverging)
+    monkeypatch.setattr(InnerFolds, "scores", scores)
+    monkeypatch.setattr("connectome_tl.report.tuning.render_search", lambda _: "")
     study = load_settings(home / "study.yaml", StudySettings)
     tune_study(study, tmp_path / "tuned", base=home, trials=8)
     lines = (tmp_path / "tuned" / "trials.tsv").read_text().splitlines()[1:]
     assert sum("\tcomplete\t" in line for line in lines) == 16
     stopped = [line for line in lines if "\tstopped\t" in line]
-    assert len(stopped) >= 4
-    assert all("diverged" in line or "worse than the median" in line for line in stopped)
+    assert sum("diverged" in line for line in stopped) >= 4
+    assert sum("worse than the median after 2 inner folds" in line for line in stopped) >= 1
 
     def never(self: InnerFolds, *args: Any) -> tuple[float, ...]:
         raise DivergedError("training diverged")

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ BEGUN, SET_ASIDE = "begun", "set_aside"  # user attributes of a trial
 _ATTEMPTS = 5  # two workers that create the tables at the same time get in each other's way
 
 
-def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
-    """The database at a URL of SQLAlchemy; its tables are made where there are none.
+@contextmanager
+def open_storage(url: str, *, heartbeat: int) -> Iterator[RDBStorage]:
+    """The database at a URL of SQLAlchemy, closed at the end; its tables are made where there are none.
 
     Args:
         heartbeat: seconds between two signs of life of a worker; after `GRACE` of them its trial is queued again.
@@ -36,6 +38,15 @@ def open_storage(url: str, *, heartbeat: int) -> RDBStorage:
         UsageError: not a URL of a known database, or its driver is not installed.
         OutputError: it cannot be reached or read.
     """
+    storage = _storage(url, heartbeat)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _storage(url: str, heartbeat: int) -> RDBStorage:
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
