@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from connectome_tl.bundle.folder import (
     METADATA,
@@ -19,7 +18,7 @@ from connectome_tl.bundle.folder import (
     BundleFolder,
     as_bad_data,
     open_folder,
-    parsed,
+    read_small_json,
 )
 from connectome_tl.bundle.members import Members, packed, unpacked
 from connectome_tl.bundle.metadata import metadata_of
@@ -27,12 +26,9 @@ from connectome_tl.bundle.self_test import run_self_test, self_test_of
 from connectome_tl.bundle.shapes_of_fits import check_members
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
-from connectome_tl.files import read_bytes
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.bundles import BundleFacts, SelfTest, Validation
 from connectome_tl.training.checkpoint import tensor_bytes
-
-_SMALL = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +82,7 @@ def open_bundle(path: str | Path) -> Bundle:
         members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
         check_members(members, facts.inputs)
         test = SelfTest.model_validate(folder.json(SELF_TEST))
-        with np.errstate(all="ignore"), pd.option_context("mode.chained_assignment", None):
+        with np.errstate(all="ignore"):  # hostile numbers end as a wrong prediction, not as a warning
             run_self_test(members, facts, test, folder.tensors(SELF_TEST_ROWS))
         return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
 
@@ -95,7 +91,7 @@ def _validation(folder: BundleFolder) -> Validation | None:
     file = folder.path / VALIDATION
     if not file.is_file():
         return None
-    found = Validation.model_validate(parsed(read_bytes(file, limit=_SMALL), file))
+    found = Validation.model_validate(read_small_json(file))
     if found.bundle != folder.hash:
         raise DataError(
             "validation.json belongs to another bundle",

@@ -47,7 +47,7 @@ class BundleFolder:
 
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return parsed(read_bytes(self.path / name, limit=_TEXT), self.path / name)
+        return read_small_json(self.path / name, _TEXT)
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """Tensors of one of its safetensors files.
@@ -87,7 +87,9 @@ def manifest_bytes(files: Mapping[str, bytes]) -> bytes:
     import hashlib
 
     claims = {name: FileClaim(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in files.items()}
-    return (canonical_json(Manifest(files=claims), indent=1) + "\n").encode()
+    return (
+        canonical_json(Manifest(format="connectome-tl bundle", format_version=1, files=claims), indent=1) + "\n"
+    ).encode()
 
 
 def open_folder(path: str | Path) -> BundleFolder:
@@ -111,7 +113,7 @@ def open_folder(path: str | Path) -> BundleFolder:
             )
         if MANIFEST not in names:
             raise DataError("no bundle: manifest.json is missing", file=folder)
-        data = read_bytes(folder / MANIFEST, limit=_SMALL)
+        data = _whole(folder / MANIFEST, _SMALL)
         manifest = Manifest.model_validate(parsed(data, folder / MANIFEST))
         if set(manifest.files) != set(FILES):
             raise DataError("the manifest does not list the files of a bundle", file=folder / MANIFEST)
@@ -136,12 +138,14 @@ def _check_file(file: Path, claim: FileClaim) -> None:
 
 def _names(folder: Path) -> Iterator[str]:
     """Names of all files, with the folders that a bundle has; a link or a device is refused, others end the walk."""
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False) and entry.name in _FOLDERS:
-            for inner in os.scandir(entry.path):
-                yield f"{entry.name}/{_plain_file(inner)}"
-        else:
-            yield _plain_file(entry)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and entry.name in _FOLDERS:
+                with os.scandir(entry.path) as inside:
+                    for inner in inside:
+                        yield f"{entry.name}/{_plain_file(inner)}"
+            else:
+                yield _plain_file(entry)
 
 
 def _plain_file(entry: os.DirEntry[str]) -> str:
@@ -153,6 +157,16 @@ def _plain_file(entry: os.DirEntry[str]) -> str:
             remedy="Copy the bundle without links (cp -rL).",
         )
     return entry.name
+
+
+def read_small_json(file: Path, limit: int = _SMALL) -> Any:
+    """Content of a JSON file of at most so many bytes; see `parsed`."""
+    return parsed(_whole(file, limit), file)
+
+
+def _whole(file: Path, limit: int) -> bytes:
+    # What is allowed would be allocated, not what is there.
+    return read_bytes(file, limit=min(limit, file.stat().st_size))
 
 
 def parsed(data: bytes, file: Path) -> Any:

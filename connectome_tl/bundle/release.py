@@ -124,10 +124,10 @@ def _without_ids(record: Any, train: Cohort, release: Release) -> Any:
 
 
 def _edges(scaler: EdgeScaler, train: Cohort, release: Release) -> EdgeScaler:
-    """Edges that are 0 for everybody keep no mean: it may be that of one subject."""
     del release
     count = edge_mask(train.node_mask).sum(axis=0)
-    few = ~scaler.constant & (count < SMALLEST_COUNT)
+    # An edge that is the same in everybody keeps its mean, since networks see edges before scaling.
+    few = (count < SMALLEST_COUNT) & (scaler.mean != 0)
     if few.any():
         region = train.regions[int(np.argwhere(few)[0][1])]
         raise DataError(
@@ -135,7 +135,7 @@ def _edges(scaler: EdgeScaler, train: Cohort, release: Release) -> EdgeScaler:
             "cannot leave",
             remedy="Leave the region out (connectomes.regions in cohort.yaml), and run again.",
         )
-    return replace(scaler, mean=np.where(scaler.constant, 0.0, scaler.mean), ids=())
+    return replace(scaler, ids=())
 
 
 def _regional(scaler: RegionScaler, train: Cohort, release: Release) -> RegionScaler:

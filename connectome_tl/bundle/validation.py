@@ -180,6 +180,7 @@ def _method(metric: str, n: int) -> str:
 def passed(record: ValidationRecord) -> Validation:
     """What goes back into the bundle: counts under ten hidden, scores to two decimals, no name of the cohort."""
     return Validation(
+        format="connectome-tl validation",
         bundle=record.bundle,
         n_subjects=count_text(record.n_subjects),
         tasks=tuple(

@@ -31,13 +31,15 @@ def bundle(
     ] = None,
 ) -> None:
     """Pack a model of a finished run to share it: weights, limits, card; no subject, no path, no date."""
+    from connectome_tl.provenance import content_hash
     from connectome_tl.workflows.bundle import BundleOptions, bundle_run
 
     if fit not in ("mean", "refit"):
         raise UsageError("--fit is mean or refit", got=fit)
     options = BundleOptions(model, fit, site_names, title, authors, licence)  # type: ignore[arg-type]
     made = bundle_run(run_dir, out, options, base=base, show_progress=True)
-    typer.echo(f"Bundle: {made}\nRead its card before you share it: {made / 'docs' / 'README.md'}")
+    typer.echo(f"Bundle: {made}\nHash: {content_hash((made / 'manifest.json').read_bytes())}")
+    typer.echo(f"Read its card before you share it: {made / 'docs' / 'README.md'}")
 
 
 @app.command()

@@ -12,7 +12,6 @@ from connectome_tl.settings.scores import Number, Score
 from connectome_tl.settings.statistics import CalibrationCurve, DecisionCurve
 from connectome_tl.tasks import Task
 
-FORMAT = 1
 RESEARCH_ONLY = "research only, not for care"
 SMALLEST_COUNT = 10  # people; fewer are written as "< 10", and no number is released that is made from fewer
 
@@ -35,8 +34,8 @@ class FileClaim(Record):
 class Manifest(Record):
     """All files of a bundle. The hash of the manifest is the hash of the bundle."""
 
-    format: Literal["connectome-tl bundle"] = "connectome-tl bundle"
-    format_version: Literal[1] = 1
+    format: Literal["connectome-tl bundle"]
+    format_version: Literal[1]
     files: dict[str, FileClaim]
 
 
@@ -139,7 +138,7 @@ class BundleFacts(Record):
     radial kernels, which hold training rows, were left out, and everything was cross-validated again without them.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1]
     title: str
     model: str
     model_label: str
@@ -230,7 +229,7 @@ class PassedTask(Record):
 class Validation(Record):
     """`validation.json`: what goes back into the bundle. `bundle` is the hash of the bundle that was validated."""
 
-    format: Literal["connectome-tl validation"] = "connectome-tl validation"
+    format: Literal["connectome-tl validation"]
     bundle: str = Field(pattern=r"^[0-9a-f]{64}$")
     n_subjects: Count
     tasks: tuple[PassedTask, ...]

@@ -94,7 +94,7 @@ def bundle_run(
             files[CARD] = card_markdown(facts).encode()
             files[CARD_JSON] = (canonical_json(card_json(facts), indent=1) + "\n").encode()
             atlas = load_atlas(facts.inputs.atlas).names if facts.inputs.atlas in atlas_names() else ()
-            public = set(atlas) & set(facts.inputs.regions)
+            public = {*(set(atlas) & set(facts.inputs.regions)), facts.inputs.atlas_sha256}
             secrets = Secrets.of(study.cohorts.roles.values(), site_names=wanted.site_names, public=public)
             refuse_secrets({name: files[name] for name in FILES}, secrets)
             write_folder(Path(out), files)
@@ -119,6 +119,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         modalities=modalities,
     )
     return BundleFacts(
+        format_version=1,
         title=options.title or settings.title,
         model=options.model,
         model_label=model_named(options.model).label,
