@@ -39,7 +39,7 @@ def calibrated(solve: Solver, *, shares_work: bool = True) -> Learner:
 
 
 def risks_of(found: Scored, y: np.ndarray, families: np.ndarray) -> np.ndarray:
-    """(n_test,) risks by logistic regression of labels (n_train,) of 0 and 1 on the left-out scores of one labelling."""
+    """(n_test,) risks by logistic regression of labels (n_train,), 0 and 1, on the left-out scores of one labelling."""
     sizes = np.array([len(np.unique(families))])
     risks = fit_risks(found.left_out, y[:, None], sizes, _RISKS_FROM, _LEAST_SLOPE)
     return np.asarray(risks.apply(found.test)[:, 0])
