@@ -19,10 +19,9 @@ from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
 from connectome_tl.evaluation.permutation.baselines import baseline_statistics
-from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
+from connectome_tl.evaluation.permutation.beyond_clinical import BeyondClinical, beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
-from connectome_tl.settings.results import PermutationResult
 from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -39,7 +38,7 @@ class Found:
     Attributes:
         predictions: out-of-fold predictions of all models. validation: the fits behind them.
         permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
-        beyond_clinical: tests of value beyond the covariates.
+        beyond_clinical: tests of value beyond the covariates, or why there are none.
         recalibrated: recalibrated predictions and what made them; None without inner folds.
         instability: how risks move under bootstrap refits.
         missingness: predictions of a model that knows only which values are missing.
@@ -49,7 +48,7 @@ class Found:
     predictions: pd.DataFrame
     validation: CrossValidation
     permuted: dict[str, np.ndarray]
-    beyond_clinical: Sequence[PermutationResult]
+    beyond_clinical: BeyondClinical
     recalibrated: RecalibratedStudy | None
     instability: Sequence[Instability]
     missingness: pd.DataFrame

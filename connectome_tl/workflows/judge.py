@@ -21,7 +21,6 @@ from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
@@ -64,7 +63,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     # With network weight 0 a stage can still matter through the source's scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
     differences = without_network(differences, weights, network_only)
-    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical, *_baseline_tests(found)]
+    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
@@ -92,7 +91,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         predictions=prediction_records(found.predictions),
         network_weights=weights,
         methods=methods_paragraph(settings, facts, tasks),
-        warnings=(*_warnings(settings, cohorts, tasks), *unsettled(found.validation)),
+        warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
@@ -171,8 +170,6 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
             smaller = int(min((values == 1).sum(), (values == 0).sum()))
             if smaller < 10:
                 found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
-        if task.kind == "multiclass" and settings.permutations and clinical_specs(target.covariate_specs):
-            found.append(f"{task.name}: value beyond clinical covariates was not tested (an outcome without an order).")
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
         found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):

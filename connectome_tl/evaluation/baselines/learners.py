@@ -33,11 +33,16 @@ def calibrated(solve: Solver, *, shares_work: bool = True) -> Learner:
         if not binary:
             return found.test[:, 0]
         known = np.isfinite(y)
-        sizes = np.array([len(np.unique(design.families[known]))])
-        risks = fit_risks(found.left_out[known], y[known][:, None], sizes, _RISKS_FROM, _LEAST_SLOPE)
-        return np.asarray(risks.apply(found.test)[:, 0])
+        return risks_of(Scored(found.test, found.left_out[known]), y[known], design.families[known])
 
     return Learner(predict, (lambda design, y: solve(design, y).test) if shares_work else None)
+
+
+def risks_of(found: Scored, y: np.ndarray, families: np.ndarray) -> np.ndarray:
+    """(n_test,) risks by logistic regression of labels (n_train,), 0 and 1, on the left-out scores of one labelling."""
+    sizes = np.array([len(np.unique(families))])
+    risks = fit_risks(found.left_out, y[:, None], sizes, _RISKS_FROM, _LEAST_SLOPE)
+    return np.asarray(risks.apply(found.test)[:, 0])
 
 
 def _logistic(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
