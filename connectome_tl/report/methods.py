@@ -61,6 +61,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         *_features(settings),
         _splits(settings, facts),
         *_tuning(settings),
+        *_learning_curve(settings),
         _recalibration(settings, tasks),
         *_judgement(tasks),
     ]
@@ -216,6 +217,16 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
         )
     times = "once" if splits.repeats == 1 else f"{splits.repeats} times"
     return f"Cross-validation had {splits.outer} folds and was done {times}{by}{kin}."
+
+
+def _learning_curve(settings: StudySettings) -> list[str]:
+    if not settings.learning_curve:
+        return []
+    sizes = listed([str(n) for n in settings.learning_curve])
+    return [
+        f"For the learning curve all models were fitted again on stratified draws of {sizes} labelled subjects from "
+        "the training rows of each fold, smaller draws part of larger ones, and tested on the same folds."
+    ]
 
 
 def _judgement(tasks: Sequence[Task]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from connectome_tl.report import labels, tables
 from connectome_tl.report.brain import glass_brain
 from connectome_tl.report.figures import training_figure
+from connectome_tl.report.learning_curve import curve_table
 from connectome_tl.report.level_tables import level_table
 from connectome_tl.report.out_of_fold import group_predictions
 from connectome_tl.report.sheet import Figure, Sheet
@@ -89,6 +90,7 @@ def environment() -> Environment:
     for rows in (
         tables.cohort_rows,
         level_table,
+        curve_table,
         glance_questions,
         tables.subgroup_table,
         tables.conformal_table,

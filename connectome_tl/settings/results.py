@@ -189,6 +189,20 @@ class TaskVerdict(Record):
     caution: tuple[str, ...] = ()
 
 
+class LearningPoint(Record):
+    """The leading score of one model with this many labelled subjects in every training fold, `n` tested."""
+
+    task: str
+    model: str
+    metric: str
+    n_labelled: int
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    method: str = ""
+
+
 class ResultTable(Record):
     """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
 
@@ -255,6 +269,7 @@ class RunRecord(Record):
     tables: tuple[ResultTable, ...] = ()
     optimism: tuple[Optimism, ...] = ()
     tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
+    learning_curve: tuple[LearningPoint, ...] = ()
     transductive: bool = False
     simulated: bool = False
     exploratory: bool = False

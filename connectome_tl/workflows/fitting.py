@@ -17,11 +17,13 @@ from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predi
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.instability import study_instability
+from connectome_tl.evaluation.learning_curve import learning_curve
 from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
 from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import BeyondClinical, beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.settings.results import LearningPoint
 from connectome_tl.settings.statistics import Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -43,6 +45,7 @@ class Found:
         instability: how risks move under bootstrap refits.
         missingness: predictions of a model that knows only which values are missing.
         permuted_baselines: by baseline, its tasks and their statistics.
+        curve: scores at smaller numbers of labelled subjects.
     """
 
     predictions: pd.DataFrame
@@ -53,6 +56,7 @@ class Found:
     instability: Sequence[Instability]
     missingness: pd.DataFrame
     permuted_baselines: dict[str, tuple[tuple[Task, ...], np.ndarray]]
+    curve: Sequence[LearningPoint]
 
 
 def fit_study(
@@ -89,10 +93,14 @@ def fit_study(
         refits = store_of(models / "resampled")
         refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
     permuted = _permute(settings, cohorts, splits, tasks, models, steps.counted, store_of)
+    curve: list[LearningPoint] = []
+    if settings.learning_curve:
+        with steps.counted("learning curve") as progress:
+            curve = learning_curve(settings, cohorts, splits, tasks, store=store_of(models), progress=progress)
     baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
     with steps.step("value beyond clinical covariates"):
         beyond = beyond_clinical(settings, target, splits, tasks)
-    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines, curve)
 
 
 def _permute(

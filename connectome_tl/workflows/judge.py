@@ -17,6 +17,7 @@ from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
+from connectome_tl.evaluation.learning_curve import points
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
@@ -26,7 +27,7 @@ from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.models import in_order, model_named
-from connectome_tl.settings.results import PermutationResult, RunRecord, Score
+from connectome_tl.settings.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts, modalities_of
@@ -88,6 +89,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         instability=tuple(found.instability),
         missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
         curves=training_curves(found.validation),
+        learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
         methods=methods_paragraph(settings, facts, tasks),
@@ -108,6 +110,17 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
 def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]:
     primary = {task.name: task.spec.primary for task in tasks}
     return tuple(score for score in found if score.metric == primary[score.task])
+
+
+def _curve(
+    smaller: Sequence[LearningPoint], scored: Sequence[Score], tasks: Sequence[Task], splits: SplitPlan
+) -> tuple[LearningPoint, ...]:
+    """The learning curve with the study's own scores as its last point; empty where none was asked for."""
+    if not smaller:
+        return ()
+    whole = int(np.median([len(fold.train) for _, _, fold in splits.folds()]))
+    drawn = {point.model for point in smaller}
+    return (*smaller, *(point for point in points(scored, tasks, whole) if point.model in drawn))
 
 
 _TESTED = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
@@ -153,6 +154,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     text = dump_settings(settings)
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
+    check_sizes(splits, settings.learning_curve)
     begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
     if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
@@ -226,6 +228,8 @@ def _write(
     write_json(folder / "scores.json", found.record.scores)
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))
+    if found.record.learning_curve:
+        write_table(folder / "learning_curve.tsv", as_frame(found.record.learning_curve))
     write_json(folder / "results.json", found.record)
     seen = looks(folder, found.record)
     write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
