@@ -8,26 +8,7 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.model import Count, Probability
 from connectome_tl.settings.training import NonNegative, Positive
-
-
-class ScaleDenseSettings(Settings):
-    """The encoder of TSAN (Cheng et al. 2021, doi:10.1109/TMI.2021.3085948); published widths are 8 filters and
-    5 blocks, 102 million weights.
-
-    Args:
-        filters: of the first convolution; each block triples the channels.
-        blocks: each halves the grid.
-        kernel: of the first convolution, which has dilation 2.
-        embedding: width of the output.
-    """
-
-    filters: Count = 4
-    blocks: Annotated[int, Field(ge=1, le=5)] = 3
-    kernel: Literal[3, 5, 7] = 7
-    embedding: Count = 32
-    dropout: Probability = 0.0
 
 
 class RankedLoss(Settings):
@@ -44,7 +25,8 @@ class RankedLoss(Settings):
 
 
 class TwoStage(Settings):
-    """A second network predicts what the rounded estimate of the first leaves over.
+    """A second network predicts what the rounded estimate of the first leaves over (TSAN, Cheng et al. 2021,
+    doi:10.1109/TMI.2021.3085948).
 
     Args:
         rounding: the first estimate is rounded to multiples of this, in units of age (published: 5 years); `auto` is
@@ -58,8 +40,7 @@ class TwoStage(Settings):
     rounding: Positive | Literal["auto"] = "auto"
     first_estimates: Literal["out_of_fold", "in_sample"] = "out_of_fold"
     folds: Annotated[int, Field(ge=2)] = 4
-    encoder: ScaleDenseSettings = ScaleDenseSettings()
     loss: RankedLoss = RankedLoss()
     first: Descent = Descent(steps=300, learning_rate=1e-3, cosine=True)
-    second: Descent = Descent(steps=300, learning_rate=1e-3, cosine=True)
+    second: Descent = Descent(steps=150, learning_rate=3e-4, cosine=True)
     bias_correction: Literal["none", "gap", "prediction"] = "gap"

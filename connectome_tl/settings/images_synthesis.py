@@ -11,8 +11,6 @@ from connectome_tl.settings.images_descent import Descent
 from connectome_tl.settings.model import Count
 from connectome_tl.settings.training import NonNegative, Positive
 
-Span = tuple[float, float]
-
 
 class TaskGuidedGan(Settings):
     """An encoder-decoder that reconstructs volumes, judged by a critic and by an age network
@@ -21,9 +19,11 @@ class TaskGuidedGan(Settings):
     Args:
         width: filters of the first level. depth: levels, each halving the grid.
         latent: channels of the coarsest level, whose maps are mixed.
+        centred: the generator sees and makes deviations from the mean of the training volumes; the published one makes
+            whole volumes, which few volumes do not teach it.
         reconstruction: weight of the mean absolute error.
         age: weight of the squared age error of the synthetic volume; 0 is the GAN without guidance.
-        adversarial: weight of the critic's term; 0 is a plain autoencoder.
+        adversarial: weight of the critic's term (published: 1); 0 is a plain autoencoder.
         penalty: weight of the critic's gradient penalty.
         critic_steps: of the critic per step of the generator.
         bin_width: volumes are mixed within bins of this width, in units of age.
@@ -34,9 +34,10 @@ class TaskGuidedGan(Settings):
     width: Count = 8
     depth: Annotated[int, Field(ge=1, le=5)] = 2
     latent: Count = 16
+    centred: bool = True
     reconstruction: NonNegative = 10.0
     age: NonNegative = 0.1
-    adversarial: NonNegative = 1.0
+    adversarial: NonNegative = 0.1
     penalty: NonNegative = 10.0
     critic_steps: Count = 1
     bin_width: Positive = 1.0
@@ -46,19 +47,11 @@ class TaskGuidedGan(Settings):
 
 
 class RandomContrast(Settings):
-    """Volumes with random intensities per label (SynthSeg, Billot et al. 2023, doi:10.1016/j.media.2023.102789).
+    """Volumes with random grey levels per label (`simulation.volumes.random_contrast`).
 
     Args:
-        means: range of a label's mean intensity. deviations: of its standard deviation.
-        blur: range of the smoothing in voxels.
-        bias: strength of the smooth multiplicative field, as the standard deviation of its logarithm.
-        noise: largest standard deviation of added noise, as a share of that of the volume.
-        flip: mirror half of the volumes along the first axis.
+        copies: of each label map. blur: of the volumes, in voxels.
     """
 
-    means: Span = (0.0, 1.0)
-    deviations: Span = (0.0, 0.1)
-    blur: Span = (0.0, 1.0)
-    bias: NonNegative = 0.3
-    noise: NonNegative = 0.2
-    flip: bool = True
+    copies: Count = 1
+    blur: NonNegative = 0.6
