@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from connectome_tl.report import labels, tables
 from connectome_tl.report.brain import glass_brain
+from connectome_tl.report.explanations import explanation_views, file_rows, withheld_rows
 from connectome_tl.report.figures import training_figure
 from connectome_tl.report.learning_curve import curve_table
 from connectome_tl.report.level_tables import level_table
@@ -16,6 +17,7 @@ from connectome_tl.report.sheet import Figure, Sheet
 from connectome_tl.report.task_figures import task_figures
 from connectome_tl.report.tuned_settings import tuning_view
 from connectome_tl.report.views import glance_questions, task_views
+from connectome_tl.settings.explanations import ExplanationRecord
 from connectome_tl.settings.results import RegionImportance, RunRecord
 
 if TYPE_CHECKING:
@@ -37,11 +39,12 @@ _STAMPS = {
 }
 
 
-def render_report(record: RunRecord) -> str:
+def render_report(record: RunRecord, explained: ExplanationRecord | None = None) -> str:
     """The report of a run, verdict first. The same record gives the same bytes.
 
     Args:
         record: everything that is shown; an undefined number (NaN) is printed as `n/a`.
+        explained: the maps of this run, where they were made.
 
     Returns:
         One HTML document with inline styles and figures; it loads nothing and runs nothing.
@@ -61,6 +64,10 @@ def render_report(record: RunRecord) -> str:
         importances=[(importance, _importance(importance, record, sheet)) for importance in record.importances],
         task_labels={task.name: task.label for task in record.tasks},
         tuning=tuning_view(record),
+        found=explained,
+        explained=[] if explained is None else explanation_views(explained, record, sheet),
+        withheld=[] if explained is None else withheld_rows(explained, record),
+        files=[] if explained is None else file_rows(explained),
     )
 
 

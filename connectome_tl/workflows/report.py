@@ -6,6 +6,7 @@ from pathlib import Path
 
 from connectome_tl.provenance import write_text
 from connectome_tl.report.render import render_report
+from connectome_tl.workflows.explain_files import read_explanations
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.study_run import read_record
 
@@ -20,4 +21,5 @@ def draw_report(run_dir: Path) -> Path:
     record = read_record(run_dir)
     reveal(run_dir, "report", record)
     seen = looks(run_dir, record)
-    return write_text(run_dir / "report.html", render_report(with_ledger(record, seen, until_first=False)))
+    found = read_explanations(run_dir, record.provenance.get("configuration", ""))
+    return write_text(run_dir / "report.html", render_report(with_ledger(record, seen, until_first=False), found))
