@@ -37,8 +37,9 @@ from connectome_tl.features.steps import Rows, fit_steps
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel, build_model
+from connectome_tl.settings.encoders import GraphEncoder
 from connectome_tl.settings.features import FeatureSettings
-from connectome_tl.settings.model import GraphEncoder, ModelSettings
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study

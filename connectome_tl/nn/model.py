@@ -12,7 +12,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
-from connectome_tl.nn.encoders import flat, graph  # noqa: F401
+from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank  # noqa: F401
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.settings.model import ModelSettings
 

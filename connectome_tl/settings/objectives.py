@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.model import Count, Probability
+from connectome_tl.settings.encoders import Count, Probability
 
 
 class ObjectiveSettings(Settings):
