@@ -45,7 +45,7 @@ from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.fitted import to_batch
 from connectome_tl.training.loop import Pool, batches, train
-from connectome_tl.training.objectives import Supervised
+from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.schemes import StudyCohorts, schemes_of
 from connectome_tl.workflows.demo import demo_settings
 

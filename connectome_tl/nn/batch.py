@@ -36,6 +36,15 @@ class Modality:
     def to(self, device: torch.device | str) -> Self:
         return self._each(lambda tensor: tensor.to(device), shared=True)
 
+    def mixed(self, other: Tensor, share: Tensor) -> Self:
+        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), by weighted mean."""
+
+        def mix(tensor: Tensor) -> Tensor:
+            weight = share.view(-1, *[1] * (tensor.dim() - 1))
+            return weight * tensor + (1 - weight) * tensor.index_select(0, other)
+
+        return self._each(mix, shared=False)
+
     @property
     def sizes(self) -> dict[str, int]:
         """What a branch must know of the modality, by name."""
@@ -117,6 +126,11 @@ class ConnectomeRows(Modality):
         """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""
         return replace(self, edges=edges, kept=kept, normalised=None, flat=None)
 
+    def mixed(self, other: Tensor, share: Tensor) -> ConnectomeRows:
+        """As of every modality, between rows with the same regions."""
+        found = super(ConnectomeRows, replace(self, normalised=None, flat=None)).mixed(other, share)
+        return replace(found, node_mask=self.node_mask)
+
     def without_regions(self, there: Tensor) -> ConnectomeRows:
         """As if only the regions existed that `there` (batch, n_regions) marks with 1."""
         mask = self.node_mask * there
@@ -173,6 +187,11 @@ class Batch:
             {name: modality.to(device) for name, modality in self.modalities.items()},
             {name: present.to(device) for name, present in self.present.items()},
         )
+
+    def mixed(self, other: Tensor, share: Tensor) -> Batch:
+        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), which has the same modalities."""
+        mixed = {name: modality.mixed(other, share) for name, modality in self.modalities.items()}
+        return replace(self, modalities=mixed)
 
     @property
     def connectome(self) -> ConnectomeRows:

@@ -68,7 +68,10 @@ class OutcomeModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, n_outputs) of all heads, in their order."""
-        fused = self.embed(batch)
+        return self.outputs(self.embed(batch))
+
+    def outputs(self, fused: Tensor) -> Tensor:
+        """(batch, n_outputs) of all heads from the fused embedding (batch, fused_width)."""
         heads = list(self.heads.values())
         if not heads:
             return fused.new_zeros((len(fused), 0))

@@ -20,7 +20,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import ObjectiveSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
-from connectome_tl.training.objectives import ObjectiveFactory, register_objective
+from connectome_tl.training.objectives.table import ObjectiveFactory, register_objective
 
 _SOURCES: dict[str, str] = {}
 _CALLS: list[dict[str, Any]] = []
