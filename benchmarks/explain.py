@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--null", type=int, default=300, help="null runs")
     parser.add_argument("--permutations", type=int, default=199)
     parser.add_argument("--out", type=Path, default=Path("explain.jsonl"))
-    parser.add_argument("--quick", action="store_true", help="one draw per cell, n = 120, 5 null runs, 19 permutations")
+    parser.add_argument("--quick", action="store_true", help="one draw per cell, n = 120, 19 permutations")
     given = parser.parse_args()
     sizes = SIZES[:1] if given.quick else SIZES
     draws, n_null, n_permutations = (1, 5, 19) if given.quick else (given.draws, given.null, given.permutations)
@@ -222,10 +222,8 @@ def show(done: dict, sizes: tuple[int, ...]) -> None:
     for key in rows[0] if rows else ():
         hits = int(sum(row[key] for row in rows))
         interval = binomtest(hits, len(rows), 0.05).proportion_ci(method="exact")
-        print(
-            f"null, {key}: {hits} of {len(rows)} runs "
-            f"({hits / len(rows):.3f}, {interval.low:.3f} to {interval.high:.3f})"
-        )
+        share = f"{hits / len(rows):.3f}, {interval.low:.3f} to {interval.high:.3f}"
+        print(f"null, {key}: {hits} of {len(rows)} runs ({share})")
 
 
 if __name__ == "__main__":

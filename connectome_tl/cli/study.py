@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -173,11 +173,20 @@ def explain(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
-    """Draw the report of a finished run again."""
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    figures: Annotated[str | None, typer.Option("--figures", help="svg or pdf: save each in RUN_DIR/figures.")] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Save each as TSV and LaTeX in RUN_DIR/tables, with references.bib.")
+    ] = False,
+) -> None:
+    """Draw the report of a finished run again, with its explanations; save figures and tables for a paper."""
     from connectome_tl.workflows.report import draw_report
 
-    typer.echo(f"Report: {draw_report(run_dir)}")
+    if figures not in (None, "svg", "pdf"):
+        raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
+    kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
+    typer.echo(f"Report: {draw_report(run_dir, figures=kind, tables=tables)}")
 
 
 @app.command()

@@ -73,6 +73,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         "configuration": content_hash(settings.nameless, hashes),
         "infants": content_hash(sorted(target.ids)),
         "split_plan": splits.hash,
+        "seed": str(settings.seed),
         **{f"cohort {name}": value for name, value in hashes.items()},
     }
     record = RunRecord(
