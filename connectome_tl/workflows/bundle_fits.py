@@ -134,6 +134,11 @@ def _fitted(
 
 def _refits(settings: StudySettings, study: FinishedStudy, scheme: Scheme) -> list[FitPlan]:
     """One chain per seed on all subjects of the split plan; single tasks have one each."""
+    if settings.tuned is not None:
+        raise UsageError(
+            "a tuned study has other settings in each fold, so that there are none for one fit on all subjects",
+            remedy="Give --fit mean, which takes the fits of the folds.",
+        )
     known = {subject for _, _, fold in study.splits.folds() for subject in (*fold.train, *fold.test)}
     everyone = Fold(tuple(subject for subject in study.cohorts.target.ids if subject in known), ())
     groups = [(task,) for task in study.tasks] if scheme.single_task else [study.tasks]
