@@ -93,7 +93,7 @@ def honest_procedure(procedure: Any, seed: int, signal: float) -> list[str]:
 def honest_study(seed: int, effect: float, settings: dict[str, Any]) -> list[str]:
     cohorts, settings = small_cohorts(seed=seed, effect=effect), dict(settings)
     if settings.pop("infants in the pool", False):
-        cohorts = replace(cohorts, pool=replace(cohorts.target, name="pool"))
+        cohorts = cohorts.with_role("pool", replace(cohorts.target, name="pool"))
     with tempfile.TemporaryDirectory() as folder:
         honest_run(Path(folder), seed, cohorts, **settings)
         return caught(audit_run(Path(folder) / "run"))

@@ -13,7 +13,8 @@ from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.provenance import canonical_json
-from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, GraphEncoder, ModelSettings
+from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder, GraphEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study

@@ -102,7 +102,10 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
             if sizes.n_features:
                 found["regional"] = sizes.n_regions * sizes.n_features
         elif isinstance(steps, ClinicalSteps):
-            found[name] = len(steps.encoder.names) + 1
+            free = int(steps.encoder.made_of(model.unpenalised).sum()) if model.unpenalised else 0
+            found[name] = len(steps.encoder.names) + 1 - free
+            if free:
+                found[f"{name}, unpenalised"] = free
     if model.tangent is not None:
         found["tangent"] = sizes.n_measures * (sizes.n_edges + sizes.n_regions)
     if model.source is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -148,11 +148,45 @@ def tune(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
-    """Draw the report of a finished run again."""
+def explain(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """What the models of a finished run look at: maps with stability and null, withheld where it is chance."""
+    from connectome_tl.workflows.explain import MODELS, explain_run
+    from connectome_tl.workflows.explain_files import FOLDER, PAGE
+
+    found = explain_run(
+        run_dir, models=tuple(model or MODELS), n_permutations=permutations, base=base, show_progress=True
+    )
+    for one in found.withheld:
+        typer.echo(f"withheld: {one.task}, {one.model}: {one.reason}")
+    size = sum(file.n_bytes for file in found.files) / 1e6
+    typer.echo(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
+    typer.echo(f"\nPage: {run_dir / FOLDER / PAGE}")
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    figures: Annotated[str | None, typer.Option("--figures", help="svg or pdf: save each in RUN_DIR/figures.")] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Save each as TSV and LaTeX in RUN_DIR/tables, with references.bib.")
+    ] = False,
+) -> None:
+    """Draw the report of a finished run again, with its explanations; save figures and tables for a paper."""
     from connectome_tl.workflows.report import draw_report
 
-    typer.echo(f"Report: {draw_report(run_dir)}")
+    if figures not in (None, "svg", "pdf"):
+        raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
+    kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
+    typer.echo(f"Report: {draw_report(run_dir, figures=kind, tables=tables)}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
@@ -27,6 +28,7 @@ class StudyFacts:
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
         baselines: models of that role that were fitted, by name.
+        probes: what the embedding tells before and after stage 2.
     """
 
     version: str
@@ -43,6 +45,7 @@ class StudyFacts:
     tangent: bool = False
     source_scores: bool = False
     baselines: tuple[str, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
@@ -124,9 +127,11 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         )
         n = facts.sizes["pool"]
         found.append(
-            f"Stage 2: unsupervised adaptation of the network by {stages.adapt.objective.describe()} on up to {n} "
-            f"subjects without outcomes, {sight} ({training_text(stages.adapt.training, n, n)})."
+            f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
+            f"{stages.adapt.objective.describe()} on up to {n} subjects without outcomes, {sight} "
+            f"({training_text(stages.adapt.training, n, n)})."
         )
+        found += probes_text(facts.probes)
     found.append(
         "Last stage: joint training on all outcomes, missing ones masked "
         f"({training_text(stages.finetune.training, *facts.n_train)})."
@@ -153,14 +158,59 @@ def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
     return [text]
 
 
+def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
+    """What a linear probe of the embedding said before and after stage 2: a sentence, or none."""
+    if not probes:
+        return []
+    parts = [
+        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {probe.before:.2f} before and {probe.after:.2f} "
+        "after it"
+        for probe in probes
+    ]
+    fits = probes[0].n_fits
+    return [
+        f"A ridge probe of the network's embedding, scored on subjects that it was not fitted on, read {listed(parts)} "
+        f"(mean over {fits} {'fit' if fits == 1 else 'fits'} of stage 2)."
+    ]
+
+
 def training_text(training: Training, fewest: int, most: int) -> str:
     """How a network was trained on so many rows."""
     steps = {training.steps_for(n) for n in (fewest, most)}
     sizes = {training.batch_for(n) for n in (fewest, most)}
     return (
         f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
-        f"{training.learning_rate:g}, weight decay {training.weight_decay:g}"
+        f"{training.learning_rate:g}, weight decay {training.weight_decay:g}{''.join(_options(training))}"
     )
+
+
+def _options(training: Training) -> list[str]:
+    """What is not the default of how a network is trained, each with a comma before it."""
+    found = []
+    if training.part_learning_rates:
+        rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
+        found.append(f", factors on the learning rate of carried weights ({rates})")
+    if training.rate_decay < 1:
+        found.append(
+            f", learning rates of carried weights falling by {training.rate_decay:g} from heads to fusion to branches"
+        )
+    if training.freeze:
+        found.append(f", carried weights of {listed(list(training.freeze))} frozen")
+    if training.unfreeze:
+        found.append(
+            f", carried weights unfrozen one part after another over the first {training.unfreeze:.0%} of the steps"
+        )
+    if training.anchor:
+        found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
+    if training.edge_noise:
+        found.append(f", noise of {training.edge_noise:g} SD added to the edges")
+    if training.task_weights != "equal":
+        how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
+        found.append(f", outcomes weighted by {how}")
+    if training.mixup is not None:
+        near = "" if training.mixup.neighbours is None else f" among the {training.mixup.neighbours} nearest in outcome"
+        found.append(f", mixup of pairs{near} (Beta {training.mixup.alpha:g})")
+    return found
 
 
 def _range(values: set[int]) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.images_descent import Descent
 from connectome_tl.settings.model import Count, Probability
-from connectome_tl.settings.training import NonNegative, Positive
+from connectome_tl.settings.objectives import NonNegative, Positive
 
 
 class VoxelContrast(Settings):

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.model import Count
-from connectome_tl.settings.training import NonNegative, Positive, Steps
+from connectome_tl.settings.objectives import NonNegative, Positive
+from connectome_tl.settings.training import Steps
 
 
 class Descent(Settings):

@@ -11,6 +11,7 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.scores import Number as Number
 from connectome_tl.settings.scores import Score as Score
 from connectome_tl.settings.statistics import (
+    AdaptationProbe,
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,
@@ -249,6 +250,7 @@ class RunRecord(Record):
     comparisons: tuple[Comparison, ...]
     permutations: tuple[PermutationResult, ...] = ()
     network_weights: tuple[NetworkWeight, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
     noun: str = "subjects"  # what the target's subjects are: infants, children, adults
     curves: tuple[TrainingCurve, ...] = ()
     predictions: tuple[Prediction, ...] = ()

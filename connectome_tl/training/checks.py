@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.features.confounds import confound_column
 from connectome_tl.features.harmonise import protection_problems
@@ -36,6 +38,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                     remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
                 )
             )
+    problems += _network_problems(study, cohorts)
     if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
         known = {task.name: task for task in cohorts.source.tasks}
         for name in study.source.tasks or tuple(known):
@@ -84,3 +87,39 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
         if name not in clinical
     ]
     raise_all("the study asks for what its cohorts do not have", problems, UsageError)
+
+
+def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
+    """What encoder and objective need of the cohorts."""
+    problems = []
+    asked = study.model.encoder
+    learnt = {"source": study.stages.pretrain, "pool": study.stages.adapt, "target": study.stages.finetune}
+    used = [cohort for role, cohort in cohorts.roles.items() if learnt.get(role) is not None and cohort.regions]
+    if asked.needs_places:
+        problems += [
+            Problem(
+                f"model.encoder.node_features: identity needs to know where the regions of {cohort.name} lie, and "
+                f"its atlas ({cohort.atlas}) does not say",
+                remedy="Take an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
+            )
+            for cohort in used
+            if cohort.places is None
+        ]
+    if len({cohort.region_features.shape[2] if cohort.region_features is not None else 0 for cohort in used}) > 1:
+        have = ", ".join(f"{c.name}: {', '.join(c.region_feature_names) or 'none'}" for c in used)
+        problems.append(
+            Problem(
+                "the cohorts have different regional measures, which one encoder cannot read",
+                got=have,
+                remedy="Name the same region_features in each cohort.yaml, or leave them out everywhere.",
+            )
+        )
+    adapt, pool = study.stages.adapt, cohorts.pool
+    if adapt is not None and pool is not None and adapt.objective.needs_age and not np.isfinite(pool.age).any():
+        problems.append(
+            Problem(
+                f"adaptation by {adapt.objective.describe()} needs the ages of the pool, and {pool.name} has none",
+                remedy="Give age in its cohort.yaml, or take another stages.adapt.objective.",
+            )
+        )
+    return problems

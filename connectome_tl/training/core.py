@@ -77,7 +77,7 @@ class CoreModel:
         risks = self.fit.risks.apply(scores)
         columns, at = [], 0
         for task in self.tasks:
-            n = _n_scores(task)
+            n = n_scores_of(task)
             own = slice(at, at + n)
             at += n
             if task.kind == "binary":
@@ -136,7 +136,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     """The core of a source cohort or of the target's training rows."""
     cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
     features = context.features(plan, cohort)
-    in_tangent = _tangent(plan, context, cohort)
+    in_tangent = tangent_features(plan, context, cohort)
     tasks = tuple(cohort.task(name) for name in plan.tasks)
     labels = plan.train.labels or ids
     raw = cohort.targets[[task.name for task in tasks]].to_numpy(float)[cohort.positions(labels)]
@@ -146,12 +146,12 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     settings = plan.core or CoreSettings()
     fitted = fit_core(
         blocks_of(features, in_tangent, cohort, ids, settings.unpenalised),
-        np.concatenate([_labels(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
-        [kind for task in tasks for kind in _kinds(task)],
+        np.concatenate([labels_of(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
+        [kind for task in tasks for kind in kinds_of(task)],
         families,
         settings,
         scores=None if source is None else source.scores(cohort, ids),
-        own=() if source is None else _own(tasks, source.tasks),
+        own=() if source is None else own_scores(tasks, source.tasks),
     )
     model = CoreModel(
         tasks,
@@ -182,60 +182,6 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     )
 
 
-def refitted_scores(
-    plan: FitPlan,
-    cohorts: Mapping[str, Cohort],
-    done: Mapping[str, FitResult],
-    outcomes: np.ndarray,
-    predict: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """The core of a plan fitted on other outcomes of its training rows, many at once.
-
-    Args:
-        done: the finished parents of the plan.
-        outcomes: (n_labelings, n_train, n_tasks), NaN where missing.
-
-    Returns:
-        Scores (n_scores, n_test, n_labelings) by outcome: one that ranks, or one per class.
-    """
-    context = Context(cohorts, done)
-    cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
-    features, in_tangent = context.features(plan, cohort), _tangent(plan, context, cohort)
-    parent = context.parent(plan, "source")
-    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
-    settings = plan.core or CoreSettings()
-    blocks = [blocks_of(features, in_tangent, cohort, rows, settings.unpenalised) for rows in (ids, predict)]
-    scores = [None if source is None else source.scores(cohort, rows) for rows in (ids, predict)]
-    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
-    found: dict[str, np.ndarray] = {}
-    for t, task in enumerate(cohort.task(name) for name in plan.tasks):
-        labels = [_labels(one[:, t], task) for one in outcomes]
-        usable = [i for i, one in enumerate(labels) if _has_two(one)]
-        n_scores = _n_scores(task)
-        values = np.full((n_scores, len(predict), len(outcomes)), np.nan)
-        if usable:
-            own = [] if source is None else _own([task], source.tasks) * len(usable)
-            fitted = fit_core(
-                blocks[0],
-                np.concatenate([labels[i] for i in usable], axis=1),
-                _kinds(task) * len(usable),
-                families,
-                settings,
-                scores=scores[0],
-                own=own,
-            )
-            given = blocks[1] if scores[1] is None else [*blocks[1], scores[1]]
-            predicted = fitted.predict(given).reshape(len(predict), len(usable), n_scores)
-            values[:, :, usable] = predicted.transpose(2, 0, 1)
-        found[task.name] = values
-    return found
-
-
-def _has_two(labels: np.ndarray) -> bool:
-    """Whether every column has two different known values."""
-    return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in labels.T)
-
-
 def blocks_of(
     features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str], unpenalised: Sequence[str] = ()
 ) -> list[Block]:
@@ -258,7 +204,7 @@ def blocks_of(
             values = [value for value in arrays.rows.values() if value.ndim == 2]
             present = arrays.present[:, None].astype(float)
             whole = np.concatenate([*values, present], axis=1).astype(float)
-            free = _unpenalised(features.steps[name], whole.shape[1], unpenalised)
+            free = unpenalised_columns(features.steps[name], whole.shape[1], unpenalised)
             blocks.append(Block(name, whole[:, ~free]))
             if free.any():
                 blocks.append(Block(f"{name}, unpenalised", whole[:, free], penalised=False))
@@ -268,7 +214,7 @@ def blocks_of(
     return blocks
 
 
-def _unpenalised(steps: Steps, n_columns: int, columns: Sequence[str]) -> np.ndarray:
+def unpenalised_columns(steps: Steps, n_columns: int, columns: Sequence[str]) -> np.ndarray:
     """(n_columns,) bool, which columns of a modality enter without a penalty."""
     found = np.zeros(n_columns, dtype=bool)
     if columns and isinstance(steps, ClinicalSteps):
@@ -293,7 +239,7 @@ def _displacements(arrays: Arrays) -> np.ndarray:
     return np.concatenate([off, edges[:, :, diagonal, diagonal].reshape(len(edges), -1)], axis=1).astype(float)
 
 
-def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
+def tangent_features(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
     """The connectome in tangent space beside its edges, where its edges are correlations."""
     if "connectome" not in plan.modalities or plan.features.edges.tangent is not None:
         return None
@@ -302,28 +248,31 @@ def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None
     return context.features(replace(plan, modalities=("connectome",)), cohort, plan.features.in_tangent_space())
 
 
-def _n_scores(task: Task) -> int:
+def n_scores_of(task: Task) -> int:
+    """Columns of the core's scores that an outcome has."""
     return task.n_levels if task.kind == "multiclass" else 1
 
 
-def _kinds(task: Task) -> list[str]:
+def kinds_of(task: Task) -> list[str]:
+    """What the core takes each of these columns for."""
     return ["binary"] * task.n_levels if task.kind == "multiclass" else [task.kind]
 
 
-def _labels(values: np.ndarray, task: Task) -> np.ndarray:
+def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
+    """(n_rows, n_scores) outcomes as the core takes them."""
     return one_vs_rest(values, task.n_levels) if task.kind == "multiclass" else values[:, None]
 
 
-def _own(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
+def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
     """For every score of the target, the column of the source's scores with the same outcome, or None."""
     starts, at = {}, 0
     for task in source:
         starts[task.name, task.kind] = at
-        at += _n_scores(task)
+        at += n_scores_of(task)
     found: list[int | None] = []
     for task in tasks:
         start = starts.get((task.name, task.kind))
-        found += [None if start is None else start + i for i in range(_n_scores(task))]
+        found += [None if start is None else start + i for i in range(n_scores_of(task))]
     return found
 
 
@@ -341,7 +290,7 @@ def _thresholds(
             scores = np.repeat(fitted.steady[:, [at]], levels.size, axis=1)
             sizes = np.repeat(fitted.sizes[at], levels.size)
             found[task.name] = fit_risks(scores, above, sizes, settings.risks_from, settings.least_slope)
-        at += _n_scores(task)
+        at += n_scores_of(task)
     return found
 
 
@@ -353,5 +302,5 @@ def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
     for task in tasks:
         if task.is_binary:
             found |= {f"brier {task.name}": float(ours[at]), f"base-rate brier {task.name}": float(base[at])}
-        at += _n_scores(task)
+        at += n_scores_of(task)
     return found

@@ -14,6 +14,7 @@ from connectome_tl.errors import LeakageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
+from connectome_tl.training.objectives.objective import PROBE, SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
 from connectome_tl.training.schemes import Scheme, StudyCohorts, core_has_source, modalities_of
 
@@ -183,7 +184,7 @@ class _Chain:
         if not self.scheme.adapt or adapt is None or pool is None:
             return parent
         ids = tuple(sorted(adaptation_rows(pool, cohorts.target, self.fold, transductive=adapt.transductive)))
-        replay = adapt.objective.source_replay and cohorts.source is not None and parent is not None
+        role = SOURCE if adapt.objective.source_replay else PROBE
         return FitPlan(
             stage="adapt",
             train=RowSet("pool", ids, pool.rows_hash(ids)),
@@ -194,7 +195,7 @@ class _Chain:
             model=study.model,
             training=adapt.training,
             objective=adapt.objective,
-            others=(("source", parent.train),) if replay and parent is not None else (),
+            others=() if parent is None else ((role, parent.train),),
             parents=() if parent is None else (("stage", parent),),
             label=self.scheme.name,
         )

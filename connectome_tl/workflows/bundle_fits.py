@@ -133,7 +133,15 @@ def _fitted(
 
 
 def _refits(settings: StudySettings, study: FinishedStudy, scheme: Scheme) -> list[FitPlan]:
-    """One chain per seed on all subjects of the split plan; single tasks have one each."""
+    """One chain per seed on all subjects of the split plan; single tasks have one each.
+
+    Raises:
+        UsageError: the study was tuned fold by fold.
+    """
+    if settings.tuned is not None:
+        raise UsageError(
+            "a tuned study has settings for each fold and none for a refit on all subjects", remedy="Use --fit mean."
+        )
     known = {subject for _, _, fold in study.splits.folds() for subject in (*fold.train, *fold.test)}
     everyone = Fold(tuple(subject for subject in study.cohorts.target.ids if subject in known), ())
     groups = [(task,) for task in study.tasks] if scheme.single_task else [study.tasks]

@@ -6,7 +6,7 @@ Nothing is fitted here: every fit that a result needs was made before (`workflow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts, modalities_of
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
+    adaptation_probes,
     clinical_record,
     network_weights,
     prediction_records,
@@ -58,7 +59,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
-    weights = network_weights(found.validation)
+    weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
     kfold = settings.splits.scheme == "kfold"
     differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
     # With network weight 0 a stage can still matter through the source's scores in the core.
@@ -72,6 +73,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         "configuration": content_hash(settings.nameless, hashes),
         "infants": content_hash(sorted(target.ids)),
         "split_plan": splits.hash,
+        "seed": str(settings.seed),
         **{f"cohort {name}": value for name, value in hashes.items()},
     }
     record = RunRecord(
@@ -92,10 +94,11 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
-        methods=methods_paragraph(settings, facts, tasks),
+        methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
         warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
+        probes=probes,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),

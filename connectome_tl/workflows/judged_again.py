@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.provenance import MISSING, content_hash
 from connectome_tl.report.render import render_report
 from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.base import Record
 from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.workflows.fitting import fit_study, label_moves
@@ -43,7 +44,10 @@ def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list
     again = RunRecord.model_construct(**{**vars(record), "scores": tuple(scores)})
     (listed, *_) = results_findings(again, record)
     findings = [listed.model_copy(update={"check": "scores.json is that of results.json"})]
-    for name, records in (("scores.tsv", record.scores), ("comparisons.tsv", record.comparisons)):
+    tables: dict[str, Sequence[Record]] = {"scores.tsv": record.scores, "comparisons.tsv": record.comparisons}
+    if record.learning_curve:
+        tables["learning_curve.tsv"] = record.learning_curve
+    for name, records in tables.items():
         if (folder / name).is_file():
             findings.append(table_finding(name, _cells(folder / name), _written(as_frame(records))))
         else:

@@ -11,7 +11,7 @@ from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import DataError, Problem, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -141,7 +141,14 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
     except DataError as error:
         raise DataError(
             f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
-            problems=(*error.problems[:5],),
+            problems=(
+                *error.problems[:5],
+                Problem(
+                    "the weights of this encoder belong to one set of regions",
+                    remedy="Cohorts of different atlases need one whose weights do not: a graph encoder with "
+                    "node_features: identity, readout: attention (or clusters, mean) and direct: false.",
+                ),
+            ),
         ) from error
 
 

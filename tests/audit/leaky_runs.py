@@ -215,7 +215,10 @@ def the_best_of_several_runs(home: Path, seed: int) -> None:
 
 
 def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFrame:
-    """The run's predictions, the full model's of each fold by whichever settings score it best."""
+    """The run's predictions, the network's of each fold by whichever settings score it best.
+
+    The full model would hide it where the network has no weight.
+    """
     tables = [predictions_of(home)]
     for k, settings in enumerate(others):
         run_study(settings, home / f"other{k}", base=home / "cohorts")
@@ -223,15 +226,17 @@ def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFr
         shutil.rmtree(home / f"other{k}")
     (home / "test_scores.jsonl").unlink()  # the tries leave no trace
     shown = tables[0].copy()
-    full = (shown["task"] == TASK) & (shown["model"] == "full")
-    for _, rows in shown[full].groupby(["repeat", "fold"]):
-        best = max(reversed(tables), key=lambda table: _auc(table.loc[rows.index]))  # of equals not the honest one
+    here = (shown["task"] == TASK) & (shown["model"] == "network")
+    for _, rows in shown[here].groupby(["repeat", "fold"]):
+        best = max(
+            reversed(tables), key=lambda table: _auc(table.loc[rows.index], "network")
+        )  # of equals not the honest one
         shown.loc[rows.index] = best.loc[rows.index]
     return shown
 
 
-def _auc(predictions: pd.DataFrame) -> float:
-    rows = predictions[(predictions["task"] == TASK) & (predictions["model"] == "full")]
+def _auc(predictions: pd.DataFrame, model: str = "full") -> float:
+    rows = predictions[(predictions["task"] == TASK) & (predictions["model"] == model)]
     y, score = rows[["y_true"]].to_numpy(float), rows[["y_score"]].to_numpy(float)
     won, met = within_fold_counts(y, score, (rows["repeat"] * 1000 + rows["fold"]).to_numpy())
     return float(won[0] / met[0]) if met[0] else 0.0

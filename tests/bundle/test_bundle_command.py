@@ -84,8 +84,8 @@ def test_wrong_use_and_damage_leave_with_their_exit_codes(home: Path, bundle_cop
     assert "the folder holds what no bundle holds" in leave("validate", bundle_copy, cohort, "--out", out)[1]
 
 
-def test_the_same_run_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
-    again = bundle_run(home / "run", tmp_path / "again")
+def test_the_same_run_gives_the_same_bytes_from_python(home: Path, tmp_path: Path) -> None:
+    again = read_run(home / "run").bundle(tmp_path / "again")
     for name in (*FILES, "manifest.json"):
         assert (again / name).read_bytes() == (home / "bundle" / name).read_bytes(), name
 

@@ -89,6 +89,17 @@ def test_every_kind_of_model_predicts_the_same_from_its_bundle(name: str) -> Non
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * max(1.0, np.abs(wanted).max()), err_msg=scheme)
 
 
+def test_unpenalised_covariates_have_a_block_of_their_own() -> None:
+    case = mostly_of_one_site(KINDS_OF_STUDY["target alone"])
+    free = case.study.model_copy(update={"core": CoreSettings(unpenalised=("gestational_age",))})
+    model = _core_of(replace(case, study=free))
+    assert "clinical, unpenalised" in model.fit.linear
+    everybody = case.cohorts.target
+    members = through_a_file(Release(case.cohorts.by_name()).model(model), everybody)
+    wanted = model.predict(everybody, everybody.ids)
+    np.testing.assert_allclose(members.predict(everybody, everybody.ids), wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_with_names_of_sites_known_sites_are_predicted_as_in_the_study() -> None:
     case, models, _ = models_of("everything")
     target = case.cohorts.target

@@ -269,7 +269,8 @@ class Outcome:
     word: str
     mutation: str
     detail: str = ""
-    memory: float = 0.0  # peak of Python's and numpy's memory while it was opened, in sizes of the bundle
+    memory: int = 0  # peak of Python's and numpy's memory while it was opened, bytes
+    size: int = 0  # of the mutant, bytes
 
 
 WATCHED = (
@@ -329,15 +330,15 @@ def judged(bundle: Path, seed: int, folder: Path, *, memory: bool = False) -> Ou
         word, detail = "traceback", f"{type(error).__name__}: {error}"
     finally:
         watch.on = False
-    peak = 0.0
+    peak = 0
     if memory:
-        peak = tracemalloc.get_traced_memory()[1] / max(size, 1)
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     if watch.seen:
         word, detail = "executed or written", watch.seen[0]
     elif _listing(folder) != before:
         word, detail = "executed or written", "files changed"
-    return Outcome(word, mutation.__name__, detail, peak)
+    return Outcome(word, mutation.__name__, detail, peak, size)
 
 
 def _listing(folder: Path) -> list[tuple[str, int]]:

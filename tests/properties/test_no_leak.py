@@ -33,8 +33,10 @@ from connectome_tl.features.steps import fit_steps
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.objectives import MaskedEdges
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.fit import fit
+from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import SCHEMES, StudyCohorts
 
@@ -180,9 +182,15 @@ def without_predictions(plan: FitPlan) -> FitPlan:
     return replace(plan, predict=(), parents=parents)
 
 
-def everything_fitted(target: Cohort, scheme: str, model: ModelSettings) -> dict[str, bytes]:
+def everything_fitted(
+    target: Cohort, scheme: str, model: ModelSettings, objective: str = "masked_edges"
+) -> dict[str, bytes]:
     """All fits of a scheme by key. The pool holds infants of the target, tested ones too."""
-    study = small_settings(model=model, steps=2, confounds=Confounds(columns=("age",)), edges=EdgeSettings(n_edges=40))
+    stages = small_settings(steps=2).stages.model_dump()
+    stages["adapt"]["objective"] = {"kind": objective}
+    study = small_settings(
+        model=model, stages=stages, confounds=Confounds(columns=("age",)), edges=EdgeSettings(n_edges=40)
+    )
     assert COHORTS.source is not None
     pool = replace(target, name="pool")
     cohorts = StudyCohorts({"target": target, "source": with_region_features(COHORTS.source), "pool": pool})
@@ -198,6 +206,23 @@ def test_whole_fits_of_every_scheme_do_not_move(scheme: str, model: ModelSetting
     want = everything_fitted(TARGET, scheme, model)
     for name, wreck in WRECKS.items():
         assert everything_fitted(wreck(TARGET), scheme, model) == want, name
+
+
+OTHER_OBJECTIVES = sorted(
+    kind.model_fields["kind"].default
+    for kind in OBJECTIVES
+    if kind is not MaskedEdges and kind.__module__.startswith("connectome_tl")
+)
+
+
+@pytest.mark.parametrize("objective", OTHER_OBJECTIVES)
+def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
+    want = everything_fitted(TARGET, "network", FLAT, objective)
+    for name in ("missing", "huge", "shuffled"):
+        assert everything_fitted(WRECKS[name](TARGET), "network", FLAT, objective) == want, name
+    moved = everything_fitted(CANARIES["weights"](TARGET), "network", FLAT, objective)
+    assert moved.keys() != want.keys()
+    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which has the infant in its pool, too
 
 
 @pytest.mark.parametrize("canary", CANARIES)
