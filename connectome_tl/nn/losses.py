@@ -91,12 +91,14 @@ def row_losses(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
+def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes, weight: Tensor | None = None) -> Tensor:
     """Mean over outcomes of each one's mean loss over its observed rows, () scalar.
 
-    An outcome without an observed row adds 0 and has zero, finite gradients. Shapes as in `row_losses`.
+    An outcome without an observed row adds 0 and has zero, finite gradients. Shapes as in `row_losses`; `weight`
+    (batch, n_tasks) of each row's loss, or None.
     """
     seen = torch.isfinite(targets)
     count = seen.sum(dim=0)
-    loss = (row_losses(outputs, targets, outcomes) * seen).sum(dim=0) / count.clamp_min(1)
+    rows = row_losses(outputs, targets, outcomes)
+    loss = ((rows if weight is None else rows * weight) * seen).sum(dim=0) / count.clamp_min(1)
     return loss.sum() / (count > 0).sum().clamp_min(1)

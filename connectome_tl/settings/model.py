@@ -8,24 +8,11 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Norm = Literal["layer", "batch", "none"]
-
-
-class EncoderSettings(Settings):
-    """Settings of a branch: which modality it reads, and a sentence for the methods section."""
-
-    modality: ClassVar[str] = "connectome"
-
-    @property
-    def is_atlas_bound(self) -> bool:
-        """Whether the weights belong to one set of regions in one order."""
-        return True
-
-    def describe(self) -> str:
-        """One sentence for the methods section of a report."""
-        raise NotImplementedError(f"{type(self).__name__} has no describe()")
+# Other rooms import what all encoders share from here.
+from connectome_tl.settings.encoders import Count as Count
+from connectome_tl.settings.encoders import EncoderSettings as EncoderSettings
+from connectome_tl.settings.encoders import Norm, Probability
+from connectome_tl.settings.images import DenseNetEncoder, ImageEncoder, ResNetEncoder, ScaleDenseEncoder, SfcnEncoder
 
 
 class GraphEncoder(EncoderSettings):
@@ -95,7 +82,13 @@ class ClinicalEncoder(EncoderSettings):
         return f"a dense layer of width {self.width} on the clinical covariates"
 
 
-AnyEncoder = Annotated[GraphEncoder | FlatEncoder, Field(discriminator="kind")]
+AnyImageEncoder = Annotated[
+    ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder, Field(discriminator="kind")
+]
+AnyEncoder = Annotated[
+    GraphEncoder | FlatEncoder | ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder,
+    Field(discriminator="kind"),
+]
 
 
 class ModelSettings(Settings):
@@ -106,14 +99,14 @@ class ModelSettings(Settings):
     keeps the model near a linear one (measured on the development children of ABIDE-33).
 
     Args:
-        encoder: of the connectome.
+        encoder: of the connectome; one of volumes makes it a study of images.
         clinical: of the covariates; used where the target cohort has some.
-        others: encoders of further modalities, each registered by an extension.
+        others: encoders of further modalities: of volumes beside the connectome, or registered by an extension.
     """
 
     encoder: AnyEncoder = GraphEncoder()
     clinical: ClinicalEncoder = ClinicalEncoder()
-    others: tuple[EncoderSettings, ...] = ()
+    others: tuple[AnyImageEncoder, ...] = ()
     fused_width: Count = 32
     norm: Norm = "none"
     dropout: Probability = 0.0
@@ -124,6 +117,23 @@ class ModelSettings(Settings):
         return {branch.modality: branch for branch in (self.encoder, self.clinical, *self.others)}
 
     @property
+    def reads_volumes(self) -> bool:
+        """Whether an encoder of this package reads volumes (an extension may read embeddings instead)."""
+        return isinstance(self.branches.get("image"), ImageEncoder)
+
+    @property
+    def compared(self) -> ModelSettings:
+        """The same without where weight files lie: their content is in the settings, too."""
+        encoder, others = _placeless(self.encoder), tuple(_placeless(other) for other in self.others)
+        return self.model_copy(update={"encoder": encoder, "others": others})
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Names that learning rates and freezing refer to: the modalities, `fusion` and `heads`."""
         return (*self.branches, "fusion", "heads")
+
+
+def _placeless(encoder: EncoderSettings) -> EncoderSettings:
+    if isinstance(encoder, ImageEncoder) and encoder.weights_hash:
+        return encoder.model_copy(update={"weights": ""})
+    return encoder

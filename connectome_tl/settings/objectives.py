@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.model import Count, Probability
+from connectome_tl.settings.encoders import Count, Probability
 
 
 class ObjectiveSettings(Settings):
     """Settings of an unsupervised objective.
 
     `source_replay` asks for a batch of the source cohort beside each batch of the pool; a control without
-    stage 1 gets none.
+    stage 1 gets none. `modality` is what it learns from.
     """
+
+    modality: ClassVar[str] = "connectome"
 
     @property
     def source_replay(self) -> bool:
@@ -50,4 +52,17 @@ class DenoisingAutoencoder(ObjectiveSettings):
         return "a denoising autoencoder"
 
 
-AnyObjective = Annotated[MaskedEdges | DenoisingAutoencoder, Field(discriminator="kind")]
+class MaskedVolume(ObjectiveSettings):
+    """Hide a share of the blocks of a volume, predict a coarse version of the whole from its embedding."""
+
+    modality: ClassVar[str] = "image"
+    kind: Literal["masked_volume"] = "masked_volume"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    blocks: Annotated[int, Field(ge=2, le=32)] = 8
+    coarse: Annotated[int, Field(ge=2, le=32)] = 6
+
+    def describe(self) -> str:
+        return f"reconstruction of coarse volumes of which {self.share:.0%} of the blocks are hidden"
+
+
+AnyObjective = Annotated[MaskedEdges | DenoisingAutoencoder | MaskedVolume, Field(discriminator="kind")]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
+from connectome_tl.settings.images import ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
 
@@ -82,7 +83,19 @@ Control = Literal[
     "no_connectome",
     "no_image",
 ]
-Baseline = Literal["prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "tangent_ridge"]
+Baseline = Literal[
+    "prevalence",
+    "nuisance_only",
+    "clinical_only",
+    "ridge",
+    "linear_all",
+    "tangent_ridge",
+    "random_encoder",
+    "volumes",
+    "quantiles",
+    "volumes_quantiles",
+    "pca_gpr",
+]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",
     "no_pretrain",
@@ -94,6 +107,7 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "core_permuted_source",
     "single_task",
     "no_clinical",
+    "no_image",
 )
 ALL_BASELINES: tuple[Baseline, ...] = (
     "prevalence",
@@ -102,6 +116,11 @@ ALL_BASELINES: tuple[Baseline, ...] = (
     "ridge",
     "linear_all",
     "tangent_ridge",
+    "random_encoder",
+    "volumes",
+    "quantiles",
+    "volumes_quantiles",
+    "pca_gpr",
 )
 
 
@@ -114,6 +133,7 @@ class StudySettings(Settings):
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
+        device: where networks are trained; `auto` is a GPU where torch finds one.
     """
 
     title: str = "Neurodevelopmental outcome from the connectome"
@@ -127,6 +147,7 @@ class StudySettings(Settings):
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = HarmoniseSettings()
     edges: EdgeSettings = EdgeSettings()
+    image: ImageSettings = ImageSettings()
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     controls: tuple[Control, ...] = ALL_CONTROLS
@@ -137,6 +158,7 @@ class StudySettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     n_jobs: Annotated[int, Field(ge=1)] = 2
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
 
     @model_validator(mode="before")
     @classmethod
@@ -189,7 +211,7 @@ class StudySettings(Settings):
     @property
     def features(self) -> FeatureSettings:
         """What is fitted to turn rows into features."""
-        return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges)
+        return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges, image=self.image)
 
     @property
     def decisive(self) -> StudySettings:

@@ -36,6 +36,7 @@ from connectome_tl.training.objectives import (
 )
 from connectome_tl.training.outputs import columns_of, predictions_of
 from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.volumes import Work, augmentation
 
 State = dict[str, np.ndarray]
 
@@ -71,6 +72,16 @@ class _Setting:
             raise InternalError("a network needs training settings")
         return self.plan.training
 
+    def supervised(self, rows: np.ndarray) -> Supervised:
+        """The loss of the heads; classes are weighted by their frequency among these training rows if asked for."""
+        positives = {}
+        if self.training.class_weights == "balanced":
+            for t, task in enumerate(self.tasks):
+                known = self.goal[rows, t][torch.isfinite(self.goal[rows, t])]
+                if task.is_binary and 0 < float(known.mean()) < 1:
+                    positives[task.name] = float(known.mean())
+        return Supervised(self.outcomes, self.training.edge_noise, positives)
+
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random weights but for those that the parent gives, and the names of these."""
         torch.manual_seed(_seed(self.plan, "weights", number))
@@ -84,7 +95,7 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     if plan.inner:
         return _ensemble(setting, context)
     model, carried = setting.fresh(0)
-    objective = Supervised(setting.outcomes, setting.training.edge_noise)
+    objective = setting.supervised(np.arange(len(setting.batch)))
     curve = _trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": _state(model)}
@@ -186,11 +197,12 @@ def _member(setting: _Setting, held: _HeldOut, number: int, total: int, context:
     torch.manual_seed(_seed(plan, "noise", number))
     return train(
         model,
-        Supervised(setting.outcomes, setting.training.edge_noise),
+        setting.supervised(others.numpy()),
         pool,
         setting.training.model_copy(update={"steps": total}),
         np.random.default_rng(_seed(plan, "batches", number)),
         carried=carried,
+        work=_work(plan, number),
         watched=held.steps,
         watch=lambda step: held.look(model, step),
         hook=context.hook,
@@ -215,6 +227,10 @@ def _set_up(plan: FitPlan, context: Context) -> _Setting:
         goal = torch.from_numpy(scaler.apply(raw).astype(np.float32))
         heads = {task.name: task.n_outputs for task in tasks}
     sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
+    if plan.stage == "adapt" and parent is not None:
+        sizes = {
+            name: dict(known.sizes.get(name, {})) for name in known.sizes
+        } | sizes  # what the pool lacks is handed on as it is
     return _Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
 
 
@@ -240,7 +256,22 @@ def _trained(
 ) -> np.ndarray:
     torch.manual_seed(_seed(setting.plan, "noise", 0))
     rng = np.random.default_rng(_seed(setting.plan, "batches", 0))
-    return train(model, objective, pools, setting.training, rng, carried=carried, hook=context.hook)
+    work = _work(setting.plan, 0)
+    return train(model, objective, pools, setting.training, rng, carried=carried, work=work, hook=context.hook)
+
+
+def _work(plan: FitPlan, number: int) -> Work:
+    """Device, arithmetic and augmentation of one network; an adaptation mixes nothing."""
+    if "image" not in plan.modalities:
+        return Work(torch.device(plan.device))
+    image, seed = plan.features.image, _seed(plan, "augmentation", number)
+    return Work(
+        torch.device(plan.device),
+        "float32" if image.precision == "auto" else image.precision,
+        augmentation(image.augment, seed),
+        image.augment.mixup if plan.stage != "adapt" else 0.0,
+        np.random.default_rng(seed),
+    )
 
 
 def _seed(plan: FitPlan, purpose: str, number: int) -> int:
@@ -288,7 +319,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
 
 
 def _state(model: OutcomeModel) -> State:
-    return {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
 def _unsettled(curve: np.ndarray) -> tuple[str, ...]:
@@ -310,11 +341,12 @@ def _result(
         setting.model,
         setting.sizes,
         setting.tasks,
-        setting.cohort.regions if "connectome" in setting.sizes else (),
+        setting.cohort.regions if "connectome" in setting.features.steps else (),
         setting.features,
         setting.scaler,
         states,
         step,
+        plan.features.image.flip_test,
     )
     arrays, plain = fitted.state()
     predictions: dict[str, np.ndarray] = {}

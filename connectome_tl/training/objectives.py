@@ -6,8 +6,9 @@ own parameters; it sees no subject, file or cohort.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from connectome_tl.errors import InternalError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, ObjectiveSettings
+from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, MaskedVolume, ObjectiveSettings
 
 TRAIN, SOURCE = "train", "source"  # roles of batches
 
@@ -47,11 +48,19 @@ class ObjectiveSizes:
 
 
 class Supervised(Objective):
-    """Masked multi-task loss of the heads; edges may be jittered."""
+    """Masked multi-task loss of the heads; edges may be jittered.
 
-    def __init__(self, outcomes: Outcomes, edge_noise: float = 0.0) -> None:
+    Args:
+        positives: share of class 1 by binary outcome where the classes are weighted. The weighted loss is minimised
+            by outputs that are off by the logarithm of the ratio of the weights; this is added to the outputs before
+            the loss, so that the outputs themselves stay logits of the true risk.
+    """
+
+    def __init__(
+        self, outcomes: Outcomes, edge_noise: float = 0.0, positives: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
-        self.outcomes, self.edge_noise = outcomes, edge_noise
+        self.outcomes, self.edge_noise, self.positives = outcomes, edge_noise, dict(positives or {})
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
@@ -64,7 +73,16 @@ class Supervised(Objective):
             noise = torch.randn_like(rows.edges).triu(1) * self.edge_noise
             noisy = rows.edges + (noise + noise.transpose(2, 3)) * (rows.edges != 0)
             batch = batch.with_connectome(rows.with_edges(noisy))
-        return {"outcomes": multi_task_loss(model(batch), goal, self.outcomes)}
+        outputs = model(batch)
+        if not self.positives:
+            return {"outcomes": multi_task_loss(outputs, goal, self.outcomes)}
+        shift, weight = torch.zeros_like(outputs), torch.ones_like(goal)
+        for t, (task, place) in enumerate(self.outcomes.places.items()):
+            if task in self.positives:
+                share = self.positives[task]
+                shift[:, place] = math.log((1 - share) / share)
+                weight[:, t] = torch.nan_to_num(goal[:, t] * 0.5 / share + (1 - goal[:, t]) * 0.5 / (1 - share))
+        return {"outcomes": multi_task_loss(outputs + shift, goal, self.outcomes, weight)}
 
 
 class MaskedEdgeReconstruction(Objective):
@@ -124,10 +142,35 @@ class DenoisingReconstruction(Objective):
         return {"reconstruction": _masked_error(predicted, rows.upper, present)}
 
 
+class MaskedVolumeReconstruction(Objective):
+    """Hide blocks of voxels, predict block means of the clean volume from the embedding of the rest."""
+
+    def __init__(self, settings: MaskedVolume, sizes: ObjectiveSizes) -> None:
+        super().__init__()
+        self.share, self.blocks, self.coarse = settings.share, settings.blocks, settings.coarse
+        n_channels = sizes.modalities["image"]["n_channels"]
+        self.decoder = nn.Linear(sizes.widths["image"], n_channels * settings.coarse**3)
+
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        del targets
+        batch = batches[TRAIN]
+        volumes = batch.image.volumes
+        n, side = len(volumes), self.blocks
+        kept = (torch.rand(n, 1, side, side, side, device=volumes.device) >= self.share).to(volumes.dtype)
+        seen = volumes * nn.functional.interpolate(kept, size=volumes.shape[2:], mode="nearest")
+        embedding = model.branches["image"](replace(batch.image, volume=seen)).embedding
+        clean = nn.functional.adaptive_avg_pool3d(volumes, self.coarse).flatten(1)
+        there = batch.present["image"][:, None].expand_as(clean)
+        return {"reconstruction": _masked_error(self.decoder(embedding), clean, there)}
+
+
 ObjectiveFactory = Callable[[Any, ObjectiveSizes], Objective]
 OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
     MaskedEdges: MaskedEdgeReconstruction,
     DenoisingAutoencoder: DenoisingReconstruction,
+    MaskedVolume: MaskedVolumeReconstruction,
 }
 
 

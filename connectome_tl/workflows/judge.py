@@ -28,7 +28,7 @@ from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.results import PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.schemes import StudyCohorts, modalities_of
+from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
     clinical_record,
@@ -139,8 +139,10 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
         families=any(name for name in target.family),
         sites=len({site for site in target.site if site}),
-        tangent=settings.edges.tangent is None and holds_correlations(target, target.ids),
-        source_scores=staged and source is not None and source.regions == target.regions,
+        tangent="connectome" in modalities_of(settings, cohorts)
+        and settings.edges.tangent is None
+        and holds_correlations(target, target.ids),
+        source_scores=staged and bool(scored_by_source(settings, cohorts)),
     )
 
 

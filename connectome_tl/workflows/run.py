@@ -19,6 +19,7 @@ from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
+from connectome_tl.workflows.volumes import CACHE, settled, with_grids
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.cohort.cohort import Cohort
@@ -54,6 +55,7 @@ def run_study(
         settings, home = study, Path(base) if base is not None else Path()
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    settings = settled(settings, home, folder)
     seen_from_there = _seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
@@ -74,6 +76,8 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
+        with steps.counted("volumes") as progress:
+            cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)

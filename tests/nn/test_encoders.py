@@ -24,6 +24,13 @@ from network_cases import (
 from connectome_tl.errors import InternalError, UsageError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.branch import BRANCHES, build_branch
+from connectome_tl.settings.images import (
+    DenseNetEncoder,
+    ImageEncoder,
+    ResNetEncoder,
+    ScaleDenseEncoder,
+    SfcnEncoder,
+)
 from connectome_tl.settings.model import ClinicalEncoder, EncoderSettings, FlatEncoder, GraphEncoder
 
 # Importing torch_geometric warns about what it uses of torch.
@@ -75,10 +82,11 @@ def test_contract_of_every_encoder(settings: GraphEncoder | FlatEncoder) -> None
 
 
 def test_every_settings_class_of_an_encoder_has_a_branch_and_a_sentence() -> None:
-    built_in = [GraphEncoder, FlatEncoder, ClinicalEncoder]
-    assert {kind for kind in EncoderSettings.__subclasses__() if kind.__module__.startswith("connectome_tl")} == set(
-        built_in
-    )
+    volumes = [ResNetEncoder, SfcnEncoder, DenseNetEncoder, ScaleDenseEncoder]
+    built_in = [GraphEncoder, FlatEncoder, ClinicalEncoder, *volumes]
+    known = [*EncoderSettings.__subclasses__(), *ImageEncoder.__subclasses__()]
+    ours = {kind for kind in known if kind.__module__.startswith("connectome_tl")}
+    assert ours - {ImageEncoder} == set(built_in)
     for kind in built_in:
         assert kind in BRANCHES
         assert kind().describe()

@@ -18,7 +18,7 @@ from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, ObjectiveSettings
+from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, MaskedVolume, ObjectiveSettings
 from connectome_tl.training.fitted import to_batch
 from connectome_tl.training.objectives import (
     OBJECTIVES,
@@ -181,7 +181,7 @@ def test_the_loss_falls_below_the_best_constant_on_structured_data(settings: Any
 
 def test_every_settings_class_of_an_objective_makes_one_and_has_a_phrase() -> None:
     built_in = {kind for kind in ObjectiveSettings.__subclasses__() if kind.__module__.startswith("connectome_tl")}
-    assert built_in == {MaskedEdges, DenoisingAutoencoder}
+    assert built_in == {MaskedEdges, DenoisingAutoencoder, MaskedVolume}
     for kind in built_in:
         assert kind in OBJECTIVES
         assert kind().describe()

@@ -1,7 +1,8 @@
 """What any model must beat, on the same splits and the same rows of features.
 
 One table says which baselines there are and what each learns from: prevalence, nuisance variables, clinical
-covariates, ridge on edges, ridge on everything the model sees, ridge in tangent space.
+covariates, ridge on edges, ridge on everything the model sees, ridge in tangent space, and the five controls of an
+image study.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.gram import gram_ridge
+from connectome_tl.evaluation.baselines.images import TABLES, gaussian_process, image_table, rows_of
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
 from connectome_tl.evaluation.scores.predictions import prediction_rows
@@ -36,7 +38,7 @@ from connectome_tl.training.outputs import level_probabilities
 
 COVARIATE_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
 MIN_PER_CLASS = 2  # fewer training rows of a class than this and a baseline falls back to the prevalence
-Learner = Literal["logistic", "ridge", "gram"]
+Learner = Literal["logistic", "ridge", "gram", "gaussian process"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,13 +118,15 @@ def _predict(design: Design, y_train: np.ndarray, binary: bool, learner: Learner
     seen = np.isfinite(y_train)
     base = np.full(len(design.test), y_train[seen].mean())
     x_train = design.train
-    varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train, axis=0) > 0).any())
+    varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train[~np.isnan(x_train).all(axis=1)], axis=0) > 0).any())
     enough = seen.sum() >= 2 * MIN_PER_CLASS and (
         not binary or min(y_train[seen].sum(), (1 - y_train[seen]).sum()) >= MIN_PER_CLASS
     )
     if not varies or not enough:
         return base
     ids = design.fitted_on
+    if learner == "gaussian process":
+        return gaussian_process(x_train, design.test, y_train, binary=binary)
     if learner == "gram":
         return gram_ridge(x_train, design.test, y_train, design.families, binary=binary)
     if learner == "ridge" and binary:
@@ -206,9 +210,12 @@ def _ridge(study: StudySettings, cohort: Cohort, tasks: Sequence[Task]) -> list[
 
 def _linear_all(study: StudySettings, cohort: Cohort, tasks: Sequence[Task]) -> list[Baseline]:
     """Every standardised column that the model sees, side by side."""
-    known = (("connectome",) if cohort.regions else ()) + (
-        ("clinical",) if clinical_specs(cohort.covariate_specs) else ()
-    )
+    has = {
+        "connectome": bool(cohort.regions),
+        "clinical": bool(clinical_specs(cohort.covariate_specs)),
+        "image": any(cohort.volumes),
+    }
+    known = tuple(name for name, there in has.items() if there and name in study.model.branches)
 
     def design(fold: Fold) -> Design:
         features = fit_steps(cohort, fold.train, study.features, known)
@@ -240,6 +247,22 @@ def _families(cohort: Cohort, fold: Fold) -> np.ndarray:
     return kinship_groups(cohort.family[cohort.positions(fold.train)])
 
 
+def _image(name: str, learner: Learner) -> Maker:
+    """A control of an image study: a table that no row of another subject enters, and what learns from it."""
+
+    def make(study: StudySettings, cohort: Cohort, tasks: Sequence[Task]) -> list[Baseline]:
+        table = image_table(study, cohort, TABLES[name])
+        if table is None:
+            return []
+
+        def design(fold: Fold) -> Design:
+            return Design(*rows_of(table, cohort, fold), fold.train, _families(cohort, fold))
+
+        return [Baseline(design, tuple(tasks), learner)]
+
+    return make
+
+
 BASELINES: dict[str, Maker] = {
     "prevalence": _prevalence,
     "nuisance_only": _nuisance,
@@ -247,6 +270,11 @@ BASELINES: dict[str, Maker] = {
     "ridge": _ridge,
     "linear_all": _linear_all,
     "tangent_ridge": _tangent,
+    "random_encoder": _image("random_encoder", "ridge"),
+    "volumes": _image("volumes", "logistic"),
+    "quantiles": _image("quantiles", "logistic"),
+    "volumes_quantiles": _image("volumes_quantiles", "logistic"),
+    "pca_gpr": _image("pca_gpr", "gaussian process"),
 }
 
 
