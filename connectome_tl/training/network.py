@@ -37,6 +37,7 @@ from connectome_tl.training.objectives import (
 from connectome_tl.training.outputs import columns_of, predictions_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.volumes import Work, augmentation
+from connectome_tl.training.weights import start_from_files
 
 State = dict[str, np.ndarray]
 
@@ -86,6 +87,7 @@ class _Setting:
         """A network with random weights but for those that the parent gives, and the names of these."""
         torch.manual_seed(_seed(self.plan, "weights", number))
         model = build_model(self.model, self.sizes, self.heads)
+        start_from_files(model, self.model.branches)
         return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
 
 

@@ -13,7 +13,8 @@ import yaml
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
-from connectome_tl.provenance import file_hash
+from connectome_tl.provenance import file_hash, write_json
+from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import StudySettings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from connectome_tl.training.fit import Progress
     from connectome_tl.training.schemes import StudyCohorts
 
-CACHE = "volumes"  # folder of the grids inside a run folder
+CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
 
 
 def with_grids(
@@ -69,6 +70,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
 
     Raises:
         UsageError: `device: cuda` without a GPU. MissingInputError: a weight file is not there.
+        DataError: a weight file does not fit its encoder.
     """
     changes: dict[str, object] = {}
     if settings.device != "cpu":
@@ -77,7 +79,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
         changes["device"] = device_of(settings.device)
     if settings.image.precision == "auto":
         changes["image"] = settings.image.model_copy(update={"precision": _precision(settings, folder)})
-    model = _with_hashes(settings.model, home)
+    model = _with_weights(settings.model, home, folder)
     return settings.model_copy(update={**changes, "model": model})
 
 
@@ -100,16 +102,40 @@ def _precision(settings: StudySettings, folder: Path) -> str:
     return fastest(branch.net, (4, 1, *settings.image.shape3))
 
 
-def _with_hashes(model: ModelSettings, home: Path) -> ModelSettings:
-    def known(encoder: object) -> object:
-        if not isinstance(encoder, ImageEncoder) or encoder.weights is None:
+def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettings:
+    """Encoders whose weight files were read, checked against the network and kept as safetensors in the run folder."""
+
+    def kept(encoder: EncoderSettings) -> EncoderSettings:
+        if not isinstance(encoder, ImageEncoder) or not encoder.weights:
             return encoder
-        file = home / encoder.weights
-        return encoder.model_copy(update={"weights": str(file), "weights_hash": file_hash(file)})
+        source = home / encoder.weights
+        if source.stem == encoder.weights_hash:  # a run's own settings, which name what it kept
+            return encoder.model_copy(update={"weights": str(source.resolve())})
+        number = file_hash(source)
+        file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
+        report = file.with_suffix(".json")
+        if not report.is_file():
+            from connectome_tl.training.weights import keep_as_safetensors
+
+            write_json(report, _checked(encoder, keep_as_safetensors(source, file), source.name))
+        return encoder.model_copy(update={"weights": str(file), "weights_hash": number})
 
     return model.model_copy(
-        update={"encoder": known(model.encoder), "others": tuple(known(other) for other in model.others)}
+        update={"encoder": kept(model.encoder), "others": tuple(kept(other) for other in model.others)}
     )
+
+
+def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
+    """What the file gives to the encoder: names of entries, and what its shapes do not say."""
+    from connectome_tl.nn.branch import build_branch
+    from connectome_tl.nn.encoders.volumes import VolumeBranch
+    from connectome_tl.training.weights import load_into, read_weights
+
+    branch = build_branch(encoder, {"n_channels": 1})
+    assert isinstance(branch, VolumeBranch)
+    found = load_into(branch.net, read_weights(file), name)
+    layout = {key: getattr(encoder, key) for key in ("stem_stride", "dilated") if hasattr(encoder, key)}
+    return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}  # type: ignore[attr-defined]
 
 
 def _check_voxels(settings: ImageSettings, cohorts: StudyCohorts, grids: dict[str, StoredGrid]) -> None:

@@ -27,7 +27,7 @@ SMALL: dict[str, ImageEncoder] = {
     "resnet batch": ResNetEncoder(width=1 / 8, norm="batch"),
     "sfcn": SfcnEncoder(widths=(4, 8, 8), dropout=0.0),
     "densenet": DenseNetEncoder(init_features=8, growth=4, layers=(2, 2)),
-    "scaledense": ScaleDenseEncoder(width=2, blocks=2),
+    "scaledense": ScaleDenseEncoder(width=6, blocks=2),
 }
 EACH = pytest.mark.parametrize("settings", SMALL.values(), ids=SMALL)
 
