@@ -98,7 +98,7 @@ def report(settings: StudySettings, store: FitStore) -> None:
     found = pd.concat(
         [
             made.predictions,
-            baseline_predictions(settings, cohorts.target, splits, tasks),
+            baseline_predictions(settings, cohorts, splits, tasks),
             ridge_on_measures(settings, cohorts, splits),
         ],
         ignore_index=True,

@@ -37,14 +37,15 @@ from connectome_tl.features.steps import Rows, fit_steps
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel, build_model
+from connectome_tl.settings.encoders import GraphEncoder
 from connectome_tl.settings.features import FeatureSettings
-from connectome_tl.settings.model import GraphEncoder, ModelSettings
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.fitted import to_batch
 from connectome_tl.training.loop import Pool, batches, train
-from connectome_tl.training.objectives import Supervised
+from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.schemes import StudyCohorts, schemes_of
 from connectome_tl.workflows.demo import demo_settings
 

@@ -59,7 +59,7 @@ def linear_predictions(
     planned = [item for item in plan_folds(settings, cohorts, splits, tasks) if item.model in LINEAR]
     results = fit([p for item in planned for p in item.plans], cohorts.by_name(), store=store, n_jobs=settings.n_jobs)
     tables = [fold_predictions(item, results, cohorts, settings.threshold) for item in planned]
-    tables.append(baseline_predictions(settings, target, splits, tasks))
+    tables.append(baseline_predictions(settings, cohorts, splits, tasks))
     source_plan = next(parent for item in planned for plan in item.plans for _, parent in plan.parents)
     source = CoreModel.of(results[source_plan.key].arrays, results[source_plan.key].plain)
     motion = target.covariates["mean_fd"].to_numpy(float)
@@ -159,5 +159,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    np.seterr(all="warn")
+    np.seterr(all="warn", under="ignore")
     main()

@@ -211,7 +211,7 @@ def _written(location: Path_, value: Any) -> Path_:
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
         if inside:
             here = here[part]
-        elif i < len(location) - 1:
+        elif i < len(location) - 1 or part == "[key]":  # pydantic's mark of a refused key, not of its value
             continue
         path.append(part)
     return tuple(path)

@@ -93,6 +93,10 @@ class LeakageError(DataError):
     """A fitted step saw rows it must not see: exit 65, nothing is reported."""
 
 
+class DivergedError(DataError):
+    """Training gave numbers that are not finite: these settings do not train on these data."""
+
+
 class MissingInputError(ConnectomeTLError):
     """A named input is not there: exit 66."""
 

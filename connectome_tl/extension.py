@@ -32,7 +32,7 @@ def extend(
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
         encoder: makes a `nn.branch.Branch` of these settings and the sizes of their modality.
-        objective: makes a `training.objectives.Objective` of these settings and `ObjectiveSizes`.
+        objective: makes a `training.objectives.objective.Objective` of these settings and `ObjectiveSizes`.
         modality: name, what fits its steps on training rows, and the record of its tensors.
         records: types that hold the fitted state of the modality's steps.
         importer: how one more kind of matrix file is recognised and read.

@@ -11,17 +11,20 @@ import io
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from connectome_tl.errors import MissingInputError, OutputError
 from connectome_tl.files import regular_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = "n/a"  # BIDS: how a missing value is written in a table
 _REPORTED = (
@@ -82,13 +85,19 @@ def content_hash(*parts: Any) -> str:
             digest.update(array.data if array.size else b"")
         elif isinstance(part, bytes):
             digest.update(f"bytes{len(part)} ".encode() + part)
-        elif isinstance(part, pd.DataFrame):
+        elif _is_table(part):
             text = f"table{[str(kind) for kind in part.dtypes]}{part.to_csv(na_rep=MISSING)}"
             digest.update(text.encode("utf-8", "surrogatepass"))
         else:
             digest.update(b"json" + canonical_json(part).encode("utf-8", "surrogatepass"))  # as file names may hold
         digest.update(b"\x00")
     return digest.hexdigest()
+
+
+def _is_table(part: Any) -> bool:
+    # Without an import of pandas, which the page of a report does not need.
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(part, pandas.DataFrame)
 
 
 def file_hash(path: str | Path) -> str:

@@ -13,7 +13,8 @@ from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.provenance import canonical_json
-from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, GraphEncoder, ModelSettings
+from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder, GraphEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
@@ -66,6 +67,15 @@ def with_rows(cohort: Cohort, ids: Sequence[str], **changed: Any) -> Cohort:
         array[rows] = value
         new[name] = array
     return replace(cohort, **new)
+
+
+def with_correlations(cohort: Cohort, seed: int = 0) -> Cohort:
+    """The cohort with correlations of series for edges, everybody with all regions."""
+    rng = np.random.default_rng(seed)
+    mixing = np.eye(cohort.n_regions) + 0.3 * np.random.default_rng(99).normal(size=(cohort.n_regions,) * 2)
+    found = [np.corrcoef((rng.normal(size=(40, cohort.n_regions)) @ mixing).T) for _ in cohort.ids]
+    weights = np.array(found, dtype=np.float32)[:, None]
+    return replace(cohort, weights=weights, node_mask=np.ones_like(cohort.node_mask), measures=("correlation",))
 
 
 def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: Any) -> StudySettings:

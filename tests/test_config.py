@@ -12,8 +12,9 @@ from connectome_tl.config import dump_settings, load_settings, parse_settings
 from connectome_tl.errors import MissingInputError, UsageError
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.encoders import FlatEncoder
 from connectome_tl.settings.features import Confounds
-from connectome_tl.settings.model import FlatEncoder, ModelSettings
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import DenoisingAutoencoder
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, Stages, Training
@@ -57,7 +58,7 @@ def test_a_union_without_its_kind_is_that_of_the_default_and_another_kind_has_it
     assert found == ModelSettings().encoder.model_copy(update={"width": 4})
     other = parse_settings(COHORTS + "model: {encoder: {kind: flat}}\n", StudySettings).model.encoder
     assert other == FlatEncoder()
-    assert "'graph', 'flat'" in refusal(COHORTS + "model: {encoder: {kind: round}}\n")
+    assert "'graph', 'flat', 'gcn'" in refusal(COHORTS + "model: {encoder: {kind: round}}\n")
 
 
 def blocks(settings: Settings, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Settings]]:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.baselines.fixed import covariate_design, nuisance_table, predict_baseline
+from connectome_tl.evaluation.baselines.covariates import covariate_design, nuisance_table
+from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.audit import Finding
@@ -27,7 +28,7 @@ def nuisance_scores(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) ->
             design = covariate_design(table, (spec,))
             for repeat, number, fold in splits.folds():
                 train, test = cohort.positions(fold.train), cohort.positions(fold.test)
-                score = predict_baseline(task, design(fold), y[train], "logistic")
+                score = predict_baseline(task, design(fold), y[train], LOGISTIC)
                 tables.append(prediction_rows(task, spec.column, repeat, number, fold.test, y[test], score, 0.5))
     if not tables:
         return []

@@ -63,6 +63,15 @@ class Replay:
     def fold(self) -> Fold:
         return self.splits.repeats[self.repeat][self.number]
 
+    @cached_property
+    def everything(self) -> tuple[PlannedFold, ...]:
+        """Every network of the study on every fold."""
+        return plan_folds(self.study, self.cohorts, self.splits, self.tasks)
+
+    def refitted(self, progress: Progress | None = None) -> dict[str, FitResult]:
+        """All networks of all folds, fitted anew."""
+        return _fit(self, self.everything, self.cohorts, progress)
+
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
         """Every network of the study on this fold."""
         return self.on_fold(plan_folds(self.study, cohorts, self.splits, self.tasks))
@@ -74,23 +83,24 @@ class Replay:
 
 def replay_findings(
     replay: Replay,
+    results: dict[str, FitResult],
     predictions: pd.DataFrame,
     calibrated: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Fit all networks and baselines anew and compare with what the run recorded; then try to make one fold leak.
+    """Compare networks and baselines fitted anew with what the run recorded; then try to make one fold leak.
 
     Args:
+        results: from `Replay.refitted`.
         predictions: the run's.
         calibrated: the run's recalibrated predictions, where it has inner folds.
     """
-    everything = plan_folds(replay.study, replay.cohorts, replay.splits, replay.tasks)
-    results = _fit(replay, everything, replay.cohorts, progress)
+    everything = replay.everything
     tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in everything]
     planned = replay.on_fold(everything)
     simple = [
-        make(replay.study, replay.cohorts.target, replay.splits, replay.tasks)
-        for make in (baseline_predictions, site_predictions)
+        baseline_predictions(replay.study, replay.cohorts, replay.splits, replay.tasks),
+        site_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks),
     ]
     again = pd.concat([table for table in simple if len(table)] or [pd.DataFrame()], ignore_index=True)
     findings = [_compared("networks fitted again (all folds)", pd.concat(tables, ignore_index=True), predictions)]

@@ -10,12 +10,13 @@ from importlib import import_module
 from types import FrameType
 
 import typer
+from typer._completion_classes import completion_init
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.app import COMPLETE, app
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
 
 # Importing these adds their commands, in the order of the help.
-for _module in ("study", "data", "scans"):
+for _module in ("study", "bundles", "data", "scans", "setup"):
     import_module(f"connectome_tl.cli.{_module}")
 # Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -25,6 +26,8 @@ _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if COMPLETE in os.environ:
+        completion_init()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
             stream.reconfigure(errors="backslashreplace")

@@ -10,6 +10,8 @@ import typer
 
 from connectome_tl import __version__
 
+COMPLETE = "_CONNECTOME_TL_COMPLETE"  # the variable that a completing shell sets
+
 app = typer.Typer(
     name="connectome-tl",
     no_args_is_help=True,
@@ -31,6 +33,9 @@ Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Only t
 ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")]
 Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time; of one scan, its threads.")]
 FilterFile = Annotated[Path | None, typer.Option("--bids-filter-file", help="JSON: which images are meant.")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:8786, for the fits.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and choices of each scan; write nothing.")]
 
 

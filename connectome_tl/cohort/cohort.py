@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import order_of
+from connectome_tl.cohort.places import region_places
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
 from connectome_tl.provenance import content_hash
@@ -113,6 +114,12 @@ class Cohort:
     def n_measures(self) -> int:
         return len(self.measures)
 
+    def is_age(self, outcome: str) -> bool:
+        """Whether an outcome is the age at scan under some name."""
+        values = self.targets[outcome].to_numpy(dtype=float)
+        known = np.isfinite(self.age) & np.isfinite(values)
+        return bool(known.any()) and np.allclose(self.age[known], values[known])
+
     def positions(self, ids: Iterable[str]) -> np.ndarray:
         """Row numbers of the given ids, in their order.
 
@@ -198,6 +205,11 @@ class Cohort:
         predicted = {task.column for task in self.tasks if task.name in tasks}
         return tuple(s.column for s in self.covariate_specs if s.role != "nuisance" and s.column in predicted)
 
+    @property
+    def places(self) -> np.ndarray | None:
+        """(n_regions, n_place_columns) where the regions lie (`region_places`); None where the atlas does not say."""
+        return region_places(self.atlas, self.regions)
+
     @cached_property
     def input_hashes(self) -> tuple[str, ...]:
         """One SHA-256 per subject over everything of that subject that a prediction can depend on."""
@@ -236,6 +248,7 @@ class Cohort:
             self.covariate_specs,
             self.tasks,
             self.transforms,
+            self.places,
         )
 
 

@@ -136,7 +136,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     """
     order = np.argsort(cohort.ids)  # so that the order of a file's rows is no setting
     ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
-    strata = _strata(cohort, stratum_of(cohort, settings))[order]
+    strata = strata_of(cohort, stratum_of(cohort, settings))[order]
     groups = kinship_groups(np.asarray(cohort.family, dtype=object)[order])
     n_groups = len(np.unique(groups))
     if settings.scheme != "site_out" and n_groups < settings.outer:
@@ -151,7 +151,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
         for f, (train, test) in enumerate(_outer(ids, site, strata, groups, settings, repeat)):
             inner = []
             if settings.inner:
-                seed = _seed(settings.seed, repeat, f + 1)
+                seed = seed_of(settings.seed, repeat, f + 1)
                 inner = [
                     InnerFold(tuple(ids[train[a]]), tuple(ids[train[b]]))
                     for a, b in _kfold(strata[train], groups[train], settings.inner, seed)
@@ -183,7 +183,12 @@ def stratum_of(cohort: Cohort, settings: SplitSettings) -> str | None:
     return next((name for name in binary if cohort.targets[name].nunique() == 2), None)
 
 
-def _strata(cohort: Cohort, column: str | None) -> np.ndarray:
+def strata_of(cohort: Cohort, column: str | None) -> np.ndarray:
+    """(n_subjects,) stratum number of each subject; one stratum where no column is given.
+
+    Raises:
+        UsageError: there is no such column.
+    """
     if column is None:
         return np.zeros(cohort.n_subjects, dtype=int)
     if column == "site":
@@ -208,7 +213,7 @@ def _outer(
     ids: np.ndarray, site: np.ndarray, strata: np.ndarray, groups: np.ndarray, settings: SplitSettings, repeat: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Row numbers of (train, test) of every outer fold of a repeat."""
-    seed, everyone = _seed(settings.seed, repeat, 0), np.arange(len(ids))
+    seed, everyone = seed_of(settings.seed, repeat, 0), np.arange(len(ids))
     if settings.scheme == "site_out":
         sites = np.unique(site)
         if len(sites) < 2:
@@ -287,7 +292,8 @@ def parts_of(
     return tuple(tuple(names[part]) for _, part in _kfold(strata, groups, n_parts, seed))
 
 
-def _seed(*parts: int) -> int:
+def seed_of(*parts: int) -> int:
+    """A seed for each combination of numbers."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 

@@ -2,22 +2,26 @@
 
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
 rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
-all training rows. Scalers and edge choices that a model fits are refitted with it; for the linear
-baselines, imputation and deconfounding stay those of all training rows.
+all training rows. Penalties, thresholds of risk and numbers of steps are chosen anew without a subject on both
+sides. The network's steps are refitted with it; for the linear baselines, scaling, imputation, deconfounding and
+edge selection stay those of all training rows, so that one set of inner products serves all refits of a fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.fixed import COVARIATE_ALPHAS, MIN_PER_CLASS, baselines_of
-from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
-from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.baselines.design import Learner
+from connectome_tl.evaluation.baselines.fixed import baselines_of
+from connectome_tl.evaluation.baselines.learners import COVARIATE_ALPHAS, GRAM, LOGISTIC, MIN_PER_CLASS, RIDGE
+from connectome_tl.evaluation.baselines.refits import Refit, gram_refits, logistic_refits, ridge_refits
 from connectome_tl.evaluation.permutation.tests import FoldRows
 from connectome_tl.settings.statistics import ENOUGH_FOR_QUANTILES, Instability
 from connectome_tl.settings.study import StudySettings
@@ -28,8 +32,6 @@ from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
-
-Classifier = Callable[[np.ndarray, np.ndarray], LinearFit]
 
 
 def study_instability(
@@ -46,7 +48,7 @@ def study_instability(
     if study.refits.network:
         found += _of_network(study, cohorts, splits, tasks, store, progress)
     if study.refits.linear:
-        found += _of_baselines(study, cohorts.target, splits, tasks)
+        found += _of_baselines(study, cohorts, splits, tasks)
     return tuple(found)
 
 
@@ -77,14 +79,14 @@ def bootstrap_risks(
     cluster: np.ndarray,
     n_refits: int = 200,
     seed: int = 0,
-    fit: Classifier = fit_ridge,
+    refit: Refit = ridge_refits,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Refit each fold's linear model on families drawn with replacement; predict the fold's test rows.
 
     Args:
         folds: the folds of one repeat.
         y: (n_subjects,) 0, 1, NaN missing. cluster: (n_subjects,) family codes.
-        fit: rows and labels (-1 and 1) to a fit that predicts probabilities.
+        refit: the learner.
 
     Returns:
         Original (n_subjects,) and refitted (n_refits, n_subjects) risks; NaN for whom no fold tests.
@@ -96,40 +98,43 @@ def bootstrap_risks(
     if np.unique(tested).size < tested.size:
         raise DataError("instability needs the folds of one repeat", expected="nobody tested twice")
     rng = np.random.default_rng(seed)
-    original, risks = np.full(y.size, np.nan), np.full((n_refits, y.size), np.nan)
+    risks = np.full((1 + n_refits, y.size), np.nan)
     for fold in folds:
-        known = np.flatnonzero(np.isfinite(y[fold.train]))
-        labels, family = 2 * y[fold.train][known] - 1, cluster[fold.train][known]
-        if np.unique(labels).size < 2:
+        outcome, family = y[fold.train], cluster[fold.train]
+        known = np.flatnonzero(np.isfinite(outcome))
+        if np.unique(outcome[known]).size < 2:
             raise DataError("a fold trains on one class only", remedy="Use fewer folds.")
-        x = fold.x_train[known]
-        original[fold.test] = fit(x, labels).predict_probability(fold.x_test)[:, 0]
-        members = [np.flatnonzero(family == f) for f in np.unique(family)]
+        counts = np.zeros((1 + n_refits, len(fold.train)), dtype=int)
+        counts[0, known] = 1
+        members = [known[family[known] == f] for f in np.unique(family[known])]
         for b in range(n_refits):
-            drawn = _both_classes(rng, members, labels)
-            risks[b, fold.test] = fit(x[drawn], labels[drawn]).predict_probability(fold.x_test)[:, 0]
-    return original, risks
+            counts[1 + b] = _both_classes(rng, members, outcome)
+        risks[:, fold.test] = refit(fold.x_train, fold.x_test, outcome, family, counts)
+    return risks[0], risks[1:]
 
 
-def _of_baselines(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> list[Instability]:
-    found = []
+def _of_baselines(
+    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
+) -> list[Instability]:
+    found, cohort = [], cohorts.target
     family = kinship_groups(cohort.family)
-    for name, baselines in baselines_of(study, cohort, tasks).items():
-        if name == "prevalence":
-            continue
+    for name, baselines in baselines_of(study, cohorts, tasks).items():
         for baseline in baselines:
+            if name == "prevalence" or baseline.learner not in _REFITS:
+                continue
             folds = []
             for fold in splits.repeats[0]:
                 made = baseline.design(fold)
                 fold.admit(name, made.fitted_on)
                 train, test = cohort.positions(fold.train), cohort.positions(fold.test)
                 folds.append(FoldRows(0, train, test, made.train, made.test))
+            if not all(fold.x_train.shape[1] for fold in folds):
+                continue
             for task in baseline.tasks:
                 y = cohort.targets[task.name].to_numpy(float)
                 if not task.is_binary or any(_too_few(y[fold.train]) for fold in folds):
                     continue  # the baseline itself is the prevalence there
-                classifier = _logistic if baseline.learner == "logistic" else fit_ridge
-                risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, classifier)
+                risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, _REFITS[baseline.learner])
                 seen = np.isfinite(risks[0]) & np.isfinite(y)
                 text = f"{study.refits.linear} bootstrap refits per fold, families drawn, first repeat"
                 found.append(instability(task.name, name, risks[0][seen], risks[1][:, seen], study.threshold, text))
@@ -140,8 +145,11 @@ def _too_few(y: np.ndarray) -> bool:
     return min((y == 1).sum(), (y == 0).sum()) < MIN_PER_CLASS
 
 
-def _logistic(x: np.ndarray, labels: np.ndarray) -> LinearFit:
-    return fit_logistic(x, (labels + 1) / 2, COVARIATE_ALPHAS)
+_REFITS: dict[Learner, Refit] = {
+    RIDGE: ridge_refits,
+    LOGISTIC: partial(logistic_refits, alphas=COVARIATE_ALPHAS),
+    GRAM: gram_refits,
+}
 
 
 def _of_network(
@@ -195,18 +203,24 @@ def _drawn(cohort: Cohort, train: Sequence[str], rng: np.random.Generator) -> tu
 
 
 def resampled(cohort: Cohort, drawn: Sequence[str], others: Sequence[str]) -> Cohort:
-    """A cohort of these subjects, each draw a row of its own (the second of `a` is `a #2`), and of the others."""
+    """A cohort of these subjects, each draw a row of its own (the second of `a` is `a #2`), and of the others.
+
+    Draws of one subject are one family, so that no penalty or number of steps is chosen with it on both sides.
+    """
     counts: dict[str, int] = {}
     ids = []
     for subject in drawn:
         counts[subject] = counts.get(subject, 0) + 1
         ids.append(subject if counts[subject] == 1 else f"{subject} #{counts[subject]}")
-    return cohort.drawn(cohort.positions([*drawn, *others]), (*ids, *others))
+    again = cohort.drawn(cohort.positions([*drawn, *others]), (*ids, *others))
+    alone = [f"\x00{subject}" for subject in (*drawn, *others)]
+    family = [str(name) if name else own for name, own in zip(again.family, alone, strict=True)]
+    return replace(again, family=np.array(family, dtype=object))
 
 
-def _both_classes(rng: np.random.Generator, members: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """A bootstrap draw of families that holds both classes (others cannot be fitted and are drawn again)."""
+def _both_classes(rng: np.random.Generator, members: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
+    """(n_train,) how often each row comes in a draw of families that holds both classes; others are drawn again."""
     while True:
         drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        if np.unique(labels[drawn]).size == 2:
-            return drawn
+        if np.unique(y[drawn]).size == 2:
+            return np.bincount(drawn, minlength=len(y))

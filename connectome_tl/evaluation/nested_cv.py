@@ -61,19 +61,32 @@ def plan_folds(
     study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
 ) -> tuple[PlannedFold, ...]:
     """Every model of the study on every fold."""
-    planned = []
-    for scheme in schemes_of(study, cohorts):
-        groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
-        if scheme.single_task and len(tasks) == 1:
-            continue  # it would be the full model again
-        for repeat, number, fold in splits.folds():
-            planned += [
-                PlannedFold(
-                    scheme.name, group, repeat, number, fold, seeded_chains(study, cohorts, scheme, fold, group)
-                )
-                for group in groups
-            ]
-    return tuple(planned)
+    return tuple(
+        item
+        for scheme in schemes_of(study, cohorts)
+        # With one outcome a model of single tasks would be the full model again.
+        if not (scheme.single_task and len(tasks) == 1)
+        for item in plan_model(study, cohorts, scheme, splits, tasks)
+    )
+
+
+def plan_model(
+    study: StudySettings, cohorts: StudyCohorts, scheme: Scheme, splits: SplitPlan, tasks: Sequence[Task]
+) -> tuple[PlannedFold, ...]:
+    """One model on every fold."""
+    groups = [(task,) for task in tasks] if scheme.single_task else [tuple(tasks)]
+    return tuple(
+        PlannedFold(
+            scheme.name,
+            group,
+            repeat,
+            number,
+            fold,
+            seeded_chains(study.of(repeat, number), cohorts, scheme, fold, group),
+        )
+        for repeat, number, fold in splits.folds()
+        for group in groups
+    )
 
 
 def seeded_chains(
@@ -116,17 +129,26 @@ def cross_validate(
         n_jobs=study.n_jobs,
         progress=progress,
     )
-    transductive = study.stages.adapt is not None and study.stages.adapt.transductive
     tables = []
     for item in planned:
-        for plan in item.plans:
-            for member in plan.lineage():
-                if not (transductive and member.stage == "adapt"):
-                    item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
-                    if not transductive:
-                        item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
+        admit_fits(item, results, study)
         tables.append(fold_predictions(item, results, cohorts, study.threshold))
     return CrossValidation(pd.concat(tables, ignore_index=True), planned, results)
+
+
+def admit_fits(item: PlannedFold, results: dict[str, FitResult], study: StudySettings) -> None:
+    """Let the fits of one fold pass only if none of them, nor a stage before it, saw a row of its test fold.
+
+    Raises:
+        LeakageError: one did.
+    """
+    transductive = study.stages.adapt is not None and study.stages.adapt.transductive
+    for plan in item.plans:
+        for member in plan.lineage():
+            if not (transductive and member.stage == "adapt"):
+                item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
+                if not transductive:
+                    item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
 
 
 def fold_predictions(

@@ -101,7 +101,7 @@ def fit_harmoniser(training: Cohort, settings: HarmoniseSettings) -> Harmoniser 
     """
     if settings.method == "none":
         return None
-    _check_protected(training, settings.protect)
+    raise_all("harmonisation cannot protect these", protection_problems(training, settings.protect), UsageError)
     sites = np.array([str(site) for site in training.site], dtype=object)
     if not any(sites):
         raise DataError("no site is known; name its column in cohort.yaml", file=training.name)
@@ -140,24 +140,30 @@ def _edges(weights: np.ndarray) -> np.ndarray:
     return weights[:, :, first, second].astype(float)
 
 
-def _check_protected(cohort: Cohort, protect: Sequence[str]) -> None:
+def protection_problems(cohort: Cohort, protect: Sequence[str]) -> list[Problem]:
+    """What stands against protecting these covariates: an outcome, or nothing of that name."""
     outcomes = {task.column for task in cohort.tasks} | {task.name for task in cohort.tasks}
+    outcomes |= {"age"} if any(cohort.is_age(task.name) for task in cohort.tasks) else set()
     problems = []
     for name in protect:
         if name in outcomes:
             problems.append(
                 Problem(
-                    f"{name!r} is an outcome and cannot be protected",
-                    remedy="Its value in a test row is what is to be predicted.",
+                    f"{name!r} is an outcome of cohort {cohort.name!r} and cannot be protected: its value in a test "
+                    "row is what is to be predicted",
+                    remedy=f"Take {name} out of harmonise.protect, or out of the outcomes of that cohort.yaml.",
                 )
             )
         elif name == "age" and not cohort.age_unit:
-            problems.append(Problem("the cohort has no age to protect"))
+            problems.append(Problem(f"cohort {cohort.name!r} has no age to protect"))
         elif name != "age" and name not in cohort.covariates.columns:
             problems.append(
-                Problem(f"no covariate is called {name!r}", expected=", ".join(["age", *cohort.covariates.columns]))
+                Problem(
+                    f"no column {name!r} in cohort {cohort.name}",
+                    expected=f"one of {', '.join(['age', *cohort.covariates.columns])}",
+                )
             )
-    raise_all("harmonisation cannot protect these", problems, UsageError)
+    return problems
 
 
 def _encoding(cohort: Cohort, protect: Sequence[str]) -> tuple[dict[str, float], dict[str, tuple[str, ...]]]:

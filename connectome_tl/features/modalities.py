@@ -40,7 +40,8 @@ class ConnectomeSteps:
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
         """Rows `edges` (n_subjects, n_measures, n_regions, n_regions) scaled, 0 where absent; `regional`
         (n_subjects, n_regions, n_features); `node_mask` (n_subjects, n_regions). The constants `mean`
-        and `scale` (n_measures, n_regions, n_regions) give the edges before scaling."""
+        and `scale` (n_measures, n_regions, n_regions) give the edges before scaling; `places`
+        (n_regions, n_place_columns) says where the regions lie, where the atlas knows."""
         taken = cohort.take(ids)
         for step in self.edge_steps:
             taken = step.transform(taken)
@@ -53,6 +54,8 @@ class ConnectomeSteps:
             "node_mask": taken.node_mask.astype(np.float32),
         }
         constants = {"mean": self.scaler.mean.astype(np.float32), "scale": self.scaler.scale.astype(np.float32)}
+        if cohort.places is not None:
+            constants["places"] = cohort.places
         return Arrays(rows, np.asarray(taken.node_mask.any(axis=1)), constants)
 
 

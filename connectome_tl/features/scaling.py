@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,23 +34,45 @@ class EdgeScaler:
     @staticmethod
     def fit(weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> EdgeScaler:
         """From (n_subjects, n_measures, n_regions, n_regions) weights and (n_subjects, n_regions) masks."""
-        present = edge_mask(node_mask)
-        count = present.sum(axis=0)
-        values = weights if present.all() else np.where(present, weights, 0.0)
-        mean = values.sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
-        spread = (values.astype(np.float64) - mean) * present
-        variance = (spread**2).sum(axis=0) / np.maximum(count - 1, 1)
-        scale = np.sqrt(variance)
-        size = np.sqrt((values.astype(np.float64) ** 2).sum(axis=(0, 2, 3)) / np.maximum(count.sum(), 1))
+        n_subjects, n_measures, n_regions, _ = weights.shape
+        parts = chunks(n_subjects, 8 * n_measures * n_regions**2)
+        count = np.zeros((1, n_regions, n_regions), dtype=np.int64)
+        total, squares = np.zeros(weights.shape[1:]), np.zeros(n_measures)
+        for part in parts:
+            values, present = _present(weights[part], node_mask[part])
+            count += present.sum(axis=0)
+            total += values.sum(axis=0)
+            squares += (values**2).sum(axis=(0, 2, 3))
+        mean = total / np.maximum(count, 1)
+        deviations = np.zeros(weights.shape[1:])
+        for part in parts:
+            values, present = _present(weights[part], node_mask[part])
+            deviations += (((values - mean) * present) ** 2).sum(axis=0)
+        scale = np.sqrt(deviations / np.maximum(count - 1, 1))
+        size = np.sqrt(squares / np.maximum(count.sum(), 1))
         floor = _TINY * np.maximum(np.abs(mean), size[:, None, None])
         constant = (scale <= floor) | (count < 2)
         return EdgeScaler(mean, np.where(constant, 1.0, scale), constant, tuple(ids))
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray) -> np.ndarray:
         """Scaled edges, float32; absent and constant edges are 0, the training mean."""
-        scaled = (weights - self.mean) / self.scale
-        keep = edge_mask(node_mask) & ~self.constant
-        return np.where(keep, scaled, 0.0).astype(np.float32)
+        scaled = np.empty(weights.shape, dtype=np.float32)
+        for part in chunks(len(weights), 8 * self.mean.size):
+            keep = edge_mask(node_mask[part]) & ~self.constant
+            scaled[part] = np.where(keep, (weights[part] - self.mean) / self.scale, 0.0)
+        return scaled
+
+
+def chunks(n_rows: int, n_bytes: int) -> list[slice]:
+    """Slices of consecutive rows of `n_bytes` each, so that temporary arrays of a slice take some 64 MB."""
+    step = max(1, 2**26 // max(n_bytes, 1))
+    return [slice(start, start + step) for start in range(0, n_rows, step)]
+
+
+def _present(weights: np.ndarray, node_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights in double precision, 0 where an edge is absent, and (n, 1, n_regions, n_regions) where it is there."""
+    present = edge_mask(node_mask)
+    return np.where(present, weights, 0.0).astype(np.float64, copy=False), present
 
 
 def edge_mask(node_mask: np.ndarray) -> np.ndarray:
@@ -131,6 +153,11 @@ class CovariateEncoder:
     def columns(self) -> tuple[str, ...]:
         """Columns of the table that are read."""
         return (*self.medians, *self.levels)
+
+    def made_of(self, columns: Collection[str]) -> np.ndarray:
+        """(n_encoded,) bool, which encoded columns come from these columns of the table."""
+        origins = (*self.medians, *self.indicators, *(c for c, vs in self.levels.items() for _ in _shown(vs)))
+        return np.array([origin in columns for origin in origins], dtype=bool)
 
     def apply(self, table: pd.DataFrame) -> np.ndarray:
         """(n_subjects, n_encoded) float32, finite."""

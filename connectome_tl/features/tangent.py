@@ -17,7 +17,6 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
 _AT_ONCE = 128  # matrices; a bound on memory
-_JUDGED = 8  # rows that are looked at to tell what the edges are
 _SINGULAR = 1e-10  # relative to the mean of the diagonal
 
 
@@ -147,15 +146,21 @@ def holds_correlations(cohort: Cohort, ids: Sequence[str]) -> bool:
     """
     if cohort.n_measures != 1 or cohort.n_regions < 2:
         return False
-    rows = cohort.positions(list(ids)[:_JUDGED])
-    regions = cohort.node_mask[rows].all(axis=0)
-    if regions.sum() < 2:
+    rows = cohort.positions(ids)
+    regions = np.flatnonzero(cohort.node_mask[rows].all(axis=0))
+    if regions.size < 2 or not rows.size:
         return False
-    weights = _untransformed(cohort.weights[rows], cohort.transforms)[:, 0][:, regions][:, :, regions].astype(float)
-    if not np.isfinite(weights).all() or np.abs(weights).max() > 1.001 or weights.min() >= 0:
-        return False
-    weights[:, np.arange(weights.shape[1]), np.arange(weights.shape[1])] = 1.0
-    return bool(np.linalg.eigvalsh(weights).min() > -1e-3)
+    negative = False
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        weights = _untransformed(cohort.weights[some], cohort.transforms)[:, 0, regions[:, None], regions].astype(float)
+        if not np.isfinite(weights).all() or np.abs(weights).max() > 1.001:
+            return False
+        negative |= bool(weights.min() < 0)
+        weights[:, np.arange(regions.size), np.arange(regions.size)] = 1.0
+        if np.linalg.eigvalsh(weights).min() <= -1e-3:
+            return False
+    return negative
 
 
 def _as_measured(cohort: Cohort) -> np.ndarray:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from connectome_tl.errors import InternalError
 
+_PREPARED_AT_ONCE = 16  # subjects
+
 
 @dataclass(frozen=True)
 class Modality:
@@ -37,6 +39,15 @@ class Modality:
     def to(self, device: torch.device | str) -> Self:
         return self._each(lambda tensor: tensor.to(device), shared=True)
 
+    def mixed(self, other: Tensor, share: Tensor) -> Self:
+        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), by weighted mean."""
+
+        def mix(tensor: Tensor) -> Tensor:
+            weight = share.view(-1, *[1] * (tensor.dim() - 1))
+            return weight * tensor + (1 - weight) * tensor.index_select(0, other)
+
+        return self._each(mix, shared=False)
+
     @property
     def sizes(self) -> dict[str, int]:
         """What a branch must know of the modality, by name."""
@@ -52,17 +63,20 @@ class ConnectomeRows(Modality):
         regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
         node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
         mean, scale: (n_measures, n_regions, n_regions) what gives the edges before scaling.
+        places: (n_regions, n_place_columns) centroid, hemisphere and lobe of each region, or None where the atlas
+            does not say.
         kept: (batch, 1 or n_measures, n_regions, n_regions) 0 where an objective hides an edge, or None.
         normalised, flat: `adjacency` and `upper`, computed beforehand for rows that stay as they are, or None.
     """
 
-    shared: ClassVar[tuple[str, ...]] = ("mean", "scale")
+    shared: ClassVar[tuple[str, ...]] = ("mean", "scale", "places")
 
     edges: Tensor
     regional: Tensor
     node_mask: Tensor
     mean: Tensor
     scale: Tensor
+    places: Tensor | None = None
     kept: Tensor | None = None
     normalised: Tensor | None = None
     flat: Tensor | None = None
@@ -70,7 +84,8 @@ class ConnectomeRows(Modality):
     @property
     def sizes(self) -> dict[str, int]:
         _, n_measures, n_regions, _ = self.edges.shape
-        return {"n_regions": n_regions, "n_measures": n_measures, "n_features": self.regional.shape[2]}
+        known = {"n_regions": n_regions, "n_measures": n_measures, "n_features": self.regional.shape[2]}
+        return known if self.places is None else {**known, "n_places": self.places.shape[1]}
 
     @property
     def present(self) -> Tensor:
@@ -78,15 +93,18 @@ class ConnectomeRows(Modality):
         return (self.node_mask[:, :, None] * self.node_mask[:, None, :])[:, None]
 
     @property
+    def unscaled(self) -> Tensor:
+        """(batch, n_measures, n_regions, n_regions) edges before scaling, 0 where an objective hides them."""
+        weights = self.edges * self.scale + self.mean
+        return weights if self.kept is None else weights * self.kept
+
+    @property
     def adjacency(self) -> Tensor:
         """(batch, n_measures, n_regions, n_regions) normalised edges that carry messages.
 
         They are the edges before scaling, so that a gradient on an edge also goes through the messages.
         """
-        if self.normalised is not None:
-            return self.normalised
-        weights = self.edges * self.scale + self.mean
-        return normalise_adjacency(weights if self.kept is None else weights * self.kept, self.node_mask)
+        return normalise_adjacency(self.unscaled, self.node_mask) if self.normalised is None else self.normalised
 
     @property
     def upper(self) -> Tensor:
@@ -99,11 +117,28 @@ class ConnectomeRows(Modality):
 
     def prepared(self) -> ConnectomeRows:
         """The same with what encoders compute of it, for rows that many batches are taken from."""
-        return replace(self, normalised=self.adjacency, flat=self.upper)
+        if self.normalised is not None or self.kept is not None:
+            return replace(self, normalised=self.adjacency, flat=self.upper)
+        # In parts, since temporary copies of all edges would be the peak of a fit's memory.
+        normalised = torch.empty_like(self.edges)
+        for part in torch.arange(len(self.edges)).split(_PREPARED_AT_ONCE):
+            normalised[part] = self.rows(part).adjacency
+        return replace(self, normalised=normalised, flat=self.upper)
 
     def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
         """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""
         return replace(self, edges=edges, kept=kept, normalised=None, flat=None)
+
+    def mixed(self, other: Tensor, share: Tensor) -> ConnectomeRows:
+        """As of every modality, between rows with the same regions."""
+        found = super(ConnectomeRows, replace(self, normalised=None, flat=None)).mixed(other, share)
+        return replace(found, node_mask=self.node_mask)
+
+    def without_regions(self, there: Tensor) -> ConnectomeRows:
+        """As if only the regions existed that `there` (batch, n_regions) marks with 1."""
+        mask = self.node_mask * there
+        edges = self.edges * (mask[:, :, None] * mask[:, None, :])[:, None]
+        return replace(self.with_edges(edges, self.kept), node_mask=mask, regional=self.regional * mask[..., None])
 
 
 @dataclass(frozen=True)
@@ -186,6 +221,11 @@ class Batch:
             {name: modality.to(device) for name, modality in self.modalities.items()},
             {name: present.to(device) for name, present in self.present.items()},
         )
+
+    def mixed(self, other: Tensor, share: Tensor) -> Batch:
+        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), which has the same modalities."""
+        mixed = {name: modality.mixed(other, share) for name, modality in self.modalities.items()}
+        return replace(self, modalities=mixed)
 
     @property
     def connectome(self) -> ConnectomeRows:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from connectome_tl.errors import InternalError
-from connectome_tl.settings.model import EncoderSettings
+from connectome_tl.settings.encoders import EncoderSettings
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,48 @@ def row_losses(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes, weight: Tensor | None = None) -> Tensor:
-    """Mean over outcomes of each one's mean loss over its observed rows, () scalar.
+def summed_losses(
+    outputs: Tensor, targets: Tensor, weights: Tensor | None, outcomes: Outcomes
+) -> tuple[Tensor, Tensor]:
+    """Sum of each outcome's losses over its observed rows, and the number of these; both (n_tasks,).
 
-    An outcome without an observed row adds 0 and has zero, finite gradients. Shapes as in `row_losses`; `weight`
-    (batch, n_tasks) of each row's loss, or None.
+    Args:
+        weights: (batch,) of the rows, or (batch, n_tasks), which then count as much in both sums; None for 1. Others
+            as in `row_losses`.
     """
     seen = torch.isfinite(targets)
-    count = seen.sum(dim=0)
-    rows = row_losses(outputs, targets, outcomes)
-    loss = ((rows if weight is None else rows * weight) * seen).sum(dim=0) / count.clamp_min(1)
-    return loss.sum() / (count > 0).sum().clamp_min(1)
+    losses = row_losses(outputs, targets, outcomes) * seen
+    if weights is None:
+        return losses.sum(dim=0), seen.sum(dim=0)
+    of_each = weights[:, None] if weights.dim() == 1 else weights
+    return (losses * of_each).sum(dim=0), (seen * of_each).sum(dim=0)
+
+
+def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
+    """Mean over outcomes of each one's mean loss over its observed rows, () scalar.
+
+    An outcome without an observed row adds 0 and has zero, finite gradients. Shapes as in `row_losses`.
+    """
+    total, count = summed_losses(outputs, targets, None, outcomes)
+    return (total / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)
+
+
+def soft_loss(outputs: Tensor, taught: Tensor, outcomes: Outcomes) -> Tensor:
+    """Mean over outcomes of the loss of outputs against those of a teacher, () scalar.
+
+    Probabilities of the teacher are targets as they are: cross-entropy for binary, ordinal (per level) and
+    multiclass outcomes, squared error for regressions.
+
+    Args:
+        outputs, taught: (batch, n_outputs).
+    """
+    parts = []
+    for task, kind in outcomes.kinds.items():
+        own, goal = outputs[:, outcomes.places[task]], taught[:, outcomes.places[task]]
+        if kind == "regression":
+            parts.append((own - goal).square().mean())
+        elif kind == "multiclass":
+            parts.append(2.0 * functional.cross_entropy(own, torch.softmax(goal, dim=1)))
+        else:
+            parts.append(2.0 * functional.binary_cross_entropy_with_logits(own, torch.sigmoid(goal)))
+    return torch.stack(parts).mean() if parts else outputs.sum() * 0.0

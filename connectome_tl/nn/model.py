@@ -12,7 +12,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
-from connectome_tl.nn.encoders import flat, graph, volumes  # noqa: F401
+from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank, volumes  # noqa: F401
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.settings.model import ModelSettings
 
@@ -68,7 +68,10 @@ class OutcomeModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(batch, n_outputs) of all heads, in their order."""
-        fused = self.embed(batch)
+        return self.outputs(self.embed(batch))
+
+    def outputs(self, fused: Tensor) -> Tensor:
+        """(batch, n_outputs) of all heads from the fused embedding (batch, fused_width)."""
         heads = list(self.heads.values())
         if not heads:
             return fused.new_zeros((len(fused), 0))

@@ -11,8 +11,10 @@ import re
 import unicodedata
 import warnings
 import xml.etree.ElementTree as ElementTree
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -116,6 +118,10 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
         figure.text(0.985, 0.985, stamp, ha="right", va="top", fontsize=6.0, color="#9B2C2C", fontweight="bold")
     for text in figure.findobj(Text):
         text.set_text("\n".join(clean(line, 80) for line in text.get_text().split("\n")))
+    wanted = _exported.get()
+    if wanted is not None:
+        save, file = wanted
+        save(file, figure)
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # The page's own font draws the text; that DejaVu lacks a sign only makes a width inexact.
@@ -125,6 +131,33 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
         with matplotlib.rc_context({"svg.hashsalt": name}):
             FigureCanvasSVG(figure).print_svg(buffer, metadata=_NO_METADATA)
     return _inline(buffer.getvalue(), name, description, widest=round(100 * figure.get_figwidth()))
+
+
+Saver = Callable[[str, "Figure"], None]
+_exported: ContextVar[tuple[Saver, str] | None] = ContextVar("exported", default=None)
+
+
+@contextmanager
+def exporting(save: Saver | None, name: str) -> Iterator[None]:
+    """Hand drawings that are made meanwhile to `save` under this name as well; nothing where it is None."""
+    token = _exported.set(None if save is None else (save, name))
+    try:
+        yield
+    finally:
+        _exported.reset(token)
+
+
+def drawing_bytes(figure: Figure, kind: Literal["svg", "pdf"]) -> bytes:
+    """A drawing as a file of its own; equal drawings give equal bytes."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    metadata = _NO_METADATA if kind == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
+    fonts: Any = {"svg.hashsalt": "export", "pdf.fonttype": 42}
+    with warnings.catch_warnings(), matplotlib.rc_context(fonts):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
 
 
 def _inline(svg: str, name: str, description: str, *, widest: int) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from connectome_tl.settings.baselines import describe_baseline
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
@@ -24,6 +27,8 @@ class StudyFacts:
         families: whether the target declares any. sites: number of declared sites.
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
+        baselines: models of that role that were fitted, by name.
+        probes: what the embedding tells before and after stage 2.
     """
 
     version: str
@@ -39,6 +44,8 @@ class StudyFacts:
     sites: int = 0
     tangent: bool = False
     source_scores: bool = False
+    baselines: tuple[str, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
@@ -55,8 +62,11 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         *_model(settings, facts),
         *_stages(settings, facts),
         *(_volumes(settings) if _sees_volumes(settings, facts) else ()),
+        *_baselines(settings, facts),
         *_features(settings),
         _splits(settings, facts),
+        *_tuning(settings),
+        *_learning_curve(settings),
         _recalibration(settings, tasks),
         *_judgement(tasks),
     ]
@@ -69,17 +79,33 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     volumes = _sees_volumes(settings, facts)
     blocks += ["brain volumes with grey-level quantiles", "coarse voxels"] * volumes
     blocks += [m for m in facts.modalities if m not in ("connectome", "clinical") and not (volumes and m == "image")]
+    unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
+    free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
     networks = settings.stages.finetune.ensemble.networks
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}; penalties and the weights of the blocks were chosen by leaving out whole "
-        "families of the training rows.",
+        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
+        "whole families of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}; "
         f"{networks} networks were each trained without one part of the training rows, which chose the number of "
         "steps, and averaged.",
         "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
         "the core by more than one standard error.",
+    ]
+
+
+def _tuning(settings: StudySettings) -> list[str]:
+    tuned = settings.tuned
+    if tuned is None:
+        return []
+    how = {"tpe": "a tree-structured Parzen estimator", "random": "random search"}.get(tuned.sampler, tuned.sampler)
+    names = listed([METRICS[metric].words for metric in tuned.objectives])
+    return [
+        f"For each outer fold, {listed(list(tuned.folds[0].settings))} were chosen by {tuned.trials} completed trials "
+        f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; what is said of these "
+        "settings elsewhere in this paragraph are the values before the search. Controls took the same settings, "
+        "baselines those of the study. Permutation tests did not repeat the search."
     ]
 
 
@@ -106,9 +132,11 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         )
         n = facts.sizes["pool"]
         found.append(
-            f"Stage 2: unsupervised adaptation of the network by {stages.adapt.objective.describe()} on up to {n} "
-            f"subjects without outcomes, {sight} ({training_text(stages.adapt.training, n, n, images=images)})."
+            f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
+            f"{stages.adapt.objective.describe()} on up to {n} subjects without outcomes, {sight} "
+            f"({training_text(stages.adapt.training, n, n, images=images)})."
         )
+        found += probes_text(facts.probes)
     found.append(
         "Last stage: joint training on all outcomes, missing ones masked "
         f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
@@ -122,6 +150,35 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     return found
 
 
+def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    if not facts.baselines:
+        return []
+    described = [describe_baseline(name, settings.baseline_settings) for name in facts.baselines]
+    text = f"Simple models learnt from the same training rows: {'; '.join(described)}."
+    if settings.baseline_permutations:
+        text += (
+            f" Those in closed form were fitted again under {settings.baseline_permutations} permutations of the "
+            "outcomes (first repeat)."
+        )
+    return [text]
+
+
+def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
+    """What a linear probe of the embedding said before and after stage 2: a sentence, or none."""
+    if not probes:
+        return []
+    parts = [
+        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {probe.before:.2f} before and {probe.after:.2f} "
+        "after it"
+        for probe in probes
+    ]
+    fits = probes[0].n_fits
+    return [
+        f"A ridge probe of the network's embedding, scored on subjects that it was not fitted on, read {listed(parts)} "
+        f"(mean over {fits} {'fit' if fits == 1 else 'fits'} of stage 2)."
+    ]
+
+
 def training_text(training: Training, fewest: int, most: int, *, images: bool = False) -> str:
     """How a network was trained on so many rows; `images` says whether it sees volumes."""
     steps = {training.steps_for(n) for n in (fewest, most)}
@@ -131,7 +188,37 @@ def training_text(training: Training, fewest: int, most: int, *, images: bool = 
     return (
         f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
         f"{training.learning_rate:g}{falling}, weight decay {training.weight_decay:g}{weighted}"
+        f"{''.join(_options(training))}"
     )
+
+
+def _options(training: Training) -> list[str]:
+    """What is not the default of how a network is trained, each with a comma before it."""
+    found = []
+    if training.part_learning_rates:
+        rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
+        found.append(f", factors on the learning rate of carried weights ({rates})")
+    if training.rate_decay < 1:
+        found.append(
+            f", learning rates of carried weights falling by {training.rate_decay:g} from heads to fusion to branches"
+        )
+    if training.freeze:
+        found.append(f", carried weights of {listed(list(training.freeze))} frozen")
+    if training.unfreeze:
+        found.append(
+            f", carried weights unfrozen one part after another over the first {training.unfreeze:.0%} of the steps"
+        )
+    if training.anchor:
+        found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
+    if training.edge_noise:
+        found.append(f", noise of {training.edge_noise:g} SD added to the edges")
+    if training.task_weights != "equal":
+        how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
+        found.append(f", outcomes weighted by {how}")
+    if training.mixup is not None:
+        near = "" if training.mixup.neighbours is None else f" among the {training.mixup.neighbours} nearest in outcome"
+        found.append(f", mixup of pairs{near} (Beta {training.mixup.alpha:g})")
+    return found
 
 
 def _range(values: set[int]) -> str:
@@ -157,8 +244,6 @@ def _volumes(settings: StudySettings) -> list[str]:
     used = [name for name, chance in chances.items() if chance]
     found = [image.describe()]
     found += [f"Training volumes were changed at random by {listed(used)}."] if used else []
-    if augment.mixup:
-        found.append(f"Pairs of training volumes and their outcomes were mixed (mixup, alpha {augment.mixup:g}).")
     if image.flip_test:
         found.append("Predictions are the mean of those from a volume and from its mirror image.")
     if image.precision == "bf16":
@@ -215,6 +300,16 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
         )
     times = "once" if splits.repeats == 1 else f"{splits.repeats} times"
     return f"Cross-validation had {splits.outer} folds and was done {times}{by}{kin}."
+
+
+def _learning_curve(settings: StudySettings) -> list[str]:
+    if not settings.learning_curve:
+        return []
+    sizes = listed([str(n) for n in settings.learning_curve])
+    return [
+        f"For the learning curve all models were fitted again on stratified draws of {sizes} labelled subjects from "
+        "the training rows of each fold, smaller draws part of larger ones, and tested on the same folds."
+    ]
 
 
 def _judgement(tasks: Sequence[Task]) -> list[str]:

@@ -155,6 +155,18 @@ def calibration_figure(
         return to_svg(figure, name, description="Calibration: observed share against predicted risk", stamp=stamp)
 
 
+def curve_figure(curve: CalibrationCurve, name: str, *, stamp: str = "") -> str:
+    """One calibration curve: observed share against predicted risk in groups of subjects, with intervals."""
+    colour = model_label(curve.model).colour
+    with style():
+        figure, axes = panel()
+        axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
+        axes.vlines(curve.predicted, curve.low, curve.high, color=colour, lw=1.2, alpha=0.6)
+        axes.plot(curve.predicted, curve.observed, "-o", color=colour, lw=1.4, ms=4.8, mec="white", mew=0.5)
+        _square_axes(axes, "Predicted risk", "Observed share")
+        return to_svg(figure, name, description="Calibration: observed share against predicted risk", stamp=stamp)
+
+
 def instability_figure(record: Instability, name: str, *, stamp: str = "") -> str:
     """Each infant's risk by the fitted model against the 95 % range of its risks by bootstrap refits."""
     look = model_label(record.model)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectome_tl.report import labels, tables
+from connectome_tl.report import labels, page_tables, tables
+from connectome_tl.report.answer import answer
 from connectome_tl.report.brain import glass_brain
+from connectome_tl.report.downloads import download
+from connectome_tl.report.explanations import explanation_views, file_rows, withheld_rows
 from connectome_tl.report.figures import training_figure
+from connectome_tl.report.flow_figure import flow_figure
+from connectome_tl.report.learning_curve import curve_table
 from connectome_tl.report.level_tables import level_table
 from connectome_tl.report.out_of_fold import group_predictions
-from connectome_tl.report.sheet import Figure, Sheet
+from connectome_tl.report.references import references_of
+from connectome_tl.report.sheet import Export, Figure, Sheet
+from connectome_tl.report.standards import checklists
 from connectome_tl.report.task_figures import task_figures
+from connectome_tl.report.tuned_settings import tuning_view
 from connectome_tl.report.views import glance_questions, task_views
+from connectome_tl.settings.explanations import ExplanationRecord
 from connectome_tl.settings.results import RegionImportance, RunRecord
 
 if TYPE_CHECKING:
@@ -35,17 +45,26 @@ _STAMPS = {
 }
 
 
-def render_report(record: RunRecord) -> str:
+def render_report(
+    record: RunRecord,
+    explained: ExplanationRecord | None = None,
+    *,
+    timing: Sequence[tuple[str, str]] = (),
+    export: Export | None = None,
+) -> str:
     """The report of a run, verdict first. The same record gives the same bytes.
 
     Args:
         record: everything that is shown; an undefined number (NaN) is printed as `n/a`.
+        explained: the maps of this run, where they were made.
+        timing: when the run was made and how long it took; left out of pages that must not change.
+        export: called with every figure, to save it beside the page.
 
     Returns:
         One HTML document with inline styles and figures; it loads nothing and runs nothing.
     """
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
-    sheet = Sheet(" · ".join(short for short, _ in stamps))
+    sheet = Sheet(" · ".join(short for short, _ in stamps), export=export)
     by_key = group_predictions(record.predictions)
     views = task_views(record)
     return render(
@@ -53,11 +72,21 @@ def render_report(record: RunRecord) -> str:
         record=record,
         stamps=stamps,
         views=views,
+        answer=answer(record),
+        timing=list(timing),
+        flow=_flow(record, sheet),
+        references=references_of(record, explained),
+        standards=checklists(record, explained),
         verdicts={verdict.task: verdict for verdict in record.verdicts},
         figures={view.task.name: task_figures(view, record, by_key, sheet) for view in views},
         training=_training_figures(record, sheet),
         importances=[(importance, _importance(importance, record, sheet)) for importance in record.importances],
         task_labels={task.name: task.label for task in record.tasks},
+        tuning=tuning_view(record),
+        found=explained,
+        explained=[] if explained is None else explanation_views(explained, record, sheet),
+        withheld=[] if explained is None else withheld_rows(explained, record),
+        files=[] if explained is None else file_rows(explained),
     )
 
 
@@ -84,9 +113,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["label"] = labels
+    made.globals["download"] = download
     for rows in (
         tables.cohort_rows,
         level_table,
+        curve_table,
         glance_questions,
         tables.subgroup_table,
         tables.conformal_table,
@@ -101,6 +132,11 @@ def environment() -> Environment:
         tables.importance_rows,
         tables.permutation_rows,
         tables.comparison_rows,
+        page_tables.glance_table,
+        page_tables.forest_table,
+        page_tables.difference_table,
+        page_tables.score_table,
+        page_tables.outcome_table,
     ):
         made.globals[rows.__name__] = rows
     return made
@@ -117,6 +153,14 @@ def _training_figures(record: RunRecord, sheet: Sheet) -> list[Figure]:
             "Training loss: median over fits, band: quartiles. It says how training went, not how well it predicts.",
         )
     return found
+
+
+def _flow(record: RunRecord, sheet: Sheet) -> list[Figure]:
+    return sheet.draw(
+        lambda name: flow_figure(record, name, sheet.stamp),
+        "Flow of subjects",
+        "Boxes: those left. Beside the arrows: those who went, and why. Tested: those with this outcome.",
+    )
 
 
 def _importance(importance: RegionImportance, record: RunRecord, sheet: Sheet) -> list[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from connectome_tl.report import labels
 from connectome_tl.report.figures import permutation_figure
+from connectome_tl.report.learning_curve import curve_figure
 from connectome_tl.report.out_of_fold import OutOfFold
 from connectome_tl.report.prediction_figures import (
     calibration_figure,
@@ -14,6 +15,7 @@ from connectome_tl.report.prediction_figures import (
     scatter_figure,
 )
 from connectome_tl.report.sheet import Figure, Sheet
+from connectome_tl.report.verdict import is_of_baseline
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import FULL, model_order
 from connectome_tl.settings.results import PermutationResult, RunRecord
@@ -42,8 +44,16 @@ def task_figures(
             f"Full model, out of fold, {view.n_text}. A dot is one {labels.one(record.noun)} (mean over "
             f"{_repeats(full)}); its line is the range over repeats.",
         )
+    curve = [point for point in record.learning_curve if point.task == task.name]
+    if curve:
+        found += sheet.draw(
+            lambda name: curve_figure(curve, name, stamp=sheet.stamp),
+            "Learning curve",
+            f"Tested on the same {record.noun} at every size, training rows drawn from each fold; the last size is all "
+            "of them. Band: 95 % interval of the full model. Dashed: the baselines that end best.",
+        )
     for test in record.permutations:
-        if test.task == task.name:
+        if test.task == task.name and not is_of_baseline(test):  # those stand in the table
             found += _permutation(test, sheet)
     return found
 

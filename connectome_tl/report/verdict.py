@@ -40,7 +40,8 @@ def task_verdicts(
             continue
         all_of_it = [c for c in comparisons if c.task == task.name and c.metric == main.metric]
         ours = {c.control: c for c in all_of_it if c.model == model}
-        tests = [p for p in permutations if p.task == task.name]
+        # Chance tests of baselines stand in the table of permutation tests; the sentence is about the model.
+        tests = [p for p in permutations if p.task == task.name and not is_of_baseline(p)]
         best = better_baseline(main, mine)
         found.append(
             TaskVerdict(
@@ -59,6 +60,11 @@ def task_verdicts(
             )
         )
     return found
+
+
+def is_of_baseline(test: PermutationResult) -> bool:
+    """Whether a permutation test asks if a baseline predicts better than chance."""
+    return "chance" in test.question and model_named(test.model).role == "baseline"
 
 
 def _weight(weight: NetworkWeight) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -49,3 +50,31 @@ class Record(BaseModel):
     """A result: frozen and strict like a setting, but NaN is allowed and means *undefined*."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def with_value(settings: SettingsT, path: Sequence[str], value: Any) -> SettingsT:
+    """The same settings with one value replaced and everything checked again.
+
+    Args:
+        path: names of the blocks down to the value.
+
+    Raises:
+        KeyError: there is no such key in these settings.
+        pydantic.ValidationError: the value, or the whole with it, is refused.
+    """
+    head, *rest = path
+    if head not in type(settings).model_fields:
+        raise KeyError(head)
+    if rest:
+        below = getattr(settings, head)
+        if isinstance(below, dict) and len(rest) == 1:
+            value = {**below, rest[0]: value}
+        elif isinstance(below, Settings):
+            value = with_value(below, rest, value)
+        else:
+            raise KeyError(".".join(path))
+    given = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return type(settings).model_validate({**given, head: value})

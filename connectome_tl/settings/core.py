@@ -31,6 +31,9 @@ class CoreSettings(Settings):
     risks_from: int = Field(default=100, ge=2, description="below this size risks are shrunk to the base rate")
     least_slope: Positive = Field(default=0.05, description="smallest slope of the risks on the standardised score")
     exact_up_to: int = Field(default=3000, ge=8, description="rows up to which nothing is approximated")
+    unpenalised: tuple[str, ...] = Field(
+        default=(), description="clinical covariates of the target known to be strong: they enter without a penalty"
+    )
     landmarks: int = Field(default=2000, ge=8, description="rows that span the fit above that (Nystrom)")
 
     @model_validator(mode="after")

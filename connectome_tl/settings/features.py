@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.images import ImageSettings
-from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
+from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
 UnseenSite = Literal["refuse", "reference", "none"]
 
@@ -81,3 +81,7 @@ class FeatureSettings(Settings):
     confounds: Confounds | None = None
     edges: EdgeSettings = EdgeSettings()
     image: ImageSettings = ImageSettings()
+
+    def in_tangent_space(self) -> FeatureSettings:
+        """The same steps on displacements in tangent space, of correlations where nothing else is said."""
+        return self.model_copy(update={"edges": EdgeSettings(tangent=self.edges.tangent or CORRELATIONS)})

@@ -24,8 +24,6 @@ class Augmentation(Settings):
         bias: chance of a smooth bias field. noise: chance of Gaussian noise. gamma: chance of a change of
             contrast. invert: chance that grey levels within the head are turned round, for the contrast
             inversion of the first year.
-        mixup: parameter of the beta distribution that mixes two volumes and their outcomes (Zhang et al. 2018,
-            arXiv:1710.09412); 0 is none. It needs a study of images alone.
     """
 
     flip: Share = 0.5
@@ -37,11 +35,10 @@ class Augmentation(Settings):
     noise: Share = 0.3
     gamma: Share = 0.3
     invert: Share = 0.0
-    mixup: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def changes(self) -> bool:
-        """Whether a volume is changed at all, mixup apart."""
+        """Whether a volume is changed at all."""
         return any((self.flip, self.affine, self.bias, self.noise, self.gamma, self.invert))
 
 

@@ -9,18 +9,25 @@ from pydantic import Field
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, Probability
 
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
 
 class ObjectiveSettings(Settings):
-    """Settings of an unsupervised objective.
+    """Settings of an objective of adaptation.
 
     `source_replay` asks for a batch of the source cohort beside each batch of the pool; a control without
-    stage 1 gets none. `modality` is what it learns from.
+    stage 1 gets none. `needs_age` asks for the ages of the pool as targets. `modality` is what it learns from.
     """
 
     modality: ClassVar[str] = "connectome"
 
     @property
     def source_replay(self) -> bool:
+        return False
+
+    @property
+    def needs_age(self) -> bool:
         return False
 
     def describe(self) -> str:
@@ -52,6 +59,128 @@ class DenoisingAutoencoder(ObjectiveSettings):
         return "a denoising autoencoder"
 
 
+class MaskedNodes(ObjectiveSettings):
+    """Hide a share of regions with all their edges, predict those edges from the rest."""
+
+    kind: Literal["masked_nodes"] = "masked_nodes"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    rank: Count = 16
+
+    def describe(self) -> str:
+        return f"reconstruction of hidden regions ({self.share:.0%} of the regions hidden with all their edges)"
+
+
+class GraphContrast(ObjectiveSettings):
+    """Tell two views of one connectome from those of others (You et al. 2020, arXiv:2010.13902).
+
+    Args:
+        drop_edges, drop_nodes: share of edges and of regions that a view lacks.
+        temperature: of the similarity.
+    """
+
+    kind: Literal["graph_contrast"] = "graph_contrast"
+    drop_edges: Probability = 0.2
+    drop_nodes: Probability = 0.1
+    temperature: Positive = 0.5
+
+    def describe(self) -> str:
+        return (
+            f"a contrast of two views of each connectome ({self.drop_edges:.0%} of the edges and "
+            f"{self.drop_nodes:.0%} of the regions hidden in each)"
+        )
+
+
+class ReplaySettings(ObjectiveSettings):
+    """Base of the objectives that see labelled source rows beside the pool: masked-edge reconstruction of the pool,
+    the source's outcomes (so that stage 1 is not forgotten), and one further term.
+
+    Without stage 1 the reconstruction is left.
+
+    Args:
+        weight: of the further term. replay: of the source's outcomes. reconstruct: of the pool.
+    """
+
+    weight: Positive = 1.0
+    replay: NonNegative = 1.0
+    reconstruct: MaskedEdges = MaskedEdges()
+
+    @property
+    def source_replay(self) -> bool:
+        return True
+
+    def _described(self, added: str) -> str:
+        replay = ", replay of the source's outcomes" if self.replay else ""
+        return f"{self.reconstruct.describe()}{replay} and {added}"
+
+
+class Coral(ReplaySettings):
+    """Covariances of the embeddings of pool and source made equal (CORAL, Sun and Saenko 2016,
+    doi:10.1007/978-3-319-49409-8_35)."""
+
+    kind: Literal["coral"] = "coral"
+    weight: Positive = 10.0
+
+    def describe(self) -> str:
+        return self._described("equal covariances of the embeddings of both cohorts (CORAL)")
+
+
+class Mmd(ReplaySettings):
+    """Maximum mean discrepancy between the embeddings of pool and source made small (Gretton et al. 2012,
+    https://jmlr.org/papers/v13/gretton12a.html)."""
+
+    kind: Literal["mmd"] = "mmd"
+
+    def describe(self) -> str:
+        return self._described("a small maximum mean discrepancy between the embeddings of both cohorts (MMD)")
+
+
+class Adversarial(ReplaySettings):
+    """A classifier that tells pool from source, and an encoder that prevents it (gradient reversal, Ganin et al.
+    2016, arXiv:1505.07818).
+
+    Args:
+        weight: factor on the reversed gradient. hidden: width of the classifier.
+    """
+
+    kind: Literal["adversarial"] = "adversarial"
+    weight: Positive = 0.3
+    hidden: Count = 16
+
+    def describe(self) -> str:
+        return self._described("embeddings that a classifier of the cohort cannot tell apart (gradient reversal)")
+
+
+class SelfTraining(ReplaySettings):
+    """Soft pseudo-labels: the network before adaptation predicts the source's outcomes for the pool, and the network
+    learns them from connectomes that lack a share of their edges (noisy student, Xie et al. 2020, arXiv:1911.04252).
+
+    Args:
+        drop: share of the edges that the network does not see.
+    """
+
+    kind: Literal["self_training"] = "self_training"
+    drop: Probability = 0.3
+
+    def describe(self) -> str:
+        return self._described(
+            "self-training on soft pseudo-labels (the network's own predictions of the source's outcomes, learnt "
+            f"without {self.drop:.0%} of the edges)"
+        )
+
+
+class ScanAge(ObjectiveSettings):
+    """Predict the age at the scan, which a pool without outcomes still knows (for neonates the postmenstrual age)."""
+
+    kind: Literal["scan_age"] = "scan_age"
+
+    @property
+    def needs_age(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return "prediction of the age at the scan"
+
+
 class MaskedVolume(ObjectiveSettings):
     """Hide a share of the blocks of a volume, predict a coarse version of the whole from its embedding."""
 
@@ -65,4 +194,16 @@ class MaskedVolume(ObjectiveSettings):
         return f"reconstruction of coarse volumes of which {self.share:.0%} of the blocks are hidden"
 
 
-AnyObjective = Annotated[MaskedEdges | DenoisingAutoencoder | MaskedVolume, Field(discriminator="kind")]
+AnyObjective = Annotated[
+    MaskedEdges
+    | DenoisingAutoencoder
+    | MaskedNodes
+    | GraphContrast
+    | Coral
+    | Mmd
+    | Adversarial
+    | SelfTraining
+    | ScanAge
+    | MaskedVolume,
+    Field(discriminator="kind"),
+]

@@ -11,6 +11,7 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.scores import Number as Number
 from connectome_tl.settings.scores import Score as Score
 from connectome_tl.settings.statistics import (
+    AdaptationProbe,
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,
@@ -22,6 +23,7 @@ from connectome_tl.settings.statistics import (
     SampleSize,
     SubgroupScore,
 )
+from connectome_tl.settings.tuning import FoldChoice, Optimism
 from connectome_tl.tasks import Task
 
 Noun = Literal["infants", "children", "adults", "subjects"]
@@ -188,6 +190,20 @@ class TaskVerdict(Record):
     caution: tuple[str, ...] = ()
 
 
+class LearningPoint(Record):
+    """The leading score of one model with this many labelled subjects in every training fold, `n` tested."""
+
+    task: str
+    model: str
+    metric: str
+    n_labelled: int
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    method: str = ""
+
+
 class ResultTable(Record):
     """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
 
@@ -234,6 +250,7 @@ class RunRecord(Record):
     comparisons: tuple[Comparison, ...]
     permutations: tuple[PermutationResult, ...] = ()
     network_weights: tuple[NetworkWeight, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
     noun: str = "subjects"  # what the target's subjects are: infants, children, adults
     curves: tuple[TrainingCurve, ...] = ()
     predictions: tuple[Prediction, ...] = ()
@@ -252,6 +269,9 @@ class RunRecord(Record):
     missingness: tuple[Score, ...] = ()  # of a model that knows only which values are missing
     importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
+    optimism: tuple[Optimism, ...] = ()
+    tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
+    learning_curve: tuple[LearningPoint, ...] = ()
     transductive: bool = False
     simulated: bool = False
     exploratory: bool = False

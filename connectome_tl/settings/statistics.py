@@ -186,3 +186,17 @@ class MissingOutcomes(Record):
     best_case: Number
     worst_case: Number
     method: str = ""
+
+
+class AdaptationProbe(Record):
+    """How well an outcome of a cohort is read linearly from the network's embedding before and after stage 2.
+
+    `before` and `after` are means over `n_fits` fits, of scores on rows that the probe was not fitted on.
+    """
+
+    cohort: Literal["pool", "source"]
+    outcome: str
+    metric: str
+    before: Number
+    after: Number
+    n_fits: int

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.errors import UsageError
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.base import Settings, with_value
+from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.images import ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
+from connectome_tl.settings.tuning import Tuned, TuneSettings
 
 ROLES = ("target", "source", "pool")
 
@@ -95,6 +100,13 @@ Baseline = Literal[
     "quantiles",
     "volumes_quantiles",
     "pca_gpr",
+    "kernel_ridge",
+    "cpm",
+    "elastic_net",
+    "pca_logistic",
+    "linear_svm",
+    "linear_transfer",
+    "meta_matching",
 ]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",
@@ -109,7 +121,8 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "no_clinical",
     "no_image",
 )
-ALL_BASELINES: tuple[Baseline, ...] = (
+# Those that cost little: an elastic net costs more than all of them together.
+DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "prevalence",
     "nuisance_only",
     "clinical_only",
@@ -121,6 +134,12 @@ ALL_BASELINES: tuple[Baseline, ...] = (
     "quantiles",
     "volumes_quantiles",
     "pca_gpr",
+    "kernel_ridge",
+    "cpm",
+    "pca_logistic",
+    "linear_svm",
+    "linear_transfer",
+    "meta_matching",
 )
 
 
@@ -128,12 +147,17 @@ class StudySettings(Settings):
     """The whole of `study.yaml`. Cohort paths are relative to the file itself.
 
     Args:
+        learning_curve: numbers of labelled subjects, in increasing order; every model is fitted again on draws of each
+            size from the training rows of every fold.
         n_seeds: fits per fold with other initial weights; their predictions are averaged.
         permutations: label permutations of the closed-form core (first repeat only); 0 for none.
+        baseline_permutations: the same of the baselines for which many labelings cost little more than one.
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
         device: where networks are trained; `auto` is a GPU where torch finds one.
+        tune: what `tune` searches; a run does not look at it.
+        tuned: settings per outer fold, as `run --tuned` writes them here.
     """
 
     title: str = "Neurodevelopmental outcome from the connectome"
@@ -150,15 +174,20 @@ class StudySettings(Settings):
     image: ImageSettings = ImageSettings()
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
+    learning_curve: tuple[Annotated[int, Field(ge=4)], ...] = ()
     controls: tuple[Control, ...] = ALL_CONTROLS
-    baselines: tuple[Baseline, ...] = ALL_BASELINES
+    baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
+    baseline_settings: BaselineSettings = BaselineSettings()
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
+    baseline_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     network_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     n_seeds: Annotated[int, Field(ge=1, le=100)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     n_jobs: Annotated[int, Field(ge=1)] = 2
     device: Literal["cpu", "cuda", "auto"] = "cpu"
+    tune: TuneSettings | None = None
+    tuned: Tuned | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +214,12 @@ class StudySettings(Settings):
             raise ValueError("stage pretrain needs a source cohort; give source, or stages.pretrain: null")
         if self.stages.adapt is not None and self.pool is None:
             raise ValueError("stage adapt needs a pool of unlabelled subjects; give pool, or stages.adapt: null")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_increase(self) -> StudySettings:
+        if list(self.learning_curve) != sorted(set(self.learning_curve)):
+            raise ValueError("learning_curve is a list of sizes in increasing order")
         return self
 
     @model_validator(mode="after")
@@ -216,10 +251,53 @@ class StudySettings(Settings):
     @property
     def decisive(self) -> StudySettings:
         """The same without what changes no result: what hashes and sidecars record."""
-        return self.model_copy(update={"n_jobs": 1})
+        return self.model_copy(update={"n_jobs": 1, "tune": None})
 
     @property
     def nameless(self) -> StudySettings:
         """The decisive settings without title and places: equal where a study lies elsewhere or is called otherwise."""
         places = {role: use.model_copy(update={"cohort": ""}) for role, use in self.uses.items()}
         return self.decisive.model_copy(update={"title": "", **places})
+
+    @property
+    def tuned_from(self) -> str:
+        """Hash of everything that decides the inner scores of a trial, places and reported extras apart."""
+        names = ("target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges")
+        own = self.nameless
+        return content_hash({name: getattr(own, name) for name in (*names, "n_seeds", "seed", "threshold")})
+
+    def of(self, repeat: int, fold: int) -> StudySettings:
+        """The settings of one outer fold: the study's own, or what was found for this fold.
+
+        Raises:
+            UsageError: the study is tuned, but not for this fold, or with a value that it refuses.
+        """
+        if self.tuned is None:
+            return self
+        found = self.tuned.settings_of(repeat, fold)
+        if found is None:
+            raise UsageError(
+                f"no tuned settings for repeat {repeat}, fold {fold}",
+                remedy="Run `connectome-tl tune` to its end, for the same split plan.",
+            )
+        return self.model_copy(update={"tuned": None}).with_settings(found)
+
+    def with_settings(self, changed: Mapping[str, Any]) -> StudySettings:
+        """The same study with other values at dotted keys.
+
+        Raises:
+            UsageError: the study has no such key, or refuses the value.
+        """
+        study = self
+        for key, value in changed.items():
+            try:
+                study = with_value(study, key.split("."), value)
+            except KeyError as error:
+                raise UsageError(
+                    f"this study has no setting {key}",
+                    remedy="Give the block that it lies in, or name a setting of the block's kind.",
+                ) from error
+            except ValidationError as error:
+                reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()[:3])
+                raise UsageError(f"{key}: {reasons}", got=repr(value)) from error
+        return study

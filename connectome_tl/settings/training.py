@@ -7,11 +7,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.objectives import AnyObjective, MaskedEdges
+from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNegative, Positive
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+TaskWeights = Literal["equal", "uncertainty", "gradient"]
 Steps = Annotated[int, Field(ge=0)]
+
+
+class Mixup(Settings):
+    """Training rows are mixed in pairs: features by a share drawn from Beta(alpha, alpha), the loss by the same.
+
+    A pair that lacks other regions or modalities is not mixed.
+
+    Args:
+        neighbours: mix with one of so many rows that are nearest in outcome; with any row when null.
+    """
+
+    alpha: Positive = 0.2
+    neighbours: Annotated[int, Field(ge=1)] | None = None
 
 
 class Training(Settings):
@@ -29,10 +41,19 @@ class Training(Settings):
             training rows; the risks are corrected for it, so that they stay those of the cohort.
         anchor: strength of the pull towards the parent's weights (L2-SP, Li et al. 2018,
             arXiv:1802.01483); 0 is none.
+        rate_decay: factor on the rate of the fusion, and once more on that of the branches (discriminative
+            rates, Howard and Ruder 2018, doi:10.18653/v1/P18-1031); 1 is none.
+        unfreeze: share of the steps after which all parts move: the heads from the start, the fusion from half
+            of it, the branches from the end of it (gradual unfreezing, same source); 0 moves all at once.
+        edge_noise: standard deviation of the noise that is added to scaled edges of a supervised stage.
+        task_weights: of the outcomes of a supervised stage. `equal`; `uncertainty`, learned with the network
+            (Kendall et al. 2018, arXiv:1705.07115); `gradient`, so that all pull equally at the fused layer
+            (Chen et al. 2018, arXiv:1711.02257).
+        mixup: mixes the rows of a supervised stage (Zhang et al. 2018, arXiv:1710.09412); null for none.
 
-    `part_learning_rates`, `freeze` and `anchor` act only on weights that were taken over from an earlier
-    stage: weights that start at random are trained at the full rate, so that a control without that
-    stage is not handicapped.
+    `part_learning_rates`, `freeze`, `anchor`, `rate_decay` and `unfreeze` act only on weights that were taken
+    over from an earlier stage: weights that start at random are trained at the full rate, so that a control
+    without that stage is not handicapped.
     """
 
     steps: Steps | Literal["auto"] = "auto"
@@ -45,7 +66,11 @@ class Training(Settings):
     schedule: Literal["constant", "cosine"] = "constant"
     class_weights: Literal["none", "balanced"] = "none"
     anchor: NonNegative = 0.0
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    unfreeze: Annotated[float, Field(ge=0, le=1)] = 0.0
     edge_noise: NonNegative = 0.0
+    task_weights: TaskWeights = "equal"
+    mixup: Mixup | None = None
 
     def steps_for(self, n_rows: int) -> int:
         """Optimiser steps for this number of training rows."""

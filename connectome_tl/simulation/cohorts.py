@@ -14,8 +14,10 @@ import pandas as pd
 
 from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import UsageError
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.results import FlowStep
+from connectome_tl.simulation.fields import smooth_field
 from connectome_tl.tasks import Task
 
 DOMAINS = ("cognitive", "language", "motor")
@@ -45,6 +47,9 @@ def simulate_study(
     n_target: int = 33,
     effect: float = 1.0,
     shared: float = 1.0,
+    adult: str = "aal90",
+    infant: str = "unc_aal90",
+    smooth: bool = False,
 ) -> SimulatedStudy:
     """Simulate a study; equal arguments give equal cohorts.
 
@@ -52,16 +57,26 @@ def simulate_study(
         effect: strength of the outcome's footprint in the connectome (0: a null study).
         shared: 1 when the older subjects' score has the infants' footprint, 0 when it has another
             one (then pretraining has nothing to give).
+        adult, infant: names of the atlases of the older subjects and of the infants.
+        smooth: footprints change smoothly with the place in the brain, and are the same in every atlas;
+            otherwise they are those of twelve regions. Atlases with other regions need smooth footprints.
+
+    Raises:
+        UsageError: atlases with other regions, and footprints that are not smooth.
     """
-    adult, infant = load_atlas("aal90"), load_atlas("unc_aal90")
-    draw = _Draws(seed, adult)
-    order = infant.order_of(adult.names)  # row of the infant table for each adult row
+    of_adults, of_infants = load_atlas(adult), load_atlas(infant)
+    alike = of_adults.node_set == of_infants.node_set
+    if not alike and not smooth:
+        raise UsageError(f"the footprints of twelve regions of {adult} are nowhere in {infant}", remedy="Say smooth.")
+    older = _Draws(seed, of_adults, smooth)
+    draw = older if alike else _Draws(seed, of_infants, smooth)
+    base = draw.atlas
+    order = of_infants.order_of(base.names)  # row of the infant table for each row that is drawn
     own_pattern = draw.pattern("vulnerability")
-    other_pattern = draw.pattern("unrelated")
-    source_pattern = shared * own_pattern + np.sqrt(1 - shared**2) * other_pattern
-    source = _older(draw, adult, n_source, source_pattern)
-    pool, _ = _infants(draw, adult, infant, "pool", n_pool, own_pattern, effect)
-    target, liability = _infants(draw, adult, infant, "target", n_target, own_pattern, effect)
+    source_pattern = shared * older.pattern("vulnerability") + np.sqrt(1 - shared**2) * older.pattern("unrelated")
+    source = _older(older, of_adults, n_source, source_pattern)
+    pool, _ = _infants(draw, base, of_infants, "pool", n_pool, own_pattern, effect)
+    target, liability = _infants(draw, base, of_infants, "target", n_target, own_pattern, effect)
     pattern = np.zeros_like(own_pattern)
     pattern[np.ix_(order, order)] = own_pattern
     return SimulatedStudy(source, pool, target, pattern, liability)
@@ -70,8 +85,8 @@ def simulate_study(
 class _Draws:
     """Random draws by name: what is drawn for one cohort does not depend on the size of another."""
 
-    def __init__(self, seed: int, atlas: Atlas) -> None:
-        self.seed, self.atlas = seed, atlas
+    def __init__(self, seed: int, atlas: Atlas, smooth: bool = False) -> None:
+        self.seed, self.atlas, self.smooth = seed, atlas, smooth
         distance = np.linalg.norm(atlas.coordinates[:, None] - atlas.coordinates[None], axis=2)
         rng = self.rng("backbone")
         hub = rng.normal(0, 0.4, atlas.n_regions)
@@ -84,11 +99,15 @@ class _Draws:
         return np.random.default_rng([self.seed, *words])
 
     def pattern(self, name: str) -> np.ndarray:
-        """A sparse, symmetric pattern: edges of twelve random regions, sign by region pair."""
+        """A symmetric pattern: edges of twelve random regions, sign by region pair; or, smooth, of all regions, as
+        strong in sum."""
         rng = self.rng("pattern", name)
         n_regions = self.atlas.n_regions
-        involved = np.zeros(n_regions)
-        involved[rng.choice(n_regions, 12, replace=False)] = rng.choice([-1.0, 1.0], 12)
+        if self.smooth:
+            involved = smooth_field(rng, self.atlas) * np.sqrt(12 / n_regions)
+        else:
+            involved = np.zeros(n_regions)
+            involved[rng.choice(n_regions, 12, replace=False)] = rng.choice([-1.0, 1.0], 12)
         return (involved[:, None] + involved[None]) * self.exists / np.sqrt(2)
 
     def weights(self, cohort: str, moves: list[tuple[np.ndarray, np.ndarray]], n_subjects: int) -> np.ndarray:
@@ -195,7 +214,8 @@ def _infants(
     aligned[:, :, to_infant[:, None], to_infant[None, :]] = weights
     node_mask = np.ones((n_subjects, infant.n_regions), dtype=bool)
     if n_subjects > 3:
-        node_mask[3, infant.order_of(["OLF.L", "OLF.R"])] = False  # one infant lacks two small regions
+        small = ["OLF.L", "OLF.R"] if "OLF.L" in infant.names else infant.names[:2]
+        node_mask[3, infant.order_of(small)] = False  # one infant lacks two small regions
         aligned[3] *= node_mask[3][None, :, None] * node_mask[3][None, None, :]
     ids = tuple(f"{name}{i + 1:03d}" for i in range(n_subjects))
     family = np.full(n_subjects, "", dtype=object)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.features.confounds import confound_column
+from connectome_tl.features.harmonise import protection_problems
+from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts, learnt_early, modalities_of
 
@@ -26,7 +32,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
             )
         )
     problems += _early_stages(study, cohorts)
-    problems += _mixup(study, cohorts)
+    problems += _network_problems(study, cohorts)
     if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
         known = {task.name: task for task in cohorts.source.tasks}
         for name in study.source.tasks or tuple(known):
@@ -50,19 +56,67 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 )
                 for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
             ]
-    asked_columns = {
-        "confounds.columns": [confound_column(name)[0] for name in study.confounds.columns] if study.confounds else [],
-        "harmonise.protect": list(study.harmonise.protect) if study.harmonise.method != "none" else [],
-    }
     for cohort in cohorts.roles.values():
         columns = ["age", *cohort.covariates.columns]
         problems += [
-            Problem(f"{setting}: no column {name!r} in cohort {cohort.name}", expected=f"one of {', '.join(columns)}")
-            for setting, names in asked_columns.items()
-            for name in names
+            Problem(
+                f"confounds.columns: no column {name!r} in cohort {cohort.name}",
+                expected=f"one of {', '.join(columns)}",
+            )
+            for name in (confound_column(name)[0] for name in (study.confounds.columns if study.confounds else ()))
             if name not in columns
         ]
+        if study.harmonise.method != "none" and cohort.regions:
+            problems += [
+                replace(problem, what=f"harmonise.protect: {problem.what}")
+                for problem in protection_problems(cohort, study.harmonise.protect)
+            ]
+    clinical = [spec.column for spec in clinical_specs(cohorts.target.covariate_specs)]
+    problems += [
+        Problem(
+            f"core.unpenalised: {name!r} is no clinical covariate of {cohorts.target.name}",
+            expected=f"one of {', '.join(clinical) or '(none)'}",
+        )
+        for name in study.core.unpenalised
+        if name not in clinical
+    ]
     raise_all("the study asks for what its cohorts do not have", problems, UsageError)
+
+
+def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
+    """What encoder and objective need of the cohorts."""
+    problems = []
+    asked = study.model.encoder
+    learnt = {"source": study.stages.pretrain, "pool": study.stages.adapt, "target": study.stages.finetune}
+    used = [cohort for role, cohort in cohorts.roles.items() if learnt.get(role) is not None and cohort.regions]
+    if asked.needs_places:
+        problems += [
+            Problem(
+                f"model.encoder.node_features: identity needs to know where the regions of {cohort.name} lie, and "
+                f"its atlas ({cohort.atlas}) does not say",
+                remedy="Take an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
+            )
+            for cohort in used
+            if cohort.places is None
+        ]
+    if len({cohort.region_features.shape[2] if cohort.region_features is not None else 0 for cohort in used}) > 1:
+        have = ", ".join(f"{c.name}: {', '.join(c.region_feature_names) or 'none'}" for c in used)
+        problems.append(
+            Problem(
+                "the cohorts have different regional measures, which one encoder cannot read",
+                got=have,
+                remedy="Name the same region_features in each cohort.yaml, or leave them out everywhere.",
+            )
+        )
+    adapt, pool = study.stages.adapt, cohorts.pool
+    if adapt is not None and pool is not None and adapt.objective.needs_age and not np.isfinite(pool.age).any():
+        problems.append(
+            Problem(
+                f"adaptation by {adapt.objective.describe()} needs the ages of the pool, and {pool.name} has none",
+                remedy="Give age in its cohort.yaml, or take another stages.adapt.objective.",
+            )
+        )
+    return problems
 
 
 def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
@@ -96,23 +150,3 @@ def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _mixup(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
-    known = modalities_of(study, cohorts)
-    if not study.image.augment.mixup or "image" not in known:
-        return []
-    if known != ("image",):
-        others = ", ".join(m for m in known if m != "image")
-        return [
-            Problem(
-                "mixup mixes volumes, and the model sees more than volumes",
-                got=others,
-                remedy="Say image.augment.mixup: 0, or leave the others out of the cohort.",
-            )
-        ]
-    kinds = {task.kind for cohort in (cohorts.target, cohorts.source) if cohort for task in cohort.tasks}
-    wrong = sorted(kinds & {"ordinal", "multiclass"})
-    if wrong:
-        return [Problem(f"mixup mixes outcomes, and an outcome is {wrong[0]}", remedy="Say image.augment.mixup: 0.")]
-    return []

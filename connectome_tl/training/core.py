@@ -13,11 +13,10 @@ from connectome_tl.cohort.splits import kinship_groups
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import InternalError
 from connectome_tl.features.arrays import Arrays
-from connectome_tl.features.steps import Features
+from connectome_tl.features.modalities import ClinicalSteps
+from connectome_tl.features.steps import Features, Steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.settings.features import EdgeSettings, FeatureSettings
-from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block
@@ -42,6 +41,7 @@ class CoreModel:
         fit: the core. thresholds: risk models of "above level k" for ordinal outcomes, by outcome.
         source: the core of the source cohort whose scores are one more block, or None.
         source_key: its fit.
+        unpenalised: clinical covariates that enter without a penalty.
     """
 
     tasks: tuple[Task, ...]
@@ -52,10 +52,11 @@ class CoreModel:
     thresholds: Mapping[str, RiskModel]
     source: CoreModel | None = None
     source_key: str | None = None
+    unpenalised: tuple[str, ...] = ()
 
     def blocks(self, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
         """Blocks of these subjects, source scores included."""
-        found = blocks_of(self.features, self.tangent, cohort, ids)
+        found = blocks_of(self.features, self.tangent, cohort, ids, self.unpenalised)
         return found if self.source is None else [*found, self.source.scores(cohort, ids)]
 
     def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
@@ -76,7 +77,7 @@ class CoreModel:
         risks = self.fit.risks.apply(scores)
         columns, at = [], 0
         for task in self.tasks:
-            n = _n_scores(task)
+            n = n_scores_of(task)
             own = slice(at, at + n)
             at += n
             if task.kind == "binary":
@@ -96,6 +97,7 @@ class CoreModel:
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "regions": list(self.regions),
             "source": self.source_key,
+            "unpenalised": list(self.unpenalised),
             "thresholds": sorted(self.thresholds),
         }
         for name, features in (("features", self.features), ("tangent", self.tangent)):
@@ -126,6 +128,7 @@ class CoreModel:
             thresholds={task: RiskModel(**below(f"thresholds/{task}/")) for task in plain["thresholds"]},
             source=source,
             source_key=plain["source"],
+            unpenalised=tuple(plain["unpenalised"]),
         )
 
 
@@ -133,22 +136,22 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     """The core of a source cohort or of the target's training rows."""
     cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
     features = context.features(plan, cohort)
-    in_tangent = _tangent(plan, context, cohort)
+    in_tangent = tangent_features(plan, context, cohort)
     tasks = tuple(cohort.task(name) for name in plan.tasks)
     labels = plan.train.labels or ids
     raw = cohort.targets[[task.name for task in tasks]].to_numpy(float)[cohort.positions(labels)]
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
     parent = context.parent(plan, "source")
     source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
-    blocks = blocks_of(features, in_tangent, cohort, ids)
+    settings = plan.core or CoreSettings()
     fitted = fit_core(
-        blocks,
-        np.concatenate([_labels(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
-        [kind for task in tasks for kind in _kinds(task)],
+        blocks_of(features, in_tangent, cohort, ids, settings.unpenalised),
+        np.concatenate([labels_of(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
+        [kind for task in tasks for kind in kinds_of(task)],
         families,
-        plan.core or CoreSettings(),
+        settings,
         scores=None if source is None else source.scores(cohort, ids),
-        own=() if source is None else _own(tasks, source.tasks),
+        own=() if source is None else own_scores(tasks, source.tasks),
     )
     model = CoreModel(
         tasks,
@@ -156,9 +159,10 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         features,
         in_tangent,
         fitted,
-        _thresholds(tasks, fitted, raw, plan.core or CoreSettings()),
+        _thresholds(tasks, fitted, raw, settings),
         source,
         None if parent is None else parent.key,
+        settings.unpenalised,
     )
     arrays, plain = model.state()
     held_out = model.from_scores(fitted.steady)
@@ -178,61 +182,14 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     )
 
 
-def refitted_scores(
-    plan: FitPlan,
-    cohorts: Mapping[str, Cohort],
-    done: Mapping[str, FitResult],
-    outcomes: np.ndarray,
-    predict: Sequence[str],
-) -> dict[str, np.ndarray]:
-    """The core of a plan fitted on other outcomes of its training rows, many at once.
+def blocks_of(
+    features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str], unpenalised: Sequence[str] = ()
+) -> list[Block]:
+    """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality.
 
     Args:
-        done: the finished parents of the plan.
-        outcomes: (n_labelings, n_train, n_tasks), NaN where missing.
-
-    Returns:
-        Scores (n_scores, n_test, n_labelings) by outcome: one that ranks, or one per class.
+        unpenalised: clinical covariates that become a block of their own, which is not penalised.
     """
-    context = Context(cohorts, done)
-    cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
-    features, in_tangent = context.features(plan, cohort), _tangent(plan, context, cohort)
-    parent = context.parent(plan, "source")
-    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
-    blocks = [blocks_of(features, in_tangent, cohort, rows) for rows in (ids, predict)]
-    scores = [None if source is None else source.scores(cohort, rows) for rows in (ids, predict)]
-    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
-    found: dict[str, np.ndarray] = {}
-    for t, task in enumerate(cohort.task(name) for name in plan.tasks):
-        labels = [_labels(one[:, t], task) for one in outcomes]
-        usable = [i for i, one in enumerate(labels) if _has_two(one)]
-        n_scores = _n_scores(task)
-        values = np.full((n_scores, len(predict), len(outcomes)), np.nan)
-        if usable:
-            own = [] if source is None else _own([task], source.tasks) * len(usable)
-            fitted = fit_core(
-                blocks[0],
-                np.concatenate([labels[i] for i in usable], axis=1),
-                _kinds(task) * len(usable),
-                families,
-                plan.core or CoreSettings(),
-                scores=scores[0],
-                own=own,
-            )
-            given = blocks[1] if scores[1] is None else [*blocks[1], scores[1]]
-            predicted = fitted.predict(given).reshape(len(predict), len(usable), n_scores)
-            values[:, :, usable] = predicted.transpose(2, 0, 1)
-        found[task.name] = values
-    return found
-
-
-def _has_two(labels: np.ndarray) -> bool:
-    """Whether every column has two different known values."""
-    return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in labels.T)
-
-
-def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
-    """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality."""
     blocks = []
     for name, arrays in features.rows(cohort, ids).arrays.items():
         if name == "connectome":
@@ -251,11 +208,24 @@ def blocks_of(features: Features, tangent: Features | None, cohort: Cohort, ids:
         else:
             values = [value for value in arrays.rows.values() if value.ndim == 2]
             present = arrays.present[:, None].astype(float)
-            blocks.append(Block(name, np.concatenate([*values, present], axis=1).astype(float)))
+            whole = np.concatenate([*values, present], axis=1).astype(float)
+            free = unpenalised_columns(features.steps[name], whole.shape[1], unpenalised)
+            blocks.append(Block(name, whole[:, ~free]))
+            if free.any():
+                blocks.append(Block(f"{name}, unpenalised", whole[:, free], penalised=False))
     if tangent is not None:
         arrays = tangent.rows(cohort, ids).arrays["connectome"]
         blocks.append(Block("tangent", _displacements(arrays), kernel="both", relax=True))
     return blocks
+
+
+def unpenalised_columns(steps: Steps, n_columns: int, columns: Sequence[str]) -> np.ndarray:
+    """(n_columns,) bool, which columns of a modality enter without a penalty."""
+    found = np.zeros(n_columns, dtype=bool)
+    if columns and isinstance(steps, ClinicalSteps):
+        own = steps.encoder.made_of(columns)
+        found[: own.size] = own
+    return found
 
 
 def _edges(arrays: Arrays) -> np.ndarray:
@@ -274,38 +244,40 @@ def _displacements(arrays: Arrays) -> np.ndarray:
     return np.concatenate([off, edges[:, :, diagonal, diagonal].reshape(len(edges), -1)], axis=1).astype(float)
 
 
-def _tangent(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
+def tangent_features(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
     """The connectome in tangent space beside its edges, where its edges are correlations."""
     if "connectome" not in plan.modalities or plan.features.edges.tangent is not None:
         return None
     if not holds_correlations(cohort, plan.train.ids):
         return None
-    settings = FeatureSettings(edges=EdgeSettings(tangent=CORRELATIONS))
-    return context.features(replace(plan, modalities=("connectome",)), cohort, settings)
+    return context.features(replace(plan, modalities=("connectome",)), cohort, plan.features.in_tangent_space())
 
 
-def _n_scores(task: Task) -> int:
+def n_scores_of(task: Task) -> int:
+    """Columns of the core's scores that an outcome has."""
     return task.n_levels if task.kind == "multiclass" else 1
 
 
-def _kinds(task: Task) -> list[str]:
+def kinds_of(task: Task) -> list[str]:
+    """What the core takes each of these columns for."""
     return ["binary"] * task.n_levels if task.kind == "multiclass" else [task.kind]
 
 
-def _labels(values: np.ndarray, task: Task) -> np.ndarray:
+def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
+    """(n_rows, n_scores) outcomes as the core takes them."""
     return one_vs_rest(values, task.n_levels) if task.kind == "multiclass" else values[:, None]
 
 
-def _own(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
+def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
     """For every score of the target, the column of the source's scores with the same outcome, or None."""
     starts, at = {}, 0
     for task in source:
         starts[task.name, task.kind] = at
-        at += _n_scores(task)
+        at += n_scores_of(task)
     found: list[int | None] = []
     for task in tasks:
         start = starts.get((task.name, task.kind))
-        found += [None if start is None else start + i for i in range(_n_scores(task))]
+        found += [None if start is None else start + i for i in range(n_scores_of(task))]
     return found
 
 
@@ -323,7 +295,7 @@ def _thresholds(
             scores = np.repeat(fitted.steady[:, [at]], levels.size, axis=1)
             sizes = np.repeat(fitted.sizes[at], levels.size)
             found[task.name] = fit_risks(scores, above, sizes, settings.risks_from, settings.least_slope)
-        at += _n_scores(task)
+        at += n_scores_of(task)
     return found
 
 
@@ -335,5 +307,5 @@ def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
     for task in tasks:
         if task.is_binary:
             found |= {f"brier {task.name}": float(ours[at]), f"base-rate brier {task.name}": float(base[at])}
-        at += _n_scores(task)
+        at += n_scores_of(task)
     return found

@@ -15,11 +15,12 @@ from connectome_tl.nn.batch import Modality, register_rows
 from connectome_tl.nn.branch import BranchFactory, register_branch
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.model import EncoderSettings, ModelSettings
+from connectome_tl.settings.encoders import EncoderSettings
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import ObjectiveSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
-from connectome_tl.training.objectives import ObjectiveFactory, register_objective
+from connectome_tl.training.objectives.table import ObjectiveFactory, register_objective
 
 _SOURCES: dict[str, str] = {}
 _CALLS: list[dict[str, Any]] = []

@@ -17,6 +17,7 @@ import torch
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import fit_core_stage
 from connectome_tl.training.extension import calls, extend_learning
@@ -24,7 +25,7 @@ from connectome_tl.training.fitted import FittedModel, fitted_model
 from connectome_tl.training.loop import StepHook
 from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.network import diverged, fit_adaptation, fit_supervised
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import FitPlan, code_version
 
 Progress = Callable[[int, int], None]
 Fitter = Callable[[FitPlan, Context], FitResult]
@@ -113,15 +114,20 @@ def _run(
         roles = tuple(sorted({plan.train.cohort, *(rows.cohort for _, rows in plan.others)}))
         shared = tuple(parent.key for _, parent in plan.parents) if plan.stage != "mixture" else ()
         groups.setdefault((roles, shared), []).append(plan)
-    jobs = []
+    jobs: list[Job] = []
+    cluster = current_cluster()
+    n_workers = n_jobs if cluster is None else cluster.n_workers
     for (roles, _), members in groups.items():
         members.sort(key=lambda plan: plan.train.ids)  # fits of the same rows share their features
-        size = max(1, min(_LARGEST_CHUNK, -(-len(members) // (4 * n_jobs))))
+        size = max(1, min(_LARGEST_CHUNK, -(-len(members) // (4 * n_workers))))
         for start in range(0, len(members), size):
             chunk = members[start : start + size]
             keys = {key for plan in chunk for key in _needed(plan)}
             jobs.append((chunk, {role: cohorts[role] for role in roles}, {key: done[key] for key in sorted(keys)}))
     quick = all(plan.stage == "mixture" for plan in plans)
+    if cluster is not None and not quick:
+        yield from _on_cluster(cluster, jobs, store)
+        return
     if n_jobs == 1 or len(plans) == 1 or quick:
         for chunk, known, parents in jobs:
             yield _fit_chunk(chunk, known, parents, store, hook)
@@ -137,6 +143,39 @@ def _run(
     yield from parallel(
         delayed(_fit_elsewhere)(chunk, known, parents, store, calls()) for chunk, known, parents in jobs
     )
+
+
+Job = tuple[list[FitPlan], dict[str, Cohort], dict[str, FitResult]]
+
+
+def _on_cluster(cluster: Cluster, jobs: Sequence[Job], store: FitStore | None) -> Iterator[list[FitResult]]:
+    """Stored fits are taken here; the others are made by the workers and stored here."""
+    left: list[Job] = []
+    for chunk, known, parents in jobs:
+        context = Context(known, parents)
+        found = {plan.key: _stored(plan, context, store) for plan in chunk}
+        yield [result for result in found.values() if result is not None]
+        missing = [plan for plan in chunk if found[plan.key] is None]
+        if missing:
+            left.append((missing, known, parents))
+    keeps = {plan.key: plan.keep for chunk, _, _ in left for plan in chunk}
+    for results in cluster.run(_fit_as_worker, left, calls(), code_version()):
+        for result in results:
+            if store is not None:
+                store.save(result, keep_state=keeps[result.key])
+        yield results
+
+
+def _fit_as_worker(
+    plans: Sequence[FitPlan],
+    cohorts: Mapping[str, Cohort],
+    parents: Mapping[str, FitResult],
+    extensions: Sequence[dict[str, Any]],
+    code: str,
+) -> list[FitResult]:
+    _extend(extensions)
+    with as_worker(code, code_version):
+        return _fit_chunk(plans, cohorts, parents, None, None)
 
 
 def _needed(plan: FitPlan) -> Iterator[str]:
@@ -168,12 +207,17 @@ def _fit_elsewhere(
     store: FitStore | None,
     extensions: Sequence[dict[str, Any]],
 ) -> list[FitResult]:
-    """In a worker process: what was registered in the first process is registered here, too."""
+    """In a worker process of this machine."""
+    _extend(extensions)
+    return _fit_chunk(plans, cohorts, parents, store, None)
+
+
+def _extend(extensions: Sequence[dict[str, Any]]) -> None:
+    """What was registered in the first process is registered here, too."""
     known = calls()
     for call in extensions:
         if call not in known:
             extend_learning(**call)
-    return _fit_chunk(plans, cohorts, parents, store, None)
 
 
 def _fit_chunk(

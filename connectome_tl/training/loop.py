@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.batch import Batch
-from connectome_tl.nn.model import OutcomeModel, part_of
+from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
-from connectome_tl.training.objectives import TRAIN, Objective
+from connectome_tl.training.objectives.objective import TRAIN, Objective
+from connectome_tl.training.parts import Freezing, parameter_groups
 from connectome_tl.training.volumes import Work
 
 StepHook = Callable[[int, float], None]  # (step, loss); a pruner raises its own exception to stop
@@ -66,8 +66,8 @@ def train(
     Args:
         pools: rows by role; every step draws a batch of each.
         rng: draws the batches.
-        carried: names of the parameters that were taken over from a parent. Part rates, freezing and the
-            pull towards the start act on these alone.
+        carried: names of the parameters that were taken over from a parent. Part rates, freezing, unfreezing
+            and the pull towards the start act on these alone.
         work: device, arithmetic and augmentation; on the processor in float32 by default.
         watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first);
             training ends where it returns True.
@@ -84,10 +84,11 @@ def train(
     work = work or Work()
     work.begin(model)
     objective.to(work.device)
-    groups = _parameter_groups(model, settings, carried)
+    groups = parameter_groups(model, settings, carried)
     own = list(objective.parameters())
     if own:
-        groups.append({"params": own, "lr": settings.learning_rate})
+        decay = settings.weight_decay if objective.decayed else 0.0
+        groups.append({"params": own, "lr": settings.learning_rate, "weight_decay": decay})
     moving = [parameter for group in groups for parameter in group["params"]]
     if not moving:
         raise DataError(
@@ -103,11 +104,14 @@ def train(
     draws = {role: batches(len(pool), size, rng) for role, pool in pools.items()}
     stops = set(watched)
     losses = np.zeros(n_steps)
-    still = _still(model, settings, carried)
-    _mode(model, still)
+    freezing = Freezing.of(model, settings, carried, n_steps)
+    objective.begin(model)
+    freezing.apply(0)
     if watch is not None and 0 in stops:
-        _look(model, watch, 0, still)
+        _look(model, watch, 0, freezing)
     for step in range(n_steps):
+        if step and freezing.changes_at(step):
+            freezing.apply(step)
         optimiser.zero_grad(set_to_none=True)
         drawn = {role: work.prepared(*_rows(pool, next(draws[role]))) for role, pool in pools.items()}
         with work.arithmetic():
@@ -125,7 +129,7 @@ def train(
         losses[step] = float(loss.detach())
         if hook is not None:
             hook(step, losses[step])
-        if watch is not None and step + 1 in stops and _look(model, watch, step + 1, still):
+        if watch is not None and step + 1 in stops and _look(model, watch, step + 1, freezing):
             losses = losses[: step + 1]
             break
     model.eval().to("cpu")
@@ -148,41 +152,11 @@ def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
     return pool.batch.rows(at), None if pool.targets is None else pool.targets.index_select(0, at)
 
 
-def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, still: list[nn.Module]) -> bool:
+def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, freezing: Freezing) -> bool:
     model.eval()
     stop = watch(step)
-    _mode(model, still)
+    freezing.apply(step)
     return stop
-
-
-def _mode(model: OutcomeModel, still: list[nn.Module]) -> None:
-    model.train()
-    for part in still:
-        part.eval()  # frozen parts neither drop out nor move running statistics
-
-
-def _parameter_groups(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[dict[str, Any]]:
-    rates: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        part = part_of(name)
-        taken = name in carried
-        if taken and part in settings.freeze:
-            parameter.requires_grad_(False)
-            continue
-        factor = settings.part_learning_rates.get(part, 1.0) if taken else 1.0
-        rates.setdefault(factor, []).append(parameter)
-    return [{"params": members, "lr": settings.learning_rate * factor} for factor, members in rates.items()]
-
-
-def _still(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[nn.Module]:
-    """Frozen parts: those whose every parameter was carried."""
-    parts: dict[str, nn.Module] = {**dict(model.branches.items()), "fusion": model.fusion, "heads": model.heads}
-    frozen = []
-    for part in settings.freeze:
-        names = [name for name, _ in model.named_parameters() if part_of(name) == part]
-        if names and all(name in carried for name in names) and part in parts:
-            frozen.append(parts[part])
-    return frozen
 
 
 def has_settled(curve: np.ndarray) -> bool:

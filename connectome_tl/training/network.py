@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError, InternalError
+from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.nn.batch import Batch
@@ -26,16 +26,12 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.fitted import NetworkModel, outputs_of, to_batch
 from connectome_tl.training.loop import Pool, has_settled, train
-from connectome_tl.training.objectives import (
-    SOURCE,
-    TRAIN,
-    Objective,
-    ObjectiveSizes,
-    Supervised,
-    build_objective,
-)
+from connectome_tl.training.objectives.objective import PROBE, SOURCE, TRAIN, Objective, ObjectiveSizes
+from connectome_tl.training.objectives.supervised import Supervised
+from connectome_tl.training.objectives.table import build_objective
 from connectome_tl.training.outputs import columns_of, predictions_of
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import FitPlan, RowSet
+from connectome_tl.training.probe import probe
 from connectome_tl.training.volumes import Work, augmentation
 from connectome_tl.training.weights import start_from_files
 
@@ -79,9 +75,9 @@ class _Setting:
         if self.training.class_weights == "balanced":
             for t, task in enumerate(self.tasks):
                 known = self.goal[rows, t][torch.isfinite(self.goal[rows, t])]
-                if task.is_binary and 0 < float(known.mean()) < 1:
+                if task.is_binary and len(known) and 0 < float(known.mean()) < 1:
                     positives[task.name] = float(known.mean())
-        return Supervised(self.outcomes, self.training.edge_noise, positives)
+        return Supervised(self.outcomes, self.training, positives)
 
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random weights but for those that the parent gives, and the names of these."""
@@ -105,22 +101,64 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
 
 
 def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
-    """Stage 2: an unsupervised objective on the pool; the heads of the stage before stay as they are."""
+    """Stage 2: an objective without outcomes on the pool; heads move only where the source is replayed.
+
+    A probe before and after says what the embedding tells of the pool's ages and the source's outcomes.
+    """
     setting = _set_up(plan, context)
     if plan.objective is None:
         raise InternalError("an adaptation needs an objective")
     model, carried = setting.fresh(0)
     widths = {name: branch.width for name, branch in model.branches.items() if isinstance(branch, Branch)}
     objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
-    pools = {TRAIN: Pool(setting.batch)}
+    ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
+    pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
+    probed = [("pool", setting.batch, {"age": ages})]
     for role, rows in plan.others:
-        other = context.cohort(rows.cohort)
-        batch = to_batch(setting.features.rows(other, rows.ids)).prepared()
-        pools[role] = Pool(batch, _goal(other, rows.ids, setting.tasks, setting.scaler) if role == SOURCE else None)
+        if role in (SOURCE, PROBE):
+            probed.append(("source", *_for_probe(setting, rows, context)))
+        if role != PROBE:
+            pools[role] = _other_pool(setting, role, rows, context)
+    modality = plan.objective.modality
+    before = [probe(model, batch, outcomes, modality) for _, batch, outcomes in probed]
     curve = _trained(setting, model, objective, carried, pools, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": _state(model)}
-    return _result(setting, context, states, dict.fromkeys(setting.heads, step), curve, _unsettled(curve))
+    result = _result(setting, context, states, dict.fromkeys(setting.heads, step), curve, _unsettled(curve))
+    for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
+        for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
+            result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})
+    return result
+
+
+def _scaled_ages(ages: np.ndarray) -> Tensor:
+    """(n, 1) ages of the rows in units of their own mean and standard deviation, NaN where unknown."""
+    known = ages[np.isfinite(ages)]
+    if not len(known):
+        raise DataError("no age of the pool is known, and adaptation was to predict it")
+    spread = float(known.std()) or 1.0
+    return torch.from_numpy(((ages - known.mean()) / spread).astype(np.float32))[:, None]
+
+
+def _other_pool(setting: _Setting, role: str, rows: RowSet, context: Context) -> Pool:
+    """Rows of another cohort, in the fit's own features; of another atlas, in those of the stage before."""
+    other, features = context.cohort(rows.cohort), setting.features
+    if other.regions != setting.cohort.regions and setting.parent is not None:
+        features = NetworkModel.of(setting.parent.arrays, setting.parent.plain).features
+    batch = to_batch(features.rows(other, rows.ids)).prepared()
+    labels = rows.labels or rows.ids
+    return Pool(batch, _goal(other, labels, setting.tasks, setting.scaler) if role == SOURCE else None)
+
+
+def _for_probe(setting: _Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
+    """The source as the stage before saw it, and the outcomes that it learnt, classes without an order left out."""
+    if setting.parent is None:
+        raise InternalError("only a stage with a stage before can be probed")
+    other = context.cohort(rows.cohort)
+    known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
+    outcomes = _outcomes(other, rows.labels or rows.ids, setting.tasks)
+    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
+    return to_batch(known.features.rows(other, rows.ids)).prepared(), named
 
 
 def _ensemble(setting: _Setting, context: Context) -> FitResult:
@@ -230,9 +268,8 @@ def _set_up(plan: FitPlan, context: Context) -> _Setting:
         heads = {task.name: task.n_outputs for task in tasks}
     sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
     if plan.stage == "adapt" and parent is not None:
-        sizes = {
-            name: dict(known.sizes.get(name, {})) for name in known.sizes
-        } | sizes  # what the pool lacks is handed on as it is
+        # What the pool lacks is handed on as it is.
+        sizes = {name: dict(size) for name, size in known.sizes.items()} | sizes
     return _Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
 
 
@@ -263,17 +300,13 @@ def _trained(
 
 
 def _work(plan: FitPlan, number: int) -> Work:
-    """Device, arithmetic and augmentation of one network; an adaptation mixes nothing."""
+    """Device, arithmetic and augmentation of one network."""
     if "image" not in plan.modalities:
         return Work(torch.device(plan.device))
-    image, seed = plan.features.image, _seed(plan, "augmentation", number)
-    return Work(
-        torch.device(plan.device),
-        "float32" if image.precision == "auto" else image.precision,
-        augmentation(image.augment, seed),
-        image.augment.mixup if plan.stage != "adapt" else 0.0,
-        np.random.default_rng(seed),
-    )
+    image = plan.features.image
+    precision = "float32" if image.precision == "auto" else image.precision
+    augment = augmentation(image.augment, _seed(plan, "augmentation", number))
+    return Work(torch.device(plan.device), precision, augment)
 
 
 def _seed(plan: FitPlan, purpose: str, number: int) -> int:
@@ -314,7 +347,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
             "the encoder of the stage before does not fit this cohort",
             got=f"{lost[0]} differs",
             remedy="Use one atlas for all cohorts, or an encoder whose weights are free of it "
-            "(node_features: strength, readout: mean, direct: false).",
+            "(model.encoder: node_features: identity, readout: attention, direct: false).",
         )
     model.load_state_dict({**own, **taken})
     return frozenset(taken)
@@ -370,8 +403,8 @@ def _result(
     )
 
 
-def diverged(plan: FitPlan, how: str) -> DataError:
-    return DataError(
+def diverged(plan: FitPlan, how: str) -> DivergedError:
+    return DivergedError(
         f"training of {plan.label} ({plan.stage}) diverged: {how}",
         remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
     )

@@ -14,6 +14,7 @@ from connectome_tl.errors import LeakageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
+from connectome_tl.training.objectives.objective import PROBE, SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
 from connectome_tl.training.schemes import Scheme, StudyCohorts, learnt_early, modalities_of, scored_by_source
 
@@ -133,7 +134,7 @@ class _Chain:
         source = self.cohorts.source
         if not self.scheme.pretrain or self.study.stages.pretrain is None or source is None:
             return None
-        _refuse_known(source, self.cohorts.target, self.fold)
+        refuse_known(source, self.cohorts.target, self.fold)
         ids = tuple(sorted(source.ids))  # batches follow the rows: the order of a file is no setting
         labels = None
         if self.scheme.permuted:
@@ -188,7 +189,7 @@ class _Chain:
         if not self.scheme.adapt or adapt is None or pool is None or adapt.objective.modality not in later:
             return parent
         ids = tuple(sorted(adaptation_rows(pool, cohorts.target, self.fold, transductive=adapt.transductive)))
-        replay = adapt.objective.source_replay and cohorts.source is not None and parent is not None
+        role = SOURCE if adapt.objective.source_replay else PROBE
         return FitPlan(
             stage="adapt",
             train=RowSet("pool", ids, pool.rows_hash(ids)),
@@ -200,7 +201,7 @@ class _Chain:
             training=adapt.training,
             device=study.device,
             objective=adapt.objective,
-            others=(("source", parent.train),) if replay and parent is not None else (),
+            others=() if parent is None else ((role, parent.train),),
             parents=() if parent is None else (("stage", parent),),
             label=self.scheme.name,
         )
@@ -232,7 +233,12 @@ def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: b
     return tuple(i for i, g in zip(pool.ids, groups, strict=True) if g not in kin)
 
 
-def _refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
+def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
+    """Stop where a source subject is tested, or kin of one who is.
+
+    Raises:
+        LeakageError: says who.
+    """
     tested = set(fold.test)
     families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in families]

@@ -1,4 +1,4 @@
-"""What the training loop does with volumes: the device, the arithmetic, augmentation and mixup.
+"""What the training loop does with volumes: the device, the arithmetic and augmentation.
 
 There is one loop (`training.loop`). A `Work` prepares each batch that it draws: volumes are read and augmented
 there, by random numbers of the fit alone.
@@ -31,14 +31,11 @@ class Work:
         device: where model and batches lie while training.
         precision: float32 or bf16, of the networks on volumes.
         augment: changes one volume (n_channels, depth, height, width), or None.
-        mixup: parameter of the beta distribution, 0 for none. rng: draws its weights and partners.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: str = "float32"
     augment: Augment | None = None
-    mixup: float = 0.0
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def begin(self, model: nn.Module) -> None:
         """Bring the model to the device, and layers that bfloat16 gets wrong to float32."""
@@ -58,18 +55,10 @@ class Work:
             volumes = batch.image.volumes
             if self.augment is not None:
                 volumes = torch.stack([self.augment(one) for one in volumes])
-            if self.mixup and goal is not None:
-                volumes, goal = self._mixed(volumes, goal)
             batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None))
         if self.device.type == "cpu":
             return batch, goal
         return batch.to(self.device), None if goal is None else goal.to(self.device)
-
-    def _mixed(self, volumes: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """Each volume mixed with another one of the batch, and its outcomes with those of the other."""
-        share = float(self.rng.beta(self.mixup, self.mixup))
-        partner = torch.from_numpy(self.rng.permutation(len(volumes)))
-        return torch.lerp(volumes[partner], volumes, share), torch.lerp(goal[partner], goal, share)
 
 
 def device_of(asked: str) -> str:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.audit import AuditRecord, Finding
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.ledger import LEDGER, looks, reveal
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_predictions, read_record
+from connectome_tl.workflows.tuned import check_tuned
+from connectome_tl.workflows.unchanged import changed_cohorts
 from connectome_tl.workflows.volumes import CACHE, with_grids
 
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
@@ -58,16 +62,19 @@ def audit_run(
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
-        findings = [*_settled(folder, cohorts), _ledger(folder)]
+        findings = [*_settled(folder, cohorts), _ledger(folder, results), *shown_findings(folder, results, recorded)]
         try:
             splits = SplitPlan.load(folder / "split_plan.json")
         except DataError as error:
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
-        findings += prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        findings += _tuned(settings, cohorts, splits)
+        placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        findings += placed
         findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
+        findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)
         with steps.step("looking for children under two names"):
             findings += duplicate_findings(cohorts.by_name(), splits)
@@ -76,17 +83,20 @@ def audit_run(
         try:
             with steps.counted("fitting again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
-                findings += replay_findings(replay, predictions, calibrated, progress)
+                fits = replay.refitted(progress)
+                findings += replay_findings(replay, fits, predictions, calibrated, progress)
+            if all(finding.status == "passed" for finding in placed):
+                findings += judged_findings(folder, replay, fits, predictions, results, steps)
         except ConnectomeTLError as error:
             findings.append(Finding(check="fitted again", status="failed", what=str(error)))
     return _written(folder, settings, findings)
 
 
-def _ledger(folder: Path) -> Finding:
-    """How often (by runs and reports), and under how many configurations, test scores of these infants were seen."""
+def _ledger(folder: Path, record: RunRecord) -> Finding:
+    """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
     check = "ledger of test scores"
     provenance = read_json(folder / "provenance.json")
-    seen = [one for one in looks(folder, provenance.get("infants", "")) if one.how != "audit"]
+    seen = [one for one in looks(folder, record) if one.how != "audit"]
     configurations = {one.configuration for one in seen}
     if provenance.get("configuration") not in configurations:
         return Finding(
@@ -106,16 +116,24 @@ def _ledger(folder: Path) -> Finding:
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
     """The cohorts are those of the run."""
-    provenance = read_json(folder / "provenance.json")
-    changed = [
-        name
-        for name, cohort in cohorts.by_name().items()
-        if provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids)
-    ]
+    changed = changed_cohorts(folder, cohorts)
     if changed:
         text = f"changed since the run: {', '.join(changed)}"
         return [Finding(check="the data are those of the run", status="failed", what=text)]
     return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+
+
+def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:
+    """Tuned settings are those of this study, these data and these folds. The search itself is not repeated."""
+    if settings.tuned is None:
+        return []
+    check = "tuned settings belong to this study"
+    try:
+        check_tuned(settings, cohorts, splits)
+    except UsageError as error:
+        return [Finding(check=check, status="failed", what=str(error))]
+    text = f"{settings.tuned.trials} trials per fold, found on these data and splits; the search was not repeated"
+    return [Finding(check=check, status="passed", what=text)]
 
 
 def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: StudyCohorts) -> Finding:

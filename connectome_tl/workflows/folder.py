@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from connectome_tl import __version__
 from connectome_tl.errors import OutputError
@@ -70,6 +71,51 @@ def alone(folder: Path, part: str, *, wait: bool = True) -> Iterator[bool]:
         except OSError:
             pass
         yield held
+
+
+class Membership:
+    """A place among the processes that fill one folder together.
+
+    Attributes:
+        alone: nobody else had a place when this one came, and nobody gets one before `join`.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.alone = self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not self.alone:
+            self.join()
+
+    def join(self) -> None:
+        """Let others in."""
+        self._locked(fcntl.LOCK_SH)
+
+    def _locked(self, how: int) -> bool:
+        try:
+            fcntl.flock(self._stream, how)
+        except OSError:  # others are there, or a file system that cannot lock
+            return False
+        return True
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[Membership]:
+    """A place in a folder that several processes fill; it ends with the process, however it ends.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        (folder / "log").mkdir(parents=True, exist_ok=True)
+        stream = open(folder / "log" / "members", "a")  # noqa: SIM115 - held open as long as the work lasts
+    except OSError as error:
+        raise OutputError(f"cannot write here: {error.strerror}", file=folder) from error
+    with stream:
+        membership = Membership(stream)
+        if membership.alone:
+            for half in folder.rglob(".*.part"):  # writes of a process that was killed midway
+                half.unlink(missing_ok=True)
+        yield membership
 
 
 class _LogFile(logging.FileHandler):

@@ -6,37 +6,41 @@ Nothing is fitted here: every fit that a result needs was made before (`workflow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
+from connectome_tl.evaluation.learning_curve import points
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.verdict import task_verdicts
-from connectome_tl.settings.results import PermutationResult, RunRecord, Score
+from connectome_tl.settings.models import in_order, model_named
+from connectome_tl.settings.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
+    adaptation_probes,
     clinical_record,
     network_weights,
     prediction_records,
     training_curves,
     unsettled,
 )
+from connectome_tl.workflows.tuned import optimism
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +55,17 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
-    facts = _facts(settings, cohorts, splits)
+    facts = _facts(settings, cohorts, splits, found.predictions)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
-    weights = network_weights(found.validation)
+    weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
     kfold = settings.splits.scheme == "kfold"
     differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
     # With network weight 0 a stage can still matter through the source's scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
     differences = without_network(differences, weights, network_only)
-    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical]
+    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
@@ -69,6 +73,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         "configuration": content_hash(settings.nameless, hashes),
         "infants": content_hash(sorted(target.ids)),
         "split_plan": splits.hash,
+        "seed": str(settings.seed),
         **{f"cohort {name}": value for name, value in hashes.items()},
     }
     record = RunRecord(
@@ -86,10 +91,14 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         instability=tuple(found.instability),
         missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
         curves=training_curves(found.validation),
+        learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
-        methods=methods_paragraph(settings, facts, tasks),
-        warnings=(*_warnings(settings, cohorts, tasks), *unsettled(found.validation)),
+        methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
+        warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
+        optimism=optimism(settings.tuned, scored),
+        tuned_folds=() if settings.tuned is None else settings.tuned.folds,
+        probes=probes,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
@@ -104,6 +113,17 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
 def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]:
     primary = {task.name: task.spec.primary for task in tasks}
     return tuple(score for score in found if score.metric == primary[score.task])
+
+
+def _curve(
+    smaller: Sequence[LearningPoint], scored: Sequence[Score], tasks: Sequence[Task], splits: SplitPlan
+) -> tuple[LearningPoint, ...]:
+    """The learning curve with the study's own scores as its last point; empty where none was asked for."""
+    if not smaller:
+        return ()
+    whole = int(np.median([len(fold.train) for _, _, fold in splits.folds()]))
+    drawn = {point.model for point in smaller}
+    return (*smaller, *(point for point in points(scored, tasks, whole) if point.model in drawn))
 
 
 _TESTED = {
@@ -121,11 +141,23 @@ def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[Permu
     ]
 
 
-def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> StudyFacts:
+def _baseline_tests(found: Found) -> list[PermutationResult]:
+    """Of the simple models; the correction is over the outcomes of each."""
+    question = "Does the model predict better than chance?"
+    method = "outcome rows moved between exchangeable subjects, everything chosen and fitted again, first repeat"
+    return [
+        result
+        for model, (tasks, statistics) in found.permuted_baselines.items()
+        for result in permutation_results(statistics, tasks, model, question, method)
+    ]
+
+
+def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, predictions: pd.DataFrame) -> StudyFacts:
     target, source = cohorts.target, cohorts.source
     use = settings.source
     names = use.tasks if use is not None and use.tasks is not None else None
     sizes = [len(fold.train) for _, _, fold in splits.folds()]
+    present = set(predictions["model"].astype(str))
     staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
         version=__version__,
@@ -141,8 +173,9 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         sites=len({site for site in target.site if site}),
         tangent="connectome" in modalities_of(settings, cohorts)
         and settings.edges.tangent is None
-        and holds_correlations(target, target.ids),
+        and holds_correlations(target, splits.repeats[0][0].train),
         source_scores=staged and bool(scored_by_source(settings, cohorts)),
+        baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
     )
 
 
@@ -155,8 +188,6 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
             smaller = int(min((values == 1).sum(), (values == 0).sum()))
             if smaller < 10:
                 found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
-        if task.kind == "multiclass" and settings.permutations and clinical_specs(target.covariate_specs):
-            found.append(f"{task.name}: value beyond clinical covariates was not tested (an outcome without an order).")
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
         found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):

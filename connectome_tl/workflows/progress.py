@@ -10,7 +10,18 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.text import Text
 
 _ENOUGH_FOR_A_BAR = 200
@@ -54,6 +65,24 @@ class Ticker:
                 self._console.print(Text(f"{self._step}: {time.monotonic() - self._started:.0f} s"))
 
 
+class _Rate(ProgressColumn):
+    """Items per second, or seconds per item; nothing for a step that is not counted."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or not task.completed or not task.elapsed or task.total == 1:
+            return Text("")
+        rate = task.completed / task.elapsed
+        return Text(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each", style="progress.data.speed")
+
+
+class _Left(TimeRemainingColumn):
+    """The time left of a step that is counted and not yet done."""
+
+    def render(self, task: Task) -> Text:
+        counted = task.total is not None and task.total > 1 and not task.finished
+        return super().render(task) if counted else Text("")
+
+
 class Steps:
     """Steps of a long command, drawn as bars on a terminal; elsewhere a line per step and one each tenth of it."""
 
@@ -65,7 +94,9 @@ class Steps:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeElapsedColumn(),
+            _Left(),
             console=self._console,
             disable=not shown or self._lines,
         )
@@ -96,7 +127,9 @@ class Steps:
             tenth = 10 * done // max(total, 1)
             if said[0] < tenth < 10:
                 said[0] = tenth
-                self._say(f"{name}: {done} of {total}, {time.monotonic() - started:.0f} s")
+                spent = time.monotonic() - started
+                left = f", about {spent * (total - done) / done:.0f} s left" if done else ""
+                self._say(f"{name}: {done} of {total}, {spent:.0f} s{left}")
 
         yield update
         done = self._progress.tasks[task].completed

@@ -12,6 +12,7 @@ from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.results import NetworkWeight, Prediction, TrainingCurve
+from connectome_tl.settings.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
 
 _STAGE_ORDER = ("pretrain", "adapt", "finetune")
@@ -56,6 +57,31 @@ def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
     return tuple(
         NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
         for task, own in found.items()
+    )
+
+
+def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
+    """What the embedding tells of pool and source before and after stage 2 of the full model, over its fits."""
+    found: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
+    for item in validation.planned:
+        for plan in item.plans if item.model == FULL else ():
+            for member in plan.lineage():
+                for name, value in validation.results[member.key].facts.items():
+                    if name.startswith("probe "):
+                        when, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
+                        scores = found.setdefault((cohort, ", ".join(outcome), metric), {})
+                        scores.setdefault(when, {})[member.key] = value  # folds may share the fit
+    return tuple(
+        AdaptationProbe.model_validate(
+            {
+                "cohort": cohort,
+                "outcome": outcome,
+                "metric": metric,
+                "n_fits": len(scores["before"]),
+                **{when: float(np.mean(list(by_key.values()))) for when, by_key in scores.items()},
+            }
+        )
+        for (cohort, outcome, metric), scores in found.items()
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import DataError, Problem, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -19,6 +20,7 @@ from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
+from connectome_tl.workflows.tuned import check_tuned, read_tuned
 from connectome_tl.workflows.volumes import CACHE, settled, with_grids
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
@@ -36,6 +38,8 @@ def run_study(
     show_progress: bool = False,
     base: str | Path | None = None,
     check: bool = False,
+    tuned: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
 
@@ -44,9 +48,11 @@ def run_study(
         overrides: `key.sub=value` texts, as `--set` takes them.
         show_progress: draw progress bars.
         check: read and hash all inputs although the run is finished and no size or time stamp has changed.
+        tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
+        scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
 
     Raises:
-        UsageError: settings are wrong, or the folder holds another study.
+        UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
         DataError: a cohort is wrong (everything that is wrong is listed).
         LeakageError: something fitted saw a test row.
     """
@@ -55,8 +61,10 @@ def run_study(
         settings, home = study, Path(base) if base is not None else Path()
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    if tuned is not None:
+        settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
     settings = settled(settings, home, folder)
-    seen_from_there = _seen_from(folder, settings, home)
+    seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
         reveal(folder, "run", found_run.record)  # the scores are shown once more
@@ -71,17 +79,20 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_names
+        from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.fitting import fit_study
         from connectome_tl.workflows.judge import judge
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
+        check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
-        found = fit_study(folder, settings, cohorts, splits, tasks, steps)
+        with on_scheduler(scheduler):
+            found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
             judged = judge(settings, cohorts, splits, found)
             _write(folder, settings, cohorts, found, judged)
@@ -134,7 +145,14 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
     except DataError as error:
         raise DataError(
             f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
-            problems=(*error.problems[:5],),
+            problems=(
+                *error.problems[:5],
+                Problem(
+                    "the weights of this encoder belong to one set of regions",
+                    remedy="Cohorts of different atlases need one whose weights do not: a graph encoder with "
+                    "node_features: identity, readout: attention (or clusters, mean) and direct: false.",
+                ),
+            ),
         ) from error
 
 
@@ -147,6 +165,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     text = dump_settings(settings)
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
+    check_sizes(splits, settings.learning_curve)
     begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
     if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
@@ -165,7 +184,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     return splits
 
 
-def _seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
+def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
     """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
 
     def moved(use: CohortUse | None) -> CohortUse | None:
@@ -220,7 +239,9 @@ def _write(
     write_json(folder / "scores.json", found.record.scores)
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))
+    if found.record.learning_curve:
+        write_table(folder / "learning_curve.tsv", as_frame(found.record.learning_curve))
     write_json(folder / "results.json", found.record)
-    seen = looks(folder, found.record.provenance["infants"])
+    seen = looks(folder, found.record)
     write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
     write_json(folder / "provenance.json", found.provenance)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
+from connectome_tl.settings.bundles import FitKind
 from connectome_tl.settings.results import RunRecord
 
 
@@ -38,6 +39,34 @@ class StudyRun:
     permutations: pd.DataFrame
     verdicts: pd.DataFrame
     record: RunRecord
+
+    def bundle(
+        self,
+        out: str | Path,
+        *,
+        model: str = "full",
+        fit: FitKind = "mean",
+        site_names: bool = False,
+        title: str = "",
+        authors: str = "",
+        licence: str = "",
+        base: str | Path | None = None,
+    ) -> Path:
+        """Pack a model of the run to share it, as `connectome-tl bundle` does; returns the folder.
+
+        Args:
+            fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
+            site_names: names of sites, and what was fitted to each, may leave.
+            title, authors, licence: for the card.
+            base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+
+        Raises:
+            UsageError: the study has no such model. DataError: a part of it cannot leave.
+        """
+        from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+
+        options = BundleOptions(model, fit, site_names, title, authors, licence)
+        return bundle_run(self.folder, out, options, base=base)
 
 
 def read_run(folder: str | Path) -> StudyRun:

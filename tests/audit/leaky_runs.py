@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,29 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.config import dump_settings
+from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.clinical.calibration import fit_platt, threshold_at_specificity
 from connectome_tl.evaluation.clinical.recalibration import FoldCalibrator, recalibrate
+from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.scores.counts import within_fold_counts
-from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.provenance import write_json, write_table, write_text
-from connectome_tl.settings.study import SplitSettings, StudySettings
+from connectome_tl.report.render import render_report
+from connectome_tl.settings.audit import AuditRecord
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.study import Refits, SplitSettings, StudySettings
+from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.run import run_study
-from tests.small_study import small_cohorts, small_settings
+from connectome_tl.workflows.fitting import fit_study
+from connectome_tl.workflows.judge import judge
+from connectome_tl.workflows.judged_again import StoredFits
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.run import read_cohorts, run_study
+from connectome_tl.workflows.study_run import as_frame, read_record
+from tests.small_study import FLAT, small_cohorts, small_settings
 
 TASK = "cognitive"
 
@@ -37,7 +49,7 @@ def honest_run(home: Path, seed: int, cohorts: StudyCohorts | None = None, **set
     for name, cohort in (("older", found.source), ("pool", found.pool), ("target", found.target)):
         assert cohort is not None
         write_cohort(cohort, home / "cohorts" / name)
-    made = small_settings(**{"seed": seed, "steps": 2, **settings})
+    made = small_settings(**{"seed": seed, "steps": 2, "refits": Refits(linear=5), **settings})
     run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(made)), home / "run")
     return made
 
@@ -47,13 +59,26 @@ def predictions_of(home: Path, run: str = "run") -> pd.DataFrame:
 
 
 def rewrite(home: Path, predictions: pd.DataFrame) -> Path:
-    """Write predictions and the scores that follow from them: the folder agrees with itself."""
-    cohort = target_of(home)
-    tasks = [cohort.task(name) for name in predictions["task"].unique()]
-    families = {i: str(f) for i, f in zip(cohort.ids, cohort.family, strict=True) if f}
-    write_table(home / "run" / "predictions.tsv", predictions)
-    write_json(home / "run" / "scores.json", scores(predictions, tasks, families))
+    """Write predictions and all that follows from them: the folder agrees with itself."""
+    run = home / "run"
+    write_table(run / "predictions.tsv", predictions)
+    settings = load_settings(run / "study.yaml", StudySettings)
+    cohorts = read_cohorts(settings, run)
+    splits, tasks = SplitPlan.load(run / "split_plan.json"), tasks_of(settings, cohorts)
+    with Steps(shown=False) as steps:
+        found = fit_study(run, settings, cohorts, splits, tasks, steps, store_of=StoredFits)
+    write_results(home, judge(settings, cohorts, splits, replace(found, predictions=predictions)).record)
     return home
+
+
+def write_results(home: Path, record: RunRecord) -> None:
+    """All files that show the results of a run."""
+    run = home / "run"
+    write_json(run / "results.json", record)
+    write_json(run / "scores.json", record.scores)
+    write_table(run / "scores.tsv", as_frame(record.scores))
+    write_table(run / "comparisons.tsv", as_frame(record.comparisons))
+    write_text(run / "report.html", render_report(record))
 
 
 def target_of(home: Path) -> Cohort:
@@ -190,7 +215,10 @@ def the_best_of_several_runs(home: Path, seed: int) -> None:
 
 
 def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFrame:
-    """The run's predictions, the full model's of each fold by whichever settings score it best."""
+    """The run's predictions, the network's of each fold by whichever settings score it best.
+
+    The full model would hide it where the network has no weight.
+    """
     tables = [predictions_of(home)]
     for k, settings in enumerate(others):
         run_study(settings, home / f"other{k}", base=home / "cohorts")
@@ -198,19 +226,172 @@ def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFr
         shutil.rmtree(home / f"other{k}")
     (home / "test_scores.jsonl").unlink()  # the tries leave no trace
     shown = tables[0].copy()
-    full = (shown["task"] == TASK) & (shown["model"] == "full")
-    for _, rows in shown[full].groupby(["repeat", "fold"]):
-        best = max(reversed(tables), key=lambda table: _auc(table.loc[rows.index]))  # of equals not the honest one
+    here = (shown["task"] == TASK) & (shown["model"] == "network")
+    for _, rows in shown[here].groupby(["repeat", "fold"]):
+        best = max(
+            reversed(tables), key=lambda table: _auc(table.loc[rows.index], "network")
+        )  # of equals not the honest one
         shown.loc[rows.index] = best.loc[rows.index]
     return shown
 
 
-def _auc(predictions: pd.DataFrame) -> float:
-    rows = predictions[(predictions["task"] == TASK) & (predictions["model"] == "full")]
+def _auc(predictions: pd.DataFrame, model: str = "full") -> float:
+    rows = predictions[(predictions["task"] == TASK) & (predictions["model"] == model)]
     y, score = rows[["y_true"]].to_numpy(float), rows[["y_score"]].to_numpy(float)
     won, met = within_fold_counts(y, score, (rows["repeat"] * 1000 + rows["fold"]).to_numpy())
     return float(won[0] / met[0]) if met[0] else 0.0
 
+
+def results_edited_everywhere(home: Path, seed: int) -> None:
+    """A verdict, a difference and a score are changed in every file that shows them."""
+    honest_run(home, seed)
+    record = read_record(home / "run")
+    better = record.comparisons[0].model_copy(update={"difference": 0.3, "low": 0.1, "high": 0.5, "verdict": "helps"})
+    praised = record.verdicts[0].model_copy(update={"headline": "Better than chance."})
+    changed = {"comparisons": (better, *record.comparisons[1:]), "verdicts": (praised, *record.verdicts[1:])}
+    write_results(home, record.model_copy(update=changed))
+
+
+def a_p_value_edited(home: Path, seed: int) -> None:
+    honest_run(home, seed, permutations=9)
+    record = read_record(home / "run")
+    tests = tuple(test.model_copy(update={"p_value": 0.001, "p_value_max": 0.001}) for test in record.permutations)
+    write_results(home, record.model_copy(update={"permutations": tests}))
+
+
+def a_table_edited(home: Path, seed: int) -> None:
+    honest_run(home, seed)
+    path = home / "run" / "comparisons.tsv"
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table.loc[0, "difference"] = "0.31"
+    write_table(path, table)
+
+
+def a_page_edited(home: Path, seed: int) -> None:
+    honest_run(home, seed)
+    path = home / "run" / "report.html"
+    path.write_text(path.read_text("utf-8").replace("cannot tell", "it helps", 1), "utf-8")
+
+
+def permuted_fits_forged(home: Path, seed: int) -> None:
+    """Every stored permuted network predicts noise, so that the null is low; the results follow from the store."""
+    honest_run(home, seed, network_permutations=5)
+    rng = np.random.default_rng(seed)
+    for path in sorted((home / "run" / "models" / "permuted").glob("*.json")):
+        fit = FitStore(path.parent).load(path.stem, state=False)
+        if fit is not None and fit.predictions and not (home / "run" / "models" / path.name).exists():
+            noise = {subject: rng.random(values.size) for subject, values in fit.predictions.items()}
+            FitStore(path.parent).save(replace(fit, predictions=noise), keep_state=False)
+    rewrite(home, predictions_of(home))
+
+
+def second_scans_of_reliability_8(home: Path, seed: int) -> None:
+    """A sixth of the infants come again under new ids with a scan that correlates .8 with the first."""
+    _joined(home, seed, lambda rng, log: 0.8 * log + 0.6 * log.std(axis=0) * _symmetric(rng, log))
+
+
+def copies_times_1_2(home: Path, seed: int) -> None:
+    """A sixth of the infants come again under new ids, every weight times 1.2."""
+    _joined(home, seed, lambda _, log: log, factor=1.2)
+
+
+def a_twin_family_not_declared(home: Path, seed: int) -> None:
+    """Rescans a month later, nearly the same, without the family that declares them."""
+    _joined(home, seed, lambda rng, log: 0.95 * log + 0.3 * log.std(axis=0) * _symmetric(rng, log))
+
+
+def six_infants_left_out_after_a_look(home: Path, seed: int) -> None:
+    """The cohort is run, loses the six infants that were predicted worst, and is run again as if for the first time."""
+    known = small_cohorts(seed=seed)
+    honest_run(home, seed, known)
+    rows = predictions_of(home)
+    rows = rows[(rows["task"] == TASK) & (rows["model"] == "full") & rows["y_true"].notna()]
+    worst = set(rows["subject"][(rows["y_score"] - rows["y_true"]).abs().sort_values().index[-6:]])
+    shutil.rmtree(home / "run")
+    shutil.rmtree(home / "cohorts")
+    honest_run(
+        home, seed, known.with_role("target", known.target.take([i for i in known.target.ids if i not in worst]))
+    )
+
+
+def the_outcome_in_a_column(home: Path, seed: int) -> None:
+    """A later score of the same domain stands among the clinical covariates."""
+    known = small_cohorts(n_target=40, seed=seed)
+    target = known.target
+    rng = np.random.default_rng(seed)
+    later = target.targets["motor_score"].fillna(90.0) + rng.normal(0, 2, target.n_subjects)
+    spec = Covariate(column="later_score", type="numeric")
+    told = replace(
+        target,
+        covariates=target.covariates.assign(later_score=later),
+        covariate_specs=(*target.covariate_specs, spec),
+    )
+    honest_run(home, seed, known.with_role("target", told))
+
+
+def the_outcome_in_what_is_missing(home: Path, seed: int) -> None:
+    """A region was not segmented in the impaired infants."""
+    known = small_cohorts(n_target=40, seed=seed)
+    target = known.target
+    mask = target.node_mask.copy()
+    mask[:, 0] = target.targets[TASK].to_numpy(float) != 1
+    honest_run(home, seed, known.with_role("target", replace(target, node_mask=mask)))
+
+
+def _joined(
+    home: Path, seed: int, second: Callable[[np.random.Generator, np.ndarray], np.ndarray], factor: float = 1.0
+) -> None:
+    """A study of 36 strangers, a sixth of whom come again; `second` gives their logs around the group's mean."""
+    rng = np.random.default_rng(seed)
+    cohorts = dense_cohorts(seed, n_target=36)
+    target = cohorts.target
+    rows = np.arange(0, target.n_subjects, 6)
+    both = np.r_[np.arange(target.n_subjects), rows]
+    doubled = target.drawn(both, [*target.ids, *(f"new{i:03d}" for i in rows)])
+    log = np.log(np.where(target.weights > 0, target.weights, 1.0))
+    mean = log.mean(axis=0)
+    again = np.exp(mean + second(rng, log - mean)[rows]) * factor
+    doubled.weights[target.n_subjects :] = np.where(target.weights[rows] > 0, again, 0.0)
+    doubled.family[target.n_subjects :] = ""
+    honest_run(home, seed, cohorts.with_role("target", doubled), **RIDGE_ONLY)
+
+
+def _symmetric(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    upper = np.triu(rng.standard_normal(like.shape), 1)
+    return upper + upper.swapaxes(-1, -2)
+
+
+RIDGE_ONLY: dict[str, Any] = {
+    "model": FLAT,
+    "steps": 1,
+    "controls": (),
+    "baselines": ("prevalence", "ridge"),
+    "refits": Refits(linear=0),
+}
+
+
+def dense_cohorts(seed: int, *, n_target: int = 33, n_regions: int = 24) -> StudyCohorts:
+    """The simulated cohorts with log-normal weights in every edge, of which each subject's half is its own."""
+    cohorts = small_cohorts(n_target=n_target, n_regions=n_regions, n_source=16, n_pool=12, seed=seed)
+    rng = np.random.default_rng([seed, 7])
+    backbone = np.triu(rng.normal(2.0, 0.7, (n_regions, n_regions)), 1)
+    for role in ("target", "pool", "source"):
+        cohort = cohorts.roles[role]
+        own = 0.5 * _symmetric(rng, cohort.weights)
+        weights = np.exp(backbone + backbone.T + own) * (1 - np.eye(n_regions))
+        cohorts = cohorts.with_role(role, replace(cohort, weights=weights.astype(np.float32)))
+    return cohorts
+
+
+LEDGER_CHECK = "ledger of test scores"
+ALONE_CHECK = "no single value gives the outcome away"
+# What a folder cannot be accused of, a warning points out.
+CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
+    the_best_of_several_runs: LEDGER_CHECK,
+    six_infants_left_out_after_a_look: LEDGER_CHECK,
+    the_outcome_in_a_column: ALONE_CHECK,
+    the_outcome_in_what_is_missing: ALONE_CHECK,
+}
 
 LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
     selection_before_the_split,
@@ -222,4 +403,21 @@ LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
     epoch_chosen_on_test,
     tuned_on_the_outer_score,
     the_best_of_several_runs,
+    results_edited_everywhere,
+    a_p_value_edited,
+    a_table_edited,
+    a_page_edited,
+    permuted_fits_forged,
+    second_scans_of_reliability_8,
+    copies_times_1_2,
+    a_twin_family_not_declared,
+    six_infants_left_out_after_a_look,
+    the_outcome_in_a_column,
+    the_outcome_in_what_is_missing,
 )
+
+
+def caught(record: AuditRecord, variant: Callable[[Path, int], None] | None = None) -> list[str]:
+    """Checks that accuse; for a variant that only a warning can point out, that warning too."""
+    hint = CAUGHT_BY_WARNING.get(variant) if variant else None
+    return [f.check for f in record.findings if f.status == "failed" or (f.status == "warning" and f.check == hint)]

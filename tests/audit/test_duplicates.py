@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectome_tl.audit.duplicates import duplicate_findings, edges_of, look_alikes
+from connectome_tl.audit.duplicates import duplicate_findings, edges_of
+from connectome_tl.audit.likeness import alike_by_edges
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.simulation.cohorts import simulate_study
 
@@ -78,18 +79,71 @@ def test_an_infant_of_the_pool_under_its_own_id_is_no_secret(study):
     assert not failed(duplicate_findings({"target": study.target, "pool": pool}, plan(study.target.ids)))
 
 
+def named(edges, groups=None):
+    names = [str(i) for i in range(len(edges))]
+    return {(p.first, p.second) for p in alike_by_edges(edges[:, None], names, groups or [""] * len(edges))}
+
+
+def counts(rng, n=33, n_edges=276, spread=0.5):
+    """(n, n_edges) streamline counts: a backbone, and what is each one's own."""
+    return np.exp(rng.normal(3, 1, n_edges) + spread * rng.standard_normal((n, n_edges)))
+
+
+def second_scan(rng, first, everyone, reliability):
+    """Log counts that correlate with the first scan, over subjects, as the reliability says."""
+    log, mean, spread = np.log(first), np.log(everyone).mean(axis=0), np.log(everyone).std(axis=0)
+    noise = np.sqrt(1 - reliability**2) * spread * rng.standard_normal(first.shape)
+    return np.exp(mean + reliability * (log - mean) + noise)
+
+
 def test_siblings_who_share_half_their_variance_are_two_people():
     rng = np.random.default_rng(1)
     parents = rng.standard_normal((20, 400))
     edges = np.vstack([parents + rng.standard_normal((20, 400)), parents + rng.standard_normal((20, 400))])
-    assert look_alikes(edges, [str(i) for i in range(40)]) == []
+    assert named(edges) == set()
     edges[5, :30] = np.nan
-    twice = np.vstack([edges, edges[5]])
-    assert [(p.first, p.second) for p in look_alikes(twice, [str(i) for i in range(41)])] == [("5", "40")]
+    assert named(np.vstack([edges, edges[5]])) == {("5", "40")}
+
+
+def test_second_scans_of_reliability_8_are_found():
+    found, expected = set(), {(str(i), str(33 + i)) for i in range(6)}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        edges = counts(rng)
+        found = named(np.vstack([edges, second_scan(rng, edges[:6], edges, 0.8)]))
+        assert found <= expected
+        assert len(found) >= 5
+
+
+def test_copies_times_1_2_are_found_even_three_times_over():
+    edges = counts(np.random.default_rng(2))
+    assert named(np.vstack([edges, 1.2 * edges[:1]])) == {("0", "33")}
+    thrice = named(np.vstack([edges, 1.2 * edges[:1], 0.9 * edges[:1]]))
+    assert thrice == {("0", "33"), ("0", "34"), ("33", "34")}
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_two_scanners_whose_counts_differ_by_five_accuse_nobody(declared):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        scanner = np.arange(33) % 2
+        edges = counts(rng) * np.where(scanner, 5.0, 1.0)[:, None] * np.exp(scanner[:, None] * rng.normal(0, 0.4, 276))
+        assert named(edges, [str(s) if declared else "" for s in scanner]) == set()
+
+
+def test_low_rank_and_tiny_matrices_accuse_nobody_and_hide_no_copy():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        low_rank = np.exp(0.5 * rng.standard_normal((33, 2)) @ rng.standard_normal((2, 276)))
+        assert named(low_rank) == set()
+        tiny = 1e-9 * counts(rng)
+        assert named(tiny) == set()
+        assert named(np.vstack([tiny, 1.2 * tiny[3:4]])) == {("3", "33")}
 
 
 def test_masked_regions_are_masked_edges(study):
     mask = study.target.node_mask.copy()
     mask[0, 0] = False
     edges = edges_of(replace(study.target, node_mask=mask))
+    assert edges.shape == (20, 1, 45 * 89)
     assert np.isnan(edges[0]).sum() == study.target.n_regions - 1

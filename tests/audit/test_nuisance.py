@@ -14,6 +14,7 @@ from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.results import Score
 from connectome_tl.settings.study import Confounds, SplitSettings
 from connectome_tl.tasks import Task
+from connectome_tl.training.schemes import StudyCohorts
 from tests.small_study import small_cohorts, small_settings
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
@@ -46,9 +47,9 @@ def driven_by(what):
 @pytest.mark.parametrize("what", ["site", "age", "motion"])
 def test_an_outcome_of_a_nuisance_variable_alone_is_pointed_out_by_name(what):
     target = driven_by(what)
-    tasks = (target.task("cognitive"),)
+    tasks, alone = (target.task("cognitive"),), StudyCohorts({"target": target})
     splits = make_split_plan(target, SPLITS)
-    found = scores(baseline_predictions(small_settings(), target, splits, tasks), tasks)
+    found = scores(baseline_predictions(small_settings(), alone, splits, tasks), tasks)
     auc = {s.model: s.value for s in found if s.metric == "auc"}
     assert auc["ridge"] > 0.75  # the trap: edges do predict it
     (finding,) = nuisance_findings(found, nuisance_scores(target, splits, tasks), tasks, model="ridge")
@@ -57,7 +58,7 @@ def test_an_outcome_of_a_nuisance_variable_alone_is_pointed_out_by_name(what):
     if what != "site":
         column = "age" if what == "age" else "mean_fd"
         freed = small_settings(confounds=Confounds(columns=(column,)), baselines=("ridge",))
-        (without,) = (s for s in scores(baseline_predictions(freed, target, splits, tasks), tasks) if s.metric == "auc")
+        (without,) = (s for s in scores(baseline_predictions(freed, alone, splits, tasks), tasks) if s.metric == "auc")
         assert without.value < auc["ridge"] - 0.15
 
 

@@ -16,7 +16,7 @@ from connectome_tl.config import dump_settings
 from connectome_tl.errors import MissingInputError
 from connectome_tl.provenance import write_table, write_text
 from connectome_tl.settings.results import PermutationResult
-from connectome_tl.settings.study import SplitSettings
+from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.audit import audit_run
 from connectome_tl.workflows.run import run_study
@@ -65,7 +65,9 @@ def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_ru
     write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants themselves are the pool
     stages = small_settings().stages
     secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
-    study = write_text(home / "cohorts" / "study.yaml", dump_settings(small_settings(stages=secret)))
+    study = write_text(
+        home / "cohorts" / "study.yaml", dump_settings(small_settings(stages=secret, refits=Refits(linear=5)))
+    )
     run_study(study, home / "run")
     text = (home / "run" / "study.yaml").read_text()
     (home / "run" / "study.yaml").write_text(text.replace("transductive: true", "transductive: false"))
@@ -85,7 +87,7 @@ def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tm
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
     splits = SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive")
-    study = dump_settings(small_settings(splits=splits, controls=(), steps=1))
+    study = dump_settings(small_settings(splits=splits, controls=(), steps=1, refits=Refits(linear=5)))
     run_study(write_text(home / "cohorts" / "study.yaml", study), home / "run")
     check = "recalibrated again (all folds)"
     by_check = {f.check: f for f in audited(home).findings}
@@ -105,7 +107,11 @@ def test_a_polished_score_and_a_missing_one_are_caught(run_copy):
     rows = json.loads(path.read_text())
     rows[0]["value"] = 0.99
     path.write_text(json.dumps(rows[:-1]))
-    assert failed(audited(run_copy)) == {"scores follow from the predictions", "no score was left out"}
+    assert failed(audited(run_copy)) == {
+        "scores follow from the predictions",
+        "no score was left out",
+        "scores.json is that of results.json",
+    }
 
 
 def test_a_split_plan_edited_after_the_fact_is_caught(run_copy):

@@ -23,7 +23,10 @@ CONTROLS = [
     "full", "core", "network", "scratch", "no_pretrain", "no_adapt", "network_scratch", "network_no_pretrain",
     "network_no_adapt", "core_scratch", "core_permuted_source", "single_task", "no_clinical",
 ]  # fmt: skip
-BASELINES = ["prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "site_only"]
+BASELINES = [
+    "prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "kernel_ridge", "cpm", "linear_transfer",
+    "meta_matching", "site_only",
+]  # fmt: skip
 COLUMNS = ["subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred"]
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from small_study import TASKS, small_cohorts, small_settings
 
 from connectome_tl.audit.wrecking import wrecked
-from connectome_tl.cohort.splits import make_split_plan
+from connectome_tl.cohort.splits import kinship_groups, make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation import instability as module
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.baselines.linear import probability_from_ridge
+from connectome_tl.evaluation.baselines.refits import gram_refits, logistic_refits, ridge_refits
 from connectome_tl.evaluation.instability import bootstrap_risks, instability, resampled, study_instability
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import FoldRows
@@ -37,12 +40,11 @@ def made(n, seed=0, twins=False):
     return folds, y, cluster
 
 
-def ridge(x, y):
-    return fit_ridge(x, y, (10.0, 100.0))
+ridge = partial(ridge_refits, alphas=(10.0, 100.0))
 
 
 def found_in(folds, y, cluster, n_refits):
-    return instability("motor", "ridge", *bootstrap_risks(folds, y, cluster, n_refits, fit=ridge), 0.5)
+    return instability("motor", "ridge", *bootstrap_risks(folds, y, cluster, n_refits, refit=ridge), 0.5)
 
 
 def test_risks_are_steadier_with_more_infants():
@@ -54,12 +56,14 @@ def test_risks_are_steadier_with_more_infants():
 
 
 def test_twins_add_nothing_when_families_are_drawn():
-    single = found_in(*made(40), n_refits=60)
-    folds, y, family = made(40, twins=True)
-    related = found_in(folds, y, family, n_refits=60)
-    ignored = found_in(folds, y, np.arange(y.size), n_refits=60)
-    assert related.mean_absolute_error > 0.85 * single.mean_absolute_error
-    assert ignored.mean_absolute_error < 0.85 * single.mean_absolute_error
+    single, related, ignored = [], [], []
+    for seed in range(3):
+        single.append(found_in(*made(40, seed), n_refits=60).mean_absolute_error)
+        folds, y, family = made(40, seed, twins=True)
+        related.append(found_in(folds, y, family, n_refits=60).mean_absolute_error)
+        ignored.append(found_in(folds, y, np.arange(y.size), n_refits=60).mean_absolute_error)
+    assert np.mean(related) > 0.85 * np.mean(single)
+    assert np.mean(ignored) < 0.85 * np.mean(single)
 
 
 def test_the_numbers_of_a_case_worked_by_hand():
@@ -133,3 +137,81 @@ def test_of_few_refits_the_range_is_given_and_of_many_95_percent(n_refits, ends)
     refitted = np.random.default_rng(5).random((n_refits, 3))
     found = instability("motor", "full", np.full(3, 0.5), refitted, 0.5)
     np.testing.assert_allclose([found.low, found.high], np.quantile(refitted, ends, axis=0))
+
+
+def sample(seed=0, n=30, p=12):
+    rng = np.random.default_rng(seed)
+    y = (np.arange(n) % 3 == 0).astype(float)
+    x = rng.standard_normal((n, p)) + 0.8 * y[:, None]
+    counts = np.bincount(rng.integers(n, size=n), minlength=n)
+    return x, y, rng.standard_normal((7, p)), counts
+
+
+def expected_by_copies(model, alphas, x, y, test, counts, loss):
+    """Copies written out, the penalty by leaving out each original row with all its copies."""
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    rows = np.repeat(np.arange(len(y)), counts)
+    z, labels, z_test = ((x - mean) / spread)[rows], y[rows], (test - mean) / spread
+    losses = []
+    for alpha in alphas:
+        total = 0.0
+        for original in np.unique(rows):
+            out = rows == original
+            total += loss(model(alpha).fit(z[~out], labels[~out]), z[out], labels[out])
+        losses.append(total)
+    return model(alphas[int(np.argmin(losses))]).fit(z, labels), z_test
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ridge_refits_are_those_of_copies_written_out_with_penalties_that_leave_out_all_copies(seed):
+    from sklearn.linear_model import Ridge
+
+    x, y, test, counts = sample(seed)
+    alphas = (1.0, 10.0, 100.0)
+    ours = ridge_refits(x, test, y, np.arange(len(y)), counts[None], alphas)[0]
+    model, z = expected_by_copies(
+        lambda a: Ridge(alpha=a), alphas, x, 2 * y - 1, test, counts, lambda m, a, b: ((m.predict(a) - b) ** 2).sum()
+    )
+    np.testing.assert_allclose(ours, probability_from_ridge(model.predict(z)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_logistic_refits_are_those_of_copies_written_out(seed):
+    from sklearn.linear_model import LogisticRegression
+
+    x, y, test, counts = sample(seed)
+    ours = logistic_refits(x, test, y, np.arange(len(y)), counts[None], (5.0,))[0]
+    model, z = expected_by_copies(
+        lambda a: LogisticRegression(C=1 / a, tol=1e-10, max_iter=5000), (5.0,), x, y, test, counts, lambda *_: 0.0
+    )
+    np.testing.assert_allclose(ours, model.predict_proba(z)[:, 1], atol=1e-5)
+
+
+def test_copies_in_a_sample_do_not_loosen_the_penalty():
+    """Noise teaches nothing: penalties that see copies on both sides are far too small, and risks spread."""
+    rng = np.random.default_rng(0)
+    x, y, test = rng.standard_normal((40, 200)), (np.arange(40) % 2).astype(float), rng.standard_normal((30, 200))
+    counts = np.array([np.bincount(rng.integers(40, size=40), minlength=40) for _ in range(20)])
+    whole = np.ones((1, 40), dtype=int)
+    for refit in (ridge_refits, logistic_refits, gram_refits):
+        spread = np.std(refit(x, test, y, np.arange(40), counts), axis=1).mean()
+        leaky = [np.repeat(np.arange(40), count) for count in counts]
+        naive = [np.std(refit(x[r], test, y[r], np.arange(len(r)), np.ones((1, len(r)), dtype=int))) for r in leaky]
+        assert spread < 0.5 * np.mean(naive)
+        assert np.isfinite(refit(x, test, y, np.arange(40), whole)).all()
+
+
+def test_the_original_risks_are_those_of_the_baseline_itself():
+    tasks = tasks_of(STUDY, COHORTS)
+    table = baseline_predictions(STUDY, COHORTS, SPLITS, tasks)
+    linear = STUDY.model_copy(update={"refits": Refits(linear=2, network=0)})
+    for one in study_instability(linear, COHORTS, SPLITS, tasks):
+        here = (table["task"] == one.task) & (table["model"] == one.model) & (table["repeat"] == 0)
+        expected = table.loc[here & table["y_true"].notna(), "y_score"]
+        np.testing.assert_allclose(sorted(one.original), sorted(expected), rtol=1e-9)
+
+
+def test_draws_of_one_infant_are_one_family():
+    ids = COHORTS.target.ids
+    again = resampled(COHORTS.target, (ids[4], ids[4], ids[5], ids[0]), ids[1:2])  # the last two are twins
+    assert kinship_groups(again.family).tolist() == [0, 0, 1, 2, 2]

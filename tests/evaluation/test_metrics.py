@@ -191,9 +191,24 @@ def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     called, positive, alone = np.tile([0.0, 0.0, 0.0, 0.1], 300), np.arange(1200) % 5 == 0, np.arange(1200)
     wide = METRICS["sensitivity"].widening["procedure"]
     nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
-    rare = proportion_interval(1 - called[~positive], alone[~positive], wide, 20.0)
-    assert nothing.specificity[1:] == pytest.approx(rare)
-    assert little.specificity[1:] == pytest.approx(proportion_interval(1 - called[~positive], alone[~positive], wide))
+    # Almost nobody is called: the specificity is steady and worth more subjects than the sensitivity.
+    right, steady = 1 - called[~positive], wide._replace(factor=1.2)
+    assert nothing.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady, 40.0))
+    assert little.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady))
+    caught = called[positive]
+    assert nothing.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide, 20.0))
+    assert little.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide))
+
+
+def test_the_widening_falls_with_the_recall_and_never_jumps():
+    positive, alone = np.arange(200) < 100, np.arange(200)
+    widths = []
+    for caught in np.arange(0, 101):
+        called = np.where(positive, np.arange(200) < caught, np.arange(200) >= 150)
+        low, high = call_intervals(called.astype(float), positive, alone, (0.7, 0.8)).sensitivity[1:]
+        widths.append(high - low)
+    assert np.abs(np.diff(widths)).max() < 0.02
+    assert widths[80] < 0.8 * widths[20]  # of binomials with as much variance
 
 
 def test_few_labels_set_the_floor_of_a_loss():

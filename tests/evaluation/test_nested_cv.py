@@ -17,7 +17,8 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import DataError, LeakageError, UsageError
-from connectome_tl.evaluation.baselines.fixed import baseline_predictions, nuisance_table
+from connectome_tl.evaluation.baselines.covariates import nuisance_table
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds, tasks_of
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import COLUMNS
@@ -37,7 +38,7 @@ def predictions_of(study: StudySettings, cohorts: StudyCohorts = COHORTS) -> pd.
     splits = make_split_plan(cohorts.target, study.splits)
     tasks = tasks_of(study, cohorts)
     networks = cross_validate(study, cohorts, splits).predictions
-    return pd.concat([networks, baseline_predictions(study, cohorts.target, splits, tasks)], ignore_index=True)
+    return pd.concat([networks, baseline_predictions(study, cohorts, splits, tasks)], ignore_index=True)
 
 
 def auc_within_folds(table: pd.DataFrame, model: str, task: str = "cognitive") -> float:
@@ -62,7 +63,7 @@ def test_everybody_is_predicted_once_a_repeat_by_every_model_on_the_same_folds(t
     left_out = {"tangent_ridge", "random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr"}
     models = {scheme.name for scheme in schemes_of(study, COHORTS)} | set(study.baselines) - left_out
     assert set(table["model"]) == models
-    assert len(models) == 18
+    assert len(models) == 24
     for _, rows in table.groupby(["model", "task", "repeat"]):
         assert sorted(rows["subject"]) == sorted(COHORTS.target.ids)
     folds = table.groupby(["subject", "repeat"])["fold"].nunique()
@@ -181,6 +182,10 @@ def test_a_baseline_without_anything_to_work_on_is_left_out() -> None:
         "prevalence",
         "ridge",
         "linear_all",
+        "kernel_ridge",
+        "cpm",
+        "linear_transfer",
+        "meta_matching",
     ]
 
 
@@ -229,7 +234,10 @@ def test_ridge_does_not_depend_on_the_order_of_regions() -> None:
     splits = make_split_plan(COHORTS.target, study.splits)
     tasks = tasks_of(study, COHORTS)
     moved = cut(COHORTS.target, COHORTS.target.regions[::-1])
-    a, b = (baseline_predictions(study, cohort, splits, tasks)["y_score"] for cohort in (COHORTS.target, moved))
+    a, b = (
+        baseline_predictions(study, StudyCohorts({"target": cohort}), splits, tasks)["y_score"]
+        for cohort in (COHORTS.target, moved)
+    )
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
@@ -238,5 +246,6 @@ def test_a_fold_without_a_known_outcome_is_the_data_s_fault() -> None:
     targets["motor_score"] = np.nan
     study = small_settings(controls=())
     splits = make_split_plan(COHORTS.target, study.splits)
+    unknown = COHORTS.with_role("target", replace(COHORTS.target, targets=targets))
     with pytest.raises(DataError, match="motor_score"):
-        baseline_predictions(study, replace(COHORTS.target, targets=targets), splits, tasks_of(study, COHORTS))
+        baseline_predictions(study, unknown, splits, tasks_of(study, COHORTS))

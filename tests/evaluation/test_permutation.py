@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.linear import fit_ridge
-from connectome_tl.evaluation.permutation.added_value import ResidualEdges, added_value_statistics
+from connectome_tl.evaluation.permutation.added_value import FoldEdges, ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation.tests import (
     FoldRows,
     exchangeable_permutations,
@@ -158,6 +158,11 @@ def test_residual_edges_keep_what_covariates_explain_and_move_the_rest():
         ResidualEdges.of(x, rng.standard_normal((30, 20)))
 
 
+def split_by(folds, x, covariates):
+    split = ResidualEdges.of(x, covariates)
+    return [FoldEdges(train, test, split) for train, test in folds]
+
+
 def test_added_value_is_found_when_it_is_there_and_not_when_covariates_explain_it_all():
     rng = np.random.default_rng(7)
     n = 60
@@ -172,7 +177,7 @@ def test_added_value_is_found_when_it_is_there_and_not_when_covariates_explain_i
     moves = exchangeable_permutations([str(i) for i in range(n - 3)], 49, 0)
     p = [
         permutation_results(
-            added_value_statistics(folds, ResidualEdges.of(x, covariates), covariates, y, (MOTOR,), moves, ALPHAS),
+            added_value_statistics(split_by(folds, x, covariates), covariates, y, (MOTOR,), moves, ALPHAS),
             (MOTOR,),
             "ridge",
             "",

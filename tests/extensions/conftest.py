@@ -20,7 +20,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
 from connectome_tl.training import extension
-from connectome_tl.training.objectives import OBJECTIVES
+from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.run import run_study
 from connectome_tl.workflows.study_run import StudyRun

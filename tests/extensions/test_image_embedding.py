@@ -20,8 +20,9 @@ from connectome_tl.features.arrays import Arrays
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.nn.batch import ImageRows
 from connectome_tl.nn.branch import Branch, Encoded, Sizes
+from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.features import FeatureSettings
-from connectome_tl.settings.model import EncoderSettings, ModelSettings
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import stored_model

@@ -10,6 +10,7 @@ import pytest
 from small_study import small_cohorts
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.permutation.beyond_clinical import QUESTION
 from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.study_run import StudyRun
@@ -81,7 +82,17 @@ def test_the_report_names_the_outcomes(run: StudyRun) -> None:
     page = run.report.read_text("utf-8")
     assert "were used to predict pattern, severity, motor_score" in page
     assert "concordance" in page.lower()
-    assert "pattern: value beyond clinical covariates was not tested" in page
+
+
+def test_value_beyond_covariates_is_tested_for_every_kind_of_outcome(run: StudyRun) -> None:
+    asked = run.permutations[run.permutations["question"] == QUESTION]
+    assert dict(zip(asked["task"], asked["metric"])) == {
+        "pattern": "macro_auc",
+        "severity": "c_index",
+        "motor_score": "r2",
+        "cognitive": "auc",
+    }
+    assert asked["p_value"].between(1 / 3, 1).all()
 
 
 def test_an_ordinal_outcome_with_signal_is_found(run_small: Callable) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from network_cases import (
+    ATLAS_FREE,
     ENCODERS,
     FEATURES,
     GRAPHS,
+    LAYERED,
     MEASURES,
     OF_CONNECTOME,
+    OTHERS,
+    PLACES,
     REGIONS,
     N,
     make_batch,
@@ -24,14 +29,18 @@ from network_cases import (
 from connectome_tl.errors import InternalError, UsageError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.branch import BRANCHES, build_branch
-from connectome_tl.settings.images import (
-    DenseNetEncoder,
-    ImageEncoder,
-    ResNetEncoder,
-    ScaleDenseEncoder,
-    SfcnEncoder,
+from connectome_tl.settings.encoders import (
+    AnyEncoder,
+    ClinicalEncoder,
+    EncoderSettings,
+    FlatEncoder,
+    GATv2Encoder,
+    GraphEncoder,
+    MessageSettings,
 )
-from connectome_tl.settings.model import ClinicalEncoder, EncoderSettings, FlatEncoder, GraphEncoder
+from connectome_tl.settings.model import AnyImageEncoder
+
+SILENT: list[EncoderSettings] = [s for s in (*LAYERED, *OTHERS) if not getattr(s, "messages", True)]
 
 # Importing torch_geometric warns about what it uses of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -49,7 +58,7 @@ def with_rows(batch: Batch, **changed: torch.Tensor) -> Batch:
 
 
 @pytest.mark.parametrize("settings", ENCODERS, ids=name)
-def test_contract_of_every_encoder(settings: GraphEncoder | FlatEncoder) -> None:
+def test_contract_of_every_encoder(settings: EncoderSettings) -> None:
     batch, model = make_batch(), make_model(settings)
     branch = build_branch(settings, OF_CONNECTOME)
     assert branch(batch.connectome).embedding.shape == (N, branch.width)
@@ -81,15 +90,20 @@ def test_contract_of_every_encoder(settings: GraphEncoder | FlatEncoder) -> None
     torch.testing.assert_close(exact.float(), whole, rtol=1e-3, atol=1e-4)
 
 
+def kinds_below(base: type[EncoderSettings]) -> set[type[EncoderSettings]]:
+    own = {kind for kind in base.__subclasses__() if kind.__module__.startswith("connectome_tl")}
+    return own.union(*(kinds_below(kind) for kind in own))
+
+
 def test_every_settings_class_of_an_encoder_has_a_branch_and_a_sentence() -> None:
-    volumes = [ResNetEncoder, SfcnEncoder, DenseNetEncoder, ScaleDenseEncoder]
-    built_in = [GraphEncoder, FlatEncoder, ClinicalEncoder, *volumes]
-    known = [*EncoderSettings.__subclasses__(), *ImageEncoder.__subclasses__()]
-    ours = {kind for kind in known if kind.__module__.startswith("connectome_tl")}
-    assert ours - {ImageEncoder} == set(built_in)
+    volumes = get_args(get_args(AnyImageEncoder)[0])
+    built_in = [ClinicalEncoder, *get_args(get_args(AnyEncoder)[0]), *volumes]
+    assert set(built_in) == {kind for kind in kinds_below(EncoderSettings) if "kind" in kind.model_fields}
+    assert {type(settings) for settings in ENCODERS} == set(built_in) - {ClinicalEncoder, *volumes}
     for kind in built_in:
         assert kind in BRANCHES
         assert kind().describe()
+    assert len({settings.describe() for settings in ENCODERS}) > len(built_in)
 
     class Unknown(EncoderSettings):
         pass
@@ -132,11 +146,12 @@ def shuffled(rows: ConnectomeRows, order: torch.Tensor) -> ConnectomeRows:
         scale=rows.scale[:, order][:, :, order],
         regional=rows.regional[:, order],
         node_mask=rows.node_mask[:, order],
+        places=None if rows.places is None else rows.places[order],
     )
 
 
 @pytest.mark.parametrize("settings", ENCODERS, ids=name)
-def test_only_encoders_free_of_the_atlas_ignore_the_order_of_regions(settings: GraphEncoder | FlatEncoder) -> None:
+def test_only_encoders_free_of_the_atlas_ignore_the_order_of_regions(settings: EncoderSettings) -> None:
     batch, model = make_batch(dtype=torch.float64), make_model(settings, torch.float64).eval()
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     with torch.no_grad():
@@ -147,8 +162,8 @@ def test_only_encoders_free_of_the_atlas_ignore_the_order_of_regions(settings: G
         assert moved < 1e-10
 
 
-def test_an_encoder_free_of_the_atlas_takes_any_number_of_regions() -> None:
-    settings = GraphEncoder(node_features="strength", readout="mean", direct=False, width=5, embedding=4)
+@pytest.mark.parametrize("settings", ATLAS_FREE, ids=name)
+def test_an_encoder_free_of_the_atlas_takes_any_number_of_regions(settings: MessageSettings) -> None:
     assert not settings.is_atlas_bound
     shapes = [
         [tuple(p.shape) for p in build_branch(settings, {**OF_CONNECTOME, "n_regions": n_regions}).parameters()]
@@ -157,8 +172,53 @@ def test_an_encoder_free_of_the_atlas_takes_any_number_of_regions() -> None:
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize("settings", ATLAS_FREE, ids=name)
+def test_a_region_that_is_missing_is_as_good_as_not_in_the_atlas(settings: MessageSettings) -> None:
+    batch, model = make_batch(dtype=torch.float64), make_model(settings, torch.float64).eval()
+    for subject, lacks in ((1, [2]), (2, [0, 6])):
+        one = batch.rows(torch.tensor([subject]))
+        left = torch.tensor([region for region in range(REGIONS) if region not in lacks])
+        smaller = one.with_connectome(shuffled(one.connectome, left))
+        with torch.no_grad():
+            torch.testing.assert_close(model(smaller), model(one), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("settings", ENCODERS, ids=name)
-def test_what_a_missing_region_is_connected_to_does_not_matter(settings: GraphEncoder | FlatEncoder) -> None:
+def test_a_subject_without_any_region_is_no_reason_to_fail(settings: EncoderSettings) -> None:
+    batch, model = make_batch(), make_model(settings)
+    rows = batch.connectome.without_regions(torch.tensor([0.0] + [1.0] * (N - 1))[:, None].expand(N, REGIONS))
+    found = model(batch.with_connectome(rows))
+    assert torch.isfinite(found).all()
+    found.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("settings", [s.model_copy(update={"walk": 0}) for s in SILENT], ids=name)
+def test_without_messages_other_regions_connections_do_not_matter(settings: EncoderSettings) -> None:
+    """Without messages (and random walks) a region has its own row alone; what others are connected to cannot reach
+    it."""
+    speaking = settings.model_copy(update={"messages": True})
+    reached = []
+    for one in (settings, speaking):
+        branch = build_branch(one, OF_CONNECTOME).double().eval()
+        for parameter in branch.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        rows = make_batch(dtype=torch.float64, masked=False).connectome
+        edges = rows.edges.clone()
+        edges[:, :, 3, 4] = edges[:, :, 4, 3] = edges[:, :, 3, 4] + 2.0
+        nodes, moved = branch(rows).nodes, branch(rows.with_edges(edges)).nodes
+        assert nodes is not None
+        changed = (nodes != moved).any(dim=2).any(dim=0)
+        assert changed[3:5].all()
+        reached.append(changed[[0, 1, 2, 5, 6]].any().item())
+    assert reached == [False, True]
+    assert sum(p.numel() for p in build_branch(settings, OF_CONNECTOME).parameters()) < sum(
+        p.numel() for p in build_branch(speaking, OF_CONNECTOME).parameters()
+    )
+
+
+@pytest.mark.parametrize("settings", ENCODERS, ids=name)
+def test_what_a_missing_region_is_connected_to_does_not_matter(settings: EncoderSettings) -> None:
     """The mean and scale that undo the scaling give absent edges a weight; no message may run along it."""
     batch, model = make_batch(), make_model(settings).eval()
     rows = batch.connectome
@@ -207,6 +267,17 @@ def test_the_flat_encoder_has_the_published_demo_s_parameters() -> None:
     assert n_parameters == 4005 * 128 + 128 * 32 + 2 * (128 + 32)
 
 
+def test_regions_known_by_their_place_need_an_atlas_that_knows_it() -> None:
+    sizes = {key: n for key, n in OF_CONNECTOME.items() if key != "n_places"}
+    with pytest.raises(UsageError, match="says where its regions lie"):
+        build_branch(GATv2Encoder(node_features="identity"), sizes)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 does not divide 16"):
+        GATv2Encoder(heads=3)
+
+
 def test_measures_as_node_features_need_measures() -> None:
     with pytest.raises(UsageError, match="needs regional measures"):
         build_branch(GraphEncoder(node_features="measures"), {**OF_CONNECTOME, "n_features": 0})
@@ -233,7 +304,7 @@ def test_without_messages_edges_do_not_enter_the_graph_part() -> None:
 
 def test_sizes_are_read_from_the_rows() -> None:
     batch = make_batch()
-    assert batch.connectome.sizes == OF_CONNECTOME == {
-        "n_regions": REGIONS, "n_measures": MEASURES, "n_features": FEATURES
-    }  # fmt: skip
+    known = {"n_regions": REGIONS, "n_measures": MEASURES, "n_features": FEATURES}
+    assert batch.connectome.sizes == OF_CONNECTOME == {**known, "n_places": PLACES}
+    assert replace(batch.connectome, places=None).sizes == known
     assert batch.modalities["clinical"].sizes == {"n_columns": 3}

@@ -11,9 +11,11 @@ import torch
 from network_cases import FLATS, HEADS, REGIONS, SIZES, N, make_batch, make_model
 
 from connectome_tl.nn.batch import Batch, ImageRows, normalise_adjacency
-from connectome_tl.nn.layers import MeanReadout, RegionalReadout, SharedDropout
+from connectome_tl.nn.layers import SharedDropout
 from connectome_tl.nn.model import build_model, part_of
-from connectome_tl.settings.model import GraphEncoder, ModelSettings
+from connectome_tl.nn.pooling import MeanReadout, RegionalReadout
+from connectome_tl.settings.encoders import GraphEncoder
+from connectome_tl.settings.model import ModelSettings
 
 GRAPH = GraphEncoder(width=5, embedding=4)
 
@@ -123,7 +125,7 @@ def test_normalised_adjacency_keeps_signs_and_leaves_lonely_regions_alone() -> N
 
 def test_readouts_count_only_the_regions_that_exist() -> None:
     h, mask = torch.randn(3, 4, 5), torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
-    mean = MeanReadout()(h, mask)
+    mean = MeanReadout(5)(h, mask)
     torch.testing.assert_close(mean[0], h[0, :2].mean(dim=0))
     torch.testing.assert_close(mean[1], h[1].mean(dim=0))
     regional = RegionalReadout(4, 5)

@@ -9,20 +9,34 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pytest
-from small_study import FLAT, GRAPH, TASKS, fitted_bytes, plan_of, small_cohorts, small_settings, with_rows
+from small_study import (
+    FLAT,
+    GRAPH,
+    TASKS,
+    fitted_bytes,
+    plan_of,
+    small_cohorts,
+    small_settings,
+    with_correlations,
+    with_rows,
+)
 
+from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold
+from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.errors import LeakageError
-from connectome_tl.evaluation.baselines.fixed import baselines_of, edge_table
+from connectome_tl.evaluation.baselines.fixed import BASELINES, baseline_predictions, baselines_of
+from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.objectives import MaskedEdges
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.fit import fit
+from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import SCHEMES, StudyCohorts
 
@@ -168,9 +182,15 @@ def without_predictions(plan: FitPlan) -> FitPlan:
     return replace(plan, predict=(), parents=parents)
 
 
-def everything_fitted(target: Cohort, scheme: str, model: ModelSettings) -> dict[str, bytes]:
+def everything_fitted(
+    target: Cohort, scheme: str, model: ModelSettings, objective: str = "masked_edges"
+) -> dict[str, bytes]:
     """All fits of a scheme by key. The pool holds infants of the target, tested ones too."""
-    study = small_settings(model=model, steps=2, confounds=Confounds(columns=("age",)), edges=EdgeSettings(n_edges=40))
+    stages = small_settings(steps=2).stages.model_dump()
+    stages["adapt"]["objective"] = {"kind": objective}
+    study = small_settings(
+        model=model, stages=stages, confounds=Confounds(columns=("age",)), edges=EdgeSettings(n_edges=40)
+    )
     assert COHORTS.source is not None
     pool = replace(target, name="pool")
     cohorts = StudyCohorts({"target": target, "source": with_region_features(COHORTS.source), "pool": pool})
@@ -186,6 +206,23 @@ def test_whole_fits_of_every_scheme_do_not_move(scheme: str, model: ModelSetting
     want = everything_fitted(TARGET, scheme, model)
     for name, wreck in WRECKS.items():
         assert everything_fitted(wreck(TARGET), scheme, model) == want, name
+
+
+OTHER_OBJECTIVES = sorted(
+    kind.model_fields["kind"].default
+    for kind in OBJECTIVES
+    if kind is not MaskedEdges and kind.__module__.startswith("connectome_tl")
+)
+
+
+@pytest.mark.parametrize("objective", OTHER_OBJECTIVES)
+def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
+    want = everything_fitted(TARGET, "network", FLAT, objective)
+    for name in ("missing", "huge", "shuffled"):
+        assert everything_fitted(WRECKS[name](TARGET), "network", FLAT, objective) == want, name
+    moved = everything_fitted(CANARIES["weights"](TARGET), "network", FLAT, objective)
+    assert moved.keys() != want.keys()
+    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which has the infant in its pool, too
 
 
 @pytest.mark.parametrize("canary", CANARIES)
@@ -223,17 +260,50 @@ def test_a_scaler_fitted_on_all_rows_is_caught() -> None:
     for step in (features, *features.steps.values()):
         with pytest.raises(LeakageError):
             FOLD.admit("scaler", step.ids)
-    design = edge_table(small_settings(), COHORTS.target, FOLD)
-    FOLD.admit("ridge", design.fitted_on)
+    FOLD.admit("ridge", Ground(small_settings(), COHORTS, ()).edges(FOLD).fitted_on)
 
 
-def test_no_baseline_sees_a_test_row() -> None:
-    study = small_settings()
-    tasks = [TARGET.task(name) for name in TASKS]
-    found = baselines_of(study, TARGET, tasks)
-    assert len(found) >= 5
+@pytest.mark.parametrize("correlations", [False, True])
+def test_no_baseline_sees_a_test_row(correlations: bool) -> None:
+    study = small_settings(baselines=tuple(BASELINES), confounds=Confounds(columns=("age",)))
+    cohorts = StudyCohorts({role: changed(cohort, correlations) for role, cohort in COHORTS.roles.items()})
+    target = cohorts.target
+    tasks = [target.task(name) for name in TASKS]
+    found = baselines_of(study, cohorts, tasks)
+    assert set(found) == set(BASELINES)
+    spoiled = baselines_of(study, cohorts.with_role("target", wrecked(target, FOLD.test)), tasks)
+    y = target.targets["cognitive"].to_numpy(float)[target.positions(FOLD.train)]
     for name, baselines in found.items():
-        for one, spoiled in zip(baselines, baselines_of(study, WRECKS["shuffled"](TARGET), tasks)[name], strict=True):
-            design, other = one.design(FOLD), spoiled.design(FOLD)
+        for one, other in zip(baselines, spoiled[name], strict=True):
+            design, again = one.design(FOLD), other.design(FOLD)
             FOLD.admit(name, design.fitted_on)
-            np.testing.assert_array_equal(design.train, other.train)
+            assert (design.train.shape[1] > 0) == (name != "prevalence" and (correlations or name != "tangent_ridge"))
+            np.testing.assert_array_equal(design.train, again.train)
+            # The same rows to predict: then nothing fitted may differ, in the learner either.
+            first, second = (
+                one.learner.predict(replace(part, test=design.test), y, True) if design.train.shape[1] else np.zeros(1)
+                for part in (design, again)
+            )
+            np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+def changed(cohort: Cohort, correlations: bool) -> Cohort:
+    return with_correlations(cohort) if correlations else cohort
+
+
+def test_every_baseline_moves_with_an_outcome_of_training_alone() -> None:
+    study = small_settings(baselines=tuple(name for name in BASELINES if name != "tangent_ridge"))
+    plan, tasks = SplitPlan(((FOLD,),)), [TARGET.task(name) for name in TASKS]
+    made = {
+        what: baseline_predictions(study, COHORTS.with_role("target", cohort), plan, tasks)
+        for what, cohort in (
+            ("as it is", COHORTS.target),
+            ("test", other_outcomes(COHORTS.target, COHORTS.target.positions(FOLD.test))),
+            ("train", other_outcomes(COHORTS.target, COHORTS.target.positions(FOLD.train[:4]))),
+        )
+    }
+    want = made["as it is"]
+    assert set(want["model"]) == set(study.baselines)
+    np.testing.assert_array_equal(made["test"]["y_score"], want["y_score"])
+    moved = want["y_score"] != made["train"]["y_score"]
+    assert set(want.loc[moved, "model"]) == set(study.baselines)

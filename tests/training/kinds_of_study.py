@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from small_study import FLAT, small_cohorts, small_settings
+from small_study import FLAT, small_cohorts, small_settings, with_correlations
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
@@ -46,15 +46,6 @@ def with_every_kind(cohort: Cohort) -> Cohort:
         targets=cohort.targets.assign(**added),
         status=cohort.status.assign(**status),
     )
-
-
-def with_correlations(cohort: Cohort, seed: int = 0) -> Cohort:
-    """The cohort with correlations of series for edges, everybody with all regions."""
-    rng = np.random.default_rng(seed)
-    mixing = np.eye(cohort.n_regions) + 0.3 * np.random.default_rng(99).normal(size=(cohort.n_regions,) * 2)
-    found = [np.corrcoef((rng.normal(size=(40, cohort.n_regions)) @ mixing).T) for _ in cohort.ids]
-    weights = np.array(found, dtype=np.float32)[:, None]
-    return replace(cohort, weights=weights, node_mask=np.ones_like(cohort.node_mask), measures=("correlation",))
 
 
 def changed(cohorts: StudyCohorts, change: object) -> StudyCohorts:

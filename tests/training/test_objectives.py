@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,22 +19,37 @@ from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.objectives import DenoisingAutoencoder, MaskedEdges, MaskedVolume, ObjectiveSettings
-from connectome_tl.training.fitted import to_batch
-from connectome_tl.training.objectives import (
-    OBJECTIVES,
-    TRAIN,
-    Objective,
-    ObjectiveSizes,
-    Supervised,
-    build_objective,
+from connectome_tl.settings.objectives import (
+    Adversarial,
+    AnyObjective,
+    Coral,
+    DenoisingAutoencoder,
+    GraphContrast,
+    MaskedEdges,
+    MaskedNodes,
+    Mmd,
+    ObjectiveSettings,
+    ScanAge,
+    SelfTraining,
 )
+from connectome_tl.settings.training import Training
+from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.objectives.alignment import AdversarialAlignment
+from connectome_tl.training.objectives.objective import SOURCE, TRAIN, Objective, ObjectiveSizes
+from connectome_tl.training.objectives.supervised import Supervised
+from connectome_tl.training.objectives.table import OBJECTIVES, build_objective
 
 POOL = small_cohorts(n_pool=40).pool
 assert POOL is not None
-KINDS = [MaskedEdges(rank=8), DenoisingAutoencoder(hidden=16)]
+RECONSTRUCT = MaskedEdges(rank=4)
+HIDING = [MaskedEdges(rank=8), DenoisingAutoencoder(hidden=16)]
+REPLAYING = [kind(reconstruct=RECONSTRUCT) for kind in (Coral, Mmd, Adversarial, SelfTraining)]
+KINDS = [*HIDING, MaskedNodes(rank=8), GraphContrast(), *REPLAYING, ScanAge()]
+UNLABELLED = [kind for kind in KINDS if not kind.needs_age]
 MODELS = [GRAPH, FLAT]
-AnyKind = MaskedEdges | DenoisingAutoencoder
+AnyKind = ObjectiveSettings
+OUTCOMES = Outcomes({"age": "regression", "sex": "binary"}, {"age": 1, "sex": 1})
+Given = tuple[dict[str, Batch], dict[str, torch.Tensor | None]]
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +65,28 @@ def pool_batch() -> Batch:
     return to_batch(features.rows(POOL, POOL.ids))
 
 
+def given_to(settings: AnyKind, batch: Batch) -> Given:
+    """What an objective gets: the pool, and what it asks for beside it."""
+    ages = torch.randn(len(batch), 1)
+    ages[0] = torch.nan
+    batches, targets = {TRAIN: batch}, {TRAIN: ages if settings.needs_age else None}
+    if settings.source_replay:
+        rows = batch.connectome
+        batches[SOURCE] = batch.with_connectome(
+            rows.with_edges(1.5 * rows.edges + 0.5 * rows.present * (rows.edges != 0))
+        )
+        targets[SOURCE] = torch.stack([torch.randn(len(batch)), (torch.rand(len(batch)) > 0.5).float()], dim=1)
+    return batches, targets  # type: ignore[return-value]
+
+
 def build(settings: AnyKind, model: ModelSettings, *, random: bool = True) -> tuple[Objective, OutcomeModel]:
     sizes = {"connectome": pool_batch().connectome.sizes}
-    network = build_model(model, sizes, {})
+    network = build_model(model, sizes, OUTCOMES.sizes)
     if random:
         for parameter in network.branches.parameters():  # some start at zero on purpose
             torch.nn.init.normal_(parameter, std=0.3)
     widths = {"connectome": network.branches["connectome"].width}
-    return build_objective(settings, ObjectiveSizes(sizes, widths, Outcomes({}, {}))), network  # type: ignore[arg-type]
+    return build_objective(settings, ObjectiveSizes(sizes, widths, OUTCOMES)), network  # type: ignore[arg-type]
 
 
 def loss_of(objective: Objective, model: object, batch: Batch) -> torch.Tensor:
@@ -81,28 +111,52 @@ class Watched:
 @pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
 def test_contract_of_every_objective(settings: AnyKind, model: ModelSettings) -> None:
     objective, network = build(settings, model)
-    terms = objective(network, {TRAIN: pool_batch()}, {TRAIN: None})
+    batch = pool_batch()
+    objective.begin(network)
+    terms = objective(network, *given_to(settings, batch))
     assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+    assert len(terms) == (3 if settings.source_replay else 1)
     torch.stack(list(terms.values())).sum().backward()
-    for part in (objective, network.branches):
+    moved = [objective, network.branches, *([network.heads, network.fusion.maps] if settings.source_replay else [])]
+    for part in moved:
         for name, parameter in part.named_parameters():
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
             assert (parameter.grad != 0).any(), name
+    if not settings.source_replay:
+        assert all(parameter.grad is None for parameter in network.heads.parameters())
+    # Equal draws give an equal loss, other rows another.
+    found = []
+    for rows in (batch, batch.prepared(), batch.rows(torch.arange(40).flip(0)), batch.rows(torch.arange(20))):
+        torch.manual_seed(4)
+        found.append(torch.stack(list(objective(network, *given_to(settings, rows)).values())).sum().item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0] != pytest.approx(found[3], rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
-def test_no_label_changes_an_unsupervised_loss(settings: AnyKind) -> None:
+@pytest.mark.parametrize("settings", REPLAYING, ids=lambda s: s.kind)
+def test_without_a_source_the_reconstruction_is_left(settings: AnyKind) -> None:
     objective, network = build(settings, GRAPH)
+    assert settings.source_replay
+    terms = objective(network, {TRAIN: pool_batch()}, {TRAIN: None})
+    assert set(terms) == {"reconstruction"}
+    terms["reconstruction"].backward()
+    assert any((p.grad != 0).any() for p in network.branches.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("settings", UNLABELLED, ids=lambda s: s.kind)
+def test_no_label_of_the_pool_changes_an_unsupervised_loss(settings: AnyKind) -> None:
+    objective, network = build(settings, GRAPH)
+    batches, targets = given_to(settings, pool_batch())
     found = []
     for labels in (None, torch.ones(40, 2), torch.full((40, 2), torch.nan)):
         torch.manual_seed(2)
-        (term,) = objective(network, {TRAIN: pool_batch()}, {TRAIN: labels}).values()
-        found.append(term.item())
+        terms = objective(network, batches, {**targets, TRAIN: labels})
+        found.append(torch.stack(list(terms.values())).sum().item())
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("settings", [*HIDING, MaskedNodes(rank=8)], ids=lambda s: s.kind)
 def test_missing_regions_do_not_enter(settings: AnyKind) -> None:
     objective, network = build(settings, GRAPH)
     batch = pool_batch()
@@ -122,7 +176,7 @@ def test_missing_regions_do_not_enter(settings: AnyKind) -> None:
     assert loss_of(objective, network, batch).item() != losses[0]
 
 
-@pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("settings", HIDING, ids=lambda s: s.kind)
 def test_what_is_hidden_is_hidden_from_the_encoder(settings: AnyKind) -> None:
     objective, network = build(settings, GRAPH)
     batch = pool_batch()
@@ -154,7 +208,7 @@ def test_what_is_hidden_is_hidden_from_the_encoder(settings: AnyKind) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["graph", "flat"])
-@pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
+@pytest.mark.parametrize("settings", HIDING, ids=lambda s: s.kind)
 def test_the_loss_falls_below_the_best_constant_on_structured_data(settings: AnyKind, model: ModelSettings) -> None:
     # Edges of one factor per subject: what is seen tells what is hidden.
     rng = np.random.default_rng(0)
@@ -179,13 +233,70 @@ def test_the_loss_falls_below_the_best_constant_on_structured_data(settings: Any
     assert np.mean(losses[-10:]) < 0.8 * constant
 
 
+def structured(n: int = 24) -> Batch:
+    """Edges of one factor per subject, whole brains."""
+    rng = np.random.default_rng(0)
+    batch = pool_batch().rows(torch.arange(n))
+    n_regions = batch.connectome.edges.shape[-1]
+    amount = torch.from_numpy(rng.normal(size=(n, 1, 1, 1))).float()
+    pattern = torch.from_numpy(np.outer(*[rng.choice([-1.0, 1.0], n_regions)] * 2)).float()
+    edges = (amount * pattern + 0.1 * torch.randn(n, 1, n_regions, n_regions).triu(1)) * (1 - torch.eye(n_regions))
+    edges = (edges + edges.transpose(2, 3)) / 2
+    constants = {"mean": torch.zeros_like(batch.connectome.mean), "scale": torch.ones_like(batch.connectome.scale)}
+    there = torch.ones_like(batch.connectome.node_mask)
+    return batch.with_connectome(replace(batch.connectome, edges=edges, node_mask=there, **constants))
+
+
+@pytest.mark.parametrize("settings", [s for s in KINDS if s.kind != "adversarial"], ids=lambda s: s.kind)
+def test_the_loss_falls_on_a_planted_pool(settings: AnyKind) -> None:
+    quiet = GRAPH.model_copy(update={"encoder": GRAPH.encoder.model_copy(update={"dropout": 0.0}), "dropout": 0.0})
+    objective, network = build(settings, quiet, random=False)
+    batch = structured()
+    batches, targets = given_to(settings, batch)
+    if settings.needs_age:
+        targets[TRAIN] = batch.connectome.edges[:, 0, 0, 1:2] / batch.connectome.edges[:, 0, 0, 1].std()
+    optimiser = torch.optim.Adam([*objective.parameters(), *network.parameters()], lr=0.03)
+    objective.begin(network)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = torch.stack(list(objective(network, batches, targets).values())).sum()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3])
+
+
+def test_the_adversary_learns_and_the_encoder_unlearns() -> None:
+    """The classifier gets the gradient of its loss, the encoder the same with the other sign times the weight."""
+    settings = Adversarial(weight=0.25, replay=0.0, reconstruct=RECONSTRUCT)
+    objective, network = build(settings, FLAT)
+    assert isinstance(objective, AdversarialAlignment)
+    batches, targets = given_to(settings, structured())
+    own, branch = list(objective.classify.parameters()), list(network.branches.parameters())
+    cohort = objective(network, batches, targets)["cohort"]
+    found = torch.autograd.grad(cohort, [*own, *branch])
+    embeddings = [network.branches["connectome"](batches[role].connectome).embedding for role in (TRAIN, SOURCE)]
+    losses = [
+        torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.full_like(logit, label))
+        for label, logit in enumerate(map(objective.classify, embeddings))
+    ]
+    want = torch.autograd.grad(sum(losses) / 2, [*own, *branch])
+    assert cohort.item() == pytest.approx((sum(losses) / 2).item(), rel=1e-5)  # type: ignore[union-attr]
+    for i, (a, b) in enumerate(zip(found, want, strict=True)):
+        torch.testing.assert_close(a, b if i < len(own) else -0.25 * b, rtol=1e-4, atol=1e-6)
+
+
 def test_every_settings_class_of_an_objective_makes_one_and_has_a_phrase() -> None:
-    built_in = {kind for kind in ObjectiveSettings.__subclasses__() if kind.__module__.startswith("connectome_tl")}
-    assert built_in == {MaskedEdges, DenoisingAutoencoder, MaskedVolume}
+    built_in = get_args(get_args(AnyObjective)[0])
+    assert {type(kind) for kind in KINDS} == {kind for kind in built_in if kind.modality == "connectome"}
+    phrases = set()
     for kind in built_in:
         assert kind in OBJECTIVES
-        assert kind().describe()
-        assert kind().source_replay is False
+        phrases.add(kind().describe())
+        assert kind().source_replay is (kind in {type(one) for one in REPLAYING})
+        assert kind().needs_age is (kind is ScanAge)
+    assert len(phrases) == len(built_in)
 
     class Unknown(ObjectiveSettings):
         pass
@@ -201,7 +312,7 @@ def test_edge_noise_jitters_edges_that_exist_in_both_directions() -> None:
     branch = network.branches["connectome"]
     branch.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     goal = torch.zeros(40, 1)
-    plain, noisy = (Supervised(outcomes, noise) for noise in (0.0, 0.5))
+    plain, noisy = (Supervised(outcomes, Training(edge_noise=noise)) for noise in (0.0, 0.5))
     plain(network, {TRAIN: batch}, {TRAIN: goal})
     noisy(network, {TRAIN: batch.prepared()}, {TRAIN: goal})
     first, second = (rows.edges for rows in seen)

@@ -11,6 +11,7 @@ from small_study import TASKS, fitted_bytes, plan_of, small_cohorts, small_setti
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import LeakageError, UsageError
+from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import ALL_CONTROLS, StudySettings
 from connectome_tl.settings.training import Adapt, Stages, Training
 from connectome_tl.training.checks import check_names
@@ -218,6 +219,7 @@ def test_a_label_permutation_moves_labels_and_shares_the_stages_before() -> None
         ({"source": {"cohort": "older/cohort.yaml", "tasks": ["age", "height", "iq"]}}, ["'height'", "'iq'"]),
         ({"confounds": {"columns": ["log(motion2)"]}}, ["no column 'motion2'"]),
         ({"harmonise": {"method": "combat", "protect": ["hat"]}}, ["no column 'hat'"]),
+        ({"harmonise": {"method": "combat", "protect": ["age"]}}, ["harmonise.protect: 'age' is an outcome of cohort"]),
     ],
 )
 def test_names_that_a_cohort_does_not_have_are_refused(changed: dict[str, object], names: list[str]) -> None:
@@ -226,6 +228,16 @@ def test_names_that_a_cohort_does_not_have_are_refused(changed: dict[str, object
         check_names(study, COHORTS)
     assert all(name in str(refusal.value) for name in names)
     check_names(small_settings(), COHORTS)
+
+
+def test_an_age_that_is_an_outcome_under_another_name_cannot_be_protected() -> None:
+    target = COHORTS.target
+    study = small_settings(harmonise=HarmoniseSettings(method="combat", protect=("age",)))
+    alone = StudyCohorts({"target": target})
+    check_names(study, alone)  # what older subjects have for an outcome, the infants have not
+    targets = target.targets.assign(motor_score=target.age)
+    with pytest.raises(UsageError, match=r"Take age out of harmonise\.protect"):
+        check_names(study, StudyCohorts({"target": replace(target, targets=targets)}))
 
 
 def test_a_stage_that_has_no_connectomes_is_refused() -> None:

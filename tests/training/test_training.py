@@ -11,7 +11,8 @@ from small_study import TASKS, fitted_bytes, plan_of, retrained, small_cohorts, 
 from connectome_tl.cohort.splits import Fold, make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.nn.model import part_of
-from connectome_tl.settings.model import FlatEncoder, ModelSettings
+from connectome_tl.settings.encoders import FlatEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit

@@ -10,10 +10,11 @@ import pytest
 from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.settings.results import RunRecord, Score
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.results import Prediction, RunRecord, Score
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.ledger import LEDGER, looks, reveal, with_ledger
+from connectome_tl.workflows.ledger import LEDGER, Reveal, looks, reveal, with_ledger
 from connectome_tl.workflows.report import draw_report
 from connectome_tl.workflows.run import run_study
 
@@ -31,8 +32,15 @@ def record(configuration: str, infants: str = "these") -> RunRecord:
     )
 
 
+def seen_by(ids: list[str], configuration: str) -> RunRecord:
+    """A record with predictions of these subjects."""
+    row = {"task": "motor", "model": "full", "repeat": 0, "fold": 0, "y_true": 1.0, "y_score": 0.5, "y_pred": 1.0}
+    predictions = tuple(Prediction.model_validate(row | {"subject": subject}) for subject in ids)
+    return record(configuration, infants=content_hash(ids)).model_copy(update={"predictions": predictions})
+
+
 def table_of(folder: Path, configuration: str, *, until_first: bool) -> tuple[tuple[str, ...], ...]:
-    shown = with_ledger(record(configuration), looks(folder, "these"), until_first=until_first)
+    shown = with_ledger(record(configuration), looks(folder, record("")), until_first=until_first)
     (table,) = (one for one in shown.tables if one.section == "audit")
     return table.rows
 
@@ -43,15 +51,15 @@ def test_looks_are_appended_and_outlive_their_run(tmp_path: Path) -> None:
         reveal(tmp_path / name, how, record(name))
         assert (tmp_path / LEDGER).read_bytes().startswith(before)
     reveal(tmp_path / "c", "run", record("c", infants="others"))
-    assert [(one.configuration, one.how) for one in looks(tmp_path / "a", "these")][1:3] == [
+    assert [(one.configuration, one.how) for one in looks(tmp_path / "a", record(""))][1:3] == [
         ("b", "run"),
         ("b", "report"),
     ]
     shutil.rmtree(tmp_path / "b")
-    assert {one.configuration for one in looks(tmp_path / "a", "these")} == {"a", "b"}
+    assert {one.configuration for one in looks(tmp_path / "a", record(""))} == {"a", "b"}
     with open(tmp_path / LEDGER, "a") as stream:
         stream.write("{half a li\n")
-    assert {one.configuration for one in looks(tmp_path / "a", "these")} == {"a", "b"}
+    assert {one.configuration for one in looks(tmp_path / "a", record(""))} == {"a", "b"}
 
 
 def test_what_came_later_does_not_change_a_run_that_is_repeated_but_a_report_drawn_later_says_it(
@@ -64,16 +72,40 @@ def test_what_came_later_does_not_change_a_run_that_is_repeated_but_a_report_dra
     assert table_of(tmp_path / "again", "a", until_first=True) == first
     assert [row[1] for row in table_of(tmp_path / "b", "b", until_first=True)] == ["a", "b (this run)"]
     assert [row[1] for row in table_of(tmp_path / "a", "a", until_first=False)] == ["a (this run)", "b"]
-    shown = with_ledger(record("a"), looks(tmp_path / "a", "these"), until_first=False)
+    shown = with_ledger(record("a"), looks(tmp_path / "a", record("")), until_first=False)
     assert "1 configuration other than this one" in shown.warnings[-1]
-    assert not with_ledger(record("a"), looks(tmp_path / "a", "these"), until_first=True).warnings
+    assert not with_ledger(record("a"), looks(tmp_path / "a", record("")), until_first=True).warnings
+
+
+def test_a_cohort_that_lost_six_infants_after_a_look_is_a_look_at_the_same_infants(tmp_path: Path) -> None:
+    everybody = [f"sub-{k:02d}" for k in range(33)]
+    first, later = seen_by(everybody, "first"), seen_by(everybody[6:], "later")
+    strangers = seen_by([f"other-{k}" for k in range(30)] + everybody[:3], "strangers")
+    for name, one in (("a", first), ("b", later), ("c", strangers)):
+        reveal(tmp_path / name, "run", one)
+    assert [one.configuration for one in looks(tmp_path / "b", later)] == ["first", "later"]
+    assert [one.configuration for one in looks(tmp_path / "c", strangers)] == ["strangers"]
+    shown = with_ledger(later, looks(tmp_path / "b", later), until_first=True)
+    assert [row[2] for row in shown.tables[-1].rows] == ["27 of 33", "all"]
+    assert "1 configuration other than this one" in shown.warnings[-1]
+
+
+def test_no_id_and_no_hash_that_two_lines_share_stands_in_the_ledger(tmp_path: Path) -> None:
+    ids = [f"sub-{k:02d}" for k in range(33)]
+    for _ in range(2):
+        reveal(tmp_path / "a", "run", seen_by(ids, "a"))
+    text = (tmp_path / LEDGER).read_text("utf-8")
+    assert not any(subject in text for subject in ids)
+    one, two = (Reveal.model_validate_json(line) for line in text.splitlines())
+    assert len(one.hashes) == len(two.hashes) == 33
+    assert not one.hashes & two.hashes
 
 
 def test_a_place_that_cannot_be_written_loses_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / LEDGER).mkdir()
     reveal(tmp_path / "a", "run", record("a"))
     assert "no entry in the ledger" in caplog.text
-    assert len(looks(tmp_path / "a", "these")) == 1
+    assert len(looks(tmp_path / "a", record(""))) == 1
 
 
 def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
 
-from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import LOGISTIC, RIDGE
 from connectome_tl.features.volumes import GridReader, VolumeNumbers, coarse_voxels, read_volumes
 from connectome_tl.nn.voxel.resnet import VoxelResNet
-from connectome_tl.settings.study import StudySettings
 
 POOLED = 16  # voxels along each axis that principal components are taken of
 _SEED = 20241107  # of the random encoder; the same in every study
@@ -22,24 +24,51 @@ _AT_ONCE = 8
 Table = Callable[[GridReader, VolumeNumbers, np.ndarray], np.ndarray]
 
 
-def image_table(study: StudySettings, cohort: Cohort, what: Table) -> np.ndarray | None:
-    """(n_subjects, n_columns) of all subjects, NaN for one without a volume; None where the study sees no volumes.
+def random_encoder(ground: Ground) -> list[Baseline]:
+    """Ridge on the pooled maps of a frozen, random network."""
+    return _on(ground, random_features, RIDGE)
 
-    Nothing is fitted: a row depends on its own volume alone.
+
+def volumes(ground: Ground) -> list[Baseline]:
+    """Logarithms of the volumes of the head and of three grey-level classes in it."""
+    return _on(ground, lambda _, numbers, __: numbers.volumes, LOGISTIC)
+
+
+def quantiles(ground: Ground) -> list[Baseline]:
+    """Logarithm of the head's volume, and quantiles of its grey levels."""
+    return _on(ground, lambda _, numbers, __: numbers.head_and_quantiles, LOGISTIC)
+
+
+def volumes_quantiles(ground: Ground) -> list[Baseline]:
+    """Both of these."""
+    return _on(ground, lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]), LOGISTIC)
+
+
+def pca_gpr(ground: Ground) -> list[Baseline]:
+    """A Gaussian process on principal components of block means."""
+    return _on(ground, pooled_voxels, Learner(gaussian_process))
+
+
+def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
+    """What learns from a table with one row per subject, NaN without a volume; none where the study sees no volumes.
+
+    Nothing in the table is fitted: a row depends on its own volume alone. It is made once for all folds.
     """
+    cohort, study = ground.target, ground.study
     if not any(cohort.volumes) or not study.model.reads_volumes:
-        return None
-    reader, numbers, present = read_volumes(cohort, cohort.ids, study.image)
-    found = what(reader, numbers, present)
-    return np.where(present[:, None], found, np.nan)
+        return []
 
+    @cache
+    def table() -> np.ndarray:
+        reader, numbers, present = read_volumes(cohort, cohort.ids, study.image)
+        found = np.where(present[:, None], what(reader, numbers, present), np.nan)
+        return found if present.all() else np.column_stack([found, ~present])
 
-def rows_of(table: np.ndarray, cohort: Cohort, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test rows of a table, with a column that says who has a volume where some have none."""
-    missing = np.isnan(table).all(axis=1)
-    if missing.any():
-        table = np.column_stack([table, missing.astype(float)])
-    return table[cohort.positions(fold.train)], table[cohort.positions(fold.test)]
+    def design(fold: Fold) -> Design:
+        train, test = (table()[cohort.positions(ids)] for ids in (fold.train, fold.test))
+        return Design(train, test, fold.train, ground.families(fold))
+
+    return [Baseline(design, ground.tasks, learner)]
 
 
 def random_features(reader: GridReader, numbers: VolumeNumbers, present: np.ndarray) -> np.ndarray:
@@ -75,16 +104,7 @@ def pooled_voxels(reader: GridReader, numbers: VolumeNumbers, present: np.ndarra
     return coarse_voxels(reader, len(present), POOLED).astype(float)
 
 
-TABLES: dict[str, Table] = {
-    "random_encoder": random_features,
-    "volumes": lambda _, numbers, __: numbers.volumes,
-    "quantiles": lambda _, numbers, __: numbers.head_and_quantiles,
-    "volumes_quantiles": lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]),
-    "pca_gpr": pooled_voxels,
-}
-
-
-def gaussian_process(train: np.ndarray, test: np.ndarray, y: np.ndarray, *, binary: bool) -> np.ndarray:
+def gaussian_process(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
     """(n_test,) values or risks: principal components of the training rows, then a Gaussian process.
 
     Components explain 95 % of the variance, at most 100; the kernel is radial with noise, its parameters by
@@ -95,8 +115,8 @@ def gaussian_process(train: np.ndarray, test: np.ndarray, y: np.ndarray, *, bina
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     known = np.isfinite(y)
-    center = np.nanmean(train, axis=0)
-    train, test = (np.where(np.isnan(rows), center, rows) - center for rows in (train, test))
+    center = np.nanmean(design.train, axis=0)
+    train, test = (np.where(np.isnan(rows), center, rows) - center for rows in (design.train, design.test))
     components = PCA(svd_solver="full").fit(train)
     explained = np.cumsum(components.explained_variance_ratio_)
     n = min(_MOST_COMPONENTS, int((explained < _VARIANCE).sum()) + 1, len(train) - 1)

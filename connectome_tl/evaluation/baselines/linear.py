@@ -151,13 +151,13 @@ def fit_ridge(
     for observed, columns in missing_patterns(y_train):
         y = y_train[np.ix_(observed, columns)]
         part = kernel[np.ix_(observed, observed)]
-        a, chosen[columns] = _solve_ridge(part, y, grid)
+        a, chosen[columns] = solve_ridge(part, y, grid)
         dual[np.ix_(observed, columns)] = a
         intercept[columns] = y.mean(axis=0) - (part @ a).mean(axis=0)
     return LinearFit(scaler, z_train, dual, intercept, chosen)
 
 
-def _solve_ridge(kernel: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def solve_ridge(kernel: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Dual weights (n, n_labelings) and chosen alphas from the kernel (n, n) of the observed rows."""
     values, vectors = decompose(kernel)
     rotated = vectors.T @ y

@@ -10,7 +10,8 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.fixed import Design, predict_baseline
+from connectome_tl.evaluation.baselines.design import Design
+from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
 from connectome_tl.evaluation.baselines.linear import LinearFit
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
 from connectome_tl.evaluation.intervals.pairs import within_fold_pairs
@@ -131,7 +132,7 @@ def missingness_predictions(
         design = Design(values[train], values[test], fold.train)
         for task in tasks:
             y = cohort.targets[task.name].to_numpy(float)
-            score = predict_baseline(task, design, y[train], "logistic")
+            score = predict_baseline(task, design, y[train], LOGISTIC)
             tables.append(
                 prediction_rows(task, "missingness_only", repeat, number, fold.test, y[test], score, study.threshold)
             )

@@ -95,7 +95,7 @@ def inner_predictions(
         for item in validation.planned
         if item.model in ALWAYS and (wanted is None or (item.repeat, item.fold_number) in wanted)
     ]
-    found = baseline_predictions(study, cohorts.target, inner_plan(splits, only), tasks)
+    found = baseline_predictions(study, cohorts, inner_plan(splits, only), tasks)
     outer = [(repeat, number, set(fold.train)) for repeat, number, fold in splits.folds()]
     if len(found):
         places = zip(found["subject"], found["repeat"], strict=True)

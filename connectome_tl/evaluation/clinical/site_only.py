@@ -8,7 +8,8 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.baselines.fixed import covariate_design, predict_baseline
+from connectome_tl.evaluation.baselines.covariates import covariate_design
+from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.study import StudySettings
@@ -35,6 +36,6 @@ def site_predictions(study: StudySettings, cohort: Cohort, splits: SplitPlan, ta
         for task in tasks:
             y = cohort.targets[task.name].to_numpy(float)
             y_train, y_test = y[cohort.positions(fold.train)], y[cohort.positions(fold.test)]
-            score = predict_baseline(task, design, y_train, "logistic")
+            score = predict_baseline(task, design, y_train, LOGISTIC)
             tables.append(prediction_rows(task, SITE_ONLY, repeat, number, fold.test, y_test, score, study.threshold))
     return pd.concat(tables, ignore_index=True)

@@ -23,7 +23,11 @@ ESTIMANDS: dict[Estimand, str] = {
 Z95 = float(stats.norm.ppf(0.975))
 CALLS = METRICS["sensitivity"].widening
 TEST_ONLY = Widening(1.0)
-MOST_TELLING, FEW_TELLING = 20.0, 6.0  # subjects that tell of the calls of a model that may know little
+# Subjects that tell of the calls of a model that may know little: of the class that it calls less often, and more.
+MOST_TELLING, FEW_TELLING = (20.0, 40.0), (6.0, 14.0)
+# Recalls between which the widening falls from its whole to this; a recall near 1 hardly moves from cohort to cohort.
+STEADY: dict[Estimand, float] = {"procedure": 1.2, "fitted": 1.5}
+FROM_RECALL, TO_RECALL = 0.5, 0.8
 TELLING_AUC, NEAR = 0.6, 0.3
 
 
@@ -79,7 +83,8 @@ def call_intervals(
     share of positives from .3 to .7, where the AUC may be below `TELLING_AUC` (or above its mirror image) a
     procedure's interval rests on `FEW_TELLING` subjects at most, and where it cannot be told from .5 the end towards
     "calls nobody" (or everybody, if it calls most) is open. With rarer classes its calls hardly change from cohort to
-    cohort: `MOST_TELLING` subjects at most where the AUC may be .5. The mean of the two needs none of it.
+    cohort: `MOST_TELLING` subjects at most where the AUC may be .5. The recall of the class that is called more often
+    is the steadier one. The mean of the two needs none of it.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -91,8 +96,9 @@ def call_intervals(
     knows_little, knows_nothing = (
         estimand == "procedure" and not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5)
     )
-    most = FEW_TELLING if near and knows_little else MOST_TELLING if knows_nothing else float("inf")
-    calls_few = bool(called.size) and called.mean() < 0.5
+    unbounded = (float("inf"), float("inf"))
+    most = FEW_TELLING if near and knows_little else MOST_TELLING if knows_nothing else unbounded
+    calls_few = bool(called.size) and bool(called.mean() < 0.5)
     found, usual = [], []
     for value, families, is_positive in (
         (called[positive], cluster[positive], True),
@@ -100,12 +106,19 @@ def call_intervals(
     ):
         mean = float(value.mean()) if value.size else float("nan")
         usual.append((mean, *proportion_interval(value, families, widening)))
-        low, high = proportion_interval(value, families, widening, most)
+        often = calls_few != is_positive
+        low, high = proportion_interval(value, families, _steadied(widening, mean, estimand), most[often])
         if near and knows_nothing and value.size:
-            low, high = (0.0, high) if calls_few == is_positive else (low, 1.0)
+            low, high = (low, 1.0) if often else (0.0, high)
         found.append((mean, low, high))
     balanced = (usual[0][0] + usual[1][0]) / 2.0
     return CallIntervals(found[0], found[1], (balanced, *mean_interval(usual[0], usual[1])))
+
+
+def _steadied(widening: Widening, recall: float, estimand: Estimand) -> Widening:
+    """The widening for a class of this recall."""
+    share = min(1.0, max(0.0, (recall - FROM_RECALL) / (TO_RECALL - FROM_RECALL)))
+    return widening._replace(factor=widening.factor + share * (STEADY[estimand] - widening.factor))
 
 
 def mean_interval(*parts: tuple[float, float, float]) -> tuple[float, float]:

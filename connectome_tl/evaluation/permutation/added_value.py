@@ -10,19 +10,23 @@ thousands of edges that dependence drowns the rest. Theil's residuals (1965,
 doi:10.1080/01621459.1965.10480851) of all subjects but as many as there are coefficients are
 uncorrelated; these are permuted and turned back (Winkler et al. 2020,
 doi:10.1016/j.neuroimage.2020.117065), which is exact for Gaussian edges.
+
+Every step is linear in the edges, so that all permutations of a fold share one matrix of inner products, however many
+edges there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import qr
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.linear import DEFAULT_ALPHAS, fit_ridge
-from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
+from connectome_tl.evaluation.baselines.linear import DEFAULT_ALPHAS, fit_ridge, missing_patterns, solve_ridge
+from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
 from connectome_tl.tasks import Task
 
 COVARIATE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(-1, 3, 9))
@@ -34,14 +38,12 @@ class ResidualEdges:
     """Edges split by the covariates over the whole cohort, to make null cohorts from.
 
     Attributes:
-        x: (n_subjects, n_edges) the edges themselves, NaN masked.
         explained: (n_subjects, n_edges) least-squares fit on the covariates.
         residual: (n_kept, n_edges) Theil's uncorrelated residuals of the kept subjects.
         back: (n_subjects, n_kept) orthonormal columns, turns them into the usual residuals.
         kept: (n_kept,) positions of the subjects whose residuals move.
     """
 
-    x: np.ndarray
     explained: np.ndarray
     residual: np.ndarray
     back: np.ndarray
@@ -49,7 +51,7 @@ class ResidualEdges:
 
     @staticmethod
     def of(x: np.ndarray, covariates: np.ndarray, alone: np.ndarray | None = None) -> ResidualEdges:
-        """Split edges (n_subjects, n_edges) by complete covariates (n_subjects, n_covariates).
+        """Split edges (n_subjects, n_edges), NaN where masked, by complete covariates (n_subjects, n_covariates).
 
         Args:
             alone: (n_subjects,) True for subjects without relatives, which are left out of the moving first.
@@ -82,7 +84,7 @@ class ResidualEdges:
         root = np.eye(len(kept)) + left * (1.0 / np.sqrt(1.0 - cosine**2) - 1.0) @ left.T
         back = -basis @ (basis[kept].T @ root)
         back[kept] += root
-        return ResidualEdges(x, basis @ (basis.T @ filled), back.T @ filled, back, kept)
+        return ResidualEdges(basis @ (basis.T @ filled), back.T @ filled, back, kept)
 
     def permuted(self, permutation: np.ndarray) -> np.ndarray:
         """Null edges (n_subjects, n_edges): what the covariates explain stays, the rest of kept subject
@@ -90,9 +92,17 @@ class ResidualEdges:
         return self.explained + self.back @ self.residual[permutation]
 
 
+@dataclass(frozen=True, eq=False)
+class FoldEdges:
+    """One outer fold: positions of its subjects, and everybody's edges as its training rows made them."""
+
+    train: np.ndarray
+    test: np.ndarray
+    split: ResidualEdges
+
+
 def added_value_statistics(
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
-    split: ResidualEdges,
+    folds: Sequence[FoldEdges],
     covariates: np.ndarray,
     targets: np.ndarray,
     tasks: Sequence[Task],
@@ -102,72 +112,117 @@ def added_value_statistics(
     """Gain of covariates + connectome over covariates alone, under every permutation of the rest.
 
     In each outer fold: ridge on the covariates; ridge of its residuals on the edges that training
-    rows' covariates leave unexplained; the sum predicts. Scaling, coefficients and alphas come from
-    training rows.
+    rows' covariates leave unexplained; the sum predicts. Coefficients and penalties come from training rows; each
+    edge is scaled by the spread of its own rest, which no permutation changes.
 
     Args:
-        folds: (train, test) positions of every outer fold of every repeat.
-        split: the edges, split by these covariates.
+        folds: every outer fold, split by these covariates with the same subjects kept.
         covariates: (n_subjects, n_covariates), complete.
         targets: (n_subjects, n_tasks), NaN missing.
         permutations: (n_permutations, n_kept) of the kept subjects.
 
     Returns:
-        (1 + n_permutations, n_tasks), the observed first: difference of AUC within folds, or of R2.
+        (1 + n_permutations, n_tasks), the observed first: difference of the primary metrics.
     """
-    clinical = [_Clinical.of(train, test, covariates, targets, tasks) for train, test in folds]
-    base = statistic(np.sum([_parts(c, c.score_test, targets, tasks) for c in clinical], axis=0), tasks)[0]
-    found = np.empty((1 + len(permutations), len(tasks)))
-    for k in range(len(found)):
-        edges = split.permuted(permutations[k - 1]) if k else split.x
-        parts = np.zeros((len(tasks), 2, 1))
-        for c in clinical:
-            train, test = c.unexplained(edges)
-            model = fit_ridge(train, c.rest, alphas)
-            parts += _parts(c, c.score_test + model.predict(test), targets, tasks)
-        found[k] = statistic(parts, tasks)[0] - base
-    return found
+    every = np.vstack([np.arange(len(folds[0].split.kept)), permutations])
+    base, sums = [no_parts(task, 1) for task in tasks], [no_parts(task, len(every)) for task in tasks]
+    for fold in folds:
+        clinical = _Clinical.of(fold.train, fold.test, covariates, targets, tasks)
+        products = _Products.of(fold, clinical)
+        added = np.stack([products.ridge(order, clinical.rest, np.asarray(alphas, float)) for order in every], axis=-1)
+        for t, task in enumerate(tasks):
+            y_train, y_test = targets[fold.train][:, [t]], targets[fold.test][:, [t]]
+            own = clinical.columns[t]
+            score = clinical.score_test[:, own, None]
+            base[t] += statistic_parts(_scores(score, task), y_train, y_test, task)
+            many_train, many_test = (np.repeat(y, len(every), axis=1) for y in (y_train, y_test))
+            sums[t] += statistic_parts(_scores(score + added[:, own], task), many_train, many_test, task)
+    return statistic(sums, tasks) - statistic(base, tasks)
+
+
+def _scores(score: np.ndarray, task: Task) -> np.ndarray:
+    """(n_test, n_scores, n_labelings) as `statistic_parts` takes it."""
+    return score.transpose(1, 0, 2) if task.kind == "multiclass" else score[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
 class _Clinical:
-    """The covariates' model of one fold: what it predicts, what it leaves, how it explains edges."""
+    """The covariates' model of one fold: what it predicts, what it leaves, and what takes them out of edges.
 
-    train: np.ndarray
-    test: np.ndarray
-    design_train: np.ndarray
-    design_test: np.ndarray
+    Attributes:
+        columns: of each task among the scores. score_test: (n_test, n_scores). rest: (n_train, n_scores).
+        without: (n_train + n_test, n_train + n_test) rows to rows without what training rows' covariates explain.
+    """
+
+    columns: tuple[slice, ...]
     score_test: np.ndarray
     rest: np.ndarray
+    without: np.ndarray
 
     @staticmethod
     def of(
         train: np.ndarray, test: np.ndarray, covariates: np.ndarray, targets: np.ndarray, tasks: Sequence[Task]
     ) -> _Clinical:
-        y = np.column_stack(
-            [2 * targets[train, t] - 1 if task.is_binary else targets[train, t] for t, task in enumerate(tasks)]
-        )
+        labels = [_labels(targets[train, t], task) for t, task in enumerate(tasks)]
+        ends = np.cumsum([0, *(one.shape[1] for one in labels)])
+        y = np.concatenate(labels, axis=1)
         model = fit_ridge(covariates[train], y, COVARIATE_ALPHAS)
-        scaled = (model.scaler.transform(covariates[rows]) for rows in (train, test))
-        design_train, design_test = (np.column_stack([np.ones(len(z)), z]) for z in scaled)
-        score_train, score_test = model.predict(covariates[train]), model.predict(covariates[test])
-        return _Clinical(train, test, design_train, design_test, score_test, y - score_train)
+        design, other = (
+            np.column_stack([np.ones(len(rows)), model.scaler.transform(covariates[rows])]) for rows in (train, test)
+        )
+        without = np.eye(len(train) + len(test))
+        without[:, : len(train)] -= np.vstack([design, other]) @ np.linalg.pinv(design, rcond=_RANK_TOLERANCE)
+        return _Clinical(
+            tuple(slice(int(a), int(b)) for a, b in pairwise(ends)),
+            model.predict(covariates[test]),
+            y - model.predict(covariates[train]),
+            without,
+        )
 
-    def unexplained(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Training and test edges without what the covariates explain in training; masked ones are 0."""
-        train, test = edges[self.train], edges[self.test]
-        mean = _column_means(train)
-        train, test = (np.where(np.isnan(rows), mean, rows) for rows in (train, test))
-        weights = np.linalg.lstsq(self.design_train, train, rcond=None)[0]
-        return train - self.design_train @ weights, test - self.design_test @ weights
+
+def _labels(y: np.ndarray, task: Task) -> np.ndarray:
+    """(n_train, n_scores): -1 and 1 for classes, each against the rest where they have no order; else values."""
+    if task.kind == "multiclass":
+        return np.where(np.isnan(y)[:, None], np.nan, 2.0 * (y[:, None] == np.arange(task.n_levels)) - 1.0)
+    return (2.0 * y - 1.0 if task.is_binary else y)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """Inner products from which the kernel of every null cohort of a fold follows.
+
+    Attributes:
+        gram: of the explained edges of the fold's rows and the kept subjects' residuals, one after the other.
+        explained, back: what a row of the fold's unexplained edges takes from each of these.
+        n_train: rows of the fold that train; they come first.
+    """
+
+    gram: np.ndarray
+    explained: np.ndarray
+    back: np.ndarray
+    n_train: int
+
+    @staticmethod
+    def of(fold: FoldEdges, clinical: _Clinical) -> _Products:
+        rows, split = np.r_[fold.train, fold.test], fold.split
+        spread = np.sqrt((split.residual**2).mean(axis=0))
+        varies = spread > _RANK_TOLERANCE * max(float(spread.max(initial=0.0)), 1e-300)
+        both = np.vstack([split.explained[rows], split.residual])[:, varies] / spread[varies]
+        return _Products(both @ both.T, clinical.without, clinical.without @ split.back[rows], len(fold.train))
+
+    def ridge(self, order: np.ndarray, rest: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+        """(n_test, n_scores) what the edges add, the residual of kept subject `order[k]` standing at k."""
+        mixed = np.hstack([self.explained, self.back[:, np.argsort(order)]])
+        kernel = mixed @ self.gram @ mixed.T
+        train, cross = kernel[: self.n_train, : self.n_train], kernel[self.n_train :, : self.n_train]
+        added = np.empty((len(cross), rest.shape[1]))
+        for observed, columns in missing_patterns(rest):
+            part, y = train[np.ix_(observed, observed)], rest[np.ix_(observed, columns)]
+            dual = solve_ridge(part, y, alphas)[0]
+            added[:, columns] = cross[:, observed] @ dual + y.mean(axis=0) - (part @ dual).mean(axis=0)
+        return added
 
 
 def _column_means(x: np.ndarray) -> np.ndarray:
     known = ~np.isnan(x)
     return np.where(known, x, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-
-
-def _parts(c: _Clinical, score: np.ndarray, targets: np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
-    """(n_tasks, 2, 1) of this fold."""
-    train, test = targets[c.train], targets[c.test]
-    return np.array([statistic_parts(score[:, [t]], train[:, [t]], test[:, [t]], task) for t, task in enumerate(tasks)])

@@ -3,82 +3,119 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.errors import DataError
-from connectome_tl.evaluation.permutation.added_value import ResidualEdges, added_value_statistics
+from connectome_tl.cohort.splits import Fold, SplitPlan
+from connectome_tl.errors import ConnectomeTLError, DataError
+from connectome_tl.evaluation.permutation.added_value import FoldEdges, ResidualEdges, added_value_statistics
+from connectome_tl.evaluation.permutation.covariate_effects import CovariateEffects, covariate_effects
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
 from connectome_tl.features.modalities import clinical_specs
-from connectome_tl.settings.cohort import Covariate
+from connectome_tl.features.steps import fit_steps
 from connectome_tl.settings.results import PermutationResult
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
+from connectome_tl.training.core import blocks_of
 
 QUESTION = "Does the connectome add to clinical covariates?"
 
 
-def beyond_clinical(
-    study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]
-) -> list[PermutationResult]:
+@dataclass(frozen=True)
+class BeyondClinical:
+    """Results per outcome, and why there is none where the test was asked for."""
+
+    results: tuple[PermutationResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def beyond_clinical(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> BeyondClinical:
     """Ridge on what the connectome holds beyond the covariates, that rest permuted between subjects.
 
-    Subjects with every clinical covariate take part (nothing is imputed), on the first repeat's folds.
-    Empty where no permutation is asked for, there are no covariates, no connectomes, or too few subjects to tell.
-    A multiclass outcome is left out: the test adds to one score, and it has one per class.
+    Edges and regional measures are those that the models see: site effects, confounds and the choice of edges are
+    fitted on the training rows of each fold. Effects of covariates are linear, curved and joint with age
+    (`covariate_effects`). Families and sites bound the permutations. Subjects with every clinical covariate
+    take part (nothing is imputed), on the first repeat's folds.
+
+    Nothing is returned where no permutation is asked for, or there are no covariates or connectomes.
     """
     specs = clinical_specs(cohort.covariate_specs)
-    tasks = [task for task in tasks if task.kind != "multiclass"]
-    if not study.permutations or not specs or not tasks or not cohort.regions:
-        return []
+    if not study.permutations or not specs or not cohort.regions:
+        return BeyondClinical()
     complete = cohort.covariates[[spec.column for spec in specs]].notna().all(axis=1).to_numpy()
     ids = tuple(subject for subject, whole in zip(cohort.ids, complete, strict=True) if whole)
     some = cohort.take(ids)
-    place = {subject: i for i, subject in enumerate(ids)}
+    able, notes = _able(some, splits, tasks)
+    try:
+        if not able:
+            return BeyondClinical(notes=notes)
+        effects = covariate_effects(some, specs)
+        return BeyondClinical(_tested(study, cohort, some, splits, able, effects), notes)
+    except ConnectomeTLError as error:
+        return BeyondClinical(notes=(*notes, f"Value beyond clinical covariates was not tested: {error}"))
+
+
+def _tested(
+    study: StudySettings,
+    cohort: Cohort,
+    some: Cohort,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    effects: CovariateEffects,
+) -> tuple[PermutationResult, ...]:
+    alone = np.array([not name or (some.family == name).sum() == 1 for name in some.family])
     folds = []
     for fold in splits.repeats[0]:
-        train, test = (np.array([place[i] for i in part if i in place], dtype=int) for part in (fold.train, fold.test))
+        train, test = _positions(some, fold)
         if len(train) and len(test):
-            folds.append((train, test))
-    families = dict(zip(ids, (str(name) for name in some.family), strict=True))
-    numbers = _numbers(some.covariates, specs)
-    alone = np.array([not name or (some.family == name).sum() == 1 for name in some.family])
-    try:
-        split = ResidualEdges.of(_edges(some), numbers, alone)
-        moves = exchangeable_permutations([ids[i] for i in split.kept], study.permutations, study.seed, families)
-        statistics = added_value_statistics(folds, split, numbers, _targets(some, tasks), tasks, moves)
-    except DataError:
-        return []  # too few subjects for the covariates, or of an outcome in a fold: nothing can be said
+            edges = _rows(study, cohort, fold, some)
+            folds.append(FoldEdges(train, test, ResidualEdges.of(edges, effects.columns, alone)))
+    if not folds:
+        raise DataError("no fold has training and test subjects with every clinical covariate")
+    kept = [some.ids[i] for i in folds[0].split.kept]
+    families = dict(zip(some.ids, (str(name) for name in some.family), strict=True))
+    sites = dict(zip(some.ids, (str(site) for site in some.site), strict=True)) if any(some.site) else None
+    moves = exchangeable_permutations(kept, study.permutations, study.seed, families, sites)
+    targets = some.targets[[task.name for task in tasks]].to_numpy(float)
+    statistics = added_value_statistics(folds, effects.columns, targets, tasks, moves)
     method = (
-        f"ridge; what the covariates leave of each edge (Theil's residuals) moved between subjects, everything "
-        f"refitted; first repeat, {len(ids)} subjects with all covariates"
+        "ridge on the models' own edges; what the covariates leave of each edge (Theil's residuals) moved between "
+        f"subjects{' of a site' if sites else ''}, everything refitted; taken out: {effects.words}; first repeat, "
+        f"{len(some.ids)} subjects with all covariates"
     )
-    return permutation_results(statistics, tasks, "ridge", QUESTION, method)
+    return tuple(permutation_results(statistics, tasks, "ridge", QUESTION, method))
 
 
-def _targets(cohort: Cohort, tasks: Sequence[Task]) -> np.ndarray:
-    return cohort.targets[[task.name for task in tasks]].to_numpy(float)
+def _rows(study: StudySettings, cohort: Cohort, fold: Fold, some: Cohort) -> np.ndarray:
+    """(n_subjects, n_columns) edges and regional measures of everybody, as the fold's training rows make them.
+
+    What a row lacks stands at the training mean. A subject without every covariate helps to fit the steps.
+    """
+    features = fit_steps(cohort, fold.train, study.features, ("connectome",))
+    fold.admit("value beyond clinical covariates", features.ids)
+    return np.concatenate([block.values for block in blocks_of(features, None, some, some.ids)], axis=1)
 
 
-def _edges(cohort: Cohort) -> np.ndarray:
-    """(n_subjects, n_edges) of all measures, NaN where a region is missing."""
-    rows, columns = upper_indices(cohort.n_regions)
-    present = (cohort.node_mask[:, rows] & cohort.node_mask[:, columns])[:, None]
-    edges = np.where(present, cohort.weights[:, :, rows, columns].astype(float), np.nan)
-    return edges.reshape(cohort.n_subjects, -1)
-
-
-def _numbers(table: pd.DataFrame, specs: Sequence[Covariate]) -> np.ndarray:
-    """(n_subjects, n_columns): numeric columns as they are, categories as 0 and 1; nothing is fitted."""
-    columns = []
-    for spec in specs:
-        if spec.type == "numeric":
-            columns.append(table[spec.column].to_numpy(dtype=float))
+def _able(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> tuple[list[Task], tuple[str, ...]]:
+    """Outcomes that every fold's training rows can teach, and a note for each other one."""
+    able, notes = [], []
+    for task in tasks:
+        y = cohort.targets[task.name].to_numpy(float)
+        known = [y[_positions(cohort, fold)[0]] for fold in splits.repeats[0]]
+        levels = [np.unique(one[np.isfinite(one)]).size for one in known]
+        if min(levels, default=0) >= 2:
+            able.append(task)
         else:
-            text = table[spec.column].astype("string")
-            columns += [(text == level).to_numpy(dtype=float) for level in sorted(text.unique())[1:]]
-    return np.column_stack(columns)
+            notes.append(
+                f"{task.name}: value beyond clinical covariates was not tested (a fold has no two different outcomes "
+                "among its training subjects with every covariate)."
+            )
+    return able, tuple(notes)
+
+
+def _positions(cohort: Cohort, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    place = {subject: i for i, subject in enumerate(cohort.ids)}
+    train, test = (np.array([place[i] for i in part if i in place], dtype=int) for part in (fold.train, fold.test))
+    return train, test

@@ -14,10 +14,10 @@ from connectome_tl.evaluation.scores.predictions import score_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.core import refitted_scores
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.refits import refitted_scores
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 
 
@@ -48,7 +48,9 @@ def core_statistics(
     every = np.vstack([np.arange(target.n_subjects), permutations])
     folds = splits.repeats[0]
     names = [task.name for task in tasks]
-    plans = [seeded_chains(_single(study), cohorts, BY_NAME["core"], fold, tasks)[0] for fold in folds]
+    plans = [
+        seeded_chains(_single(study.of(0, f)), cohorts, BY_NAME["core"], fold, tasks)[0] for f, fold in enumerate(folds)
+    ]
     parents = {parent.key: parent for plan in plans for _, parent in plan.parents}
     done = fit(parents.values(), cohorts.by_name(), store=store, n_jobs=study.n_jobs)
     sums = [no_parts(task, len(every)) for task in tasks]
@@ -84,7 +86,8 @@ def network_statistics(
     outcomes = target.targets[[task.name for task in tasks]].to_numpy(float)
     every = np.vstack([np.arange(target.n_subjects), permutations])
     folds = splits.repeats[0]
-    plans = [[_plan(study, cohorts, fold, tasks, row) for fold in folds] for row in every]
+    studies = [study.of(0, f) for f in range(len(folds))]
+    plans = [[_plan(studies[f], cohorts, fold, tasks, row) for f, fold in enumerate(folds)] for row in every]
     results = fit(
         [plan for of_one in plans for plan in of_one],
         cohorts.by_name(),

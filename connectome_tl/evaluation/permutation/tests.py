@@ -110,7 +110,7 @@ def linear_statistics(
         for t, task in enumerate(tasks):
             labels = targets[every, t].T
             y_train, y_test = labels[fold.train], labels[fold.test]
-            enough = _can_be_fitted(y_train, task)
+            enough = can_be_fitted(y_train, task)
             if not enough.any():
                 continue
             score = _refitted_score(fold, y_train[:, enough], task, fit)
@@ -152,7 +152,8 @@ def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) ->
     return np.array(found).T
 
 
-def _can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
+def can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
+    """(n_labelings,) whether two values or two classes are known among (n_train, n_labelings)."""
     if task.kind == "regression":
         return np.asarray((~np.isnan(y)).sum(axis=0) >= 2)
     return np.asarray(sum(((y == level).any(axis=0) for level in range(task.n_levels)), start=np.zeros(1)) >= 2)

@@ -10,7 +10,7 @@ from torch import nn
 from connectome_tl.nn.batch import ClinicalRows, ConnectomeRows
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, register_branch
 from connectome_tl.nn.layers import SharedDropout, norm_layer
-from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder
+from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
 
 
 class FlatEdgeEncoder(Branch):

@@ -1,0 +1,107 @@
+"""Bundles damaged in bytes, shapes, JSON, path tricks and size claims: is each refused, and at what cost?
+
+A bundle of simulated infants (all regions of the neonatal atlas) is damaged again and again
+(`tests/properties/bundle_mutations.py`) and opened. Every mutant whose manifest was not written anew must be refused
+with exit code 65. Mutants with a manifest that fits them are the work of somebody who knows the format: they must
+be refused, or predict their own simulated subjects as they say. Nothing may be executed or written, and opening may
+take at most twice the bundle's size in memory (as Python and numpy count it) and a fixed amount for six subjects.
+
+    python benchmarks/mutations_bundles.py [--n 500] [--seed 0] [--quick] [--out FILE]
+
+With --out, finished mutants are kept in the file, and a run that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+HERE = Path(__file__).parents[1]
+FIXED = 3_000_000  # bytes: parsing, tables and features of six subjects
+sys.path[:0] = [str(HERE), str(HERE / "tests")]
+
+
+def harness() -> ModuleType:
+    """The mutations and their judge, which the tests share."""
+    path = HERE / "tests" / "properties" / "bundle_mutations.py"
+    spec = importlib.util.spec_from_file_location("bundle_mutations", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def made(folder: Path, n_regions: int) -> Path:
+    """A bundle of cores mixed with networks, of a study of 40 simulated infants."""
+    from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+    from tests.bundle.bundle_study import run_of, study_cohorts
+
+    run = run_of(folder, study_cohorts(n_regions=n_regions))
+    return bundle_run(run, folder / "bundle", BundleOptions(model="network"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="64 mutants of a bundle of twelve regions")
+    parser.add_argument("--out", type=Path, help="keep finished mutants here")
+    options = parser.parse_args()
+    n = 64 if options.quick else options.n
+    mutations = harness()
+    from connectome_tl.bundle.bundle import open_bundle
+
+    known: dict[str, list[Any]] = {}
+    if options.out is not None and options.out.is_file():
+        known = {line.split("\t", 1)[0]: json.loads(line.split("\t", 1)[1]) for line in options.out.open()}
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = made(Path(folder), 12 if options.quick else 90)
+        size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+        open_bundle(bundle)  # what is imported on first use is imported
+        started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for seed in range(options.seed, options.seed + n):
+            if str(seed) not in known:
+                one = mutations.judged(bundle, seed, Path(folder) / "mutant", memory=True)
+                known[str(seed)] = [one.word, one.mutation, one.detail[:300], one.memory, one.size]
+                if options.out is not None:
+                    with options.out.open("a") as stream:
+                        stream.write(f"{seed}\t{json.dumps(known[str(seed)])}\n")
+    return report(known, size, time.process_time() - started, before, mutations)
+
+
+def report(known: dict[str, list[Any]], size: int, cpu: float, before: int, mutations: ModuleType) -> int:
+    """Print what became of the mutants; 1 where one was not as it must be."""
+    counts = Counter(one[0] for one in known.values())
+    by_mutation: dict[str, Counter[str]] = {}
+    for word, name, *_ in known.values():
+        by_mutation.setdefault(name, Counter())[word] += 1
+    whole = [one[3] / one[4] for one in known.values() if one[4] > size / 2]
+    print(f"{len(known)} mutants of a bundle of {size / 1e6:.2f} MB, {cpu:.0f} CPU s")
+    for word, count in counts.most_common():
+        print(f"  {word:<28} {count}")
+    print(f"  memory at most {max(whole):.2f} x the size of a mutant (of those of half the bundle's size or more)")
+    print(f"  the process grew by {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")
+    for mutation in mutations.MUTATIONS:
+        name, kind = mutation.__name__, "signed" if mutation in mutations.SIGNED else "not signed"
+        row = by_mutation.get(name, Counter())
+        print(f"  {name:<20} {kind:<11} {row['refused']:>4} refused {row['consistent']:>4} consistent")
+    faults = [one for one in known.values() if one[0] not in ("refused", "consistent")]
+    heavy = [one for one in known.values() if one[3] > 2 * one[4] + FIXED]
+    for one in (*faults[:20], *heavy[:20]):
+        print("FAULT", *one)
+    return int(bool(faults or heavy))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

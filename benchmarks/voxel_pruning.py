@@ -1,0 +1,118 @@
+"""Filter pruning by Taylor scores: cost and error of an age network before and after.
+
+    python benchmarks/voxel_pruning.py [--cohorts 6] [--first 0] [--out voxel_pruning.tsv] [--quick]
+
+Simulated volumes at 32^3, 0 to 24 months, 160 training and 200 test subjects. A narrow ResNet-10 is trained for age;
+40 % of its multiply-accumulates are removed, the stem included, scores divided by what a removal saves. The unpruned
+network gets as many further steps at the same rate. Prints the relative loss (squared error on test subjects, pruned
+by unpruned, minus 1) with its 95 % t interval over cohorts: the bar is an upper end under 5 %. Seconds are CPU
+seconds of a forward pass: the bar is 25 % less. Printed as well: the correlation of first-order scores with the
+removal of each unit of the trained network.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from voxel_tables import AgePredictor, Table, arguments, interval, mae, rows_of, train_age
+
+from connectome_tl.nn.voxel.channels import channel_groups
+from connectome_tl.nn.voxel.gates import Gates
+from connectome_tl.nn.voxel.shrinking import removable
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.pruning import GateScores, prune, removal_oracle
+from connectome_tl.training.images.rows import VolumeRows
+
+
+def correlation(net: AgePredictor, rows: VolumeRows, n: int = 32) -> float:
+    """Of first-order scores with the squared change of the loss without each unit, on batches of 8."""
+    example = rows.volumes[:1]
+    groups = channel_groups(net, example)
+    refused = removable(net, groups, example)
+    gates = Gates([group for group in groups if group.root not in refused])
+    scores, index = GateScores(gates), np.array_split(np.arange(min(n, len(rows))), max(1, n // 8))
+
+    def loss(network: torch.nn.Module, at: np.ndarray) -> torch.Tensor:
+        assert isinstance(network, AgePredictor)
+        return network.loss(rows, at)
+
+    with gates.on(net):
+        for at in index:
+            loss(net, at).backward()
+            scores.see()
+    truth = torch.cat(removal_oracle(net, gates, loss, index))
+    return float(np.corrcoef(torch.cat(scores.settle()).numpy(), truth.numpy())[0, 1])
+
+
+def run(table: Table, seed: int, quick: bool) -> None:
+    size, n_train, n_test = (16, 24, 24) if quick else (32, 160, 200)
+    rows = rows_of(simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed))
+    train, test = rows.at(range(n_train)), rows.at(range(n_train, n_train + n_test))
+    net = train_age(train, Descent(steps=20 if quick else 400, learning_rate=2e-3, cosine=True), seed)
+    brief = Descent(steps=2 if quick else 10, learning_rate=2e-4)
+    settings = TaylorPruning(
+        between=brief, after=brief.model_copy(update={"steps": 5 if quick else 150}), per_event=0.2 if quick else 0.03
+    )
+    spent = {}
+
+    def pruned() -> dict[str, float]:
+        found = prune(
+            net,
+            lambda network, at: network.loss(train, at),  # type: ignore[operator]
+            n_train,
+            settings,
+            np.random.default_rng(seed),
+            train.volumes[:1],
+        )
+        spent["steps"] = len(found.removals) * brief.steps + settings.after.steps
+        small = found.network
+        assert isinstance(small, AgePredictor)
+        return {
+            "loss": float(small.loss(test, np.arange(n_test)).detach()),
+            "mae": mae(small.ages(test.volumes), test.ages),
+            "macs": found.after.macs / found.before.macs,
+            "parameters": found.after.parameters / found.before.parameters,
+            "seconds": found.after.seconds / found.before.seconds,
+            "steps": float(spent["steps"]),
+            "stem": float(any(root.endswith("body.conv1") or "layer1" in root for root in found.removed)),
+        }
+
+    def unpruned() -> dict[str, float]:
+        other = copy.deepcopy(net).train()
+        steps = int(table.values[seed, "pruned", "steps"])
+        descend(
+            other.parameters(),
+            lambda at: other.loss(train, at),
+            n_train,
+            brief.model_copy(update={"steps": steps}),
+            np.random.default_rng(seed),
+        )
+        loss = float(other.eval().loss(test, np.arange(n_test)).detach())
+        return {"loss": loss, "mae": mae(other.ages(test.volumes), test.ages)}
+
+    table.fill(seed, "pruned", pruned)
+    table.fill(seed, "unpruned", unpruned)
+    table.fill(seed, "oracle", lambda: {"correlation": correlation(net, train)})
+
+
+def main() -> None:
+    given = arguments(__doc__, "voxel_pruning", 6)
+    table = Table(given.out)
+    for seed in range(given.first, given.first + given.cohorts):
+        run(table, seed, given.quick)
+    print()
+    for measure in ("macs", "parameters", "seconds"):
+        table.means(["pruned"], measure, " of the unpruned network")
+    table.means(["pruned", "unpruned"], "mae", " months")
+    print(f"  relative loss {interval(table.of('pruned', 'loss') / table.of('unpruned', 'loss') - 1)}")
+    table.means(["oracle"], "correlation")
+    table.spent()
+
+
+if __name__ == "__main__":
+    main()

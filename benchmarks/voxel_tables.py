@@ -1,0 +1,150 @@
+"""What the benchmarks on volumes share: simulated rows, a small age network, a table that a killed run goes on with."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.simulation.volumes import SimulatedVolumes
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+
+COLUMNS = ("cohort", "arm", "measure", "value")
+
+
+def arguments(doc: str | None, name: str, cohorts: int) -> argparse.Namespace:
+    """--cohorts, --first, --out and --quick."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohorts", type=int, default=cohorts)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
+    parser.add_argument("--out", type=Path, default=Path(f"{name}.tsv"))
+    parser.add_argument("--quick", action="store_true", help="two small cohorts, a few steps, nothing kept")
+    found = parser.parse_args()
+    if found.quick:
+        found.cohorts, found.out = 2, None
+    return found
+
+
+@dataclass
+class Table:
+    """Values by cohort, arm and measure, appended to a file as they come."""
+
+    path: Path | None
+    values: dict[tuple[int, str, str], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.path.is_file():
+            with self.path.open() as stream:
+                for row in csv.DictReader(stream, fieldnames=COLUMNS, delimiter="\t"):
+                    self.values[int(row["cohort"]), row["arm"], row["measure"]] = float(row["value"])
+
+    def fill(self, cohort: int, arm: str, make: Callable[[], dict[str, float]]) -> None:
+        """Make the values of an arm unless they are there; `cpu` is added to them."""
+        if (cohort, arm, "cpu") in self.values:
+            return
+        started = time.process_time()
+        found = make()
+        found["cpu"] = time.process_time() - started
+        for measure, value in found.items():
+            self.values[cohort, arm, measure] = value
+        if self.path is not None:
+            with self.path.open("a") as stream:
+                rows = [(cohort, arm, measure, value) for measure, value in found.items()]
+                csv.writer(stream, delimiter="\t").writerows(rows)
+        print(f"\rcohort {cohort} {arm}      ", end="", file=sys.stderr)
+
+    def of(self, arm: str, measure: str) -> np.ndarray:
+        """Values of an arm in the order of the cohorts."""
+        return np.array([v for (_, a, m), v in sorted(self.values.items()) if (a, m) == (arm, measure)])
+
+    def means(self, arms: Sequence[str], measure: str, unit: str = "") -> None:
+        """Print the mean of each arm."""
+        for arm in arms:
+            found = self.of(arm, measure)
+            if len(found):
+                print(f"  {arm:24s} {measure} {found.mean():.3f}{unit} ({len(found)} cohorts)")
+
+    def against(self, control: str, arms: Sequence[str], measure: str) -> None:
+        """Print the paired difference of arms to a control with its 95 % t interval over cohorts."""
+        for arm in arms:
+            a, b = self.of(arm, measure), self.of(control, measure)
+            if len(a) == len(b) and len(a):
+                print(f"  {arm:24s} - {control}: {measure} {interval(a - b)}")
+
+    def spent(self) -> None:
+        """Print the CPU time of all arms."""
+        total = sum(v for (_, _, measure), v in self.values.items() if measure == "cpu")
+        print(f"CPU time {total / 60:.1f} min", file=sys.stdout)
+
+
+def interval(values: np.ndarray) -> str:
+    """Mean and its 95 % t interval."""
+    if len(values) < 2:
+        return f"{values.mean():+.3f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
+
+
+def rows_of(sim: SimulatedVolumes) -> VolumeRows:
+    """Volumes standardised over each head, 0 outside; tissue labels."""
+    volumes = np.zeros_like(sim.volumes)
+    for i, inside in enumerate(sim.labels > 0):
+        values = sim.volumes[i][inside]
+        volumes[i][inside] = (values - values.mean()) / values.std()
+    return VolumeRows(
+        sim.ids, torch.from_numpy(volumes[:, None]), sim.age, labels=torch.from_numpy(sim.labels.astype(np.int64))
+    )
+
+
+def encoder() -> VoxelResNet:
+    """A ResNet-10 with an eighth of the published width."""
+    return VoxelResNet(10, width=0.125, stem_stride=1)
+
+
+class AgePredictor(nn.Module):
+    """An encoder and a linear head; ages are standardised by the training rows."""
+
+    def __init__(self, body: nn.Module, centre: float, scale: float) -> None:
+        super().__init__()
+        assert isinstance(body.width, int)
+        self.body, self.head = body, nn.Linear(body.width, 1)
+        self.centre, self.scale = centre, scale
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        return self.head(self.body(volumes))[:, 0]
+
+    def ages(self, volumes: Tensor) -> np.ndarray:
+        return self.centre + self.scale * in_batches(self, volumes).double().numpy()
+
+    def loss(self, rows: VolumeRows, index: np.ndarray) -> Tensor:
+        target = torch.tensor((rows.ages[index] - self.centre) / self.scale, dtype=torch.float32)
+        return (self(rows.volumes[index]) - target).square().mean()
+
+
+def train_age(rows: VolumeRows, descent: Descent, seed: int, body: nn.Module | None = None) -> AgePredictor:
+    """Train an age network on these rows, from this body or from random weights."""
+    with seeded(seed) as rng:
+        net = AgePredictor(encoder() if body is None else body, float(rows.ages.mean()), float(rows.ages.std()))
+        descend(net.parameters(), lambda index: net.loss(rows, index), len(rows), descent, rng)
+    return net.eval()
+
+
+def mae(predicted: np.ndarray, ages: np.ndarray) -> float:
+    return float(np.abs(predicted - ages).mean())

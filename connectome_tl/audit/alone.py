@@ -1,0 +1,152 @@
+"""Does one column, edge, regional measure or missing value alone give the outcome away? Then ask why.
+
+An AUC above .95 or an R2 above .9 of a single value is rare in nature and common where the outcome has
+crept into the features: a later score among the covariates, a code that only the impaired have, a scan that is
+missing where a child died. It is a warning, never an accusation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from connectome_tl.audit.duplicates import edges_of
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.settings.audit import Finding
+from connectome_tl.tasks import Task
+
+AUC_LIMIT, R2_LIMIT = 0.95, 0.9
+_CHANCE = 0.01  # that any value of a kind is named although none says anything
+_FEWEST = 3  # in each class
+_CHECK = "no single value gives the outcome away"
+
+
+def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
+    """Warn of every value that alone predicts an outcome almost perfectly.
+
+    What is tested is the whole cohort, not held out, so that the limit is passed by chance where many edges meet
+    few positives; such a value is named only where chance alone would name one of its kind in under 1 %.
+    """
+    found: list[str] = []
+    for task in tasks:
+        outcome = cohort.targets[task.name].to_numpy(dtype=float)
+        for kind, names, values in _kinds(cohort, task):
+            found += [f"{task.name} from {kind} {text}" for text in _too_good(values, names, outcome, task)]
+    if not found:
+        return [Finding(check=_CHECK, status="passed", what="no column, edge, region or missing value does")]
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    return [
+        Finding(
+            check=_CHECK,
+            status="warning",
+            what="; ".join(found[:8]) + more,
+            remedy="Ask whether it was known when the scan was made, and whether it was made from the outcome.",
+        )
+    ]
+
+
+def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Kind, names and values (n_subjects, n_values) of everything that a model may see of a subject."""
+    columns = _columns(cohort, task)
+    yield "column", list(columns), _stack(columns, cohort.n_subjects)
+    if cohort.regions:
+        rows, others = upper_indices(cohort.n_regions)
+        pairs = [f"{cohort.regions[i]} - {cohort.regions[j]}" for i, j in zip(rows, others, strict=True)]
+        names = [f"{pair} ({measure})" for measure in cohort.measures for pair in pairs]
+        yield "edge", names, edges_of(cohort).reshape(cohort.n_subjects, -1)
+    if cohort.region_features is not None and cohort.region_features.shape[2]:
+        labels = [f"{name} of {region}" for region in cohort.regions for name in cohort.region_feature_names]
+        yield "regional measure", labels, cohort.region_features.reshape(cohort.n_subjects, -1).astype(float)
+    gaps = _gaps(cohort)
+    yield "missing", list(gaps), _stack(gaps, cohort.n_subjects)
+
+
+def _columns(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for spec in cohort.covariate_specs:
+        column = cohort.covariates[spec.column]
+        if spec.column == task.column:
+            continue  # declared so: the outcome is that column
+        if spec.type == "numeric":
+            found[spec.column] = column.to_numpy(dtype=float)
+        else:
+            found |= _levels(spec.column, column)
+    found |= _levels("site", pd.Series([site or None for site in cohort.site]))
+    if np.isfinite(cohort.age).any() and task.name != "age":
+        found["age at scan"] = np.asarray(cohort.age, dtype=float)
+    return found
+
+
+def _levels(name: str, column: pd.Series) -> dict[str, np.ndarray]:
+    text = column.astype("string")
+    known = text.notna().to_numpy()
+    return {
+        f"{name}: {level}": np.where(known, (text == level).fillna(False).to_numpy(dtype=float), np.nan)
+        for level in sorted(text.dropna().unique())
+    }
+
+
+def _gaps(cohort: Cohort) -> dict[str, np.ndarray]:
+    """What is missing, value by value and counted."""
+    found = {f"{name}": cohort.covariates[name].isna().to_numpy(dtype=float) for name in cohort.covariates}
+    found["age at scan"] = (~np.isfinite(np.asarray(cohort.age, dtype=float))).astype(float)
+    found |= {f"region {name}": (~cohort.node_mask[:, r]).astype(float) for r, name in enumerate(cohort.regions)}
+    if cohort.region_features is not None and cohort.region_features.shape[2]:
+        for f, name in enumerate(cohort.region_feature_names):
+            found[f"{name} (number of regions)"] = np.isnan(cohort.region_features[:, :, f]).sum(axis=1).astype(float)
+    if any(cohort.volumes):
+        found["image"] = np.array([not name for name in cohort.volumes], dtype=float)
+    if found:
+        found["values (their number)"] = np.sum(list(found.values()), axis=0)
+    return found
+
+
+def _stack(columns: dict[str, np.ndarray], n: int) -> np.ndarray:
+    return np.column_stack(list(columns.values())) if columns else np.zeros((n, 0))
+
+
+def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, task: Task) -> list[str]:
+    """The values beyond the limit that chance does not explain, with their measure."""
+    seen = np.isfinite(outcome)
+    values, outcome = values[seen], outcome[seen]
+    varies = np.array([np.unique(v[np.isfinite(v)]).size > 1 for v in values.T], dtype=bool)
+    allowed = _CHANCE / max(int(varies.sum()), 1)
+    found = []
+    for k in np.flatnonzero(varies):
+        known = np.isfinite(values[:, k])
+        one, y = values[known, k], outcome[known]
+        text, p = _r2(one, y) if task.kind == "regression" else _auc(one, y, task)
+        if text and p < allowed:
+            found.append(f"{names[k]} ({text})")
+    return found
+
+
+def _r2(one: np.ndarray, y: np.ndarray) -> tuple[str, float]:
+    if one.size < 4 or np.ptp(y) == 0 or np.ptp(one) == 0:
+        return "", 1.0
+    for name, test in (("R2", stats.pearsonr), ("R2 of ranks", stats.spearmanr)):
+        r, p = test(one, y)
+        if r**2 > R2_LIMIT:
+            return f"{name} {r**2:.2f}", float(p)
+    return "", 1.0
+
+
+def _auc(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float]:
+    """The best separation of two classes: above a level where levels have an order, else one against the rest."""
+    if task.is_binary:
+        cuts = [y == 1]
+    else:
+        cuts = [y > c if task.spec.ordered else y == c for c in range(task.n_levels)]
+    best, p_best = 0.5, 1.0
+    for positive in cuts:
+        if min(positive.sum(), (~positive).sum()) < _FEWEST:
+            continue
+        won, p = stats.mannwhitneyu(one[positive], one[~positive])
+        auc = float(won) / (positive.sum() * (~positive).sum())
+        if max(auc, 1 - auc) > best:
+            best, p_best = max(auc, 1 - auc), float(p) * len(cuts)
+    return (f"AUC {best:.2f}", p_best) if best > AUC_LIMIT else ("", 1.0)

@@ -1,0 +1,159 @@
+"""Rows that are too alike to be two people, judged by the gap between the nearest and the next neighbours.
+
+No fixed distance says who is one person: twins are close, and low-rank matrices are all close. Among
+distinct people with locally even density in d dimensions, the ratio of the distances to neighbour k + 1 and
+neighbour k follows a Pareto law with exponent k d (Facco et al. 2017, doi:10.1038/s41598-017-11873-y). The
+dimension is estimated from the neighbours beyond the first, and a pair is named where its gap is improbable
+from both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+FALSE_PAIRS = 0.002  # expected number of rows that would be named in a cohort of strangers, were one side enough
+LEAST_SIMILARITY = 0.6  # siblings share about half of what sets them apart from others
+LEAST_OWN_SIMILARITY = 0.45  # the same without the main components, where noise weighs more
+_FEWEST_ROWS = 8
+_FEWEST_IN_SITE = 5
+_COPIES = 3  # a person may occur up to one time more than this
+_LEAST_REST = 0.01  # share of variance below which nothing of a person's own is left
+_NEAREST = 1e-9  # squared distance of rows that are equal up to round-off
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows that are likely one person, and the correlation of their edges beyond the group's mean."""
+
+    first: str
+    second: str
+    similarity: float
+
+
+def alike_by_edges(edges: np.ndarray, names: Sequence[str], groups: Sequence[str]) -> list[Pair]:
+    """Pairs of subjects whose edges (n_subjects, n_measures, n_edges) are too alike.
+
+    With and without the means of the groups (sites, cohorts), since a scan that came into another cohort lies far
+    from that one's mean; and with and without what most subjects share.
+    """
+    profiles = rank_profiles(edges)
+    found: dict[tuple[str, str], Pair] = {}
+    for labels in (groups, [""] * len(names)):
+        rows = standardised(profiles, labels)
+        for version, least in ((rows, LEAST_SIMILARITY), (without_main_components(rows), LEAST_OWN_SIMILARITY)):
+            for pair in look_alikes(version, names, false_pairs=FALSE_PAIRS / 4, least=least):
+                found.setdefault((pair.first, pair.second), pair)
+    return list(found.values())
+
+
+def rank_profiles(edges: np.ndarray) -> np.ndarray:
+    """Ranks of each subject's edges within the subject, in [0, 1]: free of any scale or monotone transform.
+
+    Args:
+        edges: (n_subjects, n_measures, n_edges), NaN where a region is missing. In rows without negative
+            values, zeros (absent connections) stay 0 and take no rank.
+
+    Returns:
+        (n_subjects, n_measures * n_edges), NaN where a region is missing; edges that are equal in all are left out.
+    """
+    ranked = np.full(edges.shape, np.nan)
+    for i, subject in enumerate(edges):
+        for m, row in enumerate(subject):
+            known = np.isfinite(row)
+            low = float(row[known].min()) if known.any() else 0.0
+            used = known & (row > 0) if low == 0.0 else known
+            ranked[i, m, known] = 0.0
+            if used.any():
+                ranked[i, m, used] = stats.rankdata(row[used]) / used.sum()
+    flat, raw = ranked.reshape(len(edges), -1), edges.reshape(len(edges), -1)
+    known = np.isfinite(raw)
+    kept = np.where(known, raw, -np.inf).max(axis=0) > np.where(known, raw, np.inf).min(axis=0)
+    return flat[:, kept]
+
+
+def standardised(profiles: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Profiles (n_subjects, n_edges) without their group's mean, unit variance per edge, centred per subject.
+
+    Groups (sites, cohorts) with fewer than five rows are taken together: the mean of two would make them opposites.
+    """
+    names, counts = np.unique(np.asarray(groups, dtype=object).astype(str), return_counts=True)
+    large = set(names[counts >= _FEWEST_IN_SITE])
+    label = np.array([name if name in large else "" for name in map(str, groups)])
+    result = profiles.copy()
+    for name in np.unique(label):
+        rows = label == name
+        result[rows] -= _mean(profiles[rows])
+    spread = np.sqrt(_mean(result**2))
+    result /= np.where(spread > 1e-12, spread, 1.0)
+    return np.asarray(result - _mean(result.T)[:, None])
+
+
+def without_main_components(rows: np.ndarray) -> np.ndarray:
+    """Standardised rows without what most subjects share: one principal component per eight rows.
+
+    Age and a few factors of growth make strangers alike; what is left is a person's own. Missing edges stay so.
+    """
+    known = np.isfinite(rows)
+    filled = np.nan_to_num(rows)
+    left, sizes, right = np.linalg.svd(filled, full_matrices=False)
+    n = len(rows) // 8
+    rest = filled - (left[:, :n] * sizes[:n]) @ right[:n]
+    if (rest**2).sum() < _LEAST_REST * (filled**2).sum():
+        return np.zeros((len(rows), 0))
+    return np.where(known, rest, np.nan)
+
+
+def look_alikes(
+    rows: np.ndarray,
+    names: Sequence[str],
+    *,
+    false_pairs: float = FALSE_PAIRS,
+    least: float = LEAST_SIMILARITY,
+) -> list[Pair]:
+    """Pairs of standardised rows (n_subjects, n_edges) that are too alike, the likeliest first.
+
+    Args:
+        rows: from `standardised`; NaN where an edge is missing.
+        false_pairs: expected number of rows of distinct people whose gap is called improbable.
+        least: correlation below which nobody is named.
+    """
+    n = len(rows)
+    if n < _FEWEST_ROWS or not rows.shape[1]:
+        return []
+    similarity = _correlations(rows)
+    distance = np.sqrt(np.maximum(1.0 - similarity, _NEAREST))
+    np.fill_diagonal(distance, np.inf)
+    order = np.argsort(distance, axis=1, kind="stable")
+    near = np.log(np.take_along_axis(distance, order, axis=1)[:, : _COPIES + 3])
+    gaps = np.diff(near, axis=1)
+    # Copies widen single gaps only, so the median over neighbours does not feel them.
+    estimates = [1.0 / (k * max(float(gaps[:, k - 1].mean()), 1e-6)) for k in range(2, gaps.shape[1] + 1)]
+    dimension = float(np.median(estimates)) * (1.0 - 1.5 / np.sqrt(n))
+    alike = np.zeros((n, n), dtype=bool)
+    for k in range(1, _COPIES + 1):
+        improbable = n * np.exp(-k * dimension * gaps[:, k - 1]) < false_pairs
+        for i in np.flatnonzero(improbable):
+            alike[i, order[i, :k]] = True
+    alike &= alike.T & (similarity > least)
+    pairs = [Pair(names[i], names[j], float(similarity[i, j])) for i, j in np.argwhere(np.triu(alike, 1))]
+    return sorted(pairs, key=lambda pair: -pair.similarity)
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Mean over rows of the known values, 0 where none is known."""
+    known = np.isfinite(x)
+    return np.asarray(np.where(known, x, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+
+
+def _correlations(rows: np.ndarray) -> np.ndarray:
+    """(n, n) correlations over the edges that both rows have."""
+    known = np.isfinite(rows).astype(float)
+    filled = np.nan_to_num(rows)
+    own = filled**2 @ known.T  # squares of i over the edges that j has
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = filled @ filled.T / np.sqrt(own * own.T)
+    return np.clip(np.nan_to_num(found), -1.0, 1.0)

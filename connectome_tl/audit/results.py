@@ -1,0 +1,175 @@
+"""What a run shows (results.json, tables, page), compared with what judging it again gives."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from html import unescape
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.base import Record
+from connectome_tl.settings.results import RunRecord
+
+# Sums of float32 fits that another processor makes a little otherwise; everything else is nearly exact.
+_TOLERANCES = {"curves": 0.02, "network_weights": 0.02, "null": 2e-4}
+_EXACT = 1e-6
+_REMEDY = "These numbers do not come from the study's settings and data. Run the study again."
+_MANY = 4000  # text pieces beyond which a changed page is not compared piece by piece
+
+
+def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
+    """Every value of `results.json` beside that of the run judged again.
+
+    An interval whose method is another version's is a warning; anything else that differs is an accusation.
+    """
+    check = "results.json follows from predictions and data"
+    older: list[str] = []
+    wrong: list[str] = []
+    for name in RunRecord.model_fields:
+        if name == "versions" or (name == "importances" and not again.importances):
+            continue
+        wrong += _differences(name, getattr(recorded, name), getattr(again, name), _TOLERANCES.get(name, _EXACT), older)
+    findings = [_finding(check, wrong, _other_version(recorded, again))]
+    if older:
+        text = f"{len(older)} intervals were made by another version's method: {', '.join(older[:3])}"
+        findings.append(Finding(check="intervals of this version (results.json)", status="warning", what=text))
+    return findings
+
+
+def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
+    """A table of the folder (cells as text) beside the same table made from `results.json`."""
+    check = f"{name} is that of results.json"
+    if list(recorded.columns) != list(again.columns) or len(recorded) != len(again):
+        text = f"{len(recorded)} rows of {len(recorded.columns)} columns, expected {len(again)} of {len(again.columns)}"
+        return Finding(check=check, status="failed", what=text, remedy=_REMEDY)
+    wrong = []
+    for column in again.columns:
+        pairs = zip(recorded[column], again[column], strict=True)
+        wrong += [
+            f"row {row + 1}, {column}: {one}, expected {two}"
+            for row, (one, two) in enumerate(pairs)
+            if one != two and not _same_number(one, two)
+        ]
+    return _finding(check, wrong)
+
+
+def page_finding(page: str, candidates: Iterable[str]) -> Finding:
+    """The page of a run beside the same page drawn from `results.json`.
+
+    Args:
+        candidates: the page as it may be, with what the ledger of test scores knew at one time or another.
+    """
+    check = "report.html shows results.json"
+    shown, closest = _pieces(page), None
+    for again in candidates:
+        if page == again:
+            return Finding(check=check, status="passed", what="drawn again, it is the same")
+        expected = _pieces(again)
+        one, two = _where_they_differ(shown, expected)
+        if not one and not two:
+            return Finding(check=check, status="passed", what=f"all {len(expected)} pieces of text are the same")
+        if closest is None or len(one) + len(two) < len(closest[0]) + len(closest[1]):
+            closest = one, two
+    remedy = "Draw it again from the results: connectome-tl report RUN_DIR."
+    wrong = _page_differences(*closest) if closest else ["the page"]
+    return _finding(check, list(wrong)).model_copy(update={"remedy": remedy})
+
+
+def _differences(where: str, one: object, two: object, tolerance: float, older: list[str]) -> Iterator[str]:
+    """Lines `where: recorded, again` for every value that differs."""
+    if isinstance(one, Record) and isinstance(two, Record) and type(one) is type(two):
+        named = _named(where, one)
+        skipped = set()
+        if "low" in type(one).model_fields and getattr(one, "method", "") != getattr(two, "method", ""):
+            older.append(named)
+            skipped = {"low", "high", "fitted_low", "fitted_high", "method"}
+        for field in type(one).model_fields:
+            if field not in skipped:
+                own = _TOLERANCES.get(field, tolerance)
+                yield from _differences(f"{named}, {field}", getattr(one, field), getattr(two, field), own, older)
+    elif isinstance(one, Mapping) and isinstance(two, Mapping):
+        for key in sorted({*one, *two}):
+            yield from _differences(f"{where}, {key}", one.get(key, "absent"), two.get(key, "absent"), tolerance, older)
+    elif isinstance(one, Sequence) and isinstance(two, Sequence) and not isinstance(one, str):
+        if len(one) != len(two):
+            yield f"{where}: {len(one)} entries, again {len(two)}"
+            return
+        for a, b in zip(one, two, strict=True):
+            yield from _differences(where, a, b, tolerance, older)
+    elif not _equal(one, two, tolerance):
+        yield f"{where}: {_text(one)}, again {_text(two)}"
+
+
+def _equal(one: object, two: object, tolerance: float) -> bool:
+    if isinstance(one, (int, float)) and isinstance(two, (int, float)) and not isinstance(one, bool):
+        return bool(np.isclose(one, two, rtol=tolerance, atol=tolerance, equal_nan=True))
+    return one == two
+
+
+def _named(where: str, record: Record) -> str:
+    parts = [
+        str(getattr(record, key)) for key in ("task", "model", "control", "metric", "subject") if hasattr(record, key)
+    ]
+    return f"{where} ({', '.join(parts)})" if parts else where
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "n/a" if math.isnan(value) else f"{value:.4g}"
+    text = str(value)
+    return repr(text if len(text) < 90 else text[:87] + "...") if isinstance(value, str) else text[:90]
+
+
+def _same_number(one: str, two: str) -> bool:
+    try:
+        return bool(np.isclose(float(one), float(two), rtol=_EXACT, atol=_EXACT))
+    except ValueError:
+        return False
+
+
+def _pieces(page: str) -> list[str]:
+    """Visible text of an HTML page in order, that in figures included."""
+    bare = re.sub(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", " ", page, flags=re.DOTALL | re.IGNORECASE)
+    pieces = (" ".join(unescape(piece).split()) for piece in re.split(r"<[^>]*>", bare))
+    return [piece for piece in pieces if piece]
+
+
+def _where_they_differ(shown: list[str], expected: list[str]) -> tuple[list[str], list[str]]:
+    """Both without their common beginning and end."""
+    start = end = 0
+    shorter = min(len(shown), len(expected))
+    while start < shorter and shown[start] == expected[start]:
+        start += 1
+    while end < shorter - start and shown[-1 - end] == expected[-1 - end]:
+        end += 1
+    return shown[start : len(shown) - end], expected[start : len(expected) - end]
+
+
+def _page_differences(one: list[str], two: list[str]) -> Iterator[str]:
+    if len(one) + len(two) > _MANY:
+        yield f"{_text(' '.join(one[:3]))} and what follows, expected {_text(' '.join(two[:3]))}"
+        return
+    for tag, a, b, c, d in SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
+        if tag != "equal":
+            yield f"{_text(' '.join(one[a:b]))}, expected {_text(' '.join(two[c:d]))}"
+
+
+def _other_version(recorded: RunRecord, again: RunRecord) -> str:
+    changed = [
+        f"{name} {recorded.versions.get(name, 'absent')} (now {again.versions.get(name, 'absent')})"
+        for name in sorted({*recorded.versions, *again.versions})
+        if recorded.versions.get(name) != again.versions.get(name)
+    ]
+    return f" The run was made with {', '.join(changed)}: audit it with these." if changed else ""
+
+
+def _finding(check: str, wrong: Sequence[str], more: str = "") -> Finding:
+    if not wrong:
+        return Finding(check=check, status="passed", what="every value is the same")
+    text = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+    return Finding(check=check, status="failed", what=f"{len(wrong)} values differ: {text}", remedy=_REMEDY + more)

@@ -1,0 +1,103 @@
+"""A bundle made and opened again: facts, fits, self-test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.bundle.folder import (
+    METADATA,
+    SELF_TEST,
+    SELF_TEST_ROWS,
+    STRUCTURE,
+    VALIDATION,
+    WEIGHTS,
+    BundleFolder,
+    as_bad_data,
+    open_folder,
+    read_small_json,
+)
+from connectome_tl.bundle.members import Members, packed, unpacked
+from connectome_tl.bundle.metadata import metadata_of
+from connectome_tl.bundle.self_test import run_self_test, self_test_of
+from connectome_tl.bundle.shapes_of_fits import check_members
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
+from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.bundles import BundleFacts, SelfTest, Validation
+from connectome_tl.training.checkpoint import tensor_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An opened bundle that has passed its self-test.
+
+    Attributes:
+        hash: of its content. facts: what it says of itself. members: its fits.
+        validation: of another cohort, where there is one.
+    """
+
+    path: Path
+    hash: str
+    facts: BundleFacts
+    members: Members
+    validation: Validation | None
+
+    def predict(self, cohort: Cohort) -> np.ndarray:
+        """(n_subjects, n_columns) of all subjects of a fitted cohort (`limits.fitted_to`)."""
+        return self.members.predict(cohort, cohort.ids)
+
+
+def files_of(members: Members, facts: BundleFacts) -> dict[str, bytes]:
+    """All files of a bundle but its card, in memory: nothing is written before it was searched."""
+    arrays, plain = packed(members.models)
+    test, rows = self_test_of(members, facts)
+    return {
+        METADATA: _json(metadata_of(facts)),
+        STRUCTURE: _json(plain),
+        SELF_TEST: _json(test),
+        WEIGHTS: tensor_bytes(arrays),
+        SELF_TEST_ROWS: tensor_bytes(rows),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (canonical_json(value, indent=1) + "\n").encode()
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read a bundle: names, sizes and hashes of its files first, then shapes, then its self-test.
+
+    Raises:
+        MissingInputError: no folder is there.
+        DataError: it is no bundle, was damaged or changed, or does not predict what it says.
+    """
+    folder = open_folder(path)
+    with as_bad_data(folder.path):
+        said = folder.json(METADATA)
+        facts = BundleFacts.model_validate(said["connectome_tl"])
+        members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
+        check_members(members, facts.inputs)
+        test = SelfTest.model_validate(folder.json(SELF_TEST))
+        with np.errstate(all="ignore"):  # hostile numbers end as a wrong prediction, not as a warning
+            run_self_test(members, facts, test, folder.tensors(SELF_TEST_ROWS))
+        return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
+
+
+def _validation(folder: BundleFolder) -> Validation | None:
+    file = folder.path / VALIDATION
+    if not file.is_file():
+        return None
+    found = Validation.model_validate(read_small_json(file))
+    if found.bundle != folder.hash:
+        raise DataError(
+            "validation.json belongs to another bundle",
+            file=file,
+            expected=folder.hash[:12],
+            got=found.bundle[:12],
+            remedy="Take it out, or validate this bundle.",
+        )
+    return found

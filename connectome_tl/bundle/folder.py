@@ -1,0 +1,224 @@
+"""A bundle on disk: seven files of safetensors, JSON and Markdown, and a manifest of their hashes.
+
+Files are found by an allow-list, never by a name that a file holds. Nothing that runs code is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.bundle.shapes import DTYPES
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.files import read_bytes
+from connectome_tl.provenance import canonical_json, content_hash, file_hash, write_bytes
+from connectome_tl.settings.bundles import FileClaim, Manifest
+
+METADATA, STRUCTURE, SELF_TEST = "configs/metadata.json", "configs/model.json", "configs/self_test.json"
+WEIGHTS, SELF_TEST_ROWS = "models/model.safetensors", "models/self_test.safetensors"
+CARD, CARD_JSON = "docs/README.md", "docs/model_card.json"
+FILES = (METADATA, STRUCTURE, SELF_TEST, WEIGHTS, SELF_TEST_ROWS, CARD, CARD_JSON)
+MANIFEST, VALIDATION = "manifest.json", "validation.json"
+_FOLDERS = ("configs", "models", "docs")
+_SMALL = 1 << 20  # bytes of a manifest or a validation
+_TEXT = 64 << 20  # bytes of any other JSON
+_DEEPEST = 60  # levels of nesting of a JSON file
+
+
+@dataclass(frozen=True)
+class BundleFolder:
+    """A bundle whose files are those of its manifest.
+
+    Attributes:
+        hash: SHA-256 of the manifest, and so of all content.
+    """
+
+    path: Path
+    hash: str
+    manifest: Manifest
+
+    def json(self, name: str) -> Any:
+        """Content of one of its JSON files."""
+        return read_small_json(self.path / name, _TEXT)
+
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        """Tensors of one of its safetensors files.
+
+        Raises:
+            DataError: not such a file, or tensors of a type that a bundle does not hold.
+        """
+        from safetensors.numpy import load_file
+
+        found = load_file(self.path / name)
+        wrong = [array.dtype.name for array in found.values() if array.dtype.name not in DTYPES]
+        if wrong:
+            raise DataError("a tensor of a type that a bundle does not hold", file=self.path / name, got=wrong[0])
+        return found
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> str:
+    """Write all files, the manifest last; a folder without it is no bundle yet. Returns the bundle's hash.
+
+    Raises:
+        UsageError: something else than an older bundle lies there.
+        OutputError: it cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or set(_names(path)) - {*FILES, MANIFEST, VALIDATION}):
+        raise UsageError("something else lies there", file=path, remedy="Give an empty or a new folder as --out.")
+    for name in (MANIFEST, VALIDATION):  # of a bundle that stood there before
+        (path / name).unlink(missing_ok=True)
+    for name in FILES:
+        write_bytes(path / name, files[name])
+    data = manifest_bytes(files)
+    write_bytes(path / MANIFEST, data)
+    return content_hash(data)
+
+
+def manifest_bytes(files: Mapping[str, bytes]) -> bytes:
+    """The manifest of these files."""
+    import hashlib
+
+    claims = {name: FileClaim(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in files.items()}
+    return (
+        canonical_json(Manifest(format="connectome-tl bundle", format_version=1, files=claims), indent=1) + "\n"
+    ).encode()
+
+
+def open_folder(path: str | Path) -> BundleFolder:
+    """Check names, kinds, sizes and hashes of all files; nothing else is read yet.
+
+    Raises:
+        MissingInputError: no folder is there. DataError: it is no bundle, or not as it was made.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise MissingInputError("no bundle there", file=folder, remedy="Make one with `connectome-tl bundle`.")
+    with as_bad_data(folder):
+        names = set(_names(folder))
+        strange = sorted(names - {*FILES, MANIFEST, VALIDATION})
+        if strange:
+            raise DataError(
+                "the folder holds what no bundle holds",
+                file=folder,
+                got=repr(strange[0])[:100],
+                remedy="Ask for the bundle again; if you put it there yourself, take it out.",
+            )
+        if MANIFEST not in names:
+            raise DataError("no bundle: manifest.json is missing", file=folder)
+        data = _whole(folder / MANIFEST, _SMALL)
+        manifest = Manifest.model_validate(parsed(data, folder / MANIFEST))
+        if set(manifest.files) != set(FILES):
+            raise DataError("the manifest does not list the files of a bundle", file=folder / MANIFEST)
+        for name in FILES:
+            _check_file(folder / name, manifest.files[name])
+        return BundleFolder(folder, content_hash(data), manifest)
+
+
+def _check_file(file: Path, claim: FileClaim) -> None:
+    if not file.is_file():
+        raise DataError("a file of the bundle is missing", file=file)
+    size = file.stat().st_size
+    if size != claim.bytes:
+        raise DataError("not the size that the manifest says", file=file, expected=str(claim.bytes), got=str(size))
+    if file_hash(file) != claim.sha256:
+        raise DataError(
+            "not the content that the manifest says",
+            file=file,
+            remedy="The bundle was damaged or changed: ask for it again.",
+        )
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Names of all files, with the folders that a bundle has; a link or a device is refused, others end the walk."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and entry.name in _FOLDERS:
+                with os.scandir(entry.path) as inside:
+                    for inner in inside:
+                        yield f"{entry.name}/{_plain_file(inner)}"
+            else:
+                yield _plain_file(entry)
+
+
+def _plain_file(entry: os.DirEntry[str]) -> str:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if not stat.S_ISREG(mode):
+        raise DataError(
+            "a bundle holds plain files only, no links, folders or devices",
+            file=entry.path,
+            remedy="Copy the bundle without links (cp -rL).",
+        )
+    return entry.name
+
+
+def read_small_json(file: Path, limit: int = _SMALL) -> Any:
+    """Content of a JSON file of at most so many bytes; see `parsed`."""
+    return parsed(_whole(file, limit), file)
+
+
+def _whole(file: Path, limit: int) -> bytes:
+    # What is allowed would be allocated, not what is there.
+    return read_bytes(file, limit=min(limit, file.stat().st_size))
+
+
+def parsed(data: bytes, file: Path) -> Any:
+    """JSON of limited depth, without NaN, infinity and doubled keys.
+
+    Raises:
+        DataError: no such JSON.
+    """
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"cannot be read as JSON: {str(error)[:200]}", file=file) from error
+    if _depth(found) > _DEEPEST:
+        raise DataError("nested too deeply", file=file)
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        inner = [x.values() if isinstance(x, dict) else x for x in level if isinstance(x, (dict, list))]
+        level = [one for values in inner for one in values if isinstance(one, (dict, list))]
+    return depth
+
+
+@contextmanager
+def as_bad_data(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in here is the fault of the bundle: a `DataError`, never a traceback.
+
+    A bundle comes from elsewhere, and no list of exceptions covers what hostile content can cause.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except ConnectomeTLError as error:
+        raise DataError("the bundle cannot be read", problems=error.problems) from error
+    except Exception as error:
+        raise DataError(
+            f"the bundle cannot be read: {type(error).__name__}: {str(error)[:200]}",
+            file=path,
+            remedy="It was damaged or changed, or made by another version: ask for it again.",
+        ) from error

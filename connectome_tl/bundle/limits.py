@@ -1,0 +1,250 @@
+"""The limits of a model's use: taken from its training cohort, and held against a new one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from connectome_tl.cohort.ages import in_unit
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.settings.bundles import BundleFacts, CovariateInput, Inputs, Limits, ShiftRow, Span, count_text
+from connectome_tl.settings.columns import AgeUnit
+
+
+def outward(values: np.ndarray) -> Span | None:
+    """Lowest and highest of the known values, rounded outwards to about a tenth of their distance."""
+    known = values[np.isfinite(values)].astype(float)
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(known.max())
+    size = max((high - low) / 10, abs(high) * 0.01, 1e-12)
+    step = 10.0 ** math.floor(math.log10(size))
+    step = next(step * k for k in (1, 2, 5, 10) if step * k >= size * 0.999)
+    digits = max(0, -math.floor(math.log10(step)))
+    return Span(low=round(math.floor(low / step) * step, digits), high=round(math.ceil(high / step) * step, digits))
+
+
+def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool) -> Limits:
+    """Limits from the subjects of the study.
+
+    Args:
+        needed: covariates that the model cannot do without.
+    """
+    sites = sorted({str(site) for site in cohort.site if site})
+    covariates = []
+    for spec in cohort.covariate_specs:
+        column = cohort.covariates[spec.column]
+        numeric = spec.type == "numeric"
+        covariates.append(
+            CovariateInput(
+                column=spec.column,
+                type=spec.type,
+                unit=spec.unit,
+                needed=spec.column in needed,
+                span=outward(column.to_numpy(dtype=float)) if numeric else None,
+                levels=() if numeric else tuple(sorted({str(value) for value in column.dropna()})),
+            )
+        )
+    return Limits(
+        age=outward(cohort.age) if cohort.age_unit else None,
+        age_unit=cohort.age_unit,
+        age_reference=cohort.age_reference,
+        n_sites=len(sites),
+        sites=tuple(sites) if site_names else (),
+        density=outward(density(cohort)) if cohort.n_regions else None,
+        mean_weight=tuple(span for values in mean_weights(cohort) if (span := outward(values)) is not None),
+        most_missing=int((~cohort.node_mask).sum(axis=1).max(initial=0)),
+        covariates=tuple(covariates),
+    )
+
+
+def density(cohort: Cohort) -> np.ndarray:
+    """Share of the possible edges that are not 0 in the first measure, (n_subjects,)."""
+    present, there = _edges(cohort)
+    return (there[:, 0] & present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+
+
+def mean_weights(cohort: Cohort) -> list[np.ndarray]:
+    """Mean edge of each subject, (n_subjects,) per measure."""
+    if not cohort.n_regions:
+        return []
+    present, _ = _edges(cohort)
+    first, second = np.triu_indices(cohort.n_regions, 1)
+    total = np.maximum(present.sum(axis=1), 1)
+    return [
+        np.where(present, cohort.weights[:, m][:, first, second], 0.0).sum(axis=1, dtype=float) / total
+        for m in range(cohort.n_measures)
+    ]
+
+
+def _edges(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.triu_indices(cohort.n_regions, 1)
+    return cohort.node_mask[:, first] & cohort.node_mask[:, second], cohort.weights[:, :, first, second] != 0
+
+
+def transforms_of(cohort: Cohort) -> tuple[str, ...]:
+    """What was done to the edges on reading, by measure."""
+    return cohort.transforms or ("none",) * cohort.n_measures
+
+
+def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
+    """The cohort with its regions in the model's order.
+
+    Raises:
+        DataError: the model cannot be applied to this cohort; lists all reasons.
+    """
+    problems: list[Problem] = []
+    if inputs.regions:
+        problems += _connectome_problems(inputs, cohort)
+        if not problems:
+            try:
+                cohort = cohort.with_regions(inputs.regions)
+            except DataError as error:
+                problems += error.problems[:5]
+    specs = {spec.column: spec for spec in cohort.covariate_specs}
+    for wanted in limits.covariates:
+        spec = specs.get(wanted.column)
+        said = f"{wanted.type}{f' in {wanted.unit}' if wanted.unit else ''}"
+        if spec is None:
+            if wanted.needed:
+                what = f"the model needs the covariate {wanted.column!r}"
+                problems.append(Problem(what, expected=said, remedy="Add it to `covariates` in cohort.yaml."))
+        elif (spec.type, spec.unit) != (wanted.type, wanted.unit) and (wanted.needed or spec.type == wanted.type):
+            got = f"{spec.type}{f' in {spec.unit}' if spec.unit else ', without a unit'}"
+            problems.append(Problem(f"covariate {wanted.column!r} is another one", expected=said, got=got))
+    if limits.age is not None and cohort.age_unit and cohort.age_reference != limits.age_reference:
+        problems.append(
+            Problem(
+                "ages count from another moment",
+                expected=limits.age_reference,
+                got=cohort.age_reference,
+                remedy=f"Give `to: {limits.age_reference}` beside the age in cohort.yaml, with gestational_age.",
+            )
+        )
+    raise_all(f"the model cannot be applied to cohort {cohort.name!r}", problems)
+    return cohort
+
+
+def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
+    if not cohort.regions:
+        return [Problem("the model needs connectomes", remedy="Add `connectomes` to cohort.yaml.")]
+    found = []
+    for what, expected, got in (
+        ("edges are another measure", inputs.measures, cohort.measures),
+        ("edges were transformed in another way", inputs.transforms, transforms_of(cohort)),
+        ("regional measures are others", inputs.region_features, cohort.region_feature_names),
+    ):
+        if tuple(expected) != tuple(got):
+            found.append(Problem(what, expected=", ".join(expected) or "none", got=", ".join(got) or "none"))
+    if not set(cohort.regions) <= set(inputs.regions):
+        strange = [name for name in cohort.regions if name not in inputs.regions]
+        found.append(
+            Problem(
+                f"{len(strange)} regions are not of the model's atlas ({inputs.atlas})",
+                expected=f"{len(inputs.regions)} regions: {', '.join(inputs.regions[:3])} ...",
+                got=", ".join(strange[:3]),
+                remedy="Make connectomes of that atlas, or leave the other regions out (connectomes.regions).",
+            )
+        )
+    return found
+
+
+def flags(facts: BundleFacts, cohort: Cohort) -> list[tuple[str, str, np.ndarray, str]]:
+    """Each limit against a fitted cohort: its name, the limit, (n_subjects,) whether outside, what is here."""
+    limits = facts.limits
+    found: list[tuple[str, str, np.ndarray, str]] = []
+
+    def add(what: str, span: Span | None, values: np.ndarray, unit: str = "") -> None:
+        if span is None:
+            return
+        tail = f" {unit}" if unit else ""
+        known = values[np.isfinite(values)]
+        here = f"{known.min():.4g} to {known.max():.4g}{tail}" if known.size else "unknown"
+        outside = ~((values >= span.low) & (values <= span.high))  # an unknown value is outside too
+        found.append((what, f"{span.low:g} to {span.high:g}{tail}", outside, here))
+
+    age = np.full(cohort.n_subjects, np.nan)
+    if limits.age is not None and cohort.age_unit:
+        age = in_unit(cohort.age, cast(AgeUnit, cohort.age_unit), cast(AgeUnit, limits.age_unit))
+    since = "" if limits.age_reference == "birth" else f"{limits.age_reference} "
+    add(f"{since}age", limits.age, age, limits.age_unit)
+    if facts.inputs.regions:
+        add("density", limits.density, density(cohort))
+        for measure, span, values in zip(facts.inputs.measures, limits.mean_weight, mean_weights(cohort), strict=False):
+            add(f"mean {measure}", span, values)
+        missing = (~cohort.node_mask).sum(axis=1)
+        found.append(
+            (
+                "missing regions",
+                f"at most {limits.most_missing}",
+                missing > limits.most_missing,
+                f"up to {missing.max(initial=0)}",
+            )
+        )
+    for wanted in limits.covariates:
+        if wanted.column not in cohort.covariates.columns:
+            continue
+        column = cohort.covariates[wanted.column]
+        if wanted.span is not None and wanted.type == "numeric":
+            add(wanted.column, wanted.span, column.to_numpy(dtype=float), wanted.unit)
+        elif wanted.levels:
+            outside = ~column.astype("string").isin(wanted.levels).to_numpy(dtype=bool, na_value=False)
+            others = sorted({str(value) for value in column.dropna()} - set(wanted.levels))
+            said = ", ".join(others[:4]) or "the same"
+            found.append((wanted.column, f"one of {', '.join(wanted.levels[:6])}", outside, said))
+    found.append(_sites(limits, cohort))
+    return found
+
+
+def _sites(limits: Limits, cohort: Cohort) -> tuple[str, str, np.ndarray, str]:
+    n_sites = len({str(site) for site in cohort.site if site})
+    said = f"{limits.n_sites} site{'' if limits.n_sites == 1 else 's'}" if limits.n_sites else "not declared"
+    outside = np.zeros(cohort.n_subjects, dtype=bool)
+    if limits.sites:
+        said += f": {', '.join(limits.sites)}"
+        outside = np.array([str(site) not in limits.sites for site in cohort.site], dtype=bool)
+    return "site", said, outside, f"{n_sites} site{'' if n_sites == 1 else 's'}" if n_sites else "not declared"
+
+
+def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
+    """Refuse a cohort of which nobody lies within the limits of age, density or mean weight.
+
+    Raises:
+        DataError: says which limit; edges in another unit, or subjects of another age.
+    """
+    problems = [
+        Problem(f"no subject lies within the limits of {what}", expected=limit, got=here)
+        for what, limit, outside, here in flags(facts, cohort)
+        if outside.all() and cohort.n_subjects and _decides(what)
+    ]
+    raise_all(f"the model is not for cohort {cohort.name!r}", problems)
+
+
+def _decides(what: str) -> bool:
+    return what.endswith("age") or what == "density" or what.startswith("mean ")
+
+
+def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
+    """(n_subjects,) what lies outside the limits, "" where nothing does."""
+    found = flags(facts, cohort)
+    return [
+        "; ".join(f"{what} outside {limit}" for what, limit, outside, _ in found if outside[i])
+        for i in range(cohort.n_subjects)
+    ]
+
+
+def shifts(facts: BundleFacts, cohort: Cohort) -> tuple[ShiftRow, ...]:
+    """Each limit with what the cohort has and how many subjects lie outside."""
+    return tuple(
+        ShiftRow(what=what, limit=limit, here=here, outside=_share(outside))
+        for what, limit, outside, here in flags(facts, cohort)
+    )
+
+
+def _share(outside: np.ndarray) -> str:
+    n = int(outside.sum())
+    return "0" if n == 0 else count_text(n)

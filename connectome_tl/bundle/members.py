@@ -1,0 +1,147 @@
+"""The fits of a bundle: to tensors and JSON, and back; together they predict as their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
+from connectome_tl.features.steps import Features
+from connectome_tl.tasks import Task
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.outputs import columns_of
+
+Arrays = dict[str, np.ndarray]
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Fits that predict together.
+
+    Attributes:
+        models: each knows all tasks, or some of them (fits of single tasks).
+        tasks: in the order of the columns.
+    """
+
+    models: tuple[FittedModel, ...]
+    tasks: tuple[Task, ...]
+
+    def predict_each(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_models, n_subjects, n_columns) of every fit, NaN where it does not know the outcome."""
+        places, width = columns_of(self.tasks), sum(task.n_columns for task in self.tasks)
+        found = np.full((len(self.models), len(ids), width), np.nan)
+        for number, model in enumerate(self.models):
+            own, values = columns_of(model.tasks), model.predict(cohort, ids)
+            for task in model.tasks:
+                found[number, :, places[task.name]] = values[:, own[task.name]]
+        return found
+
+    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+        """(n_subjects, n_columns), the mean over the fits."""
+        return np.nanmean(self.predict_each(cohort, ids), axis=0)
+
+    def features(self) -> Iterator[Features]:
+        """The feature steps of every part that learned from the target cohort."""
+        for model in self.models:
+            yield from _features(model)
+
+
+def _features(model: FittedModel) -> Iterator[Features]:
+    if isinstance(model, MixtureModel):
+        yield from _features(model.core)
+        yield from _features(model.network)
+    elif isinstance(model, (CoreModel, NetworkModel)):
+        yield model.features
+
+
+def packed(models: Sequence[FittedModel]) -> tuple[Arrays, Plain]:
+    """All fits as tensors by name and plain JSON; the core of a source that several share is stored once.
+
+    Raises:
+        DataError: a type of model that a bundle does not know.
+    """
+    arrays: Arrays = {}
+    sources: dict[str, CoreModel] = {}
+    members = [_pack(model, f"fits/{i}", arrays, sources) for i, model in enumerate(models)]
+    known = [_core(source, f"sources/{i}", arrays, None) for i, source in enumerate(sources.values())]
+    return arrays, {"sources": known, "fits": members}
+
+
+def _pack(model: FittedModel, prefix: str, arrays: Arrays, sources: dict[str, CoreModel]) -> Plain:
+    if isinstance(model, MixtureModel):
+        return {
+            "kind": "mixture",
+            "weights": [[task, weight] for task, weight in model.weights.items()],
+            "core": _pack(model.core, f"{prefix}/core", arrays, sources),
+            "network": _pack(model.network, f"{prefix}/network", arrays, sources),
+        }
+    if isinstance(model, CoreModel):
+        number = None
+        if model.source is not None:
+            key = model.source_key or ""
+            sources.setdefault(key, model.source)
+            number = list(sources).index(key)
+        return _core(model, prefix, arrays, number)
+    if isinstance(model, NetworkModel):
+        made, plain = model.state()
+        arrays |= {f"{prefix}/{name}": value for name, value in made.items()}
+        return {"kind": "network", "state": plain}
+    raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+
+
+def _core(model: CoreModel, prefix: str, arrays: Arrays, source: int | None) -> Plain:
+    made, plain = replace(model, source_key=None).state()
+    arrays |= {f"{prefix}/{name}": value for name, value in made.items()}
+    return {"kind": "core", "state": {**plain, "source": source}}
+
+
+def unpacked(arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], tasks: tuple[Task, ...]) -> Members:
+    """The inverse of `packed`; nothing is computed and nothing is checked yet (`bundle.shapes` does).
+
+    Raises:
+        DataError: state of another form. (Others, such as KeyError, where the content is damaged.)
+    """
+    sources = [_core_of(one, f"sources/{i}", arrays, []) for i, one in enumerate(plain["sources"])]
+    models = tuple(_unpack(one, f"fits/{i}", arrays, sources) for i, one in enumerate(plain["fits"]))
+    known = {task.name for model in models for task in model.tasks}
+    if not models or known != {task.name for task in tasks}:
+        raise DataError("the fits of the bundle do not know its outcomes")
+    return Members(models, tasks)
+
+
+def _unpack(
+    plain: Mapping[str, Any], prefix: str, arrays: Mapping[str, np.ndarray], sources: Sequence[CoreModel]
+) -> FittedModel:
+    kind = plain["kind"]
+    if kind == "mixture":
+        parts = {name: _unpack(plain[name], f"{prefix}/{name}", arrays, sources) for name in ("core", "network")}
+        if not isinstance(parts["core"], CoreModel) or not isinstance(parts["network"], NetworkModel):
+            raise DataError("a mixture is of a core and a network")
+        return MixtureModel(parts["core"], parts["network"], {str(k): float(v) for k, v in plain["weights"]})
+    if kind == "core":
+        return _core_of(plain, prefix, arrays, sources)
+    if kind == "network":
+        return NetworkModel.of(_below(arrays, prefix), plain["state"])
+    raise DataError("a fit of unknown kind", expected="mixture, core or network", got=repr(kind)[:40])
+
+
+def _core_of(
+    plain: Mapping[str, Any], prefix: str, arrays: Mapping[str, np.ndarray], sources: Sequence[CoreModel]
+) -> CoreModel:
+    state = plain["state"]
+    number = state["source"]
+    if number is not None and (type(number) is not int or not 0 <= number < len(sources)):
+        raise DataError("a core names a source core that is not there")
+    found = CoreModel.of(_below(arrays, prefix), state, None if number is None else sources[number])
+    return replace(found, source_key=None if number is None else str(number))
+
+
+def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> Arrays:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}

@@ -1,0 +1,48 @@
+"""Is this cohort the one that the model was trained on? Told from pooled means alone, since a bundle knows nobody.
+
+The mean of a model's own scaled training rows is 0. In other subjects it is 0 only up to chance: its expected
+square is 1/n_train + 1/n_new per column, and more where the cohorts differ. A cohort whose mean is far
+nearer than that has mostly the same subjects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.bundle.members import Members
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.modalities import ClinicalSteps
+from connectome_tl.features.steps import Features
+
+NEAR = 0.05  # of the expected square; columns are correlated, so the ratio itself varies
+_ENOUGH_COLUMNS = 20  # of fewer, the ratio may be small by chance
+
+
+def likeness(members: Members, cohort: Cohort, n_train: int) -> float:
+    """Mean square of the scaled cohort's mean, relative to what other subjects give; NaN with few columns.
+
+    About 1 for another cohort of the same population, more where it differs, about 0 for the training cohort.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for features in members.features():
+        for name, values in _columns(features, cohort).items():
+            found.setdefault(name, []).append(values)
+    if not found:
+        return float("nan")
+    mean = np.concatenate([np.atleast_1d(np.mean(each, axis=0, dtype=float)).ravel() for each in found.values()])
+    used = mean != 0
+    if used.sum() < _ENOUGH_COLUMNS or cohort.n_subjects < 2:
+        return float("nan")
+    return float((mean[used] ** 2).mean() / (1.0 / n_train + 1.0 / cohort.n_subjects))
+
+
+def _columns(features: Features, cohort: Cohort) -> dict[str, np.ndarray]:
+    """Means of the cohort's scaled edges and regional measures, else of each encoded covariate, by name."""
+    rows = features.rows(cohort, cohort.ids).arrays
+    if "connectome" in rows:
+        return {name: rows["connectome"].rows[name].mean(axis=0) for name in ("edges", "regional")}
+    clinical = features.steps.get("clinical")
+    if not isinstance(clinical, ClinicalSteps):
+        return {}
+    means = rows["clinical"].rows["values"].mean(axis=0)
+    return dict(zip(clinical.encoder.names, means, strict=True))

@@ -1,0 +1,24 @@
+"""May risks of single subjects be shown? Only of a model that beat the clinical one and was validated elsewhere."""
+
+from __future__ import annotations
+
+from connectome_tl.settings.bundles import BundledTask, Validation
+
+STAMP = "individual values asked for by --research-individual"
+
+
+def withheld(task: BundledTask, validation: Validation | None) -> str:
+    """Why values of single subjects are withheld; "" where they may be shown."""
+    reasons = []
+    if task.against_clinical != "helps":
+        reasons.append(
+            "the study did not compare the model with clinical covariates alone"
+            if task.against_clinical == "not compared"
+            else f"the study did not find the model better than clinical covariates alone ({task.against_clinical})"
+        )
+    passed = None if validation is None else {one.task: one for one in validation.tasks}.get(task.task.name)
+    if passed is None:
+        reasons.append("no validation on another cohort lies in the bundle")
+    elif not passed.above_chance:
+        reasons.append("the validation on another cohort did not find it above chance")
+    return "; ".join(reasons)

@@ -1,0 +1,175 @@
+"""Search everything that would leave for what must not: ids of subjects, names of sites, paths, dates, fingerprints.
+
+Values, keys, Markdown, names and metadata of tensors are searched. Ids that are short numbers cannot be told from
+other numbers inside a text and count only where they are the whole text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, Problem
+
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_LONG_NAMES = "January|February|March|April|May|June|July|August|September|October|November|December"
+PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "a date",
+        re.compile(
+            rf"(?<!\d)(?<!\d[.])(?:{_YEAR}[-/._]{_MONTH}[-/._]{_DAY}|{_DAY}[-/._]{_MONTH}[-/._]{_YEAR})(?!\d)"
+            rf"|(?<![0-9A-Za-z.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![0-9A-Za-z])"
+            rf"|\b{_DAY}(?:st|nd|rd|th)?\.?[ -](?:{_MONTHS}|{_LONG_NAMES})\.?,?[ -](?:{_YEAR}|\d\d)\b"
+            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b",
+            re.IGNORECASE,
+        ),
+    ),
+    ("a time of day", re.compile(r"(?<!\d)(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?!\d)")),
+    (
+        "a path",
+        re.compile(
+            r"(?:^|[\s\"'(=,;\[<])(?:~?/(?:[\w.+@-]+/)+[\w.+@-]*|~/[\w.+-]+|\.\.?/[\w.+-]+)"
+            r"|^/[\w.+-]+$|\b[A-Za-z]:\\[^\s]|\\\\[\w.-]+\\|\bfile://"
+            r"|[\w.+-]+[/\\][\w./\\+-]*\.(?:nii|gz|tsv|csv|mat|np[yz]|ya?ml|xlsx?|tck|trk|trx|h5|hdf5|sav|rds|pkl|pt)\b",
+            re.IGNORECASE,
+        ),
+    ),
+    ("an id of a subject or scan", re.compile(r"(?<![A-Za-z0-9])(?:sub|ses)-[A-Za-z0-9]+")),
+    ("an id of a subject", re.compile(r"\bCC\d{5}[A-Z]{2}\d{2}\b")),
+    ("a fingerprint of data", re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")),
+)
+_WORD = re.compile(r"[^\W_]+")
+_MOST_PARTS = 8  # of an id such as sub-01_ses-2_run-1
+_LONG_NUMBER = 5  # digits from which a number may be an id
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What must not leave: texts by what they are, lower case.
+
+    Attributes:
+        words: found inside other texts. whole: short ones, found where they are all of a text.
+        public: texts that are no secret although they look like one (regions of an atlas, the hash of its table).
+    """
+
+    words: Mapping[str, str]
+    whole: Mapping[str, str]
+    public: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(cohorts: Iterable[Cohort], *, site_names: bool, public: Iterable[str] = ()) -> Secrets:
+        """Ids, families and sites of all cohorts of a study, files they were read from, and this machine's name."""
+        words: dict[str, str] = {}
+        whole: dict[str, str] = {}
+
+        def add(texts: Iterable[Any], what: str) -> None:
+            for text in {str(one).strip().casefold() for one in texts} - {""}:
+                short = len(text) < 3 or (text.isdigit() and len(text) < _LONG_NUMBER)
+                (whole if short else words).setdefault(text, what)
+
+        for cohort in cohorts:
+            add(cohort.ids, "the id of a subject")
+            add(cohort.children, "the id of a subject")
+            add(cohort.family, "the name of a family")
+            if not site_names:
+                add(cohort.site, "the name of a site")
+        host = socket.gethostname()
+        if len(host) > 5 and host.casefold() not in ("localhost", "ubuntu", "debian"):
+            add([host], "the name of this machine")
+        return Secrets(words, whole, frozenset(one.casefold() for one in public))
+
+    def found_in(self, text: str) -> Iterator[tuple[str, str]]:
+        """(what it is, the text that gives it away)."""
+        for what, pattern in PATTERNS:
+            match = pattern.search(text)
+            if match is not None and match.group().casefold() not in self.public:
+                yield what, match.group().strip()
+        lower = text.casefold().strip()
+        if lower in self.whole and lower not in self.public:
+            yield self.whole[lower], text
+        # Dates, paths and most ids consist of words with something between them: every run of words is looked up.
+        pieces = [match.span() for match in _WORD.finditer(lower)]
+        for first, (start, _) in enumerate(pieces):
+            for _, stop in pieces[first : first + _MOST_PARTS]:
+                part = lower[start:stop]
+                if part in self.words and part not in self.public:
+                    yield self.words[part], part
+        for word in self._odd:
+            if word in lower:
+                yield self.words[word], word
+
+    @cached_property
+    def _odd(self) -> list[str]:
+        """Secrets that do not begin and end with a letter or digit, or have many parts."""
+        return [
+            w for w in self.words if not (w[0].isalnum() and w[-1].isalnum()) or len(_WORD.findall(w)) > _MOST_PARTS
+        ]
+
+    def found_in_number(self, number: float) -> Iterator[tuple[str, str]]:
+        """A whole number of five digits or more that is an id, or a date."""
+        if isinstance(number, bool) or number != number or abs(number) == float("inf") or number != int(number):
+            return
+        text = str(abs(int(number)))
+        if len(text) >= _LONG_NUMBER:
+            yield from self.found_in(text)
+
+
+def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
+    """Every place in these files (by name) that gives something away."""
+    problems: list[Problem] = []
+    for name, data in files.items():
+        for place, value in _texts(name, data):
+            hits = secrets.found_in(value) if isinstance(value, str) else secrets.found_in_number(value)
+            problems += [Problem(f"{place} holds {what}", got=repr(hit)[:80], file=name) for what, hit in hits]
+    return problems
+
+
+def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets) -> None:
+    """Raise where `scan` finds anything.
+
+    Raises:
+        DataError: lists the places (at most twelve).
+    """
+    found = scan(files, secrets)
+    if found:
+        more = f" (the first 12 of {len(found)})" if len(found) > 12 else ""
+        raise DataError(
+            f"nothing was written: the bundle would give away what must stay{more}. Rename what is named here in "
+            "cohort.yaml or study.yaml and run again, or give another --title; names of sites may leave with "
+            "--site-names",
+            problems=found[:12],
+        )
+
+
+def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
+    """Every text and number of a file, with its place."""
+    yield "its name", name
+    suffix = Path(name).suffix
+    if suffix == ".safetensors":
+        size = int.from_bytes(data[:8], "little")
+        yield from _walk(json.loads(data[8 : 8 + size]), "header")
+    elif suffix == ".json":
+        yield from _walk(json.loads(data), "")
+    else:
+        for number, line in enumerate(data.decode("utf-8").splitlines(), 1):
+            yield f"line {number}", line
+
+
+def _walk(value: Any, place: str) -> Iterator[tuple[str, str | float]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"a key of {place or 'the file'}", str(key)
+            yield from _walk(item, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk(item, place)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield place or "the file", value

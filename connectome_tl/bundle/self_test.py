@@ -1,0 +1,198 @@
+"""Simulated subjects that a bundle carries with what it predicts of them: does it still do so, here?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.bundle.members import Members
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
+from connectome_tl.features.modalities import ConnectomeSteps
+from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.settings.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.fitted import FittedModel, MixtureModel
+
+N_ROWS = 6
+TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit numbers in another order
+_SPREAD = 0.7
+
+
+def simulated_rows(members: Members, facts: BundleFacts) -> tuple[Cohort, dict[str, np.ndarray]]:
+    """Subjects drawn from pooled means and spreads alone, and their matrices by name."""
+    rng = np.random.default_rng(20)
+    arrays: dict[str, np.ndarray] = {}
+    if facts.inputs.regions:
+        n_regions = len(facts.inputs.regions)
+        steps = next(f.steps["connectome"] for f in members.features() if "connectome" in f.steps)
+        assert isinstance(steps, ConnectomeSteps)
+        tangent = _tangent_of(members)
+        arrays["node_mask"] = np.ones((N_ROWS, n_regions), dtype=bool)
+        if tangent is not None:
+            arrays["weights"] = _covariances(rng, tangent, n_regions, facts.inputs.transforms[:1] == ("fisher_z",))
+        else:
+            arrays["weights"] = _edges(rng, steps.scaler.mean, steps.scaler.scale)
+            arrays["node_mask"][-1, -1] = False  # one of them lacks a region
+            arrays["weights"][-1, :, -1, :] = arrays["weights"][-1, :, :, -1] = 0.0
+        if steps.regional is not None:
+            scale = np.where(np.isfinite(steps.regional.scale), steps.regional.scale, 0.0)
+            drawn = steps.regional.mean + _SPREAD * scale * rng.normal(size=(N_ROWS, *scale.shape))
+            arrays["region_features"] = drawn
+    age = np.full(N_ROWS, np.nan)
+    if facts.limits.age is not None:
+        age = np.round(rng.uniform(facts.limits.age.low, facts.limits.age.high, N_ROWS), 2)
+    rows = [
+        SelfTestRow(covariates={c.column: _covariate(rng, c, i) for c in facts.limits.covariates}, age=age[i])
+        for i in range(N_ROWS)
+    ]
+    return cohort_of(rows, arrays, facts), arrays
+
+
+def _edges(rng: np.random.Generator, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    drawn = mean + _SPREAD * scale * rng.normal(size=(N_ROWS, *mean.shape))
+    drawn = (drawn + drawn.swapaxes(-1, -2)) / 2
+    drawn[..., np.arange(mean.shape[-1]), np.arange(mean.shape[-1])] = 0.0
+    return np.where(mean >= 0, np.maximum(drawn, 0.0), drawn).astype(np.float32)
+
+
+def _covariances(rng: np.random.Generator, tangent: TangentEdges, n_regions: int, fisher: bool) -> np.ndarray:
+    """Covariances of simulated series around the reference, correlations where the reference is of those."""
+    at = np.flatnonzero(tangent.regions)
+    reference = np.eye(n_regions) * float(np.trace(tangent.mean) / len(at))
+    reference[np.ix_(at, at)] = tangent.mean
+    root = np.linalg.cholesky(reference)
+    series = rng.normal(size=(N_ROWS, 4 * n_regions, n_regions)) @ root.T
+    found = series.swapaxes(1, 2) @ series / series.shape[1]
+    if tangent.correlation:
+        sd = np.sqrt(np.einsum("nii->ni", found))
+        found = found / (sd[:, :, None] * sd[:, None, :])
+        if fisher:
+            found[:, np.arange(n_regions), np.arange(n_regions)] = 0.0
+            found = np.arctanh(np.clip(found, -0.999, 0.999))
+    return found.astype(np.float32)[:, None]
+
+
+def _tangent_of(members: Members) -> TangentEdges | None:
+    for model in members.models:
+        for steps in _connectome_steps(model):
+            for step in steps.edge_steps:
+                if isinstance(step, TangentEdges):
+                    return step
+    return None
+
+
+def _connectome_steps(model: FittedModel) -> list[ConnectomeSteps]:
+    if isinstance(model, MixtureModel):
+        return [*_connectome_steps(model.core), *_connectome_steps(model.network)]
+    features = [getattr(model, "features", None)]
+    if isinstance(model, CoreModel):
+        features += [model.tangent, *([] if model.source is None else [model.source.features, model.source.tangent])]
+    found = [steps for one in features if one is not None for steps in one.steps.values()]
+    return [steps for steps in found if isinstance(steps, ConnectomeSteps)]
+
+
+def _covariate(rng: np.random.Generator, spec: CovariateInput, row: int) -> float | str | None:
+    if row == 1:
+        return None  # nothing is known of one of them but the connectome
+    if spec.type == "categorical":
+        return str(rng.choice(spec.levels)) if spec.levels else None
+    return None if spec.span is None else round(float(rng.uniform(spec.span.low, spec.span.high)), 4)
+
+
+def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts: BundleFacts) -> Cohort:
+    """The simulated subjects as a cohort.
+
+    Raises:
+        DataError: matrices that are not those of these subjects.
+    """
+    n_rows, inputs = len(rows), facts.inputs
+    n_regions, n_measures = len(inputs.regions), len(inputs.measures)
+    features = (n_rows, n_regions, len(inputs.region_features))
+    shapes = {"weights": (n_rows, n_measures, n_regions, n_regions), "node_mask": (n_rows, n_regions)}
+    wanted = (shapes | ({"region_features": features} if features[2] else {})) if n_regions else {}
+    if {name: array.shape for name, array in arrays.items()} != wanted:
+        raise DataError("the matrices of the self-test do not fit its subjects")
+    if arrays and (arrays["node_mask"].dtype != bool or not np.isfinite(arrays["weights"]).all()):
+        raise DataError("the matrices of the self-test are not of numbers")
+    ids = tuple(f"simulated{i + 1}" for i in range(n_rows))
+    table = pd.DataFrame(index=list(ids))
+    for spec in facts.limits.covariates:
+        values = [row.covariates[spec.column] for row in rows]
+        if spec.type == "numeric":
+            table[spec.column] = np.array([np.nan if one is None else float(one) for one in values])
+        else:
+            table[spec.column] = pd.array([None if one is None else str(one) for one in values], dtype="str")
+    nothing = pd.DataFrame(index=list(ids))
+    return Cohort(
+        name="self-test",
+        ids=ids,
+        regions=inputs.regions,
+        atlas=inputs.atlas,
+        measures=inputs.measures,
+        weights=arrays.get("weights", np.zeros((n_rows, n_measures, n_regions, n_regions), dtype=np.float32)),
+        node_mask=arrays.get("node_mask", np.zeros((n_rows, n_regions), dtype=bool)),
+        covariates=table,
+        covariate_specs=tuple(
+            Covariate(column=spec.column, type=spec.type, unit=spec.unit or _any_unit(spec))
+            for spec in facts.limits.covariates
+        ),
+        tasks=(),
+        targets=nothing,
+        status=nothing,
+        age=np.array([row.age for row in rows], dtype=float),
+        age_unit=facts.limits.age_unit,
+        age_reference=facts.limits.age_reference,
+        site=np.full(n_rows, facts.limits.sites[0] if facts.limits.sites else "simulated", dtype=object),
+        family=np.full(n_rows, "", dtype=object),
+        region_features=arrays.get("region_features"),
+        region_feature_names=inputs.region_features,
+        simulated=True,
+        transforms=inputs.transforms,
+    )
+
+
+def _any_unit(spec: CovariateInput) -> str:
+    return "as given" if spec.type == "numeric" else ""  # an age must have one; nothing is computed with it
+
+
+def self_test_of(members: Members, facts: BundleFacts) -> tuple[SelfTest, dict[str, np.ndarray]]:
+    """The rows, their predictions and their matrices."""
+    cohort, arrays = simulated_rows(members, facts)
+    rows = tuple(
+        SelfTestRow(covariates=_plain(cohort.covariates.iloc[i]), age=float(cohort.age[i])) for i in range(N_ROWS)
+    )
+    predicted = members.predict(cohort, cohort.ids)
+    return SelfTest(rows=rows, predictions=tuple(tuple(map(float, row)) for row in predicted)), arrays
+
+
+def _plain(row: pd.Series) -> dict[str, float | str | None]:
+    return {
+        str(key): None if pd.isna(value) else float(value) if isinstance(value, (int, float)) else str(value)
+        for key, value in row.items()
+    }
+
+
+def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: dict[str, np.ndarray]) -> float:
+    """Predict the simulated subjects; the largest distance from what the bundle says.
+
+    Raises:
+        DataError: a prediction differs by more than the tolerance.
+    """
+    cohort = cohort_of(test.rows, arrays, facts)
+    expected = np.array(test.predictions, dtype=float)
+    found = members.predict(cohort, cohort.ids)
+    if expected.shape != found.shape or not np.isfinite(found).all():
+        raise DataError("the bundle does not predict its own simulated subjects as it says")
+    distance = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
+    if not distance <= TOLERANCE:
+        raise DataError(
+            "the bundle does not predict its own simulated subjects as it says",
+            expected=f"the same to {TOLERANCE:g}",
+            got=f"a difference of {distance:.3g}",
+            remedy="It was changed, or the versions of numpy and torch here compute otherwise: see its model card.",
+        )
+    return distance

@@ -1,0 +1,186 @@
+"""Every tensor of a read bundle has the shape that its place asks for, before anything is computed with it.
+
+A tensor of another shape could be broadcast to any size, and settings could ask for a network of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.errors import DataError
+from connectome_tl.features.combat import ComBat
+from connectome_tl.features.confounds import ConfoundModel
+from connectome_tl.features.edge_selection import ConsensusMask
+from connectome_tl.features.gamma_sites import GammaSites
+from connectome_tl.features.harmonise import Harmoniser
+from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
+from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
+from connectome_tl.features.steps import Features
+from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.settings.bundles import Inputs
+
+DTYPES = ("float32", "float64", "bool", "int64")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers that the shapes follow from."""
+
+    n_measures: int
+    n_regions: int
+    n_features: int
+
+    @staticmethod
+    def of(inputs: Inputs) -> Sizes:
+        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features))
+
+    @property
+    def matrices(self) -> tuple[int, ...]:
+        return self.n_measures, self.n_regions, self.n_regions
+
+    @property
+    def n_edges(self) -> int:
+        return self.n_regions * (self.n_regions - 1) // 2
+
+
+def check_features(features: Features, sizes: Sizes) -> None:
+    for name, steps in features.steps.items():
+        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps}.get(name)
+        if wanted is None or type(steps) is not wanted:
+            raise DataError(f"unknown feature steps for the modality {name!r}"[:120])
+        _check_record(steps, sizes)
+
+
+def _check_record(record: Any, sizes: Sizes) -> None:
+    check = CHECKS.get(type(record))
+    if check is None:
+        raise DataError(f"a feature step of the type {type(record).__name__} is not one that a bundle holds")
+    check(record, sizes)
+
+
+def _connectome(steps: ConnectomeSteps, sizes: Sizes) -> None:
+    if type(steps.scaler) is not EdgeScaler or type(steps.edge_steps) is not tuple:
+        raise DataError("the steps of the connectome are not in their places")
+    if steps.regional is not None and type(steps.regional) is not RegionScaler:
+        raise DataError("the steps of the connectome are not in their places")
+    if (steps.regional is not None) != (sizes.n_features > 0):
+        raise DataError("regional measures and their scaler do not belong together")
+    for step in (*steps.edge_steps, steps.scaler, *([steps.regional] if steps.regional is not None else [])):
+        _check_record(step, sizes)
+
+
+def _clinical(steps: ClinicalSteps, sizes: Sizes) -> None:
+    if type(steps.encoder) is not CovariateEncoder:
+        raise DataError("the steps of the covariates are not in their places")
+    _check_record(steps.encoder, sizes)
+
+
+def _tangent(step: TangentEdges, sizes: Sizes) -> None:
+    check_shape("tangent regions", step.regions, (sizes.n_regions,), bool)
+    kept = int(step.regions.sum())
+    check_shape("tangent mean", step.mean, (kept, kept))
+    check_shape("tangent whitening", step.whitening, (kept, kept))
+    if type(step.correlation) is not bool or not 0 <= _number(step.shrinkage) < 1 or sizes.n_measures != 1:
+        raise DataError("a tangent space is not as it was fitted")
+
+
+def _harmoniser(step: Harmoniser, sizes: Sizes) -> None:
+    if len(step.models) != sizes.n_measures or step.unseen not in ("refuse", "reference", "none"):
+        raise DataError("site effects are not as they were fitted")
+    n_columns = len(step.columns)
+    for model in step.models:
+        n_sites = len(model.sites)
+        if step.reference not in model.sites or model.sites != step.models[0].sites:
+            raise DataError("site effects are not as they were fitted")
+        if isinstance(model, ComBat):
+            for name in ("mean", "pooled"):
+                check_shape(name, getattr(model, name), (sizes.n_edges,))
+            check_shape("adjustable", model.adjustable, (sizes.n_edges,), bool)
+            check_shape("slopes", model.slopes, (n_columns, sizes.n_edges))
+            for name in ("gamma", "delta"):
+                check_shape(name, getattr(model, name), (n_sites, sizes.n_edges))
+        elif isinstance(model, GammaSites):
+            check_shape("effect", model.effect, (n_sites, sizes.n_edges))
+        else:
+            raise DataError("site effects of an unknown kind")
+
+
+def _confounds(step: ConfoundModel, sizes: Sizes) -> None:
+    check_shape("confound centre", step.center, (len(step.names),))
+    check_shape("confound slopes", step.slopes, (len(step.names), *sizes.matrices))
+
+
+def _mask(step: ConsensusMask, sizes: Sizes) -> None:
+    check_shape("edges kept", step.keep, sizes.matrices, bool)
+
+
+def _edges(scaler: EdgeScaler, sizes: Sizes) -> None:
+    check_shape("edge mean", scaler.mean, sizes.matrices)
+    check_shape("edge scale", scaler.scale, sizes.matrices)
+    check_shape("constant edges", scaler.constant, sizes.matrices, bool)
+
+
+def _regional(scaler: RegionScaler, sizes: Sizes) -> None:
+    check_shape("regional mean", scaler.mean, (sizes.n_regions, sizes.n_features))
+    check_shape("regional scale", scaler.scale, (sizes.n_regions, sizes.n_features), infinite=True)
+
+
+def _covariates(encoder: CovariateEncoder, sizes: Sizes) -> None:
+    del sizes
+    n = len(encoder.names)
+    n_levels = sum(len(levels) - (len(levels) == 2) for levels in encoder.levels.values())
+    if n != len(encoder.medians) + len(encoder.indicators) + n_levels or n > 100_000:
+        raise DataError("the columns of the covariates do not fit together")
+    if not set(encoder.indicators) <= set(encoder.columns):
+        raise DataError("the columns of the covariates do not fit together")
+    check_shape("covariate mean", encoder.mean, (n,))
+    check_shape("covariate scale", encoder.scale, (n,), infinite=True)
+    for value in encoder.medians.values():
+        _number(value)
+
+
+CHECKS: dict[type, Callable[[Any, Sizes], None]] = {
+    ConnectomeSteps: _connectome,
+    ClinicalSteps: _clinical,
+    TangentEdges: _tangent,
+    Harmoniser: _harmoniser,
+    ConfoundModel: _confounds,
+    ConsensusMask: _mask,
+    EdgeScaler: _edges,
+    RegionScaler: _regional,
+    CovariateEncoder: _covariates,
+}
+
+
+def check_shape(
+    what: str,
+    array: Any,
+    shape: tuple[int, ...],
+    kind: type | None = float,
+    *,
+    infinite: bool = False,
+    undefined: bool = False,
+) -> None:
+    """Refuse another shape, another kind of number, or numbers that are not finite where they must be."""
+    if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
+        raise DataError(f"{what} is no array of numbers")
+    if array.shape != shape:
+        raise DataError(f"{what} has another shape than its place asks for", expected=str(shape), got=str(array.shape))
+    if kind is bool and array.dtype != bool:
+        raise DataError(f"{what} is not of true and false")
+    if kind is float and array.dtype.kind != "f":
+        raise DataError(f"{what} is not of numbers")
+    if array.dtype.kind == "f":
+        wrong = np.isinf(array) if undefined else np.isnan(array) if infinite else ~np.isfinite(array)
+        if wrong.any():
+            raise DataError(f"{what} has numbers that are not finite")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise DataError("a number of a feature step is none")
+    return float(value)

@@ -1,0 +1,148 @@
+"""Cores, networks and mixtures of a read bundle fit their inputs, their outcomes and each other."""
+
+from __future__ import annotations
+
+from connectome_tl.bundle.members import Members
+from connectome_tl.bundle.shapes import Sizes, check_features, check_shape
+from connectome_tl.errors import DataError
+from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
+from connectome_tl.settings.bundles import Inputs
+from connectome_tl.tasks import Task
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.core import SCORES, CoreModel
+from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+
+
+def check_members(members: Members, inputs: Inputs) -> None:
+    """Refuse fits whose tensors do not fit each other, the inputs or the outcomes.
+
+    Raises:
+        DataError: says which tensor.
+    """
+    sizes = Sizes.of(inputs)
+    by_name = {task.name: task for task in members.tasks}
+    for model in members.models:
+        if any(by_name.get(task.name) != task for task in model.tasks):
+            raise DataError("a fit has other outcomes than the bundle")
+        _check_model(model, inputs, sizes)
+
+
+def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
+    if isinstance(model, MixtureModel):
+        if model.core.tasks != model.network.tasks or set(model.weights) != {task.name for task in model.tasks}:
+            raise DataError("the parts of a mixture have different outcomes")
+        if not all(0 <= weight <= 1 for weight in model.weights.values()):
+            raise DataError("a weight of a network lies between 0 and 1")
+        _check_model(model.core, inputs, sizes)
+        _check_model(model.network, inputs, sizes)
+        return
+    if not isinstance(model, (CoreModel, NetworkModel)):
+        raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+    if model.regions != (inputs.regions if "connectome" in model.features.steps else ()):
+        raise DataError("a fit has other regions than the bundle")
+    check_features(model.features, sizes)
+    if isinstance(model, CoreModel):
+        _check_core(model, inputs, sizes)
+    else:
+        _check_network(model, sizes)
+
+
+def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
+    if model.tangent is not None:
+        check_features(model.tangent, Sizes(sizes.n_measures, sizes.n_regions, sizes.n_features))
+        if set(model.tangent.steps) != {"connectome"}:
+            raise DataError("a tangent block is of the connectome")
+    if model.source is not None:
+        if model.source.source is not None:
+            raise DataError("the core of a source has no source")
+        _check_model(model.source, inputs, sizes)
+    n_scores = sum(_n_scores(task) for task in model.tasks)
+    widths = _block_widths(model, sizes)
+    fit = model.fit
+    if len(fit.kinds) != n_scores or set(fit.linear) - set(widths) or {c.name for c in fit.columns} != set(widths):
+        raise DataError("a core does not fit its blocks or outcomes")
+    if fit.radial:
+        raise DataError("a core with a radial kernel: it holds rows of training subjects")
+    for columns in fit.columns:
+        shape = (widths[columns.name],)
+        check_shape("centre of a block", columns.center, shape)
+        check_shape("limit of a block", columns.lower, shape, infinite=True)
+        check_shape("limit of a block", columns.upper, shape, infinite=True)
+    for name, weights in fit.linear.items():
+        check_shape(f"weights of {name}", weights, (widths[name], n_scores))
+    _check_outputs(fit, n_scores)
+    ordinal = {task.name: task.n_outputs for task in model.tasks if task.kind == "ordinal"}
+    if set(model.thresholds) != set(ordinal):
+        raise DataError("thresholds of a core do not fit its outcomes")
+    for name, risks in model.thresholds.items():
+        for part in vars(risks).values():
+            check_shape("threshold", part, (ordinal[name],))
+
+
+def _check_outputs(fit: CoreFit, n_scores: int) -> None:
+    check_shape("intercept of a core", fit.intercept, (n_scores,))
+    for part in (fit.left_out, fit.steady, fit.outcomes):
+        check_shape("rows of training subjects", part, (0, n_scores))
+    for part in (fit.lower, fit.upper):
+        check_shape("range of a core", part, (n_scores,), infinite=True)
+    for part in vars(fit.risks).values():
+        check_shape("risk model", part, (n_scores,), undefined=True)
+
+
+def _n_scores(task: Task) -> int:
+    return task.n_levels if task.kind == "multiclass" else 1
+
+
+def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
+    """Columns of each block that `CoreModel.blocks` makes."""
+    found: dict[str, int] = {}
+    for name, steps in model.features.steps.items():
+        if isinstance(steps, ConnectomeSteps):
+            found["edges"] = sizes.n_measures * sizes.n_edges
+            if sizes.n_features:
+                found["regional"] = sizes.n_regions * sizes.n_features
+        elif isinstance(steps, ClinicalSteps):
+            free = int(steps.encoder.made_of(model.unpenalised).sum()) if model.unpenalised else 0
+            found[name] = len(steps.encoder.names) + 1 - free
+            if free:
+                found[f"{name}, unpenalised"] = free
+    if model.tangent is not None:
+        found["tangent"] = sizes.n_measures * (sizes.n_edges + sizes.n_regions)
+    if model.source is not None:
+        found[SCORES] = sum(_n_scores(task) for task in model.source.tasks)
+    return found
+
+
+def _check_network(model: NetworkModel, sizes: Sizes) -> None:
+    """Settings, sizes and stored weights belong together; nothing is allocated to find out."""
+    import torch
+
+    from connectome_tl.nn.model import build_model
+
+    expected: dict[str, dict[str, int]] = {}
+    for name, steps in model.features.steps.items():
+        if isinstance(steps, ConnectomeSteps):
+            expected[name] = {
+                "n_regions": sizes.n_regions,
+                "n_measures": sizes.n_measures,
+                "n_features": sizes.n_features,
+            }
+        elif isinstance(steps, ClinicalSteps):
+            expected[name] = {"n_columns": len(steps.encoder.names)}
+    if {name: dict(one) for name, one in model.sizes.items()} != expected:
+        raise DataError("the sizes of a network do not fit its features")
+    n_tasks = len(model.tasks)
+    check_shape("outcome mean", model.targets.mean, (n_tasks,))
+    check_shape("outcome scale", model.targets.scale, (n_tasks,))
+    if set(model.step) != {task.name for task in model.tasks}:
+        raise DataError("a network does not say which of its states predicts an outcome")
+    with torch.device("meta"):
+        wanted = build_model(model.settings, model.sizes, model.heads).state_dict()
+    for name, state in model.states.items():
+        if set(state) != set(wanted):
+            raise DataError("the weights of a network are not those that its settings ask for", got=name[:40])
+        for parameter, tensor in wanted.items():
+            check_shape(parameter, state[parameter], tuple(tensor.shape), None)
+    for step in model.step.values():
+        if type(step) is not int or not any(name.endswith(f"/{step}") for name in model.states):
+            raise DataError("a network lacks the state that predicts an outcome")

@@ -1,0 +1,199 @@
+"""External validation: what a bundle predicts of another cohort, scored as everything here is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.bundle.bundle import Bundle
+from connectome_tl.bundle.evidence import rounded
+from connectome_tl.bundle.individual import prediction_table
+from connectome_tl.bundle.limits import shifts
+from connectome_tl.bundle.overlap import NEAR, likeness
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.people import people_of
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.evaluation.clinical.calibration import calibration_curve, logit
+from connectome_tl.evaluation.clinical.net_benefit import decision_curve
+from connectome_tl.evaluation.scores.metrics import task_scores
+from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
+from connectome_tl.provenance import versions
+from connectome_tl.settings.bundles import (
+    SMALLEST_COUNT,
+    BundledTask,
+    PassedTask,
+    ValidatedTask,
+    Validation,
+    ValidationRecord,
+    count_text,
+)
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.scores import Score
+from connectome_tl.tasks import Task
+
+_LARGEST_SHIFT = 20.0
+_DEFINITION = ("kind", "unit", "operator", "cutoff", "levels", "edition")
+
+
+def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
+    """Scores with intervals, recalibration in the large, decision curves, and how the cohort lies to the limits.
+
+    Args:
+        cohort: fitted to the bundle (`limits.fitted_to`), with outcomes.
+
+    Raises:
+        DataError: no outcome of the bundle, another definition of one, too few subjects, or the training cohort.
+    """
+    tasks = known_outcomes(bundle, cohort)
+    refuse_training_cohort(bundle, cohort)
+    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    table = prediction_table(bundle, cohort)
+    found = tuple(_task(bundle, one, table, families) for one in tasks)
+    left_out = [one.task.label for one in bundle.facts.tasks if one not in tasks]
+    notes = [f"The cohort does not have: {', '.join(left_out)}."] if left_out else []
+    return ValidationRecord(
+        title=bundle.facts.title,
+        cohort=cohort.name,
+        bundle=bundle.hash,
+        n_subjects=cohort.n_subjects,
+        noun=people_of(cohort).noun,
+        tasks=found,
+        shifts=shifts(bundle.facts, cohort),
+        notes=(*notes, *cohort.notes),
+        simulated=cohort.simulated or bundle.facts.simulated,
+        exploratory=cohort.exploratory or bundle.facts.exploratory,
+        versions=versions(),
+    )
+
+
+def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
+    """The outcomes that the cohort has, each defined as in the study.
+
+    Raises:
+        DataError: none, or one that is another outcome under the same name.
+    """
+    own = {task.name: task for task in cohort.tasks}
+    problems, found = [], []
+    for one in bundle.facts.tasks:
+        task = own.get(one.task.name)
+        if task is None:
+            continue
+        differ = [name for name in _DEFINITION if getattr(task, name) != getattr(one.task, name)]
+        if differ:
+            problems.append(
+                Problem(
+                    f"outcome {task.name!r} is another one than the bundle's",
+                    expected=_said(one.task, differ),
+                    got=_said(task, differ),
+                    remedy="Define it as the bundle does (see its model card), or call it otherwise.",
+                )
+            )
+        elif int(cohort.targets[task.name].notna().sum()) < SMALLEST_COUNT:
+            problems.append(
+                Problem(
+                    f"outcome {task.name!r} is known of too few subjects for a validation",
+                    expected=f"{SMALLEST_COUNT} or more",
+                    got=str(int(cohort.targets[task.name].notna().sum())),
+                )
+            )
+        else:
+            found.append(one)
+    raise_all("the bundle cannot be validated on this cohort", problems)
+    if not found:
+        raise DataError(
+            f"cohort {cohort.name!r} has no outcome of the bundle",
+            expected=f"one of {', '.join(one.task.label for one in bundle.facts.tasks)}",
+            got=", ".join(own) or "none",
+            remedy="Give it in `outcomes` of cohort.yaml, under the same name.",
+        )
+    return found
+
+
+def _said(task: Task, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {getattr(task, name)}" for name in names)
+
+
+def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
+    """Refuse a cohort whose mean is that of the training subjects.
+
+    Raises:
+        DataError: it is the training cohort, or mostly so.
+    """
+    found = likeness(bundle.members, cohort, bundle.facts.n_train)
+    if found < NEAR:
+        raise DataError(
+            f"cohort {cohort.name!r} looks like the one that the bundle was trained on: its mean is nearer to the "
+            "training mean than that of other subjects could be",
+            expected="another cohort",
+            got=f"{found:.2g} of the expected distance",
+            remedy="Validate on subjects whom the model has not seen.",
+        )
+
+
+def _task(bundle: Bundle, one: BundledTask, table: pd.DataFrame, families: dict[str, str]) -> ValidatedTask:
+    task, model = one.task, bundle.facts.model
+    rows = out_of_fold(table, task, model, families)
+    scores = _scores(rows, task, model)
+    shift: float | None = None
+    recalibrated: tuple[Score, ...] = ()
+    if task.is_binary:
+        intercept = next(s.value for s in scores if s.metric == "calibration_intercept")
+        if np.isfinite(intercept) and abs(intercept) < _LARGEST_SHIFT:
+            shift = float(intercept)
+            moved = 1.0 / (1.0 + np.exp(-(logit(rows.score) + shift)))
+            again = OutOfFold(rows.subjects, rows.y_true, moved, (moved >= 0.5).astype(float), rows.fold, rows.cluster)
+            recalibrated = _scores(again, task, model)
+    primary = next(s for s in scores if s.metric == task.spec.primary)
+    return ValidatedTask(
+        task=task,
+        n=str(rows.y_true.size),
+        n_positive=str(int(rows.y_true.sum())) if task.is_binary else "",
+        scores=scores,
+        expected=one.expected,
+        shift=shift,
+        recalibrated=recalibrated,
+        curve=calibration_curve(rows, task.name, model) if task.is_binary else None,
+        decision=decision_curve(rows, task.name, model) if task.is_binary else None,
+        above_chance=bool(primary.low > (METRICS[primary.metric].chance or 0.0)),
+    )
+
+
+def _scores(rows: OutOfFold, task: Task, model: str) -> tuple[Score, ...]:
+    """Scores of a fixed model; R2 is against the mean of this cohort."""
+    return tuple(
+        score.model_copy(update={"method": _method(score.metric, rows.y_true.size)})
+        for score in task_scores(rows, task, model, estimand="fitted")
+    )
+
+
+def _method(metric: str, n: int) -> str:
+    record = METRICS[metric]
+    return (
+        f"one prediction of each subject by a fixed model; {record.interval}; variance x "
+        f"{record.widening['fitted'].at(n):.2g} (as for fitted models in cross-validation, cautious here); "
+        "95 % for this model on new subjects of this kind"
+    )
+
+
+def passed(record: ValidationRecord) -> Validation:
+    """What goes back into the bundle: counts under ten hidden, scores to two decimals, no name of the cohort."""
+    return Validation(
+        format="connectome-tl validation",
+        bundle=record.bundle,
+        n_subjects=count_text(record.n_subjects),
+        tasks=tuple(
+            PassedTask(
+                task=one.task.name,
+                n=count_text(int(one.n)),
+                n_positive=count_text(int(one.n_positive)) if one.n_positive else "",
+                scores=tuple(rounded(score) for score in one.scores),
+                above_chance=one.above_chance,
+            )
+            for one in record.tasks
+        ),
+        shifts=tuple(row.model_copy(update={"here": ""}) for row in record.shifts),
+        simulated=record.simulated,
+        versions={"connectome-tl": record.versions.get("connectome-tl", "")},
+    )

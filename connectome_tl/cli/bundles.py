@@ -1,0 +1,75 @@
+"""Commands on models that leave the lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl.cli.app import Out, app
+from connectome_tl.errors import UsageError
+
+BundleDir = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
+CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
+
+
+@app.command()
+def bundle(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    out: Out,
+    model: Annotated[str, typer.Option(help="Which model of the study.")] = "full",
+    fit: Annotated[str, typer.Option(help="mean: over the fits of the cross-validation; refit: one on all.")] = "mean",
+    title: Annotated[str, typer.Option(help="Title on the card; default: the study's.")] = "",
+    authors: Annotated[str, typer.Option(help="Who made it, for the card.")] = "",
+    licence: Annotated[str, typer.Option(help="Under which licence it may be used, for the card.")] = "",
+    site_names: Annotated[
+        bool, typer.Option("--site-names", help="Names of sites, and what was fitted to each, may leave.")
+    ] = False,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Pack a model of a finished run to share it: weights, limits, card; no subject, no path, no date."""
+    from connectome_tl.provenance import content_hash
+    from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+
+    if fit not in ("mean", "refit"):
+        raise UsageError("--fit is mean or refit", got=fit)
+    options = BundleOptions(model, fit, site_names, title, authors, licence)  # type: ignore[arg-type]
+    made = bundle_run(run_dir, out, options, base=base, show_progress=True)
+    typer.echo(f"Bundle: {made}\nHash: {content_hash((made / 'manifest.json').read_bytes())}")
+    typer.echo(f"Read its card before you share it: {made / 'docs' / 'README.md'}")
+
+
+@app.command()
+def predict(
+    bundle_dir: BundleDir,
+    cohort_file: CohortFile,
+    out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
+    research_individual: Annotated[
+        bool, typer.Option("--research-individual", help="Show values of single subjects that would be withheld.")
+    ] = False,
+) -> None:
+    """Apply a bundle to a cohort: risks with intervals, flagged where a subject is outside its limits."""
+    from connectome_tl.workflows.predict import predict_cohort
+
+    done = predict_cohort(bundle_dir, cohort_file, out, research_individual=research_individual)
+    n = done.rows["subject"].nunique()
+    typer.echo(f"{n} subjects, {done.n_flagged} with something outside the limits of the model: {done.file}")
+    for task, why in done.withheld.items():
+        shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
+        typer.echo(f"{task}: {shown}: {why}.")
+    typer.echo("Research only, not for care.")
+
+
+@app.command()
+def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
+    """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, a report."""
+    from connectome_tl.workflows.validate import validate_on
+
+    done = validate_on(bundle_dir, cohort_file, out)
+    for one in done.record.tasks:
+        leading = one.scores[0]
+        typer.echo(f"{one.task.label}: {leading.metric} {leading.value:.2f} [{leading.low:.2f}, {leading.high:.2f}]")
+    typer.echo(f"\nReport: {done.report}\nTo put into the bundle: {done.validation}")

@@ -1,0 +1,59 @@
+"""Baselines that see no connectome: the prevalence, nuisance variables, clinical covariates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Baseline, Design, no_columns
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import LOGISTIC
+from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.features.scaling import CovariateEncoder
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.tasks import Task
+
+
+def nuisance_table(cohort: Cohort, task: Task) -> tuple[pd.DataFrame, tuple[Covariate, ...]]:
+    """Age at scan, site, and the covariates whose role is nuisance (sex, motion, brain volume), as available.
+
+    What the task itself predicts is left out.
+    """
+    specs = [s for s in cohort.covariate_specs if s.role in ("nuisance", "both") and s.column != task.column]
+    table = cohort.covariates[[spec.column for spec in specs]].copy()
+    if np.isfinite(cohort.age).any() and not cohort.is_age(task.name):
+        table["age at scan"] = cohort.age
+        specs.append(Covariate(column="age at scan", unit=cohort.age_unit, role="nuisance"))
+    if len({site for site in cohort.site if site}) > 1:
+        table["site"] = pd.array([site or None for site in cohort.site], dtype="str")
+        specs.append(Covariate(column="site", type="categorical", role="nuisance"))
+    return table, tuple(specs)
+
+
+def covariate_design(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design]:
+    """Covariates of a fold, encoded as its training rows say; `table` has a row per subject id."""
+
+    def design(fold: Fold) -> Design:
+        train, test = table.loc[list(fold.train)], table.loc[list(fold.test)]
+        encoder = CovariateEncoder.fit(train, specs)
+        return Design(encoder.apply(train), encoder.apply(test), encoder.ids)
+
+    return design
+
+
+def prevalence(ground: Ground) -> list[Baseline]:
+    return [Baseline(lambda fold: no_columns(fold, ground.families(fold)), ground.tasks, LOGISTIC)]
+
+
+def nuisance_only(ground: Ground) -> list[Baseline]:
+    made = [(nuisance_table(ground.target, task), task) for task in ground.tasks]
+    return [Baseline(covariate_design(table, specs), (task,), LOGISTIC) for (table, specs), task in made if specs]
+
+
+def clinical_only(ground: Ground) -> list[Baseline]:
+    specs = clinical_specs(ground.target.covariate_specs)
+    return [Baseline(covariate_design(ground.target.covariates, specs), ground.tasks, LOGISTIC)] if specs else []

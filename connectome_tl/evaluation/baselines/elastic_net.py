@@ -1,0 +1,51 @@
+"""Elastic net on standardised edges, by scikit-learn's coordinate descent."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds
+from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.linear import fit_edge_scaler
+from connectome_tl.settings.baselines import ElasticNetSettings
+
+
+def fit_predict(settings: ElasticNetSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """(n_l1_ratios * n_penalties, n_test, n_labelings), penalties of one ratio from the largest down.
+
+    Penalties are shares of the one at which the training rows keep no edge, so that a setting means the same in
+    every inner fold.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import enet_path
+
+    scaler = fit_edge_scaler(train)
+    rows, others = scaler.transform(train), scaler.transform(test)
+    center = rows.mean(axis=0)  # not 0 where edges are absent
+    rows, others = np.asfortranarray(rows - center), others - center
+    shares = np.geomspace(1.0, settings.smallest, settings.n_penalties)
+    found = np.empty((len(settings.l1_ratios) * len(shares), len(test), y.shape[1]))
+    for column in range(y.shape[1]):
+        mean = y[:, column].mean()
+        target = y[:, column] - mean
+        largest = max(float(np.abs(rows.T @ target).max()) / len(rows), 1e-12)
+        for k, ratio in enumerate(settings.l1_ratios):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # the least penalties, which are seldom chosen
+                _, weights, _ = enet_path(rows, target, l1_ratio=ratio, alphas=shares * largest / ratio)
+            found[k * len(shares) : (k + 1) * len(shares), :, column] = (others @ weights).T + mean
+    return found
+
+
+def solve(settings: ElasticNetSettings, design: Design, y: np.ndarray) -> Scored:
+    return chosen_by_inner_folds(partial(fit_predict, settings), design, y)
+
+
+def elastic_net(ground: Ground) -> list[Baseline]:
+    learner = calibrated(partial(solve, ground.study.baseline_settings.elastic_net), shares_work=False)
+    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []

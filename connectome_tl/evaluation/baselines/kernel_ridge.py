@@ -1,0 +1,53 @@
+"""Kernel ridge on edges: correlation between subjects, or a radial kernel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.gram import best_kernel, unit_scale
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.linear import fit_edge_scaler
+from connectome_tl.settings.baselines import KernelRidgeSettings
+from connectome_tl.training.closed_form.blocks import radial
+
+Kernel = tuple[np.ndarray, np.ndarray]
+
+
+def correlation_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
+    """Pearson correlation between rows; an absent edge (NaN) has the mean of the training rows."""
+    mean = np.nan_to_num(np.nanmean(np.where(np.isnan(train).all(axis=0), 0.0, train), axis=0))
+    rows = []
+    for values in (train, test):
+        filled = np.where(np.isnan(values), mean, values)
+        filled = filled - filled.mean(axis=1, keepdims=True)
+        length = np.linalg.norm(filled, axis=1, keepdims=True)
+        rows.append(filled / np.where(length > 0, length, 1.0))
+    return rows[0] @ rows[0].T, rows[1] @ rows[0].T
+
+
+def radial_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
+    """exp(-d^2 / m) of standardised edges, m the median squared distance between training rows."""
+    scaler = fit_edge_scaler(train)
+    rows, others = scaler.transform(train), scaler.transform(test)
+    norms = np.einsum("ij,ij->i", rows, rows)
+    distances = np.maximum(norms[:, None] + norms - 2 * rows @ rows.T, 0.0)
+    middle = float(np.median(distances[~np.eye(len(rows), dtype=bool)])) or 1.0
+    return np.exp(-distances / middle), radial(others, rows, 1.0 / middle)
+
+
+KERNELS = {"correlation": correlation_kernel, "rbf": radial_kernel}
+
+
+def solve(settings: KernelRidgeSettings, design: Design, y: np.ndarray) -> Scored:
+    """Each kernel at mean eigenvalue 1, and the best of them."""
+    kernels = [unit_scale(*KERNELS[name](design.train, design.test)) for name in settings.kernels]
+    return best_kernel(kernels, y, design.families)
+
+
+def kernel_ridge(ground: Ground) -> list[Baseline]:
+    learner = calibrated(partial(solve, ground.study.baseline_settings.kernel_ridge))
+    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []

@@ -1,0 +1,63 @@
+"""Linear support vector machine on edges, by scikit-learn's libsvm; support vector regression of a score."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds, squared_error
+from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.linear import fit_edge_scaler
+from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.settings.baselines import LinearSvmSettings
+
+
+def fit_predict(settings: LinearSvmSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """(n_costs, n_test, n_labelings) decision values, or values where labels are not 0 and 1."""
+    from sklearn.svm import SVC, SVR
+
+    scaler = fit_edge_scaler(train)
+    rows, others = scaler.transform(train), scaler.transform(test)
+    size = max(float((rows**2).sum()) / len(rows), 1e-300)
+    gram, cross = rows @ rows.T / size, others @ rows.T / size
+    found = np.empty((len(settings.costs), len(test), y.shape[1]))
+    for column in range(y.shape[1]):
+        labels = y[:, column]
+        if labels.min() == labels.max():
+            found[:, :, column] = labels[0]
+            continue
+        center, spread = float(labels.mean()), float(labels.std())
+        for k, cost in enumerate(settings.costs):
+            if is_binary(labels):
+                found[k, :, column] = SVC(C=cost, kernel="precomputed").fit(gram, labels).decision_function(cross)
+            else:
+                model = SVR(C=cost, kernel="precomputed").fit(gram, (labels - center) / spread)
+                found[k, :, column] = center + spread * model.predict(cross)
+    return found
+
+
+def is_binary(labels: np.ndarray) -> bool:
+    return bool(np.isin(labels, (0.0, 1.0)).all())
+
+
+def ranking_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n_settings, n_labelings): 1 - AUC of labels that are 0 and 1, the squared error of others."""
+    found = squared_error(scores, y)
+    for column in range(y.shape[1]):
+        if is_binary(y[:, column]):
+            labels = np.repeat(y[:, [column]], len(scores), axis=1)
+            won, met = within_fold_counts(labels, scores[:, :, column].T, np.zeros(len(y), dtype=int))
+            found[:, column] = 1.0 - won / np.maximum(met, 1)
+    return found
+
+
+def solve(settings: LinearSvmSettings, design: Design, y: np.ndarray) -> Scored:
+    return chosen_by_inner_folds(partial(fit_predict, settings), design, y, ranking_loss)
+
+
+def linear_svm(ground: Ground) -> list[Baseline]:
+    learner = calibrated(partial(solve, ground.study.baseline_settings.linear_svm), shares_work=False)
+    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []

@@ -1,0 +1,90 @@
+"""Meta-matching: source outcomes predicted in the target, stacked on the training rows.
+
+He et al. 2022, doi:10.1038/s41593-022-01059-9; Chen et al. 2024, doi:10.1162/imag_a_00233.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.gram import KernelFit, fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.linear import missing_patterns
+from connectome_tl.evaluation.baselines.source import FromSource
+from connectome_tl.settings.baselines import MetaMatchingSettings
+
+_UNIT_LENGTH_FROM = 10  # outcomes: of fewer, a mean taken off and a length of 1 leave too little
+
+
+def solve(settings: MetaMatchingSettings, source: FromSource, design: Design, y: np.ndarray) -> Scored:
+    """The stack; with `fine_tune` what it leaves of the labels is learnt from the source's rows by ridge."""
+    models = source.models
+    train, test = ((models.predict(rows) - models.offset) / models.spread for rows in (design.train, design.test))
+    found = stacked(settings, train, test, y, design.families)
+    if settings.variant == "stacking":
+        return found
+    gram, cross = linear_kernel(design.train, design.test)
+    rest = fit_kernel(gram, y - found.left_out, design.families)
+    return Scored(found.test + rest.scores(cross), found.left_out + rest.left_out)
+
+
+def stacked(
+    settings: MetaMatchingSettings, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray
+) -> Scored:
+    """Ridge of the labels on predicted source outcomes (n_rows, n_outcomes), in standard deviations."""
+    scores, left_out = np.empty((len(test), y.shape[1])), np.full(y.shape, np.nan)
+    for rows, columns in missing_patterns(y):
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for column in columns:
+            groups.setdefault(best_outcomes(train[rows], y[rows, column], settings.largest), []).append(int(column))
+        for kept, members in groups.items():
+            fitted, cross = _ridge(settings, train[:, kept], test[:, kept], rows, y[:, members], families)
+            scores[:, members] = fitted.scores(cross)
+            left_out[:, members] = fitted.left_out
+    return Scored(scores, left_out)
+
+
+def _ridge(
+    settings: MetaMatchingSettings,
+    train: np.ndarray,
+    test: np.ndarray,
+    rows: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+) -> tuple[KernelFit, np.ndarray]:
+    """The fit, and the kernel between test and training rows; `rows` are those whose label is known."""
+    unit_length = settings.form == "unit_length" or (settings.form == "auto" and train.shape[1] >= _UNIT_LENGTH_FROM)
+    if unit_length:
+        train, test = unit_rows(train), unit_rows(test)
+        return fit_kernel(train @ train.T, y, families, settings.penalties), test @ train.T
+    spread = train[rows].std(axis=0)
+    spread = np.where(spread > 0, spread, np.inf)
+    gram, cross = linear_kernel(train / spread, test / spread)
+    return fit_kernel(gram, y, families), cross
+
+
+def unit_rows(predicted: np.ndarray) -> np.ndarray:
+    """Each row less its mean, at length 1."""
+    centred = predicted - predicted.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.where(length > 0, length, 1.0)
+
+
+def best_outcomes(predicted: np.ndarray, y: np.ndarray, largest: int) -> tuple[int, ...]:
+    """The source outcomes whose prediction, or its negative, explains most of the standardised labels."""
+    if predicted.shape[1] <= largest:
+        return tuple(range(predicted.shape[1]))
+    spread = y.std()
+    z = ((y - y.mean()) / (spread if spread > 0 else 1.0))[:, None]
+    losses = np.minimum(((z - predicted) ** 2).sum(axis=0), ((z + predicted) ** 2).sum(axis=0))
+    return tuple(sorted(np.argsort(losses, kind="stable")[:largest].tolist()))
+
+
+def meta_matching(ground: Ground) -> list[Baseline]:
+    source = ground.source
+    learner = calibrated(partial(solve, ground.study.baseline_settings.meta_matching, source))
+    return [Baseline(source.design, ground.tasks, learner)] if source.there else []

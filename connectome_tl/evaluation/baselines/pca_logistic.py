@@ -1,0 +1,60 @@
+"""Logistic regression on principal components of the edges."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds
+from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.linear import decompose, fit_edge_scaler
+from connectome_tl.settings.baselines import PcaLogisticSettings
+
+
+def whitened(train: np.ndarray, test: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first principal components of standardised edges, each with unit variance in the training rows."""
+    scaler = fit_edge_scaler(train)
+    rows, others = scaler.transform(train), scaler.transform(test)
+    center = rows.mean(axis=0)
+    rows, others = rows - center, others - center
+    values, vectors = decompose(rows @ rows.T)
+    kept = np.argsort(values)[::-1][:n_components]
+    kept = kept[values[kept] > values.max(initial=0.0) * 1e-10]
+    turn = vectors[:, kept] * np.sqrt(len(rows) - 1)
+    return turn, (others @ rows.T) @ (turn / values[kept])
+
+
+def fit_predict(settings: PcaLogisticSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """(n_components_tried, n_test, n_labelings) decision values; the base rate where one class is missing."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows, others = whitened(train, test, max(settings.components))
+    found = np.empty((len(settings.components), len(test), y.shape[1]))
+    for column in range(y.shape[1]):
+        labels = y[:, column]
+        if labels.min() == labels.max():
+            found[:, :, column] = np.sign(labels[0] - 0.5) * np.log(2 * len(labels) + 1)  # half a case of the other
+            continue
+        for k, n in enumerate(settings.components):
+            model = LogisticRegression(C=1.0 / settings.penalty, max_iter=1000).fit(rows[:, :n], labels)
+            found[k, :, column] = model.decision_function(others[:, :n])
+    return found
+
+
+def log_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n_settings, n_labelings) mean log loss of decision values."""
+    return np.asarray((np.logaddexp(0.0, scores) - y * scores).mean(axis=1))
+
+
+def solve(settings: PcaLogisticSettings, design: Design, y: np.ndarray) -> Scored:
+    return chosen_by_inner_folds(partial(fit_predict, settings), design, y, log_loss)
+
+
+def pca_logistic(ground: Ground) -> list[Baseline]:
+    """Not for regressions."""
+    tasks = tuple(task for task in ground.tasks if task.kind != "regression")
+    learner = calibrated(partial(solve, ground.study.baseline_settings.pca_logistic), shares_work=False)
+    return [Baseline(ground.edges, tasks, learner)] if ground.target.regions else []

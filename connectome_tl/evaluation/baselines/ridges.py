@@ -1,0 +1,54 @@
+"""Ridge on edges, on everything the model sees, and in tangent space."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Baseline, Design, no_columns
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import GRAM, RIDGE
+from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.features.steps import fit_steps
+from connectome_tl.features.tangent import holds_correlations
+from connectome_tl.training.core import blocks_of
+
+
+def ridge(ground: Ground) -> list[Baseline]:
+    return [Baseline(ground.edges, ground.tasks, RIDGE)] if ground.target.regions else []
+
+
+def linear_all(ground: Ground) -> list[Baseline]:
+    """Every standardised column that the model sees, side by side."""
+    cohort, settings = ground.target, ground.study.features
+    has = {
+        "connectome": bool(cohort.regions),
+        "clinical": bool(clinical_specs(cohort.covariate_specs)),
+        "image": any(cohort.volumes),
+    }
+    known = tuple(name for name, there in has.items() if there and name in ground.study.model.branches)
+
+    def design(fold: Fold) -> Design:
+        features = fit_steps(cohort, fold.train, settings, known)
+        train, test = (
+            np.concatenate([block.values for block in blocks_of(features, None, cohort, ids)], axis=1)
+            for ids in (fold.train, fold.test)
+        )
+        return Design(train, test, features.ids, ground.families(fold))
+
+    return [Baseline(design, ground.tasks, GRAM)] if known else []
+
+
+def tangent_ridge(ground: Ground) -> list[Baseline]:
+    """The tangent block of the closed-form core, where the edges of the training rows are correlations."""
+    cohort, asked = ground.target, ground.study.features.edges.tangent
+    settings = ground.study.features.in_tangent_space()
+
+    def design(fold: Fold) -> Design:
+        if asked is None and not holds_correlations(cohort, fold.train):
+            return no_columns(fold, ground.families(fold))
+        features = fit_steps(cohort, fold.train, settings, ("connectome",))
+        train, test = (blocks_of(features, features, cohort, ids)[-1].values for ids in (fold.train, fold.test))
+        return Design(train, test, features.ids, ground.families(fold))
+
+    return [Baseline(design, ground.tasks, GRAM)] if cohort.regions else []

@@ -1,0 +1,260 @@
+"""A closed-form core on some rows, its input columns with their places and their distance from the mean training row.
+
+Columns are those of the core's blocks after clipping. A source core's scores are followed back to the edges: their
+columns are what each edge adds to a score, so that the whole stays linear in the target's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import InternalError
+from connectome_tl.evaluation.explain.items import Items, Places
+from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occluded
+from connectome_tl.features.steps import Features
+from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.core import SCORES, CoreModel, blocks_of, unpenalised_columns
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One block of some rows.
+
+    Attributes:
+        rows: (n_rows, n_columns) clipped and centred. mean: (n_columns,) the mean training row.
+        places: of the columns.
+    """
+
+    name: str
+    rows: np.ndarray
+    mean: np.ndarray
+    places: Places
+
+
+@dataclass(frozen=True, eq=False)
+class SourceView:
+    """What a source core's scores of these rows are made of.
+
+    Attributes:
+        parts: its blocks. fit: the source core. change: (n_rows, n_scores, n_columns), what each column adds to a
+            score, all parts side by side.
+        scores: (n_rows, n_scores) as the target's core gets them.
+    """
+
+    parts: tuple[Part, ...]
+    fit: CoreFit
+    change: np.ndarray
+    scores: np.ndarray
+
+    def occluded(self, items: Items) -> np.ndarray:
+        """(n_sets, n_rows, n_scores) scores with each set of columns at the mean."""
+        shift = _occlusions(self.fit, self.parts, items)
+        whole = _unclipped(self.fit, self.parts)
+        return np.clip(whole - shift, self.fit.lower, self.fit.upper)
+
+
+@dataclass(frozen=True, eq=False)
+class CoreView:
+    """A core on some rows.
+
+    Attributes:
+        parts: the target's blocks, source scores apart. source: what those are made of, or None.
+        score_columns: clipped and centred source scores (n_rows, n_scores), empty without a source.
+    """
+
+    model: CoreModel
+    items: Items
+    parts: tuple[Part, ...]
+    source: SourceView | None
+    score_columns: np.ndarray
+
+    @staticmethod
+    def of(model: CoreModel, cohort: Cohort, ids: Sequence[str], items: Items) -> CoreView:
+        """The view of these rows; the mean row is that of the rows the model was trained on."""
+        train = model.features.ids
+        parts = _parts(model, model.fit, cohort, ids, None, items)
+        if model.source is None:
+            return CoreView(model, items, parts, None, np.zeros((len(ids), 0)))
+        inner = _parts(model.source, model.source.fit, cohort, ids, train, items)
+        scores = model.source.scores(cohort, ids).values
+        source = SourceView(inner, model.source.fit, _source_change(model.source.fit, inner), scores)
+        columns = next(c for c in model.fit.columns if c.name == SCORES)
+        return CoreView(model, items, parts, source, columns.apply(Block(SCORES, scores)))
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.parts[0].rows)
+
+    @cached_property
+    def places(self) -> Places:
+        """Of all columns of `delta`."""
+        found = [part.places for part in self.parts]
+        if self.source is not None:
+            inner = Places.joined([part.places for part in self.source.parts])
+            found += [inner] * self.source.change.shape[1]
+        return Places.joined(found)
+
+    @cached_property
+    def delta(self) -> np.ndarray:
+        """(n_rows, n_columns) distance of each column from the mean training row; of scores: what an edge adds."""
+        found = [part.rows - part.mean for part in self.parts]
+        if self.source is not None:
+            found.append(self.source.change.reshape(self.n_rows, -1))
+        return np.concatenate(found, axis=1)
+
+    @cached_property
+    def onto(self) -> csr_array:
+        """(n_items, n_columns), see `Places.onto`."""
+        return self.places.onto(self.items)
+
+    def weights(self, fit: CoreFit, outcomes: np.ndarray) -> np.ndarray:
+        """(n_columns, n_outcomes) of a core fitted on the same training rows, radial parts apart.
+
+        Args:
+            outcomes: columns of the fit.
+        """
+        found = [_linear(fit, part)[:, outcomes] for part in self.parts]
+        if self.source is not None:
+            n_inner = self.source.change.shape[2]
+            given = fit.linear.get(SCORES, np.zeros((self.source.change.shape[1], len(fit.kinds))))
+            found.append(np.repeat(given[:, outcomes], n_inner, axis=0))
+        return np.concatenate(found)
+
+    def attributions(self, fit: CoreFit, column: int) -> np.ndarray:
+        """(n_rows, n_columns) integrated gradients of one score: exact for linear parts, captum's for radial ones."""
+        found = self.delta * self.weights(fit, np.array([column]))[:, 0]
+        start = 0
+        for part in self.parts:
+            if part.name in fit.radial:
+                found[:, start : start + part.rows.shape[1]] += radial_gradients(
+                    fit.radial[part.name], part.rows, part.mean, column
+                )
+            start += part.rows.shape[1]
+        return found
+
+    def score(self, fit: CoreFit) -> np.ndarray:
+        """(n_rows, n_outcomes) before they are cut to the range of training."""
+        return _unclipped(fit, self.parts) + self._of_scores(fit, self.score_columns)
+
+    def occlusions(self, fit: CoreFit) -> np.ndarray:
+        """(n_sets, n_rows, n_outcomes) what is lost of the score with each set of columns at the mean."""
+        found = _occlusions(fit, self.parts, self.items)
+        if self.source is None:
+            return found
+        columns = next(c for c in self.model.fit.columns if c.name == SCORES)
+        occluded = self.source.occluded(self.items)
+        flat = columns.apply(Block(SCORES, occluded.reshape(-1, occluded.shape[2])))
+        after = self._of_scores(fit, flat).reshape(*occluded.shape[:2], -1)
+        return found + self._of_scores(fit, self.score_columns) - after
+
+    def _of_scores(self, fit: CoreFit, columns: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(columns), len(fit.kinds)))
+        if SCORES in fit.linear:
+            found += columns @ fit.linear[SCORES]
+        if SCORES in fit.radial:
+            raise InternalError("source scores have a radial part")
+        return found
+
+
+def _linear(fit: CoreFit, part: Part) -> np.ndarray:
+    return fit.linear.get(part.name, np.zeros((part.rows.shape[1], len(fit.kinds))))
+
+
+def _unclipped(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
+    total = np.broadcast_to(fit.intercept, (len(parts[0].rows), len(fit.kinds))).copy()
+    for part in parts:
+        total += part.rows @ _linear(fit, part)
+        if part.name in fit.radial:
+            total += radial_occluded(fit.radial[part.name], part.rows, part.mean, ())[0]
+    return total
+
+
+def _occlusions(fit: CoreFit, parts: Sequence[Part], items: Items) -> np.ndarray:
+    """(n_sets, n_rows, n_outcomes) what is lost of the scores."""
+    total: np.ndarray | None = None
+    for part in parts:
+        sets = part.places.sets(items)
+        weights, delta = _linear(fit, part), part.rows - part.mean
+        lost = np.stack([delta[:, columns] @ weights[columns] for columns in sets])
+        if part.name in fit.radial:
+            whole, occluded = radial_occluded(fit.radial[part.name], part.rows, part.mean, sets)
+            lost += whole - occluded
+        total = lost if total is None else total + lost
+    if total is None:
+        raise InternalError("a core without blocks")
+    return total
+
+
+def _source_change(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
+    """(n_rows, n_scores, n_columns): what each column adds to each score, between the mean row and the row.
+
+    Where a score is cut to the range of the source's outcomes, its parts shrink with it.
+    """
+    n_scores = len(fit.kinds)
+    found = [(part.rows - part.mean)[:, None, :] * _linear(fit, part).T for part in parts]
+    for p, part in enumerate(parts):
+        if part.name in fit.radial:
+            gradients = [radial_gradients(fit.radial[part.name], part.rows, part.mean, s) for s in range(n_scores)]
+            found[p] = found[p] + np.stack(gradients, axis=1)
+    change = np.concatenate(found, axis=2)
+    whole = _unclipped(fit, parts)
+    start = _unclipped(fit, [Part(p.name, p.mean[None], p.mean, p.places) for p in parts])
+    moved = whole - start
+    cut = np.clip(whole, fit.lower, fit.upper) - np.clip(start, fit.lower, fit.upper)
+    share = np.divide(cut, moved, out=np.ones_like(moved), where=np.abs(moved) > 1e-12)
+    return change * share[:, :, None]
+
+
+def _parts(
+    model: CoreModel, fit: CoreFit, cohort: Cohort, ids: Sequence[str], train: Sequence[str] | None, items: Items
+) -> tuple[Part, ...]:
+    """Blocks of these rows; the mean is 0 (the model's own training mean), or that of the rows `train`."""
+    by_name = {columns.name: columns for columns in fit.columns}
+    found = []
+    means = {}
+    if train is not None:
+        blocks = blocks_of(model.features, model.tangent, cohort, train, model.unpenalised)
+        means = {block.name: by_name[block.name].apply(block).mean(axis=0) for block in blocks}
+    for block in blocks_of(model.features, model.tangent, cohort, ids, model.unpenalised):
+        rows = by_name[block.name].apply(block)
+        mean = means.get(block.name, np.zeros(rows.shape[1]))
+        found.append(
+            Part(
+                block.name,
+                rows,
+                mean,
+                block_places(block.name, rows.shape[1], items, model.features, model.unpenalised),
+            )
+        )
+    return tuple(found)
+
+
+def block_places(
+    name: str, n_columns: int, items: Items, features: Features, unpenalised: Sequence[str] = ()
+) -> Places:
+    """Where the columns of a block of `training.core.blocks_of` belong."""
+    columns = np.arange(n_columns)
+    if name == "edges":
+        return Places.of(n_columns, items.modalities.index("edges"), edge=columns)
+    if name == "tangent":  # displacements above the diagonal, then on it
+        edge = np.where(columns < items.n_pairs, columns, -1)
+        region = np.where(columns < items.n_pairs, -1, columns - items.n_pairs)
+        return Places.of(n_columns, items.modalities.index("edges"), edge=edge, region=region)
+    if name == "regional":
+        region = columns // (n_columns // items.n_regions)
+        return Places.of(n_columns, items.modalities.index("regional measures"), region=region)
+    modality, _, free = name.partition(", ")  # unpenalised columns are a block of their own
+    covariate = np.full(n_columns, -1)  # the last column says who has the modality at all, and is no covariate
+    if modality == "clinical":
+        own = items.covariate_positions(features)
+        whole = np.append(own, -1)
+        taken = unpenalised_columns(features.steps["clinical"], len(whole), unpenalised)
+        covariate = whole[taken if free else ~taken]
+    return Places.of(n_columns, items.modalities.index(modality), covariate=covariate)

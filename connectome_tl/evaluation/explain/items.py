@@ -1,0 +1,193 @@
+"""What a map has values for, and which input columns of a model belong to which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.features.modalities import ClinicalSteps
+from connectome_tl.features.steps import Features
+
+KINDS = ("edge", "region", "covariate", "group", "modality")
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Edges, regions, covariates, groups of regions and modalities of a study's target.
+
+    Attributes:
+        regions, measures: names. covariates: names of the encoded columns.
+        groups: (n_regions,) positions by name of the group (a lobe, or a network of the atlas).
+        modalities: of the models.
+    """
+
+    regions: tuple[str, ...]
+    measures: tuple[str, ...]
+    covariates: tuple[str, ...]
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
+
+    @property
+    def n_regions(self) -> int:
+        return len(self.regions)
+
+    @property
+    def n_pairs(self) -> int:
+        return self.n_regions * (self.n_regions - 1) // 2
+
+    @property
+    def n_edges(self) -> int:
+        """Pairs of regions, for every measure."""
+        return self.n_pairs * len(self.measures)
+
+    @cached_property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (n_edges,) of both regions of each edge, measure by measure."""
+        first, second = upper_indices(self.n_regions)
+        return np.tile(first, len(self.measures)), np.tile(second, len(self.measures))
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names of all items of a kind; edges are named by their regions and, of several, by the measure."""
+        if kind != "edge":
+            found: dict[str, Sequence[str]] = {
+                "region": self.regions,
+                "covariate": self.covariates,
+                "group": tuple(self.groups),
+                "modality": self.modalities,
+            }
+            return tuple(found[kind])
+        first, second = self.ends
+        several = len(self.measures) > 1
+        return tuple(
+            f"{self.regions[a]} - {self.regions[b]}" + (f", {self.measures[i // self.n_pairs]}" if several else "")
+            for i, (a, b) in enumerate(zip(first, second, strict=True))
+        )
+
+    def covariate_positions(self, features: Features) -> np.ndarray:
+        """(n_encoded,) which of the covariates each encoded column of a fold is; folds may encode other columns."""
+        return np.array([self.covariates.index(name) for name in encoded_names(features)], dtype=int)
+
+    @cached_property
+    def incidence(self) -> csr_array:
+        """(n_regions, n_edges) 1 where the edge ends in the region."""
+        first, second = self.ends
+        rows = np.concatenate([first, second])
+        columns = np.tile(np.arange(self.n_edges), 2)
+        return csr_array((np.ones(rows.size), (rows, columns)), shape=(self.n_regions, self.n_edges))
+
+
+def encoded_names(features: Features) -> tuple[str, ...]:
+    """Names of the encoded covariates of a model, in order."""
+    steps = features.steps.get("clinical")
+    return steps.encoder.names if isinstance(steps, ClinicalSteps) else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where input columns belong, (n_columns,) each; -1 for none.
+
+    Attributes:
+        edge: position among the edges. region: for a column of one region alone. covariate: position.
+        modality: position among the modalities.
+    """
+
+    edge: np.ndarray
+    region: np.ndarray
+    covariate: np.ndarray
+    modality: np.ndarray
+
+    @staticmethod
+    def of(
+        n_columns: int,
+        modality: int,
+        *,
+        edge: np.ndarray | None = None,
+        region: np.ndarray | None = None,
+        covariate: np.ndarray | None = None,
+    ) -> Places:
+        nowhere = np.full(n_columns, -1)
+        return Places(
+            nowhere if edge is None else edge,
+            nowhere if region is None else region,
+            nowhere if covariate is None else covariate,
+            np.full(n_columns, modality),
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Places]) -> Places:
+        """Columns side by side."""
+        names = ("edge", "region", "covariate", "modality")
+        empty = [np.zeros(0, dtype=int)]
+        return Places(*(np.concatenate([getattr(part, name) for part in parts] or empty) for name in names))
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.edge)
+
+    def onto(self, items: Items) -> csr_array:
+        """(n_edges + n_regions + n_covariates, n_columns) 1 where the column belongs to the item."""
+        start = {"edge": 0, "region": items.n_edges, "covariate": items.n_edges + items.n_regions}
+        rows, columns = [], []
+        for name, offset in start.items():
+            own = getattr(self, name)
+            at = np.flatnonzero(own >= 0)
+            rows.append(own[at] + offset)
+            columns.append(at)
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        shape = (items.n_edges + items.n_regions + len(items.covariates), self.n_columns)
+        return csr_array((np.ones(row.size), (row, column)), shape=shape)
+
+    def sets(self, items: Items) -> list[np.ndarray]:
+        """Columns that are occluded together: those of each region, covariate, group and modality, in this order.
+
+        All edges of a region go with it.
+        """
+        first, second = items.ends
+        at_edge = self.edge >= 0
+        ends = np.full((2, self.n_columns), -1)
+        ends[:, at_edge] = np.stack([first, second])[:, self.edge[at_edge]]
+
+        def touching(regions: np.ndarray) -> np.ndarray:
+            return np.flatnonzero(np.isin(ends, regions).any(axis=0) | np.isin(self.region, regions))
+
+        found = [touching(np.array([r])) for r in range(items.n_regions)]
+        found += [np.flatnonzero(self.covariate == c) for c in range(len(items.covariates))]
+        found += [touching(regions) for regions in items.groups.values()]
+        return found + [np.flatnonzero(self.modality == m) for m in range(len(items.modalities))]
+
+
+Values = dict[str, np.ndarray]
+"""Values by kind of item, (n_items, ...) each."""
+
+
+def split_sets(values: np.ndarray, items: Items) -> Values:
+    """(n_sets, ...) in the order of `Places.sets` by kind."""
+    sizes = (items.n_regions, len(items.covariates), len(items.groups), len(items.modalities))
+    parts = np.split(values, np.cumsum(sizes)[:-1])
+    return dict(zip(("region", "covariate", "group", "modality"), parts, strict=True))
+
+
+def by_item(edges: np.ndarray, own: np.ndarray, covariates: np.ndarray) -> Values:
+    """Signed values of edges and covariates and magnitudes of the regions' own measures, (n_items, ...) each.
+
+    They are averaged over folds first; then `with_regions` makes the regions' values.
+    """
+    return {"edge": edges, "own": own, "covariate": covariates}
+
+
+def with_regions(values: Values, items: Items) -> Values:
+    """Regions for the regions' own measures: half of the magnitudes of their edges, and the magnitude of their own.
+
+    Values that have no own measures (of an occlusion) are left as they are.
+    """
+    if "own" not in values:
+        return values
+    found = {kind: one for kind, one in values.items() if kind != "own"}
+    edges, own = values["edge"], values["own"]
+    summed = (items.incidence @ np.abs(edges).reshape(len(edges), -1)).reshape(own.shape) if items.n_edges else 0.0
+    return {**found, "region": 0.5 * summed + np.abs(own)}

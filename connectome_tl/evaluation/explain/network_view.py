@@ -1,0 +1,200 @@
+"""Networks on some rows: the explained number as a differentiable function, its attributions and occlusions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.explain.items import Items
+from connectome_tl.evaluation.explain.radial import integrated_gradients
+from connectome_tl.evaluation.explain.targets import Target
+from connectome_tl.nn.batch import Batch, Modality
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.training.fitted import NetworkModel, to_batch
+
+# Input tensors of the built-in modalities; a further modality is explained as a whole, by occlusion alone.
+_FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "values"))
+_EDGE = 1e-6
+REFERENCES = 8
+STEPS = 24  # of each path
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkView:
+    """Networks of one fit on some rows.
+
+    Attributes:
+        batch: the rows. means: of the training rows, by (modality, field).
+        references: training rows from which the paths of integrated gradients start.
+        gaps: by how much attributions failed to add up, see `gap`.
+    """
+
+    model: NetworkModel
+    items: Items
+    batch: Batch
+    means: dict[tuple[str, str], Tensor]
+    references: Batch
+    gaps: dict[Target, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: NetworkModel, cohort: Cohort, ids: Sequence[str], items: Items) -> NetworkView:
+        """The view of these rows; the mean row is that of the rows the model was trained on."""
+        batch = to_batch(model.features.rows(cohort, ids))
+        train = to_batch(model.features.rows(cohort, model.targets.ids))
+        means = {}
+        for name, part in train.modalities.items():
+            for key in _inputs_of(part):
+                means[name, key] = getattr(part, key).mean(dim=0, keepdim=True)
+        spread = torch.linspace(0, len(train) - 1, min(REFERENCES, len(train))).round().long().unique()
+        return NetworkView(model, items, batch, means, train.rows(spread))
+
+    @cached_property
+    def _networks(self) -> dict[int, list[OutcomeModel]]:
+        return {step: self.model.networks(step) for step in sorted(set(self.model.step.values()))}
+
+    def explained(self, target: Target, batch: Batch | None = None) -> Tensor:
+        """(n_rows,) the explained number, as `NetworkModel.predict` makes it."""
+        given = self.batch if batch is None else batch
+        made = [one(given) for one in self._networks[self.model.step[target.task.name]]]
+        task = target.task
+        own = [outputs[:, target.output : target.output + task.n_outputs].double() for outputs in made]
+        if task.kind == "regression":
+            place = [t.name for t in self.model.tasks].index(task.name)
+            scale, mean = float(self.model.targets.scale[place]), float(self.model.targets.mean[place])
+            return torch.stack([outputs[:, 0] for outputs in own]).mean(dim=0) * scale + mean
+        if task.kind == "ordinal":
+            return torch.stack([torch.sigmoid(o).cummin(dim=1).values.sum(dim=1) for o in own]).mean(dim=0)
+        if task.kind == "binary":
+            risk = torch.stack([torch.sigmoid(outputs[:, 0]) for outputs in own]).mean(dim=0)
+        else:
+            risk = torch.stack([torch.softmax(outputs, dim=1)[:, target.which] for outputs in own]).mean(dim=0)
+        return torch.logit(risk.clamp(_EDGE, 1 - _EDGE))
+
+    def value(self, target: Target) -> np.ndarray:
+        """(n_rows,) the explained number."""
+        with torch.no_grad():
+            return self.explained(target).numpy()
+
+    def attributions(self, target: Target) -> np.ndarray:
+        """(n_rows, n_edges + n_regions + n_covariates) integrated gradients (captum), mean over the references.
+
+        A path from the mean row would start where layer normalisation is near singular; real rows do not lie there
+        (expected gradients: Erion et al. 2021, doi:10.1038/s42256-021-00343-w).
+        """
+        asked = [(name, key) for name, key in _FIELDS if (name, key) in self.means]
+        n, n_references = len(self.batch), len(self.references)
+        every = torch.arange(n).repeat(n_references)
+        start = torch.arange(n_references).repeat_interleave(n)
+        inputs = tuple(getattr(self.batch.modalities[name], key)[every] for name, key in asked)
+        baselines = tuple(getattr(self.references.modalities[name], key)[start] for name, key in asked)
+
+        def function(*given: Tensor) -> Tensor:
+            values, at = given[:-1], given[-1]
+            batch = self.batch.rows(at)
+            for (name, key), value in zip(asked, values, strict=True):
+                batch = _with(batch, name, key, value)
+            # An encoder may leave an input aside; its gradient is then 0, not an error.
+            unused = sum(0.0 * value.flatten(1).sum(dim=1) for value in values)
+            return self.explained(target, batch) + unused
+
+        found = integrated_gradients(function, inputs, baselines, (every,), steps=STEPS)
+        means = (part.double().reshape(n_references, n, *part.shape[1:]).mean(dim=0).numpy() for part in found)
+        summed = self._onto(dict(zip(asked, means, strict=True)))
+        change = self.value(target) - self.reference_value(target)
+        self.gaps[target] = float(np.abs(summed.sum(axis=1) - change).mean())
+        return summed
+
+    def gap(self, target: Target) -> float:
+        """Mean distance between the sum of the attributions last made and the change that they explain.
+
+        It is 0 but for the quadrature along the paths, and for modalities that are explained by occlusion alone.
+        """
+        return self.gaps.get(target, 0.0)
+
+    def reference_value(self, target: Target) -> float:
+        """The mean explained number of the references, with the regions and modalities that a row has."""
+        with torch.no_grad():
+            return float(self.explained(target, self.references).mean())
+
+    def _onto(self, found: dict[tuple[str, str], np.ndarray]) -> np.ndarray:
+        items, n = self.items, len(self.batch)
+        edges, own = np.zeros((n, items.n_edges)), np.zeros((n, items.n_regions))
+        if ("connectome", "edges") in found:
+            both = found["connectome", "edges"]
+            first, second = np.triu_indices(items.n_regions, 1)
+            edges = (both + both.swapaxes(2, 3))[:, :, first, second].reshape(n, -1)
+            own += np.diagonal(both, axis1=2, axis2=3).sum(axis=1)
+        if ("connectome", "regional") in found:
+            own += found["connectome", "regional"].sum(axis=2)
+        covariates = np.zeros((n, len(items.covariates)))
+        if ("clinical", "values") in found:
+            covariates[:, items.covariate_positions(self.model.features)] = found["clinical", "values"]
+        return np.concatenate([edges, own, covariates], axis=1)
+
+    def occlusions(self, target: Target) -> np.ndarray:
+        """(n_sets, n_rows) what is lost of the explained number with each set of inputs at the mean."""
+        whole = self.value(target)
+        with torch.no_grad():
+            return np.stack([whole - self.explained(target, batch).numpy() for batch in self._occluded()])
+
+    def _occluded(self) -> list[Batch]:
+        """Batches in the order of `Places.sets`."""
+        items = self.items
+        regions = [self._without_regions(np.array([r])) for r in range(items.n_regions)]
+        own = items.covariate_positions(self.model.features)
+        covariates = [
+            self._at_mean("clinical", "values", np.flatnonzero(own == c)) for c in range(len(items.covariates))
+        ]
+        groups = [self._without_regions(members) for members in items.groups.values()]
+        return [*regions, *covariates, *groups, *(self._without_modality(name) for name in items.modalities)]
+
+    def _without_regions(self, regions: np.ndarray) -> Batch:
+        if "connectome" not in self.batch.modalities:
+            return self.batch
+        touched = torch.zeros(self.items.n_regions, dtype=torch.bool)
+        touched[torch.from_numpy(regions)] = True
+        rows = self.batch.connectome
+        either = touched[:, None] | touched[None, :]
+        edges = torch.where(either, self.means["connectome", "edges"], rows.edges)
+        regional = torch.where(touched[:, None], self.means["connectome", "regional"], rows.regional)
+        return self.batch.with_connectome(replace(rows.with_edges(edges), regional=regional))
+
+    def _at_mean(self, name: str, key: str, columns: np.ndarray | None = None) -> Batch:
+        if name not in self.batch.modalities:
+            return self.batch
+        value = getattr(self.batch.modalities[name], key)
+        mean = self.means[name, key].expand_as(value)
+        if columns is not None:
+            kept = torch.ones(value.shape[-1], dtype=torch.bool)
+            kept[torch.from_numpy(columns)] = False
+            mean = torch.where(kept, value, mean)
+        return _with(self.batch, name, key, mean)
+
+    def _without_modality(self, name: str) -> Batch:
+        if name in ("edges", "regional measures"):
+            return self._at_mean("connectome", "edges" if name == "edges" else "regional")
+        found = self.batch
+        for place in self.means:
+            if place[0] == name:
+                found = _with(found, *place, self.means[place].expand_as(getattr(found.modalities[name], place[1])))
+        return found
+
+
+def _inputs_of(part: Modality) -> list[str]:
+    """Fields that hold what is known of each subject, not which parts of it exist."""
+    skipped = {*part.shared, "node_mask", "kept", "normalised", "flat"}
+    return [name for name, value in vars(part).items() if isinstance(value, Tensor) and name not in skipped]
+
+
+def _with(batch: Batch, name: str, key: str, value: Tensor) -> Batch:
+    """Another tensor in one field; what was computed from it beforehand is dropped."""
+    if (name, key) == ("connectome", "edges"):
+        return batch.with_connectome(batch.connectome.with_edges(value))
+    part = replace(batch.modalities[name], **{key: value})
+    return replace(batch, modalities={**batch.modalities, name: part})

@@ -1,0 +1,191 @@
+"""All maps of the models of a finished study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connectome_tl.atlas import Atlas, load_atlas
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.evaluation.explain.items import Items, encoded_names
+from connectome_tl.evaluation.explain.models import features_of
+from connectome_tl.evaluation.explain.null import NullMaps, null_maps
+from connectome_tl.evaluation.explain.summary import FullMap, agreements, summaries
+from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
+from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.features.steps import Features
+from connectome_tl.settings.explanations import ExplanationMap, ExplanationRecord, Withheld
+from connectome_tl.settings.metrics import metric_named
+from connectome_tl.settings.scores import Score
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import Progress
+from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.schemes import StudyCohorts
+
+_NETWORK = re.compile(r"^\d+Networks_[LR]H_([A-Za-z]+)")
+Counted = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The summary of all maps, and all items of each."""
+
+    record: ExplanationRecord
+    full: tuple[tuple[ExplanationMap, FullMap], ...]
+    items: Items
+
+
+def explain_study(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    scores: Sequence[Score],
+    store: FitStore,
+    *,
+    models: Sequence[str],
+    n_permutations: int,
+    configuration: str,
+    counted: Counted,
+) -> Explanation:
+    """Maps of these models, withheld where a model is not above chance.
+
+    Args:
+        scores: of the run; its intervals decide what is withheld.
+        n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+
+    Raises:
+        UsageError: the study has no such model.
+        MissingInputError: a fit is not in the store.
+    """
+    target = cohorts.target
+    found: list[tuple[ExplanationMap, FullMap]] = []
+    withheld: list[Withheld] = []
+    items: Items | None = None
+    notes: list[str] = []
+    for model in models:
+        planned = planned_folds(study, cohorts, splits, tasks, model)
+        if not planned:
+            raise UsageError(f"the study has no model {model!r}", expected="one of its models, such as full or core")
+        refused = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, scores))}
+        withheld += [Withheld(task=name, model=model, reason=reason) for name, reason in refused.items()]
+        if len(refused) == len(tasks):
+            continue
+        items = items or items_of(target, (features_of(stored_model(store, item.plans[0].key)) for item in planned))
+
+        def shown(task: Task, refused: dict[str, str] = refused) -> bool:
+            return task.name not in refused
+
+        with counted(f"maps of the {model} model") as progress:
+            units = list(unit_maps(planned, target, store, items, shown, progress))
+        nulls: NullMaps = {}
+        if model == "core" and n_permutations:
+            nulls = _nulls(study, cohorts, planned, store, items, n_permutations, shown, counted, notes)
+        found += summaries(units, items, model, nulls)
+    if set(models) - {"core"} and found:
+        notes.append(
+            "p values need fits under permuted outcomes. Those of the closed-form core are made by algebra; other "
+            "models' maps have none."
+        )
+    atlas = atlas_of(target)
+    record = ExplanationRecord(
+        configuration=configuration,
+        models=tuple(models),
+        atlas=target.atlas,
+        space="" if atlas is None else atlas.space,
+        regions=target.regions,
+        lobes=() if atlas is None else tuple(region.lobe for region in atlas.regions),
+        hemispheres=() if atlas is None else tuple(region.hemisphere for region in atlas.regions),
+        coordinates=() if atlas is None else tuple((r.x, r.y, r.z) for r in atlas.regions),
+        maps=tuple(one for one, _ in found),
+        agreements=tuple(agreements(found)),
+        withheld=tuple(withheld),
+        notes=tuple(notes),
+    )
+    return Explanation(record, tuple(found), items or Items((), (), ()))
+
+
+def _nulls(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    planned: Sequence[PlannedFold],
+    store: FitStore,
+    items: Items,
+    n_permutations: int,
+    shown: Callable[[Task], bool],
+    counted: Counted,
+    notes: list[str],
+) -> NullMaps:
+    target = cohorts.target
+    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
+    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    try:
+        moves = exchangeable_permutations(target.ids, n_permutations, study.seed, families, sites)
+    except DataError as error:
+        notes.append(f"No null: {error}")
+        return {}
+    with counted("maps under permuted outcomes") as progress:
+        return null_maps(planned, cohorts, store, items, moves, shown, progress)
+
+
+def not_above_chance(task: Task, model: str, scores: Sequence[Score]) -> str:
+    """Why a model's maps of an outcome are withheld; empty where its interval lies above chance."""
+    metric = metric_named(task.spec.primary)
+    score = next((s for s in scores if (s.task, s.model, s.metric) == (task.name, model, metric.name)), None)
+    if score is None or metric.chance is None:
+        return "it has no score"
+    if not np.isfinite([score.value, score.low]).all():
+        return f"its {metric.words} is undefined"
+    if score.low > metric.chance:
+        return ""
+    return (
+        f"{metric.words} {score.value:.2f}, 95 % interval {score.low:.2f} to {score.high:.2f}: "
+        f"not distinguishable from {metric.uninformed}"
+    )
+
+
+def items_of(cohort: Cohort, fitted: Iterable[Features]) -> Items:
+    """What the maps have values for.
+
+    Args:
+        fitted: the steps of all folds, which may encode other covariates.
+    """
+    names: dict[str, None] = {}
+    modalities: dict[str, None] = {"edges": None} if cohort.regions else {}
+    if cohort.regions and cohort.region_features is not None and cohort.region_features.shape[2]:
+        modalities["regional measures"] = None
+    for features in fitted:
+        names |= dict.fromkeys(encoded_names(features))
+        modalities |= dict.fromkeys(name for name in features.steps if name != "connectome")
+    return Items(
+        cohort.regions, cohort.measures if cohort.regions else (), tuple(names), groups_of(cohort), tuple(modalities)
+    )
+
+
+def atlas_of(cohort: Cohort) -> Atlas | None:
+    """The cohort's atlas with its regions in the cohort's order; None where it is none of ours or has other regions."""
+    try:
+        atlas = load_atlas(cohort.atlas)
+        order = atlas.order_of(cohort.regions)
+    except ConnectomeTLError:
+        return None
+    return replace(atlas, regions=tuple(atlas.regions[i] for i in order)) if len(order) else None
+
+
+def groups_of(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Positions of the regions of each lobe, or of each network where the names of the regions hold it."""
+    atlas = atlas_of(cohort)
+    if atlas is None:
+        return {}
+    networks = [_NETWORK.match(name) for name in cohort.regions]
+    labels = [m.group(1) if m else region.lobe for m, region in zip(networks, atlas.regions, strict=True)]
+    return {label: np.array([i for i, own in enumerate(labels) if own == label]) for label in sorted(set(labels))}

@@ -1,0 +1,73 @@
+"""What is explained of an outcome: one number per subject on a scale on which the models are near linear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logit
+
+from connectome_tl.tasks import Task
+from connectome_tl.training.closed_form.fitted import CoreFit
+
+_EDGE = 1e-6  # probabilities stay this far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """One explained number.
+
+    Binary outcomes: the log-odds of the risk. Regressions: the value, before it is cut to the range of training.
+    Ordinal outcomes: the expected level. Outcomes of classes: the log-odds of one class against the rest.
+
+    Attributes:
+        level: name of the class, for outcomes of classes.
+        column: of the core's scores. output: first output of the network's head; which: class, or 0.
+    """
+
+    task: Task
+    level: str
+    column: int
+    output: int
+    which: int = 0
+
+    @property
+    def is_risk(self) -> bool:
+        return self.task.kind in ("binary", "multiclass")
+
+    @property
+    def unit(self) -> str:
+        """What a value of the explained number is."""
+        if self.is_risk:
+            return "log-odds"
+        return "levels" if self.task.kind == "ordinal" else self.task.unit or "units of the outcome"
+
+
+def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
+    """The explained numbers of outcomes that were fitted together, in the order of their columns."""
+    found: list[Target] = []
+    column = output = 0
+    for task in tasks:
+        if task.kind == "multiclass":
+            found += [Target(task, name, column + k, output, k) for k, name in enumerate(task.levels)]
+            column += task.n_levels
+        else:
+            found.append(Target(task, "", column, output))
+            column += 1
+        output += task.n_outputs
+    return tuple(found)
+
+
+def slope_of(fit: CoreFit, column: int, *, is_risk: bool) -> float:
+    """What one unit of the core's score adds to the explained number."""
+    return float(fit.risks.slope[column] / fit.risks.spread[column]) if is_risk else 1.0
+
+
+def explained_of_predictions(values: np.ndarray, target: Target) -> np.ndarray:
+    """(n,) the explained number of predictions (n, n_columns of the outcome)."""
+    if target.is_risk:
+        return np.asarray(logit(np.clip(values[:, target.which], _EDGE, 1 - _EDGE)))
+    if target.task.kind == "ordinal":
+        return np.asarray(values @ np.arange(values.shape[1]))
+    return np.asarray(values[:, 0])

@@ -1,0 +1,93 @@
+"""Whether a voxel map can be believed: against a planted region, by deletion and insertion, against a randomised
+network, and over seeds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from connectome_tl.errors import DataError
+
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+
+def planted_auc(found: np.ndarray, region: np.ndarray, inside: np.ndarray) -> float:
+    """Chance that a voxel of the planted region has a higher value than another of the brain, ties counted as half.
+
+    Args:
+        found, region, inside: (depth, height, width) map, planted region, brain.
+
+    Raises:
+        DataError: no voxel of the region, or none beside it, is in the brain.
+    """
+    values, planted = found[inside].astype(float), region[inside].astype(bool)
+    n_in, n_out = int(planted.sum()), int((~planted).sum())
+    if n_in == 0 or n_out == 0:
+        raise DataError("a planted region needs voxels of the brain in it and outside it", got=f"{n_in} and {n_out}")
+    rank = stats.rankdata(values)[planted].sum()
+    return float((rank - n_in * (n_in + 1) / 2) / (n_in * n_out))
+
+
+def deletion_curve(
+    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
+) -> np.ndarray:
+    """(n_shares,) absolute change of the prediction when the highest shares of the brain's voxels become 0.
+
+    Args:
+        volume: (n_channels, depth, height, width). A good map changes the prediction early: a large area.
+    """
+    return _curve(predictor, volume, found, inside, shares, keep=False)
+
+
+def insertion_curve(
+    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
+) -> np.ndarray:
+    """(n_shares,) absolute distance from the prediction of the whole volume when only the highest shares of the
+    brain's voxels are left. A good map comes near early: a small area."""
+    return _curve(predictor, volume, found, inside, shares, keep=True)
+
+
+def area(curve: np.ndarray, shares: Sequence[float] = SHARES) -> float:
+    """Area under a curve over shares, by trapezoids."""
+    return float(np.trapezoid(curve, shares))
+
+
+def _curve(
+    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float], *, keep: bool
+) -> np.ndarray:
+    order = np.flatnonzero(inside)[np.argsort(-found[inside], kind="stable")]
+    with torch.no_grad():
+        whole = predictor(volume[None]).flatten()[0]
+        changed = []
+        for share in shares:
+            chosen = np.zeros(found.size, dtype=bool)
+            chosen[order[: round(share * len(order))]] = True
+            left = torch.from_numpy((chosen if keep else ~chosen).reshape(found.shape) | ~inside)
+            changed.append(volume * left)
+        outputs = predictor(torch.stack(changed))
+    return (outputs.reshape(len(shares), -1)[:, 0] - whole).abs().numpy()
+
+
+def randomised(network: nn.Module, seed: int) -> nn.Module:
+    """A copy with new random weights: its map shows what does not come from learning (Adebayo et al. 2018,
+    arXiv:1810.03292)."""
+    other = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in other.modules():
+            reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+    return other
+
+
+def agreement(maps: Sequence[np.ndarray], inside: np.ndarray) -> float:
+    """Mean rank correlation of all pairs of maps within the brain: stability over seeds, or likeness of two kinds."""
+    found = [float(stats.spearmanr(a[inside], b[inside]).statistic) for a, b in combinations(maps, 2)]
+    return float(np.mean(found))

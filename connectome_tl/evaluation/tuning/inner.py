@@ -1,0 +1,138 @@
+"""How good some settings are on the inner folds of one outer fold; its test rows take no part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import Fold, SplitPlan
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.nested_cv import (
+    PlannedFold,
+    admit_fits,
+    fold_predictions,
+    seeded_chains,
+    tasks_of,
+)
+from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, task_scores
+from connectome_tl.evaluation.scores.predictions import out_of_fold
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.tuning import TuneSettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import fit
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+
+Heard = Callable[[int, tuple[float, ...]], None]
+
+
+def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
+    """The outcome whose score counts: the named one, the first binary one, or the first.
+
+    Raises:
+        UsageError: the study has no such outcome.
+    """
+    if tune.task is None:
+        return next((task for task in tasks if task.is_binary), tasks[0])
+    for task in tasks:
+        if task.name == tune.task:
+            return task
+    raise UsageError(f"tune.task: no outcome {tune.task!r}", expected=f"one of {', '.join(t.name for t in tasks)}")
+
+
+@dataclass(frozen=True, eq=False)
+class InnerFolds:
+    """The inner folds of one outer fold.
+
+    Attributes:
+        fold: the outer fold. model: whose predictions are scored. task, metrics: what is scored.
+        store: where finished fits lie; equal fits of several trials are made once.
+    """
+
+    study: StudySettings
+    cohorts: StudyCohorts
+    fold: Fold
+    model: str
+    task: Task
+    metrics: tuple[str, ...]
+    store: FitStore | None = None
+
+    def scores(self, study: StudySettings, heard: Heard | None = None) -> tuple[float, ...]:
+        """One number per metric, out of all inner folds together, as the outer folds are scored.
+
+        Args:
+            study: the study with the settings that are tried.
+            heard: called after each inner fold with its number and the scores so far; an exception ends the trial.
+                Without it all inner folds are fitted in one call.
+
+        Raises:
+            DataError: a score is undefined (no pair of outcomes in any inner fold).
+            LeakageError: a fit saw a row of an inner or the outer test fold.
+        """
+        tasks = tasks_of(study, self.cohorts)
+        planned = [self._planned(study, tasks, number) for number in range(len(self.fold.inner))]
+        tables: list[pd.DataFrame] = []
+        for batch in [planned] if heard is None else [[item] for item in planned]:
+            tables += self._predicted(study, batch)
+            if heard is not None and len(tables) < len(planned):
+                heard(len(tables) - 1, self._score(tables))
+        found = self._score(tables)
+        if not np.isfinite(found).all():
+            raise DataError(
+                f"the inner folds of an outer fold give no {', '.join(self.metrics)} of {self.task.name}",
+                expected="both classes among the rows that an inner fold tests",
+                remedy="Use fewer inner folds (splits.inner).",
+            )
+        return found
+
+    def _planned(self, study: StudySettings, tasks: Sequence[Task], number: int) -> PlannedFold:
+        """The fits of one inner fold. The outer test rows stand on its test side, but are not predicted."""
+        inner = self.fold.inner[number]
+        hidden = Fold(inner.train, (*inner.test, *self.fold.test))
+        chains = seeded_chains(study, self.cohorts, BY_NAME[self.model], hidden, tasks, keep=False)
+        plans = tuple(replace(plan, predict=inner.test, keep=False) for plan in chains)
+        return PlannedFold(self.model, tuple(tasks), 0, number, hidden, plans)
+
+    def _predicted(self, study: StudySettings, planned: Sequence[PlannedFold]) -> list[pd.DataFrame]:
+        results = fit(
+            [plan for item in planned for plan in item.plans],
+            self.cohorts.by_name(),
+            store=self.store,
+            n_jobs=self.study.n_jobs,
+        )
+        tables = []
+        for item in planned:
+            admit_fits(item, results, study)
+            inner = self.fold.inner[item.fold_number]
+            tested = replace(item, fold=Fold(inner.train, inner.test))
+            table = fold_predictions(tested, results, self.cohorts, study.threshold)
+            tables.append(table[table["task"] == self.task.name])
+        return tables
+
+    def _score(self, tables: Sequence[pd.DataFrame]) -> tuple[float, ...]:
+        table = pd.concat(tables, ignore_index=True)
+        try:
+            rows = out_of_fold(table, self.task, self.model, self._families)
+        except DataError:  # nobody with an outcome yet
+            return (float("nan"),) * len(self.metrics)
+        known = self._prevalence[self._prevalence["fold"] < len(tables)]
+        base = matching(out_of_fold(known, self.task, BASE_MODEL, self._families), rows)
+        found = {score.metric: score.value for score in task_scores(rows, self.task, self.model, base)}
+        return tuple(float(found[metric]) for metric in self.metrics)
+
+    @cached_property
+    def _families(self) -> Mapping[str, str]:
+        target = self.cohorts.target
+        return {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
+
+    @cached_property
+    def _prevalence(self) -> pd.DataFrame:
+        """The training rows' mean as a model: what R2 and the scaled Brier score are measured against."""
+        plan = SplitPlan((tuple(Fold(inner.train, inner.test) for inner in self.fold.inner),))
+        study = self.study.model_copy(update={"baselines": (BASE_MODEL,)})
+        return baseline_predictions(study, self.cohorts, plan, [self.task])

@@ -1,0 +1,63 @@
+"""A sampler whose draws are a function of the seed and of what was tried before.
+
+Optuna's own samplers draw from one stream: a study that was killed and goes on would draw its first numbers
+again, and two workers with the same seed would try the same. Here every trial has a seed of its own, by
+its place among the trials that were not lost, so that a search that was killed ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.tuning import TuneSettings
+
+
+class PlacedSampler(BaseSampler):
+    """Another sampler, made anew for each trial with the seed of its place."""
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self._make, self._seed = make, seed
+        self._inner = make(seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        earlier = study.get_trials(deepcopy=False)
+        place = sum(one.number < trial.number and one.state != TrialState.FAIL for one in earlier)
+        self._inner = self._make(int(content_hash(self._seed, place)[:8], 16))
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+
+def sampler_of(tune: TuneSettings, seed: int) -> PlacedSampler:
+    """The sampler that a study asks for."""
+
+    def make(own: int) -> BaseSampler:
+        if tune.sampler == "random":
+            return RandomSampler(seed=own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TPESampler(seed=own, n_startup_trials=tune.startup)
+
+    return PlacedSampler(make, seed)

@@ -1,0 +1,180 @@
+"""The search of one outer fold: one Optuna study, one trial at a time, by any number of workers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from connectome_tl.errors import DataError, DivergedError, UsageError
+from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
+from connectome_tl.evaluation.tuning.space import decoded, suggest
+from connectome_tl.evaluation.tuning.storage import BEGUN, SET_ASIDE, requeue_lost, surplus
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.tuning import FoldChoice, TuneSettings
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+Wants = Literal["nothing", "a trial", "to wait"]
+_STOPPED = "stopped"  # user attribute: why a trial ended before its last inner fold
+_PATIENCE = 20  # trials that may end early, beyond ten for each that is wanted
+
+
+class _SetAside(Exception):
+    """This trial is one too many."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoldSearch:
+    """What is searched for one outer fold.
+
+    Attributes:
+        name: of the Optuna study, unique to study, data, splits, space and fold.
+        repeat, number: of the outer fold. inner: its inner folds. seed: of the sampler.
+    """
+
+    name: str
+    repeat: int
+    number: int
+    inner: InnerFolds
+    tune: TuneSettings
+    storage: RDBStorage
+    seed: int
+
+    @cached_property
+    def study(self) -> Study:
+        import optuna
+
+        from connectome_tl.evaluation.tuning.sampler import sampler_of
+
+        directions = ["maximize" if METRICS[metric].sign > 0 else "minimize" for metric in self.inner.metrics]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.create_study(
+                storage=self.storage,
+                study_name=self.name,
+                directions=directions,
+                sampler=sampler_of(self.tune, int(content_hash(self.seed, self.repeat, self.number)[:8], 16)),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+                if self._prunes
+                else optuna.pruners.NopPruner(),
+                load_if_exists=True,
+            )
+
+    @property
+    def _prunes(self) -> bool:
+        return self.tune.prune and len(self.inner.metrics) == 1 and len(self.inner.fold.inner) > 2
+
+    def requeue(self, *, all_running: bool = False) -> None:
+        """Queue again the trials of workers that are gone."""
+        requeue_lost(self.study, self.storage, all_running=all_running)
+
+    def n_complete(self) -> int:
+        return self._counts()["COMPLETE"]
+
+    def wants(self) -> Wants:
+        """Whether a worker should run a trial of this fold, or wait for others to finish theirs.
+
+        Raises:
+            DataError: nearly all trials end early.
+        """
+        counts, wanted = self._counts(), self.tune.trials
+        if counts["COMPLETE"] >= wanted:
+            return "nothing"
+        if counts["PRUNED"] > 10 * wanted + _PATIENCE:
+            why = Counter(str(t.user_attrs.get(_STOPPED, "pruned")) for t in self.study.get_trials(deepcopy=False))
+            raise DataError(
+                f"repeat {self.repeat}, fold {self.number}: {counts['PRUNED']} trials ended early, "
+                f"{counts['COMPLETE']} did not",
+                got="; ".join(f"{text} ({n})" for text, n in why.most_common(3)),
+                remedy="Search a space in which training does not diverge, or say tune.prune: false.",
+            )
+        if counts["WAITING"] or sum(counts[state] for state in ("COMPLETE", "RUNNING", "WAITING")) < wanted:
+            return "a trial"
+        return "to wait"
+
+    def _counts(self) -> Counter[str]:
+        return Counter(trial.state.name for trial in self.study.get_trials(deepcopy=False))
+
+    def run_trial(self) -> None:
+        """Take a queued trial, or a new one, and bring it to its end."""
+        ended: list[float | tuple[float, ...]] = []
+
+        def objective(trial: Trial) -> float | tuple[float, ...]:
+            ended.append(self._objective(trial))
+            return ended[0]
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.study.optimize(objective, n_trials=1, catch=(_SetAside,))
+        except (ValueError, AssertionError, RuntimeError):
+            # Optuna's ways to say that somebody else has ended this trial.
+            if not ended:
+                raise
+            logging.getLogger("connectome_tl").warning("a trial outlived its heartbeats and was queued again")
+
+    def _objective(self, trial: Trial) -> float | tuple[float, ...]:
+        from optuna import TrialPruned
+
+        self.storage.record_heartbeat(trial._trial_id)  # before the mark that says there is one
+        trial.set_user_attr(BEGUN, trial.number)
+        if surplus(self.study, self.storage.get_trial(trial._trial_id), self.tune.trials):
+            trial.set_user_attr(SET_ASIDE, True)
+            raise _SetAside
+        try:
+            study = self.inner.study.with_settings(suggest(trial, self.tune.space))
+            found = self.inner.scores(study, self._heard(trial) if self._prunes else None)
+        except (UsageError, DivergedError) as error:  # these settings do not go together, or do not train
+            trial.set_user_attr(_STOPPED, str(error)[:200])
+            raise TrialPruned(str(error)) from error
+        return found[0] if len(found) == 1 else found
+
+    def _heard(self, trial: Trial) -> Heard:
+        from optuna import TrialPruned
+
+        def report(step: int, values: tuple[float, ...]) -> None:
+            if np.isfinite(values[0]):
+                trial.report(values[0], step)
+                if trial.should_prune():
+                    trial.set_user_attr(_STOPPED, f"worse than the median after {step + 1} inner folds")
+                    raise TrialPruned
+
+        return report
+
+    def trials(self) -> list[FrozenTrial]:
+        """The trials that count: completed and stopped ones, in order."""
+        kept = ("COMPLETE", "PRUNED")
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in kept]
+
+    def best(self) -> FoldChoice:
+        """The best completed trial; of several metrics, the one with the best mean rank."""
+        complete = [(at, trial) for at, trial in enumerate(self.trials()) if trial.state.name == "COMPLETE"]
+        signs = [METRICS[metric].sign for metric in self.inner.metrics]
+        at, trial = complete[best_of(np.array([trial.values for _, trial in complete]) * signs)]
+        return FoldChoice(
+            repeat=self.repeat,
+            fold=self.number,
+            trial=at,
+            values=tuple(trial.values or ()),
+            settings=decoded(trial.params, self.tune.space),
+        )
+
+
+def best_of(values: np.ndarray) -> int:
+    """Position of the best row of (n_trials, n_metrics), larger being better.
+
+    The lowest mean rank over the metrics, each among all rows, wins: no other row is better in every metric. Ties
+    go to the first metric, then to the earlier row.
+    """
+    ranks = np.array([(values > row).sum(axis=0).mean() for row in values])
+    return min(range(len(values)), key=lambda i: (ranks[i], -values[i, 0], i))

@@ -1,0 +1,51 @@
+"""A search space in Optuna's terms, and checked against the study before the first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from connectome_tl.errors import Problem, UsageError, raise_all
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.tuning import Dimension
+from connectome_tl.training.checks import check_names
+from connectome_tl.training.schemes import StudyCohorts
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+
+def suggest(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """What a trial tries, by dotted key."""
+    return {key: one.value(_label(trial, key, one)) for key, one in space.items()}
+
+
+def _label(trial: Trial, key: str, one: Dimension) -> Any:
+    if one.choices:
+        return trial.suggest_categorical(key, one.labels)
+    if one.is_integer:
+        return trial.suggest_int(key, one.low, one.high, log=one.log)
+    return trial.suggest_float(key, one.low, one.high, log=one.log)
+
+
+def decoded(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """The settings behind a stored trial, in the order of the space."""
+    return {key: one.value(params[key]) for key, one in space.items()}
+
+
+def check_space(study: StudySettings, cohorts: StudyCohorts, space: Mapping[str, Dimension]) -> None:
+    """Refuse a space that holds a value the study or its cohorts refuse, before anything is written.
+
+    Each end of a range and each choice is put into the study alone.
+
+    Raises:
+        UsageError: with every such value.
+    """
+    problems: list[Problem] = []
+    for key, one in space.items():
+        for value in one.ends:
+            try:
+                check_names(study.with_settings({key: value}), cohorts)
+            except UsageError as error:
+                problems += [Problem(f"tune.space.{key} = {value!r}: {problem}") for problem in error.problems]
+    raise_all("the search space does not fit the study", problems, UsageError)

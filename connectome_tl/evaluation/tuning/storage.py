@@ -1,0 +1,166 @@
+"""The database of trials: SQLite in the folder, or any that Optuna's RDBStorage knows; and trials of lost workers.
+
+Optuna queues the trial of a killed worker again only when somebody starts another trial after the grace
+period, and never one whose worker died before its first heartbeat, or while it queued another one. So
+`requeue_lost` is called at start, on resume, while waiting and at the end.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from connectome_tl.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial
+
+MAX_RETRY = 10  # a trial that has killed its worker this often is given up
+GRACE = 3  # heartbeats that may fail to come before a worker counts as dead
+BEGUN, SET_ASIDE = "begun", "set_aside"  # user attributes of a trial
+_ATTEMPTS = 5  # two workers that create the tables at the same time get in each other's way
+
+
+@contextmanager
+def open_storage(url: str, *, heartbeat: int) -> Iterator[RDBStorage]:
+    """The database at a URL of SQLAlchemy, closed at the end; its tables are made where there are none.
+
+    Args:
+        heartbeat: seconds between two signs of life of a worker; after `GRACE` of them its trial is queued again.
+
+    Raises:
+        UsageError: not a URL of a known database, or its driver is not installed.
+        OutputError: it cannot be reached or read.
+    """
+    storage = _storage(url, heartbeat)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _storage(url: str, heartbeat: int) -> RDBStorage:
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options = {"connect_args": {"timeout": 120}}
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # heartbeats are marked experimental
+                return RDBStorage(
+                    with_driver(url),
+                    engine_kwargs=options,
+                    heartbeat_interval=heartbeat,
+                    grace_period=GRACE * heartbeat,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRY),
+                )
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise UsageError(
+                f"--storage: {shown(url)} cannot be opened: {error}".splitlines()[0],
+                expected="postgresql://USER@HOST/DATABASE or sqlite:///FILE",
+                remedy="PostgreSQL needs its driver: pip install 'connectome-tl[cluster]'.",
+            ) from error
+        except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+            if attempt == _ATTEMPTS:
+                raise unreachable(url, error) from error
+            time.sleep(0.2 * attempt)
+    raise AssertionError("not reached")
+
+
+def with_driver(url: str) -> str:
+    """The URL with the driver that this package brings (psycopg 3) where a PostgreSQL URL names none."""
+    scheme, separator, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgresql", "postgres") else url
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return url.partition("://")[0] or "the text"
+
+
+def unreachable(url: str, error: Exception) -> OutputError:
+    """The error to raise where the database fails. Its own text may hold the whole URL and is not shown."""
+    cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
+    return OutputError(
+        f"the database of trials {shown(url)} cannot be reached or read ({type(cause).__name__})",
+        remedy="Check that it runs and that the file is whole; the same command goes on from there.",
+    )
+
+
+def requeue_lost(study: Study, storage: RDBStorage, *, all_running: bool = False) -> None:
+    """Queue again every trial that no living worker has, each once.
+
+    Args:
+        all_running: nobody else works on this database, so that no running trial is alive.
+    """
+    from optuna.storages import fail_stale_trials
+    from optuna.trial import TrialState
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fail_stale_trials(study)
+    grace = timedelta(seconds=GRACE * (storage.get_heartbeat_interval() or 1))
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and (all_running or _never_began(trial, grace)):
+            _fail(storage, trial)
+    trials = study.get_trials(deepcopy=False)
+    followed = {number for trial in trials for number in _history(trial)}
+    retry = storage.get_heartbeat_stale_trial_callback()
+    for trial in study.get_trials(deepcopy=True, states=(TrialState.FAIL,)):
+        if trial.number not in followed and SET_ASIDE not in trial.user_attrs and retry is not None:
+            retry(study, trial)
+
+
+def surplus(study: Study, mine: FrozenTrial, wanted: int) -> bool:
+    """Whether a trial that has just begun is one too many: enough others are there, or it was queued twice."""
+    from optuna.trial import TrialState
+
+    others = [trial for trial in study.get_trials(deepcopy=False) if trial.number != mine.number]
+    earlier = (TrialState.RUNNING, TrialState.WAITING)
+    enough = sum(
+        trial.state == TrialState.COMPLETE or (trial.state in earlier and trial.number < mine.number)
+        for trial in others
+    )
+    history = _history(mine)
+    twice = any(
+        trial.number < mine.number and _history(trial) == history and trial.state != TrialState.FAIL
+        for trial in others
+        if history
+    )
+    return enough >= wanted or twice
+
+
+def _never_began(trial: FrozenTrial, grace: timedelta) -> bool:
+    """Its worker died between taking it and its first heartbeat, which precedes the mark."""
+    begun = trial.user_attrs.get(BEGUN) == trial.number
+    return not begun and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace
+
+
+def _fail(storage: RDBStorage, trial: FrozenTrial) -> None:
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    with suppress(UpdateFinishedTrialError):  # another worker was faster
+        storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+
+
+def _history(trial: FrozenTrial) -> list[int]:
+    return list(trial.system_attrs.get("retry_history", []))

@@ -1,0 +1,52 @@
+"""Maps of what a predictor of volumes looks at, by occlusion and by integrated gradients (captum)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from connectome_tl.settings.images_importance import ComparedMaps
+
+
+def occlusion_maps(predictor: nn.Module, volumes: Tensor, settings: ComparedMaps) -> np.ndarray:
+    """(n, depth, height, width) absolute change of the prediction when a patch around a voxel is 0.
+
+    Args:
+        predictor: volumes (n, n_channels, ...) to (n,) or (n, 1). The grid is cut into `patches` along each axis.
+    """
+    from captum.attr import Occlusion
+
+    window = (volumes.shape[1], *(-(-n // settings.patches) for n in volumes.shape[2:]))
+    with torch.no_grad():
+        found = Occlusion(_Single(predictor)).attribute(
+            volumes, sliding_window_shapes=window, strides=window, baselines=0.0
+        )
+    return found.abs().amax(dim=1).numpy()
+
+
+def gradient_maps(predictor: nn.Module, volumes: Tensor, settings: ComparedMaps) -> np.ndarray:
+    """(n, depth, height, width) absolute integrated gradients from the zero volume (Sundararajan et al. 2017,
+    arXiv:1703.01365), smoothed by a Gaussian."""
+    from captum.attr import IntegratedGradients
+
+    found = IntegratedGradients(_Single(predictor)).attribute(
+        volumes, baselines=0.0, n_steps=settings.steps, internal_batch_size=max(2, len(volumes))
+    )
+    maps = found.detach().abs().sum(dim=1).numpy()
+    if settings.smoothing == 0:
+        return maps
+    return np.stack([gaussian_filter(one, settings.smoothing) for one in maps])
+
+
+class _Single(nn.Module):
+    """A predictor with one number per volume."""
+
+    def __init__(self, predictor: nn.Module) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        outputs = self.predictor(volumes)
+        return outputs if outputs.ndim == 1 else outputs[:, 0]

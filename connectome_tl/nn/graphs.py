@@ -1,0 +1,66 @@
+"""The connections of a batch as message-passing layers see them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from connectome_tl.nn.batch import ConnectomeRows
+
+_NONE = 1e-5  # of the mean strength: what scaling and its undoing leave of an edge that is not there
+
+
+class Graph:
+    """Connections of a batch; what no layer asks for is not computed, what several ask for is computed once.
+
+    All of it comes from the edges, so that a gradient on an edge goes through every message.
+    """
+
+    def __init__(self, rows: ConnectomeRows) -> None:
+        self.rows = rows
+        self.mask = rows.node_mask
+
+    @property
+    def adjacency(self) -> Tensor:
+        """(batch, n_measures, n_regions, n_regions) D^-1/2 W D^-1/2, see `normalise_adjacency`."""
+        return self.rows.adjacency
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(batch, n_measures, n_regions, n_regions) edges before scaling over the subject's mean strength, without
+        the diagonal: the absolute weights of a region sum to 1 on average over the regions that exist."""
+        weights = self.rows.unscaled * self.rows.present
+        weights = weights - torch.diag_embed(weights.diagonal(dim1=2, dim2=3))
+        n_present = self.mask.sum(dim=1).clamp_min(1)[:, None]
+        mean = weights.abs().sum(dim=(2, 3)) / n_present
+        return weights / mean.clamp_min(1e-12)[..., None, None]
+
+    @cached_property
+    def linked(self) -> Tensor:
+        """(batch, n_regions, n_regions) bool: pairs of regions with a connection of any measure."""
+        return (self.weights.detach().abs() > _NONE).any(dim=1)
+
+    @cached_property
+    def channels(self) -> Tensor:
+        """(batch, n_regions, n_regions, 2 * n_measures) scaled edges and weights, 0 on the diagonal and where hidden.
+
+        Weights are relative to the mean edge of the subject, so that both kinds are about 1 in size.
+        """
+        n_present = self.mask.sum(dim=1)[:, None, None, None]
+        scaled = self.rows.edges * self.rows.present
+        scaled = scaled - torch.diag_embed(scaled.diagonal(dim1=2, dim2=3))
+        return torch.cat([scaled, self.weights * n_present], dim=1).permute(0, 2, 3, 1)
+
+    def returns(self, n_steps: int) -> Tensor:
+        """(batch, n_regions, n_measures * n_steps) chance that a random walk along the absolute weights is back after
+        2, 3, ... `n_steps + 1` steps, times the number of regions (about 1 whatever the atlas)."""
+        sizes = self.weights.abs()
+        step = sizes / sizes.sum(dim=3, keepdim=True).clamp_min(1e-12)
+        n_present = self.mask.sum(dim=1)[:, None, None]
+        walked, found = step, []
+        for _ in range(n_steps):
+            walked = walked @ step
+            found.append(walked.diagonal(dim1=2, dim2=3) * n_present)
+        return torch.cat(found, dim=1).transpose(1, 2)

@@ -1,0 +1,127 @@
+"""Contrast between voxels: features of one class are pulled together, over volumes or within each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from connectome_tl.settings.images_contrast import VoxelContrast
+
+
+def labels_on(labels: Tensor, size: Sequence[int], n_classes: int) -> Tensor:
+    """Label maps (batch, depth, height, width) on a coarser grid: the commonest label of each cell."""
+    if tuple(labels.shape[1:]) == tuple(size):
+        return labels
+    depth, height, width = size
+    shares = functional.one_hot(labels, n_classes).movedim(-1, 1).float()
+    return functional.adaptive_avg_pool3d(shares, (depth, height, width)).argmax(dim=1)
+
+
+class VoxelContrastLoss(nn.Module):
+    """A contrastive loss on voxels (InfoNCE with all positives, Khosla et al. 2020, arXiv:2004.11362).
+
+    It is used in training only and no part of the network that predicts.
+
+    Args:
+        n_features: channels of the maps. n_classes: labels; label 0 is left out.
+
+    Attributes:
+        prototypes: (n_classes, width) running means of projected features. memory: (n_classes, size, width).
+        filled: (n_classes,) how many features of the memory, or batches of a prototype, there have been.
+    """
+
+    prototypes: Tensor
+    memory: Tensor
+    filled: Tensor
+
+    def __init__(self, n_features: int, n_classes: int, settings: VoxelContrast) -> None:
+        super().__init__()
+        self.settings, self.n_classes = settings, n_classes
+        self.project = nn.Sequential(
+            nn.Linear(n_features, settings.width), nn.ReLU(), nn.Linear(settings.width, settings.width)
+        )
+        size = settings.size if settings.bank == "memory" else 0
+        self.register_buffer("prototypes", torch.zeros(n_classes, settings.width))
+        self.register_buffer("memory", torch.zeros(n_classes, size, settings.width))
+        self.register_buffer("filled", torch.zeros(n_classes, dtype=torch.long))
+
+    def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss; 0 where no voxel has another of its class to be compared with.
+
+        Args:
+            maps: (batch, n_features, depth, height, width).
+            labels: (batch, ...) of the volumes, on a grid as fine or finer.
+        """
+        labels = labels_on(labels, maps.shape[2:], self.n_classes)
+        volume, place = self._drawn(labels)
+        if len(volume) == 0:
+            return maps.sum() * 0.0
+        features = maps.flatten(2)[volume, :, place]
+        classes = labels.flatten(1)[volume, place]
+        found = functional.normalize(self.project(features), dim=1)
+        similarity = found @ found.T / self.settings.temperature
+        same_class, same_volume = classes[:, None] == classes, volume[:, None] == volume
+        other = ~torch.eye(len(volume), dtype=torch.bool, device=maps.device)
+        if self.settings.scope == "within":
+            return _info_nce(similarity, same_class & same_volume & other, same_volume & other)
+        positive, compared = same_class & ~same_volume, ~(same_class & same_volume)
+        banked, banked_classes = self._bank()
+        if len(banked):
+            similarity = torch.cat([similarity, found @ banked.T / self.settings.temperature], dim=1)
+            same = classes[:, None] == banked_classes
+            positive = torch.cat([positive, same], dim=1)
+            compared = torch.cat([compared, torch.ones_like(same)], dim=1)
+        loss = _info_nce(similarity, positive, compared)
+        if self.training and self.settings.bank != "none":
+            self._remember(found.detach(), classes)
+        return loss
+
+    def _drawn(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Volume and place of up to `per_class` voxels of each class and volume."""
+        flat = labels.flatten(1)
+        # Random keys, then the first few of each class: one draw for all voxels.
+        keys = torch.rand(flat.shape, device=flat.device)
+        volumes, places = [], []
+        for v in range(len(flat)):
+            order = keys[v].argsort()
+            for label in range(1, self.n_classes):
+                chosen = order[flat[v, order] == label][: self.settings.per_class]
+                volumes.append(torch.full_like(chosen, v))
+                places.append(chosen)
+        return torch.cat(volumes), torch.cat(places)
+
+    def _bank(self) -> tuple[Tensor, Tensor]:
+        """What earlier batches left, and its classes."""
+        known = torch.nonzero(self.filled).flatten()
+        if self.settings.bank == "none" or len(known) == 0:
+            return self.prototypes[:0], known[:0]
+        if self.settings.bank == "prototypes":
+            return functional.normalize(self.prototypes[known], dim=1), known
+        kept = self.filled.clamp_max(self.settings.size)
+        parts = [self.memory[label, : kept[label]] for label in known]
+        return torch.cat(parts), known.repeat_interleave(kept[known])
+
+    def _remember(self, found: Tensor, classes: Tensor) -> None:
+        for label in classes.unique().tolist():
+            new = found[classes == label]
+            if self.settings.bank == "prototypes":
+                m = self.settings.momentum if int(self.filled[label]) else 0.0
+                self.prototypes[label] = m * self.prototypes[label] + (1 - m) * new.mean(dim=0)
+                self.filled[label] += 1
+            else:
+                new = new[: self.settings.size]
+                slots = (self.filled[label] + torch.arange(len(new), device=new.device)) % self.settings.size
+                self.memory[label, slots] = new
+                self.filled[label] += len(new)
+
+
+def _info_nce(similarity: Tensor, positive: Tensor, compared: Tensor) -> Tensor:
+    """Mean over rows with positives of minus the mean log share of their positives among what they are compared to."""
+    log_share = similarity - similarity.masked_fill(~compared, float("-inf")).logsumexp(dim=1, keepdim=True)
+    count = positive.sum(dim=1)
+    per_row = -(log_share.masked_fill(~positive, 0.0)).sum(dim=1) / count.clamp_min(1)
+    has = count > 0
+    return torch.where(has, per_row, torch.zeros_like(per_row)).sum() / has.sum().clamp_min(1)

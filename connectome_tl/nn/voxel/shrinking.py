@@ -1,0 +1,145 @@
+"""Take channels out of a network for good, so that it becomes smaller and faster."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.errors import DataError
+from connectome_tl.nn.voxel.channels import ChannelGroup, dependency_graph
+from connectome_tl.nn.voxel.gates import Gates
+
+
+def shrink(network: nn.Module, removed: Mapping[str, Tensor], example: Tensor) -> nn.Module:
+    """A copy of the network without these channels, in evaluation mode.
+
+    Args:
+        removed: output channels to remove, by the name of the layer that makes them; what else reads or adds to
+            them is cut by the dependency graph.
+        example: (1, n_channels, depth, height, width).
+
+    Raises:
+        DataError: channels of a group normalisation that are not whole groups.
+    """
+    small = copy.deepcopy(network).eval()
+    frozen = {name for name, parameter in small.named_parameters() if not parameter.requires_grad}
+    small.requires_grad_(True)
+    graph = dependency_graph(small, example)
+    layers = dict(small.named_modules())
+    for root, channels in removed.items():
+        if len(channels) == 0:
+            continue
+        layer = layers[root]
+        prune = graph.get_pruner_of_module(layer).prune_out_channels
+        group = graph.get_pruning_group(layer, prune, channels.tolist())
+        sizes = {id(item.dep.target.module): _group_size(item.dep.target.module, item.idxs) for item in group}
+        group.prune()
+        for item in group:
+            norm = item.dep.target.module
+            if isinstance(norm, nn.GroupNorm):
+                norm.num_groups = norm.num_channels // sizes[id(norm)]
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+        parameter.grad = None
+    return small
+
+
+def _group_size(norm: nn.Module, channels: Sequence[int]) -> int:
+    """Channels of one group; refuses parts of groups, since what is left would have other statistics."""
+    if not isinstance(norm, nn.GroupNorm):
+        return 1
+    size = norm.num_channels // norm.num_groups
+    gone = torch.zeros(norm.num_channels)
+    gone[torch.tensor(list(channels))] = 1
+    if bool(((gone.view(norm.num_groups, size).mean(dim=1)) % 1 != 0).any()):
+        raise DataError(
+            "channels to remove are part of a group of a group normalisation",
+            expected=f"whole groups of {size} channels",
+            remedy="Remove whole groups, or use batch normalisation.",
+        )
+    return size
+
+
+def removable(network: nn.Module, groups: Sequence[ChannelGroup], example: Tensor) -> dict[str, str]:
+    """Why a group cannot be removed from, by its root; groups that can are not named.
+
+    One unit of each group is taken out of a copy: the shape of the output has to stay, and the output has to equal
+    that of the network with that gate closed. Shortcuts that pad with zeros, for example, have a fixed width.
+    """
+    if any(isinstance(module, nn.InstanceNorm3d) for module in network.modules()):
+        raise DataError(
+            "InstanceNorm3d hides its channels from the dependency graph",
+            remedy="Use group normalisation with one channel per group.",
+        )
+    refused = {}
+    was_training = network.training
+    network.eval()
+    # Norms of an untrained network have no bias, and zero maps hide a wrong removal behind them.
+    volume = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
+    for i, group in enumerate(groups):
+        if group.n_units < 2:
+            refused[group.root] = "it has one removable unit"
+            continue
+        reason = _trial(network, groups, i, volume)
+        if reason:
+            refused[group.root] = reason
+    network.train(was_training)
+    return refused
+
+
+def _trial(network: nn.Module, groups: Sequence[ChannelGroup], which: int, volume: Tensor) -> str:
+    group, unit = groups[which], torch.tensor([0])
+    gates = Gates(groups).to(volume.device)
+    gates.close(which, unit)
+    with torch.no_grad():
+        with gates.on(network):
+            masked = network(volume)
+        try:
+            small = _shrunk(network, {group.root: group.channels_of(unit)}, volume)
+            found = small(volume)
+        except (RuntimeError, IndexError, ValueError, DataError) as error:
+            return f"the network fails without a channel: {str(error).splitlines()[0]}"
+    if found.shape != masked.shape:
+        return f"the output would change from {tuple(masked.shape)} to {tuple(found.shape)}"
+    if not torch.allclose(found, masked, rtol=1e-3, atol=1e-4):
+        return "the output would change: something outside the gates depends on these channels"
+    return ""
+
+
+def _shrunk(network: nn.Module, removed: Mapping[str, Tensor], example: Tensor) -> nn.Module:
+    with torch.enable_grad():  # the graph is traced through gradients
+        return shrink(network, removed, example)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs for one volume.
+
+    Attributes:
+        macs: multiply-accumulates. parameters: weights. seconds: CPU seconds of a forward pass, the median.
+    """
+
+    macs: float
+    parameters: int
+    seconds: float
+
+
+def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
+    """Count and time a network on an example (1, n_channels, depth, height, width)."""
+    from torch_pruning.utils import count_ops_and_params
+
+    network.eval()
+    macs, parameters = count_ops_and_params(network, example)
+    times = []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            started = time.process_time()
+            network(example)
+            times.append(time.process_time() - started)
+    return Cost(float(macs), int(parameters), median(times[1:]))

@@ -1,0 +1,48 @@
+"""The page of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from connectome_tl.report import labels
+from connectome_tl.report.render import render, stamps_of
+from connectome_tl.report.sheet import Sheet
+from connectome_tl.report.tuned_settings import choice_columns, choice_rows, shown
+from connectome_tl.report.tuning_figures import search_figures
+from connectome_tl.settings.tuning import Dimension, SearchRecord
+
+
+def render_search(record: SearchRecord) -> str:
+    """The page of `connectome-tl tune`: what was searched, what was found. The same record gives the same bytes.
+
+    Returns:
+        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+    """
+    stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
+    tuned = record.tuned
+    stopped = sum(trial.state == "stopped" for trial in record.trials)
+    return render(
+        "tuning.html",
+        record=record,
+        stamps=stamps,
+        metrics=[labels.metric_label(metric).label for metric in tuned.objectives],
+        model=labels.model_label(tuned.model).label,
+        n_complete=len(record.trials) - stopped,
+        n_stopped=stopped,
+        space_rows=space_rows(record.space),
+        columns=choice_columns(tuned.objectives),
+        choices=choice_rows(tuned.folds),
+        figures=search_figures(record, Sheet(" · ".join(short for short, _ in stamps))),
+    )
+
+
+def space_rows(space: Mapping[str, Dimension]) -> list[tuple[str, str]]:
+    """Key and range or choices of every setting."""
+    return [(key, _range(one)) for key, one in space.items()]
+
+
+def _range(one: Dimension) -> str:
+    if one.choices:
+        return ", ".join(shown(choice) for choice in one.choices)
+    kind = "integers, " if one.is_integer else ""
+    return f"{one.low:g} to {one.high:g} ({kind}{'logarithmic' if one.log else 'linear'} scale)"

@@ -1,0 +1,179 @@
+"""Numbers of the simple models, and the sentence that the methods section has for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from connectome_tl.settings.base import Settings
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class KernelRidgeSettings(Settings):
+    """Kernel ridge on edges; the kernel and the penalty are those of the least leave-one-family-out error.
+
+    `correlation` is Pearson's between two subjects' edges, `rbf` a radial kernel on standardised edges whose width is
+    the median distance of the training rows.
+    """
+
+    kernels: tuple[Literal["correlation", "rbf"], ...] = Field(default=("correlation", "rbf"), min_length=1)
+
+    def describe(self) -> str:
+        names = {"correlation": "correlation", "rbf": "radial"}
+        kernels = " or ".join(names[kernel] for kernel in self.kernels)
+        return (
+            f"kernel ridge regression with a {kernels} kernel between subjects' edges, penalty"
+            f"{' and kernel' if len(self.kernels) > 1 else ''} chosen by leaving out families "
+            "(He et al. 2020, doi:10.1016/j.neuroimage.2019.116276)"
+        )
+
+
+class CpmSettings(Settings):
+    """Connectome-based predictive modelling (Shen et al. 2017, doi:10.1038/nprot.2016.178).
+
+    Args:
+        threshold: an edge is kept where its correlation with the outcome has a p value below this.
+        network: sums over positively, over negatively correlated edges, or both sums in one linear model.
+    """
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    network: Literal["both", "positive", "negative"] = "both"
+
+    def describe(self) -> str:
+        sums = {
+            "both": "the sums of positively and of negatively correlated edges",
+            "positive": "the sum of positively correlated edges",
+            "negative": "the sum of negatively correlated edges",
+        }
+        return (
+            f"connectome-based predictive modelling, a linear model of {sums[self.network]} (p < {self.threshold:g}; "
+            "Shen et al. 2017, doi:10.1038/nprot.2016.178)"
+        )
+
+
+class ElasticNetSettings(Settings):
+    """Elastic net on standardised edges (squared error, for a binary outcome too).
+
+    Args:
+        l1_ratios: share of the absolute penalty, tried one by one.
+        n_penalties: penalties between the one that keeps no edge and `smallest` times it.
+    """
+
+    l1_ratios: tuple[Share, ...] = Field(default=(0.1, 0.5), min_length=1)
+    n_penalties: Count = 12
+    smallest: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+    def describe(self) -> str:
+        return (
+            "an elastic net on standardised edges, penalty and share of the absolute one chosen on five inner folds "
+            "(Zou & Hastie 2005, doi:10.1111/j.1467-9868.2005.00503.x)"
+        )
+
+
+class PcaLogisticSettings(Settings):
+    """Logistic regression on whitened principal components of standardised edges; binary and graded outcomes only.
+
+    Args:
+        components: numbers of components that are tried; at most the training rows allow.
+        penalty: of the squared weights, 1 / C of scikit-learn.
+    """
+
+    components: tuple[Count, ...] = Field(default=(2, 5, 10, 20), min_length=1)
+    penalty: Positive = 1.0
+
+    def describe(self) -> str:
+        return "logistic regression on principal components of the edges, their number chosen on five inner folds"
+
+
+class LinearSvmSettings(Settings):
+    """Linear support vector machine on standardised edges, rows scaled to a mean squared length of 1.
+
+    Args:
+        costs: values of C that are tried.
+    """
+
+    costs: tuple[Positive, ...] = Field(default=(0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
+
+    def describe(self) -> str:
+        return (
+            "a linear support vector machine on standardised edges, its cost chosen on five inner folds "
+            "(Cortes & Vapnik 1995, doi:10.1007/BF00994018)"
+        )
+
+
+class LinearTransferSettings(Settings):
+    """Ridge towards the weights of a ridge on the source cohort.
+
+    Args:
+        pulls: shares of the source's weights that the ridge is drawn towards. Where the source has no outcome of the
+            same name and kind, the weights of each of its outcomes are tried, with either sign, scaled to standard
+            deviations of both outcomes.
+    """
+
+    pulls: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
+
+    def describe(self) -> str:
+        return (
+            "ridge regression towards the weights of a ridge on the source cohort, pull and penalty chosen by leaving "
+            "out families"
+        )
+
+
+class MetaMatchingSettings(Settings):
+    """Meta-matching: source outcomes predicted in the target, then combined for the target's outcome.
+
+    Args:
+        variant: `stacking` (He et al. 2022, doi:10.1038/s41593-022-01059-9) or `fine_tune`, which then learns from
+            edges what the stack leaves.
+        form: of the predicted source outcomes. `unit_length` takes each subject's mean off and scales to length 1, as
+            published for dozens of outcomes; `standardised` columns; `auto` is unit length from ten outcomes on.
+        largest: source outcomes that are kept at most, those that alone explain most.
+        penalties: of the unit-length form, as published.
+    """
+
+    variant: Literal["stacking", "fine_tune"] = "stacking"
+    form: Literal["auto", "unit_length", "standardised"] = "auto"
+    largest: Count = 33
+    penalties: tuple[Positive, ...] = Field(default=(5.0, 10.0, 15.0, 20.0), min_length=1)
+
+    def describe(self) -> str:
+        after = ", then ridge on the edges for what it leaves" if self.variant == "fine_tune" else ""
+        return (
+            "meta-matching, ridge models of all source outcomes whose predictions are stacked on the training rows"
+            f"{after} (He et al. 2022, doi:10.1038/s41593-022-01059-9; Chen et al. 2024, doi:10.1162/imag_a_00233)"
+        )
+
+
+class BaselineSettings(Settings):
+    """One block per baseline that has settings of its own."""
+
+    kernel_ridge: KernelRidgeSettings = KernelRidgeSettings()
+    cpm: CpmSettings = CpmSettings()
+    elastic_net: ElasticNetSettings = ElasticNetSettings()
+    pca_logistic: PcaLogisticSettings = PcaLogisticSettings()
+    linear_svm: LinearSvmSettings = LinearSvmSettings()
+    linear_transfer: LinearTransferSettings = LinearTransferSettings()
+    meta_matching: MetaMatchingSettings = MetaMatchingSettings()
+
+
+_FIXED: dict[str, str] = {
+    "prevalence": "the mean or base rate of the training rows",
+    "nuisance_only": "nuisance variables (age at scan, site, covariates of that role)",
+    "clinical_only": "clinical covariates",
+    "site_only": "the site",
+    "ridge": "ridge regression on standardised edges",
+    "linear_all": "ridge regression on everything the full model sees",
+    "tangent_ridge": "ridge regression in tangent space (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25)",
+}
+
+
+def describe_baseline(name: str, settings: BaselineSettings) -> str:
+    """What a baseline is, for the methods section; its name where nothing is known of it."""
+    block: object = getattr(settings, name, None)
+    describe: Callable[[], str] | None = getattr(block, "describe", None)
+    return describe() if describe is not None else _FIXED.get(name, name.replace("_", " "))

@@ -1,0 +1,29 @@
+"""How one of the methods on volumes is optimised."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.model import Count
+from connectome_tl.settings.objectives import NonNegative, Positive
+from connectome_tl.settings.training import Steps
+
+
+class Descent(Settings):
+    """AdamW on batches of volumes.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: volumes of a batch.
+        cosine: let the learning rate fall to zero along half a cosine.
+    """
+
+    steps: Steps = 200
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    cosine: bool = False

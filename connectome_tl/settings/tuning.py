@@ -1,0 +1,239 @@
+"""The search space of `tune`, and the settings that it found for each outer fold."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.base import Record, Settings
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.scores import Number
+
+# What decides a fit. Cohorts, splits, seeds and what is reported stay as they are.
+TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges")
+# Whole stages decide which models a study has; a transductive study says so on every table.
+_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", "model.others")
+
+
+def tunable_keys() -> tuple[str, ...]:
+    """Dotted keys of `study.yaml` that a search space may name, registered extensions included."""
+    from connectome_tl.settings.study import StudySettings
+
+    found = dict.fromkeys(key for name in TUNABLE for key in _keys(StudySettings, name, ()))
+    return tuple(key for key in found if key not in _FIXED)
+
+
+def _keys(model: type[BaseModel], name: str, above: tuple[str, ...]) -> Iterator[str]:
+    here = (*above, name)
+    yield ".".join(here)
+    annotation = model.model_fields[name].annotation
+    if _is_mapping(annotation):
+        yield ".".join((*here, "*"))
+    for below in _models_in(annotation):
+        for field in below.model_fields:
+            if field != "kind":
+                yield from _keys(below, field, here)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(_is_mapping(inner) for inner in get_args(annotation))
+
+
+def _known_key(key: str) -> str:
+    known = tunable_keys()
+    if key in known or f"{key.rpartition('.')[0]}.*" in known:
+        return key
+    if key in _FIXED:
+        raise ValueError("cannot be tuned: it decides which models the study has, or what its scores mean")
+    if key.split(".")[0] not in TUNABLE:
+        raise ValueError(f"cannot be tuned; keys below {', '.join(TUNABLE)} can")
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    raise ValueError(f"unknown key of study.yaml. Did you mean {near[0]}?" if near else "unknown key of study.yaml")
+
+
+SpaceKey = Annotated[str, AfterValidator(_known_key)]
+Scalar = bool | int | float | str | None
+
+
+class Dimension(Settings):
+    """One setting that is searched: a range of numbers, or a list of values.
+
+    A range between two integers holds integers. `log` searches on the logarithmic scale. A choice may be any
+    plain YAML value, for example a whole block: `{kind: flat, widths: [64, 16]}`.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Dimension:
+        if (self.low is None) != (self.high is None) or (self.low is None) == (not self.choices):
+            raise ValueError("give low and high, or choices")
+        if self.choices:
+            if self.log:
+                raise ValueError("log goes with low and high")
+            labels = self.labels
+            if len(labels) < 2 or any(a == b for i, a in enumerate(labels) for b in labels[:i]):
+                raise ValueError("choices are at least two different values")
+        elif self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ValueError("low must be below high")
+            if self.log and self.low <= 0:
+                raise ValueError("a logarithmic range starts above 0")
+        return self
+
+    @property
+    def is_integer(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def labels(self) -> tuple[Scalar, ...]:
+        """The choices as the database of trials holds them: a block or a list as JSON text."""
+        plain = (bool, int, float, str, type(None))
+        return tuple(choice if isinstance(choice, plain) else canonical_json(choice) for choice in self.choices)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Both ends of a range, or all choices."""
+        return self.choices or (self.low, self.high)
+
+    def value(self, label: Any) -> Any:
+        """The setting behind what the database of trials holds."""
+        return self.choices[self.labels.index(label)] if self.choices else label
+
+
+class TuneSettings(Settings):
+    """What `tune` searches, and how. Each outer fold is searched on its own, on its inner folds.
+
+    Args:
+        space: dotted key of study.yaml to what is tried.
+        trials: completed trials per outer fold.
+        model: whose score counts.
+        task: outcome whose score counts; the first binary one, else the first, when null.
+        objectives: metrics, of which the best mean rank over trials wins; the task's primary one when empty.
+        sampler: `tpe` learns from earlier trials, `random` does not.
+        startup: random trials before `tpe` begins to learn.
+        prune: stop a trial after an inner fold in which it is worse than the median of the earlier ones (only
+            with a single objective).
+    """
+
+    space: dict[SpaceKey, Dimension] = Field(min_length=1)
+    trials: Annotated[int, Field(ge=1, le=100_000)] = 30
+    model: Literal["full", "core", "network"] = "full"
+    task: str | None = None
+    objectives: tuple[str, ...] = Field(default=(), max_length=3)
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup: Annotated[int, Field(ge=1)] = 10
+    prune: bool = True
+
+    @model_validator(mode="after")
+    def _one_key_one_place(self) -> TuneSettings:
+        for key in self.space:
+            below = [other for other in self.space if other.startswith(f"{key}.")]
+            if below:
+                raise ValueError(f"space names both {key} and {below[0]}, which lies in it; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_have_a_direction(self) -> TuneSettings:
+        directed = [name for name, metric in METRICS.items() if metric.sign]
+        wrong = [name for name in self.objectives if name not in directed]
+        if wrong:
+            raise ValueError(f"objectives: no metric {wrong[0]!r} to be tuned; metrics are {', '.join(directed)}")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError("objectives: a metric occurs twice")
+        return self
+
+
+class FoldChoice(Settings):
+    """What was found for one outer fold: the best trial, its inner scores and its settings by dotted key."""
+
+    repeat: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]
+    trial: Annotated[int, Field(ge=0)]
+    values: tuple[float, ...]
+    settings: dict[SpaceKey, Any]
+
+
+class Tuned(Settings):
+    """Settings per outer fold, and what they were found on. A study with another content refuses them.
+
+    Attributes:
+        study, split_plan, data: hashes of the settings that were tuned from, the splits, the cohorts.
+        model, task, objectives: whose inner scores chose.
+        trials: completed trials per fold. sampler: what proposed them.
+        folds: what was found, one record per outer fold.
+    """
+
+    study: str
+    split_plan: str
+    data: str
+    model: str
+    task: str
+    objectives: tuple[str, ...]
+    trials: int
+    sampler: str
+    folds: tuple[FoldChoice, ...]
+
+    def settings_of(self, repeat: int, fold: int) -> dict[str, Any] | None:
+        """The settings found for one outer fold by dotted key; None where there are none."""
+        return next((dict(one.settings) for one in self.folds if (one.repeat, one.fold) == (repeat, fold)), None)
+
+
+class TrialRecord(Record):
+    """One trial: what it tried, as the database holds it, and its inner scores.
+
+    `values` is empty for a trial that was stopped early; `reached` then is its last score on the way.
+    """
+
+    repeat: int
+    fold: int
+    trial: int
+    state: Literal["complete", "stopped"]
+    params: dict[str, Scalar]
+    values: tuple[Number, ...] = ()
+    reached: Number = math.nan
+    why: str = ""
+
+
+class SearchRecord(Record):
+    """What the page of a search shows."""
+
+    title: str
+    outcome: str
+    noun: str
+    space: dict[str, Dimension]
+    tuned: Tuned
+    trials: tuple[TrialRecord, ...]
+    simulated: bool = False
+    transductive: bool = False
+    exploratory: bool = False
+
+
+class Optimism(Record):
+    """Inner scores of the best trials against the score on the outer test folds, of one model, task and metric.
+
+    `inner` is the mean over outer folds; `difference` is positive where the inner scores promised too much.
+    """
+
+    task: str
+    model: str
+    metric: str
+    inner: Number
+    outer: Number
+    low: Number
+    high: Number
+    difference: Number

@@ -1,0 +1,108 @@
+"""The brain-age gap: its dependence on age, fitted on training rows, and what it says about cases and controls.
+
+Predicted ages lean towards the mean, so that the gap falls with age (de Lange and Cole 2020,
+doi:10.1016/j.nicl.2020.102229). A correction by the true age makes every error small and its mean absolute error says
+nothing about the model (Butler et al. 2021, doi:10.1002/hbm.25533): accuracy is always that of the uncorrected age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.errors import DataError
+
+Correction = Literal["none", "gap", "prediction"]
+_LEAST_SLOPE = 0.05  # a prediction that hardly follows age cannot be divided by its slope
+
+
+@dataclass(frozen=True)
+class AgeBias:
+    """A line through training rows: the gap by age (`gap`) or the predicted age by age (`prediction`).
+
+    Attributes:
+        ids: the rows it was fitted on.
+    """
+
+    kind: Correction
+    intercept: float
+    slope: float
+    ids: tuple[str, ...]
+
+    def corrected(self, predicted: np.ndarray, age: np.ndarray) -> np.ndarray:
+        """(n,) predicted ages without the bias; `gap` uses the true age, `prediction` does not."""
+        if self.kind == "gap":
+            return predicted - (self.intercept + self.slope * age)
+        if self.kind == "prediction":
+            return (predicted - self.intercept) / self.slope
+        return predicted
+
+
+def fit_age_bias(ids: Sequence[str], predicted: np.ndarray, age: np.ndarray, kind: Correction) -> AgeBias:
+    """Fit the line on predictions of training rows that were made without these rows.
+
+    Raises:
+        DataError: fewer than 3 rows, equal ages, or a prediction that hardly follows age.
+    """
+    if kind == "none":
+        return AgeBias(kind, 0.0, 0.0, tuple(ids))
+    if len(age) < 3 or np.ptp(age) == 0:
+        raise DataError(
+            "the age bias needs three training rows of different ages", got=f"{len(age)} rows", remedy="Set it to none."
+        )
+    slope, intercept = np.polyfit(age, predicted - age if kind == "gap" else predicted, 1)
+    if kind == "prediction" and slope < _LEAST_SLOPE:
+        raise DataError(
+            "predicted age does not follow age in the training rows",
+            expected=f"a slope of at least {_LEAST_SLOPE}",
+            got=f"{slope:.3f}",
+            remedy="Use the correction `gap`, or none.",
+        )
+    return AgeBias(kind, float(intercept), float(slope), tuple(ids))
+
+
+def gap_table(
+    ids: Sequence[str], fold: np.ndarray, age: np.ndarray, predicted: np.ndarray, corrected: np.ndarray
+) -> pd.DataFrame:
+    """One row per out-of-fold prediction: subject, fold, age, predicted, gap, corrected_gap."""
+    return pd.DataFrame(
+        {
+            "subject": list(ids),
+            "fold": fold,
+            "age": age,
+            "predicted": predicted,
+            "gap": predicted - age,
+            "corrected_gap": corrected - age,
+        }
+    )
+
+
+def classify_by_gap(table: pd.DataFrame, case: np.ndarray, *, column: str = "corrected_gap") -> pd.DataFrame:
+    """Case against control by a linear support vector machine on the gap alone, trained on the other folds.
+
+    Args:
+        table: of `gap_table`, out-of-fold. case: (n,) 1 for a case, 0 for a control.
+
+    Returns:
+        subject, fold, y_true, y_score (the distance from the boundary), y_pred.
+
+    Raises:
+        DataError: the other folds of a fold hold one class only.
+    """
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    gap, fold = table[column].to_numpy()[:, None], table["fold"].to_numpy()
+    score, found = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    for k in np.unique(fold):
+        train, test = fold != k, fold == k
+        if len(np.unique(case[train])) < 2:
+            raise DataError(f"without fold {k} there are only cases or only controls", remedy="Use stratified folds.")
+        machine = make_pipeline(StandardScaler(), SVC(kernel="linear")).fit(gap[train], case[train])
+        score[test], found[test] = machine.decision_function(gap[test]), machine.predict(gap[test])
+    return pd.DataFrame({"subject": table["subject"], "fold": fold, "y_true": case, "y_score": score, "y_pred": found})

@@ -1,0 +1,135 @@
+"""Contrast between voxels of several volumes: as an adaptation of an encoder, and beside a segmentation.
+
+After Wang et al. 2021 (arXiv:2108.06522), who segment with it. Nothing of it is used at inference.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.nn.voxel.contrast import VoxelContrastLoss
+from connectome_tl.nn.voxel.unet import UNet
+from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+
+Maps = Callable[[nn.Module, Tensor], Tensor]  # an encoder and volumes to maps (n, n_features, ...)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """An encoder after adaptation.
+
+    Attributes:
+        ids: the rows it was adapted on. encoder: a changed copy of the one given.
+        contrast: projection and bank, which prediction does not need. losses: of each step.
+    """
+
+    ids: tuple[str, ...]
+    encoder: nn.Module
+    contrast: VoxelContrastLoss
+    losses: np.ndarray
+
+
+def adapt_by_contrast(
+    encoder: nn.Module,
+    maps: Maps,
+    rows: VolumeRows,
+    ids: Sequence[str],
+    settings: VoxelContrast,
+    descent: Descent,
+    seed: int,
+) -> Adapted:
+    """Train a copy of an encoder so that voxels of one label look alike in the maps of all volumes.
+
+    Args:
+        maps: which maps of the encoder are compared, `lambda net, volumes: net.maps(volumes)[2]` for example.
+
+    Raises:
+        DataError: no label maps.
+    """
+    rows = rows.of(ids)
+    labels = rows.need_labels()
+    encoder = copy.deepcopy(encoder).train()
+    with seeded(seed) as rng:
+        with torch.no_grad():
+            n_features = maps(encoder, rows.volumes[:1]).shape[1]
+        contrast = VoxelContrastLoss(n_features, int(labels.max()) + 1, settings)
+
+        def loss_of(index: np.ndarray) -> Tensor:
+            return contrast(maps(encoder, rows.volumes[index]), labels[index])
+
+        moving = [*encoder.parameters(), *contrast.parameters()]
+        losses = descend(moving, loss_of, len(rows), descent, rng)
+    return Adapted(rows.ids, encoder.eval(), contrast.eval(), losses)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """A fitted segmentation network.
+
+    Attributes:
+        ids: the rows it was fitted on. network: volumes to (n, n_classes, ...) logits.
+    """
+
+    ids: tuple[str, ...]
+    network: UNet
+
+    def segment(self, volumes: Tensor) -> Tensor:
+        """(n, depth, height, width) class of each voxel."""
+        return in_batches(lambda part: self.network(part).argmax(dim=1), volumes)
+
+
+def fit_segmenter(
+    rows: VolumeRows, ids: Sequence[str], settings: Segmentation, seed: int, n_classes: int | None = None
+) -> Segmenter:
+    """Train by soft Dice and cross-entropy, and by contrast where the settings ask for it.
+
+    With and without contrast the network starts from the same weights and sees the same batches.
+
+    Args:
+        n_classes: labels, 0 included; by default one more than the highest.
+
+    Raises:
+        DataError: no label maps.
+    """
+    from monai.losses import DiceCELoss
+
+    rows = rows.of(ids)
+    labels = rows.need_labels()
+    n_classes = n_classes or int(labels.max()) + 1
+    task = DiceCELoss(to_onehot_y=True, softmax=True)
+    with seeded(seed) as rng:
+        network = UNet(rows.volumes.shape[1], n_classes, width=settings.width, depth=settings.depth)
+        contrast = None
+        if settings.contrast is not None:
+            contrast = VoxelContrastLoss(network.width, n_classes, settings.contrast)
+
+        def loss_of(index: np.ndarray) -> Tensor:
+            maps = network.features(rows.volumes[index])
+            loss: Tensor = task(network.last(maps), labels[index][:, None])
+            if contrast is not None and settings.contrast is not None:
+                loss = loss + settings.contrast.weight * contrast(maps, labels[index])
+            return loss
+
+        moving = [*network.parameters(), *(contrast.parameters() if contrast is not None else ())]
+        descend(moving, loss_of, len(rows), settings.descent, rng)
+    return Segmenter(rows.ids, network.eval())
+
+
+def dice(found: Tensor, labels: Tensor, n_classes: int) -> np.ndarray:
+    """(n, n_classes - 1) overlap of each class but 0 for label maps (n, ...); NaN where a class is in neither."""
+    scores = np.full((len(found), n_classes - 1), np.nan)
+    for label in range(1, n_classes):
+        a, b = (found == label).flatten(1), (labels == label).flatten(1)
+        size = (a.sum(dim=1) + b.sum(dim=1)).double()
+        overlap = 2 * (a & b).sum(dim=1).double() / size
+        scores[:, label - 1] = torch.where(size > 0, overlap, torch.full_like(overlap, float("nan"))).numpy()
+    return scores

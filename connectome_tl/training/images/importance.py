@@ -1,0 +1,108 @@
+"""Voxel importance by learned noise: where a frozen predictor survives no noise (Bintsi et al. 2021, arXiv:2108.05388).
+
+A 3D U-Net says for each voxel how much noise is added; it is trained to add as much as it can while the prediction
+stays. Voxels that get little noise are important.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.nn.voxel.unet import UNet
+from connectome_tl.settings.images_importance import NoiseMap
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+
+Predictor = Callable[[Tensor], Tensor]  # volumes (n, n_channels, ...) to (n,) or (n, n_outputs)
+_START, _RATE, _RANGE = 0.1, 0.1, (1e-4, 1e3)  # of the weight that follows the error
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseMapper:
+    """A fitted noise network.
+
+    Attributes:
+        ids: the rows it was fitted on. network: volumes to the logit of the share of the largest noise.
+        weight: of the noise term at the end. error: squared change of the prediction as a share of its variance,
+            mean of the last tenth of the steps.
+    """
+
+    ids: tuple[str, ...]
+    network: UNet
+    settings: NoiseMap
+    scale: float
+    weight: float
+    error: float
+
+    def maps(self, volumes: Tensor) -> np.ndarray:
+        """(n, depth, height, width) importance of each voxel of each subject: 1 where no noise is survived, else 0."""
+        return 1 - in_batches(lambda part: torch.sigmoid(self.network(part))[:, 0], volumes).numpy()
+
+    def population(self, volumes: Tensor) -> np.ndarray:
+        """(depth, height, width) mean map; it means something where the volumes share a space."""
+        return self.maps(volumes).mean(axis=0)
+
+    def noise(self, volumes: Tensor) -> Tensor:
+        """(n, 1, depth, height, width) standard deviation of the noise that a voxel survives."""
+        return in_batches(lambda part: _deviation(self.network(part), self.settings, self.scale), volumes)
+
+
+def fit_noise_map(
+    predictor: nn.Module, rows: VolumeRows, ids: Sequence[str], settings: NoiseMap, seed: int
+) -> NoiseMapper:
+    """Train the noise network on these rows; the predictor stays as it is.
+
+    Args:
+        predictor: volumes to (n,) or (n, n_outputs) numbers whose change is measured.
+    """
+    rows = rows.of(ids)
+    predictor.eval()
+    frozen = [parameter for parameter in predictor.parameters() if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        with seeded(seed) as rng:
+            return _fit(predictor, rows, settings, rng)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.random.Generator) -> NoiseMapper:
+    plain = _columns(in_batches(predictor, rows.volumes))
+    spread = plain.var(dim=0, unbiased=False).clamp_min(1e-12)
+    scale = float(rows.volumes.std())
+    network = UNet(rows.volumes.shape[1], 1, width=settings.width, depth=settings.depth)
+    weight = _START if settings.weight == "auto" else settings.weight
+    errors: list[float] = []
+
+    def loss_of(index: np.ndarray) -> Tensor:
+        nonlocal weight
+        volumes = rows.volumes[index]
+        logit = network(volumes)
+        noisy = volumes + torch.randn_like(volumes) * _deviation(logit, settings, scale)
+        error = ((_columns(predictor(noisy)) - plain[index]).square() / spread).mean()
+        errors.append(float(error.detach()))
+        loss = error - weight * nn.functional.logsigmoid(logit).mean()
+        if settings.weight == "auto":  # towards the tolerance, by ratios
+            step = _RATE * (1 - min(errors[-1] / settings.tolerance, 2.0))
+            weight = min(max(weight * math.exp(step), _RANGE[0]), _RANGE[1])
+        return loss
+
+    descend(network.parameters(), loss_of, len(rows), settings.descent, rng)
+    last = errors[-max(1, len(errors) // 10) :]
+    return NoiseMapper(rows.ids, network.eval(), settings, scale, weight, float(np.mean(last)))
+
+
+def _deviation(logit: Tensor, settings: NoiseMap, scale: float) -> Tensor:
+    return scale * (settings.lowest + (settings.highest - settings.lowest) * torch.sigmoid(logit))
+
+
+def _columns(outputs: Tensor) -> Tensor:
+    return outputs[:, None] if outputs.ndim == 1 else outputs

@@ -1,0 +1,124 @@
+"""Rows of volumes that the methods of this room learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.errors import DataError, LeakageError
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeRows:
+    """Volumes of subjects on one grid, and what is known of them.
+
+    Attributes:
+        ids: one per row. volumes: (n, n_channels, depth, height, width).
+        ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
+        families: one per row; rows of a family stay together in inner folds. Empty: every row is its own.
+        labels: (n, depth, height, width) int64 class of each voxel, or None.
+    """
+
+    ids: tuple[str, ...]
+    volumes: Tensor
+    ages: np.ndarray
+    sex: np.ndarray | None = None
+    families: tuple[str, ...] = ()
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {"volumes": len(self.volumes), "ages": len(self.ages)}
+        sizes |= {"sex": len(self.sex)} if self.sex is not None else {}
+        sizes |= {"families": len(self.families)} if self.families else {}
+        sizes |= {"labels": len(self.labels)} if self.labels is not None else {}
+        wrong = [f"{name} {size}" for name, size in sizes.items() if size != len(self.ids)]
+        if wrong or self.volumes.ndim != 5:
+            raise DataError(
+                "rows of volumes do not belong together",
+                expected=f"{len(self.ids)} subjects and volumes (n, n_channels, depth, height, width)",
+                got=", ".join([*wrong, f"volumes {tuple(self.volumes.shape)}"]),
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, ids: Sequence[str]) -> VolumeRows:
+        """The rows of these subjects, in this order.
+
+        Raises:
+            DataError: a subject is not there, or its volume is not finite.
+        """
+        place = {subject: i for i, subject in enumerate(self.ids)}
+        missing = [subject for subject in ids if subject not in place]
+        if missing:
+            raise DataError("no volume of this subject", subject=missing[0])
+        index = [place[subject] for subject in ids]
+        rows = self.at(index)
+        broken = ~torch.isfinite(rows.volumes.flatten(1)).all(dim=1)
+        if bool(broken.any()):
+            raise DataError(
+                "the volume has voxels that are no finite numbers",
+                subject=rows.ids[int(broken.nonzero()[0])],
+                remedy="Mend the volume, or leave the subject out.",
+            )
+        return rows
+
+    def at(self, index: Sequence[int] | np.ndarray) -> VolumeRows:
+        """The rows at these places."""
+        at = np.asarray(index, dtype=int)
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in at),
+            volumes=self.volumes[at],
+            ages=self.ages[at],
+            sex=None if self.sex is None else self.sex[at],
+            families=tuple(self.families[i] for i in at) if self.families else (),
+            labels=None if self.labels is None else self.labels[at],
+        )
+
+    def need_ages(self) -> None:
+        """Refuse rows without an age."""
+        unknown = np.flatnonzero(~np.isfinite(self.ages))
+        if len(unknown):
+            raise DataError(
+                f"{len(unknown)} training subjects have no age",
+                subject=self.ids[unknown[0]],
+                remedy="Give their ages, or leave them out of training.",
+            )
+
+    def need_labels(self) -> Tensor:
+        """The label maps; refuses rows without."""
+        if self.labels is None:
+            raise DataError("these volumes have no label maps", expected="a class for each voxel")
+        return self.labels
+
+
+def refuse_seen(fitted: Sequence[str], test: Sequence[str], what: str) -> None:
+    """Raise where something fitted saw a subject that it is to be judged on.
+
+    Raises:
+        LeakageError: with the subject.
+    """
+    both = sorted(set(fitted) & set(test))
+    if both:
+        raise LeakageError(f"{what} was fitted on {len(both)} subjects of the test fold", subject=both[0])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[np.random.Generator]:
+    """Torch's own generator from a seed, restored afterwards; and one of NumPy's of the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield np.random.default_rng(seed)
+
+
+def in_batches(function: object, volumes: Tensor, size: int = 16) -> Tensor:
+    """A function of volumes, called without gradients on a few at a time."""
+    assert callable(function)
+    with torch.no_grad():
+        return torch.cat([function(part) for part in volumes.split(size)])

@@ -1,0 +1,258 @@
+"""Synthetic volumes for training: mixed in the latent maps of a task-guided encoder-decoder, or voxel by voxel.
+
+After Li et al. 2021 (arXiv:2108.01659): a generator reconstructs volumes under a critic with a gradient penalty, an
+absolute error and the error of an age network; two training subjects of one age bin are then mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.errors import DataError
+from connectome_tl.nn.voxel.adversarial import AgeGuide, Critic, EncoderDecoder, gradient_penalty
+from connectome_tl.settings.images_synthesis import RandomContrast, TaskGuidedGan
+from connectome_tl.simulation.volumes import random_contrast
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesiser:
+    """A fitted generator.
+
+    Attributes:
+        ids: the rows it was fitted on.
+        mean: (n_channels, ...) of these rows, whose deviations the generator makes; zeros where it makes volumes.
+        slope: change of the latent maps per unit of age, fitted by least squares on these rows.
+        errors: mean absolute error of reconstruction at the end, and mean squared error of standardised age.
+    """
+
+    ids: tuple[str, ...]
+    generator: EncoderDecoder
+    mean: Tensor
+    slope: Tensor
+    errors: tuple[float, float]
+
+    def latent(self, volumes: Tensor) -> Tensor:
+        """(n, latent, ...) coarse maps of volumes."""
+        return in_batches(self.generator.encode, volumes - self.mean)
+
+    def volumes(self, latent: Tensor) -> Tensor:
+        """Volumes of latent maps."""
+        return self.mean + in_batches(lambda part: self.generator.decode(part, self.mean.shape[1:]), latent)
+
+    def reconstructed(self, volumes: Tensor) -> Tensor:
+        """The same volumes through the latent maps."""
+        return self.volumes(self.latent(volumes))
+
+    def mixed(self, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+        """Volumes from latent maps weight x first + (1 - weight) x second; weight (n,)."""
+        w = weight[:, None, None, None, None]
+        return self.volumes(w * self.latent(first) + (1 - w) * self.latent(second))
+
+    def at_age(self, volumes: Tensor, ages: np.ndarray, age: float) -> Tensor:
+        """The same subjects at another age: latent maps moved along the slope of age."""
+        steps = torch.tensor(age - ages, dtype=torch.float32)[:, None, None, None, None]
+        return self.volumes(self.latent(volumes) + steps * self.slope)
+
+    def age_map(self, volumes: Tensor, ages: np.ndarray, low: float, high: float) -> np.ndarray:
+        """(n, depth, height, width) difference of two syntheses of one subject at two ages, sum over channels."""
+        difference = self.at_age(volumes, ages, high) - self.at_age(volumes, ages, low)
+        return difference.sum(dim=1).numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that was fitted, as arrays."""
+        arrays = {name: value.numpy() for name, value in self.generator.state_dict().items()}
+        return {**arrays, "mean": self.mean.numpy(), "slope": self.slope.numpy()}
+
+
+def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGan, seed: int) -> Synthesiser:
+    """Train generator, critic and age network on these rows.
+
+    Raises:
+        DataError: a training row without age, or a loss that is not finite.
+    """
+    rows = rows.of(ids)
+    rows.need_ages()
+    ages = torch.tensor((rows.ages - rows.ages.mean()) / (rows.ages.std() or 1.0), dtype=torch.float32)
+    n_channels, size = rows.volumes.shape[1], {"width": settings.width, "depth": settings.depth}
+    mean = rows.volumes.mean(dim=0)
+    if not settings.centred:
+        mean = torch.zeros_like(mean)
+    found = np.ones(2)  # running means: reconstruction, age
+    with seeded(seed) as rng:
+        generator = EncoderDecoder(n_channels, latent=settings.latent, **size)
+        critic, guide = Critic(n_channels, **size), AgeGuide(n_channels, **size)
+        own = torch.optim.Adam(critic.parameters(), lr=settings.descent.learning_rate, betas=(0.5, 0.9))
+
+        def judge(index: np.ndarray) -> None:
+            if settings.adversarial:
+                real = rows.volumes[index]
+                for _ in range(settings.critic_steps):
+                    with torch.no_grad():
+                        made = mean + generator(real - mean)
+                    loss = critic(made).mean() - critic(real).mean()
+                    loss = loss + settings.penalty * gradient_penalty(critic, real, made)
+                    own.zero_grad(set_to_none=True)
+                    loss.backward()
+                    own.step()
+
+        def loss_of(index: np.ndarray) -> Tensor:
+            real = rows.volumes[index]
+            made = mean + generator(real - mean)
+            error = (made - real).abs().mean()
+            loss = settings.reconstruction * error
+            age_error = (guide(made) - ages[index]).square().mean()
+            if settings.age:
+                loss = loss + settings.age * age_error
+            if settings.adversarial:
+                loss = loss - settings.adversarial * critic(made).mean()
+            found[:] = 0.9 * found + 0.1 * np.array([float(error.detach()), float(age_error.detach())])
+            return loss
+
+        moving = [*generator.parameters(), *guide.parameters()]
+        descend(moving, loss_of, len(rows), settings.descent, rng, before=judge)
+    generator.eval()
+    slope = _slope(in_batches(generator.encode, rows.volumes - mean), rows.ages)
+    return Synthesiser(rows.ids, generator, mean, slope, (float(found[0]), float(found[1])))
+
+
+def _slope(latent: Tensor, ages: np.ndarray) -> Tensor:
+    """Least-squares slope of each latent value on age."""
+    centred = torch.tensor(ages - ages.mean(), dtype=torch.float32)
+    total = centred.square().sum()
+    if float(total) == 0:
+        return torch.zeros_like(latent[0])
+    return torch.tensordot(centred, latent - latent.mean(dim=0), dims=1) / total
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticRows:
+    """Synthetic volumes and the training subjects each was mixed from.
+
+    Attributes:
+        rows: ids begin with `synthetic`. parents: two subjects per row. weight: (n,) of the first.
+    """
+
+    rows: VolumeRows
+    parents: tuple[tuple[str, str], ...]
+    weight: np.ndarray
+
+
+def synthesise(
+    rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGan, seed: int, model: Synthesiser | None = None
+) -> SyntheticRows:
+    """Mix training subjects within bins of age; bins with few subjects are filled first.
+
+    Args:
+        model: a synthesiser of the same rows (`source: gan`); without one the volumes themselves are mixed.
+
+    Raises:
+        DataError: no bin holds two subjects, or the model saw other rows.
+    """
+    if model is not None and set(model.ids) != set(ids):
+        raise DataError(
+            "the synthesiser was fitted on other subjects than those to be mixed",
+            remedy="Fit it on the training rows of this fold.",
+        )
+    rows = rows.of(ids)
+    rows.need_ages()
+    rng = np.random.default_rng(seed)
+    pairs = _pairs(rows.ages, settings, rng)
+    weight = rng.uniform(size=len(pairs))
+    first, second = rows.at(pairs[:, 0]), rows.at(pairs[:, 1])
+    w = torch.tensor(weight, dtype=torch.float32)
+    if model is None:
+        shape = (-1, 1, 1, 1, 1)
+        volumes = w.view(shape) * first.volumes + (1 - w.view(shape)) * second.volumes
+    else:
+        volumes = model.mixed(first.volumes, second.volumes, w)
+    ages = weight * first.ages + (1 - weight) * second.ages
+    # Families of both parents would be needed to keep them apart; synthetic rows are never in an inner test part.
+    made = VolumeRows(tuple(f"synthetic{i:04d}" for i in range(len(pairs))), volumes, ages)
+    return SyntheticRows(made, tuple(zip(first.ids, second.ids, strict=True)), weight)
+
+
+def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) -> np.ndarray:
+    """(n, 2) different row numbers of one bin each."""
+    bins = np.floor(ages / settings.bin_width)
+    members = [np.flatnonzero(bins == value) for value in np.unique(bins)]
+    members = [rows for rows in members if len(rows) > 1]
+    if not members:
+        raise DataError(
+            "no age bin holds two training subjects",
+            got=f"bins of {settings.bin_width:g} for {len(ages)} subjects",
+            remedy="Set a larger `bin_width`.",
+        )
+    counts = np.array([len(rows) for rows in members], dtype=float)
+    pairs = []
+    for _ in range(max(1, round(settings.share * len(ages)))):
+        which = int(counts.argmin())
+        counts[which] += 1
+        pairs.append(rng.choice(members[which], 2, replace=False))
+    return np.array(pairs)
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Root mean square distance to the nearest training volume, of synthetic volumes and, leaving themselves out, of
+    the training volumes: a synthesis that copies has values near 0."""
+
+    synthetic: np.ndarray
+    training: np.ndarray
+
+    @property
+    def ratio(self) -> float:
+        """Median over synthetic volumes by the median over training volumes."""
+        return float(np.median(self.synthetic) / np.median(self.training))
+
+
+def nearness(synthetic: Tensor, training: Tensor) -> Nearness:
+    """How near synthetic volumes (n, ...) lie to training volumes (m, ...)."""
+    a, b = synthetic.flatten(1).double(), training.flatten(1).double()
+    own = torch.cdist(b, b).fill_diagonal_(float("inf"))
+    size = np.sqrt(a.shape[1])
+    return Nearness((torch.cdist(a, b).min(dim=1).values / size).numpy(), (own.min(dim=1).values / size).numpy())
+
+
+def random_contrast_rows(rows: VolumeRows, ids: Sequence[str], settings: RandomContrast, seed: int) -> VolumeRows:
+    """Volumes of random contrast from the label maps of these rows, standardised over each volume's labelled voxels.
+
+    Raises:
+        DataError: no label maps.
+    """
+    rows = rows.of(ids)
+    labels = rows.need_labels().numpy()
+    rng = np.random.default_rng(seed)
+    place = np.repeat(np.arange(len(rows)), settings.copies)
+    made = [_standardised(random_contrast(labels[i], rng, blur=settings.blur), labels[i] > 0) for i in place]
+    return VolumeRows(
+        tuple(f"{rows.ids[i]}/contrast{j % settings.copies + 1}" for j, i in enumerate(place)),
+        torch.from_numpy(np.stack(made)[:, None]),
+        rows.ages[place],
+        None if rows.sex is None else rows.sex[place],
+        tuple((rows.families or rows.ids)[i] for i in place),
+        rows.need_labels()[place],
+    )
+
+
+def _standardised(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    values = volume[inside]
+    return np.where(inside, (volume - values.mean()) / max(float(values.std()), 1e-6), 0.0).astype(np.float32)
+
+
+def joined(rows: VolumeRows, added: VolumeRows) -> VolumeRows:
+    """Training rows with added ones; what either lacks is unknown in both."""
+    both = rows.sex is not None and added.sex is not None
+    return VolumeRows(
+        (*rows.ids, *added.ids),
+        torch.cat([rows.volumes, added.volumes]),
+        np.concatenate([rows.ages, added.ages]),
+        np.concatenate([rows.sex, added.sex]) if both and rows.sex is not None and added.sex is not None else None,
+        (*(rows.families or rows.ids), *(added.families or added.ids)),
+    )

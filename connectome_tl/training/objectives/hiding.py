@@ -1,0 +1,36 @@
+"""Random parts of a connectome that an objective hides; draws come from torch's current random state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from connectome_tl.nn.batch import ConnectomeRows
+
+
+def random_edges(rows: ConnectomeRows, share: float) -> Tensor:
+    """(batch, n_measures, n_regions, n_regions) bool, symmetric: this share of the edges."""
+    drawn = (torch.rand_like(rows.edges) < share).triu(1)
+    return drawn | drawn.transpose(2, 3)
+
+
+def without_edges(rows: ConnectomeRows, hidden: Tensor) -> ConnectomeRows:
+    """The rows without the `hidden` edges (bool)."""
+    kept = (~hidden).to(rows.edges.dtype)
+    return rows.with_edges(rows.edges * kept, kept)
+
+
+def random_regions(rows: ConnectomeRows, share: float) -> Tensor:
+    """(batch, n_regions) bool: this share of the regions."""
+    return torch.rand_like(rows.node_mask) < share
+
+
+def between_regions(rows: ConnectomeRows) -> Tensor:
+    """(batch, 1, n_regions, n_regions) bool: edges whose two regions exist, without the diagonal."""
+    n_regions = rows.node_mask.shape[1]
+    return rows.present.bool() & ~torch.eye(n_regions, dtype=torch.bool, device=rows.edges.device)
+
+
+def masked_error(predicted: Tensor, truth: Tensor, where: Tensor) -> Tensor:
+    """Mean squared error over the places `where`, () scalar; 0 where there are none."""
+    return (((predicted - truth) ** 2) * where).sum() / where.sum().clamp_min(1)

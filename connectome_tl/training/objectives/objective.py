@@ -1,0 +1,52 @@
+"""The interface of all objectives, and what they are given.
+
+An objective maps the model, a batch per role and its targets to named terms whose sum is minimised. It may
+own parameters; it sees no subject, file or cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.losses import Outcomes
+from connectome_tl.nn.model import OutcomeModel
+
+TRAIN, SOURCE, PROBE = "train", "source", "probe"
+"""Roles of rows. Batches are drawn of the first two; the third is looked at before and after training."""
+
+
+class Objective(nn.Module):
+    """Base of all objectives.
+
+    Attributes:
+        decayed: whether weight decay acts on the objective's own parameters.
+    """
+
+    decayed = True
+
+    def begin(self, model: OutcomeModel) -> None:
+        """Called once, before the first step."""
+
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        """Named terms, each () scalar; their sum is minimised."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ObjectiveSizes:
+    """What an objective must know before its first batch.
+
+    Attributes:
+        modalities: sizes by modality (`Modality.sizes`). widths: of each branch's embedding.
+        outcomes: of the stage before, whose heads are there.
+    """
+
+    modalities: Mapping[str, Mapping[str, int]]
+    widths: Mapping[str, int]
+    outcomes: Outcomes

@@ -1,0 +1,58 @@
+"""Base of the objectives that see labelled source rows beside the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.losses import multi_task_loss
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.settings.objectives import ReplaySettings
+from connectome_tl.training.objectives.objective import SOURCE, TRAIN, Objective, ObjectiveSizes
+from connectome_tl.training.objectives.reconstruction import MaskedEdgeReconstruction
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of a batch: the embedding of the connectomes (batch, width) and the outputs of all heads (batch, n_outputs)."""
+
+    embedding: Tensor
+    outputs: Tensor
+
+
+class WithReplay(Objective):
+    """Masked-edge reconstruction of the pool, the outcomes of the source, and what a subclass adds.
+
+    Without a source (the control without stage 1) the reconstruction is all there is.
+    """
+
+    def __init__(self, settings: ReplaySettings, sizes: ObjectiveSizes) -> None:
+        super().__init__()
+        self.outcomes, self.weight, self.replay = sizes.outcomes, settings.weight, settings.replay
+        self.reconstruct = MaskedEdgeReconstruction(settings.reconstruct, sizes)
+
+    def forward(
+        self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = dict(self.reconstruct(model, batches, targets))
+        if SOURCE not in batches:
+            return terms
+        source, goal = seen(model, batches[SOURCE]), targets.get(SOURCE)
+        if goal is not None and self.replay:
+            terms["replay"] = self.replay * multi_task_loss(source.outputs, goal, self.outcomes)
+        name, term = self.added(model, batches[TRAIN], source)
+        terms[name] = self.weight * term
+        return terms
+
+    def added(self, model: OutcomeModel, pool: Batch, source: Seen) -> tuple[str, Tensor]:
+        """Name and value of the further term."""
+        raise NotImplementedError
+
+
+def seen(model: OutcomeModel, batch: Batch) -> Seen:
+    """What the model makes of a batch, each branch run once."""
+    encoded = model.encode(batch)
+    return Seen(encoded["connectome"].embedding, model.outputs(model.fusion(encoded, batch.present)))

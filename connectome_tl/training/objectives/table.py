@@ -1,0 +1,51 @@
+"""Which settings make which objective of adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from connectome_tl.errors import InternalError
+from connectome_tl.settings import objectives as kinds
+from connectome_tl.settings.objectives import ObjectiveSettings
+from connectome_tl.training.objectives.age import AgePrediction
+from connectome_tl.training.objectives.alignment import AdversarialAlignment, Coral, Mmd
+from connectome_tl.training.objectives.contrast import ContrastOfViews
+from connectome_tl.training.objectives.objective import Objective, ObjectiveSizes
+from connectome_tl.training.objectives.reconstruction import (
+    DenoisingReconstruction,
+    MaskedEdgeReconstruction,
+    MaskedNodeReconstruction,
+)
+from connectome_tl.training.objectives.self_training import SoftPseudoLabels
+from connectome_tl.training.objectives.volumes import MaskedVolumeReconstruction
+
+ObjectiveFactory = Callable[[Any, ObjectiveSizes], Objective]
+OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
+    kinds.MaskedEdges: MaskedEdgeReconstruction,
+    kinds.MaskedNodes: MaskedNodeReconstruction,
+    kinds.DenoisingAutoencoder: DenoisingReconstruction,
+    kinds.GraphContrast: ContrastOfViews,
+    kinds.Coral: Coral,
+    kinds.Mmd: Mmd,
+    kinds.Adversarial: AdversarialAlignment,
+    kinds.SelfTraining: SoftPseudoLabels,
+    kinds.ScanAge: AgePrediction,
+    kinds.MaskedVolume: MaskedVolumeReconstruction,
+}
+
+
+def register_objective(settings: type[ObjectiveSettings], factory: ObjectiveFactory) -> None:
+    """Say which objective these settings make."""
+    OBJECTIVES[settings] = factory
+
+
+def build_objective(settings: ObjectiveSettings, sizes: ObjectiveSizes) -> Objective:
+    """The objective of these settings.
+
+    Raises:
+        InternalError: none is registered for them.
+    """
+    if type(settings) not in OBJECTIVES:
+        raise InternalError(f"no objective is registered for {type(settings).__name__}")
+    return OBJECTIVES[type(settings)](settings, sizes)

@@ -1,0 +1,74 @@
+"""What rates, freezing and unfreezing mean for the parameters of a model. All of it acts on carried weights only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from connectome_tl.nn.model import OutcomeModel, part_of
+from connectome_tl.settings.training import Training
+
+_DEEPEST = 2
+
+
+def depth_of(part: str) -> int:
+    """How far from the outcomes a part lies: heads 0, fusion 1, branches 2."""
+    return {"heads": 0, "fusion": 1}.get(part, _DEEPEST)
+
+
+def parameter_groups(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[dict[str, Any]]:
+    """Parameters by learning rate; frozen ones are left out and need no gradient any more."""
+    rates: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        factor = 1.0
+        if name in carried:
+            if part in settings.freeze:
+                parameter.requires_grad_(False)
+                continue
+            factor = settings.part_learning_rates.get(part, 1.0) * settings.rate_decay ** depth_of(part)
+        rates.setdefault(factor, []).append(parameter)
+    return [{"params": members, "lr": settings.learning_rate * factor} for factor, members in rates.items()]
+
+
+@dataclass(frozen=True, eq=False)
+class Freezing:
+    """Which carried parts do not move yet.
+
+    Attributes:
+        begins: step from which each carried part moves, by name; frozen parts have none.
+    """
+
+    model: OutcomeModel
+    settings: Training
+    carried: frozenset[str]
+    begins: dict[str, int]
+
+    @staticmethod
+    def of(model: OutcomeModel, settings: Training, carried: frozenset[str], n_steps: int) -> Freezing:
+        """Heads move from the start, then the fusion, then the branches, over `unfreeze` of the steps."""
+        parts = {part_of(name) for name in carried} - set(settings.freeze)
+        begins = {part: round(settings.unfreeze * n_steps * depth_of(part) / _DEEPEST) for part in parts}
+        return Freezing(model, settings, carried, begins)
+
+    def apply(self, step: int) -> None:
+        """Training mode with the parts that do not move at this step in evaluation mode: they neither drop out nor
+        move running statistics, and have no gradient."""
+        self.model.train()
+        for name, parameter in self.model.named_parameters():
+            if name in self.carried and part_of(name) in self.begins:
+                parameter.requires_grad_(step >= self.begins[part_of(name)])
+        for part, module in self._modules().items():
+            names = [name for name, _ in self.model.named_parameters() if part_of(name) == part]
+            waits = part in self.settings.freeze or step < self.begins.get(part, 0)
+            if waits and names and all(name in self.carried for name in names):
+                module.eval()
+
+    def changes_at(self, step: int) -> bool:
+        """Whether a part begins to move at this step."""
+        return step in self.begins.values()
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {**dict(self.model.branches.items()), "fusion": self.model.fusion, "heads": self.model.heads}

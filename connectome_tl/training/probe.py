@@ -1,0 +1,75 @@
+"""What can be read linearly from the embedding of connectomes or volumes, before and after adaptation.
+
+A probe is a ridge regression from the embedding, scored on rows that it has not seen. It trains nothing that
+is kept: it says whether adaptation helps (the pool's age is read better) or forgets (the source's outcomes are
+read worse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.model import OutcomeModel
+
+_FOLDS, _FEWEST = 5, 10
+_PENALTIES = np.logspace(-2, 4, 13)
+
+
+def probe(
+    model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray], modality: str = "connectome"
+) -> dict[tuple[str, str], float]:
+    """Score of each outcome, read from the embedding of one modality by 5-fold cross-validation.
+
+    Args:
+        outcomes: (n_subjects,) values by name, NaN where missing. Two values 0 and 1 are a class.
+
+    Returns:
+        By outcome and metric: R2, or AUC of a class. An outcome with fewer than 10 known rows, or 5 of a class,
+        is left out.
+    """
+    if modality not in batch.modalities:
+        return {}
+    embedding = _embedding(model, batch, modality)
+    found = {}
+    for name, values in outcomes.items():
+        known = np.isfinite(values)
+        y = values[known]
+        binary = set(np.unique(y)) <= {0.0, 1.0}
+        if len(y) < _FEWEST or np.ptp(y) == 0 or (binary and min(y.sum(), (1 - y).sum()) < _FOLDS):
+            continue
+        found[name, "AUC" if binary else "R2"] = _score(embedding[known], y, binary=binary)
+    return found
+
+
+def _embedding(model: OutcomeModel, batch: Batch, modality: str) -> np.ndarray:
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model.branches[modality](batch.rows(index).modalities[modality]).embedding
+            for index in torch.arange(len(batch)).split(8 if modality == "image" else 256)
+        ]
+    model.train(was_training)
+    return torch.cat(parts).double().numpy()
+
+
+def _score(x: np.ndarray, y: np.ndarray, *, binary: bool) -> float:
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import r2_score, roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    order = np.random.default_rng(0).permutation(len(y))  # the order of ids may follow a site
+    fold = np.empty(len(y), dtype=int)
+    fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % _FOLDS  # each fold has the whole range
+    read = np.empty(len(y))
+    for k in range(_FOLDS):
+        ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
+        read[fold == k] = ridge.fit(x[fold != k], y[fold != k]).predict(x[fold == k])
+    if not binary:
+        return float(r2_score(y, read))
+    return float(np.mean([roc_auc_score(y[fold == k], read[fold == k]) for k in range(_FOLDS)]))

@@ -1,0 +1,124 @@
+"""The closed-form core fitted again on many labelings of the same training rows: permutation tests by algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.closed_form.core import fit_core
+from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.context import Context
+from connectome_tl.training.core import (
+    CoreModel,
+    blocks_of,
+    kinds_of,
+    labels_of,
+    n_scores_of,
+    own_scores,
+    tangent_features,
+)
+from connectome_tl.training.plans import FitPlan
+
+
+@dataclass(frozen=True, eq=False)
+class RefittedCore:
+    """Cores of one outcome under many labelings of the same training rows.
+
+    Attributes:
+        usable: the labelings that have two different values. n_scores: columns of the fit per labeling.
+        fit: columns `n_scores * i` to `n_scores * (i + 1)` are those of labeling `usable[i]`.
+    """
+
+    task: Task
+    usable: tuple[int, ...]
+    n_scores: int
+    fit: CoreFit
+
+
+def refitted_cores(
+    plan: FitPlan,
+    cohorts: Mapping[str, Cohort],
+    done: Mapping[str, FitResult],
+    outcomes: np.ndarray,
+    tasks: Sequence[str] | None = None,
+) -> Iterator[RefittedCore]:
+    """The core of a plan fitted on other outcomes of its training rows, many at once; outcomes one by one.
+
+    Args:
+        done: the finished parents of the plan.
+        outcomes: (n_labelings, n_train, n_tasks) of all the plan's tasks, NaN where missing.
+        tasks: those that are wanted; None for all.
+    """
+    yield from _refits(plan, Context(cohorts, done), outcomes, tasks)
+
+
+def _refits(
+    plan: FitPlan, context: Context, outcomes: np.ndarray, tasks: Sequence[str] | None = None
+) -> Iterator[RefittedCore]:
+    cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
+    features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
+    parent = context.parent(plan, "source")
+    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    settings = plan.core or CoreSettings()
+    blocks = blocks_of(features, in_tangent, cohort, ids, settings.unpenalised)
+    scores = None if source is None else source.scores(cohort, ids)
+    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
+    for t, task in enumerate(cohort.task(name) for name in plan.tasks):
+        if tasks is not None and task.name not in tasks:
+            continue
+        labels = [labels_of(one[:, t], task) for one in outcomes]
+        usable = [i for i, one in enumerate(labels) if _has_two(one)]
+        if usable:
+            fitted = fit_core(
+                blocks,
+                np.concatenate([labels[i] for i in usable], axis=1),
+                kinds_of(task) * len(usable),
+                families,
+                settings,
+                scores=scores,
+                own=[] if source is None else own_scores([task], source.tasks) * len(usable),
+            )
+            yield RefittedCore(task, tuple(usable), n_scores_of(task), fitted)
+
+
+def refitted_scores(
+    plan: FitPlan,
+    cohorts: Mapping[str, Cohort],
+    done: Mapping[str, FitResult],
+    outcomes: np.ndarray,
+    predict: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Scores of cores fitted on other outcomes; arguments as for `refitted_cores`.
+
+    Returns:
+        Scores (n_scores, n_test, n_labelings) by outcome: one that ranks, or one per class; NaN for a labeling
+        that has one value only.
+    """
+    context = Context(cohorts, done)
+    cohort = context.cohort(plan.train.cohort)
+    features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
+    parent = context.parent(plan, "source")
+    settings = plan.core or CoreSettings()
+    blocks = blocks_of(features, in_tangent, cohort, predict, settings.unpenalised)
+    if parent is not None:
+        blocks.append(CoreModel.of(parent.arrays, parent.plain).scores(cohort, predict))
+    found = {
+        task.name: np.full((n_scores_of(task), len(predict), len(outcomes)), np.nan)
+        for task in (cohort.task(name) for name in plan.tasks)
+    }
+    for refit in _refits(plan, context, outcomes):
+        predicted = refit.fit.predict(blocks).reshape(len(predict), len(refit.usable), refit.n_scores)
+        found[refit.task.name][:, :, list(refit.usable)] = predicted.transpose(2, 0, 1)
+    return found
+
+
+def _has_two(labels: np.ndarray) -> bool:
+    """Whether every column has two different known values."""
+    return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in labels.T)

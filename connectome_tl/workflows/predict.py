@@ -1,0 +1,60 @@
+"""`connectome-tl predict`: a bundle applied to a cohort, subject by subject, within its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.bundle.bundle import open_bundle
+from connectome_tl.bundle.individual import COLUMNS, individual_rows
+from connectome_tl.bundle.limits import fitted_to, refuse_strangers
+from connectome_tl.bundle.permission import withheld
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.provenance import write_sidecar, write_table
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What was written.
+
+    Attributes:
+        file: the table. rows: its content. withheld: by outcome, why its values are not shown.
+        n_flagged: subjects with something outside the limits.
+    """
+
+    file: Path
+    rows: pd.DataFrame
+    withheld: dict[str, str]
+    n_flagged: int
+
+
+def predict_cohort(
+    bundle_dir: str | Path, cohort_file: str | Path, out: str | Path, *, research_individual: bool = False
+) -> Predicted:
+    """Self-test, limits, then one row per subject and outcome.
+
+    Args:
+        research_individual: show values that would be withheld; each row is stamped.
+
+    Raises:
+        MissingInputError: the bundle or a file of the cohort is not there.
+        DataError: the bundle is damaged, or cannot be applied to this cohort.
+    """
+    bundle = open_bundle(bundle_dir)
+    cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
+    refuse_strangers(bundle.facts, cohort)
+    rows = individual_rows(bundle, cohort, research=research_individual)
+    file = write_table(out, rows)
+    why = {one.task.name: withheld(one, bundle.validation) for one in bundle.facts.tasks}
+    write_sidecar(
+        file,
+        inputs={"bundle": bundle.hash, f"cohort {cohort.name}": cohort.rows_hash(cohort.ids)},
+        settings={"research_individual": research_individual},
+        Columns={name: COLUMNS.get(str(name), "probability of one level") for name in rows.columns},
+        Withheld={task: reason for task, reason in why.items() if reason},
+        Simulated=cohort.simulated or bundle.facts.simulated,
+    )
+    n_flagged = int(rows.groupby("subject")["limits"].first().ne("").sum())
+    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged)

@@ -1,0 +1,22 @@
+"""JSON schemas of the settings, as editors read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.imaging import ConnectomesSettings
+from connectome_tl.settings.study import StudySettings
+
+SCHEMAS: dict[str, type[Settings]] = {
+    "study": StudySettings,
+    "cohort": CohortSettings,
+    "connectomes": ConnectomesSettings,
+}
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """The schema (JSON Schema 2020-12) of one kind of settings file."""
+    title = {"title": f"connectome-tl {kind} settings"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[kind].model_json_schema(), **title}

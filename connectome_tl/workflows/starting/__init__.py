@@ -1,0 +1,1 @@
+"""A lab's own table and matrices to settings: look, ask, write."""

@@ -1,0 +1,51 @@
+"""`connectome-tl init --from TABLE --matrices FOLDER`: look at files, ask what they do not say, write settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from connectome_tl.atlas import load_atlas
+from connectome_tl.errors import OutputError
+from connectome_tl.provenance import write_text
+from connectome_tl.workflows.starting.look import Seen, all_of, look
+from connectome_tl.workflows.starting.questions import Ask, settle
+from connectome_tl.workflows.starting.text import cohort_text, study_text
+
+
+def start_from(
+    table: Path,
+    matrices: Path,
+    folder: Path,
+    *,
+    answers: Mapping[str, str],
+    ask: Ask | None,
+    pattern: str | None = None,
+    atlas: str | None = None,
+) -> tuple[Seen, list[Path]]:
+    """Look, ask, write; see the functions above.
+
+    Args:
+        atlas: the atlas of the rows, where the files do not name them.
+    """
+    seen = look(table, matrices, folder, pattern=pattern)
+    if atlas is not None:
+        seen = replace(seen, atlases=(load_atlas(atlas).name,))
+    return seen, write_start(seen, settle(seen, answers, ask), folder)
+
+
+def write_start(seen: Seen, answers: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write cohort.yaml and, where there are outcomes, study.yaml; never over a file that is there.
+
+    Raises:
+        OutputError: a file of that name exists.
+    """
+    texts = {"cohort.yaml": cohort_text(seen, answers, folder)}
+    outcomes = all_of(seen, "outcome")
+    if outcomes:
+        texts["study.yaml"] = study_text(seen)
+    for name in texts:
+        if (folder / name).exists():
+            raise OutputError("this file exists already", file=folder / name, remedy="Give another folder.")
+    return [write_text(folder / name, text) for name, text in texts.items()]

@@ -1,0 +1,164 @@
+"""The cohort.yaml and study.yaml of what was found, with comments for the person who checks them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.cohort.guesses import numbers_of
+from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
+
+_FEWEST_POSITIVE = 5
+
+
+def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
+    """A commented cohort.yaml."""
+    lines = [
+        "# Written by `connectome-tl init`: check every line. Paths are relative to this file.",
+        "# Check it with: connectome-tl cohort cohort.yaml",
+        "name: cohort",
+        f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
+        f"id: {_quoted(seen.ids)}                    # its values are in the names of the matrices",
+    ]
+    age = first_of(seen, "age")
+    if age is not None:
+        unit = age.unit or answers["age_unit"]
+        reference = age.reference or (answers.get("age_reference", "birth") if unit == "weeks" else "birth")
+        lines.append(
+            f"age: {{column: {_quoted(age.column)}, unit: {unit}, reference: {reference}}}   # {span_of(seen, age)}"
+        )
+    for meaning in ("site", "family"):
+        columns = [one.column for one in all_of(seen, meaning)]
+        if columns:
+            given = _quoted(columns[0]) if meaning == "site" or len(columns) == 1 else json.dumps(columns)
+            said = (
+                "rows that share it are kept on one side of every split"
+                if meaning == "family"
+                else "permutations stay within sites"
+            )
+            lines.append(f"{meaning}: {given}                 # {said}")
+    lines += _covariate_lines(seen) + _outcome_lines(seen, answers)
+    lines += [
+        "",
+        "connectomes:",
+        f"  files: {_quoted(seen.pattern)}   # {seen.n_matched} of {seen.n_rows} rows have one",
+    ]
+    lines += [f"  # files: {_quoted(other)}" for other in seen.other_patterns[:5]]
+    atlas = answers.get("atlas") or (seen.atlases[0] if seen.atlases else None)
+    if atlas in (None, "numbered"):
+        lines.append(
+            "  labels: numbered           # rows are called 1, 2, ...; or atlas: NAME (connectome-tl atlas list)"
+        )
+    else:
+        how = "the matrices name their regions" if seen.named else f"{seen.n_regions} rows without names, in its order"
+        lines.append(f"  atlas: {atlas}              # {how}")
+    if seen.n_matched < seen.n_rows:
+        lines.append("  unmatched: drop            # rows without a matrix are left out and counted")
+    lines.append(f"  transform: {seen.transform}         # none, log1p (counts) or fisher_z (correlations)")
+    return "\n".join(lines) + "\n"
+
+
+def _covariate_lines(seen: Seen) -> list[str]:
+    lines = ["", "covariates:                        # known by the time of the scan; remove what is not"]
+    used: list[str] = []
+    unsure: list[str] = []
+    gestational = all_of(seen, "gestational_age")
+    for one in (*gestational, *all_of(seen, "covariate")):
+        parts = [f"column: {_quoted(one.column)}"]
+        if one.levels and (not one.numeric or len(one.levels) == 2):
+            parts.append("type: categorical")
+        elif one.meaning == "gestational_age":
+            parts.append(f"unit: {one.unit or 'weeks'}")
+        if one.known_at_birth:
+            parts.append("available_at: birth")
+        if one.nuisance:
+            parts.append("role: nuisance")
+        sure = one.known_at_birth or one.nuisance
+        (used if sure else unsure).append(f"  {'' if sure else '# '}- {{{', '.join(parts)}}}")
+    if unsure:
+        unsure = ["  # known when? Take the # away from those known by the time of the scan:", *unsure]
+    if not used:
+        lines[-1] = "# covariates:                      # known by the time of the scan"
+    return lines + used + unsure if used or unsure else []
+
+
+def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
+    lines: list[str] = []
+    status = first_of(seen, "status")
+    for one in all_of(seen, "outcome"):
+        edition = one.edition or answers.get(f"edition:{one.column}")
+        more = f", edition: {_quoted(edition)}" if edition else ""
+        column, name = _quoted(one.column), _task_name(one.column)
+        if len(one.levels) == 2:
+            positive = answers[f"positive:{one.column}"]
+            levels = json.dumps(sorted(one.levels, key=lambda level: level == positive), ensure_ascii=False)
+            lines.append(
+                f"  - {{name: {name}, column: {column}, kind: binary, levels: {levels}{more}}}   # negative first"
+            )
+        elif one.levels and not one.numeric:
+            levels = json.dumps(list(one.levels), ensure_ascii=False)
+            lines.append(f"  - {{name: {name}, column: {column}, kind: multiclass, levels: {levels}{more}}}")
+        elif one.numeric:
+            values = numbers_of(seen.cells[one.column])
+            unit = "points"
+            if (
+                one.developmental
+                and _is_score(values)
+                and _FEWEST_POSITIVE <= (values < 85).sum() <= len(values) - _FEWEST_POSITIVE
+            ):
+                lines.append(
+                    f'  - {{name: {name}_below_85, column: {column}, kind: binary, operator: "<", cutoff: 85{more}}}   '
+                    f"# {(values < 85).sum()} of {len(values)}"
+                )
+            lines.append(f"  - {{name: {name}, column: {column}, kind: regression, unit: {unit}{more}}}")
+    if not lines:
+        return [
+            "",
+            "# outcomes:                        # none was recognised",
+            "#   - {name: NAME, column: COLUMN, kind: binary, levels: [no, yes]}",
+        ]
+    if status is not None:
+        lines.append(f"  # what a missing outcome means: status: {{column: {_quoted(status.column)}, died: missing}}")
+    return ["", "outcomes:", *lines]
+
+
+def _task_name(column: str) -> str:
+    """The column's name in letters, digits and underscores."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", column).strip("_")
+    return name if name[:1].isalpha() else f"outcome_{name}"
+
+
+def _is_score(values: np.ndarray) -> bool:
+    """Standard scores: mean 100, standard deviation 15."""
+    return bool(len(values) > 10 and 70 <= values.mean() <= 125 and values.min() >= 35 and values.max() <= 165)
+
+
+def study_text(seen: Seen) -> str:
+    """A commented study.yaml of the target cohort alone."""
+    repeats = 5 if seen.n_matched <= 100 else 1
+    return "\n".join(
+        [
+            "# Written by `connectome-tl init`: check every line.",
+            "# Run it with: connectome-tl run study.yaml --out results",
+            "title: Outcome from the connectome",
+            "# source: {cohort: older.yaml, tasks: [age, sex]}    # stage 1: older subjects; another cohort file",
+            "# pool: {cohort: neonates.yaml}                      # stage 2: scans without outcomes",
+            "target: {cohort: cohort.yaml}",
+            f"splits: {{repeats: {repeats}, outer: 5, seed: 0}}",
+            "permutations: 199",
+            "n_jobs: 2                                            # processes; results do not depend on it",
+            "",
+        ]
+    )
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML takes it, in quotes where needed."""
+    plain = text.isascii() and text and all(c.isalnum() or c in "_-./{}" for c in text) and text[0] not in "-{"
+    word = text.casefold() in {"yes", "no", "true", "false", "null", "on", "off", "y", "n"} or text[:1].isdigit()
+    return text if plain and not word else json.dumps(text, ensure_ascii=False)

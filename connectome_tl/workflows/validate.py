@@ -1,0 +1,55 @@
+"""`connectome-tl validate`: the external validation of a bundle on a cohort with outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.bundle.bundle import open_bundle
+from connectome_tl.bundle.folder import VALIDATION
+from connectome_tl.bundle.limits import fitted_to, refuse_strangers
+from connectome_tl.bundle.validation import passed, validate_bundle
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.report.validation import render_validation
+from connectome_tl.settings.bundles import ValidationRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """What was found and written.
+
+    Attributes:
+        record: everything the page shows. report: the HTML page.
+        validation: the file to put into the bundle.
+    """
+
+    record: ValidationRecord
+    report: Path
+    validation: Path
+
+
+def validate_on(bundle_dir: str | Path, cohort_file: str | Path, out: str | Path) -> Validated:
+    """Score a bundle on another cohort; writes `report.html`, `scores.tsv`, `results.json` and `validation.json`.
+
+    Predictions of single subjects are not written.
+
+    Raises:
+        MissingInputError: the bundle or a file of the cohort is not there.
+        DataError: the bundle is damaged, cannot be applied here, or was trained on this cohort.
+    """
+    folder = Path(out)
+    bundle = open_bundle(bundle_dir)
+    cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
+    refuse_strangers(bundle.facts, cohort)
+    record = validate_bundle(bundle, cohort)
+    scores = [score.model_dump() for task in record.tasks for score in task.scores]
+    table = write_table(folder / "scores.tsv", pd.DataFrame(scores))
+    write_sidecar(
+        table, inputs={"bundle": bundle.hash, f"cohort {cohort.name}": cohort.rows_hash(cohort.ids)}, settings={}
+    )
+    write_json(folder / "results.json", record)
+    report = write_text(folder / "report.html", render_validation(record))
+    return Validated(record, report, write_json(folder / VALIDATION, passed(record)))

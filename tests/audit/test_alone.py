@@ -1,0 +1,72 @@
+"""A single value that gives the outcome away is named, whatever it is; noise and strong signals are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connectome_tl.audit.alone import alone_findings
+from connectome_tl.settings.cohort import Covariate
+from tests.small_study import small_cohorts
+
+COHORT = small_cohorts(n_target=40, effect=0.0, seed=4).target
+TASKS = tuple(COHORT.task(name) for name in ("cognitive", "motor_score"))
+IMPAIRED = COHORT.targets["cognitive"].to_numpy(float)
+SCORE = COHORT.targets["motor_score"].to_numpy(float)
+RNG = np.random.default_rng(0)
+
+
+def warned(cohort, tasks=TASKS):
+    (finding,) = alone_findings(cohort, tasks)
+    assert finding.status in ("passed", "warning")
+    return finding.what if finding.status == "warning" else ""
+
+
+def with_column(values, **spec):
+    return replace(
+        COHORT,
+        covariates=COHORT.covariates.assign(later=values),
+        covariate_specs=(*COHORT.covariate_specs, Covariate(column="later", **spec)),
+    )
+
+
+def test_noise_warns_of_nothing():
+    for seed in range(12):
+        target = small_cohorts(n_target=33, effect=0.0, seed=seed).target
+        assert warned(target, tuple(target.task(n) for n in ("cognitive", "motor_score"))) == ""
+
+
+def test_columns_edges_and_measures_that_hold_the_outcome_are_named():
+    noisy = np.nan_to_num(SCORE, nan=90.0) + 2.0 * RNG.standard_normal(SCORE.size)
+    assert "motor_score from column later (R2 0." in warned(with_column(noisy))
+    text = np.where(IMPAIRED == 1, "referred", "home").astype(object)
+    assert "cognitive from column later: home (AUC 1.00)" in warned(with_column(text, type="categorical"))
+    weights = COHORT.weights.copy()
+    weights[:, 0, 2, 5] = weights[:, 0, 5, 2] = 1 + np.nan_to_num(IMPAIRED)
+    edge = f"cognitive from edge {COHORT.regions[2]} - {COHORT.regions[5]} ({COHORT.measures[0]})"
+    assert edge in warned(replace(COHORT, weights=weights))
+    features = RNG.standard_normal((COHORT.n_subjects, COHORT.n_regions, 2))
+    features[:, 3, 1] = -np.exp(np.nan_to_num(SCORE) / 10)
+    found = warned(replace(COHORT, region_features=features, region_feature_names=("a", "b")))
+    assert f"motor_score from regional measure b of {COHORT.regions[3]} (R2 of ranks" in found
+
+
+@pytest.mark.parametrize("what", ["covariate", "region"])
+def test_what_is_missing_can_give_the_outcome_away(what):
+    lost = IMPAIRED == 1
+    if what == "covariate":
+        column = np.where(lost, np.nan, RNG.standard_normal(lost.size))
+        assert "cognitive from missing later (AUC 1.00)" in warned(with_column(column))
+    else:
+        mask = COHORT.node_mask.copy()
+        mask[:, 0] = ~lost
+        assert f"cognitive from missing region {COHORT.regions[0]}" in warned(replace(COHORT, node_mask=mask))
+
+
+def test_three_positives_among_many_edges_are_not_enough_to_suspect_one():
+    few = COHORT.targets.assign(cognitive=np.where(np.arange(40) < 3, 1.0, 0.0))
+    weights = RNG.random(COHORT.weights.shape)  # all 66 edges vary
+    weights[:, 0, 2, 5] = weights[:, 0, 5, 2] = 1 + few["cognitive"] + RNG.random(40)
+    assert warned(replace(COHORT, targets=few, weights=weights), TASKS[:1]) == ""

@@ -1,0 +1,194 @@
+"""An id, a path or a date is found wherever a bundle could carry one, and nothing is written then."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from connectome_tl.bundle.folder import FILES, METADATA
+from connectome_tl.bundle.scan import Secrets, scan
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError
+from connectome_tl.settings.cohort import Covariate
+from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+from tests.bundle.bundle_study import run_of, study_cohorts
+
+PLANTS = {
+    "the id of a subject": "seen in target007, twice",
+    "an id of a subject or scan": "sub-0412_ses-2",
+    "a path": "read from /data/neonates/in/here.nii.gz",
+    "a date": "scanned 2019-03-08",
+    "the name of a site": "made at Northtown",
+    "a fingerprint of data": "ab" * 32,
+}
+
+
+@pytest.fixture(scope="module")
+def secrets(home: Path) -> Secrets:
+    cohorts = [read_cohort(home / name / "cohort.yaml") for name in ("target", "older", "pool")]
+    cohorts.append(replace(cohorts[0], site=cohorts[0].site.astype(object)))
+    cohorts[-1].site[0] = "Northtown"
+    facts = json.loads((home / "bundle" / METADATA).read_text())["connectome_tl"]
+    return Secrets.of(cohorts, site_names=False, public=(facts["inputs"]["atlas_sha256"],))
+
+
+def files_of(bundle: Path) -> dict[str, bytes]:
+    return {name: (bundle / name).read_bytes() for name in FILES}
+
+
+def test_a_clean_bundle_gives_nothing_away(home: Path, secrets: Secrets) -> None:
+    for bundle in ("bundle", "refit"):
+        files = files_of(home / bundle)
+        assert scan(files, secrets) == []
+        for name in ("target", "older", "pool"):  # and no id is there for whoever searches bytes
+            cohort = read_cohort(home / name / "cohort.yaml")
+            for subject in cohort.ids:
+                assert not any(subject.encode() in data for data in files.values())
+        assert not any(str(home).encode() in data for data in files.values())
+
+
+@pytest.mark.parametrize("what", PLANTS)
+def test_a_plant_is_found_in_every_value_key_line_and_tensor_name(home: Path, secrets: Secrets, what: str) -> None:
+    plant = PLANTS[what]
+    for name, data in files_of(home / "bundle").items():
+        if name.endswith(".json"):
+            for change in (_in_values, _in_keys):
+                content, planted = change(json.loads(data), plant)
+                assert planted > 5, (name, change.__name__, content)
+                found = scan({name: json.dumps(content).encode()}, secrets)
+                hits = [one for one in found if what in str(one)]
+                assert len(hits) >= planted, (name, change.__name__)
+        elif name.endswith(".safetensors"):
+            for altered in _tensor_files(data, plant):
+                assert any(what in str(one) for one in scan({name: altered}, secrets)), name
+        else:
+            lines = data.decode().splitlines()
+            for at in range(len(lines) + 1):
+                text = "\n".join([*lines[:at], f"- {plant}", *lines[at:]])
+                found = scan({name: text.encode()}, secrets)
+                assert [one for one in found if what in str(one) and f"line {at + 1} " in str(one)]
+        assert any(what in str(one) for one in scan({f"{plant}/{name}": data}, secrets))
+
+
+def _in_values(content: Any, plant: str) -> tuple[Any, int]:
+    """The content with the plant in every text, and their number."""
+    if isinstance(content, dict):
+        done = {key: _in_values(value, plant) for key, value in content.items()}
+        return {key: value for key, (value, _) in done.items()}, sum(n for _, n in done.values())
+    if isinstance(content, list):
+        each = [_in_values(value, plant) for value in content]
+        return [value for value, _ in each], sum(n for _, n in each)
+    if isinstance(content, bool) or content is None:
+        return plant, 1
+    return (plant, 1) if isinstance(content, (str, int, float)) else (content, 0)
+
+
+def _in_keys(content: Any, plant: str) -> tuple[Any, int]:
+    if isinstance(content, dict):
+        done = {f"{i} {plant}": _in_keys(value, plant) for i, value in enumerate(content.values())}
+        return {key: value for key, (value, _) in done.items()}, sum(n for _, n in done.values()) + len(done)
+    if isinstance(content, list):
+        each = [_in_keys(value, plant) for value in content]
+        return [value for value, _ in each], sum(n for _, n in each)
+    return content, 0
+
+
+def _tensor_files(data: bytes, plant: str) -> list[bytes]:
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    name = next(iter(header))
+    headers = [
+        {**header, "__metadata__": {"note": plant}},
+        {**header, "__metadata__": {plant: "note"}},
+        {(plant if key == name else key): value for key, value in header.items()},
+    ]
+    texts = [json.dumps(one).encode() for one in headers]
+    return [struct.pack("<Q", len(text)) + text + data[8 + size :] for text in texts]
+
+
+def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> None:
+    cohort = read_cohort(home / "target" / "cohort.yaml")
+    numbered = cohort.drawn(np.arange(cohort.n_subjects), [str(50003 + i) for i in range(cohort.n_subjects)])
+    secrets = Secrets.of([numbered], site_names=True)
+    for content in ({"a": 50004}, {"a": [1, 50004.0]}, {"a": "row 50004"}, {"50004": 1}):
+        assert len(scan({"x.json": json.dumps(content).encode()}, secrets)) == 1
+    for content in ({"a": 4}, {"a": 50004.5}, {"a": 150004}, {"a": "x500041"}):
+        assert scan({"x.json": json.dumps(content).encode()}, secrets) == []
+    short = cohort.drawn(np.arange(2), ["7", "8"])
+    secrets = Secrets.of([short], site_names=True, public=("8",))
+    assert len(scan({"x.json": b'{"a": "7", "b": "7 sites", "c": 7, "d": "8"}'}, secrets)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["12.03.2021", "2021/3/12", "20210312", "March 12, 2021", "12 Mar 2021", "12th March 2021", "2021_03_12",
+     "10:31:22", "C:\\data\\x", "\\\\server\\share", "~/x", "../x/y", "file:///x", "/home/me/x", "a/b/c.nii.gz",
+     "ses-01", "CC00063AN06"],
+)  # fmt: skip
+def test_forms_of_dates_paths_and_ids(text: str) -> None:
+    assert list(Secrets({}, {}).found_in(f"it says {text}"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["AUC 0.84 [0.55, 0.95]", "doi:10.1016/j.neuroimage.2012.12.066", "mm²/s", "and/or", "version 2026.1", "1.15.3",
+     "configs/metadata.json", "log1p", "24 to 32 weeks", "in 20210 of them", "OLF.L", "risk = sigmoid(a + b x)",
+     "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b"],
+)  # fmt: skip
+def test_ordinary_texts_pass(text: str) -> None:
+    assert list(Secrets({}, {}).found_in(text)) == []
+
+
+def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are named at once."""
+    cohorts = study_cohorts()
+
+    def tainted(cohort: Any, role: str) -> Any:
+        table = cohort.covariates
+        specs = cohort.covariate_specs
+        if role == "target":
+            table = table.rename(columns={"ivh_grade": "ivh 2020-01-31"})
+            table["sex"] = ["target003" if value == "male" else value for value in table["sex"]]
+            specs = tuple(
+                Covariate.model_validate(spec.model_dump() | {"column": table.columns[i]})
+                for i, spec in enumerate(specs)
+            )
+        regions = ("sub-77", *cohort.regions[1:])
+        return replace(cohort, covariates=table, covariate_specs=specs, regions=regions, atlas="sub-88",
+                       measures=("fbc of /mnt/scans/today",))  # fmt: skip
+
+    dirty = StudyCohorts({role: tainted(cohort, role) for role, cohort in cohorts.roles.items()})
+    run = run_of(tmp_path, dirty, title="Study of 3 May 2021")
+    with pytest.raises(DataError, match="nothing was written") as refused:
+        bundle_run(run, tmp_path / "out", BundleOptions(model="core", authors="ses-3"))
+    for text in ("2020-01-31", "target003", "sub-77", "sub-88", "/mnt/scans", "3 May 2021", "ses-3"):
+        assert any(text in str(one) for one in _all_problems(run, tmp_path)), text
+    assert not (tmp_path / "out").exists()
+    assert len(refused.value.problems) == 12
+
+
+def _all_problems(run: Path, folder: Path) -> list[Any]:
+    from connectome_tl.workflows import bundle as workflow
+
+    found: list[Any] = []
+    keep: Callable[..., None] = workflow.refuse_secrets
+
+    def collect(files: dict[str, bytes], secrets: Secrets) -> None:
+        found.extend(scan(files, secrets))
+        keep(files, secrets)
+
+    workflow.refuse_secrets = collect  # type: ignore[assignment]
+    try:
+        with pytest.raises(DataError):
+            workflow.bundle_run(run, folder / "out", BundleOptions(model="core", authors="ses-3"))
+    finally:
+        workflow.refuse_secrets = keep
+    return found

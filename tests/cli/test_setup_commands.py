@@ -1,0 +1,58 @@
+"""Completion scripts and schemas of settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from connectome_tl.cli.app import app
+from connectome_tl.workflows.init import configs_folder
+from connectome_tl.workflows.schema import schema_of
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_names_the_command(shell: str) -> None:
+    found = CliRunner().invoke(app, ["completion", shell])
+    assert found.exit_code == 0
+    assert "connectome-tl" in found.output
+
+
+def test_bash_completes_commands() -> None:
+    environment = {
+        **os.environ,
+        "_CONNECTOME_TL_COMPLETE": "complete_bash",
+        "COMP_WORDS": "connectome-tl co",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "connectome_tl.cli"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert {"connectomes", "convert", "cohort", "completion"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("study", "example/study.yaml"), ("cohort", "example/cohort.yaml"), ("connectomes", "connectomes.yaml")],
+)
+def test_the_examples_fit_the_schema_and_a_wrong_key_does_not(kind: str, name: str) -> None:
+    schema = json.loads(json.dumps(schema_of(kind)))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    given = yaml.safe_load((configs_folder() / name).read_text("utf-8"))
+    jsonschema.validate(given, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**given, "no_such_key": 1}, schema)
+
+
+def test_a_schema_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "study.schema.json"
+    found = CliRunner().invoke(app, ["schema", "study", "--out", str(out)])
+    assert found.exit_code == 0, found.output
+    assert json.loads(out.read_text())["type"] == "object"

@@ -1,0 +1,239 @@
+"""Stability, nulls and patterns against independent computations, and on planted truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from small_study import small_cohorts, small_settings
+
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.errors import MissingInputError
+from connectome_tl.evaluation.explain.items import Items, Places, with_regions
+from connectome_tl.evaluation.explain.null import beyond_largest, null_maps
+from connectome_tl.evaluation.explain.plain import PlainColumns
+from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, stabilities, top_of
+from connectome_tl.evaluation.explain.study import items_of, not_above_chance
+from connectome_tl.evaluation.explain.summary import summaries
+from connectome_tl.evaluation.explain.targets import Target
+from connectome_tl.evaluation.explain.units import UnitMap, planned_folds, pooled, standardised, unit_maps
+from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.settings.scores import Score
+from connectome_tl.settings.study import SplitSettings, StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import fit
+from connectome_tl.training.fitted import stored_model
+
+COHORTS = small_cohorts(n_target=40, n_regions=12)
+TARGET = COHORTS.target
+TASK = Task(name="score", kind="regression", column="score")
+
+
+@pytest.fixture(scope="module")
+def study() -> StudySettings:
+    return small_settings(splits=SplitSettings(repeats=2, outer=3, stratum="cognitive"))
+
+
+@pytest.fixture(scope="module")
+def splits(study: StudySettings) -> SplitPlan:
+    return make_split_plan(TARGET, study.splits)
+
+
+@pytest.fixture(scope="module")
+def core(
+    study: StudySettings, splits: SplitPlan, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[PlannedFold, ...], FitStore]:
+    """The stored cores of all folds."""
+    tasks = [TARGET.task("cognitive"), TARGET.task("motor_score")]
+    planned = planned_folds(study, COHORTS, splits, tasks, "core")
+    store = FitStore(tmp_path_factory.mktemp("models"))
+    fit([plan for item in planned for plan in item.plans], COHORTS.by_name(), store=store)
+    return planned, store
+
+
+def every(task: Task) -> bool:
+    return bool(task.name)
+
+
+def items_of_core(core: tuple[tuple[PlannedFold, ...], FitStore]) -> Items:
+    planned, store = core
+    return items_of(TARGET, [stored_model(store, item.plans[0].key).features for item in planned])  # type: ignore[attr-defined]
+
+
+def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
+    core: tuple[tuple[PlannedFold, ...], FitStore],
+) -> None:
+    """Refitted by algebra, and loaded: two ways to the same numbers, for every method and kind of item."""
+    planned, store = core
+    items = items_of_core(core)
+    moves = exchangeable_permutations(TARGET.ids, 3, 0)
+    nulls = null_maps(planned, COHORTS, store, items, moves, every)
+    units = list(unit_maps(planned, TARGET, store, items, every))
+    assert {key[2] for key in nulls} == {"pattern", "integrated gradients", "occlusion"}
+    for (task, level, method), by_kind in nulls.items():
+        mine = [
+            u
+            for u in standardised([u for u in units if u.method == method and u.target.task.name == task])
+            if u.repeat == 0 and u.target.level == level
+        ]
+        stored = pooled(mine, items)
+        assert stored.keys() == by_kind.keys()
+        for kind, values in by_kind.items():
+            np.testing.assert_allclose(values[:, 0], stored[kind], rtol=1e-6, atol=1e-9)
+            assert values.shape[1] == 4
+
+
+def test_a_fit_that_is_not_stored_is_missing_and_nothing_is_fitted(
+    core: tuple[tuple[PlannedFold, ...], FitStore], tmp_path: Path
+) -> None:
+    planned, _ = core
+    with pytest.raises(MissingInputError):
+        list(unit_maps(planned, TARGET, FitStore(tmp_path), Items((), (), ()), every))
+    assert not list(tmp_path.iterdir())
+
+
+def test_summaries_have_every_item_and_keep_the_strongest_edges(
+    core: tuple[tuple[PlannedFold, ...], FitStore],
+) -> None:
+    planned, store = core
+    items = items_of_core(core)
+    units = list(unit_maps(planned, TARGET, store, items, lambda task: task.name == "motor_score"))
+    found = summaries(units, items, "core", {})
+    assert [(record.task, record.method) for record, _ in found] == [
+        ("motor_score", "pattern"), ("motor_score", "integrated gradients"), ("motor_score", "occlusion")
+    ]  # fmt: skip
+    for record, full in found:
+        assert len(full["region"]) == len(record.regions) == TARGET.n_regions
+        assert record.n_subjects == TARGET.n_subjects
+        if record.method == "occlusion":
+            assert {item.name for item in record.modalities} == {"edges", "clinical"}
+            assert np.isfinite([item.drop for item in record.modalities]).all()
+        else:
+            assert len(full["edge"]) == items.n_edges
+            sizes = [abs(item.value) for item in record.edges]
+            assert sizes == sorted(sizes, reverse=True)
+        assert {one.over for one in record.stability} == {"folds", "repeats"}
+
+
+def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> None:
+    """Haufe's case: the signal lies in some edges, others carry only noise that these share. A linear model puts
+    large weights on the noise edges to cancel it; the pattern leaves them at 0."""
+    rng = np.random.default_rng(0)
+    n, n_signal, n_noise = 4000, 5, 5
+    outcome, noise = rng.normal(size=(2, n, 1))
+    x = np.concatenate([outcome + noise, np.repeat(noise, 1, axis=1)], axis=1)
+    x = np.concatenate([np.repeat(x[:, :1], n_signal, 1), np.repeat(x[:, 1:], n_noise, 1)], axis=1)
+    x += 0.3 * rng.normal(size=x.shape)
+    weights = np.linalg.lstsq(x, outcome[:, 0], rcond=None)[0]
+    items = Items(tuple("abcde"), ("m",), ())
+    assert items.n_edges == n_signal + n_noise
+    plain = PlainColumns(items, x, Places.of(10, 0, edge=np.arange(10)))
+    pattern = np.abs(plain.patterns((x @ weights)[:, None])["edge"][:, 0])
+    assert np.abs(weights[n_signal:]).min() > 0.5 * np.abs(weights[:n_signal]).max()
+    assert pattern[:n_signal].min() > 5 * pattern[n_signal:].max()
+    # Of one number, Haufe's covariance formula up to the variance of the prediction.
+    np.testing.assert_allclose(plain.patterns((x @ weights)[:, None])["edge"][:, 0], np.cov(x.T) @ weights, rtol=1e-9)
+
+
+def test_p_values_of_the_largest_statistic_count_the_labelings_that_reach_it() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(30, 200))
+    values[4, 0] = 12.0
+    values[7] = 0.0
+    p, threshold, largest = beyond_largest(values)
+    assert p[4] == pytest.approx(1 / 200)
+    assert p[7] == 1.0
+    assert largest > threshold
+    centre, spread = np.abs(values).mean(axis=1), np.abs(values).std(axis=1)
+    z = (np.abs(values) - centre[:, None]) / np.where(spread > 0, spread, np.inf)[:, None]
+    assert p[0] == pytest.approx((z.max(axis=0) >= z[0, 0]).mean())
+    undefined = values.copy()
+    undefined[:, 5:15] = np.nan  # labelings that could not be fitted count against the finding
+    assert beyond_largest(undefined)[0][4] == pytest.approx(11 / 200)
+    assert np.isnan(beyond_largest(np.full((3, 5), np.nan))[0]).all()
+
+
+def test_under_the_null_the_corrected_p_rejects_about_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(2)
+    mixing = rng.normal(size=(40, 40)) + 3 * np.eye(40)
+    rejected = 0
+    for _ in range(300):
+        values = mixing @ rng.normal(size=(40, 100))
+        rejected += bool((beyond_largest(values)[0] <= 0.05).any())
+    assert 4 <= rejected <= 27  # 99.9 % of binomial(300, .05)
+
+
+BARE = Items((), (), ())
+
+
+def unit(values: np.ndarray, *, repeat: int = 0, fold: int = 0, seed: int = 0, weight: float = 1.0) -> UnitMap:
+    return UnitMap(Target(TASK, "", 0, 0), "pattern", repeat, fold, seed, weight, 10, 9.0, {"region": values})
+
+
+def test_stability_is_that_of_pairs_of_folds_of_one_repeat() -> None:
+    rng = np.random.default_rng(3)
+    maps = {(r, f): rng.random(30) for r in range(2) for f in range(3)}
+    found = {s.over: s for s in stabilities([unit(v, repeat=r, fold=f) for (r, f), v in maps.items()], BARE)}
+    pairs = [((r, a), (r, b)) for r in range(2) for a in range(3) for b in range(a)]
+    expected = np.mean([spearmanr(maps[a], maps[b])[0] for a, b in pairs])
+    assert found["folds"].rank_correlation == pytest.approx(expected)
+    top = [set(np.argsort(-v)[:10]) for v in maps.values()]
+    shared = [len(top[3 * r + a] & top[3 * r + b]) / 10 for r in range(2) for a in range(3) for b in range(a)]
+    assert found["folds"].overlap == pytest.approx(np.mean(shared))
+    assert found["folds"].low <= found["folds"].overlap <= found["folds"].high
+    assert found["folds"].chance == pytest.approx(10 / 30)
+    assert found["repeats"].n_units == 2
+    assert np.isnan(found["repeats"].low)  # two units have no interval
+    assert "seeds" not in found
+    same = [unit(maps[0, 0], fold=f) for f in range(4)]
+    (one,) = stabilities(same, BARE)
+    assert (one.rank_correlation, one.overlap, one.low, one.high) == (pytest.approx(1.0), 1.0, 1.0, 1.0)
+
+
+def test_maps_are_in_standard_deviations_of_the_predictions_of_their_repeat() -> None:
+    units = [unit(np.array([2.0, 4.0]), fold=f) for f in range(3)]  # variance 27 / 27
+    assert pooled(standardised(units), BARE)["region"].tolist() == [2.0, 4.0]
+    wide = [UnitMap(u.target, u.method, 0, u.fold, 0, 1.0, 10, 36.0, u.values) for u in units]
+    assert pooled(standardised(wide), BARE)["region"].tolist() == [1.0, 2.0]
+    constant = [UnitMap(u.target, u.method, 0, u.fold, 0, 1.0, 10, 0.0, u.values) for u in units]
+    assert pooled(standardised(constant), BARE)["region"].tolist() == [0.0, 0.0]
+
+
+def test_items_of_several_measures_have_one_edge_each_and_regions_sum_half_of_their_edges() -> None:
+    items = Items(("a", "b", "c"), ("count", "FA"), ("age",))
+    assert items.names("edge") == (
+        "a - b, count",
+        "a - c, count",
+        "b - c, count",
+        "a - b, FA",
+        "a - c, FA",
+        "b - c, FA",
+    )
+    edges = np.array([1.0, -2.0, 0.0, 0.0, 0.0, 4.0])
+    found = with_regions({"edge": edges, "own": np.array([0.0, 0.0, 10.0]), "covariate": np.zeros(1)}, items)
+    assert found["region"].tolist() == [1.5, 2.5, 13.0]
+    places = Places.of(6, 0, edge=np.arange(6))
+    assert [list(columns) for columns in places.sets(items)[:3]] == [[0, 1, 3, 4], [0, 2, 3, 5], [1, 2, 4, 5]]
+
+
+def test_helpers_of_stability_at_their_limits() -> None:
+    assert np.isnan(rank_correlation(np.ones(4), np.arange(4.0)))
+    assert overlap(np.zeros(6), np.zeros(6), 3) == 0.0  # nothing is among the strongest of a map of zeros
+    assert top_of("region", 90) == 10
+    assert top_of("region", 5) == 2
+
+
+def test_a_map_is_withheld_unless_the_interval_lies_above_chance() -> None:
+    task = Task(name="delay", kind="binary", column="delay")
+
+    def score(low: float) -> list[Score]:
+        return [Score(task="delay", model="core", metric="auc", value=0.7, low=low, high=0.9, n=30)]
+
+    assert not_above_chance(task, "core", score(0.51)) == ""
+    assert "not distinguishable from chance" in not_above_chance(task, "core", score(0.5))
+    assert "undefined" in not_above_chance(task, "core", score(float("nan")))
+    assert not_above_chance(task, "full", score(0.6)) == "it has no score"

@@ -1,0 +1,135 @@
+"""Explanations of stored fits are those of what the fits predict: same numbers, and attributions that add up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+from kinds_of_study import KINDS_OF_STUDY, Case
+from small_study import plan_of, small_cohorts, small_settings
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.explain.core_view import CoreView
+from connectome_tl.evaluation.explain.models import ExplainedCore, ExplainedMixture, explained, features_of
+from connectome_tl.evaluation.explain.network_view import NetworkView
+from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occluded
+from connectome_tl.evaluation.explain.study import items_of
+from connectome_tl.evaluation.explain.targets import explained_of_predictions, targets_of
+from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, ModelSettings
+from connectome_tl.training.closed_form.blocks import radial
+from connectome_tl.training.closed_form.fitted import RadialPart
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.fit import fit
+from connectome_tl.training.fitted import MixtureModel, fitted_model
+from connectome_tl.training.outputs import columns_of
+
+
+@pytest.mark.parametrize("scheme", ["core", "network"])
+@pytest.mark.parametrize("case", KINDS_OF_STUDY.values(), ids=KINDS_OF_STUDY)
+def test_explained_numbers_are_those_that_the_fit_predicts_and_attributions_add_up(case: Case, scheme: str) -> None:
+    plan, cohort, ids = case.plan(scheme), case.cohorts.target, case.fold.test
+    results = fit([plan], case.cohorts.by_name())
+    model = fitted_model(results[plan.key], lambda key: results[key])
+    items = items_of(cohort, [features_of(model)])
+    looked, places = explained(model, cohort, ids, items), columns_of(model.tasks)
+    predicted = model.predict(cohort, ids)
+    for target in targets_of(model.tasks):
+        value = looked.value(target)
+        own = explained_of_predictions(predicted[:, places[target.task.name]], target)
+        inside = np.ones(len(ids), dtype=bool)
+        if isinstance(model, CoreModel):  # classes are scaled to a sum of 1, levels go through thresholds
+            if target.task.kind in ("multiclass", "ordinal"):
+                continue
+            if not target.is_risk:
+                fit_ = model.fit
+                inside = (own > fit_.lower[target.column] + 1e-9) & (own < fit_.upper[target.column] - 1e-9)
+        np.testing.assert_allclose(value[inside], own[inside], rtol=1e-4, atol=1e-4)
+        lost, attributed = looked.occlusions(target), looked.attributions(target)
+        assert np.isfinite(lost).all()
+        assert attributed.shape == (len(ids), items.n_edges + items.n_regions + len(items.covariates))
+
+
+def test_attributions_of_a_network_add_up_to_what_it_predicts() -> None:
+    wide = ModelSettings(encoder=FlatEncoder(widths=(32, 16)), clinical=ClinicalEncoder(width=16), fused_width=32)
+    cohorts = small_cohorts()
+    fold = Fold(cohorts.target.ids[:16], cohorts.target.ids[16:])
+    plan = plan_of(fold, small_settings(model=wide, steps=40), scheme="network")
+    results = fit([plan], cohorts.by_name())
+    model = fitted_model(results[plan.key], lambda key: results[key])
+    items = items_of(cohorts.target, [features_of(model)])
+    looked = explained(model, cohorts.target, fold.test, items)
+    assert isinstance(looked, NetworkView)
+    for target in targets_of(model.tasks):
+        change = looked.value(target) - looked.reference_value(target)
+        attributed = looked.attributions(target)
+        # Layer normalisation and rectifiers leave the quadrature an error of some per cent.
+        assert looked.gap(target) < 0.1 * np.abs(change).mean()
+        np.testing.assert_allclose(attributed.sum(axis=1), change, atol=0.15 * np.abs(change).max())
+
+
+def test_what_a_mixture_says_is_what_its_parts_say_weighted() -> None:
+    case = next(iter(KINDS_OF_STUDY.values()))
+    plan, cohort, ids = case.plan("full"), case.cohorts.target, case.fold.test
+    results = fit([plan], case.cohorts.by_name())
+    stored = fitted_model(results[plan.key], lambda key: results[key])
+    assert isinstance(stored, MixtureModel)
+    task = stored.tasks[0]
+    model = MixtureModel(stored.core, stored.network, {one.name: 0.3 for one in stored.tasks})
+    items = items_of(cohort, [features_of(model)])
+    looked = explained(model, cohort, ids, items)
+    assert isinstance(looked, ExplainedMixture)
+    target = targets_of(model.tasks)[0]
+    own = explained_of_predictions(model.predict(cohort, ids)[:, columns_of(model.tasks)[task.name]], target)
+    np.testing.assert_allclose(looked.value(target), own, atol=1e-4)
+    parts = 0.7 * looked.core.attributions(target) + 0.3 * looked.network.attributions(target)
+    np.testing.assert_allclose(looked.attributions(target), parts, atol=1e-9)
+
+
+def test_occluding_a_region_of_a_linear_core_takes_away_the_attributions_of_its_columns() -> None:
+    """Two computations of one number: the source's score is followed back to its edges in one, computed again in the
+    other. The source is small enough for a linear core."""
+    case = next(iter(KINDS_OF_STUDY.values()))
+    plan, cohort, ids = case.plan("core"), case.cohorts.target, case.fold.test
+    results = fit([plan], case.cohorts.by_name())
+    model = fitted_model(results[plan.key], lambda key: results[key])
+    assert isinstance(model, CoreModel)
+    assert model.source is not None
+    assert not model.fit.radial
+    items = items_of(cohort, [model.features])
+    view = CoreView.of(model, cohort, ids, items)
+    looked = ExplainedCore(view)
+    for target in targets_of(model.tasks):
+        attributed = looked.attributions(target)
+        edges, own = attributed[:, : items.n_edges], attributed[:, items.n_edges : items.n_edges + items.n_regions]
+        by_region = (items.incidence @ edges.T).T + own
+        # Scores that are cut to the source's range are the only thing that is not linear.
+        clipped = view.source is not None and bool(
+            ((view.source.scores <= view.source.fit.lower) | (view.source.scores >= view.source.fit.upper)).any()
+        )
+        assert not clipped
+        np.testing.assert_allclose(looked.occlusions(target)[: items.n_regions].T, by_region, atol=1e-8)
+        start = view.score(model.fit)[:, target.column] - view.attributions(model.fit, target.column).sum(axis=1)
+        # What is left without all attributions is the same for everybody: the score of the mean training row.
+        assert np.ptp(start) < 1e-8
+
+
+def test_radial_parts_under_integrated_gradients_and_occlusion_are_those_of_the_kernel() -> None:
+    rng = np.random.default_rng(0)
+    part = RadialPart(rng.normal(size=(12, 6)).astype(np.float32), rng.normal(size=(12, 2)), 0.1)
+    rows, mean = rng.normal(size=(5, 6)), rng.normal(size=6) * 0.1
+    value = radial(rows, part.rows.astype(float), part.gamma) @ part.dual
+    start = radial(mean[None], part.rows.astype(float), part.gamma) @ part.dual
+    for column in range(2):
+        attributed = radial_gradients(part, rows, mean, column)
+        np.testing.assert_allclose(attributed.sum(axis=1), value[:, column] - start[0, column], atol=1e-10)
+    sets = [np.array([0, 3]), np.array([], dtype=int), np.arange(6)]
+    whole, occluded = radial_occluded(part, rows, mean, sets)
+    np.testing.assert_allclose(whole, value)
+    for columns, found in zip(sets, occluded, strict=True):
+        changed = rows.copy()
+        changed[:, columns] = mean[columns]
+        np.testing.assert_allclose(found, radial(changed, part.rows.astype(float), part.gamma) @ part.dual)

@@ -1,0 +1,124 @@
+"""Importance maps against planted regions, with a predictor whose regions are known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.evaluation.map_checks import (
+    agreement,
+    area,
+    deletion_curve,
+    insertion_curve,
+    planted_auc,
+    randomised,
+)
+from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images_importance import ComparedMaps, NoiseMap
+from connectome_tl.training.images.importance import NoiseMapper, fit_noise_map
+from connectome_tl.training.images.rows import VolumeRows
+
+SIZE = 16
+GRID = np.stack(np.meshgrid(*[np.arange(SIZE) - 7.5] * 3, indexing="ij"))
+BRAIN = np.sqrt((GRID**2).sum(axis=0)) < 7.0
+SIDES = [np.sqrt(((GRID - np.array([x, 0.0, 1.0])[:, None, None, None]) ** 2).sum(axis=0)) < 2.5 for x in (-3.5, 3.5)]
+SETTINGS = NoiseMap(width=4, depth=2, descent=Descent(steps=80, batch_size=6, learning_rate=1e-2))
+
+
+class Brightness(nn.Module):
+    """The mean of a region; on the side that a bright corner names when there are two."""
+
+    def __init__(self, regions: list[np.ndarray]) -> None:
+        super().__init__()
+        self.regions = torch.tensor(np.stack(regions), dtype=torch.float32)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        means = (volumes * self.regions).sum(dim=(2, 3, 4)) / self.regions.sum(dim=(1, 2, 3))
+        if len(self.regions) == 1:
+            return means[:, 0]
+        right = torch.sigmoid(8 * volumes[:, 0, 2:5, 6:9, 6:9].mean(dim=(1, 2, 3)))
+        return (1 - right) * means[:, 0] + right * means[:, 1]
+
+
+def volumes_of(n: int, seed: int = 0) -> Tensor:
+    rng = np.random.default_rng(seed)
+    smooth = rng.normal(size=(n, 1, 1, 1)) * 0.3 + rng.normal(size=(n, SIZE, SIZE, SIZE))
+    return torch.tensor((smooth * BRAIN)[:, None], dtype=torch.float32)
+
+
+def rows_of(volumes: Tensor) -> VolumeRows:
+    return VolumeRows(tuple(f"s{i}" for i in range(len(volumes))), volumes, np.zeros(len(volumes)))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> NoiseMapper:
+    rows = rows_of(volumes_of(24))
+    return fit_noise_map(Brightness(SIDES[:1]), rows, rows.ids, SETTINGS, seed=0)
+
+
+def test_the_map_finds_the_planted_region_in_new_subjects(fitted: NoiseMapper) -> None:
+    maps = fitted.maps(volumes_of(6, seed=1))
+    found = [planted_auc(one, SIDES[0], BRAIN) for one in maps]
+    print(f"subject AUC {np.mean(found):.3f}")
+    assert np.mean(found) > 0.95
+    assert planted_auc(fitted.population(volumes_of(6, seed=1)), SIDES[0], BRAIN) > 0.95
+
+
+def test_the_error_is_kept_near_the_tolerance(fitted: NoiseMapper) -> None:
+    assert fitted.error == pytest.approx(SETTINGS.tolerance, rel=0.6)
+
+
+def test_the_predictor_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.Conv3d(1, 2, 3, 2), nn.Flatten(), nn.LazyLinear(1))
+    net(volumes_of(1))
+    net[0].bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    rows = rows_of(volumes_of(4))
+    fit_noise_map(net, rows, rows.ids, NoiseMap(width=4, depth=1, descent=Descent(steps=2)), seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert [p.requires_grad for p in net.parameters()] == [True, False, True, True]
+
+
+def test_occlusion_and_smoothed_gradients_find_it_too() -> None:
+    predictor, volumes = Brightness(SIDES[:1]), volumes_of(3, seed=1)
+    for maps in (occlusion_maps(predictor, volumes, ComparedMaps()), gradient_maps(predictor, volumes, ComparedMaps())):
+        assert maps.shape == (3, SIZE, SIZE, SIZE)
+        assert np.mean([planted_auc(one, SIDES[0], BRAIN) for one in maps]) > 0.8
+
+
+def test_planted_auc_counts_pairs_and_ties() -> None:
+    inside = np.ones((2, 2, 2), dtype=bool)
+    region = np.zeros_like(inside)
+    region[0, 0] = True
+    assert planted_auc(region.astype(float), region, inside) == 1.0
+    assert planted_auc(np.zeros((2, 2, 2)), region, inside) == 0.5
+    assert planted_auc(-region.astype(float), region, inside) == 0.0
+
+
+def test_the_true_map_deletes_early_and_inserts_early() -> None:
+    predictor, volume = Brightness(SIDES[:1]), volumes_of(1, seed=2)[0] + torch.tensor(BRAIN, dtype=torch.float32)
+    true, noise = SIDES[0].astype(float), np.random.default_rng(0).normal(size=BRAIN.shape)
+    deletion = [area(deletion_curve(predictor, volume, found, BRAIN)) for found in (true, noise)]
+    insertion = [area(insertion_curve(predictor, volume, found, BRAIN)) for found in (true, noise)]
+    assert deletion[0] > 1.2 * deletion[1]
+    assert insertion[0] < 0.5 * insertion[1]
+    ends = deletion_curve(predictor, volume, true, BRAIN)
+    assert ends[0] == 0.0
+    assert ends[-1] == pytest.approx(float(predictor(volume[None]).abs()), abs=1e-6)
+
+
+def test_a_randomised_network_has_other_weights_and_the_given_one_its_own() -> None:
+    net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(2, 1))
+    before = net[0].weight.clone()
+    other = randomised(net, seed=1)
+    assert torch.equal(net[0].weight, before)
+    assert not torch.equal(other[0].weight, before)
+    assert torch.equal(randomised(net, seed=1)[0].weight, other[0].weight)
+
+
+def test_agreement_is_one_for_equal_ranks() -> None:
+    one = np.random.default_rng(0).uniform(size=BRAIN.shape)
+    assert agreement([one, one**3, 2 * one], BRAIN) == pytest.approx(1.0)

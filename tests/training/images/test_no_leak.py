@@ -1,0 +1,117 @@
+"""A poisoned test volume changes no bit of what is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from image_rows import SmallEncoder, rows_of, simulated
+from torch import nn
+
+from connectome_tl.errors import DataError, LeakageError
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.images_cascade import TwoStage
+from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images_importance import NoiseMap
+from connectome_tl.settings.images_synthesis import RandomContrast, TaskGuidedGan
+from connectome_tl.training.images.cascade import fit_two_stage
+from connectome_tl.training.images.contrast import adapt_by_contrast, fit_segmenter
+from connectome_tl.training.images.importance import fit_noise_map
+from connectome_tl.training.images.rows import VolumeRows, refuse_seen
+from connectome_tl.training.images.synthesis import fit_synthesiser, random_contrast_rows, synthesise
+
+BRIEF = Descent(steps=3, batch_size=4)
+GAN = TaskGuidedGan(width=4, depth=1, latent=4, bin_width=12.0, descent=BRIEF)
+State = dict[str, np.ndarray]
+
+
+def weights(network: nn.Module) -> State:
+    return {name: value.numpy() for name, value in network.state_dict().items()}
+
+
+def age(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    return fit_two_stage(rows, ids, SmallEncoder, TwoStage(folds=2, first=BRIEF, second=BRIEF), seed=0).state()
+
+
+def gan(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    return fit_synthesiser(rows, ids, GAN, seed=0).state()
+
+
+def mixed(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    model = fit_synthesiser(rows, ids, GAN, seed=0)
+    return {"volumes": synthesise(rows, ids, GAN, 0, model).rows.volumes.numpy()}
+
+
+def contrast(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    torch.manual_seed(0)
+    found = adapt_by_contrast(
+        SmallEncoder(),
+        lambda net, v: net.layers(v),
+        rows,
+        ids,
+        VoxelContrast(),
+        BRIEF,
+        seed=0,  # type: ignore[operator]
+    )
+    return weights(found.encoder) | weights(found.contrast)
+
+
+def segmenter(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    return weights(fit_segmenter(rows, ids, Segmentation(width=4, depth=1, descent=BRIEF), seed=0).network)
+
+
+def noise(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    torch.manual_seed(0)
+    net = nn.Sequential(SmallEncoder(), nn.Linear(8, 1))
+    mapper = fit_noise_map(net, rows, ids, NoiseMap(width=4, depth=1, descent=BRIEF), seed=0)
+    return weights(mapper.network) | {"numbers": np.array([mapper.scale, mapper.weight, mapper.error])}
+
+
+def random(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    return {"volumes": random_contrast_rows(rows, ids, RandomContrast(), seed=0).volumes.numpy()}
+
+
+FITS: list[Callable[[VolumeRows, tuple[str, ...]], State]] = [age, gan, mixed, contrast, segmenter, noise, random]
+
+
+@pytest.mark.parametrize("fit", FITS, ids=lambda fit: fit.__name__)
+def test_a_poisoned_test_volume_changes_nothing_fitted(fit: Callable[[VolumeRows, tuple[str, ...]], State]) -> None:
+    rows = rows_of(simulated()).at(range(12))
+    volumes, ages, labels = rows.volumes.clone(), rows.ages.copy(), rows.need_labels().clone()
+    volumes[10:] = float("nan")
+    ages[10:] = 1e6
+    labels[10:] = 1
+    poisoned = replace(rows, volumes=volumes, ages=ages, labels=labels)
+    train = rows.ids[:10]
+    assert content_hash(fit(rows, train)) == content_hash(fit(poisoned, train))
+    # The test can fail: a poisoned training volume does change it.
+    other = rows.volumes.clone()
+    other[3] *= 1.5
+    changed_labels = rows.need_labels().clone()
+    changed_labels[3] = changed_labels[4]
+    touched = replace(rows, volumes=other, labels=changed_labels)
+    assert content_hash(fit(rows, train)) != content_hash(fit(touched, train))
+
+
+def test_a_broken_training_volume_is_named() -> None:
+    rows = rows_of(simulated()).at(range(6))
+    volumes = rows.volumes.clone()
+    volumes[4, 0, 3, 3, 3] = float("inf")
+    with pytest.raises(DataError, match=rows.ids[4]):
+        gan(replace(rows, volumes=volumes), rows.ids)
+
+
+def test_an_unknown_subject_is_named() -> None:
+    rows = rows_of(simulated()).at(range(6))
+    with pytest.raises(DataError, match="nobody"):
+        gan(rows, (*rows.ids, "nobody"))
+
+
+def test_what_saw_a_test_subject_is_refused() -> None:
+    refuse_seen(("a", "b"), ("c",), "the generator")
+    with pytest.raises(LeakageError, match="the generator was fitted on 1 subjects"):
+        refuse_seen(("a", "b"), ("b", "c"), "the generator")

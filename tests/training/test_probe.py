@@ -1,0 +1,128 @@
+"""The probe says what an embedding tells, on rows that it has not seen, and is kept with the fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_study import fitted_bytes, plan_of, small_cohorts, small_settings
+from torch import Tensor, nn
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.errors import UsageError
+from connectome_tl.nn.batch import Batch, ConnectomeRows
+from connectome_tl.nn.branch import Encoded
+from connectome_tl.report.methods import probes_text
+from connectome_tl.settings.statistics import AdaptationProbe
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checks import check_names
+from connectome_tl.training.fit import fit
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.probe import probe
+from connectome_tl.training.schemes import StudyCohorts
+
+COHORTS = small_cohorts(n_source=40, n_pool=30)
+FOLD = Fold(COHORTS.target.ids[:16], COHORTS.target.ids[16:])
+
+
+class Fixed(nn.Module):
+    """A model whose embedding is the first row of edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = {"connectome": lambda rows: Encoded(rows.edges[:, 0, 0])}
+
+
+def batch_of(x: Tensor) -> Batch:
+    n, width = x.shape
+    edges = torch.zeros(n, 1, width, width)
+    edges[:, 0, 0] = x
+    none = torch.zeros(n, width, 0), torch.ones(n, width), torch.zeros(1, width, width), torch.ones(1, width, width)
+    return Batch({"connectome": ConnectomeRows(edges, *none)}, {"connectome": torch.ones(n, dtype=torch.bool)})
+
+
+def test_it_finds_what_is_linear_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6))
+    noise = rng.normal(size=400)
+    outcomes = {
+        "linear": x[:, 0] * 2 + 0.5 * noise,
+        "class": (x[:, 1] + 0.1 * noise > 0).astype(float),
+        "noise": rng.permutation(noise),
+        "square": x[:, 2] ** 2,
+        "constant": np.ones(400),
+        "rare": (np.arange(400) < 3).astype(float),
+        "few": np.where(np.arange(400) < 8, x[:, 0], np.nan),
+        "half": np.where(np.arange(400) % 2, x[:, 0], np.nan),
+    }
+    found = probe(Fixed(), batch_of(torch.from_numpy(x).float()), outcomes)  # type: ignore[arg-type]
+    assert set(found) == {
+        ("linear", "R2"), ("class", "AUC"), ("noise", "R2"), ("square", "R2"), ("half", "R2")
+    }  # fmt: skip
+    assert found["linear", "R2"] == pytest.approx(4 / 4.25, abs=0.02)
+    assert found["class", "AUC"] > 0.98
+    assert found["half", "R2"] > 0.99
+    assert -0.1 < found["noise", "R2"] < 0.03
+    assert found["square", "R2"] < 0.05
+
+
+def adaptation(scheme: str = "network", study: StudySettings | None = None, cohorts: StudyCohorts = COHORTS) -> FitPlan:
+    return dict(plan_of(FOLD, study, cohorts=cohorts, scheme=scheme).parents)["stage"]
+
+
+def test_stage_two_is_probed_before_and_after_on_pool_and_source() -> None:
+    plan, control = adaptation(), adaptation("network_no_pretrain")
+    assert [role for role, _ in plan.others] == ["probe"]
+    assert control.others == ()
+    results = fit([plan, control], COHORTS.by_name())
+    facts = results[plan.key].facts
+    what = {"pool, age, R2", "source, age, R2", "source, sex, AUC"}
+    assert {name for name in facts if name.startswith("probe")} == {
+        f"probe {w}, {x}" for w in ("before", "after") for x in what
+    }
+    assert set(results[control.key].facts) == {"probe before, pool, age, R2", "probe after, pool, age, R2"}
+    assert facts["probe before, source, age, R2"] != facts["probe after, source, age, R2"]
+    # The source was seen by stage 1 already; the control has not seen it.
+    source = COHORTS.roles["source"]
+    assert set(source.ids) <= results[plan.key].rows
+    assert not set(source.ids) & results[control.key].rows
+
+
+def test_ages_of_the_pool_move_the_probe_and_the_age_objective_alone() -> None:
+    pool = COHORTS.roles["pool"]
+    other = COHORTS.with_role("pool", replace(pool, age=pool.age[::-1].copy()))
+    for kind, moves in (("masked_edges", False), ("scan_age", True)):
+        stages = small_settings().stages.model_dump()
+        stages["adapt"]["objective"] = {"kind": kind}
+        study = small_settings(stages=stages)
+        one, two = adaptation(study=study), adaptation(study=study, cohorts=other)
+        first, second = fit([one], COHORTS.by_name())[one.key], fit([two], other.by_name())[two.key]
+        assert first.facts["probe after, pool, age, R2"] != second.facts["probe after, pool, age, R2"]
+        states = [{k: v for k, v in r.arrays.items() if k.startswith("state/")} for r in (first, second)]
+        assert any(not np.array_equal(states[0][k], states[1][k]) for k in states[0]) == moves
+        again = fit([one], COHORTS.by_name())[one.key]
+        assert fitted_bytes(again) == fitted_bytes(first)
+
+
+def test_a_pool_without_ages_is_refused_where_they_are_learnt() -> None:
+    pool = COHORTS.roles["pool"]
+    nameless = COHORTS.with_role("pool", replace(pool, age=np.full(pool.n_subjects, np.nan)))
+    stages = small_settings().stages.model_dump()
+    stages["adapt"]["objective"] = {"kind": "scan_age"}
+    with pytest.raises(UsageError, match="needs the ages of the pool, and pool has none"):
+        check_names(small_settings(stages=stages), nameless)
+    check_names(small_settings(stages=stages), COHORTS)
+    check_names(small_settings(), nameless)
+
+
+def test_the_probe_is_a_sentence_of_the_methods() -> None:
+    probes = (
+        AdaptationProbe(cohort="pool", outcome="age", metric="R2", before=0.125, after=0.5, n_fits=3),
+        AdaptationProbe(cohort="source", outcome="sex", metric="AUC", before=0.8, after=0.7, n_fits=3),
+    )
+    (said,) = probes_text(probes)
+    assert "age of the pool with R2 0.12 before and 0.50 after it and sex of the source with AUC 0.80" in said
+    assert "mean over 3 fits" in said
+    assert probes_text(()) == []

@@ -1,0 +1,108 @@
+"""`explain` on a finished run: tables, summary and page from stored fits; what it must refuse and what it withholds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_study import small_cohorts, small_settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+from page import Page
+
+from connectome_tl import run_study
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.evaluation.explain import study as explaining
+from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.settings.training import Stages
+from connectome_tl.workflows.explain import explain_run
+from connectome_tl.workflows.explain_files import FOLDER, PAGE, SUMMARY, read_explanations
+from connectome_tl.workflows.report import draw_report
+from connectome_tl.workflows.run import StudyRun
+
+COHORTS = small_cohorts()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
+    home = tmp_path_factory.mktemp("study")
+    write_cohort(COHORTS.target, home / "target")
+    settings = small_settings(
+        steps=1,
+        source=None,
+        pool=None,
+        stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
+        splits=SplitSettings(repeats=1, outer=3, stratum="cognitive"),
+        controls=(),
+        refits={"linear": 0},
+    )
+    return run_study(settings, home / "out", base=home)
+
+
+def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
+    before = {file: file.read_bytes() for file in (run.folder / "models").iterdir()}
+    found = explain_run(run.folder, n_permutations=9)
+    assert {file: file.read_bytes() for file in (run.folder / "models").iterdir()} == before  # nothing was fitted
+    assert {(one.task, one.model) for one in found.maps} == {("motor_score", "core"), ("motor_score", "full")}
+    assert {(one.task, one.model, one.reason) for one in found.withheld} == {
+        ("cognitive", "core", "chance"), ("cognitive", "full", "chance")
+    }  # fmt: skip
+    out = run.folder / FOLDER
+    assert {file.name for file in out.glob("*.tsv")} == {file.name for file in found.files}
+    edges = pd.read_csv(out / "motor_score_core_pattern_edges.tsv", sep="\t", na_values="n/a")
+    regions = pd.read_csv(out / "motor_score_core_pattern_regions.tsv", sep="\t", na_values="n/a")
+    summed = [
+        edges.loc[(edges["first"] == name) | (edges["second"] == name), "value"].abs().sum() / 2
+        for name in regions["region"]
+    ]
+    np.testing.assert_allclose(regions["value"], summed, rtol=1e-9)
+    assert regions[["x", "y", "z"]].notna().all(axis=None)
+    assert set(np.round(edges["p_corrected"] * 10)) <= set(range(1, 11))
+    assert edges["stability"].between(0, 1).all()
+    shown = next(one for one in found.maps if (one.model, one.method) == ("core", "pattern"))
+    assert [item.value for item in shown.regions] == regions["value"].tolist()
+    page = Page((out / PAGE).read_text("utf-8"))
+    assert page.faults == []
+    assert page.loads() == []
+    assert len(page.ids) == len(set(page.ids))
+    assert "Withheld" in page.visible
+    again = explain_run(run.folder, n_permutations=9)
+    assert canonical_json(again) == canonical_json(found)
+    assert canonical_json(read_explanations(run.folder, found.configuration)) == canonical_json(found)
+    assert read_explanations(run.folder, "another run") is None
+    draw_report(run.folder)
+    assert "What the models look at" in Page(run.report.read_text("utf-8")).visible
+
+
+def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "")
+    explain_run(run.folder, models=("core",), n_permutations=0)
+    assert list((run.folder / FOLDER).glob("*.tsv"))
+    monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "at chance")
+    found = explain_run(run.folder, models=("core",))
+    assert found.maps == ()
+    assert len(found.withheld) == 2
+    assert {file.name for file in (run.folder / FOLDER).iterdir()} == {SUMMARY, PAGE}
+
+
+def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no model 'core_scratch'"):
+        explain_run(run.folder, models=("core_scratch",))
+    with pytest.raises(MissingInputError, match="no finished run"):
+        explain_run(tmp_path)
+    monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "")
+    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "another version")
+    with pytest.raises(MissingInputError, match="Run it again with this version: connectome-tl run"):
+        explain_run(run.folder)
+
+
+def test_other_data_than_those_of_the_run_are_refused(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectome_tl.cohort.cohort.Cohort.rows_hash", lambda *_: "changed")
+    with pytest.raises(DataError, match="is not that of the run"):
+        explain_run(run.folder)
