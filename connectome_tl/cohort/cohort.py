@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.results import FlowStep
 from connectome_tl.tasks import Task
+
+if TYPE_CHECKING:
+    from connectome_tl.cohort.plots import CohortPlots
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,34 @@ class Cohort:
         ):
             if size != n_subjects:
                 raise InternalError(f"{what} has the wrong number of rows", expected=str(n_subjects), got=str(size))
+
+    @property
+    def plot(self) -> CohortPlots:
+        """Small figures with matplotlib: `cohort.plot.matrix()`, `cohort.plot.ages()`, `cohort.plot.outcomes()`."""
+        from connectome_tl.cohort.plots import CohortPlots
+
+        return CohortPlots(self)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.name for task in self.tasks) or "none"
+        return (
+            f"Cohort({self.name!r}: {self.n_subjects} subjects, {self.n_regions} regions, "
+            f"measures: {', '.join(self.measures) or 'none'}, outcomes: {tasks})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "subjects": self.n_subjects,
+            "regions": f"{self.n_regions} ({self.atlas})" if self.n_regions else 0,
+            "measures": ", ".join(self.measures) or "none",
+            "covariates": ", ".join(spec.column for spec in self.covariate_specs) or "none",
+            "outcomes": ", ".join(
+                f"{task.name} ({task.kind}, {int(self.targets[task.name].notna().sum())} known)" for task in self.tasks
+            )
+            or "none",
+        }
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     @property
     def n_subjects(self) -> int:
