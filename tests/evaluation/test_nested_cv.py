@@ -184,6 +184,8 @@ def test_a_baseline_without_anything_to_work_on_is_left_out() -> None:
         "linear_all",
         "kernel_ridge",
         "cpm",
+        "pca_logistic",
+        "linear_svm",
         "linear_transfer",
         "meta_matching",
     ]
