@@ -14,7 +14,8 @@ import pandas as pd
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.places import region_places
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.results import FlowStep
 from connectome_tl.tasks import Task
@@ -50,6 +51,7 @@ class Cohort:
             cut-off made binary is still a score here. None where the cohort was made without them.
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
+        volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
@@ -81,6 +83,7 @@ class Cohort:
     scores: pd.DataFrame | None = None
     age_reference: str = "birth"
     volumes: tuple[str, ...] = ()
+    volume_cache: str = ""
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False
@@ -255,7 +258,7 @@ class Cohort:
                 self.site[i],
                 self.family[i],
                 features[i] if features is not None else None,
-                file_hash(self.volumes[i]) if self.volumes and self.volumes[i] else None,
+                image_hash(self.volumes[i]) if self.volumes and self.volumes[i] else None,
             )
             for i, subject in enumerate(self.ids)
         )
