@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def _pages(folder: Path, record: RunRecord) -> Iterator[str]:
         shown = with_ledger(record, seen[:k], until_first=False)
         if shown not in drawn and len(drawn) < _MOST_PAGES:
             drawn.append(shown)
-            for explained in dict.fromkeys([found is not None, False]):
-                yield render_report(shown, found if explained else None, timing=timing)
+            for explained, times in product(dict.fromkeys([found is not None, False]), ((), timing)):
+                yield render_report(shown, found if explained else None, timing=times)
 
 
 def judged_findings(
