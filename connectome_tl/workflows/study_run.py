@@ -19,6 +19,7 @@ from connectome_tl.settings.results import RunRecord
 
 if TYPE_CHECKING:
     from connectome_tl.report.plots import RunPlots
+    from connectome_tl.settings.explanations import ExplanationRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,26 @@ class StudyRun:
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{escape(str(text))}</li>" for text in self.verdicts["headline"])
         return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul>"
+
+    def explain(
+        self,
+        models: Sequence[str] = ("core", "full"),
+        *,
+        n_permutations: int = 199,
+        base: str | Path | None = None,
+    ) -> ExplanationRecord:
+        """Maps of what models of the run look at, as `connectome-tl explain` makes them; written into its folder.
+
+        Args:
+            n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+            base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+
+        Raises:
+            UsageError: the study has no such model. MissingInputError: a fit or a cohort is not there.
+        """
+        from connectome_tl.workflows.explain import explain_run
+
+        return explain_run(self.folder, models=models, n_permutations=n_permutations, base=base)
 
     def bundle(
         self,
