@@ -26,7 +26,8 @@ class TaskGuidedGan(Settings):
         adversarial: weight of the critic's term (published: 1); 0 is a plain autoencoder.
         penalty: weight of the critic's gradient penalty.
         critic_steps: of the critic per step of the generator.
-        bin_width: volumes are mixed within bins of this width, in units of age.
+        bin_width: volumes are mixed within bins of this width, in units of age; `auto` is a tenth of the range of the
+            training rows.
         share: synthetic volumes per training volume.
         source: `gan` mixes latent maps, `mixup` mixes the volumes themselves (the cheap control).
     """
@@ -40,7 +41,7 @@ class TaskGuidedGan(Settings):
     adversarial: NonNegative = 0.1
     penalty: NonNegative = 10.0
     critic_steps: Count = 1
-    bin_width: Positive = 1.0
+    bin_width: Positive | Literal["auto"] = "auto"
     share: Positive = 1.0
     source: Literal["gan", "mixup"] = "gan"
     descent: Descent = Descent(steps=300, batch_size=8, learning_rate=1e-3, weight_decay=0.0)

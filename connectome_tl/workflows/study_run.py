@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from connectome_tl.settings.bundles import FitKind
 from connectome_tl.settings.results import RunRecord
 
 if TYPE_CHECKING:
-    pass
+    from connectome_tl.report.plots import RunPlots
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,21 @@ class StudyRun:
     permutations: pd.DataFrame
     verdicts: pd.DataFrame
     record: RunRecord
+
+    @property
+    def plot(self) -> RunPlots:
+        """The report's drawings as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
+        from connectome_tl.report.plots import RunPlots
+
+        return RunPlots(self.record)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.name for task in self.record.tasks)
+        return f"StudyRun({str(self.folder)!r}, outcomes: {tasks})"
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{escape(str(text))}</li>" for text in self.verdicts["headline"])
+        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul>"
 
     def bundle(
         self,

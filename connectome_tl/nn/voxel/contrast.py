@@ -26,7 +26,8 @@ class VoxelContrastLoss(nn.Module):
     It is used in training only and no part of the network that predicts.
 
     Args:
-        n_features: channels of the maps. n_classes: labels; label 0 is left out.
+        n_features: channels of the maps; None compares them as they are, without a projection.
+        n_classes: labels; label 0 is left out.
 
     Attributes:
         prototypes: (n_classes, width) running means of projected features. memory: (n_classes, size, width).
@@ -37,16 +38,22 @@ class VoxelContrastLoss(nn.Module):
     memory: Tensor
     filled: Tensor
 
-    def __init__(self, n_features: int, n_classes: int, settings: VoxelContrast) -> None:
+    def __init__(self, n_features: int | None, n_classes: int, settings: VoxelContrast) -> None:
         super().__init__()
         self.settings, self.n_classes = settings, n_classes
-        self.project = nn.Sequential(
-            nn.Linear(n_features, settings.width), nn.ReLU(), nn.Linear(settings.width, settings.width)
-        )
-        size = settings.size if settings.bank == "memory" else 0
-        self.register_buffer("prototypes", torch.zeros(n_classes, settings.width))
-        self.register_buffer("memory", torch.zeros(n_classes, size, settings.width))
-        self.register_buffer("filled", torch.zeros(n_classes, dtype=torch.long))
+        self.project: nn.Module = nn.Identity()
+        if n_features is not None:
+            self.project = nn.Sequential(
+                nn.Linear(n_features, settings.width), nn.ReLU(), nn.Linear(settings.width, settings.width)
+            )
+        self._empty(settings.width)
+
+    def _empty(self, width: int) -> None:
+        """A bank without features of this width."""
+        size = self.settings.size if self.settings.bank == "memory" else 0
+        self.register_buffer("prototypes", torch.zeros(self.n_classes, width))
+        self.register_buffer("memory", torch.zeros(self.n_classes, size, width))
+        self.register_buffer("filled", torch.zeros(self.n_classes, dtype=torch.long))
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss; 0 where no voxel has another of its class to be compared with.
@@ -62,6 +69,9 @@ class VoxelContrastLoss(nn.Module):
         features = maps.flatten(2)[volume, :, place]
         classes = labels.flatten(1)[volume, place]
         found = functional.normalize(self.project(features), dim=1)
+        if found.shape[1] != self.prototypes.shape[1]:  # without a projection the width is that of the maps
+            self._empty(found.shape[1])
+            self.to(found.device)
         similarity = found @ found.T / self.settings.temperature
         same_class, same_volume = classes[:, None] == classes, volume[:, None] == volume
         other = ~torch.eye(len(volume), dtype=torch.bool, device=maps.device)
@@ -125,3 +135,23 @@ def _info_nce(similarity: Tensor, positive: Tensor, compared: Tensor) -> Tensor:
     per_row = -(log_share.masked_fill(~positive, 0.0)).sum(dim=1) / count.clamp_min(1)
     has = count > 0
     return torch.where(has, per_row, torch.zeros_like(per_row)).sum() / has.sum().clamp_min(1)
+
+
+def grey_classes(volumes: Tensor, n_classes: int) -> Tensor:
+    """(batch, depth, height, width) int64: 1 to `n_classes` by the rank of the smoothed grey level within each head.
+
+    What is exactly 0 in all channels is outside and gets 0. Nothing is fitted: a subject's classes depend on its own
+    volume. In infants the same tissue may have another class at another age, since contrast turns round.
+
+    Args:
+        volumes: (batch, n_channels, depth, height, width).
+    """
+    inside = (volumes != 0).any(dim=1)
+    grey = functional.avg_pool3d(volumes.mean(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False)[:, 0]
+    found = torch.zeros(inside.shape, dtype=torch.long, device=volumes.device)
+    for i, mask in enumerate(inside):
+        values = grey[i][mask]
+        if len(values):
+            rank = values.argsort().argsort()
+            found[i][mask] = 1 + (rank * n_classes) // len(values)
+    return found

@@ -180,13 +180,14 @@ def synthesise(
 
 def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) -> np.ndarray:
     """(n, 2) different row numbers of one bin each."""
-    bins = np.floor(ages / settings.bin_width)
+    width = float(np.ptp(ages)) / 10 or 1.0 if settings.bin_width == "auto" else settings.bin_width
+    bins = np.floor(ages / width)
     members = [np.flatnonzero(bins == value) for value in np.unique(bins)]
     members = [rows for rows in members if len(rows) > 1]
     if not members:
         raise DataError(
             "no age bin holds two training subjects",
-            got=f"bins of {settings.bin_width:g} for {len(ages)} subjects",
+            got=f"bins of {width:g} for {len(ages)} subjects",
             remedy="Set a larger `bin_width`.",
         )
     counts = np.array([len(rows) for rows in members], dtype=float)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from connectome_tl.nn.voxel.contrast import VoxelContrastLoss, labels_on
+from connectome_tl.nn.voxel.contrast import VoxelContrastLoss, grey_classes, labels_on
 from connectome_tl.settings.images_contrast import VoxelContrast
 
 
@@ -24,8 +24,7 @@ def scene(shift: float) -> tuple[Tensor, Tensor]:
 
 def loss_of(shift: float, **settings: object) -> float:
     torch.manual_seed(0)
-    loss = VoxelContrastLoss(3, 3, VoxelContrast.model_validate({"bank": "none", "width": 3, **settings}))
-    loss.project = nn.Identity()  # type: ignore[assignment]
+    loss = VoxelContrastLoss(None, 3, VoxelContrast.model_validate({"bank": "none", **settings}))
     return float(loss(*scene(shift)))
 
 
@@ -51,8 +50,7 @@ def test_one_volume_alone_has_nothing_to_be_compared_with_across() -> None:
 @pytest.mark.parametrize("bank", ["prototypes", "memory"])
 def test_a_bank_lets_volumes_of_different_batches_meet(bank: str) -> None:
     torch.manual_seed(0)
-    loss = VoxelContrastLoss(3, 3, VoxelContrast.model_validate({"bank": bank, "width": 3, "size": 5}))
-    loss.project = nn.Identity()  # type: ignore[assignment]
+    loss = VoxelContrastLoss(None, 3, VoxelContrast.model_validate({"bank": bank, "size": 5}))
     maps, labels = scene(1.0)
     loss(maps[:1], labels[:1])
     assert loss.filled.tolist() == ([0, 1, 1] if bank == "prototypes" else [0, 5, 5])
@@ -62,8 +60,7 @@ def test_a_bank_lets_volumes_of_different_batches_meet(bank: str) -> None:
 
 
 def test_prototypes_move_by_their_momentum() -> None:
-    loss = VoxelContrastLoss(3, 3, VoxelContrast(width=3, momentum=0.75))
-    loss.project = nn.Identity()  # type: ignore[assignment]
+    loss = VoxelContrastLoss(None, 3, VoxelContrast(momentum=0.75))
     maps, labels = scene(0.0)
     loss(maps, labels)
     assert torch.allclose(loss.prototypes[1], torch.tensor([1.0, 0.0, 0.0]), atol=1e-5)
@@ -90,3 +87,15 @@ def test_background_is_left_out_and_each_class_is_drawn_up_to_its_number() -> No
     drawn = labels.flatten(1)[volume, place]
     counts = {(v, c): int(((volume == v) & (drawn == c)).sum()) for v in (0, 1) for c in (0, 1, 2)}
     assert counts == {(0, 0): 0, (0, 1): 5, (0, 2): 2, (1, 0): 0, (1, 1): 5, (1, 2): 5}
+
+
+def test_grey_classes_are_ranks_within_each_head() -> None:
+    torch.manual_seed(0)
+    volumes = torch.randn(2, 1, 8, 8, 8)
+    volumes[:, :, :2] = 0.0
+    found = grey_classes(volumes, 4)
+    assert bool((found[:, :2] == 0).all())
+    counts = [int((found[0] == label).sum()) for label in range(1, 5)]
+    assert max(counts) - min(counts) <= 1
+    assert torch.equal(grey_classes(3 * volumes, 4), found)
+    assert bool((grey_classes(torch.zeros(1, 1, 4, 4, 4), 4) == 0).all())

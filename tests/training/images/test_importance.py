@@ -25,11 +25,12 @@ SIZE = 16
 GRID = np.stack(np.meshgrid(*[np.arange(SIZE) - 7.5] * 3, indexing="ij"))
 BRAIN = np.sqrt((GRID**2).sum(axis=0)) < 7.0
 SIDES = [np.sqrt(((GRID - np.array([x, 0.0, 1.0])[:, None, None, None]) ** 2).sum(axis=0)) < 2.5 for x in (-3.5, 3.5)]
+CORNER = (slice(2, 5), slice(6, 9), slice(6, 9))  # says which side counts
 SETTINGS = NoiseMap(width=4, depth=2, descent=Descent(steps=80, batch_size=6, learning_rate=1e-2))
 
 
 class Brightness(nn.Module):
-    """The mean of a region; on the side that a bright corner names when there are two."""
+    """The mean of a region; on the side that a corner names when there are two."""
 
     def __init__(self, regions: list[np.ndarray]) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class Brightness(nn.Module):
         means = (volumes * self.regions).sum(dim=(2, 3, 4)) / self.regions.sum(dim=(1, 2, 3))
         if len(self.regions) == 1:
             return means[:, 0]
-        right = torch.sigmoid(8 * volumes[:, 0, 2:5, 6:9, 6:9].mean(dim=(1, 2, 3)))
+        right = torch.sigmoid(8 * volumes[:, 0, *CORNER].mean(dim=(1, 2, 3)))
         return (1 - right) * means[:, 0] + right * means[:, 1]
 
 
@@ -65,6 +66,22 @@ def test_the_map_finds_the_planted_region_in_new_subjects(fitted: NoiseMapper) -
     print(f"subject AUC {np.mean(found):.3f}")
     assert np.mean(found) > 0.95
     assert planted_auc(fitted.population(volumes_of(6, seed=1)), SIDES[0], BRAIN) > 0.95
+
+
+def test_a_region_on_a_random_side_is_in_the_subjects_maps_and_not_in_the_mean() -> None:
+    side = np.arange(24) % 2
+    volumes = volumes_of(24)
+    volumes[:, 0, *CORNER] = torch.tensor(2.0 * side - 1, dtype=torch.float32)[:, None, None, None]
+    rows = rows_of(volumes)
+    settings = SETTINGS.model_copy(update={"descent": Descent(steps=130, batch_size=6, learning_rate=1e-2)})
+    mapper = fit_noise_map(Brightness(SIDES), rows, rows.ids[:16], settings, seed=0)
+    both = SIDES[0] | SIDES[1]
+    maps = mapper.maps(volumes[16:])
+    own = [planted_auc(one, SIDES[s], both) for one, s in zip(maps, side[16:], strict=True)]
+    mean = [planted_auc(maps.mean(axis=0), SIDES[s], both) for s in side[16:]]
+    print(f"own side against the other: subject {np.mean(own):.3f}, mean map {np.mean(mean):.3f}")
+    assert np.mean(own) > 0.75
+    assert np.mean(mean) == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_error_is_kept_near_the_tolerance(fitted: NoiseMapper) -> None:
