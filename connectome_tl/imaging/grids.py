@@ -179,7 +179,8 @@ def _tissues(levels: np.ndarray, voxel_ml: float) -> tuple[float, float, float]:
 
     points = np.quantile(levels, np.linspace(0.005, 0.995, 400))[:, None]
     starts = np.quantile(points, (0.1, 0.5, 0.9))[:, None]
-    model = GaussianMixture(3, means_init=starts, reg_covar=1e-4 * max(float(points.var()), 1e-12), max_iter=60)
+    least = 1e-4 * max(float(points.var()), 1e-12)
+    model = GaussianMixture(3, means_init=starts, reg_covar=least, max_iter=60, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it need not have converged: three volumes are all that is asked
         which = model.fit(points).predict(points)
