@@ -21,11 +21,17 @@ from connectome_tl.errors import DataError, UsageError
 def demo(
     out: Out = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
+    images: Annotated[bool, typer.Option("--images", help="A study of volumes instead: brain age to injury.")] = False,
 ) -> None:
-    """Simulate three cohorts and run the whole study on them, all stages, controls and baselines."""
-    from connectome_tl.workflows.demo import run_demo
+    """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
+    if images:
+        from connectome_tl.workflows.image_demo import run_image_demo
 
-    report = run_demo(out, seed=seed)
+        report = run_image_demo(out, seed=seed)
+    else:
+        from connectome_tl.workflows.demo import run_demo
+
+        report = run_demo(out, seed=seed)
     typer.echo(f"\nReport: {report}")
 
 

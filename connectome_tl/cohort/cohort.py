@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,14 @@ import pandas as pd
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.places import region_places
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.results import FlowStep
 from connectome_tl.tasks import Task
+
+if TYPE_CHECKING:
+    from connectome_tl.cohort.plots import CohortPlots
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +51,7 @@ class Cohort:
             cut-off made binary is still a score here. None where the cohort was made without them.
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
+        volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
@@ -76,6 +83,7 @@ class Cohort:
     scores: pd.DataFrame | None = None
     age_reference: str = "birth"
     volumes: tuple[str, ...] = ()
+    volume_cache: str = ""
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False
@@ -98,6 +106,34 @@ class Cohort:
         ):
             if size != n_subjects:
                 raise InternalError(f"{what} has the wrong number of rows", expected=str(n_subjects), got=str(size))
+
+    @property
+    def plot(self) -> CohortPlots:
+        """Small figures with matplotlib: `cohort.plot.matrix()`, `cohort.plot.ages()`, `cohort.plot.outcomes()`."""
+        from connectome_tl.cohort.plots import CohortPlots
+
+        return CohortPlots(self)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.name for task in self.tasks) or "none"
+        return (
+            f"Cohort({self.name!r}: {self.n_subjects} subjects, {self.n_regions} regions, "
+            f"measures: {', '.join(self.measures) or 'none'}, outcomes: {tasks})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "subjects": self.n_subjects,
+            "regions": f"{self.n_regions} ({self.atlas})" if self.n_regions else 0,
+            "measures": ", ".join(self.measures) or "none",
+            "covariates": ", ".join(spec.column for spec in self.covariate_specs) or "none",
+            "outcomes": ", ".join(
+                f"{task.name} ({task.kind}, {int(self.targets[task.name].notna().sum())} known)" for task in self.tasks
+            )
+            or "none",
+        }
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     @property
     def n_subjects(self) -> int:
@@ -222,7 +258,7 @@ class Cohort:
                 self.site[i],
                 self.family[i],
                 features[i] if features is not None else None,
-                file_hash(self.volumes[i]) if self.volumes and self.volumes[i] else None,
+                image_hash(self.volumes[i]) if self.volumes and self.volumes[i] else None,
             )
             for i, subject in enumerate(self.ids)
         )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from connectome_tl.cohort.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.categories import covariate_categories, families, labels, largest_family
-from connectome_tl.cohort.cells import Marks, fold, nearest, texts
+from connectome_tl.cohort.cells import Marks, fold, is_missing, nearest, texts
 from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.ids import joined
@@ -87,6 +87,10 @@ class SubjectColumns:
             spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes.get(spec.column))
             for spec in settings.outcomes
         }
+        self.images: dict[str, str] = {}
+        if settings.volumes is not None and settings.volumes.column is not None:
+            cells = texts(table[settings.volumes.column])
+            self.images = {i: c for i, c in zip(ids, cells, strict=True) if not is_missing(c, settings.missing)}
         if not kin and "singleton" in table.columns:
             multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
             if multiple:
@@ -186,6 +190,7 @@ def with_columns_of(settings: CohortSettings, table: pd.DataFrame) -> CohortSett
             if settings.gestational_age and there(settings.gestational_age.column)
             else None,
             "site": settings.site if there(settings.site) else None,
+            "volumes": settings.volumes if settings.volumes and there(settings.volumes.column) else None,
             "family": tuple(name for name in kin if there(name)) or None,
             "covariates": tuple(spec for spec in settings.covariates if there(spec.column)),
             "outcomes": tuple(spec for spec in settings.outcomes if not missing_columns(spec, table, "")),
@@ -208,6 +213,7 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
         "age": settings.age.column if settings.age else None,
         "gestational_age": settings.gestational_age.column if settings.gestational_age else None,
         "site": settings.site,
+        "volumes": settings.volumes.column if settings.volumes else None,
         **{f"family {name}": name for name in _kin(settings)},
         **{f"covariate {spec.column}": spec.column for spec in settings.covariates},
     }

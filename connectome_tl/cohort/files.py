@@ -87,6 +87,7 @@ class Search:
         everyone: all ids of the table, before `select`.
         folder: what paths are relative to.
         unmatched: whether data without a subject, and subjects without data, are refused or dropped.
+        dropping: the setting that drops them.
     """
 
     ids: Sequence[str]
@@ -94,6 +95,7 @@ class Search:
     folder: Path
     findings: Findings
     unmatched: Literal["refuse", "drop"] = "refuse"
+    dropping: str = "unmatched: drop"
 
     def owners(
         self, available: Iterable[str], *, what: str, file: str | Path, lacking: str = "were left out"
@@ -144,7 +146,7 @@ class Search:
                 findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
             return found
         if without:
-            remedy = "Leave the rows out with select, or say unmatched: drop."
+            remedy = f"Leave the rows out with select, or say {self.dropping}."
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
                 remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
@@ -155,7 +157,7 @@ class Search:
             findings.problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
-            remedy = "Add their rows, or say unmatched: drop."
+            remedy = f"Add their rows, or say {self.dropping}."
             findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
         return found
 

@@ -12,7 +12,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, marks_of, with_columns_of
 from connectome_tl.cohort.degenerate import nothing_to_learn
 from connectome_tl.cohort.dictionaries import Dictionary
-from connectome_tl.cohort.files import Search, found_files
+from connectome_tl.cohort.files import Search
 from connectome_tl.cohort.findings import Findings, grouped, listed
 from connectome_tl.cohort.ids import subject_ids, whole_ids
 from connectome_tl.cohort.kept_rows import flow_step, selected_rows, selects_among_events, without_excluded
@@ -23,6 +23,7 @@ from connectome_tl.cohort.regional import read_region_features, similarity_matri
 from connectome_tl.cohort.stack import read_stack
 from connectome_tl.cohort.tables import read_table
 from connectome_tl.cohort.transforms import transformed
+from connectome_tl.cohort.volumes import volume_files
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, raise_all
 from connectome_tl.provenance import file_hash
@@ -175,7 +176,7 @@ def _joined(
     search = replace(search, ids=ids)
     if matrices is not None:
         flow.append(flow_step("with a connectome", np.isin(columns.ids, ids), "no matrix"))
-    volumes = _volumes(settings, search)
+    volumes = volume_files(settings.volumes, search, columns.images)
     features, feature_names = _region_features(settings, matrices, search)
     if search.findings.problems:
         return None
@@ -217,19 +218,6 @@ def _joined(
         as_read=pd.DataFrame(as_read, index=index) if as_read else None,
         children=people.children,
     )
-
-
-def _volumes(settings: CohortSettings, search: Search) -> tuple[str, ...]:
-    """The image of each subject, "" where one has none; what is wrong with them is a problem."""
-    if settings.volumes is None:
-        return ()
-    try:
-        found = found_files(settings.volumes.files, search.folder, search.findings)
-    except ConnectomeTLError as error:
-        search.findings.problems += error.problems
-        return ()
-    names = search.owners(found, what="a volume", file=settings.volumes.files, lacking="stay without one")
-    return tuple(str(found[names[subject]]) if subject in names else "" for subject in search.ids)
 
 
 def _region_features(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,18 +25,21 @@ from connectome_tl.settings.cohort import (
     Outcome,
     RegionFeatureFiles,
     StatusRule,
+    VolumeFiles,
 )
 from connectome_tl.tasks import Task
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+-]")
 _ID, _SCAN, _AGE, _SITE, _FAMILY = "participant_id", "scan_id", "age_at_scan", "site", "family_id"
+_VOLUME = "volume"
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     """Write `cohort.yaml`, `participants.tsv`, `matrices.npz` and the table of regions.
 
     `read_cohort` of the result has equal ids, matrices, masks, covariates, tasks, targets, status,
-    ages, sites and families; its flow, sources and notes are those of the new files. A binary task
+    ages, sites, families and images (which stay where they lie); its flow, sources and notes are those of
+    the new files. A binary task
     made by a cut-off whose scores the cohort does not hold is written as the 0/1 column it is. The
     age of the cohort is `age_at_scan`.
 
@@ -76,6 +80,9 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
         settings["connectomes"] = _connectomes(cohort)
         if cohort.region_features is not None and cohort.region_feature_names:
             settings["region_features"] = RegionFeatureFiles(stack="matrices.npz", names=cohort.region_feature_names)
+    if any(cohort.volumes):
+        table[_VOLUME] = [os.path.relpath(file, target) if file else None for file in cohort.volumes]
+        settings["volumes"] = VolumeFiles(column=_VOLUME, missing="allow")
     write_table(target / "participants.tsv", pd.DataFrame(table))
     made = CohortSettings(**settings, covariates=cohort.covariate_specs, outcomes=outcomes)
     return write_text(target / "cohort.yaml", dump_settings(made))

@@ -24,6 +24,7 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps, fi
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
 from connectome_tl.features.state import pack, unpack
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.volumes import VolumeSteps, fit_volumes
 from connectome_tl.settings.features import FeatureSettings
 
 
@@ -39,7 +40,7 @@ class Steps(Protocol):
 Fitter = Callable[[Cohort, Sequence[str], FeatureSettings], Steps | None]
 """Fits the steps of a modality on training rows; None where the cohort does not have the modality."""
 
-MODALITIES: dict[str, Fitter] = {"connectome": fit_connectome, "clinical": fit_clinical}
+MODALITIES: dict[str, Fitter] = {"connectome": fit_connectome, "clinical": fit_clinical, "image": fit_volumes}
 RECORDS: list[type] = [
     ConnectomeSteps,
     ClinicalSteps,
@@ -52,6 +53,7 @@ RECORDS: list[type] = [
     EdgeScaler,
     RegionScaler,
     CovariateEncoder,
+    VolumeSteps,
 ]
 
 
@@ -119,6 +121,6 @@ def fit_steps(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings, mod
         raise DataError(
             f"cohort {cohort.name!r} has nothing to learn from",
             expected=f"one of {', '.join(modalities)}",
-            remedy="Give connectomes or covariates in its cohort.yaml.",
+            remedy="Give connectomes, volumes or covariates in its cohort.yaml.",
         )
     return Features(steps)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from connectome_tl.errors import InternalError
 
 _PREPARED_AT_ONCE = 16  # subjects
 
@@ -149,18 +152,49 @@ class ClinicalRows(Modality):
         return {"n_columns": self.values.shape[1]}
 
 
+class VolumeSource(Protocol):
+    """Where volumes are read from, a few at a time."""
+
+    @property
+    def n_channels(self) -> int: ...
+
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """(n, n_channels, depth, height, width) float32 of these row numbers; zeros for -1."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageRows(Modality):
-    """Images of a batch: `volume` (batch, n_channels, depth, height, width) or `embedding` (batch, n_columns)."""
+    """Images of a batch: volumes in memory, volumes to be read when an encoder asks for them, or embeddings.
+
+    Attributes:
+        volume: (batch, n_channels, depth, height, width), or None.
+        embedding: (batch, n_columns), or None.
+        where: (batch,) row numbers in `source`, -1 for a subject without a volume; or None.
+        source: what reads them, or None.
+    """
 
     volume: Tensor | None = None
     embedding: Tensor | None = None
+    where: Tensor | None = None
+    source: VolumeSource | None = None
+
+    @property
+    def volumes(self) -> Tensor:
+        """(batch, n_channels, depth, height, width), read now if they are not in memory."""
+        if self.volume is not None:
+            return self.volume
+        if self.where is None or self.source is None:
+            raise InternalError("a batch of images has neither volumes nor where to read them")
+        return torch.from_numpy(self.source.read(self.where.tolist())).to(self.where.device)
 
     @property
     def sizes(self) -> dict[str, int]:
         found = {}
         if self.volume is not None:
             found["n_channels"] = self.volume.shape[1]
+        elif self.source is not None:
+            found["n_channels"] = self.source.n_channels
         if self.embedding is not None:
             found["n_columns"] = self.embedding.shape[1]
         return found
@@ -198,6 +232,15 @@ class Batch:
         found = self.modalities["connectome"]
         assert isinstance(found, ConnectomeRows)
         return found
+
+    @property
+    def image(self) -> ImageRows:
+        found = self.modalities["image"]
+        assert isinstance(found, ImageRows)
+        return found
+
+    def with_image(self, rows: ImageRows) -> Batch:
+        return replace(self, modalities={**self.modalities, "image": rows})
 
     def with_connectome(self, rows: ConnectomeRows) -> Batch:
         return replace(self, modalities={**self.modalities, "connectome": rows})

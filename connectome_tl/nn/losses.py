@@ -97,13 +97,15 @@ def summed_losses(
     """Sum of each outcome's losses over its observed rows, and the number of these; both (n_tasks,).
 
     Args:
-        weights: (batch,) of the rows, which then count as much in both sums; None for 1. Others as in `row_losses`.
+        weights: (batch,) of the rows, or (batch, n_tasks), which then count as much in both sums; None for 1. Others
+            as in `row_losses`.
     """
     seen = torch.isfinite(targets)
     losses = row_losses(outputs, targets, outcomes) * seen
     if weights is None:
         return losses.sum(dim=0), seen.sum(dim=0)
-    return (losses * weights[:, None]).sum(dim=0), (seen * weights[:, None]).sum(dim=0)
+    of_each = weights[:, None] if weights.dim() == 1 else weights
+    return (losses * of_each).sum(dim=0), (seen * of_each).sum(dim=0)
 
 
 def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:

@@ -12,7 +12,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
-from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank  # noqa: F401
+from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank, volumes  # noqa: F401
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.settings.model import ModelSettings
 
@@ -57,8 +57,8 @@ class OutcomeModel(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(settings.fused_width, n) for task, n in heads.items()})
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Embeddings by modality."""
-        return {name: branch(batch.modalities[name]) for name, branch in self.branches.items()}
+        """Embeddings by modality; a modality that the whole batch lacks is left out."""
+        return {name: branch(batch.modalities[name]) for name, branch in self.branches.items() if name in batch.present}
 
     def embed(self, batch: Batch) -> Tensor:
         """(batch, fused_width) fused embedding."""

@@ -51,15 +51,17 @@ class StudyFacts:
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
     """Plain sentences for a paper's methods section."""
     n, noun = facts.sizes["target"], facts.noun
-    what = (
-        f"Connectomes of {n} {noun} ({facts.n_regions} regions, {facts.atlas}; {', '.join(facts.measures)})"
-        if facts.n_regions
-        else f"Clinical covariates of {n} {noun}"
-    )
+    what = f"Clinical covariates of {n} {noun}"
+    if "connectome" in facts.modalities:
+        what = f"Connectomes of {n} {noun} ({facts.n_regions} regions, {facts.atlas}; {', '.join(facts.measures)})"
+        what += " and volumes" * _sees_volumes(settings, facts)
+    elif _sees_volumes(settings, facts):
+        what = f"Volumes of {n} {noun}"
     sentences = [
         f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
         *_model(settings, facts),
         *_stages(settings, facts),
+        *(_volumes(settings) if _sees_volumes(settings, facts) else ()),
         *_baselines(settings, facts),
         *_features(settings),
         _splits(settings, facts),
@@ -74,7 +76,9 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
 def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
     blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
-    blocks += [name for name in facts.modalities if name not in ("connectome", "clinical")]
+    volumes = _sees_volumes(settings, facts)
+    blocks += ["brain volumes with grey-level quantiles", "coarse voxels"] * volumes
+    blocks += [m for m in facts.modalities if m not in ("connectome", "clinical") and not (volumes and m == "image")]
     unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
     free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
@@ -107,6 +111,7 @@ def _tuning(settings: StudySettings) -> list[str]:
 
 def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     stages, found = settings.stages, []
+    images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
             " The core takes the scores of a core fitted on the same subjects: that of the outcome itself without a "
@@ -117,7 +122,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         n = facts.sizes["source"]
         found.append(
             f"Stage 1: supervised pretraining of the network on {n} subjects ({listed(list(facts.source_tasks))}; "
-            f"{training_text(stages.pretrain.training, n, n)}).{scores}"
+            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}"
         )
     if stages.adapt is not None and "pool" in facts.sizes:
         sight = (
@@ -129,12 +134,12 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
             f"{stages.adapt.objective.describe()} on up to {n} subjects without outcomes, {sight} "
-            f"({training_text(stages.adapt.training, n, n)})."
+            f"({training_text(stages.adapt.training, n, n, images=images)})."
         )
         found += probes_text(facts.probes)
     found.append(
         "Last stage: joint training on all outcomes, missing ones masked "
-        f"({training_text(stages.finetune.training, *facts.n_train)})."
+        f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
     )
     if len(found) > 1:
         found.append(
@@ -174,13 +179,16 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
     ]
 
 
-def training_text(training: Training, fewest: int, most: int) -> str:
-    """How a network was trained on so many rows."""
+def training_text(training: Training, fewest: int, most: int, *, images: bool = False) -> str:
+    """How a network was trained on so many rows; `images` says whether it sees volumes."""
     steps = {training.steps_for(n) for n in (fewest, most)}
-    sizes = {training.batch_for(n) for n in (fewest, most)}
+    sizes = {training.batch_for(n, images=images) for n in (fewest, most)}
+    falling = " falling to 0 as a cosine" if training.schedule == "cosine" else ""
+    weighted = ", classes weighted by their frequency" if training.class_weights == "balanced" else ""
     return (
         f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
-        f"{training.learning_rate:g}, weight decay {training.weight_decay:g}{''.join(_options(training))}"
+        f"{training.learning_rate:g}{falling}, weight decay {training.weight_decay:g}{weighted}"
+        f"{''.join(_options(training))}"
     )
 
 
@@ -216,6 +224,31 @@ def _options(training: Training) -> list[str]:
 def _range(values: set[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:
+    return "image" in facts.modalities and settings.model.reads_volumes
+
+
+def _volumes(settings: StudySettings) -> list[str]:
+    """What was done to volumes: grid, grey levels, augmentation, mirror images, arithmetic."""
+    image, augment = settings.image, settings.image.augment
+    chances = {
+        "flips": augment.flip,
+        "small rotations and shifts": augment.affine,
+        "bias fields": augment.bias,
+        "noise": augment.noise,
+        "changes of contrast": augment.gamma,
+        "inversions of contrast": augment.invert,
+    }
+    used = [name for name, chance in chances.items() if chance]
+    found = [image.describe()]
+    found += [f"Training volumes were changed at random by {listed(used)}."] if used else []
+    if image.flip_test:
+        found.append("Predictions are the mean of those from a volume and from its mirror image.")
+    if image.precision == "bf16":
+        found.append("The networks on volumes were trained in bfloat16.")
+    return found
 
 
 def _features(settings: StudySettings) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
 
@@ -150,16 +150,22 @@ class RegionFeatureFiles(Settings):
 
 
 class VolumeFiles(Settings):
-    """Images for the voxel pathway, one per subject, `{id}` in the name."""
+    """Images for the voxel pathway, one per subject: `files` with `{id}` in it, or the `column` of the participants
+    table that holds their paths, relative to `cohort.yaml`. All have one `contrast` (T1w, T2w, ADC, FA ...); a file
+    whose name says another is refused. `missing: allow` lets subjects be without."""
 
-    files: str
+    files: str | None = None
+    column: str | None = None
+    contrast: str = ""
+    missing: Literal["refuse", "allow"] = "refuse"
 
-    @field_validator("files")
-    @classmethod
-    def _has_an_id(cls, value: str) -> str:
-        if "{id}" not in value:
+    @model_validator(mode="after")
+    def _one_source(self) -> VolumeFiles:
+        if (self.files is None) == (self.column is None):
+            raise ValueError("give files (with {id} where the subject's id stands) or column, one of them")
+        if self.files is not None and "{id}" not in self.files:
             raise ValueError("files needs {id} where the subject's id stands")
-        return value
+        return self
 
 
 class MoreTable(Settings):

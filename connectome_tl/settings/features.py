@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.images import ImageSettings
 from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
 UnseenSite = Literal["refuse", "reference", "none"]
@@ -74,11 +75,12 @@ class Confounds(Settings):
 
 class FeatureSettings(Settings):
     """Everything that is fitted on training rows before a model sees them, applied in this order:
-    tangent space, site effects, confounds, choice of edges, scaling."""
+    tangent space, site effects, confounds, choice of edges, scaling. `image` says how volumes become grids."""
 
     harmonise: HarmoniseSettings = HarmoniseSettings()
     confounds: Confounds | None = None
     edges: EdgeSettings = EdgeSettings()
+    image: ImageSettings = ImageSettings()
 
     def in_tangent_space(self) -> FeatureSettings:
         """The same steps on displacements in tangent space, of correlations where nothing else is said."""

@@ -100,6 +100,11 @@ MODELS: dict[str, ModelSpec] = {
         _baseline("linear_svm", "Linear SVM", "#661100", "a linear support vector machine on the same edges"),
         _baseline("linear_transfer", "Linear transfer", "#44AA99", "linear transfer from the source cohort"),
         _baseline("meta_matching", "Meta-matching", "#88CCEE", "meta-matching"),
+        _baseline("random_encoder", "Random encoder", "#7B3F61", "a linear model on a random, untrained 3D network"),
+        _baseline("volumes", "Volumes", "#5A7D2B", "brain and tissue volumes"),
+        _baseline("quantiles", "Quantiles", "#2B7D6E", "head volume and grey-level quantiles"),
+        _baseline("volumes_quantiles", "Volumes and quantiles", "#1F5B8F", "tissue volumes and grey-level quantiles"),
+        _baseline("pca_gpr", "PCA and Gaussian process", "#8F5B1F", "a Gaussian process on principal components"),
         _baseline("prevalence", "Prevalence", "#A9A9A9", "knowing the prevalence alone"),
     )
 }  # fmt: skip

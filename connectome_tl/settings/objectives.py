@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,8 +17,10 @@ class ObjectiveSettings(Settings):
     """Settings of an objective of adaptation.
 
     `source_replay` asks for a batch of the source cohort beside each batch of the pool; a control without
-    stage 1 gets none. `needs_age` asks for the ages of the pool as targets.
+    stage 1 gets none. `needs_age` asks for the ages of the pool as targets. `modality` is what it learns from.
     """
+
+    modality: ClassVar[str] = "connectome"
 
     @property
     def source_replay(self) -> bool:
@@ -179,6 +181,19 @@ class ScanAge(ObjectiveSettings):
         return "prediction of the age at the scan"
 
 
+class MaskedVolume(ObjectiveSettings):
+    """Hide a share of the blocks of a volume, predict a coarse version of the whole from its embedding."""
+
+    modality: ClassVar[str] = "image"
+    kind: Literal["masked_volume"] = "masked_volume"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    blocks: Annotated[int, Field(ge=2, le=32)] = 8
+    coarse: Annotated[int, Field(ge=2, le=32)] = 6
+
+    def describe(self) -> str:
+        return f"reconstruction of coarse volumes of which {self.share:.0%} of the blocks are hidden"
+
+
 AnyObjective = Annotated[
     MaskedEdges
     | DenoisingAutoencoder
@@ -188,6 +203,7 @@ AnyObjective = Annotated[
     | Mmd
     | Adversarial
     | SelfTraining
-    | ScanAge,
+    | ScanAge
+    | MaskedVolume,
     Field(discriminator="kind"),
 ]

@@ -13,6 +13,7 @@ from connectome_tl.settings.base import Settings, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
+from connectome_tl.settings.images import ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import Tuned, TuneSettings
@@ -94,6 +95,11 @@ Baseline = Literal[
     "ridge",
     "linear_all",
     "tangent_ridge",
+    "random_encoder",
+    "volumes",
+    "quantiles",
+    "volumes_quantiles",
+    "pca_gpr",
     "kernel_ridge",
     "cpm",
     "elastic_net",
@@ -113,6 +119,7 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "core_permuted_source",
     "single_task",
     "no_clinical",
+    "no_image",
 )
 # Those that cost little: an elastic net costs more than all of them together.
 DEFAULT_BASELINES: tuple[Baseline, ...] = (
@@ -122,6 +129,11 @@ DEFAULT_BASELINES: tuple[Baseline, ...] = (
     "ridge",
     "linear_all",
     "tangent_ridge",
+    "random_encoder",
+    "volumes",
+    "quantiles",
+    "volumes_quantiles",
+    "pca_gpr",
     "kernel_ridge",
     "cpm",
     "pca_logistic",
@@ -143,6 +155,7 @@ class StudySettings(Settings):
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
+        device: where networks are trained; `auto` is a GPU where torch finds one.
         tune: what `tune` searches; a run does not look at it.
         tuned: settings per outer fold, as `run --tuned` writes them here.
     """
@@ -158,6 +171,7 @@ class StudySettings(Settings):
     confounds: Confounds | None = None
     harmonise: HarmoniseSettings = HarmoniseSettings()
     edges: EdgeSettings = EdgeSettings()
+    image: ImageSettings = ImageSettings()
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     learning_curve: tuple[Annotated[int, Field(ge=4)], ...] = ()
@@ -171,6 +185,7 @@ class StudySettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     n_jobs: Annotated[int, Field(ge=1)] = 2
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     tune: TuneSettings | None = None
     tuned: Tuned | None = None
 
@@ -231,7 +246,7 @@ class StudySettings(Settings):
     @property
     def features(self) -> FeatureSettings:
         """What is fitted to turn rows into features."""
-        return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges)
+        return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges, image=self.image)
 
     @property
     def decisive(self) -> StudySettings:

@@ -31,9 +31,14 @@ class Training(Settings):
 
     Args:
         steps: optimiser steps; `auto` is 320, and 640 from 600 rows.
-        batch_size: rows of a batch; `auto` is as near to 64 as equal batches allow (all rows below 96).
+        batch_size: rows of a batch; `auto` is as near to 64 as equal batches allow (all rows below 96), and to 8
+            where volumes are learnt from.
         part_learning_rates: factor on `learning_rate` for a part of the model (a modality, `fusion`, `heads`).
         freeze: parts that do not move; their dropout is off.
+        schedule: `cosine` lets the learning rate fall to 0 over the steps (Loshchilov and Hutter 2017,
+            arXiv:1608.03983).
+        class_weights: `balanced` weighs the classes of a binary outcome inversely to their frequency among the
+            training rows; the risks are corrected for it, so that they stay those of the cohort.
         anchor: strength of the pull towards the parent's weights (L2-SP, Li et al. 2018,
             arXiv:1802.01483); 0 is none.
         rate_decay: factor on the rate of the fusion, and once more on that of the branches (discriminative
@@ -58,6 +63,8 @@ class Training(Settings):
     part_learning_rates: dict[str, Positive] = Field(default_factory=dict)
     freeze: tuple[str, ...] = ()
     clip_norm: Positive | None = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    class_weights: Literal["none", "balanced"] = "none"
     anchor: NonNegative = 0.0
     rate_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     unfreeze: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -69,11 +76,11 @@ class Training(Settings):
         """Optimiser steps for this number of training rows."""
         return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
 
-    def batch_for(self, n_rows: int) -> int:
-        """Rows of a batch for this number of training rows."""
+    def batch_for(self, n_rows: int, *, images: bool = False) -> int:
+        """Rows of a batch for this number of training rows; fewer where volumes are among what is learnt from."""
         if self.batch_size != "auto":
             return min(self.batch_size, n_rows)
-        return -(-n_rows // max(1, round(n_rows / 64)))
+        return -(-n_rows // max(1, round(n_rows / (8 if images else 64))))
 
 
 class Ensemble(Settings):

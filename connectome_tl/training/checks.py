@@ -11,7 +11,9 @@ from connectome_tl.features.confounds import confound_column
 from connectome_tl.features.harmonise import protection_problems
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.training.schemes import StudyCohorts, modalities_of
+from connectome_tl.training.schemes import StudyCohorts, learnt_early, modalities_of
+
+_NOUNS = {"connectome": "connectomes", "image": "volumes"}
 
 
 def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
@@ -24,20 +26,12 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
     if not modalities_of(study, cohorts):
         problems.append(
             Problem(
-                f"the target cohort {cohorts.target.name} has neither connectomes nor clinical covariates",
-                remedy="Give `connectomes` or `covariates` in its cohort.yaml.",
+                f"the target cohort {cohorts.target.name} has neither connectomes nor volumes nor clinical covariates "
+                "that the model has an encoder for",
+                remedy="Give `connectomes`, `volumes` or `covariates` in its cohort.yaml.",
             )
         )
-    stages = {"pretrain": ("source", study.stages.pretrain), "adapt": ("pool", study.stages.adapt)}
-    for stage, (role, asked) in stages.items():
-        cohort = cohorts.roles.get(role)
-        if asked is not None and cohort is not None and not cohort.regions:
-            problems.append(
-                Problem(
-                    f"stage {stage} learns from connectomes, and the {role} cohort {cohort.name} has none",
-                    remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
-                )
-            )
+    problems += _early_stages(study, cohorts)
     problems += _network_problems(study, cohorts)
     if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
         known = {task.name: task for task in cohorts.source.tasks}
@@ -122,4 +116,37 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
                 remedy="Give age in its cohort.yaml, or take another stages.adapt.objective.",
             )
         )
+    return problems
+
+
+def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
+    """Earlier stages whose cohort lacks what they would learn from."""
+    problems = []
+    known = [m for m in modalities_of(study, cohorts) if m in _NOUNS] or ["connectome"]
+    stages = {"pretrain": ("source", study.stages.pretrain), "adapt": ("pool", study.stages.adapt)}
+    for stage, (role, asked) in stages.items():
+        cohort = cohorts.roles.get(role)
+        if asked is None or cohort is None:
+            continue
+        nouns = " or ".join(_NOUNS[m] for m in known)
+        early = learnt_early(study, cohorts, role)
+        if not early:
+            problems.append(
+                Problem(
+                    f"stage {stage} learns from {nouns}, and the {role} cohort {cohort.name} has none",
+                    remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
+                )
+            )
+    adapt, pool = study.stages.adapt, cohorts.pool
+    if adapt is not None and pool is not None and not problems:
+        wanted, early = adapt.objective.modality, learnt_early(study, cohorts, "pool")
+        if wanted not in early:
+            problems.append(
+                Problem(
+                    f"stage adapt minimises {adapt.objective.describe()}, which needs {_NOUNS.get(wanted, wanted)}",
+                    got=f"{' and '.join(_NOUNS[m] for m in early)} in the pool {pool.name} and the model",
+                    remedy="Name another kind of stages.adapt.objective (masked_volume for volumes), or say "
+                    "stages.adapt: null.",
+                )
+            )
     return problems

@@ -200,6 +200,11 @@ def blocks_of(
             regional = arrays.rows["regional"].reshape(len(ids), -1).astype(float)
             if regional.shape[1]:
                 blocks.append(Block("regional", regional, kernel="both"))
+        elif arrays.blocks:
+            present = arrays.present[:, None].astype(float)
+            for i, (block, columns) in enumerate(arrays.blocks.items()):
+                told = np.concatenate([columns, present], axis=1) if i == 0 else columns
+                blocks.append(Block(block, told.astype(float), kernel="both"))
         else:
             values = [value for value in arrays.rows.values() if value.ndim == 2]
             present = arrays.present[:, None].astype(float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.outputs import columns_of, mixed, predictions_of
 
-_CHUNK = 256  # rows predicted at once
+_CHUNK, _VOLUMES = 256, 8  # rows predicted at once, without and with volumes
 Arrays = dict[str, np.ndarray]
 
 
@@ -55,6 +55,7 @@ class NetworkModel:
         settings: of the network. sizes: by modality. regions: in order.
         states: parameters by "network/step".
         step: chosen step by outcome.
+        flip_test: predictions are the mean of those from each volume and from its mirror image.
     """
 
     settings: ModelSettings
@@ -65,6 +66,7 @@ class NetworkModel:
     targets: TargetScaler
     states: Mapping[str, Arrays]
     step: Mapping[str, int]
+    flip_test: bool = False
 
     @property
     def heads(self) -> dict[str, int]:
@@ -91,10 +93,11 @@ class NetworkModel:
     def predict_rows(self, rows: Rows) -> np.ndarray:
         """(n_subjects, n_columns) of features made by this model's own steps."""
         batch = to_batch(rows)
+        views = [batch, mirrored(batch)] if self.flip_test and "image" in batch.modalities else [batch]
         places = columns_of(self.tasks)
         found = np.zeros((len(rows.ids), sum(task.n_columns for task in self.tasks)))
         for step in sorted(set(self.step.values())):
-            outputs = [outputs_of(one, batch) for one in self.networks(step)]
+            outputs = [outputs_of(one, view) for one in self.networks(step) for view in views]
             made = [predictions_of(one, self.tasks, self.targets) for one in outputs]
             for task in self.tasks:
                 if self.step[task.name] == step:
@@ -107,9 +110,7 @@ class NetworkModel:
         check_regions(self, cohort)
         batch = to_batch(self.features.rows(cohort, ids))
         with torch.no_grad():
-            return np.concatenate(
-                [_chunked(network.embed, batch).double().numpy() for network in self.networks()], axis=1
-            )
+            return np.concatenate([_chunked(network, network.embed, batch) for network in self.networks()], axis=1)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, features = self.features.state()
@@ -126,6 +127,7 @@ class NetworkModel:
             "target_ids": list(self.targets.ids),
             "step": dict(self.step),
             "states": list(self.states),
+            "flip_test": self.flip_test,
         }
         return arrays, plain
 
@@ -150,6 +152,7 @@ class NetworkModel:
             targets=TargetScaler(arrays["targets/mean"], arrays["targets/scale"], tuple(plain["target_ids"])),
             states=states,
             step=plain["step"],
+            flip_test=plain["flip_test"],
         )
 
 
@@ -240,20 +243,28 @@ def to_batch(rows: Rows) -> Batch:
     for name, arrays in rows.arrays.items():
         tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.rows.items()}
         constants = {key: torch.from_numpy(np.array(value)) for key, value in arrays.constants.items()}
-        modalities[name] = ROWS[name](**tensors, **constants)
+        modalities[name] = ROWS[name](**tensors, **constants, **arrays.shared)
     return Batch(modalities, {name: torch.from_numpy(np.array(arrays.present)) for name, arrays in rows.arrays.items()})
 
 
 def outputs_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
     """(n, n_outputs) of all heads."""
+    return _chunked(model, model, batch)
+
+
+def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
+    """What the model makes of a batch, in parts where it is large, on the device where its weights are."""
+    size = _VOLUMES if "image" in batch.modalities else _CHUNK
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    parts = [batch] if len(batch) <= size else [batch.rows(at) for at in torch.arange(len(batch)).split(size)]
     with torch.no_grad():
-        return _chunked(model, batch).double().numpy()
+        found = [apply(part if device.type == "cpu" else part.to(device)) for part in parts]
+    return torch.cat(found).double().cpu().numpy()
 
 
-def _chunked(apply: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
-    if len(batch) <= _CHUNK:
-        return apply(batch)
-    return torch.cat([apply(batch.rows(index)) for index in torch.arange(len(batch)).split(_CHUNK)])
+def mirrored(batch: Batch) -> Batch:
+    """The batch with its volumes mirrored from left to right."""
+    return batch.with_image(replace(batch.image, volume=batch.image.volumes.flip(2), where=None, source=None))
 
 
 def check_regions(model: FittedModel, cohort: Cohort) -> None:

@@ -15,6 +15,7 @@ from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
 from connectome_tl.training.objectives.objective import TRAIN, Objective
 from connectome_tl.training.parts import Freezing, parameter_groups
+from connectome_tl.training.volumes import Work
 
 StepHook = Callable[[int, float], None]  # (step, loss); a pruner raises its own exception to stop
 _CURVE = 100  # points of a training curve, at most
@@ -55,6 +56,7 @@ def train(
     rng: np.random.Generator,
     *,
     carried: frozenset[str] = frozenset(),
+    work: Work | None = None,
     watched: Iterable[int] = (),
     watch: Callable[[int], bool] | None = None,
     hook: StepHook | None = None,
@@ -66,6 +68,7 @@ def train(
         rng: draws the batches.
         carried: names of the parameters that were taken over from a parent. Part rates, freezing, unfreezing
             and the pull towards the start act on these alone.
+        work: device, arithmetic and augmentation; on the processor in float32 by default.
         watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first);
             training ends where it returns True.
 
@@ -76,7 +79,11 @@ def train(
         DataError: nothing is left to learn.
     """
     n_rows = len(pools[TRAIN])
-    n_steps, size = settings.steps_for(n_rows), settings.batch_for(n_rows)
+    images = "image" in pools[TRAIN].batch.modalities
+    n_steps, size = settings.steps_for(n_rows), settings.batch_for(n_rows, images=images)
+    work = work or Work()
+    work.begin(model)
+    objective.to(work.device)
     groups = parameter_groups(model, settings, carried)
     own = list(objective.parameters())
     if own:
@@ -89,6 +96,7 @@ def train(
             remedy="Leave a part out of `freeze`.",
         )
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    rates = _schedule(optimiser, settings, n_steps)
     anchored = settings.anchor > 0
     start = [
         (p, p.detach().clone()) for n, p in model.named_parameters() if anchored and n in carried and p.requires_grad
@@ -105,9 +113,10 @@ def train(
         if step and freezing.changes_at(step):
             freezing.apply(step)
         optimiser.zero_grad(set_to_none=True)
-        drawn = {role: _rows(pool, next(draws[role])) for role, pool in pools.items()}
-        terms = objective(model, {r: b for r, (b, _) in drawn.items()}, {r: t for r, (_, t) in drawn.items()})
-        loss = torch.stack(list(terms.values())).sum()
+        drawn = {role: work.prepared(*_rows(pool, next(draws[role]))) for role, pool in pools.items()}
+        with work.arithmetic():
+            terms = objective(model, {r: b for r, (b, _) in drawn.items()}, {r: t for r, (_, t) in drawn.items()})
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
         total = loss
         for parameter, origin in start:
             total = total + 0.5 * settings.anchor * (parameter - origin).square().sum()
@@ -115,15 +124,25 @@ def train(
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(moving, settings.clip_norm)
         optimiser.step()
+        if rates is not None:
+            rates.step()
         losses[step] = float(loss.detach())
         if hook is not None:
             hook(step, losses[step])
         if watch is not None and step + 1 in stops and _look(model, watch, step + 1, freezing):
             losses = losses[: step + 1]
             break
-    model.eval()
+    model.eval().to("cpu")
     length = -(-n_steps // _CURVE)
     return np.array([losses[i : i + length].mean() for i in range(0, len(losses), max(length, 1))])
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, settings: Training, n_steps: int
+) -> torch.optim.lr_scheduler.CosineAnnealingLR | None:
+    if settings.schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(n_steps, 1))
 
 
 def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:

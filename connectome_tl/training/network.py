@@ -32,6 +32,8 @@ from connectome_tl.training.objectives.table import build_objective
 from connectome_tl.training.outputs import columns_of, predictions_of
 from connectome_tl.training.plans import FitPlan, RowSet
 from connectome_tl.training.probe import probe
+from connectome_tl.training.volumes import Work, augmentation
+from connectome_tl.training.weights import start_from_files
 
 State = dict[str, np.ndarray]
 
@@ -67,10 +69,21 @@ class _Setting:
             raise InternalError("a network needs training settings")
         return self.plan.training
 
+    def supervised(self, rows: np.ndarray) -> Supervised:
+        """The loss of the heads; classes are weighted by their frequency among these training rows if asked for."""
+        positives = {}
+        if self.training.class_weights == "balanced":
+            for t, task in enumerate(self.tasks):
+                known = self.goal[rows, t][torch.isfinite(self.goal[rows, t])]
+                if task.is_binary and len(known) and 0 < float(known.mean()) < 1:
+                    positives[task.name] = float(known.mean())
+        return Supervised(self.outcomes, self.training, positives)
+
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random weights but for those that the parent gives, and the names of these."""
         torch.manual_seed(_seed(self.plan, "weights", number))
         model = build_model(self.model, self.sizes, self.heads)
+        start_from_files(model, self.model.branches)
         return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
 
 
@@ -80,7 +93,7 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     if plan.inner:
         return _ensemble(setting, context)
     model, carried = setting.fresh(0)
-    objective = Supervised(setting.outcomes, setting.training)
+    objective = setting.supervised(np.arange(len(setting.batch)))
     curve = _trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": _state(model)}
@@ -106,13 +119,14 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
             probed.append(("source", *_for_probe(setting, rows, context)))
         if role != PROBE:
             pools[role] = _other_pool(setting, role, rows, context)
-    before = [probe(model, batch, outcomes) for _, batch, outcomes in probed]
+    modality = plan.objective.modality
+    before = [probe(model, batch, outcomes, modality) for _, batch, outcomes in probed]
     curve = _trained(setting, model, objective, carried, pools, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": _state(model)}
     result = _result(setting, context, states, dict.fromkeys(setting.heads, step), curve, _unsettled(curve))
     for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
-        for when, found in (("before", scores), ("after", probe(model, batch, outcomes))):
+        for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
             result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})
     return result
 
@@ -223,11 +237,12 @@ def _member(setting: _Setting, held: _HeldOut, number: int, total: int, context:
     torch.manual_seed(_seed(plan, "noise", number))
     return train(
         model,
-        Supervised(setting.outcomes, setting.training),
+        setting.supervised(others.numpy()),
         pool,
         setting.training.model_copy(update={"steps": total}),
         np.random.default_rng(_seed(plan, "batches", number)),
         carried=carried,
+        work=_work(plan, number),
         watched=held.steps,
         watch=lambda step: held.look(model, step),
         hook=context.hook,
@@ -252,6 +267,9 @@ def _set_up(plan: FitPlan, context: Context) -> _Setting:
         goal = torch.from_numpy(scaler.apply(raw).astype(np.float32))
         heads = {task.name: task.n_outputs for task in tasks}
     sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
+    if plan.stage == "adapt" and parent is not None:
+        # What the pool lacks is handed on as it is.
+        sizes = {name: dict(size) for name, size in known.sizes.items()} | sizes
     return _Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
 
 
@@ -277,7 +295,18 @@ def _trained(
 ) -> np.ndarray:
     torch.manual_seed(_seed(setting.plan, "noise", 0))
     rng = np.random.default_rng(_seed(setting.plan, "batches", 0))
-    return train(model, objective, pools, setting.training, rng, carried=carried, hook=context.hook)
+    work = _work(setting.plan, 0)
+    return train(model, objective, pools, setting.training, rng, carried=carried, work=work, hook=context.hook)
+
+
+def _work(plan: FitPlan, number: int) -> Work:
+    """Device, arithmetic and augmentation of one network."""
+    if "image" not in plan.modalities:
+        return Work(torch.device(plan.device))
+    image = plan.features.image
+    precision = "float32" if image.precision == "auto" else image.precision
+    augment = augmentation(image.augment, _seed(plan, "augmentation", number))
+    return Work(torch.device(plan.device), precision, augment)
 
 
 def _seed(plan: FitPlan, purpose: str, number: int) -> int:
@@ -325,7 +354,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
 
 
 def _state(model: OutcomeModel) -> State:
-    return {name: tensor.detach().numpy().copy() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
 def _unsettled(curve: np.ndarray) -> tuple[str, ...]:
@@ -347,11 +376,12 @@ def _result(
         setting.model,
         setting.sizes,
         setting.tasks,
-        setting.cohort.regions if "connectome" in setting.sizes else (),
+        setting.cohort.regions if "connectome" in setting.features.steps else (),
         setting.features,
         setting.scaler,
         states,
         step,
+        plan.features.image.flip_test,
     )
     arrays, plain = fitted.state()
     predictions: dict[str, np.ndarray] = {}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from connectome_tl import features, nn, settings, tasks, training
 from connectome_tl.cohort import cohort, splits
 from connectome_tl.connectome import connectome
+from connectome_tl.imaging import grids, volume_checks
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings
@@ -68,6 +69,7 @@ class FitPlan:
         features: what is fitted to make features.
         model: the network. core: the closed-form core. training: how a network is trained.
         objective: what an adaptation minimises.
+        device: where the network is trained: cpu or cuda.
         checkpoints: shares of the steps after which held-out rows are looked at.
         inner: held-out rows of each network of an ensemble.
         others: further rows by role (source replay, alignment).
@@ -88,6 +90,7 @@ class FitPlan:
     core: CoreSettings | None = None
     training: Training | None = None
     objective: ObjectiveSettings | None = None
+    device: str = "cpu"
     checkpoints: tuple[float, ...] = ()
     inner: tuple[tuple[str, ...], ...] = ()
     others: tuple[tuple[str, RowSet], ...] = ()
@@ -137,6 +140,8 @@ def _part(value: Any) -> Any:
         return value.key
     if isinstance(value, tuple):
         return [_part(item) for item in value]
+    if isinstance(value, ModelSettings):
+        value = value.compared
     if hasattr(value, "model_dump"):
         # Two kinds of settings with equal fields are two settings.
         return {"settings": type(value).__name__, **value.model_dump(mode="json")}
@@ -144,7 +149,7 @@ def _part(value: Any) -> Any:
 
 
 _PACKAGES = (features, nn, training, settings)
-_MODULES = (tasks, cohort, splits, connectome)
+_MODULES = (tasks, cohort, splits, connectome, grids, volume_checks)
 
 
 def code_version() -> str:
@@ -157,7 +162,7 @@ def _own_code() -> str:
     folders = [Path(folder) for package in _PACKAGES for folder in package.__path__]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files += [Path(str(module.__file__)) for module in _MODULES]
-    computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric"))
+    computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric", "monai"))
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
 
 

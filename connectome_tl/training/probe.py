@@ -1,4 +1,4 @@
-"""What can be read linearly from the embedding of the connectomes, before and after adaptation.
+"""What can be read linearly from the embedding of connectomes or volumes, before and after adaptation.
 
 A probe is a ridge regression from the embedding, scored on rows that it has not seen. It trains nothing that
 is kept: it says whether adaptation helps (the pool's age is read better) or forgets (the source's outcomes are
@@ -19,8 +19,10 @@ _FOLDS, _FEWEST = 5, 10
 _PENALTIES = np.logspace(-2, 4, 13)
 
 
-def probe(model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    """Score of each outcome, read from the embedding of the connectomes by 5-fold cross-validation.
+def probe(
+    model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray], modality: str = "connectome"
+) -> dict[tuple[str, str], float]:
+    """Score of each outcome, read from the embedding of one modality by 5-fold cross-validation.
 
     Args:
         outcomes: (n_subjects,) values by name, NaN where missing. Two values 0 and 1 are a class.
@@ -29,7 +31,9 @@ def probe(model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray])
         By outcome and metric: R2, or AUC of a class. An outcome with fewer than 10 known rows, or 5 of a class,
         is left out.
     """
-    embedding = _embedding(model, batch)
+    if modality not in batch.modalities:
+        return {}
+    embedding = _embedding(model, batch, modality)
     found = {}
     for name, values in outcomes.items():
         known = np.isfinite(values)
@@ -41,13 +45,13 @@ def probe(model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray])
     return found
 
 
-def _embedding(model: OutcomeModel, batch: Batch) -> np.ndarray:
+def _embedding(model: OutcomeModel, batch: Batch, modality: str) -> np.ndarray:
     was_training = model.training
     model.eval()
     with torch.no_grad():
         parts = [
-            model.branches["connectome"](batch.rows(index).connectome).embedding
-            for index in torch.arange(len(batch)).split(256)
+            model.branches[modality](batch.rows(index).modalities[modality]).embedding
+            for index in torch.arange(len(batch)).split(8 if modality == "image" else 256)
         ]
     model.train(was_training)
     return torch.cat(parts).double().numpy()

@@ -81,20 +81,35 @@ class StudyCohorts:
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
-        """What the target cohort has: connectomes, covariates, images."""
+        """What the target cohort has: connectomes, covariates, volumes."""
         found = ["connectome"] if self.target.regions else []
-        return (*found, "clinical") if clinical_specs(self.target.covariate_specs) else tuple(found)
+        found += ["clinical"] if clinical_specs(self.target.covariate_specs) else []
+        return (*found, "image") if any(self.target.volumes) else tuple(found)
 
 
 def modalities_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:
-    """Modalities of the study: those of the target cohort and those of the model's further encoders."""
-    return tuple(dict.fromkeys((*cohorts.modalities, *(encoder.modality for encoder in study.model.others))))
+    """Modalities of the study: those of the target cohort that the model has an encoder for, and those of its
+    further encoders, except volumes that the cohort does not have."""
+    asked = study.model.branches
+    further = (encoder.modality for encoder in study.model.others)
+    found = dict.fromkeys((*(m for m in cohorts.modalities if m in asked), *further))
+    return tuple(m for m in found if m != "image" or any(cohorts.target.volumes))
+
+
+def learnt_early(study: StudySettings, cohorts: StudyCohorts, role: str) -> tuple[str, ...]:
+    """What the network of an earlier stage learns from: connectomes and volumes that its cohort has, of those
+    that the last stage sees."""
+    cohort, known = cohorts.roles.get(role), modalities_of(study, cohorts)
+    if cohort is None:
+        return ()
+    has = {"connectome": bool(cohort.regions), "image": any(cohort.volumes)}
+    return tuple(m for m in ("connectome", "image") if m in known and has[m])
 
 
 def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...]:
     """The models of this study: those that every study has, and its controls that differ from them."""
     stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
-    scored = stage_one and core_has_source(cohorts)
+    scored = stage_one and bool(scored_by_source(study, cohorts))
     known = modalities_of(study, cohorts)
 
     def differs(scheme: Scheme) -> bool:
@@ -111,7 +126,10 @@ def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...
     return tuple(s for s in SCHEMES if differs(s) and (s.name in ALWAYS or s.name in study.controls))
 
 
-def core_has_source(cohorts: StudyCohorts) -> bool:
-    """Whether a linear model of the source can score the target: both have connectomes of the same regions."""
+def scored_by_source(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:
+    """What a linear model of the source can score the target by: connectomes of the same regions, volumes."""
     source, target = cohorts.source, cohorts.target
-    return source is not None and bool(source.regions) and source.regions == target.regions
+    if source is None:
+        return ()
+    early = learnt_early(study, cohorts, "source")
+    return tuple(m for m in early if m != "connectome" or source.regions == target.regions)

@@ -16,7 +16,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.objectives.objective import PROBE, SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
-from connectome_tl.training.schemes import Scheme, StudyCohorts, core_has_source, modalities_of
+from connectome_tl.training.schemes import Scheme, StudyCohorts, learnt_early, modalities_of, scored_by_source
 
 
 def chain(
@@ -110,6 +110,7 @@ class _Chain:
             seed=self.seed,
             model=study.model,
             training=finetune.training,
+            device=study.device,
             checkpoints=finetune.ensemble.checkpoints,
             inner=self._parts(finetune.ensemble.networks),
             parents=() if parent is None else (("stage", parent),),
@@ -141,6 +142,9 @@ class _Chain:
             labels = tuple(ids[i] for i in rng.permutation(len(ids)))
         return RowSet("source", ids, source.rows_hash(ids), labels)
 
+    def _early(self, role: str) -> tuple[str, ...]:
+        return tuple(m for m in learnt_early(self.study, self.cohorts, role) if m in self.modalities)
+
     def _source_tasks(self) -> tuple[str, ...]:
         use, source = self.study.source, self.cohorts.source
         if use is not None and use.tasks is not None:
@@ -149,13 +153,14 @@ class _Chain:
 
     def _source_core(self) -> FitPlan | None:
         rows = self._source_rows()
-        if rows is None or not core_has_source(self.cohorts) or "connectome" not in self.modalities:
+        seen = tuple(m for m in scored_by_source(self.study, self.cohorts) if m in self.modalities)
+        if rows is None or not seen:
             return None
         return FitPlan(
             stage="source",
             train=rows,
             tasks=self._source_tasks(),
-            modalities=("connectome",),
+            modalities=seen,
             features=self.study.features,
             seed=0,
             core=self.study.core,
@@ -166,22 +171,22 @@ class _Chain:
         study, cohorts = self.study, self.cohorts
         parent: FitPlan | None = None
         rows = self._source_rows()
-        if "connectome" not in self.modalities:
-            return None
-        if rows is not None and study.stages.pretrain is not None:
+        early, later = self._early("source"), self._early("pool")
+        if rows is not None and early and study.stages.pretrain is not None:
             parent = FitPlan(
                 stage="pretrain",
                 train=rows,
                 tasks=self._source_tasks(),
-                modalities=("connectome",),
+                modalities=early,
                 features=study.features,
                 seed=self.seed,
                 model=study.model,
                 training=study.stages.pretrain.training,
+                device=study.device,
                 label=self.scheme.name,
             )
         adapt, pool = study.stages.adapt, cohorts.pool
-        if not self.scheme.adapt or adapt is None or pool is None:
+        if not self.scheme.adapt or adapt is None or pool is None or adapt.objective.modality not in later:
             return parent
         ids = tuple(sorted(adaptation_rows(pool, cohorts.target, self.fold, transductive=adapt.transductive)))
         role = SOURCE if adapt.objective.source_replay else PROBE
@@ -189,11 +194,12 @@ class _Chain:
             stage="adapt",
             train=RowSet("pool", ids, pool.rows_hash(ids)),
             tasks=parent.tasks if parent is not None else (),
-            modalities=("connectome",),
+            modalities=later,
             features=study.features,
             seed=self.seed,
             model=study.model,
             training=adapt.training,
+            device=study.device,
             objective=adapt.objective,
             others=() if parent is None else ((role, parent.train),),
             parents=() if parent is None else (("stage", parent),),

@@ -25,6 +25,7 @@ from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_predictions, read_record
 from connectome_tl.workflows.tuned import check_tuned
 from connectome_tl.workflows.unchanged import changed_cohorts
+from connectome_tl.workflows.volumes import CACHE, with_grids
 
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
@@ -57,6 +58,7 @@ def audit_run(
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            cohorts = with_grids(settings, cohorts, folder / CACHE)
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}

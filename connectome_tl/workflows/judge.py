@@ -30,7 +30,7 @@ from connectome_tl.settings.models import in_order, model_named
 from connectome_tl.settings.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.schemes import StudyCohorts, modalities_of
+from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
     adaptation_probes,
@@ -171,8 +171,10 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, pr
         source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
         families=any(name for name in target.family),
         sites=len({site for site in target.site if site}),
-        tangent=settings.edges.tangent is None and holds_correlations(target, splits.repeats[0][0].train),
-        source_scores=staged and source is not None and source.regions == target.regions,
+        tangent="connectome" in modalities_of(settings, cohorts)
+        and settings.edges.tangent is None
+        and holds_correlations(target, splits.repeats[0][0].train),
+        source_scores=staged and bool(scored_by_source(settings, cohorts)),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
     )
 

@@ -21,6 +21,7 @@ from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
 from connectome_tl.workflows.tuned import check_tuned, read_tuned
+from connectome_tl.workflows.volumes import CACHE, settled, with_grids
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.cohort.cohort import Cohort
@@ -62,6 +63,7 @@ def run_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     if tuned is not None:
         settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
+    settings = settled(settings, home, folder)
     seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
@@ -84,6 +86,8 @@ def run_study(
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
         check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
+        with steps.counted("volumes") as progress:
+            cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)

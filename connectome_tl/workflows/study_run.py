@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pydantic import ValidationError
@@ -14,6 +15,9 @@ from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.bundles import FitKind
 from connectome_tl.settings.results import RunRecord
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True, eq=False)

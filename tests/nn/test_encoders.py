@@ -38,6 +38,7 @@ from connectome_tl.settings.encoders import (
     GraphEncoder,
     MessageSettings,
 )
+from connectome_tl.settings.model import AnyImageEncoder
 
 SILENT: list[EncoderSettings] = [s for s in (*LAYERED, *OTHERS) if not getattr(s, "messages", True)]
 
@@ -95,9 +96,10 @@ def kinds_below(base: type[EncoderSettings]) -> set[type[EncoderSettings]]:
 
 
 def test_every_settings_class_of_an_encoder_has_a_branch_and_a_sentence() -> None:
-    built_in = [ClinicalEncoder, *get_args(get_args(AnyEncoder)[0])]
+    volumes = get_args(get_args(AnyImageEncoder)[0])
+    built_in = [ClinicalEncoder, *get_args(get_args(AnyEncoder)[0]), *volumes]
     assert set(built_in) == {kind for kind in kinds_below(EncoderSettings) if "kind" in kind.model_fields}
-    assert {type(settings) for settings in ENCODERS} == set(built_in) - {ClinicalEncoder}
+    assert {type(settings) for settings in ENCODERS} == set(built_in) - {ClinicalEncoder, *volumes}
     for kind in built_in:
         assert kind in BRANCHES
         assert kind().describe()

@@ -38,6 +38,7 @@ OF_PLAN: dict[str, Callable[[FitPlan], FitPlan]] = {
     "core": lambda p: replace(p, core=CoreSettings()),
     "training": lambda p: replace(p, training=Training(steps=9)),
     "objective": lambda p: replace(p, objective=MaskedEdges()),
+    "device": lambda p: replace(p, device="cuda"),
     "checkpoints": lambda p: replace(p, checkpoints=(0.0,)),
     "inner": lambda p: replace(p, inner=p.inner[::-1]),
     "others": lambda p: replace(p, others=(("source", p.train),)),

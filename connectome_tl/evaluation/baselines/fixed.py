@@ -12,6 +12,13 @@ from connectome_tl.evaluation.baselines.cpm import cpm
 from connectome_tl.evaluation.baselines.design import Baseline
 from connectome_tl.evaluation.baselines.elastic_net import elastic_net
 from connectome_tl.evaluation.baselines.ground import Ground, Maker
+from connectome_tl.evaluation.baselines.images import (
+    pca_gpr,
+    quantiles,
+    random_encoder,
+    volumes,
+    volumes_quantiles,
+)
 from connectome_tl.evaluation.baselines.kernel_ridge import kernel_ridge
 from connectome_tl.evaluation.baselines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.linear_svm import linear_svm
@@ -38,6 +45,11 @@ BASELINES: dict[str, Maker] = {
     "linear_svm": linear_svm,
     "linear_transfer": linear_transfer,
     "meta_matching": meta_matching,
+    "random_encoder": random_encoder,
+    "volumes": volumes,
+    "quantiles": quantiles,
+    "volumes_quantiles": volumes_quantiles,
+    "pca_gpr": pca_gpr,
 }
 _WITHOUT_COLUMNS = "prevalence"
 

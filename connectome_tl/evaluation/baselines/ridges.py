@@ -21,9 +21,12 @@ def ridge(ground: Ground) -> list[Baseline]:
 def linear_all(ground: Ground) -> list[Baseline]:
     """Every standardised column that the model sees, side by side."""
     cohort, settings = ground.target, ground.study.features
-    known = (("connectome",) if cohort.regions else ()) + (
-        ("clinical",) if clinical_specs(cohort.covariate_specs) else ()
-    )
+    has = {
+        "connectome": bool(cohort.regions),
+        "clinical": bool(clinical_specs(cohort.covariate_specs)),
+        "image": any(cohort.volumes),
+    }
+    known = tuple(name for name, there in has.items() if there and name in ground.study.model.branches)
 
     def design(fold: Fold) -> Design:
         features = fit_steps(cohort, fold.train, settings, known)

@@ -17,7 +17,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.closed_form.targets import one_vs_rest
 from connectome_tl.training.core import blocks_of
-from connectome_tl.training.schemes import StudyCohorts, core_has_source
+from connectome_tl.training.schemes import StudyCohorts, scored_by_source
 from connectome_tl.training.stages import refuse_known
 
 
@@ -104,7 +104,7 @@ class FromSource:
     def there(self) -> bool:
         """Whether a source cohort has connectomes of the same regions, and an outcome."""
         source = self.cohorts.source
-        return core_has_source(self.cohorts) and source is not None and bool(source.tasks)
+        return "connectome" in scored_by_source(self.study, self.cohorts) and source is not None and bool(source.tasks)
 
     @property
     def models(self) -> SourceModels:

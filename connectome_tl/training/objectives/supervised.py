@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,14 +19,23 @@ from connectome_tl.training.objectives.task_weights import weighting
 
 
 class Supervised(Objective):
-    """Masked multi-task loss of the heads; edges may be jittered, subjects mixed, outcomes weighted."""
+    """Masked multi-task loss of the heads; edges may be jittered, subjects mixed, outcomes and classes weighted.
+
+    Args:
+        positives: share of class 1 by binary outcome whose classes are weighted. The weighted loss is minimised by
+            outputs that are off by the logarithm of the ratio of the weights; this is added to the outputs before the
+            loss, so that the outputs themselves stay logits of the true risk.
+    """
 
     decayed = False
 
-    def __init__(self, outcomes: Outcomes, training: Training | None = None) -> None:
+    def __init__(
+        self, outcomes: Outcomes, training: Training | None = None, positives: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         asked = training or Training()
         self.outcomes, self.edge_noise, self.mixup = outcomes, asked.edge_noise, asked.mixup
+        self.positives = dict(positives or {})
         self.weigh = weighting(asked.task_weights, len(outcomes.kinds))
 
     def forward(
@@ -47,9 +57,28 @@ class Supervised(Objective):
             goals = [(goal, share), (goal[other], 1 - share)]
         fused = model.embed(batch)
         outputs = model.outputs(fused)
+        if self.positives:
+            outputs = outputs + self._shift(outputs)
+            goals = [(one, self._class_weights(one) * (1.0 if of is None else of[:, None])) for one, of in goals]
         total, count = (
             torch.stack(parts).sum(dim=0)
             for parts in zip(*(summed_losses(outputs, *one, self.outcomes) for one in goals), strict=True)
         )
-        least = 1.0 if len(goals) == 1 else 1e-6
+        least = 1.0 if len(goals) == 1 and not self.positives else 1e-6
         return {"outcomes": self.weigh(total / count.clamp_min(least), count > 0, fused)}
+
+    def _shift(self, outputs: Tensor) -> Tensor:
+        """(n_outputs,) what the weights of the classes add to a logit."""
+        shift = outputs.new_zeros(outputs.shape[1])
+        for task, share in self.positives.items():
+            shift[self.outcomes.places[task]] = math.log((1 - share) / share)
+        return shift
+
+    def _class_weights(self, goal: Tensor) -> Tensor:
+        """(batch, n_tasks) inverse frequencies of the classes, 1 for outcomes without."""
+        weights = torch.ones_like(goal)
+        for t, task in enumerate(self.outcomes.kinds):
+            if task in self.positives:
+                share = self.positives[task]
+                weights[:, t] = torch.where(goal[:, t] > 0.5, 0.5 / share, 0.5 / (1 - share))
+        return weights

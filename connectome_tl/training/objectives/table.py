@@ -18,6 +18,7 @@ from connectome_tl.training.objectives.reconstruction import (
     MaskedNodeReconstruction,
 )
 from connectome_tl.training.objectives.self_training import SoftPseudoLabels
+from connectome_tl.training.objectives.volumes import MaskedVolumeReconstruction
 
 ObjectiveFactory = Callable[[Any, ObjectiveSizes], Objective]
 OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
@@ -30,6 +31,7 @@ OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
     kinds.Adversarial: AdversarialAlignment,
     kinds.SelfTraining: SoftPseudoLabels,
     kinds.ScanAge: AgePrediction,
+    kinds.MaskedVolume: MaskedVolumeReconstruction,
 }
 
 

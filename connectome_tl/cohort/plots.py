@@ -1,0 +1,79 @@
+"""Small figures of a cohort for notebooks, with matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connectome_tl.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from connectome_tl.cohort.cohort import Cohort
+
+
+class CohortPlots:
+    """Figures of a cohort. Each method returns a `matplotlib.figure.Figure`."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+
+    def matrix(self, subject: str | None = None, measure: str | None = None) -> Figure:
+        """The connectome of a subject, or the mean of all; rows in the order of the cohort's regions."""
+        cohort = self._cohort
+        if not cohort.n_regions:
+            raise UsageError("the cohort has no connectomes")
+        m = cohort.measures.index(measure) if measure is not None else 0
+        rows = np.arange(cohort.n_subjects) if subject is None else cohort.positions([subject])
+        present = cohort.node_mask[rows][:, :, None] & cohort.node_mask[rows][:, None, :]
+        count = np.maximum(present.sum(axis=0), 1)
+        mean = np.where(present, cohort.weights[rows, m], 0.0).sum(axis=0) / count
+        figure = _figure(3.8, 3.3)
+        axes = figure.subplots()
+        signed = bool((mean < 0).any())
+        limit = float(np.quantile(np.abs(mean), 0.99)) or 1.0
+        shown = axes.imshow(mean, cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0, vmax=limit)
+        figure.colorbar(shown, ax=axes, shrink=0.8, label=cohort.measures[m])
+        axes.set(xlabel="region", ylabel="region", title=subject or f"mean of {cohort.n_subjects} subjects")
+        return figure
+
+    def ages(self) -> Figure:
+        """Ages at scan, by site where sites are declared."""
+        cohort = self._cohort
+        known = np.isfinite(cohort.age)
+        if not known.any():
+            raise UsageError("the cohort has no ages")
+        figure = _figure(4.0, 2.6)
+        axes = figure.subplots()
+        sites = sorted({str(site) for site in cohort.site})
+        parts = [cohort.age[known & (cohort.site == site)] for site in sites]
+        axes.hist(parts, bins=20, stacked=True, label=[site or "no site" for site in sites])
+        axes.set(xlabel=f"age ({cohort.age_unit})", ylabel="subjects")
+        if 1 < len(sites) <= 8:
+            axes.legend(frameon=False, fontsize=8)
+        return figure
+
+    def outcomes(self) -> Figure:
+        """How many subjects have each outcome, and of binary ones how many are positive."""
+        cohort = self._cohort
+        if not cohort.tasks:
+            raise UsageError("the cohort has no outcomes")
+        names = [task.name for task in cohort.tasks]
+        known = [int(cohort.targets[name].notna().sum()) for name in names]
+        positive = [int(cohort.targets[t.name].sum()) if t.is_binary else 0 for t in cohort.tasks]
+        figure = _figure(4.4, 0.8 + 0.3 * len(names))
+        axes = figure.subplots()
+        axes.barh(names, known, color="#C8D1DC", label="known")
+        axes.barh(names, positive, color="#0072B2", label="positive")
+        axes.invert_yaxis()
+        axes.set_xlabel("subjects")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,135 @@
+"""Five controls of an image study, on the same splits and grids: what a trained network on volumes must beat."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.learners import LOGISTIC, RIDGE
+from connectome_tl.features.volumes import GridReader, VolumeNumbers, coarse_voxels, read_volumes
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+
+POOLED = 16  # voxels along each axis that principal components are taken of
+_SEED = 20241107  # of the random encoder; the same in every study
+_MOST_COMPONENTS, _VARIANCE = 100, 0.95
+_AT_ONCE = 8
+
+Table = Callable[[GridReader, VolumeNumbers, np.ndarray], np.ndarray]
+
+
+def random_encoder(ground: Ground) -> list[Baseline]:
+    """Ridge on the pooled maps of a frozen, random network."""
+    return _on(ground, random_features, RIDGE)
+
+
+def volumes(ground: Ground) -> list[Baseline]:
+    """Logarithms of the volumes of the head and of three grey-level classes in it."""
+    return _on(ground, lambda _, numbers, __: numbers.volumes, LOGISTIC)
+
+
+def quantiles(ground: Ground) -> list[Baseline]:
+    """Logarithm of the head's volume, and quantiles of its grey levels."""
+    return _on(ground, lambda _, numbers, __: numbers.head_and_quantiles, LOGISTIC)
+
+
+def volumes_quantiles(ground: Ground) -> list[Baseline]:
+    """Both of these."""
+    return _on(ground, lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]), LOGISTIC)
+
+
+def pca_gpr(ground: Ground) -> list[Baseline]:
+    """A Gaussian process on principal components of block means."""
+    return _on(ground, pooled_voxels, Learner(gaussian_process))
+
+
+def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
+    """What learns from a table with one row per subject, NaN without a volume; none where the study sees no volumes.
+
+    Nothing in the table is fitted: a row depends on its own volume alone. It is made once for all folds.
+    """
+    cohort, study = ground.target, ground.study
+    if not any(cohort.volumes) or not study.model.reads_volumes:
+        return []
+
+    @cache
+    def table() -> np.ndarray:
+        reader, numbers, present = read_volumes(cohort, cohort.ids, study.image)
+        found = np.where(present[:, None], what(reader, numbers, present), np.nan)
+        return found if present.all() else np.column_stack([found, ~present])
+
+    def design(fold: Fold) -> Design:
+        train, test = (table()[cohort.positions(ids)] for ids in (fold.train, fold.test))
+        return Design(train, test, fold.train, ground.families(fold))
+
+    return [Baseline(design, ground.tasks, learner)]
+
+
+def random_features(reader: GridReader, numbers: VolumeNumbers, present: np.ndarray) -> np.ndarray:
+    """Mean and spread of every map of a frozen, random ResNet-10, after each of its stages."""
+    del numbers
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        net = VoxelResNet(10, width=0.25, stem_stride=2 if min(reader.shape) >= 48 else 1).eval()
+    rows = np.flatnonzero(present)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(rows), _AT_ONCE):
+            volumes = torch.from_numpy(reader.read(rows[start : start + _AT_ONCE].tolist()))
+            maps = net.maps(volumes)
+            flat = [h.flatten(2) for h in maps]
+            parts.append(torch.cat([f(h) for h in flat for f in (_mean, _spread)], dim=1).double().numpy())
+    found = np.full((len(present), parts[0].shape[1]), np.nan)
+    found[rows] = np.concatenate(parts)
+    return found
+
+
+def _mean(h: torch.Tensor) -> torch.Tensor:
+    return h.mean(dim=2)
+
+
+def _spread(h: torch.Tensor) -> torch.Tensor:
+    return h.std(dim=2, correction=0)
+
+
+def pooled_voxels(reader: GridReader, numbers: VolumeNumbers, present: np.ndarray) -> np.ndarray:
+    """Block means of at most 16 x 16 x 16 voxels."""
+    del numbers
+    return coarse_voxels(reader, len(present), POOLED).astype(float)
+
+
+def gaussian_process(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
+    """(n_test,) values or risks: principal components of the training rows, then a Gaussian process.
+
+    Components explain 95 % of the variance, at most 100; the kernel is radial with noise, its parameters by
+    marginal likelihood. A missing row lies at the training mean.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    known = np.isfinite(y)
+    center = np.nanmean(design.train, axis=0)
+    train, test = (np.where(np.isnan(rows), center, rows) - center for rows in (design.train, design.test))
+    components = PCA(svd_solver="full").fit(train)
+    explained = np.cumsum(components.explained_variance_ratio_)
+    n = min(_MOST_COMPONENTS, int((explained < _VARIANCE).sum()) + 1, len(train) - 1)
+    one, two = components.transform(train)[:, :n], components.transform(test)[:, :n]
+    scale = max(float(one.std(axis=0).max()), 1e-12)
+    one, two = one / scale, two / scale
+    radial = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(np.sqrt(n), (1e-2, 1e3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a parameter at its bound is an answer, too
+        if binary:
+            model = GaussianProcessClassifier(radial).fit(one[known], y[known])
+            return np.asarray(model.predict_proba(two)[:, 1])
+        spread = float(y[known].std()) or 1.0
+        noisy = radial + WhiteKernel(0.3, (1e-4, 1e2))
+        model = GaussianProcessRegressor(noisy).fit(one[known], (y[known] - y[known].mean()) / spread)
+        return np.asarray(model.predict(two) * spread + y[known].mean())

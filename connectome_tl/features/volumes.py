@@ -1,0 +1,168 @@
+"""Volumes as features: rows that read their grid when a batch asks for it, and a summary for the closed-form core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.features.arrays import Arrays
+from connectome_tl.imaging.grids import QUANTILES, Gridded, gridded
+from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
+from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.images import ImageSettings
+
+COARSE = 12  # voxels along each axis of the coarse grid that linear models see
+_TINY = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeNumbers:
+    """What is known of a volume beside its voxels: see `imaging.grids.Gridded`; NaN for a subject without one."""
+
+    head_ml: np.ndarray
+    tissue_ml: np.ndarray
+    quantiles: np.ndarray
+
+    @property
+    def volumes(self) -> np.ndarray:
+        """(n_subjects, 4) logarithms of the head's and the tissues' volumes."""
+        return np.log(np.maximum(np.column_stack([self.head_ml, self.tissue_ml]), 1e-3))
+
+    @property
+    def head_and_quantiles(self) -> np.ndarray:
+        """(n_subjects, n) logarithm of the head's volume, and the grey-level quantiles."""
+        return np.column_stack([np.log(np.maximum(self.head_ml, 1e-3)), self.quantiles])
+
+
+Grid = StoredGrid | Gridded
+_OPEN = 256  # files mapped at once: the system counts them
+
+
+@dataclass(frozen=True, eq=False)
+class GridReader:
+    """Grids of some subjects, read a few at a time (a `nn.batch.VolumeSource`); None for a subject without one."""
+
+    grids: tuple[Grid | None, ...]
+    shape: tuple[int, int, int]
+    _open: dict[int, np.ndarray] = field(default_factory=dict)
+
+    n_channels = 1
+
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """(n, 1, x, y, z) float32; zeros for -1."""
+        found = np.zeros((len(rows), 1, *self.shape), dtype=np.float32)
+        for i, row in enumerate(rows):
+            grid = None if row < 0 else self.grids[row]
+            if grid is None:
+                continue
+            if row not in self._open:
+                if len(self._open) >= _OPEN:
+                    self._open.clear()
+                self._open[row] = grid.read()
+            found[i, 0] = self._open[row]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSteps:
+    """How volumes become grids, and the scale of their summary over the training rows.
+
+    Attributes:
+        grid: the image settings as JSON: voxels are normalised by each volume's own numbers alone.
+        mean, scale: of the summary columns. coarse_mean, coarse_scale: of the coarse voxels.
+        ids: the training rows.
+    """
+
+    grid: str
+    mean: np.ndarray
+    scale: np.ndarray
+    coarse_mean: np.ndarray
+    coarse_scale: np.ndarray
+    ids: tuple[str, ...]
+
+    @property
+    def settings(self) -> ImageSettings:
+        return ImageSettings.model_validate_json(self.grid)
+
+    def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
+        """Rows `where` (n_subjects,) numbers of the shared `source`; blocks `image` (volumes and grey-level
+        quantiles) and `image voxels` (a coarse grid) for the closed-form core."""
+        reader, numbers, present = read_volumes(cohort, ids, self.settings)
+        summary = (_summary(numbers) - self.mean) / self.scale
+        coarse = (coarse_voxels(reader, len(ids)) - self.coarse_mean) / self.coarse_scale
+        blocks = {
+            "image": np.where(present[:, None], summary, 0.0).astype(np.float32),
+            "image voxels": np.where(present[:, None], coarse, 0.0).astype(np.float32),
+        }
+        where = np.where(present, np.arange(len(ids)), -1)
+        return Arrays({"where": where}, present, blocks=blocks, shared={"source": reader})
+
+
+def fit_volumes(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -> VolumeSteps | None:
+    """The scale of summaries over the training rows that have a volume; None where nobody has one."""
+    if not any(cohort.volumes):
+        return None
+    reader, numbers, present = read_volumes(cohort, ids, settings.image)
+    if not present.any():
+        return None
+    mean, scale = _scale(_summary(numbers)[present])
+    coarse_mean, coarse_scale = _scale(coarse_voxels(reader, len(ids))[present])
+    grid = settings.image.gridding.model_dump_json()
+    return VolumeSteps(grid, mean, scale, coarse_mean, coarse_scale, tuple(ids))
+
+
+def read_volumes(
+    cohort: Cohort, ids: Sequence[str], settings: ImageSettings
+) -> tuple[GridReader, VolumeNumbers, np.ndarray]:
+    """Grids of these subjects, their numbers, and who has one (n_subjects,) bool.
+
+    Raises:
+        MissingInputError, DataError: an image that no grid can be made of.
+    """
+    files = [cohort.volumes[i] if cohort.volumes else "" for i in cohort.positions(ids)]
+    present = np.array([bool(file) for file in files])
+    grids = [_grid(file, subject, cohort, settings) for file, subject in zip(files, ids, strict=True)]
+    n = len(QUANTILES)
+    numbers = VolumeNumbers(
+        np.array([np.nan if one is None else one.head_ml for one in grids]),
+        np.array([(np.nan,) * 3 if one is None else one.tissue_ml for one in grids]).reshape(len(ids), 3),
+        np.array([(np.nan,) * n if one is None else one.quantiles for one in grids]).reshape(len(ids), n),
+    )
+    return GridReader(tuple(grids), settings.shape3), numbers, present
+
+
+def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.ndarray:
+    """(n_rows, size^3) means over blocks of voxels; 0 for a subject without a volume."""
+    n = [min(size, m) for m in reader.shape]
+    edges = [np.linspace(0, m, k, endpoint=False).astype(int) for m, k in zip(reader.shape, n, strict=True)]
+    counts = [np.diff([*e, m]) for e, m in zip(edges, reader.shape, strict=True)]
+    voxels = counts[0][:, None, None] * counts[1][None, :, None] * counts[2][None, None, :]
+    found = np.zeros((n_rows, int(np.prod(n))), dtype=np.float32)
+    for row in range(n_rows):
+        block = reader.read([row])[0, 0]
+        for axis in range(3):
+            block = np.add.reduceat(block, edges[axis], axis=axis)
+        found[row] = (block / voxels).ravel()
+    return found
+
+
+def _grid(file: str, subject: str, cohort: Cohort, settings: ImageSettings) -> Grid | None:
+    if not file:
+        return None
+    if cohort.volume_cache:
+        return stored_grid(file, subject, settings, Path(cohort.volume_cache))
+    return gridded(file, subject, settings)
+
+
+def _summary(numbers: VolumeNumbers) -> np.ndarray:
+    return np.column_stack([numbers.volumes, numbers.quantiles])
+
+
+def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of columns; a constant one gets an infinite spread, since it says nothing."""
+    mean, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    return mean, np.where(spread > _TINY * np.maximum(np.abs(mean), 1.0), spread, np.inf)

@@ -1,0 +1,189 @@
+"""A volume onto the grid of a study: orientation, resampling, cropping and padding, grey levels.
+
+Nothing here is fitted: each volume is made into its grid by its own voxels and the settings alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import affine_transform, gaussian_filter
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.volume_checks import checked_volume, head_problem
+from connectome_tl.settings.images import ImageSettings
+
+QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+_STRIPPED = 0.05  # share of voxels at exactly the lowest value from which an image counts as skull-stripped
+_LARGEST = 60_000.0  # what half precision holds
+
+
+@dataclass(frozen=True, eq=False)
+class Gridded:
+    """One subject's volume on the grid.
+
+    Attributes:
+        values: (x, y, z) float16, as a cache keeps them; axes to the right, the front and the top.
+        zooms: mm of a voxel of the grid.
+        head_ml: volume of the foreground in the image itself. tissue_ml: of its dark, middle and bright part.
+        quantiles: of the foreground's grey levels, as multiples of their mean (`QUANTILES`).
+        native: (3,) voxel edges of the image in mm.
+        notes: what was odd and let pass.
+    """
+
+    values: np.ndarray
+    zooms: tuple[float, float, float]
+    head_ml: float
+    tissue_ml: tuple[float, float, float]
+    quantiles: tuple[float, ...]
+    native: tuple[float, float, float]
+    notes: tuple[str, ...] = ()
+
+    def read(self) -> np.ndarray:
+        """(x, y, z) float16."""
+        return self.values
+
+
+def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
+    """Read an image and put it on the grid.
+
+    Raises:
+        MissingInputError, DataError: as `checked_volume`; no foreground; a head of impossible extent; grey levels
+            that half precision cannot hold.
+    """
+    volume = to_ras(checked_volume(path, subject, settings))
+    inside = foreground(volume.data)
+    voxel_ml = float(np.prod(volume.zooms)) / 1000
+    if not inside.any() or inside.all():
+        raise DataError("no head stands out from the background", subject=subject, file=path)
+    odd = head_problem(volume, inside)
+    if odd and settings.shape == "refuse":
+        raise DataError(odd, subject=subject, file=path, remedy="Mend the image, or say image.shape: note.")
+    levels = volume.data[inside].astype(np.float64)
+    values, mask, zooms = _placed(volume, inside, settings)
+    values = normalised(values, mask, settings)
+    if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
+        raise DataError(
+            "grey levels are too large to be kept in half precision",
+            expected=f"at most {_LARGEST:g}",
+            got=f"{np.abs(values).max():g}",
+            subject=subject,
+            file=path,
+            remedy="Say image.normalise: zscore.",
+        )
+    return Gridded(
+        values.astype(np.float16),
+        zooms,
+        float(inside.sum() * voxel_ml),
+        _tissues(levels, voxel_ml),
+        tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
+        (float(volume.zooms[0]), float(volume.zooms[1]), float(volume.zooms[2])),
+        (odd,) if odd else (),
+    )
+
+
+def to_ras(volume: Volume) -> Volume:
+    """The same voxels with axes to the right, the front and the top, as nearly as flips and swaps allow."""
+    turn = nib.orientations.io_orientation(volume.affine)
+    data = nib.orientations.apply_orientation(volume.data, turn)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
+    return Volume(np.ascontiguousarray(data), affine, volume.subject, volume.file)
+
+
+def foreground(data: np.ndarray) -> np.ndarray:
+    """The head, (x, y, z) bool: what lies above the exact background of a stripped image, else Otsu's threshold."""
+    from dipy.segment.threshold import otsu
+    from scipy.ndimage import binary_fill_holes, label
+
+    low = data.min()
+    if (data == low).mean() >= _STRIPPED:
+        inside = data > low
+    else:
+        inside = data > otsu(data)
+    pieces, n = label(inside)
+    if n > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        inside = pieces == sizes.argmax()
+    return np.asarray(binary_fill_holes(inside), dtype=bool)
+
+
+def normalised(values: np.ndarray, inside: np.ndarray, settings: ImageSettings) -> np.ndarray:
+    """Grey levels as the settings say; what is not foreground becomes 0 where they say so."""
+    used = values[inside] if settings.over == "foreground" and inside.any() else values.ravel()
+    if settings.normalise == "zscore":
+        values = (values - used.mean()) / max(float(used.std()), 1e-6 * max(abs(float(used.mean())), 1e-6))
+    elif settings.normalise == "minmax":
+        low, high = np.quantile(used, (0.01, 0.99))
+        values = np.clip((values - low) / max(float(high - low), 1e-12), 0.0, 1.0)
+    return np.where(inside, values, 0.0) if settings.outside == "zero" else values
+
+
+def cropped(values: np.ndarray, shape: tuple[int, int, int], middle: np.ndarray | None = None) -> np.ndarray:
+    """(x, y, z) cut or padded with its lowest value to `shape` around a voxel (default: its middle)."""
+    middle = (np.array(values.shape) - 1) / 2 if middle is None else middle
+    start = np.round(middle - (np.array(shape) - 1) / 2 + 1e-9).astype(int)
+    found = np.full(shape, values.min(), dtype=values.dtype)
+    ours, theirs = [], []
+    for axis in range(3):
+        first, last = max(start[axis], 0), min(start[axis] + shape[axis], values.shape[axis])
+        if last <= first:
+            return found
+        theirs.append(slice(first, last))
+        ours.append(slice(first - start[axis], last - start[axis]))
+    found[tuple(ours)] = values[tuple(theirs)]
+    return found
+
+
+def _placed(
+    volume: Volume, inside: np.ndarray, settings: ImageSettings
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    """Values and foreground on the grid, and its voxel edges."""
+    shape = settings.shape3
+    if settings.grid == "raw":
+        z = volume.zooms
+        both = [cropped(one, shape) for one in (volume.data, inside)]
+        return both[0], both[1], (float(z[0]), float(z[1]), float(z[2]))
+    if settings.grid == "zoom":
+        ratio = np.array(volume.shape) / np.array(shape)
+        zooms = volume.zooms * ratio
+        matrix, offset = np.diag(ratio), (ratio - 1) / 2
+    else:
+        zooms = np.full(3, settings.voxel)
+        # Grid voxel to mm (axes of RAS, centre of the head), then mm to voxel of the image.
+        bounds = [np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
+        middle = np.array([(b[0] + b[-1]) / 2 for b in bounds])
+        inverse = np.linalg.inv(volume.affine[:3, :3])
+        matrix = inverse * settings.voxel
+        offset = middle - matrix @ ((np.array(shape) - 1) / 2)
+        ratio = settings.voxel / volume.zooms
+    data = _smoothed(volume.data, ratio)
+    values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
+    mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
+    return values, mask, (float(zooms[0]), float(zooms[1]), float(zooms[2]))
+
+
+def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Blurred along axes that become coarser, so that fine detail is averaged and not sampled."""
+    sigma = 0.42 * np.sqrt(np.maximum(ratio**2 - 1, 0))
+    return gaussian_filter(data, sigma) if sigma.max() > 0.05 else data
+
+
+def _tissues(levels: np.ndarray, voxel_ml: float) -> tuple[float, float, float]:
+    """Volumes (ml) of three grey-level classes of the foreground, by a Gaussian mixture; dark, middle, bright."""
+    from sklearn.mixture import GaussianMixture
+
+    points = np.quantile(levels, np.linspace(0.005, 0.995, 400))[:, None]
+    starts = np.quantile(points, (0.1, 0.5, 0.9))[:, None]
+    least = 1e-4 * max(float(points.var()), 1e-12)
+    model = GaussianMixture(3, means_init=starts, reg_covar=least, max_iter=60, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it need not have converged: three volumes are all that is asked
+        which = model.fit(points).predict(points)
+    order = np.argsort(model.means_[:, 0])
+    share = np.bincount(which, minlength=3)[order] / len(points) * len(levels) * voxel_ml
+    return float(share[0]), float(share[1]), float(share[2])

@@ -1,0 +1,99 @@
+"""Grids on disk: made once, half precision, mapped into memory; known by the image's content and the settings."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.errors import OutputError
+from connectome_tl.imaging import grids, volume_checks
+from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
+from connectome_tl.settings.images import ImageSettings
+
+
+@dataclass(frozen=True, eq=False)
+class StoredGrid:
+    """A grid of the cache: its numbers, and where its voxels lie (`read` maps them)."""
+
+    file: Path
+    head_ml: float
+    tissue_ml: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    zooms: tuple[float, ...]
+    native: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    def read(self) -> np.ndarray:
+        """(x, y, z) float16, mapped into memory.
+
+        Raises:
+            OutputError: the file is damaged.
+        """
+        try:
+            return np.load(self.file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _damaged(self.file, str(error)) from error
+
+
+def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) -> StoredGrid:
+    """The grid of an image, from the cache or made and kept there.
+
+    Raises:
+        MissingInputError, DataError: as `gridded`. OutputError: the cache cannot be written or is damaged.
+    """
+    key = grid_key(path, settings)
+    record_file, voxels = folder / f"{key}.json", folder / f"{key}.npy"
+    if not (record_file.is_file() and voxels.is_file()):
+        made = gridded(path, subject, settings)
+        buffer = io.BytesIO()
+        np.save(buffer, made.values, allow_pickle=False)
+        write_bytes(voxels, buffer.getvalue())
+        # The record last: it is the mark that the grid is whole.
+        write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
+    record = read_json(record_file)
+    try:
+        numbers = {name: tuple(record[name]) for name in ("tissue_ml", "quantiles", "zooms", "native", "notes")}
+        return StoredGrid(voxels, head_ml=float(record["head_ml"]), **numbers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(record_file, repr(error)) from error
+
+
+def grid_key(path: str, settings: ImageSettings) -> str:
+    """What a grid is known by: content of the image, settings, and the code that makes grids."""
+    return content_hash(image_hash(path), settings.gridding, _code())[:32]
+
+
+def image_hash(path: str) -> str:
+    """SHA-256 of an image; not computed again while its size and time stamp stay."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return file_hash(path)  # says what is wrong
+    return _hash(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=65536)
+def _hash(path: str, size: int, time: int) -> str:
+    del size, time
+    return file_hash(path)
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (grids, volume_checks)))
+
+
+def _numbers(made: Gridded) -> dict[str, object]:
+    names = ("head_ml", "tissue_ml", "quantiles", "zooms", "native", "notes")
+    return {name: getattr(made, name) for name in names}
+
+
+def _damaged(file: Path, how: str) -> OutputError:
+    return OutputError(
+        f"a damaged grid: {how}", file=file, remedy="Delete the file and run again; it will be made anew."
+    )

@@ -1,0 +1,118 @@
+"""What is wrong with an image before it becomes a grid: one message per fault, with subject and file."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume, read_volume
+from connectome_tl.settings.images import ImageSettings
+
+CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
+_SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
+_OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
+_NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads have .7 to .95
+
+
+def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
+    """Read an image and refuse what no grid can be made of.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: not three-dimensional, a slice, NaN, constant, cut off at the largest whole number, a sheared
+            affine where the grid keeps the native axes.
+    """
+    raw = read_volume(path, subject=subject, dtype=None)
+    _check_stored(raw)
+    data = np.asarray(raw.data, dtype=np.float32)
+    if min(data.shape) < 4:
+        raise _wrong(raw, "the image is a slice, not a volume", got=" x ".join(map(str, raw.shape)))
+    unknown = ~np.isfinite(data)
+    if unknown.all():
+        raise _wrong(raw, "the image holds no number at all")
+    if unknown.any():
+        if settings.nan == "refuse":
+            raise _wrong(
+                raw,
+                "voxels are no numbers",
+                got=f"{unknown.sum()} of {unknown.size}",
+                remedy="Mend the image, or say image.nan: zero.",
+            )
+        data = np.where(unknown, np.float32(0), data)
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        raise _wrong(raw, f"the image holds nothing but {low:g}", expected="an image of a head")
+    if settings.grid != "isotropic" and _shear(raw.affine) > _OBLIQUE:
+        raise _wrong(
+            raw,
+            "the axes of the affine are not at right angles",
+            got=f"{_shear(raw.affine):.1f} degrees off",
+            remedy="Resample it, or say image.grid: isotropic, which does.",
+        )
+    return Volume(data, raw.affine, subject, path)
+
+
+def check_contrast(path: str, subject: str, contrast: str) -> None:
+    """Refuse a file whose name says another contrast than the cohort does.
+
+    Raises:
+        DataError: it does.
+    """
+    stem = path.rsplit("/", 1)[-1].split(".")[0]
+    words = [word for word in stem.replace("-", "_").split("_") if word]
+    named = {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
+    if named and contrast not in named:
+        raise DataError(
+            "the name of the image says another contrast",
+            expected=contrast,
+            got=", ".join(sorted(named)),
+            subject=subject,
+            file=path,
+            remedy="Name the right files in `volumes`, or correct its contrast.",
+        )
+
+
+def head_problem(volume: Volume, foreground: np.ndarray) -> str:
+    """What is odd about the extent of the head, or nothing. `foreground` (x, y, z) bool, axes to RAS."""
+    extent = []
+    for axis in range(3):
+        others = tuple(i for i in range(3) if i != axis)
+        seen = np.flatnonzero(foreground.sum(axis=others) > 0.02 * foreground.sum(axis=others).max())
+        extent.append((seen[-1] - seen[0] + 1) * volume.zooms[axis])
+    width, length, height = extent
+    if width < _NARROW * length:
+        return f"the head is {width:.0f} mm wide and {length:.0f} mm long: half a brain?"
+    if height < _LOW * length:
+        return f"the head is {height:.0f} mm high and {length:.0f} mm long: cut off?"
+    return ""
+
+
+def _check_stored(raw: Volume) -> None:
+    kind = raw.data.dtype
+    if kind.kind not in "iu" or kind.itemsize > 4:
+        return
+    limits = np.iinfo(kind)
+    top = float((raw.data == limits.max).mean())
+    wrapped = kind.kind == "i" and bool((raw.data < limits.min // 2).any() and (raw.data > limits.max // 2).any())
+    if top > _SATURATED or wrapped:
+        raise _wrong(
+            raw,
+            "grey levels overflowed the whole numbers they are stored as",
+            got=f"{top:.1%} of the voxels at {limits.max}"
+            if not wrapped
+            else f"values from {limits.min // 2} up and from {limits.max // 2} up",
+            remedy="Export the image again as float, or with a scale.",
+        )
+
+
+def _shear(affine: np.ndarray) -> float:
+    """Largest deviation of an angle between two axes from a right angle, in degrees."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs(np.triu(axes.T @ axes, 1)).max()
+    return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))))
+
+
+def _wrong(
+    raw: Volume, what: str, *, expected: str | None = None, got: str | None = None, remedy: str | None = None
+) -> DataError:
+    return DataError(what, expected=expected, got=got, subject=raw.subject, file=raw.file, remedy=remedy)

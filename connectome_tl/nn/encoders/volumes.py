@@ -1,0 +1,59 @@
+"""Branches on volumes: a 3D network and the dropout of its embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from connectome_tl.nn.batch import ImageRows
+from connectome_tl.nn.branch import Branch, Encoded, Sizes, register_branch
+from connectome_tl.nn.layers import SharedDropout
+from connectome_tl.nn.voxel.dense import ScaleDense, densenet
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.nn.voxel.sfcn import Sfcn
+from connectome_tl.settings.images import (
+    DenseNetEncoder,
+    ImageEncoder,
+    ResNetEncoder,
+    ScaleDenseEncoder,
+    SfcnEncoder,
+)
+
+
+class VolumeBranch(Branch):
+    """Volumes to an embedding; `net` maps (batch, n_channels, depth, height, width) to (batch, net.width)."""
+
+    def __init__(self, settings: ImageEncoder, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.width = int(net.width)  # type: ignore[arg-type]
+        self.dropout = SharedDropout(settings.dropout)
+
+    def forward(self, rows: ImageRows) -> Encoded:
+        embedding: Tensor = self.dropout(self.net(rows.volumes))
+        return Encoded(embedding)
+
+
+def _resnet(settings: ResNetEncoder, n_channels: int) -> nn.Module:
+    return VoxelResNet(
+        settings.depth,
+        n_channels=n_channels,
+        width=settings.width,
+        norm=settings.norm,
+        stem_stride=settings.stem_stride,
+        dilated=settings.dilated,
+    )
+
+
+def _branch(make: Callable[..., nn.Module]) -> Callable[[ImageEncoder, Sizes], Branch]:
+    def build(settings: ImageEncoder, sizes: Sizes) -> Branch:
+        return VolumeBranch(settings, make(settings, sizes["n_channels"]))
+
+    return build
+
+
+register_branch(ResNetEncoder, _branch(_resnet))
+register_branch(SfcnEncoder, _branch(lambda s, n: Sfcn(s.widths, n_channels=n, norm=s.norm)))
+register_branch(DenseNetEncoder, _branch(lambda s, n: densenet(s.init_features, s.growth, s.layers, n, norm=s.norm)))
+register_branch(ScaleDenseEncoder, _branch(lambda s, n: ScaleDense(s.width, s.blocks, n_channels=n, norm=s.norm)))

@@ -1,0 +1,181 @@
+"""Volumes onto grids: orientation, size kept or lost, grey levels, the cache; and files that no grid is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from connectome_tl.errors import DataError, MissingInputError, OutputError
+from connectome_tl.imaging.grids import cropped, gridded
+from connectome_tl.imaging.volume_cache import stored_grid
+from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.settings.images import ImageSettings
+from connectome_tl.simulation.volumes import VolumeSettings, affine_of, simulate_volumes
+
+SETTINGS = VolumeSettings(size=32)
+VOLUME = simulate_volumes(1, SETTINGS, seed=3).volumes[0]
+AFFINE = affine_of(SETTINGS)
+GRID = ImageSettings(size=24, voxel=7.0)
+
+
+def written(folder: Path, data: np.ndarray = VOLUME, affine: np.ndarray | None = AFFINE, name: str = "a") -> str:
+    file = folder / f"{name}.nii"
+    nib.save(nib.Nifti1Image(data, affine), file)
+    return str(file)
+
+
+def grid(path: str, settings: ImageSettings = GRID) -> np.ndarray:
+    return gridded(path, "s1", settings).values.astype(float)
+
+
+def test_the_order_and_direction_of_the_axes_do_not_matter(tmp_path: Path) -> None:
+    """The same head stored as P-S-R, as scanners may."""
+    plain = written(tmp_path)
+    turn = nib.orientations.axcodes2ornt("PSR")
+    image = nib.Nifti1Image(VOLUME, AFFINE).as_reoriented(
+        nib.orientations.ornt_transform(nib.orientations.io_orientation(AFFINE), turn)
+    )
+    assert nib.aff2axcodes(image.affine) == ("P", "S", "R")
+    nib.save(image, tmp_path / "b.nii")
+    for settings in (GRID, ImageSettings(size=24, grid="zoom"), ImageSettings(size=24, grid="raw")):
+        np.testing.assert_allclose(grid(plain, settings), grid(str(tmp_path / "b.nii"), settings), atol=0.02)
+
+
+def test_isotropic_keeps_size_and_zoom_loses_it(tmp_path: Path) -> None:
+    small = AFFINE.copy()
+    small[:3, :3] *= 0.6
+    paths = [written(tmp_path), written(tmp_path, affine=small, name="small")]
+    isotropic = [(grid(path) != 0).sum() for path in paths]
+    zoomed = [(grid(path, ImageSettings(size=24, grid="zoom")) != 0).sum() for path in paths]
+    assert isotropic[1] / isotropic[0] == pytest.approx(0.6**3, rel=0.15)
+    assert zoomed[0] == zoomed[1]
+    # The numbers beside the grid know the size in any case.
+    ml = [gridded(path, "s1", ImageSettings(size=24, grid="zoom")).head_ml for path in paths]
+    assert ml[1] / ml[0] == pytest.approx(0.6**3, rel=0.01)
+
+
+def test_isotropic_is_the_same_head_from_finer_voxels_and_elsewhere_in_the_field(tmp_path: Path) -> None:
+    fine = np.repeat(np.repeat(np.repeat(VOLUME, 2, 0), 2, 1), 2, 2)
+    affine = AFFINE.copy()
+    affine[:3, :3] /= 2
+    shifted = np.roll(VOLUME, (3, -2, 1), axis=(0, 1, 2))
+    one = grid(written(tmp_path))
+    for other in (written(tmp_path, fine, affine, "fine"), written(tmp_path, shifted, name="shifted")):
+        assert np.corrcoef(one.ravel(), grid(other).ravel())[0, 1] > 0.97
+
+
+def test_raw_keeps_the_voxels_as_they_are(tmp_path: Path) -> None:
+    found = grid(written(tmp_path), ImageSettings(size=40, grid="raw", normalise="none", outside="keep"))
+    np.testing.assert_allclose(found[4:36, 4:36, 4:36], VOLUME, atol=1e-3)
+    assert np.allclose(found[:4], VOLUME.min(), atol=1e-3)
+
+
+def test_cropping_is_around_the_middle() -> None:
+    values = np.arange(6**3, dtype=float).reshape(6, 6, 6)
+    np.testing.assert_array_equal(cropped(values, (4, 4, 4)), values[1:5, 1:5, 1:5])
+    back = cropped(cropped(values, (8, 8, 8)), (6, 6, 6))
+    np.testing.assert_array_equal(back, values)
+
+
+def test_grey_levels_are_standardised_over_the_foreground(tmp_path: Path) -> None:
+    found = grid(written(tmp_path))
+    inside = found[found != 0]
+    assert inside.mean() == pytest.approx(0, abs=0.02)
+    assert inside.std() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(found, grid(written(tmp_path, VOLUME * 700, name="gain")), atol=0.01)
+    squeezed = grid(written(tmp_path), GRID.model_copy(update={"normalise": "minmax"}))
+    assert 0 <= squeezed.min() <= squeezed.max() == 1
+
+
+def _planes(values: np.ndarray) -> np.ndarray:
+    half = values.copy()
+    half[:16] = 0
+    return half
+
+
+BAD: dict[str, tuple[np.ndarray, str]] = {
+    "four axes": (np.stack([VOLUME] * 2, axis=-1), "wrong number of axes"),
+    "a slice": (VOLUME[:, :, 16:17], "wrong number of axes|slice"),
+    "a thin slab": (VOLUME[:, :, 15:17], "a slice, not a volume"),
+    "zeros": (np.zeros_like(VOLUME), "nothing but 0"),
+    "constant": (np.full_like(VOLUME, 7), "nothing but 7"),
+    "NaN": (np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32), "voxels are no numbers"),
+    "all NaN": (np.full_like(VOLUME, np.nan), "no number at all"),
+    "overflow": (np.clip(VOLUME * 60000, 0, 32767).astype(np.int16), "overflowed"),
+    "wrapped": ((VOLUME * 60000).astype(np.int64).astype(np.int16), "overflowed"),
+    "half a brain": (_planes(np.where(VOLUME > 0.2, VOLUME, 0)), "half a brain"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_volume_that_no_grid_can_be_made_of_is_one_message_with_subject_and_file(tmp_path: Path, case: str) -> None:
+    data, says = BAD[case]
+    path = written(tmp_path, data)
+    with pytest.raises(DataError, match=says) as caught:
+        gridded(path, "s1", GRID)
+    (problem,) = caught.value.problems
+    assert (problem.subject, str(problem.file)) == ("s1", path)
+
+
+def test_what_settings_allow_is_let_pass(tmp_path: Path) -> None:
+    hole = np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32)
+    assert np.isfinite(grid(written(tmp_path, hole), GRID.model_copy(update={"nan": "zero"}))).all()
+    half = written(tmp_path, BAD["half a brain"][0], name="half")
+    assert "half a brain" in gridded(half, "s1", GRID.model_copy(update={"shape": "note"})).notes[0]
+
+
+def test_a_sheared_affine_is_resampled_or_refused(tmp_path: Path) -> None:
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 1.0
+    path = written(tmp_path, affine=sheared)
+    with pytest.raises(DataError, match=r"right angles.*grid: isotropic"):
+        gridded(path, "s1", ImageSettings(size=24, grid="raw"))
+    assert np.isfinite(grid(path)).all()
+
+
+def test_an_image_without_orientation_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(VOLUME, None)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "none.nii")
+    with pytest.raises(DataError, match="orientation"):
+        gridded(str(tmp_path / "none.nii"), "s1", GRID)
+    with pytest.raises(MissingInputError):
+        gridded(str(tmp_path / "nowhere.nii"), "s1", GRID)
+
+
+def test_grey_levels_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, VOLUME * 1e6)
+    with pytest.raises(DataError, match="normalise: zscore"):
+        gridded(path, "s1", GRID.model_copy(update={"normalise": "none"}))
+
+
+def test_a_name_of_another_contrast_is_refused() -> None:
+    check_contrast("/x/sub-1_T1w.nii.gz", "1", "T1w")
+    check_contrast("/x/brain.nii.gz", "1", "T1w")
+    with pytest.raises(DataError, match=r"another contrast.*T1w.*T2w"):
+        check_contrast("/x/sub-1_T2w.nii.gz", "1", "T1w")
+
+
+def test_a_grid_is_made_once_and_again_when_image_or_settings_change(tmp_path: Path) -> None:
+    path, folder = written(tmp_path), tmp_path / "cache"
+    one = stored_grid(path, "s1", GRID, folder)
+    stamp = one.file.stat().st_mtime_ns
+    np.testing.assert_array_equal(one.read(), gridded(path, "s1", GRID).values)
+    assert isinstance(one.read(), np.memmap)
+    again = stored_grid(path, "s1", GRID.model_copy(update={"precision": "bf16"}), folder)
+    assert (again.file, again.file.stat().st_mtime_ns) == (one.file, stamp)
+    assert stored_grid(path, "s1", GRID.model_copy(update={"voxel": 6.0}), folder).file != one.file
+    written(tmp_path, VOLUME * 1.5)
+    assert stored_grid(path, "s1", GRID, folder).file != one.file
+    assert stored_grid(written(tmp_path, name="copy"), "s2", GRID, folder).file == one.file
+
+
+def test_a_damaged_grid_is_named(tmp_path: Path) -> None:
+    found = stored_grid(written(tmp_path), "s1", GRID, tmp_path / "cache")
+    found.file.write_bytes(b"nothing")
+    with pytest.raises(OutputError, match="damaged grid"):
+        found.read()

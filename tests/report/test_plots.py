@@ -1,0 +1,58 @@
+"""Figures for notebooks: the report's own drawings and a cohort's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from report_example import example_record
+
+from connectome_tl.errors import UsageError
+from connectome_tl.report.plots import RunPlots
+from connectome_tl.simulation.cohorts import simulate_study
+
+PLOTS = RunPlots(example_record())
+
+
+@pytest.mark.parametrize(
+    "name", ["roc", "risks", "calibration", "net_benefit", "permutations", "training", "scores", "differences"]
+)
+def test_every_plot_of_a_run_is_a_figure_with_something_in_it(name: str) -> None:
+    figure = getattr(PLOTS, name)()
+    assert isinstance(figure, Figure)
+    axes = figure.axes[0]
+    assert axes.lines or axes.collections or axes.patches
+
+
+def test_differences_show_the_numbers_of_the_table() -> None:
+    record = example_record()
+    shown = sorted(line.get_xdata()[0] for line in PLOTS.differences().axes[0].lines if line.get_marker() == "o")
+    wanted = [c for c in record.comparisons if (c.task, c.metric, c.model) == (record.tasks[0].name, "auc", "full")]
+    np.testing.assert_allclose(shown, sorted(c.difference for c in wanted))
+
+
+def test_an_outcome_that_does_not_suit_the_figure_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such outcome"):
+        PLOTS.roc("nothing")
+    with pytest.raises(UsageError, match="no such outcome"):
+        PLOTS.scatter(example_record().tasks[0].name)
+
+
+def test_plots_of_a_cohort_show_its_numbers() -> None:
+    cohort = simulate_study(n_source=4, n_pool=4, n_target=12).target
+    mean = cohort.plot.matrix().axes[0].images[0].get_array()
+    pair = cohort.node_mask[:, 0] & cohort.node_mask[:, 1]
+    assert mean[0, 1] == pytest.approx(cohort.weights[pair, 0, 0, 1].mean(), rel=1e-5)
+    one = cohort.plot.matrix(cohort.ids[0]).axes[0].images[0].get_array()
+    np.testing.assert_allclose(one, cohort.weights[0, 0])
+    heights = sum(patch.get_height() for patch in cohort.plot.ages().axes[0].patches[:20])
+    assert heights > 0
+    assert cohort.plot.outcomes().axes[0].patches[0].get_width() == cohort.targets.iloc[:, 0].notna().sum()
+
+
+def test_a_notebook_shows_names_as_text() -> None:
+    cohort = simulate_study(n_source=4, n_pool=4, n_target=6).target
+    assert "6 subjects" in repr(cohort)
+    from dataclasses import replace
+
+    assert "<script>" not in replace(cohort, name="<script>")._repr_html_()

@@ -1,0 +1,89 @@
+"""Weight files in MedicalNet's layout, made from our own net: what is taken, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.training.weights import keep_as_safetensors, load_into, read_weights
+
+
+def net(seed: int = 0, **changed: object) -> VoxelResNet:
+    torch.manual_seed(seed)
+    return VoxelResNet(10, width=1 / 16, **{"norm": "batch", **changed})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def medicalnet(tmp_path: Path) -> Path:
+    """As MedicalNet writes them: wrapped, from a parallel module, with a segmentation head."""
+    state = {f"module.{name}": value for name, value in net(1).state_dict().items()}
+    state["module.conv_seg.0.weight"] = torch.zeros(2, 2)
+    file = tmp_path / "resnet_10.pth"
+    torch.save({"state_dict": state}, file)
+    return file
+
+
+def test_a_wrapped_file_with_a_head_is_taken_over_whole(medicalnet: Path) -> None:
+    mine, theirs = net(0), net(1)
+    found = load_into(mine, read_weights(medicalnet))
+    assert found.share == 1.0
+    assert found.missing == ()
+    assert found.refused == ("conv_seg.0.weight",)
+    volumes = torch.randn(2, 1, 16, 16, 16)
+    assert torch.equal(mine.eval()(volumes), theirs.eval()(volumes))
+
+
+def test_the_stem_stride_is_not_in_the_file(medicalnet: Path) -> None:
+    other = net(0, stem_stride=1)
+    assert load_into(other, read_weights(medicalnet)).share == 1.0
+    volumes = torch.randn(1, 1, 16, 16, 16)
+    assert not torch.allclose(other.eval()(volumes), net(1).eval()(volumes))
+
+
+def test_it_is_kept_as_safetensors_once(medicalnet: Path, tmp_path: Path) -> None:
+    kept = keep_as_safetensors(medicalnet, tmp_path / "kept" / "x.safetensors")
+    assert set(load_file(kept)) == set(read_weights(medicalnet))
+    stamp = kept.stat().st_mtime_ns
+    medicalnet.unlink()
+    assert keep_as_safetensors(medicalnet, kept).stat().st_mtime_ns == stamp
+
+
+def test_group_norms_take_what_batch_norms_have_but_their_running_statistics(medicalnet: Path) -> None:
+    found = load_into(net(0, norm="group"), read_weights(medicalnet))
+    assert found.share == 1.0
+    assert "bn1.running_mean" in found.refused
+
+
+def test_a_file_that_fills_too_little_is_refused_and_changes_nothing(medicalnet: Path) -> None:
+    mine = net(0, n_channels=2)
+    before = {name: value.clone() for name, value in mine.state_dict().items()}
+    half = {name: value for name, value in read_weights(medicalnet).items() if "layer4" not in name}
+    with pytest.raises(DataError, match=r"layer4.*other shapes: conv1.weight is \(4, 1, 7, 7, 7\)"):
+        load_into(mine, half)
+    assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="weight file not found"):
+        read_weights(tmp_path / "none.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(DataError, match="not a file of weights alone"):
+        read_weights(tmp_path / "text.pth")
+    torch.save({"state_dict": {"a": 1}}, tmp_path / "empty.pth")
+    with pytest.raises(DataError, match="no tensors by name"):
+        read_weights(tmp_path / "empty.pth")
+    torch.save(net(), tmp_path / "model.pth")  # a pickled class
+    with pytest.raises(DataError, match="may run code on load"):
+        read_weights(tmp_path / "model.pth")
+
+
+def test_weights_that_are_not_finite_are_refused(medicalnet: Path) -> None:
+    weights = read_weights(medicalnet)
+    weights["bn1.weight"][0] = float("nan")
+    with pytest.raises(DataError, match="not finite"):
+        load_into(net(), weights)
