@@ -16,7 +16,7 @@ from connectome_tl.cli.app import COMPLETE, app
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
 
 # Importing these adds their commands, in the order of the help.
-for _module in ("study", "bundles", "data", "scans", "setup"):
+for _module in ("study", "volumes", "bundles", "data", "scans", "setup"):
     import_module(f"connectome_tl.cli.{_module}")
 # Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.images_baselines import SynthesisSettings, TwoStageSettings
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -159,6 +160,8 @@ class BaselineSettings(Settings):
     linear_svm: LinearSvmSettings = LinearSvmSettings()
     linear_transfer: LinearTransferSettings = LinearTransferSettings()
     meta_matching: MetaMatchingSettings = MetaMatchingSettings()
+    two_stage: TwoStageSettings = TwoStageSettings()
+    synthetic_volumes: SynthesisSettings = SynthesisSettings()
 
 
 _FIXED: dict[str, str] = {

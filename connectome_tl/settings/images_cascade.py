@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.objectives import NonNegative, Positive
+from connectome_tl.settings.images_descent import Descent, NonNegative, Positive
 
 
 class RankedLoss(Settings):

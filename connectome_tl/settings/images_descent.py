@@ -7,9 +7,11 @@ from typing import Annotated
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.model import Count
-from connectome_tl.settings.objectives import NonNegative, Positive
-from connectome_tl.settings.training import Steps
+from connectome_tl.settings.encoders import Count
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Steps = Annotated[int, Field(ge=0)]
 
 
 class Descent(Settings):

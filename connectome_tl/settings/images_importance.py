@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.model import Count
-from connectome_tl.settings.objectives import NonNegative, Positive
+from connectome_tl.settings.encoders import Count
+from connectome_tl.settings.images_descent import Descent, NonNegative, Positive
 
 
 class NoiseMap(Settings):

@@ -105,6 +105,9 @@ MODELS: dict[str, ModelSpec] = {
         _baseline("quantiles", "Quantiles", "#2B7D6E", "head volume and grey-level quantiles"),
         _baseline("volumes_quantiles", "Volumes and quantiles", "#1F5B8F", "tissue volumes and grey-level quantiles"),
         _baseline("pca_gpr", "PCA and Gaussian process", "#8F5B1F", "a Gaussian process on principal components"),
+        _baseline("two_stage", "Age in two stages", "#B03A67", "an age network in two stages"),
+        _baseline("synthetic_volumes", "With synthetic volumes", "#3A7D44",
+                  "a network on volumes trained with synthetic ones"),
         _baseline("prevalence", "Prevalence", "#A9A9A9", "knowing the prevalence alone"),
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, Probability
+from connectome_tl.settings.images_contrast import VoxelContrast
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -194,6 +195,27 @@ class MaskedVolume(ObjectiveSettings):
         return f"reconstruction of coarse volumes of which {self.share:.0%} of the blocks are hidden"
 
 
+class VolumeContrast(ObjectiveSettings):
+    """Pull features of voxels of one class together over several volumes (Wang et al. 2021, arXiv:2108.06522).
+
+    Classes are ranks of the smoothed grey level within each head, since a pool has no label maps. It needs an image
+    encoder of kind resnet.
+
+    Args:
+        classes: grey-level classes. stage: of the residual network, whose maps are compared.
+    """
+
+    modality: ClassVar[str] = "image"
+    kind: Literal["voxel_contrast"] = "voxel_contrast"
+    classes: Annotated[int, Field(ge=2, le=32)] = 4
+    stage: Annotated[int, Field(ge=1, le=4)] = 2
+    contrast: VoxelContrast = VoxelContrast()
+
+    def describe(self) -> str:
+        scope = "over several volumes" if self.contrast.scope == "across" else "within each volume"
+        return f"contrast between voxels of {self.classes} grey-level classes {scope}"
+
+
 AnyObjective = Annotated[
     MaskedEdges
     | DenoisingAutoencoder
@@ -204,6 +226,7 @@ AnyObjective = Annotated[
     | Adversarial
     | SelfTraining
     | ScanAge
-    | MaskedVolume,
+    | MaskedVolume
+    | VolumeContrast,
     Field(discriminator="kind"),
 ]

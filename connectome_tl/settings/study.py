@@ -106,6 +106,8 @@ Baseline = Literal[
     "linear_svm",
     "linear_transfer",
     "meta_matching",
+    "two_stage",
+    "synthetic_volumes",
 ]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",

@@ -19,6 +19,7 @@ from connectome_tl.training.objectives.reconstruction import (
 )
 from connectome_tl.training.objectives.self_training import SoftPseudoLabels
 from connectome_tl.training.objectives.volumes import MaskedVolumeReconstruction
+from connectome_tl.training.objectives.voxels import ContrastOfVoxels
 
 ObjectiveFactory = Callable[[Any, ObjectiveSizes], Objective]
 OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
@@ -32,6 +33,7 @@ OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
     kinds.SelfTraining: SoftPseudoLabels,
     kinds.ScanAge: AgePrediction,
     kinds.MaskedVolume: MaskedVolumeReconstruction,
+    kinds.VolumeContrast: ContrastOfVoxels,
 }
 
 

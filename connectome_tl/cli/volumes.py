@@ -1,0 +1,38 @@
+"""Commands on image studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectome_tl.cli.app import app
+
+
+@app.command()
+def maps(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
+    model: Annotated[str, typer.Option("--model", help="A model with a network on volumes alone.")] = "network",
+    subjects: Annotated[int, typer.Option(min=1, help="Held-out subjects of each fold.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the map by learned noise.")] = 300,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Which voxels the networks of a finished run look at: learned noise, occlusion, integrated gradients."""
+    from connectome_tl.settings.images_descent import Descent
+    from connectome_tl.settings.images_importance import NoiseMap
+    from connectome_tl.workflows.volume_maps import FOLDER, map_volumes
+
+    noise = NoiseMap(descent=Descent(steps=steps, learning_rate=3e-3))
+    found = map_volumes(run_dir, model=model, n_subjects=subjects, noise=noise, base=base, show_progress=True)
+    for task, reason in found.withheld.items():
+        typer.echo(f"withheld: {task}, {model}: {reason}")
+    for one in found.maps:
+        typer.echo(
+            f"{one.task}, {one.kind}: deletion {one.deletion:.3f} (random {one.random_deletion:.3f}), insertion "
+            f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {one.agreement:.2f}, "
+            f"randomised network {one.randomised:.2f}"
+        )
+    typer.echo(f"\nMaps: {run_dir / FOLDER}")

@@ -1,0 +1,136 @@
+"""Two methods on volumes as baselines of a regression: age in two stages, and training with synthetic volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.features.volumes import read_volumes
+from connectome_tl.nn.branch import build_branch
+from connectome_tl.nn.encoders.volumes import VolumeBranch
+from connectome_tl.settings.images_baselines import SynthesisSettings
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.images.cascade import fit_two_stage
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
+from connectome_tl.training.images.synthesis import fit_synthesiser, joined, synthesise
+
+Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]  # training and test rows to (n_test,) values
+_SEX = "sex"
+
+
+def two_stage(ground: Ground) -> list[Baseline]:
+    """The two-stage age network, on every regression of the study."""
+    return _on_volumes(ground, _two_stage)
+
+
+def synthetic_volumes(ground: Ground) -> list[Baseline]:
+    """A network on volumes trained with synthetic ones, on every regression of the study."""
+    return _on_volumes(ground, _with_synthetic)
+
+
+def _on_volumes(ground: Ground, method: Method) -> list[Baseline]:
+    tasks = tuple(task for task in ground.tasks if task.kind == "regression")
+    if not ground.study.model.reads_volumes or not any(ground.target.volumes):
+        return []
+    learner = Learner(_Volumes(ground.study, ground.target, method))
+    return [Baseline(lambda fold: _positions(ground, fold), tasks, learner)]
+
+
+def _positions(ground: Ground, fold: Fold) -> Design:
+    """Row numbers instead of features: volumes are read when the method runs."""
+    train, test = (ground.target.positions(ids).astype(float)[:, None] for ids in (fold.train, fold.test))
+    return Design(train, test, fold.train, ground.families(fold))
+
+
+@dataclass(frozen=True, eq=False)
+class _Volumes:
+    """Predictions of a method; a test subject without a volume gets the mean of the training rows."""
+
+    study: StudySettings
+    cohort: Cohort
+    method: Method
+
+    def __call__(self, design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
+        assert not binary
+        known = np.isfinite(y)
+        train = self._rows(design.train[known, 0].astype(int), y[known])
+        test = self._rows(design.test[:, 0].astype(int), np.full(len(design.test), np.nan))
+        refuse_seen(train.ids, test.ids, "a network on volumes")
+        found = np.full(len(design.test), y[known].mean())
+        there = [subject in set(test.ids) for subject in self._ids(design.test[:, 0].astype(int))]
+        if len(train) and any(there):
+            found[there] = self.method(self.study, train, test)
+        return found
+
+    def _ids(self, at: np.ndarray) -> tuple[str, ...]:
+        return tuple(self.cohort.ids[i] for i in at)
+
+    def _rows(self, at: np.ndarray, values: np.ndarray) -> VolumeRows:
+        """Those of these rows that have a volume."""
+        ids = self._ids(at)
+        reader, _, present = read_volumes(self.cohort, ids, self.study.image)
+        kept = np.flatnonzero(present)
+        volumes = torch.from_numpy(reader.read(kept.tolist()))
+        family = self.cohort.family
+        families = tuple(str(family[at[i]]) or f"alone {ids[i]}" for i in kept)
+        return VolumeRows(tuple(ids[i] for i in kept), volumes, values[kept], _sex(self.cohort, at[kept]), families)
+
+
+def _sex(cohort: Cohort, at: np.ndarray) -> np.ndarray | None:
+    """0 and 1 where sex is a clinical covariate with two values, NaN where unknown."""
+    if _SEX not in {spec.column for spec in clinical_specs(cohort.covariate_specs)}:
+        return None
+    column = cohort.covariates[_SEX]
+    values = sorted(column.dropna().unique())
+    if len(values) != 2:
+        return None
+    return np.where(column.isna(), np.nan, (column == values[1]).fillna(False).astype(float)).astype(float)[at]
+
+
+def _encoder(study: StudySettings) -> nn.Module:
+    """The study's encoder of volumes with fresh weights."""
+    settings = study.model.branches.get("image", study.model.encoder)
+    branch = build_branch(settings, {"n_channels": 1})
+    assert isinstance(branch, VolumeBranch)
+    return branch.net
+
+
+def _two_stage(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
+    fitted = fit_two_stage(train, train.ids, lambda: _encoder(study), study.baseline_settings.two_stage, study.seed)
+    return fitted.predict(test)[:, 1]
+
+
+def _with_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
+    settings = study.baseline_settings.synthetic_volumes
+    model = None
+    if settings.synthesis.source == "gan":
+        model = fit_synthesiser(train, train.ids, settings.synthesis, study.seed)
+    made = synthesise(train, train.ids, settings.synthesis, study.seed, model).rows
+    return _trained(study, settings, joined(train, made), test)
+
+
+def _trained(study: StudySettings, settings: SynthesisSettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
+    """Predictions of the encoder with a linear head, outcomes standardised by the training rows."""
+    centre, scale = float(train.ages.mean()), float(train.ages.std()) or 1.0
+    target = torch.tensor((train.ages - centre) / scale, dtype=torch.float32)
+    with seeded(study.seed) as rng:
+        encoder = _encoder(study)
+        width = encoder.width
+        assert isinstance(width, int)
+        network = nn.Sequential(encoder, nn.Linear(width, 1), nn.Flatten(0))
+
+        def loss_of(index: np.ndarray) -> Tensor:
+            return (network(train.volumes[index]) - target[index]).square().mean()
+
+        descend(network.parameters(), loss_of, len(train), settings.training, rng)
+    return centre + scale * in_batches(network.eval(), test.volumes).double().numpy()

@@ -1,0 +1,112 @@
+"""Voxel maps of the networks of a finished study, of subjects that they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve, insertion_curve, randomised
+from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
+from connectome_tl.features.volumes import read_volumes
+from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images_importance import ComparedMaps, NoiseMap
+from connectome_tl.settings.volume_maps import MapKind
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.images.importance import fit_noise_map
+from connectome_tl.training.images.predictor import VolumePredictor
+from connectome_tl.training.images.rows import VolumeRows
+
+
+@dataclass(frozen=True, eq=False)
+class FoldMaps:
+    """Maps of one kind in one fold.
+
+    Attributes:
+        mean: (depth, height, width) over the held-out subjects. inside: voxels of the head in all of them.
+        subjects: one row per subject: subject, deletion, insertion, random_deletion, random_insertion.
+        likeness: rank correlation with the mean map of a network with random weights; NaN where it was not asked for.
+    """
+
+    mean: np.ndarray
+    inside: np.ndarray
+    subjects: pd.DataFrame
+    likeness: float
+
+
+def fold_maps(
+    planned: PlannedFold,
+    cohort: Cohort,
+    image: ImageSettings,
+    store: FitStore,
+    task: str,
+    kinds: Sequence[MapKind],
+    noise: NoiseMap,
+    *,
+    n_subjects: int,
+    seed: int,
+    check_random: bool,
+) -> Mapping[MapKind, FoldMaps]:
+    """Maps of the first held-out subjects of a fold that have a volume; the noise network learns on training rows.
+
+    Raises:
+        UsageError: not a network on volumes alone.
+        MissingInputError: the fit is not stored.
+    """
+    predictor = VolumePredictor(stored_model(store, planned.plans[0].key), task).eval()
+    train = rows_of(cohort, planned.fold.train, image)
+    test = rows_of(cohort, planned.fold.test, image).at(range(n_subjects))
+    found: dict[MapKind, FoldMaps] = {}
+    for kind in kinds if len(test) and len(train) else ():
+        maps = _maps(kind, predictor, train, test, noise, seed)
+        inside = (test.volumes != 0).any(dim=1).numpy()
+        everywhere: np.ndarray = np.all(inside, axis=0)
+        likeness = float("nan")
+        if check_random:
+            other = randomised(predictor, seed)
+            assert isinstance(other, VolumePredictor)
+            shown = _maps(kind, other.eval(), train, test, noise, seed).mean(axis=0)
+            likeness = agreement([maps.mean(axis=0), shown], everywhere)
+        found[kind] = FoldMaps(maps.mean(axis=0), everywhere, _areas(predictor, test, maps, inside, seed), likeness)
+    return found
+
+
+def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings) -> VolumeRows:
+    """Those of these subjects that have a volume, in memory."""
+    reader, _, present = read_volumes(cohort, ids, image)
+    at = np.flatnonzero(present)
+    volumes = torch.from_numpy(reader.read(at.tolist()))
+    return VolumeRows(tuple(ids[i] for i in at), volumes, np.full(len(at), np.nan))
+
+
+def _maps(
+    kind: MapKind, predictor: VolumePredictor, train: VolumeRows, test: VolumeRows, noise: NoiseMap, seed: int
+) -> np.ndarray:
+    if kind == "noise":
+        return fit_noise_map(predictor, train, train.ids, noise, seed).maps(test.volumes)
+    make = occlusion_maps if kind == "occlusion" else gradient_maps
+    return make(predictor, test.volumes, ComparedMaps())
+
+
+def _areas(
+    predictor: VolumePredictor, test: VolumeRows, maps: np.ndarray, inside: np.ndarray, seed: int
+) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), []
+    for subject, volume, found, head in zip(test.ids, test.volumes, maps, inside, strict=True):
+        random = rng.random(found.shape)
+        rows.append(
+            {
+                "subject": subject,
+                "deletion": area(deletion_curve(predictor, volume, found, head)),
+                "insertion": area(insertion_curve(predictor, volume, found, head)),
+                "random_deletion": area(deletion_curve(predictor, volume, random, head)),
+                "random_insertion": area(insertion_curve(predictor, volume, random, head)),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,64 @@
+"""`connectome-tl maps` on a small finished image study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from voxel_study import STUDY
+
+from connectome_tl.errors import UsageError
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images_importance import NoiseMap
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.workflows import volume_maps
+from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.volume_maps import map_volumes
+
+BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("maps")
+    write_volume_cohort(16, VolumeSettings(size=16), folder / "target", name="target", seed=3)
+    study = {**STUDY, "splits": {"repeats": 1, "outer": 2}, "controls": [], "baselines": ["prevalence"]}
+    study = {key: value for key, value in study.items() if key not in ("source", "pool")}
+    study["stages"] = {"finetune": STUDY["stages"]["finetune"]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    run_study(folder / "study.yaml", folder / "run")
+    return folder / "run"
+
+
+def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")  # three steps do not learn
+    found = map_volumes(run_dir, n_subjects=2, noise=BRIEF)
+    assert [(one.task, one.kind) for one in found.maps] == [("age", kind) for kind in volume_maps.KINDS]
+    for one in found.maps:
+        image = nib.load(run_dir / "volume_maps" / one.file)
+        assert image.shape == (12, 12, 12)
+        assert image.header.get_zooms() == (13.0, 13.0, 13.0)
+        assert one.n_subjects == 4
+        assert -1 <= one.agreement <= 1
+        assert np.isfinite(one.randomised)
+    table = pd.read_csv(run_dir / "volume_maps" / "subjects.tsv", sep="\t")
+    assert len(table) == 12
+    assert set(table["kind"]) == set(volume_maps.KINDS)
+
+
+def test_maps_of_a_model_at_chance_are_withheld_with_the_reason(run_dir: Path) -> None:
+    found = map_volumes(run_dir, n_subjects=1, noise=BRIEF)
+    assert found.maps == ()
+    assert "not distinguishable" in found.withheld["age"]
+
+
+def test_an_unknown_model_is_refused(run_dir: Path) -> None:
+    with pytest.raises(UsageError, match="no model 'nobody'"):
+        map_volumes(run_dir, model="nobody")
