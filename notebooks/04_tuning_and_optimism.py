@@ -18,16 +18,19 @@
 # %%
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from connectome_tl import run_study, simulate_study, tune_study, write_cohort
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
 folder = Path(tempfile.mkdtemp())
-noise = simulate_study(n_source=4, n_pool=4, n_target=40, effect=0.0, seed=3)
-write_cohort(noise.target, folder / "target")
+infants = simulate_study(n_source=4, n_pool=4, n_target=40, seed=3).target
+dealt = infants.targets.iloc[np.random.default_rng(0).permutation(infants.n_subjects)].set_axis(list(infants.ids))
+write_cohort(replace(infants, targets=dealt, scores=None), folder / "target")  # outcomes dealt out anew
 settings = folder / "study.yaml"
 settings.write_text(
     f"""\
