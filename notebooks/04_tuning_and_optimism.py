@@ -29,8 +29,16 @@ from connectome_tl import run_study, simulate_study, tune_study, write_cohort
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
 folder = Path(tempfile.mkdtemp())
 infants = simulate_study(n_source=4, n_pool=4, n_target=40, seed=3).target
-dealt = infants.targets.iloc[np.random.default_rng(0).permutation(infants.n_subjects)].set_axis(list(infants.ids))
-write_cohort(replace(infants, targets=dealt, scores=None), folder / "target")  # outcomes dealt out anew
+order = np.random.default_rng(0).permutation(infants.n_subjects)
+
+
+def dealt_out(table):
+    """The same rows in another order: nobody keeps its own outcome."""
+    return table.iloc[order].set_axis(list(infants.ids))
+
+
+noise = replace(infants, targets=dealt_out(infants.targets), status=dealt_out(infants.status), scores=None)
+write_cohort(noise, folder / "target")
 settings = folder / "study.yaml"
 settings.write_text(
     f"""\
