@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test check docs services format clean
 
 install: .venv/.installed
 
@@ -26,9 +26,19 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: install
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# A PostgreSQL server for the tests of many tuning workers; they skip without one. Needs root on Debian.
+services:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null 2>&1 \
+		|| echo "PostgreSQL could not be installed: its tests will skip"; \
+	else echo "PostgreSQL is installed by root on Debian: apt-get install postgresql"; fi
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist demo
+	rm -rf .venv build dist demo docs/_build

@@ -1,9 +1,9 @@
 """What statistics cost beside the fits that they judge: CPU time of each step of a study.
 
-    python benchmarks/cost.py [--regions 90 231] [--quick]
+    python benchmarks/cost.py [--regions 90 231] [--folds 5] [--permutations 0] [--quick]
 
-33 infants, 1 x 5 folds (the bootstrap and the tests use the first repeat only, so that more repeats cost fits alone),
-the default models, controls, baselines and 100 linear refits. The share printed is that of everything after the fits,
+33 infants, one repeat (the bootstrap and the tests use the first only, so that more repeats cost fits alone), the
+default models, controls, baselines and 100 linear refits. The share printed is that of everything after the fits,
 judging and drawing the report included, of the CPU time of the fits. One thread.
 """
 
@@ -65,7 +65,7 @@ def with_regions(cohort: Cohort, n: int, seed: int) -> Cohort:
     )
 
 
-def measured(n_regions: int, permutations: int, *, quick: bool) -> None:
+def measured(n_regions: int, permutations: int, n_folds: int) -> None:
     made = simulate_study(seed=1, n_source=60, n_pool=40)
     roles = {"target": made.target, "source": made.source, "pool": made.pool}
     cohorts = StudyCohorts({role: with_regions(one, n_regions, k) for k, (role, one) in enumerate(roles.items())})
@@ -73,7 +73,7 @@ def measured(n_regions: int, permutations: int, *, quick: bool) -> None:
         source=CohortUse(cohort="source", tasks=("age", "sex")),
         pool=CohortUse(cohort="pool"),
         target=CohortUse(cohort="target"),
-        splits=SplitSettings(repeats=1, outer=2 if quick else 5),
+        splits=SplitSettings(repeats=1, outer=n_folds),
         permutations=permutations,
         n_jobs=1,
     )
@@ -85,7 +85,7 @@ def measured(n_regions: int, permutations: int, *, quick: bool) -> None:
         with clock.step("report"):
             render_report(record)
     fits = clock.spent[FITS]
-    print(f"\n{n_regions} regions, {len(tasks)} outcomes, {permutations} permutations of the core\n")
+    print(f"\n{n_regions} regions, {len(tasks)} outcomes, {permutations} permutations of the core, {n_folds} folds\n")
     print("| step | s of CPU time | share of the fits |\n|---|---|---|")
     for name, spent in clock.spent.items():
         print(f"| {name} | {spent:.1f} | {spent / fits:.0%} |")
@@ -97,12 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--regions", type=int, nargs="+", default=[90, 231])
     parser.add_argument("--permutations", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two folds, 24 regions")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     start = time.process_time()
     for n in [24] if asked.quick else asked.regions:
-        measured(n, asked.permutations, quick=asked.quick)
+        measured(n, asked.permutations, 2 if asked.quick else asked.folds)
     print(f"\n{time.process_time() - start:.0f} s of CPU time")
 
 

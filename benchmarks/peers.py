@@ -1,6 +1,6 @@
 """Simple models and the closed-form core beside scikit-learn's kernel ridge: ABIDE, 5-fold and with sites held out.
 
-    CONNECTOME_TL_DATA=../shared/data python benchmarks/peers.py --work FOLDER [--quick]
+    CONNECTOME_TL_DATA=../shared/data python benchmarks/peers.py --work FOLDER [--cohort children] [--quick]
 
 Two cohorts, both without the two locked sites and without one of two rows that are one person. "everyone": 894
 subjects; there is no other cohort, so that nothing can be transferred. "children": those under 13, with the 627 older
@@ -151,6 +151,7 @@ def report(name: str, scheme: str, table: pd.DataFrame, tasks: Sequence[Task], c
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--cohort", choices=("everyone", "children"), help="one of the two alone")
     parser.add_argument("--quick", action="store_true", help="the children alone, three folds")
     args = parser.parse_args()
     makers: dict[str, Predict] = {name: of_baseline(name) for name in MODELS}
@@ -158,7 +159,7 @@ def main() -> None:
     schemes = {"3-fold": SplitSettings(repeats=1, outer=3)} if args.quick else SCHEMES
     with threadpool_limits(1):
         for name, study in studies().items():
-            if args.quick and name == "everyone":
+            if name != (args.cohort or ("children" if args.quick else name)):
                 continue
             cohorts = read_cohorts(study, CONFIGS)
             tasks = tasks_of(study, cohorts)

@@ -16,15 +16,31 @@ if TYPE_CHECKING:
     from connectome_tl.cohort.cohort import Cohort
     from connectome_tl.cohort.reading import read_cohort
     from connectome_tl.cohort.splits import SplitPlan
+    from connectome_tl.cohort.writing import write_cohort
     from connectome_tl.connectome.connectome import Connectome
     from connectome_tl.extension import extend
     from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
+    from connectome_tl.workflows.audit import audit_run
+    from connectome_tl.workflows.bundle import bundle_run
+    from connectome_tl.workflows.connectomes import build_connectomes
+    from connectome_tl.workflows.explain import explain_run
+    from connectome_tl.workflows.predict import predict_cohort
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.study_run import StudyRun, read_run
+    from connectome_tl.workflows.tune import tune_study
+    from connectome_tl.workflows.validate import validate_on
 
 _WHERE = {
+    "write_cohort": "cohort.writing",
+    "validate_on": "workflows.validate",
+    "tune_study": "workflows.tune",
+    "predict_cohort": "workflows.predict",
+    "explain_run": "workflows.explain",
+    "build_connectomes": "workflows.connectomes",
+    "bundle_run": "workflows.bundle",
+    "audit_run": "workflows.audit",
     "Atlas": "atlas",
     "load_atlas": "atlas",
     "Cohort": "cohort.cohort",
@@ -48,12 +64,20 @@ __all__ = [
     "StudyRun",
     "StudySettings",
     "Task",
+    "audit_run",
+    "build_connectomes",
+    "bundle_run",
+    "explain_run",
     "extend",
     "load_atlas",
+    "predict_cohort",
     "read_cohort",
     "read_run",
     "run_study",
     "simulate_study",
+    "tune_study",
+    "validate_on",
+    "write_cohort",
 ]
 
 

@@ -17,11 +17,9 @@ from scipy import stats
 
 FALSE_PAIRS = 0.002  # expected number of rows that would be named in a cohort of strangers, were one side enough
 LEAST_SIMILARITY = 0.6  # siblings share about half of what sets them apart from others
-LEAST_OWN_SIMILARITY = 0.45  # the same without the main components, where noise weighs more
 _FEWEST_ROWS = 8
 _FEWEST_IN_SITE = 5
 _COPIES = 3  # a person may occur up to one time more than this
-_LEAST_REST = 0.01  # share of variance below which nothing of a person's own is left
 _NEAREST = 1e-9  # squared distance of rows that are equal up to round-off
 
 
@@ -38,15 +36,13 @@ def alike_by_edges(edges: np.ndarray, names: Sequence[str], groups: Sequence[str
     """Pairs of subjects whose edges (n_subjects, n_measures, n_edges) are too alike.
 
     With and without the means of the groups (sites, cohorts), since a scan that came into another cohort lies far
-    from that one's mean; and with and without what most subjects share.
+    from that one's mean.
     """
     profiles = rank_profiles(edges)
     found: dict[tuple[str, str], Pair] = {}
-    for labels in (groups, [""] * len(names)):
-        rows = standardised(profiles, labels)
-        for version, least in ((rows, LEAST_SIMILARITY), (without_main_components(rows), LEAST_OWN_SIMILARITY)):
-            for pair in look_alikes(version, names, false_pairs=FALSE_PAIRS / 4, least=least):
-                found.setdefault((pair.first, pair.second), pair)
+    for labels in dict.fromkeys([tuple(groups), ("",) * len(names)]):
+        for pair in look_alikes(standardised(profiles, labels), names, false_pairs=FALSE_PAIRS / 2):
+            found.setdefault((pair.first, pair.second), pair)
     return list(found.values())
 
 
@@ -92,34 +88,12 @@ def standardised(profiles: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     return np.asarray(result - _mean(result.T)[:, None])
 
 
-def without_main_components(rows: np.ndarray) -> np.ndarray:
-    """Standardised rows without what most subjects share: one principal component per eight rows.
-
-    Age and a few factors of growth make strangers alike; what is left is a person's own. Missing edges stay so.
-    """
-    known = np.isfinite(rows)
-    filled = np.nan_to_num(rows)
-    left, sizes, right = np.linalg.svd(filled, full_matrices=False)
-    n = len(rows) // 8
-    rest = filled - (left[:, :n] * sizes[:n]) @ right[:n]
-    if (rest**2).sum() < _LEAST_REST * (filled**2).sum():
-        return np.zeros((len(rows), 0))
-    return np.where(known, rest, np.nan)
-
-
-def look_alikes(
-    rows: np.ndarray,
-    names: Sequence[str],
-    *,
-    false_pairs: float = FALSE_PAIRS,
-    least: float = LEAST_SIMILARITY,
-) -> list[Pair]:
+def look_alikes(rows: np.ndarray, names: Sequence[str], *, false_pairs: float = FALSE_PAIRS) -> list[Pair]:
     """Pairs of standardised rows (n_subjects, n_edges) that are too alike, the likeliest first.
 
     Args:
         rows: from `standardised`; NaN where an edge is missing.
         false_pairs: expected number of rows of distinct people whose gap is called improbable.
-        least: correlation below which nobody is named.
     """
     n = len(rows)
     if n < _FEWEST_ROWS or not rows.shape[1]:
@@ -138,7 +112,7 @@ def look_alikes(
         improbable = n * np.exp(-k * dimension * gaps[:, k - 1]) < false_pairs
         for i in np.flatnonzero(improbable):
             alike[i, order[i, :k]] = True
-    alike &= alike.T & (similarity > least)
+    alike &= alike.T & (similarity > LEAST_SIMILARITY)
     pairs = [Pair(names[i], names[j], float(similarity[i, j])) for i, j in np.argwhere(np.triu(alike, 1))]
     return sorted(pairs, key=lambda pair: -pair.similarity)
 

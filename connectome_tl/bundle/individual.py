@@ -9,6 +9,7 @@ import pandas as pd
 
 from connectome_tl.bundle.bundle import Bundle
 from connectome_tl.bundle.limits import said_of_each
+from connectome_tl.bundle.members import mean_of
 from connectome_tl.bundle.permission import STAMP, withheld
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.clinical.calibration import Platt, logit
@@ -54,7 +55,7 @@ def _rows(
     bundle: Bundle, one: BundledTask, each: np.ndarray, ids: Sequence[str], limits: Sequence[str], *, research: bool
 ) -> pd.DataFrame:
     """Rows of one outcome; `each` is (n_fits, n_subjects, n_columns)."""
-    task, mean = one.task, np.nanmean(each, axis=0)
+    task, mean = one.task, mean_of(each)
     why = withheld(one, bundle.validation)
     low, high, interval = _interval(one, each, mean)
     table = pd.DataFrame(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -102,7 +103,8 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
         problems += _connectome_problems(inputs, cohort)
         if not problems:
             try:
-                cohort = cohort.with_regions(inputs.regions)
+                # Places of regions are those of the model's atlas, whatever the cohort's is called.
+                cohort = replace(cohort.with_regions(inputs.regions), atlas=inputs.atlas)
             except DataError as error:
                 problems += error.problems[:5]
     specs = {spec.column: spec for spec in cohort.covariate_specs}

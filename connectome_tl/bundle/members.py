@@ -44,12 +44,19 @@ class Members:
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         """(n_subjects, n_columns), the mean over the fits."""
-        return np.nanmean(self.predict_each(cohort, ids), axis=0)
+        return mean_of(self.predict_each(cohort, ids))
 
     def features(self) -> Iterator[Features]:
         """The feature steps of every part that learned from the target cohort."""
         for model in self.models:
             yield from _features(model)
+
+
+def mean_of(each: np.ndarray) -> np.ndarray:
+    """Mean over the fits that know an outcome, (n_subjects, n_columns); NaN where none does."""
+    known = np.isfinite(each)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, each, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
 def _features(model: FittedModel) -> Iterator[Features]:

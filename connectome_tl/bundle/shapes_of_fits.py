@@ -129,7 +129,9 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             }
         elif isinstance(steps, ClinicalSteps):
             expected[name] = {"n_columns": len(steps.encoder.names)}
-    if {name: dict(one) for name, one in model.sizes.items()} != expected:
+    # Where regions lie follows from the atlas, which may have no places here; the weights say whether they are needed.
+    told = {name: {key: n for key, n in one.items() if key != "n_places"} for name, one in model.sizes.items()}
+    if told != expected or any(type(n) is not int for one in model.sizes.values() for n in one.values()):
         raise DataError("the sizes of a network do not fit its features")
     n_tasks = len(model.tasks)
     check_shape("outcome mean", model.targets.mean, (n_tasks,))

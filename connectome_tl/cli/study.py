@@ -185,6 +185,7 @@ def report(
     tables: Annotated[
         bool, typer.Option("--tables", help="Save each as TSV and LaTeX in RUN_DIR/tables, with references.bib.")
     ] = False,
+    dated: Annotated[bool, typer.Option("--dated", help="Print when the run ended and how long it took.")] = False,
 ) -> None:
     """Draw the report of a finished run again, with its explanations; save figures and tables for a paper."""
     from connectome_tl.workflows.report import draw_report
@@ -192,7 +193,7 @@ def report(
     if figures not in (None, "svg", "pdf"):
         raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
     kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
-    typer.echo(f"Report: {draw_report(run_dir, figures=kind, tables=tables)}")
+    typer.echo(f"Report: {draw_report(run_dir, figures=kind, tables=tables, dated=dated)}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from connectome_tl.errors import UsageError
 
 LOBES = ("Frontal", "Parietal", "Temporal", "Occipital", "Limbic", "Insula", "Subcortical", "Cerebellum")
 PLACE_COLUMNS = ("x", "y", "z", "side", *(f"lobe {name}" for name in LOBES), "lobe other")
+_CORTICAL, _FEWEST = 6, 10  # lobes of the cortex; regions that give a middle and a spread
 _SIDES = {"L": -1.0, "R": 1.0, "M": 0.0}
 
 
@@ -18,11 +19,11 @@ _SIDES = {"L": -1.0, "R": 1.0, "M": 0.0}
 def region_places(atlas: str, regions: tuple[str, ...]) -> np.ndarray | None:
     """(n_regions, 13) float32: centroid, hemisphere and lobe of each region (`PLACE_COLUMNS`).
 
-    Coordinates are relative to the middle and the spread of the whole atlas along each axis, so that a newborn's
-    atlas and an adult's agree. Left is -1, right 1.
+    Coordinates are relative to the middle and the spread of the atlas's cortical regions along each axis, so that
+    a newborn's atlas and an adult's agree, and one with a cerebellum and one without. Left is -1, right 1.
 
     Returns:
-        None where the atlas is not one of ours, has no centroids, or does not know one of the regions.
+        None where the atlas is not one of ours, has no centroids or cortex, or does not know one of the regions.
     """
     try:
         table = load_atlas(atlas)
@@ -33,8 +34,10 @@ def region_places(atlas: str, regions: tuple[str, ...]) -> np.ndarray | None:
     if not regions or not table.has_centroids or not set(names) <= set(position):
         return None
     at = [position[name] for name in names]
-    everywhere = table.coordinates
-    centred = (everywhere - everywhere.mean(axis=0)) / everywhere.std(axis=0)
+    cortex = table.coordinates[[region.lobe in LOBES[:_CORTICAL] for region in table.regions]]
+    if len(cortex) < _FEWEST:
+        return None
+    centred = (table.coordinates - cortex.mean(axis=0)) / cortex.std(axis=0)
     sides = [_SIDES[table.regions[i].hemisphere] for i in at]
     lobes = [LOBES.index(lobe) if (lobe := table.regions[i].lobe) in LOBES else len(LOBES) for i in at]
     found = np.column_stack([centred[at], sides, np.eye(len(LOBES) + 1)[lobes]]).astype(np.float32)

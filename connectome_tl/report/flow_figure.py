@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from connectome_tl.report import labels
@@ -11,73 +13,91 @@ from connectome_tl.settings.results import CohortRecord, RunRecord
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW, _BOX, _COLUMN, _HEAD = 0.86, 0.44, 2.5, 0.55  # inches
+_ROW, _BRANCH, _BOX, _COLUMN, _HEAD = 0.78, 0.5, 0.42, 2.5, 0.62  # inches
 _ORDER = {"source": 0, "pool": 1, "target": 2}
+_LINE = "#9AA5B1"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One box: its text and number, what happened before it, and whether it is one of several side by side."""
+
+    text: str
+    n: str
+    gone: str
+    branch: bool = False
+
+    @property
+    def height(self) -> float:
+        return _BRANCH if self.branch else _ROW
 
 
 def flow_figure(record: RunRecord, name: str, stamp: str) -> str | None:
-    """Boxes of those left, beside them those who went and why; the target's column ends with its outcomes."""
+    """Boxes of those left, beside the arrows those who went and why; the target's column branches to its outcomes."""
     cohorts = sorted((c for c in record.cohorts if c.flow), key=lambda c: _ORDER.get(c.role, 3))
     if not cohorts:
         return None
-    columns = [(cohort, _boxes(cohort, record)) for cohort in cohorts]
-    rows = max(len(boxes) for _, boxes in columns)
-    width, height = _COLUMN * len(columns), _HEAD + _ROW * rows
+    columns = [(cohort, _steps(cohort, record)) for cohort in cohorts]
+    width = _COLUMN * len(columns)
+    height = _HEAD + max(sum(step.height for step in steps) for _, steps in columns)
     with style():
         figure = figure_of(width, height)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set(xlim=(0, width), ylim=(0, height))
-        for k, (cohort, boxes) in enumerate(columns):
+        for k, (cohort, steps) in enumerate(columns):
             left = k * _COLUMN + 0.08
             noun = cohort.people.noun if cohort.people else "subjects"
             title = labels.role_label(cohort.role, noun)
-            axes.text(left, height - 0.2, clean(title, 44), fontsize=7.4, fontweight="bold", color=INK, va="center")
-            for row, (text, n, gone) in enumerate(boxes):
-                _box(axes, left, height - _HEAD - row * _ROW, text, n, gone, last=row + 1 == len(boxes))
+            axes.text(left, height - 0.4, clean(title, 44), fontsize=7.4, fontweight="bold", color=INK, va="center")
+            _column(axes, left, height - _HEAD, steps)
         return to_svg(figure, name, description="Flow of subjects through the study", stamp=stamp)
 
 
-def _boxes(cohort: CohortRecord, record: RunRecord) -> list[tuple[str, str, str]]:
-    """Label, number, and what happened before: who went and why."""
-    found = [
-        (
-            step.label,
-            f"n = {step.n_left}",
-            f"−{step.n_excluded} {step.reason}".strip() if step.n_excluded else step.reason,
-        )
-        for step in cohort.flow
-    ]
+def _steps(cohort: CohortRecord, record: RunRecord) -> list[_Step]:
+    found = []
+    for step in cohort.flow:
+        gone = f"−{step.n_excluded} {step.reason}".strip() if step.n_excluded else step.reason
+        found.append(_Step(step.label, f"n = {step.n_left}", gone))
     named = {task.name: labels.task_title(task) for task in record.tasks}
     for row in cohort.outcomes if cohort.role == "target" else ():
         if row.task in named:
+            counts = {"lost": row.lost, "died": row.died, "untestable": row.untestable, "unknown": row.unknown}
+            gone = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
             positive = "" if row.n_positive is None else f" ({row.n_positive}+)"
-            lost = [
-                f"{n} {word}"
-                for n, word in (
-                    (row.lost, "lost"), (row.died, "died"), (row.untestable, "untestable"), (row.unknown, "unknown")
-                )
-                if n
-            ]  # fmt: skip
-            found.append((f"Tested: {named[row.task]}", f"n = {row.observed}{positive}", ", ".join(lost)))
+            found.append(_Step(named[row.task], f"n = {row.observed}{positive}", gone, branch=True))
     return found
 
 
-def _box(axes: Axes, left: float, top: float, text: str, n: str, gone: str, *, last: bool) -> None:
+def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None:
+    spine = left + 0.14
+    for k, step in enumerate(steps):
+        _box(axes, left + (0.28 if step.branch else 0.0), left + _COLUMN - 0.3, top, step)
+        following = steps[k + 1] if k + 1 < len(steps) else None
+        if step.branch:  # outcomes stand side by side: each hangs on the line that comes from the last step
+            axes.plot([spine, left + 0.28], [top - _BOX / 2] * 2, color=_LINE, lw=1.0)
+            if following is not None:
+                axes.plot([spine] * 2, [top - _BOX / 2, top - step.height - _BOX / 2], color=_LINE, lw=1.0)
+        elif following is not None:
+            end = top - step.height - (_BOX / 2 if following.branch else 0.0)
+            head = "-" if following.branch else "-|>"
+            arrow = {"arrowstyle": head, "color": _LINE, "lw": 1.0, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (spine, end), (spine, top - _BOX), arrowprops=arrow)
+            if not following.branch and following.gone:
+                middle = top - (_BOX + step.height) / 2
+                axes.text(left + 0.3, middle, clean(following.gone, 46), fontsize=5.8, va="center", color=MUTED)
+        top -= step.height
+
+
+def _box(axes: Axes, left: float, right: float, top: float, step: _Step) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    width = _COLUMN - 0.3
     shape = "round,pad=0,rounding_size=0.05"
-    box = FancyBboxPatch((left, top - _BOX), width, _BOX, boxstyle=shape, fc="#F6F8FA", ec="#B6C3D1", lw=0.9)
+    box = FancyBboxPatch((left, top - _BOX), right - left, _BOX, boxstyle=shape, fc="#F6F8FA", ec="#B6C3D1", lw=0.9)
     axes.add_patch(box)
-    axes.text(left + 0.08, top - _BOX / 2, clean(text, 30), fontsize=6.8, va="center", color=INK)
-    axes.text(
-        left + width - 0.08, top - _BOX / 2, n, fontsize=6.8, va="center", ha="right", fontweight="bold", color=INK
-    )
-    if gone:
-        axes.text(left + 0.34, top + (_ROW - _BOX) / 2, clean(gone, 46), fontsize=5.8, va="center", color=MUTED)
-    if not last:
-        axes.annotate(
-            "", (left + 0.2, top - _ROW), (left + 0.2, top - _BOX),
-            arrowprops={"arrowstyle": "-|>", "color": "#9AA5B1", "lw": 1.0, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+    middle = top - _BOX / 2
+    below = step.branch and bool(step.gone)
+    axes.text(left + 0.08, middle + (0.075 if below else 0), clean(step.text, 30), fontsize=6.8, va="center", color=INK)
+    if below:
+        axes.text(left + 0.08, middle - 0.09, clean(step.gone, 40), fontsize=5.6, va="center", color=MUTED)
+    axes.text(right - 0.08, middle, step.n, fontsize=6.8, va="center", ha="right", fontweight="bold", color=INK)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.models import model_named
 from connectome_tl.settings.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Training
@@ -27,7 +28,7 @@ class StudyFacts:
         families: whether the target declares any. sites: number of declared sites.
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
-        baselines: models of that role that were fitted, by name.
+        baselines: models of that role that were fitted, by name. permuted: those under permuted outcomes too.
         probes: what the embedding tells before and after stage 2.
     """
 
@@ -46,6 +47,7 @@ class StudyFacts:
     source_scores: bool = False
     baselines: tuple[str, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
+    permuted: tuple[str, ...] = ()
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
@@ -155,10 +157,11 @@ def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
         return []
     described = [describe_baseline(name, settings.baseline_settings) for name in facts.baselines]
     text = f"Simple models learnt from the same training rows: {'; '.join(described)}."
-    if settings.baseline_permutations:
+    if facts.permuted:
+        named = listed([model_named(name).label for name in facts.permuted])
         text += (
-            f" Those in closed form were fitted again under {settings.baseline_permutations} permutations of the "
-            "outcomes (first repeat)."
+            f" {named} were fitted again under {settings.baseline_permutations} permutations of the outcomes (first "
+            "repeat)."
         )
     return [text]
 

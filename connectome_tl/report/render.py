@@ -159,7 +159,7 @@ def _flow(record: RunRecord, sheet: Sheet) -> list[Figure]:
     return sheet.draw(
         lambda name: flow_figure(record, name, sheet.stamp),
         "Flow of subjects",
-        "Boxes: those left. Beside the arrows: those who went, and why. Tested: those with this outcome.",
+        "Boxes: those left. Beside the arrows: those who went, and why. At the end: those tested, by outcome.",
     )
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectome_tl.provenance import canonical_json
 from connectome_tl.report import labels
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.results import RunRecord
-from connectome_tl.settings.tuning import FoldChoice, Optimism
+from connectome_tl.settings.tuning import FoldChoice, Optimism, json_text
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def shown(value: Any) -> str:
     """A setting as a table shows it."""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return value if isinstance(value, str) else canonical_json(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def optimism_sentences(found: Sequence[Optimism], task_labels: Mapping[str, str]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectome_tl.report.drawing import GRID, INK, MUTED, clean, style, to_svg
+from connectome_tl.report.drawing import GRID, INK, MUTED, style, to_svg
 from connectome_tl.report.labels import metric_label
 from connectome_tl.report.sheet import Figure, Sheet
 from connectome_tl.settings.metrics import METRICS
@@ -15,6 +16,7 @@ from connectome_tl.settings.tuning import Dimension, SearchRecord, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
@@ -22,7 +24,15 @@ _FEW, _MOST_SLICES = 4, 8  # folds with a line each; settings with a panel each
 _ENOUGH = 4  # completed trials below which importance says nothing
 
 
-def search_figures(record: SearchRecord, sheet: Sheet) -> list[Figure]:
+@dataclass(frozen=True)
+class SearchFigures:
+    """Figures of a search: small ones, which stand side by side, and wide ones."""
+
+    small: list[Figure]
+    wide: list[Figure]
+
+
+def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
     """Scores in the order of trials, importance of each setting, slices and parallel coordinates.
 
     All but the first take the trials of all outer folds together.
@@ -30,31 +40,42 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> list[Figure]:
     folds = sorted({(trial.repeat, trial.fold) for trial in record.trials})
     by_fold = [[t for t in record.trials if (t.repeat, t.fold) == fold and t.values] for fold in folds]
     complete = [trial for trials in by_fold for trial in trials]
-    drawn: list[Figure] = []
+    merged = _study(record, complete)
+    found = SearchFigures([], [])
     for m, metric in enumerate(record.tuned.objectives):
         name = metric_label(metric).label
-        drawn += _history(record, by_fold, m, f"{name}, inner folds", sheet)
+        found.small.extend(_history(record, by_fold, m, name, sheet))
         if len(complete) < _ENOUGH:
             continue
-        merged = _study(record, complete)
-        target: Callable[[Any], float] = lambda trial, m=m: trial.values[m]  # type: ignore[misc]  # noqa: E731
+
+        def drawn(plot: str, title: str, note: str, m: int = m, name: str = name, **options: Any) -> list[Figure]:
+            return sheet.draw(
+                lambda at: _svg(
+                    plot, at, sheet.stamp, merged, target=lambda trial: trial.values[m], target_name=name, **options
+                ),
+                title,
+                note,
+            )
+
         if len(record.space) > 1:
-            drawn += _drawn(sheet, "plot_param_importances", f"What mattered for {name}",
-                            "Share of each setting in the differences between trials (PED-ANOVA), all outer folds "
-                            "together. With few trials it is uncertain.", merged, target, name)  # fmt: skip
-            drawn += _drawn(sheet, "plot_parallel_coordinate", f"Trials as lines: {name}",
-                            "One line per trial, all outer folds together.", merged, target, name)  # fmt: skip
-        drawn += _drawn(sheet, "plot_slice", f"{name} against each setting",
-                        "One dot per completed trial, all outer folds together.", merged, target, name,
-                        params=list(record.space)[:_MOST_SLICES])  # fmt: skip
+            note = "Share of each setting in the differences between trials (PED-ANOVA), all outer folds together."
+            title = f"What mattered for {name}"
+            found.small.extend(drawn("plot_param_importances", title, f"{note} With few trials it is uncertain."))
+            note = "One line per completed trial, all outer folds together."
+            found.wide.extend(drawn("plot_parallel_coordinate", f"Trials as lines: {name}", note))
+        note = "One dot per completed trial, all outer folds together."
+        some = list(record.space)[:_MOST_SLICES]
+        found.wide.extend(drawn("plot_slice", f"{name} against each setting", note, params=some))
     if len(record.tuned.objectives) == 2 and len(complete) >= _ENOUGH:
         names = [metric_label(metric).label for metric in record.tuned.objectives]
-        drawn += sheet.draw(
-            lambda at: _svg("plot_pareto_front", at, sheet.stamp, _study(record, complete), target_names=names),
-            "Both objectives",
-            "Red: trials that no other one beats in both. All outer folds together.",
+        found.small.extend(
+            sheet.draw(
+                lambda at: _svg("plot_pareto_front", at, sheet.stamp, merged, target_names=names),
+                "Both objectives",
+                "Red: trials that no other one beats in both. All outer folds together.",
+            )
         )
-    return drawn
+    return found
 
 
 def _history(
@@ -74,18 +95,9 @@ def _history(
             target_name=name,
             error_bar=many,
         ),
-        "Scores in the order of trials",
+        f"{name} on the inner folds, in the order of trials",
         ("Mean and standard deviation over outer folds. " if many else "One colour per outer fold. ")
         + "The best of many inner scores is too good: what counts is the outer score of the run.",
-    )
-
-
-def _drawn(
-    sheet: Sheet, plot: str, title: str, note: str, study: Study, target: Callable[[Any], float], name: str,
-    **options: Any,
-) -> list[Figure]:  # fmt: skip
-    return sheet.draw(
-        lambda at: _svg(plot, at, sheet.stamp, study, target=target, target_name=name, **options), title, note
     )
 
 
@@ -127,6 +139,10 @@ def _quietly() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
+_LABELS = {"Hyperparameter": "", "Hyperparameter Importance": "Importance"}
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
 def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **options: Any) -> str | None:
     """One of Optuna's matplotlib plots, redrawn in our colours."""
     import matplotlib
@@ -139,37 +155,82 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
         pyplot.switch_backend("agg")  # no window, whatever the machine has
         try:
             made = getattr(plots, plot)(study, **options)
-            axes: list[Axes] = list(made.flat) if hasattr(made, "flat") else [made]
-            figure = axes[0].get_figure(root=True)
+            panels: list[Axes] = list(made.flat) if hasattr(made, "flat") else [made]
+            figure = panels[0].get_figure(root=True)
             assert figure is not None
-            wide = plot != "plot_param_importances" and len(axes) * 1.5
-            figure.set_size_inches(max(5.2, min(9.0, float(wide or 0) * 1.3)), 3.2)
-            for one in figure.axes:
-                _restyle(one)
-            if plot != "plot_parallel_coordinate":
-                figure.tight_layout()
+            _lay_out(figure, plot, len(panels))
+            if plot == "plot_optimization_history":
+                _recolour(panels[0])
             return to_svg(figure, name, description=options.get("target_name", "Both objectives"), stamp=stamp)
         finally:
             pyplot.close("all")
             pyplot.switch_backend(backend)
 
 
+def _lay_out(figure: MatplotlibFigure, plot: str, n_panels: int) -> None:
+    """Sizes, margins and tick labels; the colour scale stands at the right."""
+    if figure.get_suptitle():
+        figure.suptitle("")
+    scales = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    for axes in figure.axes:
+        _restyle(axes)
+    if plot == "plot_parallel_coordinate":
+        figure.set_size_inches(9.0, 3.6)
+        figure.subplots_adjust(left=0.07, right=0.82, bottom=0.26, top=0.92)
+    elif scales:
+        figure.set_size_inches(min(9.0, 1.6 + 2.4 * n_panels), 3.0)
+        figure.subplots_adjust(left=0.62 / figure.get_figwidth(), right=0.86, bottom=0.18, top=0.9, wspace=0.3)
+    else:
+        figure.set_size_inches(3.6, 2.9)
+        figure.tight_layout(rect=(0, 0, 1, 0.96))
+    for axes in scales:
+        axes.set_position((0.925, 0.22, 0.012, 0.66))
+
+
 def _restyle(axes: Axes) -> None:
     """Our background, lines and sizes instead of the style that Optuna switches to."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     axes.set_facecolor("white")
-    axes.set_title("")
+    for place in ("left", "center", "right"):
+        axes.set_title("", loc=place)
     axes.grid(visible=True, color=GRID, lw=0.6)
     axes.set_axisbelow(True)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color("#9AA5B1")
     axes.tick_params(colors=MUTED, labelsize=7.0, length=2.5)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=INK, fontsize=8.0)
-    for text in (axes.xaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
-        text.set_text(clean(text.get_text()))
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        axis.label.set(color=INK, fontsize=8.0, text=_LABELS.get(axis.label.get_text(), axis.label.get_text()))
+        if scale == "log":  # plain numbers: powers would need a second font
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    for text in axes.texts:
+        text.set(color=INK, fontsize=7.0)
     legend = axes.get_legend()
     if legend is not None:
         legend.set_frame_on(False)
+        legend.set_visible(len(legend.get_texts()) > 1)
         for text in legend.get_texts():
-            text.set_fontsize(7.0)
+            text.set_fontsize(6.5)
+
+
+def _recolour(axes: Axes) -> None:
+    """Few folds: one of our colours each, with the line of its best; a short legend in the panel."""
+    handles, names = axes.get_legend_handles_labels()
+    folds = list(dict.fromkeys(name.rpartition(" of ")[2] for name in names))
+    if len(folds) > _FEW or not all(" of repeat " in name for name in names):
+        return
+    for handle, name in zip(handles, names, strict=True):
+        handle.set(color=_COLOURS[folds.index(name.rpartition(" of ")[2])])
+        if hasattr(handle, "set_sizes"):
+            handle.set_sizes([9.0])
+    legend = axes.get_legend()
+    if legend is not None:
+        legend.remove()
+    first = {
+        name.rpartition(" of ")[2]: handle for name, handle in zip(reversed(names), reversed(handles), strict=True)
+    }
+    axes.legend([first[fold] for fold in folds], folds, fontsize=6.5, frameon=False, loc="best")
+    axes.figure.tight_layout(rect=(0, 0, 1, 0.96))  # type: ignore[union-attr]

@@ -28,6 +28,7 @@ def render_validation(record: ValidationRecord) -> str:
             "task": one.task,
             "counts": _counts(one, record),
             "answer": _answer(one),
+            "level": _level(one),
             "rows": _score_rows(one),
             "recalibration": _recalibration_rows(one),
             "figures": _figures(one, sheet, record.noun),
@@ -40,6 +41,7 @@ def render_validation(record: ValidationRecord) -> str:
         record=record,
         stamps=stamps,
         tasks=tasks,
+        outside=[f"{row.what} (of {row.outside})" for row in record.shifts if row.outside != "0"],
         shift_rows=[(row.what, row.limit, row.here, row.outside) for row in record.shifts],
     )
 
@@ -55,11 +57,7 @@ def _answer(one: ValidatedTask) -> str:
     metric = labels.metric_label(leading.metric)
     expected = next((score for score in one.expected if score.metric == leading.metric), None)
     where = (
-        "above chance here"
-        if one.above_chance
-        else "not shown to be above chance here"
-        if metric.chance is not None
-        else "measured here"
+        f"better than {metric.uninformed} here" if one.above_chance else f"not shown to beat {metric.uninformed} here"
     )
     said = f"{metric.label} {labels.number(leading.value)} {labels.interval(leading.low, leading.high)}: {where}"
     if expected is None:
@@ -68,6 +66,18 @@ def _answer(one: ValidatedTask) -> str:
     inside = expected.low <= leading.value <= expected.high
     tail = "within that interval" if inside else "outside that interval"
     return f"{said}. The study expected {labels.number(expected.value)} {between}; the value lies {tail}."
+
+
+def _level(one: ValidatedTask) -> str:
+    """Mean risk beside the observed share: where they differ, the prevalence or the cohort is another one."""
+    if one.curve is None:
+        return ""
+    total = sum(one.curve.n)
+    risk, share = (
+        sum(value * n for value, n in zip(values, one.curve.n, strict=True)) / total
+        for values in (one.curve.predicted, one.curve.observed)
+    )
+    return f"Mean risk {labels.number(risk)}, observed share {labels.number(share)}."
 
 
 def _score_rows(one: ValidatedTask) -> list[tuple[str, str, str, str, str]]:

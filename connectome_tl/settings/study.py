@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from connectome_tl.errors import UsageError
-from connectome_tl.provenance import content_hash
 from connectome_tl.settings.base import Settings, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
@@ -260,13 +259,6 @@ class StudySettings(Settings):
         """The decisive settings without title and places: equal where a study lies elsewhere or is called otherwise."""
         places = {role: use.model_copy(update={"cohort": ""}) for role, use in self.uses.items()}
         return self.decisive.model_copy(update={"title": "", **places})
-
-    @property
-    def tuned_from(self) -> str:
-        """Hash of everything that decides the inner scores of a trial, places and reported extras apart."""
-        names = ("target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges")
-        own = self.nameless
-        return content_hash({name: getattr(own, name) for name in (*names, "n_seeds", "seed", "threshold")})
 
     def of(self, repeat: int, fold: int) -> StudySettings:
         """The settings of one outer fold: the study's own, or what was found for this fold.

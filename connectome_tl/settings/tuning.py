@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.base import Record, Settings
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.scores import Number
@@ -103,7 +103,7 @@ class Dimension(Settings):
     def labels(self) -> tuple[Scalar, ...]:
         """The choices as the database of trials holds them: a block or a list as JSON text."""
         plain = (bool, int, float, str, type(None))
-        return tuple(choice if isinstance(choice, plain) else canonical_json(choice) for choice in self.choices)
+        return tuple(choice if isinstance(choice, plain) else json_text(choice) for choice in self.choices)
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -113,6 +113,11 @@ class Dimension(Settings):
     def value(self, label: Any) -> Any:
         """The setting behind what the database of trials holds."""
         return self.choices[self.labels.index(label)] if self.choices else label
+
+
+def json_text(value: Any) -> str:
+    """A setting as one line of JSON, keys in order."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 class TuneSettings(Settings):

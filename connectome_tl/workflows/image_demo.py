@@ -37,7 +37,7 @@ def image_demo_settings(seed: int = 0) -> StudySettings:
             finetune=FineTune(training=Training(steps=80, batch_size=16), ensemble=Ensemble(networks=2)),
         ),
         splits=SplitSettings(repeats=1, outer=3, seed=seed, stratum="injury"),
-        controls=("no_pretrain", "network_no_pretrain"),
+        controls=("scratch", "network_scratch"),
         baselines=(
             "prevalence",
             "nuisance_only",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
@@ -55,7 +54,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
-    facts = _facts(settings, cohorts, splits, found.predictions)
+    facts = _facts(settings, cohorts, splits, found)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
@@ -152,12 +151,12 @@ def _baseline_tests(found: Found) -> list[PermutationResult]:
     ]
 
 
-def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, predictions: pd.DataFrame) -> StudyFacts:
+def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> StudyFacts:
     target, source = cohorts.target, cohorts.source
     use = settings.source
     names = use.tasks if use is not None and use.tasks is not None else None
     sizes = [len(fold.train) for _, _, fold in splits.folds()]
-    present = set(predictions["model"].astype(str))
+    present = set(found.predictions["model"].astype(str))
     staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
         version=__version__,
@@ -176,6 +175,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, pr
         and holds_correlations(target, splits.repeats[0][0].train),
         source_scores=staged and bool(scored_by_source(settings, cohorts)),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
+        permuted=tuple(found.permuted_baselines),
     )
 
 

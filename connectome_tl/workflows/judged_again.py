@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.results import RunRecord, Score
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.workflows.explain_files import read_explanations
 from connectome_tl.workflows.fitting import fit_study, label_moves
 from connectome_tl.workflows.judge import judge
 from connectome_tl.workflows.ledger import looks, with_ledger
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.report import timing_of
 from connectome_tl.workflows.study_run import as_frame
 
 _SPOT_CHECKS = 2  # permuted networks that are trained again
@@ -59,16 +62,18 @@ def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list
 
 
 def _pages(folder: Path, record: RunRecord) -> Iterator[str]:
-    """The page as `run` drew it, then as `report` may have drawn it later, with what the ledger knew by then."""
+    """The page as `run` drew it, then as `report` may have drawn it later: with what the ledger knew by then, the
+    times of the log, and the maps of `explain` where there are any."""
     seen = looks(folder, record)
-    moments = [(len(seen), True)] + [(k, False) for k in range(len(seen), 0, -1)]
+    yield render_report(with_ledger(record, seen, until_first=True))
+    found, timing = read_explanations(folder, record.provenance.get("configuration", "")), timing_of(folder)
     drawn: list[RunRecord] = []
-    for k, until_first in moments:
-        shown = with_ledger(record, seen[:k], until_first=until_first)
+    for k in range(len(seen), 0, -1):
+        shown = with_ledger(record, seen[:k], until_first=False)
         if shown not in drawn and len(drawn) < _MOST_PAGES:
             drawn.append(shown)
-            yield render_report(shown)
-    yield render_report(record)
+            for explained, times in product(dict.fromkeys([found is not None, False]), ((), timing)):
+                yield render_report(shown, found if explained else None, timing=times)
 
 
 def judged_findings(

@@ -25,14 +25,15 @@ FigureKind = Literal["svg", "pdf"]
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
-def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False) -> Path:
+def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False, dated: bool = False) -> Path:
     """Write `report.html` anew, with all that the ledger of test scores knows by now; the results are not changed.
 
-    It has the maps of `explain` where they were made for this run, and the date and duration of the run from its log.
+    It has the maps of `explain` where they were made for this run.
 
     Args:
         figures: also write each figure to `figures/`, as SVG or PDF.
         tables: also write each table to `tables/` as TSV and LaTeX, and `references.bib`.
+        dated: print when the run ended and how long it took, from its log; without it, equal runs give equal bytes.
 
     Raises:
         MissingInputError: the folder holds no finished run.
@@ -44,9 +45,8 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
     found = read_explanations(run_dir, record.provenance.get("configuration", ""))
     export = None if figures is None else _saver(run_dir / "figures", figures)
     with collected() as every:
-        page = render_report(
-            with_ledger(record, seen, until_first=False), found, timing=timing_of(run_dir), export=export
-        )
+        timing = timing_of(run_dir) if dated else []
+        page = render_report(with_ledger(record, seen, until_first=False), found, timing=timing, export=export)
     if tables:
         _write_tables(run_dir / "tables", every)
         write_text(run_dir / "tables" / "references.bib", bibliography(references_of(record, found)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ from connectome_tl.settings.bundles import FitKind
 from connectome_tl.settings.results import RunRecord
 
 if TYPE_CHECKING:
-    pass
+    from connectome_tl.report.plots import RunPlots
+    from connectome_tl.settings.explanations import ExplanationRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,41 @@ class StudyRun:
     permutations: pd.DataFrame
     verdicts: pd.DataFrame
     record: RunRecord
+
+    @property
+    def plot(self) -> RunPlots:
+        """The report's drawings as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
+        from connectome_tl.report.plots import RunPlots
+
+        return RunPlots(self.record)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.name for task in self.record.tasks)
+        return f"StudyRun({str(self.folder)!r}, outcomes: {tasks})"
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{escape(str(text))}</li>" for text in self.verdicts["headline"])
+        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul>"
+
+    def explain(
+        self,
+        models: Sequence[str] = ("core", "full"),
+        *,
+        n_permutations: int = 199,
+        base: str | Path | None = None,
+    ) -> ExplanationRecord:
+        """Maps of what models of the run look at, as `connectome-tl explain` makes them; written into its folder.
+
+        Args:
+            n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+            base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+
+        Raises:
+            UsageError: the study has no such model. MissingInputError: a fit or a cohort is not there.
+        """
+        from connectome_tl.workflows.explain import explain_run
+
+        return explain_run(self.folder, models=models, n_permutations=n_permutations, base=base)
 
     def bundle(
         self,

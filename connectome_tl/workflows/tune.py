@@ -22,7 +22,7 @@ from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts, seen_from
-from connectome_tl.workflows.tuned import cohorts_hash, write_tuned
+from connectome_tl.workflows.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch
     from optuna.storages import RDBStorage
@@ -136,7 +136,7 @@ def _with_space(settings: StudySettings, space: str | Path | None, trials: int |
 def _identity(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> str:
     """What a search is of: study, data, splits, space. More trials of the same are the same search."""
     tune = _tune(settings).model_dump(mode="json", exclude={"trials"})
-    return content_hash(settings.tuned_from, cohorts_hash(cohorts), splits.hash, tune)
+    return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, tune)
 
 
 def _refuse_other(folder: Path, identity: str) -> None:

@@ -39,6 +39,15 @@ def cohorts_hash(cohorts: StudyCohorts) -> str:
     return content_hash({role: cohort.rows_hash(cohort.ids) for role, cohort in cohorts.by_name().items()})
 
 
+_DECISIVE = ("target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges")
+
+
+def tuned_from(settings: StudySettings) -> str:
+    """Hash of everything that decides the inner scores of a trial; places and reported extras apart."""
+    own = settings.nameless
+    return content_hash({name: getattr(own, name) for name in (*_DECISIVE, "n_seeds", "seed", "threshold")})
+
+
 def read_tuned(folder: str | Path) -> Tuned:
     """What `tune` found.
 
@@ -75,11 +84,10 @@ def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPla
     tuned = settings.tuned
     if tuned is None:
         return
-    untuned = settings.model_copy(update={"tuned": None})
     wrong = [
         what
         for what, found, own in (
-            ("settings (stages, model, core, features, splits, seeds)", tuned.study, untuned.tuned_from),
+            ("settings (stages, model, core, features, splits, seeds)", tuned.study, tuned_from(settings)),
             ("split plan", tuned.split_plan, splits.hash),
             ("cohorts", tuned.data, cohorts_hash(cohorts)),
         )
@@ -102,7 +110,7 @@ def write_tuned(
 
     inner, tune = searches[0].inner, searches[0].tune
     tuned = Tuned(
-        study=settings.tuned_from,
+        study=tuned_from(settings),
         split_plan=splits.hash,
         data=cohorts_hash(cohorts),
         model=tune.model,

@@ -35,6 +35,7 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.fitting import fit_study
 from connectome_tl.workflows.judge import judge
 from connectome_tl.workflows.judged_again import StoredFits
+from connectome_tl.workflows.ledger import looks, with_ledger
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts, run_study
 from connectome_tl.workflows.study_run import as_frame, read_record
@@ -78,7 +79,7 @@ def write_results(home: Path, record: RunRecord) -> None:
     write_json(run / "scores.json", record.scores)
     write_table(run / "scores.tsv", as_frame(record.scores))
     write_table(run / "comparisons.tsv", as_frame(record.comparisons))
-    write_text(run / "report.html", render_report(record))
+    write_text(run / "report.html", render_report(with_ledger(record, looks(run, record), until_first=True)))
 
 
 def target_of(home: Path) -> Cohort:

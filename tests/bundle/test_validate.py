@@ -105,6 +105,9 @@ def test_a_shifted_cohort_is_described_by_limits_and_recalibration(home: Path, t
     page = done.report.read_text()
     assert "postmenstrual age" in page
     assert "Moved up: odds x" in page
+    risk = open_bundle(home / "bundle").predict(read_cohort(path))[:, 0][cohort.targets["cognitive"].notna()].mean()
+    assert f"Mean risk {risk:.2f}, observed share {share:.2f}." in page
+    assert f"postmenstrual age (of {above})" in page
 
 
 def test_the_page_is_complete_and_names_what_was_expected(validated: Validated) -> None:

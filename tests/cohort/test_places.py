@@ -20,7 +20,9 @@ def test_places_are_of_one_scale_with_sides_and_lobes(name: str) -> None:
     places = region_places(name, atlas.names)
     assert places is not None
     assert places.shape == (atlas.n_regions, len(PLACE_COLUMNS))
-    np.testing.assert_allclose(places[:, :3].std(axis=0), 1, rtol=1e-4)
+    cortex = np.array([region.lobe not in ("Subcortical", "Cerebellum") for region in atlas.regions])
+    np.testing.assert_allclose(places[cortex, :3].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(places[cortex, :3].std(axis=0), 1, rtol=1e-4)
     left = np.array([region.hemisphere == "L" for region in atlas.regions])
     assert (places[left, SIDE] == -1).all()
     assert places[left, 0].mean() < -0.5  # left is negative in RAS+
@@ -38,6 +40,11 @@ def test_a_region_lies_nearly_alike_in_a_newborn_s_and_an_adult_s_atlas() -> Non
     apart = np.linalg.norm(one[:, None, :3] - two[None, :, :3], axis=2)
     assert np.median(np.diag(apart)) < 0.35
     assert (apart.argmin(axis=1) == np.arange(90)).mean() > 0.6
+
+
+def test_a_cerebellum_moves_no_region_of_the_cerebrum() -> None:
+    names = load_atlas("aal90").names
+    np.testing.assert_array_equal(region_places("aal116", names), region_places("aal90", names))
 
 
 def test_places_follow_the_rows_and_are_unknown_where_the_atlas_is() -> None:

@@ -9,6 +9,7 @@ import pytest
 from small_study import small_cohorts, small_settings, with_correlations
 
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.errors import LeakageError
 from connectome_tl.evaluation.baselines.fixed import BASELINES
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.ridges import tangent_ridge
@@ -92,3 +93,17 @@ def test_correlations_are_judged_by_all_training_rows_of_the_fold(odd: int, firs
     (baseline,) = tangent_ridge(Ground(small_settings(), cohorts, (TARGET.task("cognitive"),)))
     design = baseline.design(Fold(TARGET.ids[first:16], TARGET.ids[16:]))
     assert (design.train.shape[1] > 0) == is_made
+
+
+def test_a_source_that_holds_a_tested_infant_stops_the_baselines_that_learn_from_it() -> None:
+    source = COHORTS.source
+    assert source is not None
+    kin = np.array([f"f{i}" for i in range(source.n_subjects)], dtype=object)
+    target_kin = np.array([""] * TARGET.n_subjects, dtype=object)
+    target_kin[20] = "f3"
+    for name in ("linear_transfer", "meta_matching"):
+        cohorts = COHORTS.with_role("source", replace(source, family=kin))
+        cohorts = cohorts.with_role("target", replace(TARGET, family=target_kin))
+        (baseline, *_) = BASELINES[name](Ground(small_settings(), cohorts, (TARGET.task("cognitive"),)))
+        with pytest.raises(LeakageError, match="kin of one who is"):
+            baseline.design(FOLD)

@@ -25,6 +25,7 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     call_intervals,
     positive_mean_interval,
     proportion_interval,
+    taught,
 )
 from connectome_tl.evaluation.intervals.pairs import auc_interval, auc_variance, within_fold_pairs
 from connectome_tl.evaluation.scores.counts import within_fold_counts
@@ -193,17 +194,39 @@ def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
     # Almost nobody is called: the specificity is steady and worth more subjects than the sensitivity.
     right, steady = 1 - called[~positive], wide._replace(factor=1.2)
-    assert nothing.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady, 40.0))
+    assert nothing.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], wide, 40.0))
     assert little.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady))
     caught = called[positive]
     assert nothing.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide, 20.0))
     assert little.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide))
 
 
+def test_predictions_that_hang_on_who_trained_count_their_coefficients():
+    """Ordinary least squares on p columns is taught by about p coefficients; a mean by one; ridge by fewer."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 6)), rng.standard_normal(60)
+    fold = np.array([rng.permutation(60) % 5 for _ in range(20)])
+
+    def found(columns, penalty=0.0):
+        design = np.column_stack([np.ones(60), x[:, :columns]])
+        score = np.empty((20, 60))
+        for r, k in ((r, k) for r in range(20) for k in range(5)):
+            train, test = fold[r] != k, fold[r] == k
+            gram = design[train].T @ design[train] + penalty * np.eye(columns + 1)
+            score[r, test] = design[test] @ np.linalg.solve(gram, design[train].T @ y[train])
+        return taught(score, fold, float(((score - y) ** 2).mean()))
+
+    mean, few, many = found(0), found(2), found(6)
+    assert mean < few < many
+    assert many > 3 * mean
+    assert found(6, penalty=200.0) < 0.2 * many
+    assert taught(y[None], fold[:1], 1.0) == 0.0
+
+
 def test_the_widening_falls_with_the_recall_and_never_jumps():
     positive, alone = np.arange(200) < 100, np.arange(200)
     widths = []
-    for caught in np.arange(0, 101):
+    for caught in np.arange(101):
         called = np.where(positive, np.arange(200) < caught, np.arange(200) >= 150)
         low, high = call_intervals(called.astype(float), positive, alone, (0.7, 0.8)).sensitivity[1:]
         widths.append(high - low)
@@ -214,7 +237,7 @@ def test_the_widening_falls_with_the_recall_and_never_jumps():
 def test_few_labels_set_the_floor_of_a_loss():
     """What 33 drawn subjects taught does not become known by testing more; several draws tell more."""
     rows = table(np.random.default_rng(14), n=300, n_repeats=4)
-    wide = [by_metric(scores(rows, [MOTOR], n_labelled=k))["brier"] for k in (None, 33)]
+    wide = [by_metric(scores(rows, [MOTOR], n_labelled=k))["brier"] for k in (300, 33)]
     one = by_metric(scores(rows[rows["repeat"] == 0], [MOTOR], n_labelled=33))["brier"]
     alone, few, single = (np.log(s.high / s.low) for s in (*wide, one))
     assert few > 1.1 * alone

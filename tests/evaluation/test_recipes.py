@@ -13,7 +13,7 @@ from small_study import small_cohorts
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
-from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.baselines.fixed import BASELINES, baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checks import check_names
@@ -30,6 +30,7 @@ SMALL = [
 STAGED = ["stages.pretrain.training.steps=2", "stages.adapt.training.steps=2"]
 RECIPES = {
     "he2020": STAGED,
+    "kawahara2017": [],
     "structural": STAGED,
     "morphometric": STAGED,
     "meta_matching": ["stages.pretrain.training.steps=2"],
@@ -39,6 +40,9 @@ RECIPES = {
 def with_measures(cohort: Cohort) -> Cohort:
     measures = np.random.default_rng(1).normal(size=(cohort.n_subjects, cohort.n_regions, 3))
     return replace(cohort, region_features=measures, region_feature_names=("thickness", "area", "volume"))
+
+
+OF_IMAGES = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")  # the cohorts have none
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -51,8 +55,13 @@ def test_a_recipe_runs_on_a_small_cohort(name: str) -> None:
     tasks = tasks_of(study, cohorts)
     tables = [cross_validate(study, cohorts, splits).predictions, baseline_predictions(study, cohorts, splits, tasks)]
     found = pd.concat(tables)
-    assert {"full", "core", "network"} | set(study.controls) <= set(found["model"])
-    assert set(study.baselines) - {"tangent_ridge"} <= set(found["model"])
+    assert {"full", "core", "network"} | set(study.controls) - {"no_image"} <= set(found["model"])
+    without = {"tangent_ridge", *OF_IMAGES} | (
+        set() if "source" in study.uses else {"linear_transfer", "meta_matching"}
+    )
+    if all(task.kind == "regression" for task in tasks):
+        without.add("pca_logistic")
+    assert set(found["model"]) & set(BASELINES) == set(study.baselines) - without
     assert np.isfinite(found["y_score"]).all()
 
 
@@ -65,6 +74,15 @@ def test_he2020_has_the_published_sizes_and_its_four_switches() -> None:
     assert {"no_pretrain", "no_adapt", "no_clinical", "single_task"} <= set(study.controls)
     assert study.stages.adapt is not None
     assert not study.stages.adapt.transductive
+
+
+def test_kawahara2017_has_the_small_published_network_and_neighbours_in_label_space() -> None:
+    study = load_settings(CONFIGS / "kawahara2017.yaml", StudySettings)
+    encoder, training = study.model.encoder, study.stages.finetune.training
+    assert (encoder.kind, encoder.filters, encoder.nodes, encoder.embedding) == ("brainnetcnn", 32, 64, 30)  # type: ignore[union-attr]
+    assert (encoder.slope, encoder.dropout, training.batch_size) == (0.33, 0.5, 14)  # type: ignore[union-attr]
+    assert training.mixup is not None
+    assert training.mixup.neighbours == 5
 
 
 def test_every_recipe_says_what_is_published_and_what_is_not() -> None:

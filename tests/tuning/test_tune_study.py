@@ -24,7 +24,7 @@ from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.audit import audit_run
 from connectome_tl.workflows.tune import tune_study
-from connectome_tl.workflows.tuned import read_tuned
+from connectome_tl.workflows.tuned import read_tuned, tuned_from
 
 RESULTS = ("tuned.json", "trials.tsv", "trials.json", "report.html", "study.yaml", "split_plan.json")
 
@@ -155,7 +155,7 @@ def test_tuned_settings_of_other_data_are_refused_and_reported_extras_are_free(h
     with pytest.raises(UsageError, match="belong to other cohorts"):
         run_study(study, tmp_path / "run", base=tmp_path, tuned=home / "tuned")
     extra = study.model_copy(update={"permutations": 9, "title": "Another", "tune": None})
-    assert extra.tuned_from == study.tuned_from
+    assert tuned_from(extra) == tuned_from(study)
 
 
 def test_a_result_changed_by_hand_or_missing_is_refused(home: Path, tmp_path: Path) -> None:
@@ -223,7 +223,8 @@ def test_pruned_and_diverged_trials_are_kept_apart_from_completed_ones(
         raise DivergedError("training diverged")
 
     monkeypatch.setattr(InnerFolds, "scores", never)
-    with pytest.raises(DataError, match=r"31 trials ended early, 0 did not; got .*diverged"):
+    monkeypatch.setattr("connectome_tl.evaluation.tuning.search._PATIENCE", 0)
+    with pytest.raises(DataError, match=r"11 trials ended early, 0 did not; got .*diverged"):
         tune_study(study, tmp_path / "other", base=home, trials=1)
 
 
@@ -244,7 +245,7 @@ def test_the_page_shows_optunas_plots_and_how_to_look_closer(home: Path) -> None
     page = (home / "tuned" / "report.html").read_text()
     assert page.count("<svg") == 4
     for text in (
-        "Scores in the order of trials",
+        "AUC on the inner folds, in the order of trials",
         "What mattered for AUC",
         "edges.n_edges",
         "optuna-dashboard",

@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
     before = {file: file.read_bytes() for file in (run.folder / "models").iterdir()}
-    found = explain_run(run.folder, n_permutations=9)
+    found = run.explain(n_permutations=9)
     assert {file: file.read_bytes() for file in (run.folder / "models").iterdir()} == before  # nothing was fitted
     assert {(one.task, one.model) for one in found.maps} == {("motor_score", "core"), ("motor_score", "full")}
     assert {(one.task, one.model, one.reason) for one in found.withheld} == {

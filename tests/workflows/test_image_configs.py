@@ -46,5 +46,5 @@ def test_the_demo_pretrains_on_age_and_has_the_twin_without() -> None:
     study = image_demo_settings()
     assert study.source is not None
     assert study.source.tasks == ("age",)
-    assert "no_pretrain" in study.controls
+    assert "scratch" in study.controls
     assert study.model.reads_volumes

@@ -28,6 +28,8 @@ MOST_TELLING, FEW_TELLING = (20.0, 40.0), (6.0, 14.0)
 # Recalls between which the widening falls from its whole to this; a recall near 1 hardly moves from cohort to cohort.
 STEADY: dict[Estimand, float] = {"procedure": 1.2, "fitted": 1.5}
 FROM_RECALL, TO_RECALL = 0.5, 0.8
+# Of models that hang on who trained (`taught`): what each coefficient beyond one adds to the factor, at most.
+PER_COEFFICIENT, MOST_ADDED = 0.8, 1.6
 TELLING_AUC, NEAR = 0.6, 0.3
 
 
@@ -84,7 +86,8 @@ def call_intervals(
     procedure's interval rests on `FEW_TELLING` subjects at most, and where it cannot be told from .5 the end towards
     "calls nobody" (or everybody, if it calls most) is open. With rarer classes its calls hardly change from cohort to
     cohort: `MOST_TELLING` subjects at most where the AUC may be .5. The recall of the class that is called more often
-    is the steadier one. The mean of the two needs none of it.
+    is the steadier one. Where the AUC can be told from .5, a recall above one half asks for less widening, down to
+    `STEADY` from .8 on. The mean of the two needs none of it.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -107,7 +110,8 @@ def call_intervals(
         mean = float(value.mean()) if value.size else float("nan")
         usual.append((mean, *proportion_interval(value, families, widening)))
         often = calls_few != is_positive
-        low, high = proportion_interval(value, families, _steadied(widening, mean, estimand), most[often])
+        wide = widening if knows_nothing else _steadied(widening, mean, estimand)
+        low, high = proportion_interval(value, families, wide, most[often])
         if near and knows_nothing and value.size:
             low, high = (low, 1.0) if often else (0.0, high)
         found.append((mean, low, high))
@@ -200,6 +204,29 @@ def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
         return 0.0
     within = float(np.mean([part.var(ddof=1) / part.size for part in parts]))
     return max(0.0, float(np.var([part.mean() for part in parts], ddof=1)) - within)
+
+
+def taught(score: np.ndarray, fold: np.ndarray, loss: float) -> float:
+    """How much predictions hang on who trained: their variance over repeats, in units of the loss per subject.
+
+    About the number of free coefficients of a learner, as far as its penalty leaves them free. 0 with one repeat, where
+    nothing is known of it.
+
+    Args:
+        score: (n_repeats, n_subjects) or (n_repeats, n_subjects, n_classes). fold: as in `between_folds`.
+        loss: mean squared error.
+    """
+    if len(score) < 2 or loss <= 0:
+        return 0.0
+    tested = fold >= 0
+    often = tested.sum(axis=0) > 1
+    values = score if score.ndim == 3 else score[:, :, None]
+    known = np.where(tested[:, often, None], values[:, often], np.nan)
+    if not often.any():
+        return 0.0
+    within = float(np.nanvar(known, axis=0, ddof=1).sum(axis=1).mean())
+    # Training sets of many folds share most subjects: they differ less between repeats than between cohorts.
+    return score.shape[1] * within / loss * float(fold.max()) / 4.0
 
 
 def r2_interval(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from connectome_tl.evaluation.intervals.out_of_fold import between_folds, positive_mean_interval
+from connectome_tl.evaluation.intervals.out_of_fold import (
+    MOST_ADDED,
+    PER_COEFFICIENT,
+    between_folds,
+    positive_mean_interval,
+    taught,
+)
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand
 
@@ -49,10 +55,12 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
     else:
         share = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)].mean(axis=0)
         spread = ((rows.probability - share) ** 2).sum(axis=2)
-    between = between_folds(spread, rows.fold)
-    low, high = positive_mean_interval(
-        loss, rows.cluster, record.widening[estimand], rows.y_true, between, rows.n_learning
-    )
+    between, wide = between_folds(spread, rows.fold), record.widening[estimand]
+    if estimand == "procedure" and rows.n_learning is None:
+        score = rows.score if rows.probability is None else rows.probability
+        coefficients = taught(score, rows.fold, float(loss.mean()))
+        wide = wide._replace(factor=wide.factor + min(MOST_ADDED, PER_COEFFICIENT * max(0.0, coefficients - 1.0)))
+    low, high = positive_mean_interval(loss, rows.cluster, wide, rows.y_true, between, rows.n_learning)
     return float(loss.mean()), low, float(np.minimum(high, record.high))
 
 

@@ -127,8 +127,7 @@ def _seconds(net: nn.Module, shape: tuple[int, ...], kind: str, tries: int) -> f
 
 
 def _gradients(layer: nn.Conv3d, volumes: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    weight = layer.weight.detach().to(kind).requires_grad_(True)
-    given = volumes.to(kind).requires_grad_(True)
+    weight, given = (t.detach().clone().to(kind).requires_grad_(True) for t in (layer.weight, volumes))
     bias = None if layer.bias is None else layer.bias.detach().to(kind)
     padding: Any = layer.padding
     out = nn.functional.conv3d(given, weight, bias, layer.stride, padding, layer.dilation, layer.groups)

@@ -19,7 +19,8 @@ from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occluded
 from connectome_tl.evaluation.explain.study import items_of
 from connectome_tl.evaluation.explain.targets import explained_of_predictions, targets_of
-from connectome_tl.settings.model import ClinicalEncoder, FlatEncoder, ModelSettings
+from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.closed_form.blocks import radial
 from connectome_tl.training.closed_form.fitted import RadialPart
 from connectome_tl.training.core import CoreModel

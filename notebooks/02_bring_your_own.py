@@ -1,0 +1,95 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. Bring your own matrices and tables
+#
+# You have a folder of matrices and a spreadsheet. Here both are simulated and written as a lab would have them: files
+# without region names, a sheet in another order with its own column names.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl import read_cohort, simulate_study
+from connectome_tl.workflows.starting.start import start_from
+
+lab = Path(tempfile.mkdtemp())
+infants = simulate_study(n_source=4, n_pool=4, n_target=40).target
+(lab / "matrices").mkdir()
+for i, one in enumerate(infants.ids):
+    np.savetxt(lab / "matrices" / f"{one}_fbc.csv", np.expm1(infants.weights[i, 0]), delimiter=",", fmt="%.2f")
+sheet = pd.DataFrame(
+    {
+        "Subject": infants.ids,
+        "GA (weeks)": infants.covariates["gestational_age"].round(1).to_numpy(),
+        "Sex": infants.covariates["sex"].to_numpy(),
+        "PMA at scan": infants.age.round(1),
+        "Bayley3 cognitive": infants.targets["cognitive_score"].to_numpy(),
+    }
+)
+sheet.sample(frac=1, random_state=0).to_csv(lab / "sheet.csv", sep=";", index=False)
+sheet.head()
+
+# %% [markdown]
+# `start_from` (the command is `connectome-tl init --from TABLE --matrices FOLDER`) looks at the files and writes a
+# `cohort.yaml` with comments. What the files do not say has to be answered: here the atlas of the unnamed rows.
+
+# %%
+seen, made = start_from(
+    lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"}, ask=None
+)
+print(made[0].read_text())
+
+# %%
+cohort = read_cohort(made[0])
+cohort
+
+# %%
+cohort.plot.outcomes()
+
+# %%
+cohort.plot.ages()
+
+# %%
+cohort.plot.matrix()
+
+# %% [markdown]
+# Rows were matched by id, whatever the order of the sheet:
+
+# %%
+own = sheet.set_index("Subject")["Bayley3 cognitive"]
+same = cohort.targets["Bayley3_cognitive"].to_numpy() == own.loc[list(cohort.ids)].to_numpy()
+print(f"{np.nansum(same):.0f} of {own.notna().sum()} known scores are in the right row")
+
+# %% [markdown]
+# ## A mistake is named, not swallowed
+# A matrix with a subject missing from the sheet, a score of text, an age without a unit: each is one line that says
+# what was expected, which file, and what to do.
+
+# %%
+from connectome_tl.errors import ConnectomeTLError
+
+broken = sheet.copy()
+broken["Bayley3 cognitive"] = broken["Bayley3 cognitive"].astype(object)
+broken.loc[3, "Bayley3 cognitive"] = "refused"
+broken.to_csv(lab / "sheet.csv", sep=";", index=False)
+try:
+    read_cohort(made[0])
+except ConnectomeTLError as error:
+    print(error)
+
+# %% [markdown]
+# ## Try next
+# - `connectome-tl cohort cohort.yaml --report cohort.html`: outliers, sites, missing regions.
+# - `connectome-tl power cohort.yaml`: what a cohort of this size can show.

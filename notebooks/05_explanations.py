@@ -1,0 +1,75 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5. What the model looks at
+#
+# Maps are computed on held-out infants only, come with their stability over folds, and are tested against permuted
+# outcomes. The pattern is shown, not the weights: weights of correlated features are unreliable. Where a model is not
+# better than chance the map is withheld.
+
+# %%
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl import explain_run, run_study, simulate_study, write_cohort
+
+SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
+folder = Path(tempfile.mkdtemp())
+study = simulate_study(n_source=4, n_pool=4, n_target=60 if SMALL else 120, seed=2, effect=1.5)
+write_cohort(study.target, folder / "target")
+(folder / "study.yaml").write_text(
+    """\
+title: What the model looks at
+target: {cohort: target/cohort.yaml, tasks: [cognitive]}
+splits: {repeats: 1, outer: 3, stratum: cognitive, seed: 0}
+controls: []
+permutations: 99
+refits: {linear: 0}
+"""
+)
+run = run_study(folder / "study.yaml", folder / "results")
+run.plot.scores()
+
+# %%
+found = explain_run(folder / "results", models=("core",), n_permutations=49 if SMALL else 199)
+for one in found.withheld:
+    print("withheld:", one.model, one.reason)
+
+
+def strongest(items, n):
+    """Names of the items with the largest values."""
+    return [item.name for item in sorted(items, key=lambda item: -abs(item.value))[:n]]
+
+
+for one in found.maps:
+    print(one.model, one.method, "top regions:", strongest(one.regions, 5))
+
+# %% [markdown]
+# ## Is it right?
+# The simulation knows which edges carry the outcome. How many of the strongest edges of the map touch a region that
+# is truly involved?
+
+# %%
+names = study.target.regions
+strength = np.abs(study.pattern).sum(axis=0)
+involved = {names[i] for i in np.argsort(-strength)[:12]}
+for one in found.maps:
+    if one.regions:
+        top = strongest(one.regions, 12)
+        print(f"{one.method}: {len(involved & set(top))} of the 12 strongest regions are among the 12 planted ones")
+
+# %% [markdown]
+# ## Try next
+# - Open `results/explanations/` for the page with glass brains, matrices and tables.
+# - `explain_run(folder, models=("network",))` for integrated gradients of the network.

@@ -1,0 +1,88 @@
+"""The five controls of an image study: what they see, who lacks a volume, and where there are none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import r2_score
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.design import Design
+from connectome_tl.evaluation.baselines.fixed import BASELINES
+from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.images import gaussian_process
+from connectome_tl.evaluation.baselines.learners import predict_baseline
+from connectome_tl.settings.images import ImageSettings, ResNetEncoder
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.simulation.volume_cohorts import write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.training.schemes import StudyCohorts
+
+CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
+STUDY = StudySettings(
+    target=CohortUse(cohort="x"),
+    image=ImageSettings(size=16, voxel=10.0),
+    model=ModelSettings(encoder=ResNetEncoder()),
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    home = tmp_path_factory.mktemp("volumes")
+    made = write_volumes(70, VolumeSettings(size=16, site_effect=0.3), home, name="a", seed=3)
+    return replace(made, volume_cache=str(home / "cache"))
+
+
+def ground(cohort: Cohort, study: StudySettings = STUDY) -> Ground:
+    return Ground(study, StudyCohorts({"target": cohort}), cohort.tasks)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_tells_age(cohort: Cohort, name: str) -> None:
+    fold = Fold(cohort.ids[:50], cohort.ids[50:])
+    (baseline,) = BASELINES[name](ground(cohort))
+    design = baseline.design(fold)
+    assert design.fitted_on == fold.train
+    age = cohort.targets["age"].to_numpy(float)
+    found = predict_baseline(cohort.tasks[0], design, age[:50], baseline.learner)
+    assert r2_score(age[50:], found[:, 0]) > 0.2, name
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_subject_without_a_volume_is_predicted(cohort: Cohort, name: str) -> None:
+    lacking = replace(cohort, volumes=("", *cohort.volumes[1:-1], ""))
+    fold = Fold(cohort.ids[:50], cohort.ids[50:])
+    (baseline,) = BASELINES[name](ground(lacking))
+    age = cohort.targets["age"].to_numpy(float)
+    found = predict_baseline(cohort.tasks[0], baseline.design(fold), age[:50], baseline.learner)
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_without_volumes_or_an_encoder_of_them_there_is_none(cohort: Cohort, name: str) -> None:
+    assert BASELINES[name](ground(replace(cohort, volumes=()))) == []
+    assert BASELINES[name](ground(cohort, STUDY.model_copy(update={"model": ModelSettings()}))) == []
+
+
+def test_a_row_of_another_subject_moves_no_table(cohort: Cohort, tmp_path: Path) -> None:
+    fold = Fold(cohort.ids[:50], cohort.ids[50:])
+    swapped = replace(cohort, volumes=(*cohort.volumes[:50], *cohort.volumes[50:][::-1]))
+    for name in CONTROLS:
+        designs = [BASELINES[name](ground(one))[0].design(fold) for one in (cohort, swapped)]
+        np.testing.assert_array_equal(designs[0].train, designs[1].train)
+
+
+def test_a_gaussian_process_finds_a_planted_class_and_a_value() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 30))
+    x[:, 0] *= 6
+    design = Design(x[:60], x[60:], tuple(map(str, range(60))))
+    value = x[:, 0] + 0.1 * rng.normal(size=80)
+    assert r2_score(value[60:], gaussian_process(design, value[:60], False)) > 0.8
+    risk = gaussian_process(design, (value[:60] > 0).astype(float), True)
+    assert ((risk > 0.5) == (value[60:] > 0)).mean() > 0.85
