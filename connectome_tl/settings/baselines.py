@@ -172,6 +172,11 @@ _FIXED: dict[str, str] = {
     "ridge": "ridge regression on standardised edges",
     "linear_all": "ridge regression on everything the full model sees",
     "tangent_ridge": "ridge regression in tangent space (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25)",
+    "random_encoder": "ridge regression on the pooled maps of a random 3D ResNet-10 that was not trained",
+    "volumes": "head and tissue volumes",
+    "quantiles": "the volume of the head and quantiles of its grey levels",
+    "volumes_quantiles": "head and tissue volumes with quantiles of the grey levels",
+    "pca_gpr": "a Gaussian process on principal components of blocks of voxels",
 }
 
 

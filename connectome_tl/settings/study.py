@@ -120,7 +120,6 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "core_permuted_source",
     "single_task",
     "no_clinical",
-    "no_image",
 )
 # Those that cost little: an elastic net costs more than all of them together.
 DEFAULT_BASELINES: tuple[Baseline, ...] = (

@@ -61,6 +61,8 @@ def test_a_recipe_runs_on_a_small_cohort(name: str) -> None:
     )
     if all(task.kind == "regression" for task in tasks):
         without.add("pca_logistic")
+    # These cohorts have no volumes.
+    without |= {"random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr"}
     assert set(found["model"]) & set(BASELINES) == set(study.baselines) - without
     assert np.isfinite(found["y_score"]).all()
 
