@@ -46,8 +46,7 @@ tracking: {n_streamlines: 3000}
 preprocessing: {denoise: none, motion: none}
 """
 )
-build_connectomes(bids, folder / "out", config=config, tell=print);
-
+build_connectomes(bids, folder / "out", config=config, tell=print)
 # %% [markdown]
 # The folder holds one matrix per scan with a sidecar, a page per scan, and a cohort that `run` takes.
 

@@ -46,9 +46,7 @@ sheet.head()
 # `cohort.yaml` with comments. What the files do not say has to be answered: here the atlas of the unnamed rows.
 
 # %%
-seen, made = start_from(
-    lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"}, ask=None
-)
+seen, made = start_from(lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"}, ask=None)
 print(made[0].read_text())
 
 # %%
