@@ -214,7 +214,15 @@ OTHER_OBJECTIVES = sorted(
     if kind is not MaskedEdges and kind.modality == "connectome" and kind.__module__.startswith("connectome_tl")
 )
 # What sees volumes is attacked in tests/workflows/test_image_study.py and tests/evaluation/test_image_baselines.py.
-OF_VOLUMES = {"random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr"}
+OF_VOLUMES = {
+    "random_encoder",
+    "volumes",
+    "quantiles",
+    "volumes_quantiles",
+    "pca_gpr",
+    "two_stage",
+    "synthetic_volumes",
+}
 OF_MATRICES = [name for name in BASELINES if name not in OF_VOLUMES]
 
 
