@@ -213,7 +213,7 @@ def audit(
         if finding.remedy:
             typer.echo(f"        {finding.remedy}")
     if record.accused:
-        raise DataError("the audit found what must not be", file=run_dir, remedy="See the lines marked failed.")
+        raise DataError("the audit failed", file=run_dir, remedy="See the lines marked failed.")
 
 
 @app.command()

@@ -93,7 +93,7 @@ def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str
 
 
 def doubled(values: Sequence[_T]) -> list[_T]:
-    """Values that stand more than once, in order of their second coming."""
+    """Values that occur more than once, in the order in which they are repeated."""
     seen: set[_T] = set()
     twice: dict[_T, None] = {}
     for value in values:
@@ -106,7 +106,7 @@ def doubled(values: Sequence[_T]) -> list[_T]:
 def twice_problems(
     values: Sequence[object], what: str, file: str | Path | None = None, subject: str | None = None
 ) -> list[Problem]:
-    """One problem for all names or numbers that stand more than once."""
+    """One problem for all names or numbers that occur more than once."""
     twice = doubled(values)
     if not twice:
         return []
@@ -121,7 +121,7 @@ def name_problems(names: Sequence[str], file: str | Path | None = None, subject:
     if not wrong:
         return []
     shown = [ascii(name[:_LONGEST]) for name in wrong]
-    text = f"region {shown[0]} is no name" if len(wrong) == 1 else f"{len(wrong)} regions have no name that can be used"
+    text = f"region name {shown[0]} cannot be used" if len(wrong) == 1 else f"{len(wrong)} region names cannot be used"
     return [
         Problem(
             text,

@@ -34,7 +34,7 @@ from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.template import contrast_note
 
 _HERE = Warp(np.eye(4))
-_NO_MASK = "no brain mask: the brain was told by intensities, which takes a scalp for brain; look at its outline"
+_NO_MASK = "no brain mask: the brain was segmented by intensity, which includes a scalp; check its outline"
 
 
 def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[str, str]) -> Made:

@@ -97,7 +97,7 @@ def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = Non
 
 
 def _transform(values: np.ndarray) -> Transform:
-    """Correlations are told by negative values within 1, counts and sums of weights by a long tail."""
+    """Negative values within 1 indicate correlations, a long tail counts or sums of weights."""
     known = values[np.isfinite(values)]
     if len(known) and known.min() < 0 and np.abs(known).max() <= 1.0 + 1e-6:
         return "fisher_z"
