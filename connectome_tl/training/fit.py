@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.training.adaptation import fit_adaptation
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Context
@@ -24,8 +25,9 @@ from connectome_tl.training.extension import calls, extend_learning
 from connectome_tl.training.fitted import FittedModel, fitted_model
 from connectome_tl.training.loop import StepHook
 from connectome_tl.training.mixture import fit_mixture
-from connectome_tl.training.network import diverged, fit_adaptation, fit_supervised
+from connectome_tl.training.network import fit_supervised
 from connectome_tl.training.plans import FitPlan, code_version
+from connectome_tl.training.setting import diverged
 
 Progress = Callable[[int, int], None]
 Fitter = Callable[[FitPlan, Context], FitResult]
