@@ -166,7 +166,8 @@ def _of_network(
     plans: list[list[FitPlan]] = []
     names = [task.name for task in tasks]
     for number, fold in enumerate(splits.repeats[0]):
-        whole = chain(study, cohorts, BY_NAME["full"], fold, names, seed=study.seed)
+        own = study.of(0, number)
+        whole = chain(own, cohorts, BY_NAME["full"], fold, names, seed=study.seed)
         plans.append([whole])
         for b in range(study.refits.network):
             drawn = _drawn(cohorts.target, fold.train, rng)
@@ -174,7 +175,7 @@ def _of_network(
             known[where := f"resampled {number} {b}"] = again
             other = Fold(again.ids[: len(drawn)], fold.test)
             drawn_cohorts = cohorts.with_role("target", again)
-            plan = chain(study, drawn_cohorts, BY_NAME["full"], other, names, seed=study.seed, keep=False)
+            plan = chain(own, drawn_cohorts, BY_NAME["full"], other, names, seed=study.seed, keep=False)
             plans[-1].append(plan.on_cohort("target", where))
     results = fit([p for of_fold in plans for p in of_fold], known, store=store, n_jobs=study.n_jobs, progress=progress)
     tested = [i for fold in splits.repeats[0] for i in fold.test]

@@ -21,6 +21,7 @@ from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.study import StudySettings
 
 DOCS = Path(__file__).parents[2] / "docs"
+RUN = ("quickstart.md", "howto/extend.md", "limits.md")  # their blocks are executed in order
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "decisions" not in p.parts and "_build" not in p.parts)
 _FENCE = re.compile(
     r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<text>.*?)^```", re.M | re.S
@@ -95,7 +96,7 @@ def test_every_code_block_is_run_checked_or_marked(page: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["quickstart.md", "howto/extend.md"])
+@pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab(tmp_path / "lab")
     monkeypatch.chdir(tmp_path)
@@ -108,9 +109,6 @@ def test_the_commands_of_a_page_run_as_printed(page: str, tmp_path: Path, monkey
             # In a process of its own: an extension that is registered here would stay for the tests that follow.
             done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-
-
-RUN_ELSEWHERE = {"quickstart.md", "howto/extend.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
@@ -127,7 +125,7 @@ def test_pages_that_are_not_run_as_a_whole_hold_commands_that_exist(page: Path) 
             words = shlex.split(line, comments=True)
             if words[:1] == ["connectome-tl"] and len(words) > 1 and not words[1].startswith("-"):
                 assert words[1] in known.commands, line  # type: ignore[attr-defined]
-        if page.relative_to(DOCS).as_posix() not in RUN_ELSEWHERE and "limits" not in page.name:
+        if page.relative_to(DOCS).as_posix() not in RUN:
             assert not block.runs, f"{page.name}: run this block in the test above, or say why not\n{block.text}"
 
 

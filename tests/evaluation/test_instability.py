@@ -20,6 +20,7 @@ from connectome_tl.evaluation.instability import bootstrap_risks, instability, r
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import FoldRows
 from connectome_tl.settings.study import Refits, SplitSettings
+from connectome_tl.settings.tuning import FoldChoice, Tuned
 
 COHORTS = small_cohorts()
 STUDY = small_settings(steps=1, splits=SplitSettings(repeats=2, outer=3), refits=Refits(linear=8, network=3))
@@ -215,3 +216,25 @@ def test_draws_of_one_infant_are_one_family():
     ids = COHORTS.target.ids
     again = resampled(COHORTS.target, (ids[4], ids[4], ids[5], ids[0]), ids[1:2])  # the last two are twins
     assert kinship_groups(again.family).tolist() == [0, 0, 1, 2, 2]
+
+
+def test_networks_of_a_tuned_study_are_refitted_with_the_settings_of_their_fold(monkeypatch):
+    choices = tuple(
+        FoldChoice(repeat=r, fold=f, trial=0, values=(0.5,), settings={"core.clip": 2.0 + f})
+        for r in range(2)
+        for f in range(3)
+    )
+    tuned = Tuned(
+        study="", split_plan="", data="", model="full", task="cognitive", objectives=("auc",), trials=1,
+        sampler="random", folds=choices,
+    )  # fmt: skip
+    made, chain = [], module.chain
+
+    def seen(study, *arguments, **more):
+        made.append(study.core.clip)
+        return chain(study, *arguments, **more)
+
+    monkeypatch.setattr(module, "chain", seen)
+    study = STUDY.model_copy(update={"tuned": tuned, "refits": Refits(linear=0, network=1)})
+    study_instability(study, COHORTS, SPLITS, tasks_of(study, COHORTS))
+    assert made == [2.0, 2.0, 3.0, 3.0, 4.0, 4.0]

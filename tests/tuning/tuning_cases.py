@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +61,3 @@ def inner_folds(
     (task,) = (task for task in tasks_of(study, cohorts) if task.name == "cognitive")
     assert study.tune is not None
     return InnerFolds(study, cohorts, fold, study.tune.model, task, ("auc",))
-
-
-def start(arguments: Sequence[object], **environment: str) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "connectome_tl.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-    )

@@ -36,13 +36,17 @@ class EdgeDecoder(nn.Module):
         return (self.factors * weights) @ self.factors.transpose(1, 2) / rank
 
 
-class MaskedEdgeReconstruction(Objective):
-    """Hide a random share of edges, predict their scaled values from the embedding of the rest."""
+class _Hiding(Objective):
+    """Hides a share of the connectome, and has a decoder for it."""
 
-    def __init__(self, settings: MaskedEdges, sizes: ObjectiveSizes) -> None:
+    def __init__(self, settings: MaskedEdges | MaskedNodes, sizes: ObjectiveSizes) -> None:
         super().__init__()
         self.share = settings.share
         self.decode = EdgeDecoder(settings.rank, sizes)
+
+
+class MaskedEdgeReconstruction(_Hiding):
+    """Hide a random share of edges, predict their scaled values from the embedding of the rest."""
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
@@ -56,13 +60,8 @@ class MaskedEdgeReconstruction(Objective):
         }
 
 
-class MaskedNodeReconstruction(Objective):
+class MaskedNodeReconstruction(_Hiding):
     """Hide a random share of regions with all their edges and measures, predict those edges from the rest."""
-
-    def __init__(self, settings: MaskedNodes, sizes: ObjectiveSizes) -> None:
-        super().__init__()
-        self.share = settings.share
-        self.decode = EdgeDecoder(settings.rank, sizes)
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
