@@ -11,6 +11,7 @@ from small_study import FLAT, small_cohorts, small_settings, with_correlations
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, HarmoniseSettings
 from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.settings.tangent import TangentSettings
@@ -100,6 +101,13 @@ def _cases() -> dict[str, Case]:
         "tangent as edges": Case(small_settings(**in_tangent), correlated, EVERY_KIND),
         "target alone": Case(
             small_settings(**plain, target=target, stages=stages), alone, EVERY_KIND, ("full", "no_connectome"), few
+        ),
+        "unpenalised covariates": Case(
+            small_settings(**plain, target=target, stages=stages, core=CoreSettings(unpenalised=("gestational_age",))),
+            alone,
+            EVERY_KIND,
+            ("full",),
+            few,
         ),
         "no connectome": Case(small_settings(**plain, target=target, stages=stages), bare, EVERY_KIND, ("full",), few),
     }

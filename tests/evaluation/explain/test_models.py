@@ -134,3 +134,22 @@ def test_radial_parts_under_integrated_gradients_and_occlusion_are_those_of_the_
         changed = rows.copy()
         changed[:, columns] = mean[columns]
         np.testing.assert_allclose(found, radial(changed, part.rows.astype(float), part.gamma) @ part.dual)
+
+
+def test_an_unpenalised_covariate_has_the_attribution_of_its_own_weight() -> None:
+    case = KINDS_OF_STUDY["unpenalised covariates"]
+    plan, cohort, ids = case.plan("core"), case.cohorts.target, case.fold.test
+    results = fit([plan], case.cohorts.by_name())
+    model = fitted_model(results[plan.key], lambda key: results[key])
+    assert isinstance(model, CoreModel)
+    items = items_of(cohort, [features_of(model)])
+    block = {b.name: b for b in model.blocks(cohort, ids)}["clinical, unpenalised"]
+    columns = {c.name: c for c in model.fit.columns}[block.name].apply(block)
+    target = next(t for t in targets_of(model.tasks) if t.task.kind == "regression")
+    weights = model.fit.linear[block.name][:, target.column]
+    position = items.n_edges + items.n_regions + items.covariates.index("gestational_age")
+    found = explained(model, cohort, ids, items).attributions(target)[:, position]
+    fitted = model.fit.predict(model.blocks(cohort, ids))[:, target.column]
+    inside = (fitted > model.fit.lower[target.column]) & (fitted < model.fit.upper[target.column])
+    assert inside.any()
+    np.testing.assert_allclose(found[inside], (columns @ weights)[inside], rtol=1e-6, atol=1e-9)
