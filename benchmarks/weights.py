@@ -197,7 +197,7 @@ def measured(
     raw: tuple[Dwi, np.ndarray, np.ndarray], step: str, n_streamlines: int, *, mrtrix: bool
 ) -> dict[str, tuple[float, float]]:
     acquired, labels, areas = raw
-    dwi = preprocess(acquired, PreprocessingSettings.model_validate({**NOTHING, **STEPS[step]}))
+    dwi, _ = preprocess(acquired, PreprocessingSettings.model_validate({**NOTHING, **STEPS[step]}))
     reconstruction, tracking = ReconstructionSettings(), TrackingSettings(n_streamlines=n_streamlines)
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=reconstruction.tensor_max_b)))
     response = estimate_response(dwi, maps, reconstruction)
