@@ -113,7 +113,7 @@ def test_a_measure_called_like_a_path_is_not_one(tmp_path: Path) -> None:
 def test_names_that_are_none_are_refused(tmp_path: Path) -> None:
     for name in ("", "a\x07b", "\u202egnp", "a\ud800", "a\u200b"):  # empty, control, direction, surrogate, invisible
         np.savez(tmp_path / "x.npz", weights=np.ones((2, 2)), regions=np.array([name, "b"]))
-        with pytest.raises(DataError, match="no name"):
+        with pytest.raises(DataError, match="cannot be used"):
             connectome_from(read_matrix(tmp_path / "x.npz"), RowNames(), measures=("count",))
 
 
