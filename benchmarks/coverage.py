@@ -321,11 +321,15 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 1000 when tuning)")
     parser.add_argument("--only", choices=("binary", "regression"))
     parser.add_argument("--seed", type=int, default=None, help="another seed (11; 1 when tuning)")
+    parser.add_argument("--quick", action="store_true", help="two cells, 20 studies each")
     given = parser.parse_args()
+    if given.quick:
+        given.studies = 20
     n_studies = given.studies or (1000 if given.tune else 2000)
     seed = given.seed if given.seed is not None else 1 if given.tune else 11
     wanted = {"binary": [False], "regression": [True]}.get(given.only, [False, True])
     cells = [c for c in (TUNE if given.tune else CONFIRM) if (c.n_positive is None) in wanted]
+    cells = cells[:2] if given.quick else cells
     start = time.process_time()
     enough = stats.binom.ppf(0.01, n_studies, WANTED) / n_studies
     print(

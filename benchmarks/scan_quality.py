@@ -69,7 +69,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
     parser.add_argument("--motion", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one seed")
     given = parser.parse_args()
+    if given.quick:
+        given.seeds = given.seeds[:1]
     anatomy = make_anatomy()
     right: dict[str, list[bool]] = {}
     for seed in given.seeds:
