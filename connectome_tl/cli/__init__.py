@@ -25,7 +25,9 @@ _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a parent may have asked us to ignore it
+        signal.signal(signal.SIGINT, _interrupt)
     if COMPLETE in os.environ:
         completion_init()
     for stream in (sys.stdout, sys.stderr):
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(args=arguments, standalone_mode=False)
         if code == _TYPERS_INTERRUPT:
-            raise KeyboardInterrupt
+            raise _Interrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
@@ -70,5 +72,13 @@ def _fail(error: Exception) -> None:
     sys.exit(70)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise KeyboardInterrupt
+class _Interrupt(KeyboardInterrupt):
+    """An interrupt that Python does not remember.
+
+    A plain `KeyboardInterrupt` that passes through `exec` of a string (dataclasses and named tuples are made so, hence
+    any import) makes CPython end the process by SIGINT, whatever exit code is asked for afterwards.
+    """
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise _Interrupt

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -292,3 +293,22 @@ def test_an_interrupt_asks_to_run_again(data: Path, tmp_path: Path) -> None:
     assert process.returncode == 75, said.decode()
     assert b"Run the same command again" in said
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_path: Path) -> None:
+    """CPython ends itself by SIGINT after a plain KeyboardInterrupt in a string that was executed, as imports do."""
+    program = f"""
+        import os
+        import connectome_tl.cli as cli
+
+        def command(**options):
+            exec("os.kill(os.getpid(), {int(number)})\\nfor _ in range(10**6): pass")
+
+        cli.app = command
+        cli.main([])
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    line = [sys.executable, "-m", "program"]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False, env=_environment(), cwd=tmp_path)
+    assert (answer.returncode, answer.stderr) == (75, "Error: interrupted. Run the same command again; it resumes.\n")
