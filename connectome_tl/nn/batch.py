@@ -32,9 +32,20 @@ class Modality:
             },
         )
 
-    def rows(self, index: Tensor) -> Self:
-        """Those of these row numbers."""
-        return self._each(lambda tensor: tensor.index_select(0, index), shared=False)
+    def rows(self, index: Tensor, into: Self | None = None) -> Self:
+        """Those of these row numbers; `into`, of at least as many, is written to: new memory costs time as well."""
+        if into is None:
+            return self._each(lambda tensor: tensor.index_select(0, index), shared=False)
+        found = into.between(0, len(index))
+        for f in fields(self):
+            tensor = getattr(self, f.name)
+            if isinstance(tensor, Tensor) and f.name not in self.shared:
+                torch.index_select(tensor, 0, index, out=getattr(found, f.name))
+        return found
+
+    def between(self, start: int, end: int) -> Self:
+        """Views of consecutive rows."""
+        return self._each(lambda tensor: tensor[start:end], shared=False)
 
     def to(self, device: torch.device | str) -> Self:
         return self._each(lambda tensor: tensor.to(device), shared=True)
@@ -115,15 +126,27 @@ class ConnectomeRows(Modality):
         rows, columns = torch.triu_indices(n_regions, n_regions, offset=1, device=self.edges.device)
         return self.edges[:, :, rows, columns].flatten(1)
 
-    def prepared(self) -> ConnectomeRows:
-        """The same with what encoders compute of it, for rows that many batches are taken from."""
-        if self.normalised is not None or self.kept is not None:
-            return replace(self, normalised=self.adjacency, flat=self.upper)
+    def parts(self, size: int) -> list[ConnectomeRows]:
+        """Consecutive rows, at most `size` at once."""
+        n_rows = len(self.edges)
+        return [self] if n_rows <= size else [self.between(at, at + size) for at in range(0, n_rows, size)]
+
+    def prepared(self, dtype: torch.dtype | None = None) -> ConnectomeRows:
+        """The same with what encoders compute of it, for rows that many batches are taken from.
+
+        Args:
+            dtype: of everything that is as large as the edges; that of the edges when None.
+        """
         # In parts, since temporary copies of all edges would be the peak of a fit's memory.
-        normalised = torch.empty_like(self.edges)
-        for part in torch.arange(len(self.edges)).split(_PREPARED_AT_ONCE):
-            normalised[part] = self.rows(part).adjacency
-        return replace(self, normalised=normalised, flat=self.upper)
+        n_rows, _, n_regions, _ = self.edges.shape
+        dtype = dtype or self.edges.dtype
+        normalised = torch.empty_like(self.edges, dtype=dtype)
+        flat = self.edges.new_empty((n_rows, self.edges.shape[1] * n_regions * (n_regions - 1) // 2), dtype=dtype)
+        for at in range(0, n_rows, _PREPARED_AT_ONCE):
+            part = self.between(at, at + _PREPARED_AT_ONCE)
+            normalised[at : at + _PREPARED_AT_ONCE] = part.adjacency
+            flat[at : at + _PREPARED_AT_ONCE] = part.upper
+        return replace(self, edges=self.edges.to(dtype), normalised=normalised, flat=flat)
 
     def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
         """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""
@@ -210,9 +233,13 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.present.values())))
 
-    def rows(self, index: Tensor) -> Batch:
+    def rows(self, index: Tensor, into: Batch | None = None) -> Batch:
+        """Those of these row numbers; the modalities of `into`, of at least as many rows, are written to."""
         return Batch(
-            {name: modality.rows(index) for name, modality in self.modalities.items()},
+            {
+                name: modality.rows(index, None if into is None else into.modalities[name])
+                for name, modality in self.modalities.items()
+            },
             {name: present.index_select(0, index) for name, present in self.present.items()},
         )
 
@@ -245,11 +272,11 @@ class Batch:
     def with_connectome(self, rows: ConnectomeRows) -> Batch:
         return replace(self, modalities={**self.modalities, "connectome": rows})
 
-    def prepared(self) -> Batch:
-        """For rows that many batches are taken from: what they share is computed once."""
+    def prepared(self, dtype: torch.dtype | None = None) -> Batch:
+        """For rows that many batches are taken from: what they share is computed once, `dtype` as for connectomes."""
         if "connectome" not in self.modalities:
             return self
-        return self.with_connectome(self.connectome.prepared())
+        return self.with_connectome(self.connectome.prepared(dtype))
 
 
 ROWS: dict[str, type[Modality]] = {"connectome": ConnectomeRows, "clinical": ClinicalRows, "image": ImageRows}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import InternalError
@@ -14,10 +15,15 @@ from connectome_tl.settings.encoders import EncoderSettings
 
 @dataclass(frozen=True)
 class Encoded:
-    """Embedding (batch, width) of a modality, and of its nodes (batch, n_nodes, n_channels) where it has some."""
+    """Embedding (batch, width) of a modality, and of its nodes in consecutive parts of the batch where it has some."""
 
     embedding: Tensor
-    nodes: Tensor | None = None
+    parts: tuple[Tensor, ...] = ()
+
+    @property
+    def nodes(self) -> Tensor | None:
+        """(batch, n_nodes, n_channels), or None."""
+        return torch.cat(self.parts) if self.parts else None
 
 
 class Branch(nn.Module):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from connectome_tl.nn.products import wide_linear
 
 
 class SharedDropout(nn.Module):
@@ -19,20 +20,30 @@ class SharedDropout(nn.Module):
         self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self._mask(x) if self.training and self.share else x
+        mask = self.mask(x.shape[1:], x)
+        return x if mask is None else x * mask
 
     def before(self, linear: nn.Linear, x: Tensor) -> Tensor:
-        """`linear(self(x))` for (batch, n_in) features.
+        """`linear(self(x))` for (batch, n_in) features, multiplied in the precision of `x`.
 
         The mask is the same for all rows, so that it can be put on the weights: for many rows of wide input, such
         as edges, that costs less than a second copy of the input.
         """
-        if not (self.training and self.share) or len(x) <= 2 * linear.out_features:
-            return linear(self(x))
-        return functional.linear(x, linear.weight * self._mask(x), linear.bias)
+        weight = linear.weight
+        mask = self.mask(x.shape[1:], weight)
+        if mask is not None:
+            if len(x) <= 2 * linear.out_features and x.dtype == weight.dtype:
+                x = x * mask
+            else:
+                weight = weight * mask
+        out = wide_linear(x, weight)
+        return out if linear.bias is None else out + linear.bias
 
-    def _mask(self, x: Tensor) -> Tensor:
-        keep = torch.rand(x.shape[1:], dtype=x.dtype, device=x.device) >= self.share
+    def mask(self, shape: torch.Size | tuple[int, ...], like: Tensor) -> Tensor | None:
+        """What features of this shape, without the batch, are multiplied by, in the precision of `like`; None for 1."""
+        if not (self.training and self.share):
+            return None
+        keep = torch.rand(shape, dtype=like.dtype, device=like.device) >= self.share
         return keep / (1 - self.share)
 
 

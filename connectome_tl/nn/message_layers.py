@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from connectome_tl.nn.batch import normalise_adjacency
 from connectome_tl.nn.graphs import Graph
+from connectome_tl.nn.products import plus_messages
 
 
 class GraphConv(nn.Module):
@@ -27,14 +29,21 @@ class GraphConv(nn.Module):
         self.engine = engine
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        # One product for the region itself and all messages: the features are read once.
+        # One product for the region itself and all messages: the features are read once. Products are made in the
+        # precision of what is as large as the edges, all else in that of the weights.
         weights = torch.cat([self.own.weight, *(part for message in self.messages for part in message.parameters())])
-        out, *sent = (h @ weights.T).split(self.own.out_features, dim=-1)
-        out = out + self.own.bias
+        bias = torch.cat([self.own.bias, self.own.bias.new_zeros(len(weights) - len(self.own.bias))])
+        mixed = functional.linear(h, weights.to(h.dtype), bias.to(h.dtype))
+        if not self.messages:
+            return mixed.to(weights.dtype)
         adjacency = graph.adjacency
+        out, *sent = mixed.to(adjacency.dtype).split(self.own.out_features, dim=-1)
         for m, message in enumerate(sent):
-            out = out + (adjacency[:, m] @ message if self.engine == "dense" else _sparse_sum(message, adjacency[:, m]))
-        return out
+            if self.engine == "dense":
+                out = plus_messages(out, adjacency[:, m], message)
+            else:
+                out = out + _sparse_sum(message, adjacency[:, m])
+        return out.to(weights.dtype)
 
 
 def _sparse_sum(sent: Tensor, adjacency: Tensor) -> Tensor:

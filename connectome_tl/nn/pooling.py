@@ -8,6 +8,14 @@ from torch import Tensor, nn
 from connectome_tl.settings.encoders import MessageSettings
 
 
+def existing(h: Tensor, node_mask: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Features (batch, n_regions, n), 0 for regions that do not exist, times `factors` (n_regions, n)."""
+    if node_mask.amin() == 0:  # a product with 1 would only take time
+        there = node_mask[..., None]
+        factors = there if factors is None else there * factors
+    return h if factors is None else h * factors
+
+
 class Readout(nn.Module):
     """Base of all: features (batch, n_regions, n_in) and mask (batch, n_regions) to (batch, `width`)."""
 
@@ -28,7 +36,7 @@ class RegionalReadout(Readout):
 
     def forward(self, h: Tensor, node_mask: Tensor) -> Tensor:
         n_present = node_mask.sum(dim=1, keepdim=True).clamp_min(1)
-        return (h * node_mask[..., None] * self.factors).sum(dim=1) / n_present.sqrt()
+        return existing(h, node_mask, self.factors).sum(dim=1) / n_present.sqrt()
 
 
 class MeanReadout(Readout):
@@ -40,7 +48,7 @@ class MeanReadout(Readout):
 
     def forward(self, h: Tensor, node_mask: Tensor) -> Tensor:
         n_present = node_mask.sum(dim=1, keepdim=True).clamp_min(1)
-        return (h * node_mask[..., None]).sum(dim=1) / n_present
+        return existing(h, node_mask).sum(dim=1) / n_present
 
 
 class AttentionReadout(Readout):

@@ -149,7 +149,26 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             "number of steps, and differ in nothing else; part rates, frozen parts and pulls apply only to weights "
             "that were taken over."
         )
-    return found
+    return found + _only_stage(settings, facts)
+
+
+def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    """Which controls are not there because a single earlier stage makes them the model from scratch."""
+    stages = settings.stages
+    one, two = (
+        stages.pretrain is not None and "source" in facts.sizes,
+        stages.adapt is not None and "pool" in facts.sizes,
+    )
+    if one == two:
+        return []
+    left_out = {"no_pretrain", "network_no_pretrain"} if one else {"no_adapt", "network_no_adapt"}
+    if not left_out & set(settings.controls):
+        return []
+    missing = "" if "scratch" in settings.controls else ", which is not among the controls of this study"
+    return [
+        f"Stage {1 if one else 2} is the only earlier stage, so that a model without it is the one from scratch"
+        f"{missing}; it has no control of its own."
+    ]
 
 
 def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
@@ -218,6 +237,8 @@ def _options(training: Training) -> list[str]:
     if training.task_weights != "equal":
         how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
         found.append(f", outcomes weighted by {how}")
+    if training.precision == "bf16":
+        found.append(", edges in bfloat16")
     if training.mixup is not None:
         near = "" if training.mixup.neighbours is None else f" among the {training.mixup.neighbours} nearest in outcome"
         found.append(f", mixup of pairs{near} (Beta {training.mixup.alpha:g})")

@@ -31,6 +31,11 @@ class EncoderSettings(Settings):
         """Whether the atlas must say where its regions lie."""
         return False
 
+    @property
+    def takes_bf16(self) -> bool:
+        """Whether it can be trained on edges in bfloat16."""
+        return False
+
     def describe(self) -> str:
         """One sentence for the methods section of a report."""
         raise NotImplementedError(f"{type(self).__name__} has no describe()")
@@ -110,6 +115,10 @@ class GraphEncoder(DirectSettings):
     noun: ClassVar[str] = "dense graph network"
     kind: Literal["graph"] = "graph"
     engine: Literal["dense", "pyg"] = "dense"
+
+    @property
+    def takes_bf16(self) -> bool:
+        return self.engine == "dense"
 
 
 class GCNEncoder(DirectSettings):

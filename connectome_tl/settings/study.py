@@ -218,6 +218,11 @@ class StudySettings(Settings):
                     f"stages.{name}.training: no part is called {', '.join(wrong)}; "
                     f"parts are {', '.join(self.model.parts)}"
                 )
+            if stage.training.precision == "bf16" and not self.model.encoder.takes_bf16:
+                raise ValueError(
+                    f"stages.{name}.training.precision: bf16 goes with model.encoder: kind: graph, engine: dense; "
+                    "leave it out for other encoders"
+                )
         return self
 
     @property

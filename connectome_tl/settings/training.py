@@ -49,6 +49,9 @@ class Training(Settings):
         task_weights: of the outcomes of a supervised stage. `equal`; `uncertainty`, learned with the network
             (Kendall et al. 2018, arXiv:1705.07115); `gradient`, so that all pull equally at the fused layer
             (Chen et al. 2018, arXiv:1711.02257).
+        precision: of the large products of a supervised stage. `bf16` keeps edges in bfloat16 while training, in half
+            the memory, and multiplies them by weights in it, with sums in float32: for many regions, on a processor
+            with such instructions (AVX512-BF16, AMX) or a GPU. For the graph encoder alone.
         mixup: mixes the rows of a supervised stage (Zhang et al. 2018, arXiv:1710.09412); null for none.
 
     `part_learning_rates`, `freeze`, `anchor`, `rate_decay` and `unfreeze` act only on weights that were taken
@@ -70,6 +73,7 @@ class Training(Settings):
     unfreeze: Annotated[float, Field(ge=0, le=1)] = 0.0
     edge_noise: NonNegative = 0.0
     task_weights: TaskWeights = "equal"
+    precision: Literal["float32", "bf16"] = "float32"
     mixup: Mixup | None = None
 
     def steps_for(self, n_rows: int) -> int:

@@ -92,7 +92,7 @@ class NetworkModel:
 
     def predict_rows(self, rows: Rows) -> np.ndarray:
         """(n_subjects, n_columns) of features made by this model's own steps."""
-        batch = to_batch(rows)
+        batch = to_batch(rows).prepared()  # once for all networks
         views = [batch, mirrored(batch)] if self.flip_test and "image" in batch.modalities else [batch]
         places = columns_of(self.tasks)
         found = np.zeros((len(rows.ids), sum(task.n_columns for task in self.tasks)))
@@ -241,7 +241,8 @@ def to_batch(rows: Rows) -> Batch:
     """Features as tensors."""
     modalities = {}
     for name, arrays in rows.arrays.items():
-        tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.rows.items()}
+        # Copied only where they must not be written to: edges are the largest part of a fit's memory.
+        tensors = {key: torch.from_numpy(np.require(value, requirements="W")) for key, value in arrays.rows.items()}
         constants = {key: torch.from_numpy(np.array(value)) for key, value in arrays.constants.items()}
         modalities[name] = ROWS[name](**tensors, **constants, **arrays.shared)
     return Batch(modalities, {name: torch.from_numpy(np.array(arrays.present)) for name, arrays in rows.arrays.items()})

@@ -31,6 +31,19 @@ class Pool:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def drawing(self, order: Iterator[np.ndarray | None]) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Batches of these row numbers (None for all), one after another; the next one takes the place of the last."""
+        place: Batch | None = None
+        for index in order:
+            if index is None:
+                yield self.batch, self.targets
+                continue
+            at = torch.from_numpy(index)
+            fits = place is not None and len(place) >= len(at)
+            drawn = self.batch.rows(at, place if fits else None)
+            place = place if fits else drawn
+            yield drawn, None if self.targets is None else self.targets.index_select(0, at)
+
 
 def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
     """Row numbers of one batch after another without end; None for all rows.
@@ -101,7 +114,7 @@ def train(
     start = [
         (p, p.detach().clone()) for n, p in model.named_parameters() if anchored and n in carried and p.requires_grad
     ]
-    draws = {role: batches(len(pool), size, rng) for role, pool in pools.items()}
+    draws = {role: pool.drawing(batches(len(pool), size, rng)) for role, pool in pools.items()}
     stops = set(watched)
     losses = np.zeros(n_steps)
     freezing = Freezing.of(model, settings, carried, n_steps)
@@ -113,7 +126,7 @@ def train(
         if step and freezing.changes_at(step):
             freezing.apply(step)
         optimiser.zero_grad(set_to_none=True)
-        drawn = {role: work.prepared(*_rows(pool, next(draws[role]))) for role, pool in pools.items()}
+        drawn = {role: work.prepared(*next(draw)) for role, draw in draws.items()}
         with work.arithmetic():
             terms = objective(model, {r: b for r, (b, _) in drawn.items()}, {r: t for r, (_, t) in drawn.items()})
         loss = torch.stack([term.float() for term in terms.values()]).sum()
@@ -143,13 +156,6 @@ def _schedule(
     if settings.schedule == "constant":
         return None
     return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(n_steps, 1))
-
-
-def _rows(pool: Pool, index: np.ndarray | None) -> tuple[Batch, Tensor | None]:
-    if index is None:
-        return pool.batch, pool.targets
-    at = torch.from_numpy(index)
-    return pool.batch.rows(at), None if pool.targets is None else pool.targets.index_select(0, at)
 
 
 def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, freezing: Freezing) -> bool:

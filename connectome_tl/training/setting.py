@@ -88,7 +88,8 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
     features = context.features(plan, cohort)
     if plan.transfer.scaling == "parent" and parent is not None:
         features = features.with_steps_of(NetworkModel.of(parent.arrays, parent.plain).features)
-    batch = to_batch(features.rows(cohort, plan.train.ids)).prepared()
+    lower = plan.stage != "adapt" and plan.training is not None and plan.training.precision == "bf16"
+    batch = to_batch(features.rows(cohort, plan.train.ids)).prepared(torch.bfloat16 if lower else None)
     if plan.stage == "adapt" and parent is not None:
         known = NetworkModel.of(parent.arrays, parent.plain)
         tasks, scaler, heads = known.tasks, known.targets, dict(known.heads)

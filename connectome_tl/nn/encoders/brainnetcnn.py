@@ -69,7 +69,7 @@ class BrainNetBranch(Branch):
         nodes = functional.leaky_relu(self.edge_to_node(edges), self.slope).transpose(1, 2)
         nodes = torch.cat([nodes * rows.node_mask[..., None], rows.regional], dim=2)
         graph = functional.leaky_relu(self.node_to_graph(self.dropout(nodes.flatten(1))), self.slope)
-        return Encoded(graph, nodes)
+        return Encoded(graph, (nodes,))
 
 
 register_branch(BrainNetEncoder, BrainNetBranch)

@@ -29,7 +29,7 @@ class DualPathEncoder(Branch):
     def forward(self, rows: ConnectomeRows) -> Encoded:
         attended = self.attention(rows)
         linear = self.dropout.before(self.linear, rows.upper)
-        return Encoded(torch.cat([linear, attended.embedding], dim=1), attended.nodes)
+        return Encoded(torch.cat([linear, attended.embedding], dim=1), attended.parts)
 
 
 register_branch(DualEncoder, DualPathEncoder)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from connectome_tl.nn.attention_layers import GATv2Layer, TransformerLayer
 from connectome_tl.nn.batch import ConnectomeRows
@@ -17,7 +17,7 @@ from connectome_tl.nn.graphs import Graph
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.nn.message_layers import GCNLayer, GINLayer, GraphConv, SAGELayer
 from connectome_tl.nn.nodes import NodeFeatures
-from connectome_tl.nn.pooling import readout_of
+from connectome_tl.nn.pooling import existing, readout_of
 from connectome_tl.settings.encoders import (
     DirectSettings,
     GATv2Encoder,
@@ -29,6 +29,7 @@ from connectome_tl.settings.encoders import (
     TransformerEncoder,
 )
 
+_NODES_AT_ONCE = 32_768
 LayerFactory = Callable[[Any, int, int, int], nn.Module]
 """Settings, features in and out, number of measures that carry messages (0: none) to a layer."""
 
@@ -49,6 +50,7 @@ class MessageEncoder(Branch):
         super().__init__()
         n_regions, n_measures, n_features = sizes["n_regions"], sizes["n_measures"], sizes["n_features"]
         self.width, self.atlas_bound = settings.embedding, settings.is_atlas_bound
+        self.channels = settings.width
         self.nodes = NodeFeatures(settings, sizes)
         widths = [self.nodes.width] + [settings.width] * settings.n_layers
         n_messages = n_measures if settings.messages else 0
@@ -68,18 +70,25 @@ class MessageEncoder(Branch):
             nn.init.zeros_(self.project.bias)
 
     def forward(self, rows: ConnectomeRows) -> Encoded:
-        graph = Graph(rows)
-        h = self.nodes(rows, graph)
-        read = []
-        for conv, norm, readout in zip(self.convs, self.norms, self.readouts, strict=True):
-            h = torch.relu(norm(conv(h, graph))) * rows.node_mask[..., None]
-            h = self.dropout(h)
-            read.append(readout(h, rows.node_mask))
-        embedding = self.project(torch.cat(read, dim=1))
+        # Some subjects at a time, so that memory does not grow with features of all regions of all of them.
+        n_regions = rows.edges.shape[2]
+        masks = [self.dropout.mask((n_regions, self.channels), self.project.weight) for _ in self.convs]
+        parts = [self._read(part, masks) for part in rows.parts(max(1, _NODES_AT_ONCE // n_regions))]
+        embedding = self.project(torch.cat([read for read, _ in parts]))
         if self.direct is not None:
             flat = rows.regional.flatten(1) if self.nodes.kind == "measures" else rows.upper
             embedding = embedding + self.dropout.before(self.direct, flat)
-        return Encoded(embedding, h)
+        return Encoded(embedding, tuple(nodes for _, nodes in parts))
+
+    def _read(self, rows: ConnectomeRows, masks: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """Readouts of all layers side by side, and the features of the nodes after the last."""
+        graph = Graph(rows)
+        h = self.nodes(rows, graph)
+        read = []
+        for conv, norm, readout, mask in zip(self.convs, self.norms, self.readouts, masks, strict=True):
+            h = existing(torch.relu_(norm(conv(h, graph))), rows.node_mask, mask)
+            read.append(readout(h, rows.node_mask))
+        return torch.cat(read, dim=1), h
 
 
 for _settings, _layer in LAYERS.items():

@@ -1,0 +1,124 @@
+"""Large products: in parts, in lower precision and by symmetry they are the same products."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from network_cases import N, make_batch, make_model
+from torch import Tensor
+
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.encoders import graph
+from connectome_tl.nn.products import plus_messages, wide_linear
+from connectome_tl.settings.encoders import GATv2Encoder, GraphEncoder
+from connectome_tl.training.loop import Pool, batches
+
+BF16 = torch.bfloat16
+
+
+def symmetric(n: int, n_regions: int) -> Tensor:
+    upper = torch.randn(n, n_regions, n_regions, dtype=torch.float64)
+    return upper + upper.transpose(1, 2)
+
+
+def gradients(model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Gradients of a fixed function of the outputs in training mode, dropout drawn from one seed."""
+    model.zero_grad()
+    torch.manual_seed(5)
+    model.train()(batch).square().sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_messages_have_the_value_and_gradients_of_plain_torch() -> None:
+    torch.manual_seed(0)
+    adjacency = symmetric(3, 5)
+    own, sent = (torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    torch.testing.assert_close(plus_messages(own, adjacency, sent), own + adjacency @ sent)
+    assert torch.autograd.gradcheck(lambda a, b: plus_messages(a, adjacency, b), (own, sent))
+    moving = adjacency.clone().requires_grad_()
+    assert torch.autograd.gradcheck(plus_messages, (own, moving, sent))  # explanations ask for it
+
+
+def test_wide_map_has_the_value_and_gradients_of_plain_torch() -> None:
+    torch.manual_seed(0)
+    rows, weight = torch.randn(70, 300), torch.randn(4, 300, requires_grad=True)
+    assert torch.equal(wide_linear(rows, weight), rows @ weight.T)
+    lower = rows.to(BF16)
+    found = wide_linear(lower, weight)
+    exact = lower.double() @ weight.detach().to(BF16).double().T
+    assert found.dtype == weight.dtype
+    torch.testing.assert_close(found.double(), exact, rtol=2**-7, atol=1e-6)
+    pull = torch.randn(70, 4)
+    (found * pull).sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, pull.T @ rows, rtol=2**-4, atol=0.1)
+
+
+@pytest.mark.parametrize("settings", [GraphEncoder(width=4), GATv2Encoder(width=4)], ids=lambda s: s.kind)
+def test_subjects_a_few_at_a_time_learn_the_same(settings: GraphEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = make_batch(dtype=torch.float64)
+    assert (batch.connectome.node_mask == 0).any()
+    model = make_model(settings, torch.float64)
+    whole = gradients(model, batch)
+    monkeypatch.setattr(graph, "_NODES_AT_ONCE", 2 * batch.connectome.edges.shape[2])
+    assert len(batch.connectome.parts(2)) == -(-N // 2)
+    for name, gradient in gradients(model, batch).items():
+        torch.testing.assert_close(gradient, whole[name], rtol=1e-9, atol=1e-12)
+    model.eval()
+    nodes = model.encode(batch)["connectome"].nodes
+    assert nodes is not None
+    assert nodes.shape[:2] == batch.connectome.node_mask.shape
+
+
+def test_bfloat16_edges_give_nearly_the_same_outputs_and_gradients() -> None:
+    batch = make_batch()
+    model = make_model(GraphEncoder(width=8))
+    exact, lower = batch.prepared(), batch.prepared(BF16)
+    rows = lower.connectome
+    assert {rows.edges.dtype, rows.adjacency.dtype, rows.upper.dtype} == {BF16}
+    assert rows.node_mask.dtype == rows.scale.dtype == torch.float32
+    torch.testing.assert_close(rows.adjacency.float(), exact.connectome.adjacency, rtol=2**-8, atol=0)
+    found, wanted = gradients(model, lower), gradients(model, exact)
+    assert set(found) == set(wanted)
+    for name, gradient in wanted.items():
+        assert found[name].dtype == torch.float32
+        assert float((found[name] - gradient).norm()) <= 0.03 * float(gradient.norm()) + 1e-6, name
+    model.eval()
+    with torch.no_grad():
+        first, second = model(lower), model(exact)
+    assert float((first - second).abs().max()) < 0.02 * float(second.abs().max())
+    assert not torch.equal(first, second)  # or nothing was made in lower precision
+
+
+def test_regions_that_all_exist_are_not_masked_and_the_result_is_the_same() -> None:
+    batch = make_batch()
+    rows = replace(batch.connectome, node_mask=torch.ones_like(batch.connectome.node_mask))
+    model = make_model(GraphEncoder(width=4)).eval()
+    with torch.no_grad():
+        whole = model(batch.with_connectome(rows))
+        mixed = model(
+            batch.with_connectome(
+                replace(rows, node_mask=torch.cat([rows.node_mask[:-1], batch.connectome.node_mask[-1:]]))
+            )
+        )
+    torch.testing.assert_close(whole[:-1], mixed[:-1])
+
+
+def test_batches_are_drawn_into_the_same_memory_with_the_rows_that_were_asked_for() -> None:
+    batch, targets = make_batch(n=11).prepared(), torch.arange(11.0)[:, None]
+    order, places = batches(11, 4, np.random.default_rng(0)), set()
+    known = batches(11, 4, np.random.default_rng(0))
+    for (drawn, goal), index, _ in zip(Pool(batch, targets).drawing(order), known, range(6)):
+        assert index is not None
+        wanted = batch.rows(torch.from_numpy(index))
+        assert goal is not None
+        assert goal[:, 0].tolist() == index.tolist()
+        assert torch.equal(drawn.connectome.edges, wanted.connectome.edges)
+        assert torch.equal(drawn.connectome.adjacency, wanted.connectome.adjacency)
+        assert drawn.connectome.mean is batch.connectome.mean
+        places.add(drawn.connectome.edges.data_ptr())
+    assert len(places) == 1
+    assert next(Pool(batch).drawing(batches(11, 11, np.random.default_rng(0))))[0] is batch
