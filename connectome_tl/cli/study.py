@@ -22,9 +22,16 @@ def demo(
     out: Out = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="A study of volumes instead: brain age to injury.")] = False,
+    scans: Annotated[bool, typer.Option("--scans", help="A study from raw scans instead: images to report.")] = False,
 ) -> None:
     """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
-    if images:
+    if images and scans:
+        raise UsageError("--images and --scans are two demos; give one of them")
+    if scans:
+        from connectome_tl.workflows.scans_demo import run_scans_demo
+
+        report = run_scans_demo(out, seed=seed).report
+    elif images:
         from connectome_tl.workflows.image_demo import run_image_demo
 
         report = run_image_demo(out, seed=seed)

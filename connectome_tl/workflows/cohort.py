@@ -14,7 +14,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.degenerate import degenerate
 from connectome_tl.cohort.describing import describe
-from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.connectome.quality import (
     QualityLimits,
     findings,
@@ -37,7 +37,7 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
     screen = console or Console()
     with Ticker(screen) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_cohort(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(screen))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
         if not cohort.n_regions or cohort.n_subjects < 2:
@@ -45,7 +45,8 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
             if report is not None:
                 raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
             return cohort
-        quality = cohort_quality(cohort, said=ticker.say)
+        seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+        quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
         print_findings(quality.findings, screen)
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report

@@ -19,6 +19,7 @@ from connectome_tl.workflows.finished import is_finished, mark_finished
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
 from connectome_tl.workflows.tuned import check_tuned, read_tuned
 from connectome_tl.workflows.volumes import CACHE, settled, with_grids
@@ -43,6 +44,8 @@ def run_study(
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
 
+    Connectomes of cohorts with a `scans:` block are made first, in `scans/` of the folder where they state no other.
+
     Args:
         study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
         overrides: `key.sub=value` texts, as `--set` takes them.
@@ -63,7 +66,8 @@ def run_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     if tuned is not None:
         settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
-    settings = settled(settings, home, folder)
+    from_scans = scan_cohorts(settings, home, folder)
+    settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
@@ -75,6 +79,12 @@ def run_study(
         open_log(folder, settings.title) as log,
         traced() as inputs,
     ):
+        for one in from_scans:
+            with steps.counted(f"connectomes of {one.settings.name}") as progress:
+                made_from, made = make_cohort(one, settings.n_jobs, progress=progress)
+                inputs |= made_from
+            for scan, problem, _ in made.failed:
+                log.warning("scan %s: %s", scan, problem)
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.nested_cv import tasks_of
