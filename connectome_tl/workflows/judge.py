@@ -28,7 +28,7 @@ from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.models import in_order, model_named
 from connectome_tl.settings.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
@@ -176,6 +176,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         source_scores=staged and bool(scored_by_source(settings, cohorts)),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
+        regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
 
