@@ -98,6 +98,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
+        age_gaps=() if found.gaps is None else found.gaps.scores,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),

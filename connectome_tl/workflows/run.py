@@ -77,6 +77,7 @@ def run_study(
     ):
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
+        from connectome_tl.evaluation.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_names
         from connectome_tl.training.cluster import on_scheduler
@@ -85,6 +86,7 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
+        check_brain_age(settings, cohorts.target, tasks)
         check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
@@ -212,6 +214,14 @@ PREDICTION_COLUMNS = {
     "y_score": "probability of the positive class, or the predicted value",
     "y_pred": "class at the threshold fixed in the settings, or the predicted value",
 }
+AGE_GAPS = "age_gap.tsv"
+GAP_COLUMNS = {
+    "age": "true age, in the unit of the outcome",
+    "predicted": "predicted age, out of fold, mean over seeds",
+    "gap": "predicted minus true age",
+    "corrected_gap": "the gap after the correction for age, fitted on training rows of the fold",
+    "case": "1 for a case, 0 for a control; n/a where unknown",
+}
 CALIBRATED_COLUMNS = {
     "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
     "y_pred": "class at the threshold that had the asked specificity on the inner folds",
@@ -236,6 +246,9 @@ def _write(
     for name, (rows, columns) in tables.items():
         table = write_table(folder / name, rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
+    if fitted.gaps is not None:
+        table = write_table(folder / AGE_GAPS, fitted.gaps.table)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=GAP_COLUMNS)
     write_json(folder / "scores.json", found.record.scores)
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))
