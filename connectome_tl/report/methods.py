@@ -98,13 +98,15 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
         "steps, and averaged.",
         "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
         "the core by more than one standard error.",
-        *_soft_labels(settings, facts),
+        *_heads_and_embeddings(settings, facts),
     ]
 
 
-def _soft_labels(settings: StudySettings, facts: StudyFacts) -> list[str]:
-    said = settings.model.regression.describe()
-    return [said] if said and facts.regressions else []
+def _heads_and_embeddings(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    said = [settings.model.regression.describe()] if facts.regressions else []
+    use = settings.image.embedding
+    said += [use.describe()] if use is not None and "image" in facts.modalities else []
+    return [sentence for sentence in said if sentence]
 
 
 def _tuning(settings: StudySettings) -> list[str]:

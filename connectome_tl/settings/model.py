@@ -23,6 +23,7 @@ from connectome_tl.settings.images import (
     ScaleDenseEncoder,
     SfcnEncoder,
 )
+from connectome_tl.settings.images_embedding import EmbeddingEncoder
 
 __all__ = [
     "AnyEncoder",
@@ -39,7 +40,7 @@ __all__ = [
 
 
 AnyImageEncoder = Annotated[
-    ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder, Field(discriminator="kind")
+    ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder | EmbeddingEncoder, Field(discriminator="kind")
 ]
 
 
@@ -113,6 +114,11 @@ class ModelSettings(Settings):
     def reads_volumes(self) -> bool:
         """Whether an encoder of this package reads volumes (an extension may read embeddings instead)."""
         return isinstance(self.branches.get("image"), ImageEncoder)
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether precomputed embeddings take the place of volumes."""
+        return isinstance(self.branches.get("image"), EmbeddingEncoder)
 
     @property
     def compared(self) -> ModelSettings:

@@ -223,6 +223,14 @@ class StudySettings(Settings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _embeddings_have_an_encoder(self) -> StudySettings:
+        if self.model.reads_embeddings != (self.image.embedding is not None):
+            raise ValueError(
+                "image.embedding names the file that an encoder of kind embedding reads: give both or neither"
+            )
+        return self
+
     @property
     def uses(self) -> dict[str, CohortUse]:
         """The cohorts of the study by role, the target first."""

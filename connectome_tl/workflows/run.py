@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.cohort.embeddings import with_embeddings
 from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
@@ -118,6 +119,8 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         return read[path]
 
     target = load(settings.target)
+    if settings.image.embedding is not None:
+        target = with_embeddings(target, home / settings.image.embedding.file)
     bound = settings.model.encoder.is_atlas_bound
     others = {
         role: _fitted_to(target, load(use), atlas_bound=bound)
@@ -194,9 +197,12 @@ def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySetting
             return use
         return use.model_copy(update={"cohort": Path(os.path.relpath(home / use.cohort, folder)).as_posix()})
 
-    return settings.model_copy(
-        update={"source": moved(settings.source), "pool": moved(settings.pool), "target": moved(settings.target)}
-    )
+    image, use = settings.image, settings.image.embedding
+    if use is not None and not Path(use.file).is_absolute():
+        file = Path(os.path.relpath(home / use.file, folder)).as_posix()
+        image = image.model_copy(update={"embedding": use.model_copy(update={"file": file})})
+    roles = {role: moved(getattr(settings, role)) for role in ("source", "pool", "target")}
+    return settings.model_copy(update={**roles, "image": image})
 
 
 def _without_jobs(text: str) -> str:
