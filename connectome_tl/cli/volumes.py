@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,3 +36,23 @@ def maps(
             f"randomised network {one.randomised:.2f}"
         )
     typer.echo(f"\nMaps: {run_dir / FOLDER}")
+
+
+@app.command()
+def embed(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort.yaml of the subjects whose images are embedded.")],
+    out: Annotated[Path, typer.Option("--out", help="JSON file to write, for `image.embedding.file` of a study.")],
+    stage: Annotated[
+        Literal["finetune", "pretrain"],
+        typer.Option("--stage", help="Networks of each outer fold, or that of stage 1, which saw the source alone."),
+    ] = "finetune",
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Embeddings of images by the networks of a finished run, and the brain-age gap where they predict age."""
+    from connectome_tl.workflows.embed import embed_cohort
+
+    found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=True)
+    typer.echo(f"{len(found.images)} images, {len(found.fits)} fits: {out}")
