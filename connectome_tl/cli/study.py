@@ -160,6 +160,9 @@ def explain(
         list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
     ] = None,
     permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    refitted: Annotated[
+        int, typer.Option(min=0, help="Permutations with the other models fitted again, fold by fold; 49 are enough.")
+    ] = 0,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
     ] = None,
@@ -169,10 +172,17 @@ def explain(
     from connectome_tl.workflows.explain_files import FOLDER, PAGE
 
     found = explain_run(
-        run_dir, models=tuple(model or MODELS), n_permutations=permutations, base=base, show_progress=True
+        run_dir,
+        models=tuple(model or MODELS),
+        n_permutations=permutations,
+        n_refitted=refitted,
+        base=base,
+        show_progress=True,
     )
     for one in found.withheld:
         typer.echo(f"withheld: {one.task}, {one.model}: {one.reason}")
+    for note in found.notes:
+        typer.echo(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
     typer.echo(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
     typer.echo(f"\nPage: {run_dir / FOLDER / PAGE}")
