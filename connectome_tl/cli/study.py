@@ -185,6 +185,9 @@ def explain(
         list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
     ] = None,
     permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    refitted: Annotated[
+        int, typer.Option(min=0, help="Permutations with the other models fitted again, fold by fold; 49 are enough.")
+    ] = 0,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
     ] = None,
@@ -197,6 +200,7 @@ def explain(
         run_dir,
         models=tuple(model or MODELS),
         n_permutations=permutations,
+        n_refitted=refitted,
         base=base,
         show_progress=terminal.shows_progress,
     )
@@ -204,6 +208,8 @@ def explain(
     terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld)
     for one in found.withheld:
         terminal.say(f"withheld: {one.task}, {one.model}: {one.reason}")
+    for note in found.notes:
+        terminal.say(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
     terminal.say(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
     terminal.say(f"\nPage: {page}")
