@@ -205,7 +205,7 @@ def explain(
         show_progress=terminal.shows_progress,
     )
     page = run_dir / FOLDER / PAGE
-    terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld)
+    terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld, notes=found.notes)
     for one in found.withheld:
         terminal.say(f"withheld: {one.task}, {one.model}: {one.reason}")
     for note in found.notes:
