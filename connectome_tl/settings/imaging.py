@@ -194,6 +194,9 @@ class ScanSettings(Settings):
         default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
     )
     registration: RegistrationSettings = RegistrationSettings()
+    formats: tuple[Literal["csv", "npy", "npz", "mat", "graphml"], ...] = Field(
+        default=(), description="of matrices, beside the table (.tsv)"
+    )
 
     @model_validator(mode="after")
     def _an_age_is_told(self) -> ScanSettings:
@@ -224,8 +227,10 @@ class ConnectomesSettings(ScanSettings):
         default="given",
         description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
     )
-    keep_tractogram: bool = False
+    keep_tractogram: bool = Field(default=False, description="write the streamlines and their weights")
     keep_preprocessed: bool = Field(default=False, description="write the diffusion data that fibres were followed in")
+    keep_orientations: bool = Field(default=False, description="write the fibre orientation densities")
+    keep_transforms: bool = Field(default=False, description="write the registrations, as ITK reads them")
     wrong_table: Literal["refuse", "warn"] = Field(
         default="refuse", description="b-values or b-vectors that surely do not go with the signal"
     )

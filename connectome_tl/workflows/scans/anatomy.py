@@ -57,12 +57,15 @@ def template_labels(
     grid: Volume,
     brain: np.ndarray,
     to_anatomical: Warp | None = None,
+    *,
+    keep: Callable[[Warp], None] = lambda _: None,
 ) -> tuple[Volume, Gate]:
     """The template's labels on `grid`, through the anatomical image, where the gate lets them pass.
 
     Args:
         brain: (x, y, z) bool on `grid`, for the gate.
         to_anatomical: mm of `grid` to mm of the anatomical image; default: the same.
+        keep: is called with the map from the anatomical image to the template.
 
     Raises:
         DataError: the registration does not fit, or template and mask, or image and lesion, lie on different grids.
@@ -77,6 +80,7 @@ def template_labels(
     moving = Volume(np.where(whole, template.data, 0), template.affine)
     lesion = _lesion(scan, anatomical)
     chain = register(anatomical, moving, settings, lesion=lesion)
+    keep(chain)
     alike = likeness(anatomical, carry_image(chain, moving, anatomical), lesion)
     if to_anatomical is not None:
         chain = compose(to_anatomical, chain)

@@ -20,11 +20,17 @@ from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
-from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
 from connectome_tl.imaging.track.fibre_density import streamline_weights
 from connectome_tl.imaging.track.free_water import fit_free_water
 from connectome_tl.imaging.track.mrtrix import track_with_mrtrix
-from connectome_tl.imaging.track.reconstruction import Response, deconvolve, estimate_response, response_from_record
+from connectome_tl.imaging.track.reconstruction import (
+    Orientations,
+    Response,
+    deconvolve,
+    estimate_response,
+    response_from_record,
+)
 from connectome_tl.imaging.track.sampling import reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list
 from connectome_tl.imaging.track.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
@@ -34,7 +40,7 @@ from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, Regi
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
 from connectome_tl.workflows.scans.result import EXPLORATORY, Made, Plan, ScanResult
-from connectome_tl.workflows.scans.template import contrast_note
+from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
@@ -54,7 +60,8 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     dwi, quality = _diffusion(scan, plan, warnings)
     anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
     step("labels")
-    labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
+    transforms: dict[str, Warp] = {}
+    labels, gate = _parcels(scan, dwi, plan, anatomy, warnings, transforms)
     step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -67,16 +74,20 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, warnings)
     step("orientations and streamlines")
-    streamlines, weights = _streamlines(dwi, response, plan, tissues, labels)
+    streamlines, weights, orientations = _streamlines(dwi, response, plan, tissues, labels)
     step("assembly")
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
+    seen = anatomy() if anatomy.cache_info().currsize else None
+    if seen is not None:
+        transforms |= both_ways("dwi", contrast_of(scan.anatomical) or "anat", seen[1])
 
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
         mask_dice=None if gate is None else gate.mask_dice, weights=weights,
-        principal=maps.principal, anatomical=_seen_in(dwi, anatomy) if anatomy.cache_info().currsize else None,
+        principal=maps.principal, anatomical=None if seen is None else _seen_in(dwi, *seen),
+        orientations=orientations, transforms=transforms,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 
@@ -118,9 +129,8 @@ def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volu
     return brain, register_affine(b0, brain, settings, rigid=True)
 
 
-def _seen_in(dwi: Dwi, anatomy: Callable[[], tuple[Volume, Warp]]) -> np.ndarray:
+def _seen_in(dwi: Dwi, brain: Volume, to_anatomical: Warp) -> np.ndarray:
     """The anatomical image on the grid of the diffusion data."""
-    brain, to_anatomical = anatomy()
     return carry_image(to_anatomical, brain, Volume(dwi.data[..., 0], dwi.affine)).data
 
 
@@ -130,6 +140,7 @@ def _parcels(
     plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
     warnings: list[str],
+    transforms: dict[str, Warp],
 ) -> tuple[Volume, Gate | None]:
     """Labels in the space of the diffusion data: found there, else carried in from the anatomical image or a template.
 
@@ -160,7 +171,11 @@ def _parcels(
     note = contrast_note(scan, chosen)
     warnings += [] if note is None else [note]
     anatomical, to_anatomical = anatomy()
-    return template_labels(scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical)
+    spaces = f"from-{space_of(chosen)}_to-{contrast_of(scan.anatomical) or 'anat'}"
+    return template_labels(
+        scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical,
+        keep=lambda warp: transforms.update({spaces: warp}),
+    )  # fmt: skip
 
 
 def _overlap(labels: Volume, grid: Volume) -> bool:
@@ -209,7 +224,8 @@ def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Re
 
 def _streamlines(
     dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None, labels: Volume
-) -> tuple[list[np.ndarray], np.ndarray | None]:
+) -> tuple[list[np.ndarray], np.ndarray | None, Orientations | None]:
+    """Streamlines, their weights (None: each counts once), and the densities where the engine gives them back."""
     settings = plan.settings
     if settings.engine == "mrtrix3":
         return track_with_mrtrix(dwi, response, settings, tissues=tissues, n_threads=plan.n_threads)
@@ -223,13 +239,12 @@ def _streamlines(
         subject=dwi.subject,
     )
     if settings.tracking.weights == "none":
-        return found.streamlines, None
+        return found.streamlines, None, orientations
     ends = reduce_streamlines([from_list(found.streamlines)])
     joined = joins_two_regions(ends, labels, plan.regions or regions_of_image(labels), settings.assembly)
     cutoff = settings.tracking.fod_cutoff
-    return found.streamlines, streamline_weights(
-        found.streamlines, orientations, dwi.mask, cutoff, used=joined, subject=dwi.subject
-    )
+    weights = streamline_weights(found.streamlines, orientations, dwi.mask, cutoff, used=joined, subject=dwi.subject)
+    return found.streamlines, weights, orientations
 
 
 def _assemble(

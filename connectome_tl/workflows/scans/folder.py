@@ -61,7 +61,8 @@ _NOT_BIDS = (  # names that BIDS does not know
         "log/**",
     ),
     *(f"*_{suffix}.*" for suffix in ("relmat", "nodeindices", "provenance", "failure", "report", "timeseries")),
-    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights")),
+    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights", "xfm", "relmat_labels")),
+    *("*_desc-preproc_dwi.bval", "*_desc-preproc_dwi.bvec"),  # the standard forgot them for derivatives (1.11)
 )
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 

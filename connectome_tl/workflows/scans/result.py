@@ -16,7 +16,8 @@ from connectome_tl.imaging.quality.record import ScanQuality
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.filters import Filters
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.track.reconstruction import Response
+from connectome_tl.imaging.register.warps import Warp
+from connectome_tl.imaging.track.reconstruction import Orientations, Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
@@ -116,6 +117,8 @@ class ScanResult:
         principal: (x, y, z, 3) main direction of the tensor.
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
+        orientations: densities, where the engine has given them back.
+        transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """
 
     name: str
@@ -133,3 +136,5 @@ class ScanResult:
     weights: np.ndarray | None
     principal: np.ndarray
     anatomical: np.ndarray | None
+    orientations: Orientations | None = None
+    transforms: Mapping[str, Warp] = field(default_factory=dict)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, regions_of_image
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.morphometric import (
     divergence_network,
     regional_features,
@@ -29,6 +28,7 @@ from connectome_tl.report.scan_images import Row
 from connectome_tl.report.scan_page import render_scan
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.template import contrast_note
@@ -73,17 +73,8 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
     numbers |= {} if gate is None else {"mask_dice": gate.mask_dice}
     numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
-    files = list(
-        write_connectome(
-            made,
-            plan.file(scan.name, f"{stem}_relmat.tsv"),
-            atlas=plan.atlas_name,
-            inputs=inputs,
-            settings=settings,
-            units="1",
-            notes=tuple(warnings),
-            fields={"EdgeWeight": made.measures[0], **plan.said_of(scan.name)},
-        )
+    files = write_matrices(
+        made, scan.name, plan, inputs, units="1", notes=tuple(warnings), fields={"EdgeWeight": made.measures[0]}
     )
     own = {"index": range(1, len(regions.names) + 1), "name": list(regions.names), "label": list(regions.numbers)}
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
