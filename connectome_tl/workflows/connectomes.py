@@ -48,7 +48,13 @@ def build_connectomes(
     require(commands_of(settings))
     filters = {} if filter_file is None else read_filters(Path(filter_file))
     inventory = take_inventory(
-        bids_dir, participants=participants, sessions=sessions, meant=settings.dwi, filters=filters
+        bids_dir,
+        participants=participants,
+        sessions=sessions,
+        meant=settings.dwi,
+        filters=filters,
+        join=settings.join_runs,
+        b0_max=settings.b0_max,
     )
     given = settings.reconstruction.response_file
     response = None if given is None else base / given

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.errors import DataError, InterruptedRunError, MissingInputError, OutputError
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.commands import ran_well
 from connectome_tl.imaging.preprocess.tissues import Tissues
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import read_volume, write_volume
@@ -186,14 +187,4 @@ def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int =
         text=True,
         check=False,
     )
-    said = " ".join(done.stderr.split())[-400:]
-    if done.returncode < 0:
-        raise InterruptedRunError(
-            f"MRtrix3's {command[0]} was killed (signal {-done.returncode}), most often for want of memory",
-            subject=dwi.subject,
-            remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
-        )
-    if "No space left" in said:
-        raise OutputError(f"MRtrix3's {command[0]}: no space left", subject=dwi.subject, file=tempfile.gettempdir())
-    if done.returncode:
-        raise DataError(f"MRtrix3's {command[0]} failed: {said}", subject=dwi.subject, file=dwi.file)
+    ran_well(done, f"MRtrix3's {command[0]}", subject=dwi.subject, file=dwi.file)

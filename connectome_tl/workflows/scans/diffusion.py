@@ -15,9 +15,10 @@ from connectome_tl.imaging.preprocess.gradient_check import flip_warning, length
 from connectome_tl.imaging.preprocess.structural import dwi_mask
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
 from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
-from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.read.joined import read_runs
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
@@ -39,7 +40,8 @@ from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
-from connectome_tl.workflows.scans.result import EXPLORATORY, Made, Plan, ScanResult
+from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
+from connectome_tl.workflows.scans.result import Made, Plan, ScanResult, status_of
 from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
 
 
@@ -54,14 +56,15 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     """
     settings = plan.settings
     recon = settings.reconstruction
-    warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
+    warnings: list[str] = [] if scan.preprocessed else [status_of(scan.preprocessed, settings)]
     step = plan.step(scan.name)
     step("reading")
     dwi, quality = _diffusion(scan, plan, warnings)
-    anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
+    anatomy = cache(partial(_anatomy, scan, dwi, plan))
+    segmentation = cache(lambda: segment(scan, plan, anatomy()[0]))
     step("labels")
     transforms: dict[str, Warp] = {}
-    labels, gate = _parcels(scan, dwi, plan, anatomy, warnings, transforms)
+    labels, gate = _parcels(scan, dwi, plan, anatomy, segmentation, warnings, transforms)
     step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -72,7 +75,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if flip is not None:
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
-    tissues = _tissues(scan, dwi, plan, anatomy, warnings)
+    tissues = _tissues(scan, dwi, plan, anatomy, segmentation, warnings)
     step("orientations and streamlines")
     streamlines, weights, orientations = _streamlines(dwi, response, plan, tissues, labels)
     step("assembly")
@@ -97,35 +100,45 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
     settings = plan.settings
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
-    dwi = read_dwi(
-        scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name,
-        b0_max=settings.b0_max,
+    dwi = read_runs(
+        scan.runs, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name, b0_max=settings.b0_max,
+        lengths=settings.bvec_lengths,
     )  # fmt: skip
     warnings += dwi.warnings
+    extract = brain_finder(scan, plan, "diffusion")
     if scan.mask is None:
-        dwi = dwi.with_mask(dwi_mask(dwi))
+        dwi = dwi.with_mask(dwi_mask(dwi, extract))
     raw, empty, check = usable_volumes(dwi, refuse=settings.wrong_table == "refuse")
     dwi, motion = raw, None
     if not scan.preprocessed:
         # A generous mask, so that noise is looked for in the head and not in the air.
         generous = raw.with_mask(binary_dilation(raw.mask, iterations=3))
-        dwi, motion = preprocess(generous, settings.preprocessing, n_threads=plan.n_threads, step=plan.step(scan.name))
-        dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi))
+        hook = settings.hooks.distortion
+        dwi, motion = preprocess(
+            generous,
+            settings.preprocessing,
+            n_threads=plan.n_threads,
+            step=plan.step(scan.name),
+            correct=None if hook is None else partial(without_distortion, scan=scan, plan=plan, hook=hook),
+            correct_moves=hook is not None and "motion" in hook.corrects,
+        )
+        if hook is None or not hook.outputs.get("mask"):
+            dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi, extract))
     plan.step(scan.name)("quality")
     quality = scan_quality(raw, empty, check, motion)
     warnings += quality.warnings
     return dwi, quality
 
 
-def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volume, Warp]:
+def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings]) -> tuple[Volume, Warp]:
     """The brain in the anatomical image, and where a point of the diffusion data lies in it."""
-    b0 = _mean_b0(dwi)
+    b0, settings = _mean_b0(dwi), plan.settings.registration
 
     def rough(head: Volume) -> np.ndarray:
         back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
-    brain = read_anatomical(scan, rough)
+    brain = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
     return brain, register_affine(b0, brain, settings, rigid=True)
 
 
@@ -139,6 +152,7 @@ def _parcels(
     dwi: Dwi,
     plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
+    segmentation: Callable[[], Segmented],
     warnings: list[str],
     transforms: dict[str, Warp],
 ) -> tuple[Volume, Gate | None]:
@@ -149,14 +163,13 @@ def _parcels(
         DataError: the registration does not fit.
     """
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
+    own = segmentation().labels if scan.parcellation_in == "hook" else None
+    if own is not None:
+        return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:
         labels = read_labels(scan.parcellation, subject=scan.name)
         if scan.parcellation_in == "anat":
-            brain, to_anatomical = anatomy()
-            carried = carry_labels(to_anatomical, labels, grid)
-            inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
-            covered = carry_image(to_anatomical, inside, grid).data > 0.5
-            return carried, check(carried, labels, dwi.mask, covered, plan.settings.registration)
+            return _from_anatomy(labels, dwi, anatomy, grid, plan.settings.registration)
         if not _overlap(labels, grid):
             raise DataError(
                 "the parcellation lies elsewhere than the diffusion data",
@@ -178,6 +191,21 @@ def _parcels(
     )  # fmt: skip
 
 
+def _from_anatomy(
+    labels: Volume,
+    dwi: Dwi,
+    anatomy: Callable[[], tuple[Volume, Warp]],
+    grid: Volume,
+    settings: RegistrationSettings,
+) -> tuple[Volume, Gate]:
+    """Labels that lie on the anatomical image, in the diffusion data."""
+    brain, to_anatomical = anatomy()
+    carried = carry_labels(to_anatomical, labels, grid)
+    inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
+    covered = carry_image(to_anatomical, inside, grid).data > 0.5
+    return carried, check(carried, labels, dwi.mask, covered, settings)
+
+
 def _overlap(labels: Volume, grid: Volume) -> bool:
     centre = np.argwhere(labels.data > 0).mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]
     inverse = np.linalg.inv(grid.affine)
@@ -190,11 +218,12 @@ def _tissues(
     dwi: Dwi,
     plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
+    segmentation: Callable[[], Segmented],
     warnings: list[str],
 ) -> Tissues | None:
     """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
-    wanted = plan.settings.tissues
-    if wanted == "none" or (not scan.tissues and wanted == "given"):
+    wanted, hook = plan.settings.tissues, plan.settings.hooks.tissues
+    if wanted == "none" or (not scan.tissues and hook is None and wanted == "given"):
         return None
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     if scan.tissues:
@@ -206,7 +235,9 @@ def _tissues(
             "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
         )
     anatomical, to_anatomical = anatomy()
-    if not scan.tissues:
+    if not scan.tissues and hook is not None:
+        found = segmentation().tissues
+    elif not scan.tissues:
         found = segmented(scan, anatomical, plan.ages.months(scan.name), warnings)
     return found.on_grid(grid, to_anatomical)
 

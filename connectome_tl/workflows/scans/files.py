@@ -19,7 +19,7 @@ from connectome_tl.workflows.assemble import UNITS, write_regions
 from connectome_tl.workflows.scans.maps import write_maps
 from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import write_scan_report
-from connectome_tl.workflows.scans.result import EXPLORATORY, Plan, ScanResult
+from connectome_tl.workflows.scans.result import Plan, ScanResult, status_of
 
 
 def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:
@@ -32,7 +32,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     fields = {
         "Streamlines": account_of(found.assembly),
         "Preprocessed": found.preprocessed,
-        "Status": "as preprocessed" if found.preprocessed else EXPLORATORY,
+        "Status": status_of(found.preprocessed, settings),
         "Engine": settings.engine,
         "TrackingSeed": settings.tracking.seed,
         "EdgeWeight": weight_name(settings),

@@ -67,8 +67,8 @@ def write_maps(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     if settings.keep_transforms:
         for spaces, warp in found.transforms.items():
             file = write_transform(folder / f"{name}_{spaces}_mode-image_xfm", warp)
-            unit = None if warp.places is None else "mm"
-            written += [file, described(file, Description=_ITK, units=unit)]
+            length = None if warp.places is None else "mm"
+            written += [file, described(file, Description=_ITK, units=length)]
     if settings.keep_tractogram:
         written += _streamlines(found, folder / f"{name}_tractogram.tck", described, settings)
     return written

@@ -16,7 +16,8 @@ from connectome_tl.imaging.register.templates import (
     find_template,
     template_for_age,
 )
-from connectome_tl.settings.imaging import Contrast, ScanSettings, TemplateFiles, TemplateOfAges, TemplatesByAge
+from connectome_tl.settings.imaging import ScanSettings
+from connectome_tl.settings.templates import Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
 from connectome_tl.workflows.scans.age import ScanAges
 
 
