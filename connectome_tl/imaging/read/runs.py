@@ -5,6 +5,7 @@ Unweighted volumes of the other phase direction lie in `fmap/*_epi.nii.gz` or be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,19 @@ def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, proble
         ]
         return RunFiles(image.path, bval, bvec, None, sidecars_of(image, offered))
     return RunFiles(image.path, None, None, table, sidecars_of(image, offered))
+
+
+def phases_of(runs: Sequence[RunFiles]) -> set[str]:
+    """Phase directions of runs, as far as sidecars or names (`dir-`) tell them."""
+    found: set[str] = set()
+    for run in runs:
+        named = re.search(r"_dir-([a-zA-Z0-9]+)_", run.image.name)
+        try:
+            said = read_sidecars(run.sidecars).get("PhaseEncodingDirection")
+        except ConnectomeTLError:  # told when it is needed
+            said = None
+        found |= {str(said)} if said else {named.group(1)} if named else set()
+    return found
 
 
 def _in_order(found: FoundFile) -> tuple[int, str]:

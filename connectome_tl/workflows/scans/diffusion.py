@@ -19,6 +19,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.joined import read_runs
+from connectome_tl.imaging.read.runs import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
@@ -41,7 +42,7 @@ from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, Regi
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
 from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
-from connectome_tl.workflows.scans.result import Made, Plan, ScanResult, status_of
+from connectome_tl.workflows.scans.result import UNLIKE_PHASES, Made, Plan, ScanResult, status_of
 from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
 
 
@@ -105,6 +106,8 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
         lengths=settings.bvec_lengths,
     )  # fmt: skip
     warnings += dwi.warnings
+    if len(phases_of(scan.runs)) > 1 and not scan.preprocessed and settings.hooks.distortion is None:
+        warnings.append(UNLIKE_PHASES)
     extract = brain_finder(scan, plan, "diffusion")
     if scan.mask is None:
         dwi = dwi.with_mask(dwi_mask(dwi, extract))

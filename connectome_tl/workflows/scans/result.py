@@ -24,6 +24,7 @@ from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
 _STAMP = "exploratory"
+UNLIKE_PHASES = f"{_STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
 _WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion": "motion within volumes"}
 
 
