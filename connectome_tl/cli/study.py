@@ -108,13 +108,28 @@ def run(
         Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+    ] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    if dry_run:
+        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+
+        print_forecast(forecast_study(study, out, overrides=tuple(set_ or ())))
+        return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines
 
     result = run_study(
-        study, out, overrides=tuple(set_ or ()), show_progress=True, check=check, tuned=tuned, scheduler=scheduler
+        study,
+        out,
+        overrides=tuple(set_ or ()),
+        show_progress=True,
+        check=check,
+        tuned=tuned,
+        scheduler=scheduler,
+        tell=lambda line: typer.echo(line, err=True),
     )
     for verdict in result.record.verdicts:
         typer.echo(verdict.headline)
