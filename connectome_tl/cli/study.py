@@ -115,8 +115,18 @@ def run(
         Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+    ] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    if dry_run:
+        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+
+        found = forecast_study(study, out, overrides=tuple(set_ or ()))
+        terminal.answer(forecast=found)
+        print_forecast(found, terminal.console())
+        return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines
 
@@ -128,6 +138,7 @@ def run(
         check=check,
         tuned=tuned,
         scheduler=scheduler,
+        tell=terminal.note,
     )
     record = result.record
     scores = [score for score in record.scores if score.model == "full"]
