@@ -220,11 +220,14 @@ def audit(
 def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+    ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
     from connectome_tl.workflows.cohort import check_cohort
 
-    check_cohort(cohort_file, report)
+    check_cohort(cohort_file, report, study=study)
 
 
 @app.command()
