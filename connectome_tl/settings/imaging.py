@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.settings.columns import AgeColumn
 
 Contrast = Literal["T1w", "T2w"]
 
