@@ -24,9 +24,16 @@ def demo(
     out: Out = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="A study of volumes instead: brain age to injury.")] = False,
+    scans: Annotated[bool, typer.Option("--scans", help="A study from raw scans instead: images to report.")] = False,
 ) -> None:
     """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
-    if images:
+    if images and scans:
+        raise UsageError("--images and --scans are two demos; give one of them")
+    if scans:
+        from connectome_tl.workflows.scans_demo import run_scans_demo
+
+        report = run_scans_demo(out, seed=seed).report
+    elif images:
         from connectome_tl.workflows.image_demo import run_image_demo
 
         report = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
@@ -108,8 +115,18 @@ def run(
         Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+    ] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    if dry_run:
+        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+
+        found = forecast_study(study, out, overrides=tuple(set_ or ()))
+        terminal.answer(forecast=found)
+        print_forecast(found, terminal.console())
+        return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines
 
@@ -121,6 +138,7 @@ def run(
         check=check,
         tuned=tuned,
         scheduler=scheduler,
+        tell=terminal.note,
     )
     record = result.record
     scores = [score for score in record.scores if score.model == "full"]
@@ -178,6 +196,9 @@ def explain(
         list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
     ] = None,
     permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    refitted: Annotated[
+        int, typer.Option(min=0, help="Permutations with the other models fitted again, fold by fold; 49 are enough.")
+    ] = 0,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
     ] = None,
@@ -190,13 +211,16 @@ def explain(
         run_dir,
         models=tuple(model or MODELS),
         n_permutations=permutations,
+        n_refitted=refitted,
         base=base,
         show_progress=terminal.shows_progress,
     )
     page = run_dir / FOLDER / PAGE
-    terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld)
+    terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld, notes=found.notes)
     for one in found.withheld:
         terminal.say(f"withheld: {one.task}, {one.model}: {one.reason}")
+    for note in found.notes:
+        terminal.say(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
     terminal.say(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
     terminal.say(f"\nPage: {page}")
@@ -249,11 +273,14 @@ def audit(
 def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+    ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
     from connectome_tl.workflows.cohort import check_cohort
 
-    found = check_cohort(cohort_file, report, console=terminal.console())
+    found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
     terminal.say(
