@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check docs services format clean
+.PHONY: install demo test check wheel-test coverage docs services format clean
 
 install: .venv/.installed
 
@@ -18,13 +18,21 @@ demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The wheel in empty environments (base, [learn], [voxel]), tried from another folder. Takes some minutes.
+wheel-test: install
+	$(BIN)/python tests/release/try_wheel.py
+
+# Which lines the tests run. It traces every line, and takes about half as long again as `make test`.
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

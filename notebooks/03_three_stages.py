@@ -21,9 +21,17 @@ from pathlib import Path
 
 from connectome_tl import run_study, simulate_study, write_cohort
 
-SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"  # fewer folds, for the tests
+SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
+QUICK = """\
+baselines: [prevalence, clinical_only, ridge]
+stages:
+  pretrain: {training: {steps: 20}}
+  adapt: {training: {steps: 10}}
+  finetune: {training: {steps: 20}, ensemble: {networks: 2}}
+n_jobs: 1
+"""  # fewer models and steps, for the tests
 folder = Path(tempfile.mkdtemp())
-study = simulate_study(n_source=60 if SMALL else 240, n_pool=40 if SMALL else 120, n_target=33, seed=1)
+study = simulate_study(n_source=40 if SMALL else 240, n_pool=20 if SMALL else 120, n_target=33, seed=1)
 for name, cohort in (("older", study.source), ("pool", study.pool), ("target", study.target)):
     write_cohort(cohort, folder / name)
 study.target
@@ -40,11 +48,11 @@ title: Three stages
 source: {{cohort: older/cohort.yaml}}
 pool: {{cohort: pool/cohort.yaml}}
 target: {{cohort: target/cohort.yaml, tasks: [cognitive, motor_score]}}
-splits: {{repeats: {1 if SMALL else 5}, outer: {3 if SMALL else 5}, stratum: cognitive, seed: 0}}
+splits: {{repeats: {1 if SMALL else 5}, outer: {2 if SMALL else 5}, stratum: cognitive, seed: 0}}
 controls: [no_pretrain, no_adapt, network_no_pretrain]
 permutations: {19 if SMALL else 199}
 refits: {{linear: 0}}
-"""
+{QUICK if SMALL else ""}"""
 )
 run = run_study(settings, folder / "results")
 run

@@ -27,6 +27,11 @@ import numpy as np
 from connectome_tl import run_study, simulate_study, tune_study, write_cohort
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
+QUICK = """\
+baselines: [prevalence, clinical_only, ridge]
+stages: {finetune: {training: {steps: 20}, ensemble: {networks: 2}}}
+n_jobs: 1
+"""  # fewer models and steps, for the tests
 folder = Path(tempfile.mkdtemp())
 infants = simulate_study(n_source=4, n_pool=4, n_target=40, seed=3).target
 order = np.random.default_rng(0).permutation(infants.n_subjects)
@@ -44,19 +49,19 @@ settings.write_text(
     f"""\
 title: Tuned on noise
 target: {{cohort: target/cohort.yaml, tasks: [cognitive]}}
-splits: {{repeats: 1, outer: 3, inner: 3, stratum: cognitive, seed: 0}}
+splits: {{repeats: 1, outer: {2 if SMALL else 3}, inner: {2 if SMALL else 3}, stratum: cognitive, seed: 0}}
 controls: []
 permutations: 0
 refits: {{linear: 0}}
 tune:
   model: core
-  trials: {6 if SMALL else 40}
+  trials: {4 if SMALL else 40}
   startup: 3
   space:
     core.clip: {{low: 1.0, high: 8.0}}
     core.average_below: {{choices: [0, 150]}}
     core.stein: {{choices: [true, false]}}
-"""
+{QUICK if SMALL else ""}"""
 )
 found = tune_study(settings, folder / "tuned")
 for fold in found.folds:

@@ -25,24 +25,29 @@ import numpy as np
 from connectome_tl import explain_run, run_study, simulate_study, write_cohort
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
+QUICK = """\
+baselines: [prevalence, clinical_only, ridge]
+stages: {finetune: {training: {steps: 20}, ensemble: {networks: 2}}}
+n_jobs: 1
+"""  # fewer models and steps, for the tests
 folder = Path(tempfile.mkdtemp())
 study = simulate_study(n_source=4, n_pool=4, n_target=60 if SMALL else 120, seed=2, effect=1.5)
 write_cohort(study.target, folder / "target")
 (folder / "study.yaml").write_text(
-    """\
+    f"""\
 title: What the model looks at
-target: {cohort: target/cohort.yaml, tasks: [cognitive]}
-splits: {repeats: 1, outer: 3, stratum: cognitive, seed: 0}
+target: {{cohort: target/cohort.yaml, tasks: [cognitive]}}
+splits: {{repeats: 1, outer: {2 if SMALL else 3}, stratum: cognitive, seed: 0}}
 controls: []
-permutations: 99
-refits: {linear: 0}
-"""
+permutations: {9 if SMALL else 99}
+refits: {{linear: 0}}
+{QUICK if SMALL else ""}"""
 )
 run = run_study(folder / "study.yaml", folder / "results")
 run.plot.scores()
 
 # %%
-found = explain_run(folder / "results", models=("core",), n_permutations=49 if SMALL else 199)
+found = explain_run(folder / "results", models=("core",), n_permutations=19 if SMALL else 199)
 for one in found.withheld:
     print("withheld:", one.model, one.reason)
 

@@ -57,14 +57,15 @@ target: {{cohort: newborns/cohort.yaml, tasks: [injury]}}
 image: {{size: 20, voxel: 8.0}}
 model: {{encoder: {{kind: resnet, width: 0.125, stem_stride: 1}}, fused_width: 16}}
 stages:
-  pretrain: {{training: {{steps: {20 if SMALL else 300}, batch_size: 16, weight_decay: 0.1}}}}
+  pretrain: {{training: {{steps: {8 if SMALL else 300}, batch_size: 16, weight_decay: 0.1}}}}
   adapt: null
-  finetune: {{training: {{steps: {20 if SMALL else 160}, batch_size: 16}}, ensemble: {{networks: 2}}}}
+  finetune: {{training: {{steps: {8 if SMALL else 160}, batch_size: 16}}, ensemble: {{networks: 2}}}}
 splits: {{repeats: 1, outer: {2 if SMALL else 5}, stratum: injury, seed: 0}}
 controls: [scratch, network_scratch]
 baselines: [prevalence, random_encoder, volumes, quantiles, volumes_quantiles, pca_gpr]
-permutations: {19 if SMALL else 199}
+permutations: {9 if SMALL else 199}
 refits: {{linear: 0}}
+n_jobs: {1 if SMALL else 2}
 """
 )
 run = run_study(settings, folder / "results")

@@ -23,6 +23,11 @@ from pathlib import Path
 from connectome_tl import audit_run, run_study, simulate_study, write_cohort
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"
+QUICK = """\
+baselines: [prevalence, clinical_only, ridge]
+stages: {finetune: {training: {steps: 20}, ensemble: {networks: 2}}}
+n_jobs: 1
+"""  # fewer models and steps, for the tests
 folder = Path(tempfile.mkdtemp())
 infants = simulate_study(n_source=4, n_pool=4, n_target=40 if SMALL else 60, seed=5).target
 write_cohort(infants, folder / "cohort")
@@ -33,11 +38,11 @@ infants.plot.outcomes()
     f"""\
 title: Connectome at term and cognition at two years
 target: {{cohort: cohort/cohort.yaml, tasks: [cognitive, cognitive_score]}}
-splits: {{repeats: {1 if SMALL else 10}, outer: {3 if SMALL else 5}, inner: {0 if SMALL else 3}, stratum: cognitive, seed: 0}}
+splits: {{repeats: {1 if SMALL else 10}, outer: {2 if SMALL else 5}, inner: {0 if SMALL else 3}, stratum: cognitive, seed: 0}}
 controls: [no_clinical]
-permutations: {19 if SMALL else 999}
+permutations: {9 if SMALL else 999}
 refits: {{linear: {0 if SMALL else 100}}}
-"""
+{QUICK if SMALL else ""}"""
 )
 run = run_study(folder / "study.yaml", folder / "results")
 run

@@ -1,16 +1,39 @@
-"""What all tests share: where the real data lie, when they are there."""
+"""What all tests share: real data, results made once for all workers, and the order in which tests run."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Workers of pytest-xdist share the cores: threads of linear algebra would wait for each other. NumPy and torch read
 # these when they are imported.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Modules with slow tests first, dealt out to the workers, so that all workers end with short tests.
+
+    `--dist worksteal` gives each worker a contiguous part of the list; tests of a module stay together, since they
+    share fixtures.
+    """
+    n_workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    modules = [list(group) for _, group in groupby(items, key=lambda item: item.nodeid.partition("::")[0])]
+    modules.sort(key=lambda group: not any(item.get_closest_marker("slow") for item in group))
+    hands: list[list[pytest.Item]] = [[] for _ in range(n_workers)]
+    slow = [group for group in modules if any(item.get_closest_marker("slow") for item in group)]
+    for i, group in enumerate(slow):
+        hands[i % n_workers] += group
+    for group in modules[len(slow) :]:
+        min(hands, key=len).extend(group)
+    items[:] = [item for hand in hands for item in hand]
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +43,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}; set CONNECTOME_TL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all workers. It must not be changed."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / f"once-{name}", root / f"once-{name}.done"
+        with FileLock(root / f"once-{name}.lock"):
+            if not done.is_file():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once

@@ -13,6 +13,7 @@ import typer
 from typer._completion_classes import completion_init
 
 from connectome_tl.cli.app import COMPLETE, app
+from connectome_tl.cli.extras import missing_extra
 from connectome_tl.cli.terminal import terminal
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
 
@@ -52,6 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(InterruptedRunError("interrupted", remedy="Run the same command again; it resumes."))
     except ConnectomeTLError as error:
         _leave(error)
+    except ModuleNotFoundError as error:
+        lacking = missing_extra(error)
+        if lacking is None:
+            _fail(error)
+        else:
+            _leave(lacking)
     except OSError as error:
         _leave(OutputError(f"{error.strerror or error}", file=error.filename))
     except Exception as error:

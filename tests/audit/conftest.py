@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,17 +15,28 @@ from connectome_tl.settings.study import Refits
 from connectome_tl.workflows.run import run_study
 from tests.small_study import small_cohorts, small_settings
 
+FEW = {"steps": 2, "controls": ("no_pretrain",), "baselines": ("prevalence", "clinical_only", "ridge")}
 
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> Path:
-    """Folder with `cohorts/` (older, pool, target) and `run/`, the finished run."""
-    home = tmp_path_factory.mktemp("audited")
+
+def _write_run(home: Path, **changed: Any) -> Path:
     cohorts = small_cohorts()
     for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
         write_cohort(cohort, home / "cohorts" / name)
-    study = write_text(home / "cohorts" / "study.yaml", dump_settings(small_settings(refits=Refits(linear=5))))
-    run_study(study, home / "run")
+    settings = small_settings(refits=Refits(linear=5), **changed)
+    run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(settings)), home / "run")
     return home
+
+
+@pytest.fixture(scope="session")
+def finished_run(made_once) -> Path:
+    """Folder with `cohorts/` (older, pool, target) and `run/`, the finished run of a study of few models."""
+    return made_once("audited", lambda home: _write_run(home, **FEW))
+
+
+@pytest.fixture
+def run_of_all_models(tmp_path) -> Path:
+    """The same with every control and baseline."""
+    return _write_run(tmp_path / "home")
 
 
 @pytest.fixture

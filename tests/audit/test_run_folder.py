@@ -34,14 +34,14 @@ def audited(home):
     return audit_run(home / "run", base=home / "cohorts")
 
 
-def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(run_copy):
-    record = audited(run_copy)
+def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(run_of_all_models):
+    record = audited(run_of_all_models)
     assert not failed(record)
     by_check = {f.check: f for f in record.findings}
     assert "exactly" in by_check["networks fitted again (all folds)"].what
     for check in ("poisoned test fold", "canary label", "order, subset and batch size", "adaptation pool"):
         assert by_check[check].status == "passed", check
-    assert json.loads((run_copy / "run" / "audit.json").read_text())["findings"]
+    assert json.loads((run_of_all_models / "run" / "audit.json").read_text())["findings"]
 
 
 @pytest.mark.parametrize("how", ["selection", "harmonised"])
@@ -64,9 +64,10 @@ def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_ru
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
     write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants themselves are the pool
     stages = small_settings().stages
+    few = {"controls": (), "baselines": ("prevalence", "ridge")}
     secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
     study = write_text(
-        home / "cohorts" / "study.yaml", dump_settings(small_settings(stages=secret, refits=Refits(linear=5)))
+        home / "cohorts" / "study.yaml", dump_settings(small_settings(stages=secret, refits=Refits(linear=5), **few))
     )
     run_study(study, home / "run")
     text = (home / "run" / "study.yaml").read_text()
@@ -87,7 +88,8 @@ def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tm
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
     splits = SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive")
-    study = dump_settings(small_settings(splits=splits, controls=(), steps=1, refits=Refits(linear=5)))
+    few = ("prevalence", "ridge")
+    study = dump_settings(small_settings(splits=splits, controls=(), baselines=few, steps=1, refits=Refits(linear=5)))
     run_study(write_text(home / "cohorts" / "study.yaml", study), home / "run")
     check = "recalibrated again (all folds)"
     by_check = {f.check: f for f in audited(home).findings}

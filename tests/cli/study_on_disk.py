@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from small_study import small_cohorts, small_settings
@@ -27,8 +28,8 @@ class Answer:
 Command = Callable[..., Answer]
 
 
-def write_study(folder: Path) -> Path:
-    """Three cohorts and a study.yaml that runs in seconds."""
+def write_study(folder: Path, **changed: Any) -> Path:
+    """Three cohorts and a study.yaml that runs in seconds, some settings replaced."""
     cohorts = small_cohorts(n_source=20, n_pool=12, n_target=20, n_regions=8)
     for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
         assert cohort is not None
@@ -39,6 +40,7 @@ def write_study(folder: Path) -> Path:
         permutations=4,
         network_permutations=2,
         title="A small study",
+        **changed,
     )
     return write_text(folder / "study.yaml", dump_settings(settings))
 

@@ -132,3 +132,12 @@ def test_a_cohort_is_described(command: Command, study: Path) -> None:
     answer = command("cohort", study.parent / "target" / "cohort.yaml")
     assert answer.code == 0
     assert "20" in answer.out
+
+
+def test_without_torch_the_extra_is_named(study: Path, tmp_path: Path) -> None:
+    code = "import sys\nsys.modules['torch'] = None\nfrom connectome_tl.cli import main\n"
+    code += f"main(['run', {str(study)!r}, '--out', {str(tmp_path / 'run')!r}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 66, done.stderr
+    assert "pip install 'connectome-tl[learn]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from connectome_tl.workflows.run import run_study
+
 from .study_on_disk import Command, contents, write_study
 
 CONTROLS = [
@@ -45,6 +47,14 @@ def finished(data: Path) -> Path:
     assert f"Report: {out / 'report.html'}" in done.stdout.replace("\n", "")
     assert "Traceback" not in done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of few models, and its run that was left alone in `finished`."""
+    study = write_study(tmp_path_factory.mktemp("brief"), controls=(), baselines=("prevalence", "ridge"))
+    run_study(study, study.parent / "finished")
+    return study.parent
 
 
 def _line(data: Path, out: Path, *more: str) -> list[str]:
@@ -161,16 +171,16 @@ def test_a_second_run_in_the_same_folder_changes_no_byte(data: Path, finished: P
     assert (finished / "report.html").read_bytes() == report
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_files(data: Path, finished: Path, command: Command) -> None:
+def test_a_run_killed_again_and_again_ends_with_the_same_files(brief: Path, command: Command) -> None:
     # benchmarks/kill.py does it fifty times; here once in each part of a run, with workers and without.
-    out = data / "killed"
+    out = brief / "killed"
     for n_jobs, pattern, n_files in (
         (1, "split_plan.json", 1),
         (2, "models/*.json", 5),
         (1, "models/permuted/*.json", 3),
     ):
         process = subprocess.Popen(
-            _line(data, out, "--set", f"n_jobs={n_jobs}"),
+            _line(brief, out, "--set", f"n_jobs={n_jobs}"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=_environment(),
@@ -182,8 +192,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_files(data: Path, finis
         _wait_until(lambda group=process.pid: not _alive(group))  # its workers do not outlive it
         assert not (out / "scores.json").exists()
     (out / "models" / ".fit.json.abc.part").write_text('{"half": ')  # what a write leaves that is killed midway
-    assert command("run", data / "study.yaml", "--out", out).code == 0
-    assert contents(out) == contents(finished)
+    assert command("run", brief / "study.yaml", "--out", out).code == 0
+    assert contents(out) == contents(brief / "finished")
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
@@ -243,9 +253,9 @@ def test_a_second_writer_is_told_so(data: Path, finished: Path, command: Command
     assert "another run is writing" in answer.err
 
 
-def test_a_full_disk_is_said_and_the_same_command_goes_on(data: Path, finished: Path, command: Command) -> None:
-    out = data / "full"
-    limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *_line(data, out)]  # files of 24 kB at most
+def test_a_full_disk_is_said_and_the_same_command_goes_on(brief: Path, command: Command) -> None:
+    out = brief / "full"
+    limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *_line(brief, out)]  # files of 24 kB at most
     answer = subprocess.run(limited, capture_output=True, text=True, check=False, env=_environment())
     assert answer.returncode == 74, answer.stderr
     assert "could not write" in answer.stderr
@@ -253,8 +263,8 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(data: Path, finished: 
     assert "Traceback" not in answer.stderr
     assert list(out.glob("models/*.json"))
     assert not list(out.rglob("*.part"))
-    assert command("run", data / "study.yaml", "--out", out).code == 0
-    assert contents(out) == contents(finished)
+    assert command("run", brief / "study.yaml", "--out", out).code == 0
+    assert contents(out) == contents(brief / "finished")
 
 
 def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path, command: Command) -> None:

@@ -156,8 +156,9 @@ def test_a_planted_signal_is_found_by_ridge_and_by_the_full_model() -> None:
 
 def test_where_the_connectome_says_nothing_ridge_and_the_model_are_at_chance() -> None:
     models = ("ridge", *ALWAYS)
-    stages = strong_settings().stages.model_copy(update={"pretrain": None, "adapt": None})
-    study = strong_settings().model_copy(update={"stages": stages, "source": None, "pool": None})
+    tuned = FineTune(training=Training(steps=20, learning_rate=5e-3), ensemble=Ensemble(networks=2))
+    stages = Stages(pretrain=None, adapt=None, finetune=tuned)
+    study = small_settings(stages=stages, source=None, pool=None, controls=(), baselines=("ridge",))
     aucs = []
     for seed in range(8):
         target = replace(small_cohorts(n_target=36, effect=0.0, seed=seed).target, covariate_specs=())

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -27,7 +28,14 @@ from connectome_tl.workflows.assemble import assemble_files
 from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scans.report import page_hash, set_beside
 
-SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
+SMALL = PhantomSettings(
+    n_regions=8,
+    n_edges=7,
+    half_axes=(24.0, 28.0, 22.0),
+    voxel=2.5,
+    region_radius=6.0,
+    shells=((0.0, 4), (400.0, 6), (1000.0, 16), (2600.0, 24)),
+)
 CONFIG = """\
 name: phantom
 labels: template/tpl-Phantom_atlas-Phantom_dseg.tsv
@@ -45,23 +53,31 @@ template:
   mask: template/tpl-Phantom_desc-brain_mask.nii.gz
 tracking: {n_streamlines: 1500}
 reconstruction: {response_voxels: 60}
+registration: {nonlinear_mm: 2.0}
 """
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=2, n_sessions=1, settings=SMALL)
-    (root / "config.yaml").write_text(CONFIG)
-    (root / "registered.yaml").write_text(REGISTERED)
-    return root
+def folder(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    def make(root: Path) -> None:
+        write_phantom(root, n_subjects=2, n_sessions=1, settings=SMALL)
+        (root / "config.yaml").write_text(CONFIG)
+        (root / "registered.yaml").write_text(REGISTERED)
+        theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants")
+        theirs = theirs.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
+        theirs += "preprocessing: {denoise: dwidenoise, gibbs: mrdegibbs, motion: none}\n"
+        (root / "theirs.yaml").write_text(theirs + "engine: mrtrix3\nkeep_tractogram: true\n")
+
+    return made_once("scans", make)
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("out")
-    run = build_connectomes(folder, out, config=folder / "config.yaml")
-    assert [done.state for done in run.done] == ["computed", "computed"]
-    return out
+def made(folder: Path, made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    def make(out: Path) -> None:
+        run = build_connectomes(folder, out, config=folder / "config.yaml")
+        assert [done.state for done in run.done] == ["computed", "computed"]
+
+    return made_once("connectomes", make)
 
 
 def copied(folder: Path, target: Path) -> Path:
@@ -320,9 +336,10 @@ def test_a_template_is_carried_into_each_subject(folder: Path, tmp_path: Path) -
 def test_without_parcellation_or_template_it_is_said_before_anything_else(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="there is no parcellation"):
         build_connectomes(folder, tmp_path, participants=["01"])
-    (folder / "typo.yaml").write_text("template: {image: nowhere.nii.gz, labels: nowhere.nii.gz}\n")
+    typo = tmp_path / "typo.yaml"
+    typo.write_text("template: {image: nowhere.nii.gz, labels: nowhere.nii.gz}\n")
     with pytest.raises(MissingInputError, match="template"):
-        build_connectomes(folder, tmp_path, config=folder / "typo.yaml")
+        build_connectomes(folder, tmp_path / "out", config=typo)
 
 
 @pytest.mark.slow
@@ -347,10 +364,6 @@ def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder
     if shutil.which("tcksift2") is None:
         pytest.skip("MRtrix3 is not installed")
     pytest.importorskip("ants")
-    text = REGISTERED.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
-    text += "preprocessing: {denoise: dwidenoise, gibbs: mrdegibbs, motion: none}\n"
-    text += "engine: mrtrix3\nregistration: {engine: ants}\nkeep_tractogram: true\n"
-    (folder / "theirs.yaml").write_text(text)
     for out in ("a", "b"):
         run = build_connectomes(folder, tmp_path / out, config=folder / "theirs.yaml", participants=["01"])
         assert run.done[0].state == "computed"

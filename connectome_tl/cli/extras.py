@@ -1,0 +1,23 @@
+"""Packages of the optional extras: which extra a missing package belongs to."""
+
+from __future__ import annotations
+
+from connectome_tl.errors import MissingInputError
+
+_EXTRAS = {
+    "learn": ("torch", "torch_geometric", "safetensors", "optuna", "captum"),
+    "voxel": ("monai", "torch_pruning", "lightning_fabric"),
+    "cluster": ("dask", "distributed", "psycopg"),
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingInputError | None:
+    """The error for a user whose installation lacks an extra; None where the package belongs to none."""
+    package = (error.name or "").partition(".")[0]
+    extra = next((name for name, packages in _EXTRAS.items() if package in packages), None)
+    if extra is None:
+        return None
+    return MissingInputError(
+        f"this command needs the package {package}, which is not installed",
+        remedy=f"Install the extra: pip install 'connectome-tl[{extra}]'.",
+    )
