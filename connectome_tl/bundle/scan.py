@@ -1,7 +1,7 @@
 """Search everything that would leave for what must not: ids of subjects, names of sites, paths, dates, fingerprints.
 
-Values, keys, Markdown, names and metadata of tensors are searched. Ids that are short numbers cannot be told from
-other numbers inside a text and count only where they are the whole text.
+Values, keys, Markdown, names, metadata and whole numbers of tensors are searched. Ids that are short numbers cannot be
+told from other numbers inside a text and count only where they are the whole text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem
@@ -132,8 +134,11 @@ def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
     return problems
 
 
-def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets) -> None:
+def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets, what: str, remedy: str) -> None:
     """Raise where `scan` finds anything.
+
+    Args:
+        what: is about to be written. remedy: what its makers can do.
 
     Raises:
         DataError: lists the places (at most twelve).
@@ -142,10 +147,7 @@ def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets) -> None:
     if found:
         more = f" (the first 12 of {len(found)})" if len(found) > 12 else ""
         raise DataError(
-            f"nothing was written: the bundle would give away what must stay{more}. Rename what is named here in "
-            "cohort.yaml or study.yaml and run again, or give another --title; names of sites may leave with "
-            "--site-names",
-            problems=found[:12],
+            f"nothing was written: {what} would give away what must stay{more}. {remedy}", problems=found[:12]
         )
 
 
@@ -156,11 +158,24 @@ def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
     if suffix == ".safetensors":
         size = int.from_bytes(data[:8], "little")
         yield from _walk(json.loads(data[8 : 8 + size]), "header")
+        yield from _whole_numbers(data)
     elif suffix == ".json":
         yield from _walk(json.loads(data), "")
     else:
         for number, line in enumerate(data.decode("utf-8").splitlines(), 1):
             yield f"line {number}", line
+
+
+def _whole_numbers(data: bytes) -> Iterator[tuple[str, float]]:
+    """Whole numbers of five digits or more in tensors, each once: weights are none, ids and dates are."""
+    from safetensors.numpy import load
+
+    for name, array in load(data).items():
+        if array.dtype.kind in "iuf":
+            values = np.asarray(array, dtype=np.float64)
+            large = values[np.isfinite(values) & (np.abs(values) >= 10 ** (_LONG_NUMBER - 1))]
+            for value in np.unique(large[large == np.trunc(large)]):
+                yield f"tensor {name}", float(value)
 
 
 def _walk(value: Any, place: str) -> Iterator[tuple[str, str | float]]:

@@ -96,7 +96,13 @@ def bundle_run(
             atlas = load_atlas(facts.inputs.atlas).names if facts.inputs.atlas in atlas_names() else ()
             public = {*(set(atlas) & set(facts.inputs.regions)), facts.inputs.atlas_sha256}
             secrets = Secrets.of(study.cohorts.roles.values(), site_names=wanted.site_names, public=public)
-            refuse_secrets({name: files[name] for name in FILES}, secrets)
+            refuse_secrets(
+                {name: files[name] for name in FILES},
+                secrets,
+                "the bundle",
+                "Rename what is named here in cohort.yaml or study.yaml and run again, or give another --title; names "
+                "of sites may leave with --site-names",
+            )
             write_folder(Path(out), files)
             _check_same(found.models, study, Path(out), wanted)
     return Path(out)

@@ -10,9 +10,10 @@ import pandas as pd
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import VALIDATION
 from connectome_tl.bundle.limits import fitted_to, refuse_strangers
+from connectome_tl.bundle.scan import Secrets, refuse_secrets
 from connectome_tl.bundle.validation import passed, validate_bundle
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.provenance import canonical_json, write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.validation import render_validation
 from connectome_tl.settings.bundles import ValidationRecord
 from connectome_tl.workflows.progress import Steps
@@ -41,7 +42,8 @@ def validate_on(
 
     Raises:
         MissingInputError: the bundle or a file of the cohort is not there.
-        DataError: the bundle is damaged, cannot be applied here, or was trained on this cohort.
+        DataError: the bundle is damaged, cannot be applied here, or was trained on this cohort; or what goes back into
+            it would name a subject, a site, a path or a date.
     """
     folder = Path(out)
     with Steps(shown=show_progress) as steps:
@@ -52,6 +54,14 @@ def validate_on(
         refuse_strangers(bundle.facts, cohort)
         with steps.step("predictions, scores, intervals"):
             record = validate_bundle(bundle, cohort)
+        validation = passed(record)
+        regions = (*bundle.facts.inputs.regions, bundle.hash)
+        refuse_secrets(
+            {VALIDATION: canonical_json(validation).encode()},
+            Secrets.of([cohort], site_names=False, public=regions),
+            VALIDATION,
+            "Rename what is named here in the cohort.yaml of this cohort, and validate again",
+        )
     scores = [score.model_dump() for task in record.tasks for score in task.scores]
     table = write_table(folder / "scores.tsv", pd.DataFrame(scores))
     write_sidecar(
@@ -59,4 +69,4 @@ def validate_on(
     )
     write_json(folder / "results.json", record)
     report = write_text(folder / "report.html", render_validation(record))
-    return Validated(record, report, write_json(folder / VALIDATION, passed(record)))
+    return Validated(record, report, write_json(folder / VALIDATION, validation))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from connectome_tl.bundle.folder import FILES, METADATA
 from connectome_tl.bundle.scan import Secrets, scan
@@ -67,6 +68,7 @@ def test_a_plant_is_found_in_every_value_key_line_and_tensor_name(home: Path, se
                 hits = [one for one in found if what in str(one)]
                 assert len(hits) >= planted, (name, change.__name__)
         elif name.endswith(".safetensors"):
+            assert _tensor_files(data, plant)
             for altered in _tensor_files(data, plant):
                 assert any(what in str(one) for one in scan({name: altered}, secrets)), name
         else:
@@ -120,6 +122,10 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
     secrets = Secrets.of([numbered], site_names=True)
     for content in ({"a": 50004}, {"a": [1, 50004.0]}, {"a": "row 50004"}, {"50004": 1}):
         assert len(scan({"x.json": json.dumps(content).encode()}, secrets)) == 1
+    assert len(scan({"x.safetensors": save({"a": np.array([0.5, 50004.0, 7.0])})}, secrets)) == 1
+    assert len(scan({"x.safetensors": save({"a": np.array([50004])})}, secrets)) == 1
+    assert len(scan({"x.safetensors": save({"a": np.array([20190308.0])})}, secrets)) == 1  # a date
+    assert scan({"x.safetensors": save({"a": np.array([0.5, 50004.5, 150004, 7.0])})}, secrets) == []
     for content in ({"a": 4}, {"a": 50004.5}, {"a": 150004}, {"a": "x500041"}):
         assert scan({"x.json": json.dumps(content).encode()}, secrets) == []
     short = cohort.drawn(np.arange(2), ["7", "8"])
@@ -181,9 +187,9 @@ def _all_problems(run: Path, folder: Path) -> list[Any]:
     found: list[Any] = []
     keep: Callable[..., None] = workflow.refuse_secrets
 
-    def collect(files: dict[str, bytes], secrets: Secrets) -> None:
+    def collect(files: dict[str, bytes], secrets: Secrets, *said: str) -> None:
         found.extend(scan(files, secrets))
-        keep(files, secrets)
+        keep(files, secrets, *said)
 
     workflow.refuse_secrets = collect  # type: ignore[assignment]
     try:

@@ -13,11 +13,12 @@ from sklearn.metrics import brier_score_loss, mean_absolute_error, r2_score, rec
 
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.overlap import likeness
+from connectome_tl.bundle.validation import passed
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
-from connectome_tl.settings.bundles import Validation
+from connectome_tl.settings.bundles import Validation, ValidationRecord
 from connectome_tl.workflows.validate import Validated, validate_on
 from tests.bundle.bundle_study import infants_elsewhere
 
@@ -102,11 +103,15 @@ def test_a_shifted_cohort_is_described_by_limits_and_recalibration(home: Path, t
     recalibrated = {s.metric: s for s in prevalent.recalibrated}
     assert recalibrated["brier"].value < as_predicted["brier"].value
     assert recalibrated["auc"].value == as_predicted["auc"].value
+    known = cohort.targets["cognitive"].notna().to_numpy()
+    truth = cohort.targets["cognitive"].to_numpy()[known]
+    risks = open_bundle(home / "bundle").predict(read_cohort(path))[known, 0]
+    assert as_predicted["auc"].value == pytest.approx(roc_auc_score(truth, risks), abs=1e-9)
+    assert as_predicted["brier"].value == pytest.approx(brier_score_loss(truth, risks), abs=1e-9)
     page = done.report.read_text()
     assert "postmenstrual age" in page
     assert "Moved up: odds x" in page
-    risk = open_bundle(home / "bundle").predict(read_cohort(path))[:, 0][cohort.targets["cognitive"].notna()].mean()
-    assert f"Mean risk {risk:.2f}, observed share {share:.2f}." in page
+    assert f"Mean risk {risks.mean():.2f}, observed share {share:.2f}." in page
     assert f"postmenstrual age (of {above})" in page
 
 
@@ -160,3 +165,19 @@ def test_another_definition_of_an_outcome_is_refused(home: Path, tmp_path: Path)
     path = write_cohort(few, tmp_path / "few")
     with pytest.raises(DataError, match="too few subjects for a validation"):
         validate_on(home / "bundle", path, tmp_path / "v")
+
+
+def test_what_would_go_back_into_the_bundle_names_nobody(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values of the new cohort are blanked in the file; if one stood there, nothing would be written."""
+
+    def planted(record: ValidationRecord) -> Validation:
+        whole = passed(record)
+        assert not any(row.here for row in whole.shifts)
+        return whole.model_copy(update={"shifts": (whole.shifts[0].model_copy(update={"here": "as elsewhere7"}),)})
+
+    monkeypatch.setattr("connectome_tl.workflows.validate.passed", planted)
+    with pytest.raises(DataError, match=r"nothing was written: validation\.json would give away"):
+        validate_on(home / "bundle", home / "elsewhere" / "cohort.yaml", tmp_path / "v")
+    assert not (tmp_path / "v").exists()
