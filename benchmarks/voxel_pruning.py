@@ -2,13 +2,13 @@
 
     python benchmarks/voxel_pruning.py [--cohorts 6] [--first 0] [--out voxel_pruning.tsv] [--quick]
 
-Simulated volumes at 32^3, 0 to 24 months, 160 training and 200 test subjects. A ResNet-10 of a
-quarter of the published width is trained for age; 40 % of its multiply-accumulates are removed, the stem included,
-scores divided by what a removal saves. The unpruned network gets as many further steps at the same rate. Width and rate
-were chosen on cohorts from 1000 on, which are not counted. Prints the relative loss (squared error on test subjects, pruned
-by unpruned, minus 1) with its 95 % t interval over cohorts: the bar is an upper end under 5 %. Seconds are CPU
-seconds of a forward pass: the bar is 25 % less. Printed as well: the correlation of first-order scores with the
-removal of each unit of the trained network.
+Simulated volumes at 32^3, 0 to 24 months, 160 training and 200 test subjects. A ResNet-10 of a quarter of the published
+width is trained for age; 40 % of its multiply-accumulates are removed, the stem included, scores divided by what a
+removal saves. The unpruned network gets as many further steps at the same rate. Width and rate were chosen on cohorts
+from 1000 on, which are not counted. Prints the relative loss (squared error on test subjects, pruned by unpruned,
+minus 1) with its 95 % t interval over cohorts: the bar is an upper end under 5 %. Seconds are CPU seconds of a forward
+pass: the bar is 25 % less. Printed as well: the correlation of first-order scores with the removal of each unit of the
+trained network.
 """
 
 from __future__ import annotations
