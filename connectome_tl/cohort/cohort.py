@@ -60,6 +60,7 @@ class Cohort:
         simulated: made up, with a known truth; every report says so.
         transforms: what was done to each measure's edges on reading (none, log1p, fisher_z), by measure.
         exploratory: made from scans without the corrections a study needs; every report says so.
+        origin: a sentence on how the connectomes were made, for the methods of a report.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Cohort:
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False
+    origin: str = ""
     as_read: pd.DataFrame | None = None
     transforms: tuple[str, ...] = ()
     children: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ class StudyFacts:
         source_scores: whether the core has a block of source scores.
         regressions: whether an outcome of any stage is a value.
         baselines: models of that role that were fitted, by name. permuted: those under permuted outcomes too.
+        origins: how the connectomes of the cohorts were made, a sentence each.
         probes: what the embedding tells before and after stage 2.
     """
 
@@ -49,6 +50,7 @@ class StudyFacts:
     baselines: tuple[str, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
     permuted: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     regressions: bool = False
 
 
@@ -63,6 +65,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         what = f"Volumes of {n} {noun}"
     sentences = [
         f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
+        *facts.origins,
         *_model(settings, facts),
         *_stages(settings, facts),
         *(_volumes(settings) if _sees_volumes(settings, facts) else ()),

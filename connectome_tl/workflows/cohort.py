@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.degenerate import degenerate
 from connectome_tl.cohort.describing import describe
-from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.config import load_settings
 from connectome_tl.connectome.quality import (
     QualityLimits,
@@ -32,13 +33,23 @@ from connectome_tl.workflows.cohort_volumes import volume_images
 from connectome_tl.workflows.progress import Ticker, bar
 
 
+@dataclass(frozen=True, eq=False)
+class CheckedCohort:
+    """A cohort, what is in it, what the checks found, and the quality page where one was asked for."""
+
+    cohort: Cohort
+    record: CohortRecord
+    findings: tuple[QualityFinding, ...]
+    page: Path | None = None
+
+
 def check_cohort(
     path: str | Path,
     report: Path | None = None,
     *,
     study: str | Path | None = None,
     console: Console | None = None,
-) -> Cohort:
+) -> CheckedCohort:
     """Read a cohort, print what is in it, and write its quality page where one is asked for.
 
     Args:
@@ -50,29 +61,35 @@ def check_cohort(
     screen = console or Console()
     with Ticker(screen) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_cohort(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(screen))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
-        connected = bool(cohort.n_regions) and cohort.n_subjects >= 2
+        seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+        connected = bool(cohort.n_regions) and len(seen) >= 2
         if not connected and (report is None or not any(cohort.volumes)):
-            print_findings(degenerate(cohort), screen)
+            found = tuple(degenerate(cohort))
+            print_findings(found, screen)
             if report is not None:
                 raise UsageError("a quality page needs volumes, or the connectomes of at least two subjects", file=path)
-            return cohort
-        quality = cohort_quality(cohort, said=ticker.say) if connected else _without_connectomes(cohort)
+            return CheckedCohort(cohort, record, found)
+        if connected:
+            quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
+        else:
+            quality = _without_connectomes(cohort)
         if report is not None and any(cohort.volumes):
             image = load_settings(study, StudySettings).image if study is not None else None
             ticker.say("pictures of the volumes")
-            images, found = volume_images(cohort, image)
-            quality = quality.model_copy(update={"volumes": images, "findings": (*found, *quality.findings)})
+            images, shown = volume_images(cohort, image)
+            quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
         print_findings(quality.findings, screen)
+        page = None
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
             ticker.say("writing the page")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
-    return cohort
+    return CheckedCohort(cohort, record, tuple(quality.findings), page)
 
 
 def _without_connectomes(cohort: Cohort) -> CohortQualityRecord:

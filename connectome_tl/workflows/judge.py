@@ -177,6 +177,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         source_scores=staged and bool(scored_by_source(settings, cohorts)),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
+        origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
         regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
