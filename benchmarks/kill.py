@@ -6,7 +6,9 @@ same command; one that ends before its kill comes is compared with the undisturb
 outside `log/`, and the next begins in a fresh folder. Every second kill takes the worker processes
 along (as a scheduler does), the others leave them orphaned (as `kill -9` does).
 
-    python benchmarks/kill.py [--kills 50] [--seed 0] [--n-jobs 2]
+    python benchmarks/kill.py [--kills 50] [--seed 0] [--n-jobs 2] [--images]
+
+`--images` kills a small study of simulated volumes instead.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,9 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
 from connectome_tl.simulation.cohorts import simulate_study
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.workflows.demo import demo_settings
+from connectome_tl.workflows.image_demo import HEALTHY, NEWBORNS, image_demo_settings
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -51,6 +55,26 @@ def write_study(home: Path, n_jobs: int) -> Path:
         write_cohort(cohort, home / "cohorts" / name)
     settings = demo_settings().model_copy(update={"n_jobs": n_jobs, "permutations": 9})
     return write_text(home / "study" / "study.yaml", dump_settings(settings))
+
+
+def write_images(home: Path, n_jobs: int) -> Path:
+    """The demo on volumes, smaller, as files."""
+    write_volume_cohort(40, replace(HEALTHY, size=16), home / "cohorts" / "healthy", name="healthy", seed=1)
+    newborns = replace(NEWBORNS, size=16)
+    write_volume_cohort(30, newborns, home / "cohorts" / "newborns", name="newborn", outcomes=("injury",), seed=2)
+    settings = image_demo_settings()
+    stages = settings.stages
+    assert stages.pretrain is not None
+    pretrain, finetune = (
+        stage.model_copy(update={"training": stage.training.model_copy(update={"steps": steps})})
+        for stage, steps in ((stages.pretrain, 40), (stages.finetune, 20))
+    )
+    changed = {
+        "n_jobs": n_jobs,
+        "stages": stages.model_copy(update={"pretrain": pretrain, "finetune": finetune}),
+        "image": settings.image.model_copy(update={"size": 16, "voxel": 10.0}),
+    }
+    return write_text(home / "study" / "study.yaml", dump_settings(settings.model_copy(update=changed)))
 
 
 def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -133,10 +157,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--n-jobs", type=int, default=2, help="processes of each run")
+    parser.add_argument("--images", action="store_true", help="a study of volumes")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        study = write_study(home, given.n_jobs)
+        study = (write_images if given.images else write_study)(home, given.n_jobs)
         seconds = undisturbed(study, home / "first")
         expected = contents(home / "first")
         undisturbed(study, home / "second")

@@ -104,3 +104,20 @@ def prune(
         f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
         f"against the unpruned networks. Networks: {run_dir / FOLDER}"
     )
+
+
+@command(app)
+def contrasts(
+    cohort: Annotated[Path, typer.Argument(help="The cohort.yaml of the subjects whose label maps are used.")],
+    labels: Annotated[str, typer.Option("--labels", help="Label maps with {id} in the name, beside cohort.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write volumes and a cohort.yaml into.")],
+    copies: Annotated[int, typer.Option("--copies", min=1, help="Volumes per label map.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the grey levels.")] = 0,
+) -> None:
+    """Volumes of random contrast from label maps, as a cohort to pretrain a study of another contrast on."""
+    from connectome_tl.settings.images_synthesis import RandomContrast
+    from connectome_tl.workflows.contrasts import contrast_cohort
+
+    written = contrast_cohort(cohort, labels, out, settings=RandomContrast(copies=copies), seed=seed)
+    terminal.answer(cohort=written)
+    terminal.say(f"cohort: {written}")

@@ -284,7 +284,9 @@ def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     """
     tested = set(fold.test)
     families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
-    shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in families]
+    # A family may be called by the id of a subject, as that of volumes made from its label map is.
+    kin = families | tested
+    shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
     if shared:
         raise LeakageError(
             f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or kin of one who is",

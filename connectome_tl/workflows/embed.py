@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_record
-from connectome_tl.workflows.volumes import CACHE, with_grids
+from connectome_tl.workflows.volumes import with_grids
 
 Stage = Literal["finetune", "pretrain"]
 
@@ -58,7 +59,8 @@ def embed_cohort(
     if not study.model.reads_volumes:
         raise UsageError("this study sees no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
-    with Steps(shown=show_progress) as steps:
+    # The grids lie elsewhere: a finished run stays as it is.
+    with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache:
         with steps.step("reading cohorts"):
             known = read_cohorts(study, Path(base) if base is not None else folder)
             cohort = read_cohort(cohort_file)
@@ -66,7 +68,7 @@ def embed_cohort(
             raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)
         with steps.counted("volumes") as progress:
             asked = known.with_role("target", cohort)
-            grids = with_grids(study, StudyCohorts({"target": asked.target}), folder / CACHE, progress=progress)
+            grids = with_grids(study, StudyCohorts({"target": asked.target}), Path(cache), progress=progress)
         cohort = grids.target
         splits = SplitPlan.load(folder / "split_plan.json")
         planned = planned_folds(study, known, splits, tasks_of(study, known), "network")

@@ -58,8 +58,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "volumes.yaml").write_text(yaml.safe_dump(study))
     run_study(folder / "volumes.yaml", folder / "run")
+    before = sorted(file for file in (folder / "run").rglob("*"))
     embed_cohort(folder / "run", folder / "infants" / "cohort.yaml", folder / "embedding.json")
     embed_cohort(folder / "run", folder / "infants" / "cohort.yaml", folder / "of_source.json", stage="pretrain")
+    assert sorted(file for file in (folder / "run").rglob("*")) == before
     return folder
 
 

@@ -18,7 +18,7 @@ from connectome_tl.nn.voxel.shrinking import Cost, cost, removable, shrink
 from connectome_tl.settings.images_pruning import TaylorPruning
 from connectome_tl.training.images.descent import descend
 
-_OVERSHOOT = 1.5  # of what is still to be removed: a unit that saves more is left where others save less
+_OVERSHOOT = 0.1  # share of all multiply-accumulates that a removal may go beyond the target by
 BatchLoss = Callable[[nn.Module, np.ndarray], Tensor]  # network and row numbers to the mean loss of these rows
 
 
@@ -223,7 +223,7 @@ def _too_much(gates: Gates, group: int, costs: Costs, settings: TaylorPruning, g
 
     Units of wide maps, the stem's above all, cost so much that one of them can end far beyond the target.
     """
-    most = _OVERSHOOT * (costs.total - goal)
+    most = costs.total - goal + _OVERSHOOT * goal / (1 - settings.target)
     if costs.saved(gates.groups[group]) <= most:
         return False
     others = (one for one, is_open in zip(gates.groups, gates.open, strict=True) if int(is_open.sum()) > settings.keep)

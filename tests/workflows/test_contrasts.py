@@ -1,0 +1,113 @@
+"""Volumes of random contrast from label maps, and a study that pretrains on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from voxel_study import STUDY
+
+from connectome_tl.cli import main
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
+from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.workflows.contrasts import contrast_cohort
+from connectome_tl.workflows.run import run_study
+
+LABELS = "labels/sub-{id}_dseg.nii.gz"
+SMALL = VolumeSettings(size=16)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contrasts")
+    cohort = write_volumes(6, SMALL, folder / "older", name="older", seed=1, labels=True)
+    write_cohort(cohort, folder / "older")
+    write_volume_cohort(12, VolumeSettings(size=16, contrast="T2w"), folder / "infants", name="infant", seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = home / "synthetic"
+    with pytest.raises(SystemExit) as left:
+        main(["contrasts", str(home / "older" / "cohort.yaml"), "--labels", LABELS, "--out", str(out), "--copies", "2"])
+    assert left.value.code == 0
+    return out / "cohort.yaml"
+
+
+def test_each_label_map_gives_copies_whose_grey_levels_follow_the_labels_alone(home: Path, made: Path) -> None:
+    old, new = read_cohort(home / "older" / "cohort.yaml"), read_cohort(made)
+    assert new.n_subjects == 12
+    assert list(new.family[:2]) == [old.ids[0]] * 2
+    assert new.targets["age"].iloc[0] == new.targets["age"].iloc[1] == old.targets["age"].iloc[0]
+    assert new.simulated
+    labels = read_volume(home / "older" / LABELS.replace("{id}", old.ids[0])).data
+    copies = [read_volume(file).data for file in new.volumes[:2]]
+    means = np.array([[copy[labels == k].mean() for k in np.unique(labels)] for copy in copies])
+    spread = [copy[labels == 4].std() for copy in copies]
+    assert np.abs(means[0] - means[1]).max() > 3 * max(spread) / 2
+    assert (means[:, 0] < 0.3).all()
+
+
+def test_equal_seeds_give_equal_volumes_and_others_others(home: Path, made: Path, tmp_path: Path) -> None:
+    again = contrast_cohort(home / "older" / "cohort.yaml", LABELS, tmp_path / "again")
+    other = contrast_cohort(home / "older" / "cohort.yaml", LABELS, tmp_path / "other", seed=1)
+    first, same, changed = (read_volume(read_cohort(file).volumes[0]).data for file in (made, again, other))
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, changed)
+
+
+def study(home: Path, source: Path, target: Path) -> Path:
+    settings = {key: value for key, value in STUDY.items() if key != "pool"}
+    settings |= {
+        "source": {"cohort": str(source)},
+        "target": {"cohort": str(target)},
+        "stages": {key: value for key, value in STUDY["stages"].items() if key != "adapt"},
+        "splits": {"repeats": 1, "outer": 2},
+        "controls": ["scratch"],
+        "baselines": ["prevalence"],
+    }
+    file = home / f"{target.parent.name}.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def test_a_study_pretrains_on_them(home: Path, made: Path) -> None:
+    run = run_study(study(home, made, home / "infants" / "cohort.yaml"), home / "run")
+    assert {"full", "scratch", "network"} <= set(run.predictions["model"])
+    assert np.isfinite(run.predictions["y_score"]).all()
+
+
+def test_a_study_that_tests_their_subjects_is_refused(home: Path, made: Path) -> None:
+    with pytest.raises(LeakageError, match="kin of one who is"):
+        run_study(study(home, made, home / "older" / "cohort.yaml"), home / "leak")
+
+
+def test_what_is_no_label_map_is_named_with_subject_and_file(home: Path, tmp_path: Path) -> None:
+    file = home / "older" / "cohort.yaml"
+    with pytest.raises(UsageError, match=r"needs \{id\}"):
+        contrast_cohort(file, "labels/all.nii.gz", tmp_path / "x")
+    with pytest.raises(MissingInputError) as missing:
+        contrast_cohort(file, "nowhere/{id}.nii.gz", tmp_path / "x")
+    assert len(missing.value.problems) == 6
+    with pytest.raises(DataError, match="not a label map") as caught:
+        contrast_cohort(file, "images/sub-{id}_T1w.nii.gz", tmp_path / "x")
+    assert caught.value.problems[0].subject == "older0001"
+    assert caught.value.problems[0].file is not None
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_map_without_background_keeps_every_label_bright(home: Path, tmp_path: Path) -> None:
+    cohort = write_volumes(1, SMALL, tmp_path / "one", name="one", seed=1, labels=True)
+    write_cohort(cohort, tmp_path / "one")
+    labels = tmp_path / "one" / LABELS.replace("{id}", cohort.ids[0])
+    volume = read_volume(labels)
+    write_volume(labels, volume.data + 1, volume.affine)
+    file = contrast_cohort(tmp_path / "one" / "cohort.yaml", LABELS, tmp_path / "out")
+    assert read_volume(read_cohort(file).volumes[0]).data.mean() > 0.1
