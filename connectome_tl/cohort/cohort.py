@@ -17,6 +17,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.images_embedding import ImageEmbeddings
 from connectome_tl.settings.results import FlowStep
 from connectome_tl.tasks import Task
 
@@ -52,6 +53,7 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
         volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
+        embeddings: of the images, by fits of another study; None where nothing of the kind is used.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
@@ -92,6 +94,7 @@ class Cohort:
     as_read: pd.DataFrame | None = None
     transforms: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    embeddings: ImageEmbeddings | None = None
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)

@@ -65,6 +65,15 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
     return plan
 
 
+def summary(plan: Plan) -> str:
+    """One line: how wide the interval is, and how often it lies above chance, at the middle of the true values."""
+    metric, middle = METRICS[plan.metric], len(plan.truth) // 2
+    return (
+        f"{plan.task}, n = {plan.n}: at a true {metric.words} of {plan.truth[middle]:.2f} the interval is "
+        f"{plan.width[middle]:.2f} wide and lies above {metric.chance:g} in {plan.found[middle]:.0%} of studies."
+    )
+
+
 def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
     """The plan of one outcome, or None and why there is none."""
     known = cohort.targets[task.name].dropna().to_numpy(dtype=float)
