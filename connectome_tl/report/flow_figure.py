@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ROW, _BRANCH, _BOX, _COLUMN, _HEAD = 0.78, 0.5, 0.42, 2.5, 0.62  # inches
 _ORDER = {"source": 0, "pool": 1, "target": 2}
 _LINE = "#9AA5B1"
-_LINE_LENGTH, _LINES = 52, 3  # characters, and lines beside an arrow
+_LINE_LENGTH, _LINES = 48, 3  # characters, and lines beside an arrow
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None
 
 def _lines(text: str) -> str:
     """A reason on as many lines as there is room for between two boxes."""
-    shown = clean(text, (_LINE_LENGTH - 8) * _LINES)  # lines break at words
+    shown = clean(text, (_LINE_LENGTH - 4) * _LINES)  # lines break at words
     return "\n".join(textwrap.wrap(shown, _LINE_LENGTH)[:_LINES])
 
 

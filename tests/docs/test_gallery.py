@@ -18,9 +18,11 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
+from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
@@ -30,6 +32,11 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = configs_folder()
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
 NOT_OURS = ("babs/connectome_tl.yaml", "snakemake/slurm/config.yaml")  # other programs read these
+KINDS: dict[str, type[Settings]] = {  # the others are told by their keys
+    "connectomes.yaml": ConnectomesSettings,
+    "morphometry.yaml": MorphometrySettings,
+    "tune/images.yaml": TuneSettings,
+}
 SMALL = (
     "splits.repeats=1",
     "splits.outer=2",
@@ -57,15 +64,15 @@ def patterns() -> Iterator[str]:
 def test_every_file_has_a_line_in_the_gallery_and_is_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(fnmatch(name, pattern) for pattern in patterns()), f"docs/gallery.md has no line for {name}"
     text = (CONFIGS / name).read_text("utf-8")
-    for variable in re.findall(r"\$\{(\w+)\}", text):
-        monkeypatch.setenv(variable, "/data")
+    for other in FILES:  # a study's cohorts are read, too
+        for variable in re.findall(r"\$\{(\w+)\}", (CONFIGS / other).read_text("utf-8")):
+            monkeypatch.setenv(variable, "/data")
     if name in NOT_OURS:
         assert isinstance(yaml.safe_load(text), dict)
         return
     keys = set(yaml.safe_load(text))
-    kinds = {"target": StudySettings, "participants": CohortSettings, "images": MorphometrySettings}
-    kind = next((kind for key, kind in kinds.items() if key in keys), ConnectomesSettings)
-    kind = MorphometrySettings if name == "morphometry.yaml" else kind
+    kinds: dict[str, type[Settings]] = {"target": StudySettings, "participants": CohortSettings}
+    kind = KINDS.get(name) or next(kind for key, kind in kinds.items() if key in keys)
     settings = load_settings(CONFIGS / name, kind)
     if isinstance(settings, StudySettings):
         home = (CONFIGS / name).parent
