@@ -125,9 +125,19 @@ def forecast_study(
 
 
 def forecast(
-    settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], folder: Path
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    brief: bool = False,
 ) -> Forecast:
-    """The forecast of a study whose cohorts are read; fits that lie in its folder are done."""
+    """The forecast of a study whose cohorts are read; fits that lie in its folder are done.
+
+    Args:
+        brief: for its one line only: timed more roughly, and nothing on what would be cheaper.
+    """
     from connectome_tl.evaluation.cost import measured, predicted
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
@@ -137,7 +147,7 @@ def forecast(
     done = frozenset(key for key in unique if (folder / "models" / f"{key}.json").is_file())
     left = [plan for key, plan in unique.items() if key not in done]
     with tempfile.TemporaryDirectory() as scratch:
-        known = measured(settings, cohorts, splits, tasks, left, Path(scratch))
+        known = measured(settings, cohorts, splits, tasks, left, Path(scratch), brief=brief)
     cost = predicted(settings, cohorts, splits, tasks, known)
     n_jobs = settings.n_jobs
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -146,7 +156,7 @@ def forecast(
         steps=tuple(cost.steps.items()),
         n_jobs=n_jobs,
         memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
-        savings=_savings(settings, cohorts, tasks, known, cost, done),
+        savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
     )
 
 
