@@ -124,7 +124,7 @@ def run(
         from connectome_tl.workflows.forecast import forecast_study, print_forecast
 
         found = forecast_study(study, out, overrides=tuple(set_ or ()))
-        terminal.answer(**vars(found), seconds=found.seconds)
+        terminal.answer(forecast={**found.model_dump(), "seconds": found.seconds})
         print_forecast(found, terminal.console())
         terminal.say(found.line)
         return
@@ -274,11 +274,14 @@ def audit(
 def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+    ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
     from connectome_tl.workflows.cohort import check_cohort
 
-    found = check_cohort(cohort_file, report, console=terminal.console())
+    found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
     terminal.say(

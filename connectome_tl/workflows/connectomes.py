@@ -48,7 +48,13 @@ def build_connectomes(
     settings, base = folder_settings(config, ConnectomesSettings, atlas=atlas, engine=engine)
     filters = {} if filter_file is None else read_filters(Path(filter_file))
     inventory = take_inventory(
-        bids_dir, participants=participants, sessions=sessions, meant=settings.dwi, filters=filters
+        bids_dir,
+        participants=participants,
+        sessions=sessions,
+        meant=settings.dwi,
+        filters=filters,
+        join=settings.join_runs,
+        b0_max=settings.b0_max,
     )
     plan, scans = plan_connectomes(settings, base, inventory, Path(out_dir).resolve())
     plan = replace(plan, filters=filters)

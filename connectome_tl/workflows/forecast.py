@@ -6,7 +6,6 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +47,7 @@ class Saving(Record):
     seconds: float
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(Record):
     """What a study will cost from here on.
 
     Attributes:

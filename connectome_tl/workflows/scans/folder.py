@@ -38,12 +38,13 @@ from connectome_tl.settings.imaging import (
     ConnectomesSettings,
     MorphometrySettings,
     ScanSettings,
-    TemplatesByAge,
 )
+from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
 from connectome_tl.workflows.scans.forecast import choices, forecast
+from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
@@ -61,7 +62,8 @@ _NOT_BIDS = (  # names that BIDS does not know
         "log/**",
     ),
     *(f"*_{suffix}.*" for suffix in ("relmat", "nodeindices", "provenance", "failure", "report", "timeseries")),
-    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights")),
+    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights", "xfm", "relmat_labels")),
+    *("*_desc-preproc_dwi.bval", "*_desc-preproc_dwi.bvec"),  # the standard forgot them for derivatives (1.11)
 )
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
@@ -133,8 +135,9 @@ def plan_folder(
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
             check_places(read_label_image(file), regions.atlas, max_misplaced=most)
-    plan = Plan(settings, regions, name, templates, ages, out, response=response)
-    return plan, [_with_parcellation(_fetched(scan), plan, inventory.root) for scan in scans]
+    plan = Plan(settings, regions, name, templates, ages, out, response=response, base=base)
+    require_hooks(settings, base)
+    return plan, [_with_parcellation(_fetched(scan, plan), plan, inventory.root) for scan in scans]
 
 
 def run_folder(
@@ -270,10 +273,10 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in re.sub(r"(atlas|desc|seg)-", "", name) if letter.isalnum()) or "labels"
 
 
-def _fetched(scan: Scan) -> Scan:
-    """The scan, with a problem for every file of it whose content is elsewhere."""
-    absent = (unfetched(file, scan.name) for file in scan.files().values())
-    return replace(scan, problems=(*scan.problems, *filter(None, absent)))
+def _fetched(scan: Scan, plan: Plan[AnyScanSettings]) -> Scan:
+    """The scan, with a problem for every file of it whose content is elsewhere, and for what its hooks lack."""
+    absent = (unfetched(file, scan.name) for file in plan.inputs_of(scan).values())
+    return replace(scan, problems=(*scan.problems, *filter(None, absent), *hook_problems(scan, plan)))
 
 
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
@@ -284,6 +287,8 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
         if file.is_file():
             return replace(scan, parcellation=file)
         problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+    elif _from_hook(settings) and scan.parcellation is None and scan.anatomical is not None:
+        return replace(scan, parcellation_in="hook")
     elif settings.template is not None and scan.anatomical is None and scan.parcellation is None:
         problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
     elif scan.parcellation is not None or settings.template is not None:
@@ -296,6 +301,12 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
             "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
         )
     return replace(scan, problems=(*scan.problems, problem))
+
+
+def _from_hook(settings: AnyScanSettings) -> bool:
+    """Whether the labels come from the user's own program, and no template is named."""
+    hook = settings.hooks.tissues
+    return hook is not None and bool(hook.outputs.get("labels")) and settings.template is None
 
 
 def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:

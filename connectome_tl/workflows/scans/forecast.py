@@ -26,7 +26,7 @@ def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inven
         lines += [f"  {problem}" for problem in scan.problems]
         if scan.dwi is not None and plan.datatype == "dwi":
             lines.append("  preprocessed diffusion data" if scan.preprocessed else "  raw diffusion data (exploratory)")
-        files = {**scan.files(), **plan.files(scan.name)}
+        files = plan.inputs_of(scan)
         lines += [f"  {role}: {_shown(path, inventory.root)}" for role, path in files.items()]
         lines += [f"  {plan.told(scan.name)}"] if scan.name in plan.templates else []
         lines += [f"  age: {plan.ages.of(scan.name)}"]
