@@ -32,7 +32,7 @@ def demo(
     if scans:
         from connectome_tl.workflows.scans_demo import run_scans_demo
 
-        report = run_scans_demo(out, seed=seed).report
+        report = run_scans_demo(out, seed=seed, show_progress=terminal.shows_progress).report
     elif images:
         from connectome_tl.workflows.image_demo import run_image_demo
 
@@ -124,8 +124,9 @@ def run(
         from connectome_tl.workflows.forecast import forecast_study, print_forecast
 
         found = forecast_study(study, out, overrides=tuple(set_ or ()))
-        terminal.answer(forecast=found)
+        terminal.answer(forecast={**found.model_dump(), "seconds": found.seconds})
         print_forecast(found, terminal.console())
+        terminal.say(found.line)
         return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines

@@ -47,6 +47,7 @@ _NEGATIVE = {
     "none",
     "typical",
 }
+_COUNTERS = {"nr", "no", "row", "index", "unnamed0"}
 _MOST_LEVELS = 8
 
 
@@ -95,7 +96,8 @@ def _guess(column: pd.Series) -> ColumnGuess:
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}
     levels = tuple(spelled[one] for one in sorted(spelled)) if 2 <= len(spelled) <= _MOST_LEVELS else ()
     unit = next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
-    meaning, reference = _meaning(words, joined, numeric=numeric, levels=levels, n_known=len(known))
+    counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS
+    meaning, reference = _meaning(words, joined, numeric=numeric, levels=levels, n_known=len(known), counter=counter)
     return ColumnGuess(
         name,
         meaning,
@@ -111,9 +113,13 @@ def _guess(column: pd.Series) -> ColumnGuess:
 
 
 def _meaning(
-    words: Sequence[str], joined: str, *, numeric: bool, levels: tuple[str, ...], n_known: int
+    words: Sequence[str], joined: str, *, numeric: bool, levels: tuple[str, ...], n_known: int, counter: bool
 ) -> tuple[Meaning, str | None]:
-    """The meaning, and from when an age counts where the name says so."""
+    """The meaning, and from when an age counts where the name says so.
+
+    Args:
+        counter: the column numbers the rows of the sheet.
+    """
     given = set(words)
     groups: tuple[tuple[set[str], Meaning], ...] = (
         (_SITE, "site"),
@@ -134,7 +140,7 @@ def _meaning(
         return "age", "corrected" if "corrected" in given else None
     if _FOLLOW_UP_WORDS & given and (numeric or levels):
         return "outcome", None
-    if n_known and (numeric or levels) and len(set(levels)) != 1:
+    if n_known and (numeric or levels) and len(set(levels)) != 1 and not counter:
         return "covariate", None
     return "other", None
 

@@ -28,6 +28,7 @@ class CohortPlots:
         m = cohort.measures.index(measure) if measure is not None else 0
         rows = np.arange(cohort.n_subjects) if subject is None else cohort.positions([subject])
         present = cohort.node_mask[rows][:, :, None] & cohort.node_mask[rows][:, None, :]
+        n_seen = int(cohort.node_mask.any(axis=1).sum())
         count = np.maximum(present.sum(axis=0), 1)
         mean = np.where(present, cohort.weights[rows, m], 0.0).sum(axis=0) / count
         figure = _figure(3.8, 3.3)
@@ -36,7 +37,7 @@ class CohortPlots:
         limit = float(np.quantile(np.abs(mean), 0.99)) or 1.0
         shown = axes.imshow(mean, cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0, vmax=limit)
         figure.colorbar(shown, ax=axes, shrink=0.8, label=cohort.measures[m])
-        axes.set(xlabel="region", ylabel="region", title=subject or f"mean of {cohort.n_subjects} subjects")
+        axes.set(xlabel="region", ylabel="region", title=subject or f"mean of {n_seen} subjects")
         return figure
 
     def ages(self) -> Figure:
@@ -69,7 +70,7 @@ class CohortPlots:
         axes.barh(names, positive, color="#0072B2", label="positive")
         axes.invert_yaxis()
         axes.set_xlabel("subjects")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
         return figure
 
 

@@ -68,31 +68,38 @@ def measured(
     tasks: Sequence[Task],
     plans: Sequence[FitPlan],
     scratch: Path,
+    *,
+    brief: bool = False,
 ) -> Measured:
     """Time what a study is made of, on its first folds.
 
     Args:
         plans: the fits that are still to be made. scratch: folder for fits that are thrown away.
+        brief: time each thing once, for a rough line of the whole.
     """
     one = SplitPlan((splits.repeats[0][:1],))
     two = SplitPlan((splits.repeats[0][:2],))
-    fits = measure(plans, cohorts.by_name()) if plans else {}
+    fits = measure(plans, cohorts.by_name(), brief=brief) if plans else {}
 
     def moves(n: int):  # type: ignore[no-untyped-def]
         return exchangeable_permutations(cohorts.target.ids, n, study.seed, {}, None)
 
     def line(run: Callable[[int], object], few: int, more: int) -> Line:
-        first, second = _seconds(lambda: run(few)), _seconds(lambda: run(more))
+        first = _seconds(lambda: run(few))
+        if brief:  # half of it, say, is there whatever the number
+            return Line(first / 2, first / (2 * few))
+        second = _seconds(lambda: run(more))
         each = max(second - first, 0.0) / max(more - few, 1)
         return Line(max(first - few * each, 0.0), each)
 
     single = study.model_copy(update={"n_jobs": 1})
     baselines, refits, core, permuted, beyond = Line(), Line(), Line(), Line(), Line()
     if study.baselines:
-        baseline_predictions(single, cohorts, one, tasks)  # what the first call imports is no cost of a fold
+        if not brief:
+            baseline_predictions(single, cohorts, one, tasks)  # what the first call imports is no cost of a fold
         baselines = line(lambda n: baseline_predictions(single, cohorts, (one, two)[n - 1], tasks), 1, 2)
     if study.refits.linear:
-        n = min(study.refits.linear, _MOST_REFITS)
+        n = min(study.refits.linear, _MOST_REFITS // 5 if brief else _MOST_REFITS)
         some = single.model_copy(update={"refits": study.refits.model_copy(update={"linear": n, "network": 0})})
         refits = Line(0.0, _seconds(lambda: study_instability(some, cohorts, one, tasks)) / n)
     if study.permutations:

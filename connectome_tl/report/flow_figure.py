@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 _ROW, _BRANCH, _BOX, _COLUMN, _HEAD = 0.78, 0.5, 0.42, 2.5, 0.62  # inches
 _ORDER = {"source": 0, "pool": 1, "target": 2}
 _LINE = "#9AA5B1"
-_LINE_LENGTH, _LINES = 52, 3  # characters, and lines beside an arrow
+_LINE_LENGTH, _LINES = 48, 3  # characters, and lines beside an arrow
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One box: its text and number, what happened before it, and whether it is one of several side by side."""
+    """One box: its text and number, what happened before it, and whether it is one of several side by side.
+
+    Attributes:
+        n_lines: that the text beside the arrow may take.
+    """
 
     text: str
     n: str
     gone: str
     branch: bool = False
+    n_lines: int = 1
 
     @property
     def height(self) -> float:
@@ -60,7 +65,8 @@ def _steps(cohort: CohortRecord, record: RunRecord) -> list[_Step]:
     found = []
     for step in cohort.flow:
         gone = f"−{step.n_excluded} {step.reason}".strip() if step.n_excluded else step.reason
-        found.append(_Step(step.label, f"n = {step.n_left}", gone))
+        n_lines = 1 if step.n_excluded else _LINES  # why somebody who stays lacks something is told in full
+        found.append(_Step(step.label, f"n = {step.n_left}", gone, n_lines=n_lines))
     named = {task.name: labels.task_title(task) for task in record.tasks}
     for row in cohort.outcomes if cohort.role == "target" else ():
         if row.task in named:
@@ -87,14 +93,15 @@ def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None
             axes.annotate("", (spine, end), (spine, top - _BOX), arrowprops=arrow)
             if not following.branch and following.gone:
                 middle = top - (_BOX + step.height) / 2
-                axes.text(left + 0.3, middle, _lines(following.gone), fontsize=5.8, va="center", color=MUTED)
+                axes.text(left + 0.3, middle, _lines(following), fontsize=5.8, va="center", color=MUTED)
         top -= step.height
 
 
-def _lines(text: str) -> str:
-    """A reason on as many lines as there is room for between two boxes."""
-    shown = clean(text, (_LINE_LENGTH - 8) * _LINES)  # lines break at words
-    return "\n".join(textwrap.wrap(shown, _LINE_LENGTH)[:_LINES])
+def _lines(step: _Step) -> str:
+    """A reason on as many lines as it may take; lines break at words."""
+    if step.n_lines == 1:
+        return clean(step.gone, 46)
+    return "\n".join(textwrap.wrap(clean(step.gone, (_LINE_LENGTH - 4) * step.n_lines), _LINE_LENGTH)[: step.n_lines])
 
 
 def _box(axes: Axes, left: float, right: float, top: float, step: _Step) -> None:

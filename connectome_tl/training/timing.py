@@ -60,21 +60,26 @@ def cost_of(plan: FitPlan, costs: Mapping[Kind, FitCost]) -> float:
     return networks * (cost.fixed + cost.per_step * cost.taken * steps_of(plan))
 
 
-def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort]) -> dict[Kind, FitCost]:
-    """Time one fit of each kind among these plans and the plans they are made from."""
+def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort], *, brief: bool = False) -> dict[Kind, FitCost]:
+    """Time one fit of each kind among these plans and the plans they are made from.
+
+    Args:
+        brief: one fit of each stage, and no network trained whole: less exact, and a fraction of the time.
+    """
     unique = unique_plans(plans)
     chosen: dict[Kind, FitPlan] = {}
     for plan in unique.values():
-        chosen.setdefault(kind_of(plan), plan)
+        if not brief or all(stage != plan.stage for stage, *_ in chosen):
+            chosen.setdefault(kind_of(plan), plan)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as fits are made
     try:
-        return _measured(chosen, cohorts)
+        return _measured(chosen, cohorts, longest=0.0 if brief else _WHOLE)
     finally:
         torch.set_num_threads(threads)
 
 
-def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort]) -> dict[Kind, FitCost]:
+def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort], *, longest: float) -> dict[Kind, FitCost]:
     done: dict[str, FitResult] = {}
     context = Context(cohorts, done)
     found: dict[Kind, FitCost] = {}
@@ -90,7 +95,7 @@ def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort]) -> 
         longer = _timed(replace(short, training=_steps(plan, _LONG)), context, done)
         per_step = max(longer - first, 0.0) / (_LONG - _SHORT)
         cost = FitCost(max(first - _SHORT * per_step, 0.0), per_step, networks=max(len(plan.inner), 1))
-        found[kind] = replace(cost, taken=_share_taken(plan, cost, found, context, done))
+        found[kind] = replace(cost, taken=_share_taken(plan, cost, found, context, done, longest=longest))
     return found
 
 
@@ -100,15 +105,17 @@ def _share_taken(
     found: Mapping[Kind, FitCost],
     context: Context,
     done: dict[str, FitResult],
+    *,
+    longest: float,
 ) -> float:
-    """The share of its steps that an ensemble takes: seen once where that is quick, else assumed."""
+    """The share of its steps that an ensemble takes: seen once where that takes no longer than so, else assumed."""
     if not plan.inner:
         return 1.0
     seen = [other.taken for (stage, *_), other in found.items() if stage == plan.stage]
     if seen:
         return seen[0]
     steps = steps_of(plan)
-    if steps <= _LONG or cost.fixed + cost.per_step * steps > _WHOLE:
+    if steps <= _LONG or cost.fixed + cost.per_step * steps > longest:
         return 1.0 if steps <= _LONG else _STOPPED
     whole = _timed(replace(_shortened(plan, _SHORT), training=plan.training), context, done)
     return min(max((whole - cost.fixed) / max(cost.per_step * steps, 1e-9), 0.1), 1.0)

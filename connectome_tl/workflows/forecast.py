@@ -6,7 +6,6 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
+from connectome_tl.settings.base import Record
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.scans.forecast import duration
@@ -30,8 +30,7 @@ _STEP, _CORE = 0.004, 0.02  # CPU seconds of a step of one network and of a clos
 _SAVES = 0.02  # share of the whole that a change must save to be named
 
 
-@dataclass(frozen=True)
-class FitCount:
+class FitCount(Record):
     """Fits of one model and stage: how many, how many lie there already, CPU seconds of the others."""
 
     model: str
@@ -41,16 +40,14 @@ class FitCount:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Saving:
+class Saving(Record):
     """A change of the settings, as `--set` takes it, and the CPU seconds that it saves."""
 
     change: str
     seconds: float
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(Record):
     """What a study will cost from here on.
 
     Attributes:
@@ -74,6 +71,8 @@ class Forecast:
     @property
     def line(self) -> str:
         """The whole in one line."""
+        if self.scans:
+            return "The fits are predicted once the connectomes are there."
         n_left = sum(count.n_fits - count.n_done for count in self.fits)
         fits = sum(count.seconds for count in self.fits)
         wall = fits / self.n_jobs + self.seconds - fits
@@ -124,9 +123,19 @@ def forecast_study(
 
 
 def forecast(
-    settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], folder: Path
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    brief: bool = False,
 ) -> Forecast:
-    """The forecast of a study whose cohorts are read; fits that lie in its folder are done."""
+    """The forecast of a study whose cohorts are read; fits that lie in its folder are done.
+
+    Args:
+        brief: for its one line only: timed more roughly, and nothing on what would be cheaper.
+    """
     from connectome_tl.evaluation.cost import measured, predicted
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
@@ -136,7 +145,7 @@ def forecast(
     done = frozenset(key for key in unique if (folder / "models" / f"{key}.json").is_file())
     left = [plan for key, plan in unique.items() if key not in done]
     with tempfile.TemporaryDirectory() as scratch:
-        known = measured(settings, cohorts, splits, tasks, left, Path(scratch))
+        known = measured(settings, cohorts, splits, tasks, left, Path(scratch), brief=brief)
     cost = predicted(settings, cohorts, splits, tasks, known)
     n_jobs = settings.n_jobs
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -145,7 +154,7 @@ def forecast(
         steps=tuple(cost.steps.items()),
         n_jobs=n_jobs,
         memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
-        savings=_savings(settings, cohorts, tasks, known, cost, done),
+        savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
     )
 
 
@@ -166,7 +175,13 @@ def _counts(cost: Cost, done: frozenset[str]) -> tuple[FitCount, ...]:
     for plan, seconds in cost.fits:
         found.setdefault((plan.label, plan.stage), []).append((plan.key in done, seconds))
     return tuple(
-        FitCount(model, stage, len(rows), sum(is_done for is_done, _ in rows), sum(s for d, s in rows if not d))
+        FitCount(
+            model=model,
+            stage=stage,
+            n_fits=len(rows),
+            n_done=sum(is_done for is_done, _ in rows),
+            seconds=sum(seconds for is_done, seconds in rows if not is_done),
+        )
         for (model, stage), rows in found.items()
     )
 
@@ -188,7 +203,7 @@ def _savings(
         splits = make_split_plan(cohorts.target, other.splits)
         saved = whole - predicted(other, cohorts, splits, tasks, known).total(done)
         if saved > _SAVES * whole:
-            found.append(Saving(change, saved))
+            found.append(Saving(change=change, seconds=saved))
     return tuple(sorted(found, key=lambda saving: -saving.seconds))
 
 
@@ -216,12 +231,11 @@ def _time(seconds: float) -> str:
 
 
 def print_forecast(found: Forecast, console: Console | None = None) -> None:
-    """The forecast as tables on a terminal."""
+    """The tables of a forecast on a terminal; `Forecast.line` sums them up."""
     screen = console or Console()
     for line in found.scans:
         screen.print(Text(line))
     if found.scans:
-        screen.print(Text("The fits are predicted once the connectomes are there."))
         return
     table = Table(title="Fits", title_justify="left")
     for heading in ("model", "stage", "fits", "done", "CPU time left"):
@@ -232,7 +246,6 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     screen.print(table)
     for name, seconds in found.steps:
         screen.print(Text(f"{name}: {_time(seconds)}"))
-    screen.print(Text(found.line))
     if found.savings:
         screen.print(Text("Each of these alone makes it cheaper:"))
     for saving in found.savings:

@@ -130,7 +130,7 @@ def _tell_cost(
     from connectome_tl.workflows.forecast import WORTH_SAYING, forecast, is_long
 
     if is_long(settings, cohorts, splits, tasks):
-        found = forecast(settings, cohorts, splits, tasks, folder)
+        found = forecast(settings, cohorts, splits, tasks, folder, brief=True)
         if found.seconds > WORTH_SAYING:
             tell(f"{found.line}; --dry-run says what would be cheaper")
 

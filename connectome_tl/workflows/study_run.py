@@ -15,6 +15,8 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.bundles import FitKind
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.models import FULL
 from connectome_tl.settings.results import RunRecord
 
 if TYPE_CHECKING:
@@ -59,7 +61,25 @@ class StudyRun:
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{escape(str(text))}</li>" for text in self.verdicts["headline"])
-        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul>"
+        heads = "".join(f"<th>{word}</th>" for word in ("outcome", "score of the full model", "value", "95 % interval"))
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in self._leading_scores()
+        )
+        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul><table><tr>{heads}</tr>{rows}</table>"
+
+    def _leading_scores(self) -> list[tuple[str, str, str, str]]:
+        """Outcome, metric, value and interval of the full model's leading score."""
+        wanted = {(task.name, task.spec.primary): task.label for task in self.record.tasks}
+        return [
+            (
+                wanted[score.task, score.metric],
+                METRICS[score.metric].label,
+                f"{score.value:.2f}",
+                f"{score.low:.2f} to {score.high:.2f}",
+            )
+            for score in self.record.scores
+            if score.model == FULL and (score.task, score.metric) in wanted
+        ]
 
     def explain(
         self,

@@ -96,10 +96,12 @@ def test_what_the_files_leave_open_is_asked_and_never_guessed(lab: Path) -> None
 
     def ask(question: Question) -> str:
         asked.append(question.key)
+        if question.key in ("outcomes", "age"):
+            return str(question.default)
         return {"age_unit": "weeks", "age_reference": "postmenstrual", "positive:group2 outcome": "alpha"}[question.key]
 
     start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers={"atlas": "aal90"}, ask=ask)
-    assert asked == ["age_unit", "age_reference", "positive:group2 outcome"]
+    assert asked == ["outcomes", "age", "age_unit", "age_reference", "positive:group2 outcome"]
     assert 'levels: ["beta", "alpha"]' in (lab / "study" / "cohort.yaml").read_text()
 
 
@@ -162,3 +164,94 @@ def test_a_negative_level_is_known_by_its_word_only() -> None:
     assert negative_level(("ASD", "control")) == "control"
     assert negative_level(("a", "b")) is None
     assert negative_level(("0", "no")) is None
+
+
+def test_a_person_may_say_which_columns_are_outcomes_and_which_is_the_age(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";").assign(**{"scanned, weeks": 40.5, "Nr": range(1, N + 1)})
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    said = {
+        "atlas": "aal90",
+        "outcomes": "ventilation_days, CP",
+        "age": "scanned, weeks",
+        "age_reference": "postmenstrual",
+    }
+    text = _start(lab, said).read_text()
+    assert 'age: {column: "scanned, weeks", unit: weeks, reference: postmenstrual}' in text
+    assert "name: ventilation_days, column: ventilation_days, kind: regression" in text
+    assert "Bayley3_cognitive" not in text
+    assert "Nr" not in text  # a number of the row is no covariate
+    with pytest.raises(UsageError, match="no column 'CPs'"):
+        _start(lab, {"outcomes": "CPs"})
+    with pytest.raises(UsageError, match="neither numbers nor a few levels"):
+        _start(lab, {"outcomes": "Notes"})
+
+
+def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(lab: Path) -> None:
+    """Run on a pseudo-terminal; return takes what is offered."""
+    import os
+    import pty
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    arguments = ["init", "out", "--from", "sheet.csv", "--matrices", "mats"]
+    command = [sys.executable, "-m", "connectome_tl.cli", *arguments]
+    os.write(ours, b"\n\naal90\n" + 5 * b"\n")  # outcomes, age: as offered; the atlas; the rest as offered
+    asked = subprocess.run(command, cwd=lab, stdin=theirs, capture_output=True, text=True, timeout=100, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert asked.returncode == 0, asked.stderr
+    for question in ("Which columns are outcomes", "Which column is the age at scan", "which atlas"):
+        assert question in asked.stderr
+    assert "atlas: aal90" in (lab / "out" / "cohort.yaml").read_text()
+
+
+def test_own_matrices_and_a_messy_sheet_of_abide_become_a_report(shared_data: Path, tmp_path: Path) -> None:
+    """What the first hour asks of a person: two commands, no file edited, no question open."""
+    n, folder = 24, shared_data / "abide_fc_aal116"
+    table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(table["age"].astype(float) < 13))[:n]
+    with np.load(folder / "fc_upper_f16.npz") as stored:
+        edges = stored["fc"][rows].astype(float)
+    (tmp_path / "mats").mkdir()
+    first, second = np.triu_indices(116, 1)
+    some = table.iloc[rows].reset_index(drop=True)
+    for one, values in list(zip(some["sub"], edges, strict=True))[:-1]:  # the last has no file
+        matrix = np.eye(116)
+        matrix[first, second] = matrix[second, first] = values
+        np.savetxt(tmp_path / "mats" / f"sub-{one}_fc.csv", matrix, "%.4f", ",")
+    comma = some["age"].str.replace(".", ",")
+    sheet = pd.DataFrame(
+        {
+            "Nr": range(1, n + 1),
+            "Subject ID": some["sub"],
+            "Age (years)": comma,
+            "Sex": [["M", "male ", "Male"][k % 3] if one == "M" else "F" for k, one in enumerate(some["sex"])],
+            "Diagnosis": [["ASD", "asd"][k % 2] if one == "ASD" else "Control" for k, one in enumerate(some["dx"])],
+            "mean FD": some["mean_fd"].str.replace(".", ",").str[:6],
+            "Comments": ["moved; repeat?" if k % 5 == 0 else "" for k in range(n)],
+        }
+    )
+    (tmp_path / "sheet.csv").write_text("\n" + sheet.to_csv(sep=";", index=False), encoding="utf-8-sig")
+    study, runner = tmp_path / "study", CliRunner()
+    made = runner.invoke(
+        app, ["init", str(study), "--from", str(tmp_path / "sheet.csv"), "--matrices", str(tmp_path / "mats")]
+    )
+    assert made.exit_code == 0, made.output
+    assert "23 children, 116 regions (aal116)" in made.output
+    assert "spellings of one category were read as one" in made.output
+    short = ["splits.repeats=1", "splits.outer=2", "permutations=0", "refits.linear=0", "controls=[]", "n_jobs=1"]
+    short += [
+        "stages.finetune.training.steps=2",
+        "stages.finetune.ensemble.networks=2",
+        "baselines=[prevalence, ridge]",
+    ]
+    options = [part for one in short for part in ("--set", one)]
+    done = runner.invoke(app, ["run", str(study / "study.yaml"), "--out", str(tmp_path / "results"), *options])
+    assert done.exit_code == 0, done.output
+    assert "Report:" in done.output
+    predictions = pd.read_csv(tmp_path / "results" / "predictions.tsv", sep="\t", dtype={"subject": str})
+    truth = predictions.drop_duplicates("subject").set_index("subject")["y_true"]
+    assert len(truth) == n - 1
+    for one, diagnosis in zip(some["sub"][:-1], some["dx"][:-1], strict=True):
+        assert truth[one] == (diagnosis == "ASD")

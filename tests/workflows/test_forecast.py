@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,9 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
     found = CliRunner().invoke(app, ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run"])
     assert found.exit_code == 0, found.output
     assert "6 of 6 fits to make: roughly" in found.output
+    asked = ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run", "--json", "--quiet"]
+    answer = json.loads(CliRunner().invoke(app, asked).stdout)
+    assert answer["result"]["forecast"]["seconds"] > 0
     assert not (tmp_path / "run").exists()
     assert not is_long(study, COHORTS, make_split_plan(COHORTS.target, study.splits), TARGET_TASKS[:1])
     said: list[str] = []

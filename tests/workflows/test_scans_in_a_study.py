@@ -194,7 +194,7 @@ def test_a_cohort_whose_scans_are_still_to_be_made_is_not_read_as_one_without_co
 ) -> None:
     with pytest.raises(UsageError, match="still to be made from scans"):
         read_cohort(raw / "cohort.yaml")
-    assert not check_cohort(raw / "cohort.yaml").n_regions  # the tables alone
+    assert not check_cohort(raw / "cohort.yaml").cohort.n_regions  # the tables alone
     power_of_cohort(raw / "cohort.yaml")
     assert "`run` makes them from the scans in bids" in capsys.readouterr().out
 

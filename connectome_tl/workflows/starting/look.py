@@ -28,7 +28,8 @@ class Seen:
         ids: the id columns. pattern: of the matrices, relative to the folder that is written to.
         n_matched: rows that have a matrix. n_rows: of the table.
         other_patterns: further files of the same subjects.
-        XX
+        n_regions: rows of the first matrix. atlases: those that have so many. named: whether it names its rows.
+        transform: what its values call for. columns: what each column of the table probably is.
     """
 
     table: Path

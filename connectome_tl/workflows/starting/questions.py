@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from connectome_tl.cohort.guesses import negative_level
+from connectome_tl.cohort.cells import nearest
+from connectome_tl.cohort.guesses import ColumnGuess, negative_level
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
 
 _UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days")
+_NONE = "none"
 _REFERENCES = ("birth", "postmenstrual", "corrected")
 
 
@@ -32,13 +35,23 @@ class Question:
 Ask = Callable[[Question], str]
 
 
-def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> dict[str, str]:
-    """Answers to all questions, from `--answer`, a person, or the default.
+def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[Seen, dict[str, str]]:
+    """Answers to all questions, from `--answer`, a person, or the default; and the columns as they then are.
+
+    Which columns are outcomes and which is the age is asked first: the other questions are about these columns.
 
     Raises:
         UsageError: an answer that is none of the choices, or questions that nobody answered.
     """
-    questions = questions_of(seen)
+    first = column_questions(seen)
+    keys = {one.key for one in first}
+    roles = _settled(first, {key: value for key, value in answers.items() if key in keys}, ask)
+    seen = with_roles(seen, roles)
+    later = {key: value for key, value in answers.items() if key not in keys}
+    return seen, {**roles, **_settled(questions_of(seen), later, ask)}
+
+
+def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask | None) -> dict[str, str]:
     unknown = sorted(set(answers) - {one.key for one in questions})
     if unknown:
         raise UsageError(
@@ -62,6 +75,56 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> dict[str,
     return settled
 
 
+def column_questions(seen: Seen) -> tuple[Question, ...]:
+    """Which columns are the outcomes, and which is the age at scan; the defaults are what their names say."""
+    outcomes = ", ".join(one.column for one in all_of(seen, "outcome"))
+    age = first_of(seen, "age")
+    numeric = tuple(one.column for one in seen.columns if one.numeric)
+    return (
+        Question("outcomes", "Which columns are outcomes (commas between them, or none)", (), outcomes or _NONE),
+        Question("age", "Which column is the age at scan", (*numeric, _NONE), _NONE if age is None else age.column),
+    )
+
+
+def with_roles(seen: Seen, roles: Mapping[str, str]) -> Seen:
+    """What lies there, with the outcomes and the age that were named.
+
+    Raises:
+        UsageError: a column that is not in the table, or one that can be no outcome.
+    """
+    known = {one.column: one for one in seen.columns}
+    named = _columns_in(roles["outcomes"], tuple(known))
+    for name in named:
+        if name not in known:
+            near = nearest(name, known)
+            remedy = f"Did you mean {' or '.join(near)}?" if near else None
+            raise UsageError(f"outcomes: the table has no column {name!r}", file=seen.table, remedy=remedy)
+        if not known[name].numeric and not known[name].levels:
+            raise UsageError(f"outcomes: column {name!r} has neither numbers nor a few levels", file=seen.table)
+
+    def role(one: ColumnGuess) -> ColumnGuess:
+        if one.column in named:
+            return replace(one, meaning="outcome")
+        if one.column == roles["age"]:
+            return replace(one, meaning="age")
+        return replace(one, meaning="covariate") if one.meaning in ("outcome", "age") else one
+
+    return replace(seen, columns=tuple(role(one) for one in seen.columns))
+
+
+def _columns_in(text: str, columns: Sequence[str]) -> list[str]:
+    """Names between commas; a column whose own name holds a comma is found whole."""
+    if text.strip() == _NONE:
+        return []
+    left, found = f",{text},", []
+    for name in sorted(columns, key=len, reverse=True):
+        pattern = rf",\s*{re.escape(name)}\s*(?=,)"
+        if re.search(pattern, left):
+            left = re.sub(pattern, ",", left)
+            found.append(name)
+    return [*found, *(part.strip() for part in left.split(",") if part.strip())]
+
+
 def questions_of(seen: Seen) -> tuple[Question, ...]:
     """What the files do not say."""
     found: list[Question] = []
@@ -71,9 +134,9 @@ def questions_of(seen: Seen) -> tuple[Question, ...]:
     if age is not None and age.reference is None and age.unit in (None, "weeks"):
         text = f"Column {age.column!r}: from when weeks are counted"
         found.append(Question("age_reference", text, _REFERENCES, None if age.unit == "weeks" else "birth"))
-    if not seen.named and len(seen.atlases) != 1:
+    if not seen.named:
         text = f"The matrices have {seen.n_regions} rows without names: which atlas (numbered: rows are counted)"
-        default = None if seen.atlases else "numbered"
+        default = {0: "numbered", 1: seen.atlases[0] if seen.atlases else None}.get(len(seen.atlases))
         found.append(Question("atlas", text, (*seen.atlases, "numbered"), default))
     for one in all_of(seen, "outcome"):
         if len(one.levels) == 2:

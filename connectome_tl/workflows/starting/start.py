@@ -32,7 +32,9 @@ def start_from(
     seen = look(table, matrices, folder, pattern=pattern)
     if atlas is not None:
         seen = replace(seen, atlases=(load_atlas(atlas).name,))
-    return seen, write_start(seen, settle(seen, answers, ask), folder)
+        answers = answers if seen.named else {"atlas": seen.atlases[0], **answers}
+    seen, settled = settle(seen, answers, ask)
+    return seen, write_start(seen, settled, folder)
 
 
 def write_start(seen: Seen, answers: Mapping[str, str], folder: Path) -> list[Path]:

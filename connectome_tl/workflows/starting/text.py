@@ -49,7 +49,7 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         f"  files: {_quoted(seen.pattern)}   # {seen.n_matched} of {seen.n_rows} rows have one",
     ]
     lines += [f"  # files: {_quoted(other)}" for other in seen.other_patterns[:5]]
-    atlas = answers.get("atlas") or (seen.atlases[0] if seen.atlases else None)
+    atlas = answers.get("atlas", seen.atlases[0] if seen.atlases else None)
     if atlas in (None, "numbered"):
         lines.append(
             "  labels: numbered           # rows are called 1, 2, ...; or atlas: NAME (connectome-tl atlas list)"
