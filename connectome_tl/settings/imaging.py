@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.settings.columns import AgeColumn
 from connectome_tl.settings.hooks import AnatomyHooks, DiffusionHooks
 from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplatesByAge
 

@@ -12,6 +12,7 @@ from connectome_tl.settings.scores import Number as Number
 from connectome_tl.settings.scores import Score as Score
 from connectome_tl.settings.statistics import (
     AdaptationProbe,
+    AgeGapScore,
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,
@@ -272,6 +273,7 @@ class RunRecord(Record):
     optimism: tuple[Optimism, ...] = ()
     tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
     learning_curve: tuple[LearningPoint, ...] = ()
+    age_gaps: tuple[AgeGapScore, ...] = ()
     transductive: bool = False
     simulated: bool = False
     exploratory: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.degenerate import degenerate
 from connectome_tl.cohort.describing import describe
-from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.connectome.quality import (
     QualityLimits,
     findings,
@@ -28,7 +29,17 @@ from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, Qu
 from connectome_tl.workflows.progress import Ticker, bar
 
 
-def check_cohort(path: str | Path, report: Path | None = None, *, console: Console | None = None) -> Cohort:
+@dataclass(frozen=True, eq=False)
+class CheckedCohort:
+    """A cohort, what is in it, what the checks found, and the quality page where one was asked for."""
+
+    cohort: Cohort
+    record: CohortRecord
+    findings: tuple[QualityFinding, ...]
+    page: Path | None = None
+
+
+def check_cohort(path: str | Path, report: Path | None = None, *, console: Console | None = None) -> CheckedCohort:
     """Read a cohort, print what is in it, and write its quality page where one is asked for.
 
     Raises:
@@ -37,23 +48,26 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
     screen = console or Console()
     with Ticker(screen) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_cohort(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(screen))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
         if not cohort.n_regions or cohort.n_subjects < 2:
-            print_findings(degenerate(cohort), screen)
+            found = tuple(degenerate(cohort))
+            print_findings(found, screen)
             if report is not None:
                 raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
-            return cohort
-        quality = cohort_quality(cohort, said=ticker.say)
+            return CheckedCohort(cohort, record, found)
+        seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+        quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
         print_findings(quality.findings, screen)
+        page = None
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
             ticker.say("writing the page")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
-    return cohort
+    return CheckedCohort(cohort, record, tuple(quality.findings), page)
 
 
 def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: None) -> CohortQualityRecord:

@@ -151,8 +151,15 @@ def gradient_problems(
         b0_max: s/mm2; up to here a volume counts as not weighted.
     """
 
-    def problem(what: str, *, file: str | Path | None = files[1], **more: str) -> Problem:
-        return Problem(what, subject=subject, file=file, **more)
+    def problem(
+        what: str,
+        *,
+        file: str | Path | None = files[1],
+        expected: str | None = None,
+        got: str | None = None,
+        remedy: str | None = None,
+    ) -> Problem:
+        return Problem(what, expected, got, subject, file, remedy)
 
     found = []
     for name, count, file in (("b-values", len(bvals), files[0]), ("b-vectors", len(directions), files[1])):
