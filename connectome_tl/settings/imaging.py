@@ -24,6 +24,9 @@ class AssemblySettings(Settings):
     assignment: Literal["radial", "endvoxel"] = "radial"
     radius_mm: float = Field(default=4.0, gt=0, le=50)
     diagonal: Literal["zero", "keep"] = "zero"
+    sampling: Literal["trilinear", "precise"] = Field(
+        default="trilinear", description="of an image along a streamline; precise: voxels by the length within them"
+    )
     max_unlisted_ends: float = Field(
         default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
     )

@@ -291,6 +291,8 @@ def _assemble(
 ) -> Assembly:
     settings = plan.settings
     wanted = {name: Volume(images[name], affine) for name in settings.measures if name in images}
-    ends = reduce_streamlines([from_list(streamlines)], lengths="length" in settings.measures, images=wanted)
+    precise = settings.assembly.sampling == "precise"
+    lengths = "length" in settings.measures
+    ends = reduce_streamlines([from_list(streamlines)], lengths=lengths, images=wanted, precise=precise)
     regions = plan.regions or regions_of_image(labels)
     return assemble(ends, labels, regions, settings.measures, settings=settings.assembly, weights=weights)
