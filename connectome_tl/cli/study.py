@@ -115,8 +115,18 @@ def run(
         Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+    ] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    if dry_run:
+        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+
+        found = forecast_study(study, out, overrides=tuple(set_ or ()))
+        terminal.answer(forecast=found)
+        print_forecast(found, terminal.console())
+        return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines
 
@@ -128,6 +138,7 @@ def run(
         check=check,
         tuned=tuned,
         scheduler=scheduler,
+        tell=terminal.note,
     )
     record = result.record
     scores = [score for score in record.scores if score.model == "full"]
@@ -262,11 +273,14 @@ def audit(
 def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+    ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
     from connectome_tl.workflows.cohort import check_cohort
 
-    found = check_cohort(cohort_file, report, console=terminal.console())
+    found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
     terminal.say(

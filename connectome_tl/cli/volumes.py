@@ -61,3 +61,46 @@ def embed(
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
     terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
     terminal.say(f"{len(found.images)} images, {len(found.fits)} fits: {out}")
+
+
+@command(app)
+def prune(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
+    target: Annotated[float, typer.Option("--target", help="Share of the multiply-accumulates to remove.")] = 0.4,
+    task: Annotated[str | None, typer.Option("--task", help="Outcome whose head is kept; default: the first.")] = None,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Fine-tuning steps after the last removal.")] = 100,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Smaller networks of a finished run: filters removed by Taylor scores, beside the unpruned networks."""
+    from pydantic import ValidationError
+
+    from connectome_tl.errors import UsageError
+    from connectome_tl.settings.images_pruning import TaylorPruning
+    from connectome_tl.workflows.prune import FOLDER, prune_run
+
+    usual = TaylorPruning()
+    try:
+        settings = TaylorPruning(target=target, after=usual.after.model_copy(update={"steps": steps}))
+    except ValidationError as error:
+        raise UsageError("--target is a share between 0 and 1", got=f"{target:g}") from error
+    found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
+    terminal.answer(folder=run_dir / FOLDER, pruned=found)
+    for one in found.networks:
+        cost = ", ".join(
+            f"{name} {100 * (after / before - 1):+.0f} %"
+            for name, (before, after) in (
+                ("multiply-accumulates", one.macs),
+                ("weights", one.parameters),
+                ("CPU seconds", one.seconds),
+            )
+        )
+        terminal.say(
+            f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
+            f"(unpruned, trained as long: {one.tuned_loss:.3f}; as it was: {one.loss:.3f})"
+        )
+    terminal.say(
+        f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
+        f"against the unpruned networks. Networks: {run_dir / FOLDER}"
+    )

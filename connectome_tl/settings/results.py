@@ -314,6 +314,21 @@ class MatrixImage(Record):
     flagged: bool = False
 
 
+class VolumeImage(Record):
+    """Three cuts through one volume on its grid, side by side.
+
+    Attributes:
+        pixels: base64 of (height, width) bytes, row by row from the top. text: what was done to the volume.
+    """
+
+    subject: str
+    height: int
+    width: int
+    pixels: str
+    text: str
+    flagged: bool = False
+
+
 class CohortQualityRecord(Record):
     """What the cohort report shows beside the `CohortRecord`: checks, matrices, distributions.
 
@@ -330,5 +345,6 @@ class CohortQualityRecord(Record):
     measures: tuple[SubjectMeasure, ...] = ()
     findings: tuple[QualityFinding, ...] = ()
     matrices: tuple[MatrixImage, ...] = ()
+    volumes: tuple[VolumeImage, ...] = ()
     simulated: bool = False
     versions: dict[str, str] = Field(default_factory=dict)

@@ -68,7 +68,7 @@ def fit(
     Returns:
         Results by key, for every plan and its parents.
     """
-    unique = _unique(plans)
+    unique = unique_plans(plans)
     results: dict[str, FitResult] = {}
     for depth in range(1 + max((plan.depth for plan in unique.values()), default=-1)):
         level = [plan for plan in unique.values() if plan.depth == depth]
@@ -79,7 +79,7 @@ def fit(
     return results
 
 
-def _unique(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
+def unique_plans(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
     """Plans and their parents by key. Two models may share a fit but predict other rows with it.
 
     What a mixture predicts, its core and network predict too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from connectome_tl.errors import DataError, Problem, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.tasks import Task
 from connectome_tl.workflows.finished import is_finished, mark_finished
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
@@ -42,6 +43,7 @@ def run_study(
     check: bool = False,
     tuned: str | Path | None = None,
     scheduler: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
 
@@ -54,6 +56,7 @@ def run_study(
         check: read and hash all inputs although the run is finished and no size or time stamp has changed.
         tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
         scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
+        tell: is called, before a study that takes more than a minute, with a line of what it costs (`forecast_study`).
 
     Raises:
         UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
@@ -104,6 +107,8 @@ def run_study(
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
+        if tell is not None:
+            _tell_cost(tell, settings, cohorts, splits, tasks, folder)
         with on_scheduler(scheduler):
             found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
@@ -112,6 +117,22 @@ def run_study(
         mark_finished(folder, dump_settings(settings.decisive), inputs)
         log.info("done")
     return read_run(folder)
+
+
+def _tell_cost(
+    tell: Callable[[str], None],
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+) -> None:
+    from connectome_tl.workflows.forecast import WORTH_SAYING, forecast, is_long
+
+    if is_long(settings, cohorts, splits, tasks):
+        found = forecast(settings, cohorts, splits, tasks, folder)
+        if found.seconds > WORTH_SAYING:
+            tell(f"{found.line}; --dry-run says what would be cheaper")
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
