@@ -103,6 +103,9 @@ def assemble(
     max_misplaced: Annotated[
         float, typer.Option(help="Share of regions that may lie elsewhere than the atlas has them; 1: any.")
     ] = 0.1,
+    precise: Annotated[
+        bool, typer.Option("--precise", help="Means of an image: voxels by the length within them, no interpolation.")
+    ] = False,
 ) -> None:
     """Streamlines and a parcellation to a connectome."""
     from connectome_tl.config import checked
@@ -115,6 +118,7 @@ def assemble(
         radius_mm=radius,
         max_unlisted_ends=max_unlisted_ends,
         max_misplaced=max_misplaced,
+        sampling="precise" if precise else "trilinear",
     )
     made = assemble_files(
         tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas

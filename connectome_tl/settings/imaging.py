@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.columns import AgeColumn
 from connectome_tl.settings.hooks import AnatomyHooks, DiffusionHooks
+from connectome_tl.settings.surfaces import SurfaceFiles
 from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplatesByAge
 
 BvecLengths = Literal["auto", "ignore", "scale"]
@@ -24,6 +25,9 @@ class AssemblySettings(Settings):
     assignment: Literal["radial", "endvoxel"] = "radial"
     radius_mm: float = Field(default=4.0, gt=0, le=50)
     diagonal: Literal["zero", "keep"] = "zero"
+    sampling: Literal["trilinear", "precise"] = Field(
+        default="trilinear", description="of an image along a streamline; precise: voxels by the length within them"
+    )
     max_unlisted_ends: float = Field(
         default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
     )
@@ -128,6 +132,10 @@ class ScanSettings(Settings):
     labels: str | None = Field(default=None, description="table of the labels, where no atlas is named")
     parcellation: str | None = None
     template: AnyTemplate | None = None
+    surfaces: SurfaceFiles | None = Field(default=None, description="regions of cortical surfaces, in place of the two")
+    id_prefix: str = Field(
+        default="", pattern=r"^[A-Za-z0-9]*$", description="letters before each subject's label in all that is written"
+    )
     age: AgeColumn | None = Field(
         default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
     )
@@ -144,6 +152,8 @@ class ScanSettings(Settings):
                 "template.by_age needs age: {column, unit, reference}, e.g. {column: scan_age, unit: weeks, "
                 "reference: postmenstrual}: is 42 weeks or years?"
             )
+        if self.surfaces is not None and (self.template is not None or self.parcellation is not None):
+            raise ValueError("labels come from surfaces, template or parcellation: give one of them")
         if self.age is not None and self.age.to is not None:
             raise ValueError("age.to is of cohort.yaml; here the age is taken as its column has it")
         return self

@@ -79,7 +79,8 @@ def assemble_files(
         raise _together(faults)
     regions = named or regions_of_image(parcels)
     images = {} if image is None else {name: image}
-    ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images)
+    precise = settings is not None and settings.sampling == "precise"
+    ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images, precise=precise)
     assembly = assemble(
         ends,
         parcels,

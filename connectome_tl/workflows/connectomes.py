@@ -12,6 +12,7 @@ from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
 from connectome_tl.imaging.track.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
+from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.result import Plan
 
 
@@ -57,7 +58,7 @@ def build_connectomes(
         b0_max=settings.b0_max,
     )
     plan, scans = plan_connectomes(settings, base, inventory, Path(out_dir).resolve())
-    plan = replace(plan, filters=filters)
+    plan, scans, inventory = with_prefix(replace(plan, filters=filters), scans, inventory)
     if dry_run:
         return preview(plan, scans, inventory, n_workers, tell)
     return run_folder(plan, scans, inventory, n_workers, tell)

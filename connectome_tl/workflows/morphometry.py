@@ -28,6 +28,7 @@ from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
 from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
+from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.template import contrast_of
 
 NETWORKS = ("divergence", "similarity")
@@ -75,7 +76,7 @@ def build_networks(
     inventory = take_inventory(bids_dir, participants=participants, sessions=sessions, diffusion=False, filters=filters)
     inventory = replace(inventory, scans=tuple(_structural(scan, settings) for scan in inventory.scans))
     plan, scans = plan_folder(settings, base, inventory, Path(out_dir).resolve())
-    plan = replace(plan, filters=filters)
+    plan, scans, inventory = with_prefix(replace(plan, filters=filters), scans, inventory)
     if dry_run:
         return preview(plan, scans, inventory, n_workers, tell)
     return run_folder(plan, scans, inventory, n_workers, tell)

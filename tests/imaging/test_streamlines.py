@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +15,7 @@ import pytest
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
 from connectome_tl.imaging.track import tck, trk, trx
-from connectome_tl.imaging.track.sampling import mean_along, reduce_streamlines
+from connectome_tl.imaging.track.sampling import mean_along, precise_mean_along, reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list, read_blocks, read_streamlines, write_tck
 
 
@@ -122,6 +123,59 @@ def test_points_without_a_value_have_no_part_in_the_mean() -> None:
     assert mean_along(from_list([line]), Volume(data, np.eye(4)))[0] == pytest.approx(1.0)
     outside = from_list([line + 100])
     assert np.isnan(mean_along(outside, Volume(data, np.eye(4)))[0])
+
+
+def test_the_precise_mean_counts_each_voxel_by_the_length_within_it() -> None:
+    image = Volume(np.arange(10.0)[:, None, None] * np.ones((10, 4, 4)), np.diag([2.0, 2, 2, 1]))
+    straight = np.array([(1.5, 2, 2), (7.5, 2, 2)])  # 1.5 mm in voxel 1, 2 in 2, 2 in 3, .5 in 4
+    bent = np.array([(2.0, 2, 2), (2.0, 4, 2), (4.0, 4, 2)])  # 2 + 1 mm in voxel 1, 1 in voxel 2
+    still, leaving = np.full((2, 3), 3.0), np.array([(17.0, 2, 2), (30.0, 2, 2)])  # 2 mm inside, in voxel 9
+    means = precise_mean_along(from_list([straight, bent, np.full((1, 3), 2.0), still, leaving, straight + 99]), image)
+    expected = [(1.5 + 4 + 6 + 2) / 6, 1.25, np.nan, np.nan, 9.0, np.nan]
+    np.testing.assert_allclose(means, expected, atol=1e-6)
+
+
+def test_the_precise_mean_is_the_limit_of_finely_cut_streamlines_and_skips_what_is_no_number() -> None:
+    rng = np.random.default_rng(1)
+    data = rng.random((9, 9, 9))
+    data[4] = np.nan
+    affine = np.array([[1.1, 0.2, 0, -1], [-0.3, 1.3, 0, -1], [0, 0.1, 0.9, -1], [0, 0, 0, 1]])
+    lines = [rng.uniform(-1, 8, (k, 3)) for k in (2, 5, 9)]
+    found = precise_mean_along(from_list(lines), Volume(data, affine))
+    for line, mean in zip(lines, found, strict=True):
+        t = (np.arange(20_000) + 0.5) / 20_000
+        points = np.concatenate([a + t[:, None] * (b - a) for a, b in pairwise(line)])
+        share = np.repeat(np.linalg.norm(np.diff(line, axis=0), axis=1), len(t))
+        voxel = np.floor((points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T + 0.5).astype(int)
+        inside = ((voxel >= 0) & (voxel < 9)).all(axis=1)
+        values, share = data[tuple(voxel[inside].T)], share[inside]
+        known = np.isfinite(values)
+        assert mean == pytest.approx(np.average(values[known], weights=share[known]), abs=1e-3)
+
+
+@pytest.mark.mrtrix
+def test_precise_means_are_those_of_tcksample_on_smooth_streamlines(tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    if shutil.which("tcksample") is None:
+        pytest.skip("MRtrix3 is not installed")
+    rng = np.random.default_rng(3)
+    affine = np.diag([2.0, 1.5, 2.5, 1.0])
+    path = write_volume(tmp_path / "s.nii", rng.random((18, 19, 12)).astype(np.float32), affine)
+    t = np.linspace(0, 1, 60)[:, None]
+    ends = rng.uniform(2, 24, (40, 2, 3))
+    lines = [(1 - t) * a + t * b + 2 * np.sin(3 * t) for a, b in ends]
+    tracks = write_tck(tmp_path / "t.tck", lines)
+    out = tmp_path / "m.txt"
+    subprocess.run(["tcksample", "-quiet", "-precise", tracks, path, out, "-stat_tck", "mean"], check=True)
+    image = {"s": read_volume(path)}
+    found, plain = (
+        reduce_streamlines(read_blocks(tracks), images=image, precise=precise).means["s"] for precise in (True, False)
+    )
+    reference = np.loadtxt(out)
+    assert np.abs(found - reference).max() < 0.005  # MRtrix3 bends steps by Hermite splines before it cuts them
+    assert np.abs(plain - reference).max() > 0.01
 
 
 @pytest.mark.mrtrix

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.spatial.transform import Rotation
@@ -18,75 +21,106 @@ _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halv
 _TARGETS_NOISE = 3.0
 
 
-def aligned(
-    target: np.ndarray,
-    image: np.ndarray,
-    pose: np.ndarray,
-    points: np.ndarray,
-    dwi: Dwi,
-    halves: tuple[np.ndarray, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Gauss-Newton on the squared difference between a target, (n_points,), and a volume under a rigid pose.
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What all volumes of one scan share.
+
+    Attributes:
+        points: (n_voxels, 3) mm, every voxel's place.
+        near: (n_voxels,) bool, in and around the brain.
+        centre: (3,) mm, about which poses turn.
+        shape, affine: of the grid.
+    """
+
+    points: np.ndarray
+    near: np.ndarray
+    centre: np.ndarray
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """How a target changes with a pose and with its scale, where it changes at all.
+
+    Attributes:
+        used: rows of the ground's points.
+        places: (n_used, 3) mm. wanted: (n_used,) the target there.
+        jacobian: (n_used, 7). back: (7, 7) inverse of what it tells of a pose.
+    """
+
+    used: np.ndarray
+    places: np.ndarray
+    wanted: np.ndarray
+    jacobian: np.ndarray
+    back: np.ndarray
+
+
+def ground_of(dwi: Dwi) -> Ground:
+    """The ground of a scan; its centre is that of the mask, or of the image where the mask is all of it."""
+    points = points_of(dwi)
+    near = binary_dilation(dwi.mask, iterations=2).ravel()
+    return Ground(points, near, centre_of(dwi, points), dwi.data.shape[:3], dwi.affine)
+
+
+def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.ndarray] | None = None) -> Slopes | None:
+    """Slopes of a target, (n_voxels,); None where it is too flat to align anything with.
 
     Args:
         halves: targets of two halves of the volumes, for how much slope is there beside the noise.
     """
-    used, jacobian, middle = _slopes(target, dwi, points)
+    gradient = _gradient(target, ground)
+    strength = (gradient**2).sum(axis=1)
+    # Flat background says nothing.
+    used = np.flatnonzero(ground.near & (strength > 1e-4 * strength[ground.near].max(initial=0.0)))
     if used.size < 100:
-        return pose
-    x, wanted = points[used], target[used]
-    back = _information(jacobian, halves, used, middle, points, dwi)
+        return None
+    jacobian = _jacobian(target, gradient[used], used, ground)
+    pair = None
+    if halves is not None:
+        pair = [_jacobian(half, _gradient(half, ground)[used], used, ground) for half in halves]
+    return Slopes(used, ground.points[used], target[used], jacobian, _information(jacobian, pair))
 
+
+def aligned(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground) -> np.ndarray:
+    """Gauss-Newton on the squared difference between a target and a volume under a rigid pose."""
+    if slopes is None:
+        return pose
     found = pose
     for _ in range(_STEPS):
         # The template's gradient serves in all steps: the small move found there is undone in the volume.
-        off = map_coordinates(image, voxels_of(x, found, dwi.affine), order=1, mode="nearest") - wanted
-        change = back @ (jacobian.T @ off)
+        voxels = voxels_of(slopes.places, found, ground.affine)
+        off = map_coordinates(image, voxels, order=1, mode="nearest") - slopes.wanted
+        change = slopes.back @ (slopes.jacobian.T @ off)
         step = np.eye(4)
         step[:3, :3] = Rotation.from_rotvec(-change[3:6] / RADIUS_MM).as_matrix()
-        step[:3, 3] = middle - step[:3, :3] @ middle - change[:3]
+        step[:3, 3] = ground.centre - step[:3, :3] @ ground.centre - change[:3]
         found = found @ step
         if np.abs(change[:6]).max() < _SETTLED_MM:
             break
     return found
 
 
-def noise_of(
-    target: np.ndarray,
-    halves: tuple[np.ndarray, np.ndarray],
-    pose: np.ndarray,
-    dwi: Dwi,
-    volume: int,
-    points: np.ndarray,
-) -> np.ndarray:
+def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground) -> np.ndarray:
     """Covariance of a pose's error, (6, 6), as `as_mm` tells poses: from residuals of the volume before smoothing.
 
     Noise of unlike voxels is allowed for (White 1980, doi:10.2307/1912934).
     """
-    used, jacobian, middle = _slopes(target, dwi, points)
-    if used.size < 100:
+    if slopes is None:
         return np.diag(np.full(6, 1e6))
-    off = map_coordinates(dwi.data[..., volume], voxels_of(points[used], pose, dwi.affine), order=1, mode="nearest")
-    off = off - target[used]
-    back = _information(jacobian, halves, used, middle, points, dwi)
+    off = map_coordinates(image, voxels_of(slopes.places, pose, ground.affine), order=1, mode="nearest")
+    off = off - slopes.wanted
+    jacobian = slopes.jacobian
     scattered = jacobian * (off - jacobian @ np.linalg.lstsq(jacobian, off)[0])[:, None]
-    covariance = back @ (scattered.T @ scattered) @ back
+    covariance = slopes.back @ (scattered.T @ scattered) @ slopes.back
     return np.asarray(_TARGETS_NOISE * covariance[:6, :6] + 1e-8 * np.eye(6))
 
 
-def _information(
-    jacobian: np.ndarray,
-    halves: tuple[np.ndarray, np.ndarray] | None,
-    used: np.ndarray,
-    middle: np.ndarray,
-    points: np.ndarray,
-    dwi: Dwi,
-) -> np.ndarray:
+def _information(jacobian: np.ndarray, halves: Sequence[np.ndarray] | None) -> np.ndarray:
     """The inverse of what a target's slopes tell of a pose; noise of two halves of the data does not agree."""
     normal = jacobian.T @ jacobian
     if halves is not None:
-        one, other = (_jacobian(half, dwi, points, used, middle) for half in halves)
-        agreed = one.T @ other
+        agreed = halves[0].T @ halves[1]
         agreed = (agreed + agreed.T) / 2
         root = np.linalg.cholesky(normal + 1e-12 * np.trace(normal) * np.eye(len(normal)))
         half = np.linalg.inv(root)
@@ -96,26 +130,16 @@ def _information(
     return np.asarray(np.linalg.pinv(normal, hermitian=True))
 
 
-def _slopes(target: np.ndarray, dwi: Dwi, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points in and around the brain where a target changes, how it changes with a pose and with its scale, (n, 7),
-    and their centre, about which poses turn here."""
-    near = binary_dilation(dwi.mask, iterations=2).ravel()
-    gradient = _gradient(target, dwi)
-    strength = (gradient**2).sum(axis=1)
-    used = np.flatnonzero(near & (strength > 1e-4 * strength[near].max(initial=0.0)))  # flat background says nothing
-    middle = centre_of(dwi, points)
-    return used, _jacobian(target, dwi, points, used, middle), middle
+def _jacobian(target: np.ndarray, gradient: np.ndarray, used: np.ndarray, ground: Ground) -> np.ndarray:
+    """Change with shifts, turns and scale, (n_used, 7); `gradient` at the used points."""
+    turns = np.cross(ground.points[used] - ground.centre, gradient) / RADIUS_MM
+    return np.concatenate([gradient, turns, target[used][:, None]], axis=1)
 
 
-def _jacobian(target: np.ndarray, dwi: Dwi, points: np.ndarray, used: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    g = _gradient(target, dwi)[used]
-    return np.concatenate([g, np.cross(points[used] - middle, g) / RADIUS_MM, target[used][:, None]], axis=1)
-
-
-def _gradient(target: np.ndarray, dwi: Dwi) -> np.ndarray:
+def _gradient(target: np.ndarray, ground: Ground) -> np.ndarray:
     """Of an image on the data's grid, per mm along the world's axes, (n_points, 3)."""
-    gradient = np.stack(np.gradient(target.reshape(dwi.data.shape[:3])), axis=-1).reshape(-1, 3)
-    return np.asarray(gradient @ np.linalg.inv(dwi.affine[:3, :3]))
+    gradient = np.stack(np.gradient(target.reshape(ground.shape)), axis=-1).reshape(-1, 3)
+    return np.asarray(gradient @ np.linalg.inv(ground.affine[:3, :3]))
 
 
 def in_contrast_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:

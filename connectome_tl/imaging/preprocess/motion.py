@@ -11,18 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
 
 from connectome_tl.imaging.preprocess.alignment import (
+    Ground,
     aligned,
-    centre_of,
+    ground_of,
     in_contrast_of,
     noise_of,
     points_of,
     seen,
+    slopes_of,
     stands_out,
     voxels_of,
 )
@@ -31,6 +34,7 @@ from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displace
 from connectome_tl.imaging.read.dwi import Dwi
 
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0)  # of each round; wide first, since the first prediction is of blurred data
+_T = TypeVar("_T")
 _SMALL_MM = 1.0  # a rough start that differs less from rest than this is left at rest
 
 
@@ -76,11 +80,11 @@ def without_motion(dwi: Dwi, *, n_threads: int = 1) -> tuple[Dwi, Motion]:
 
 def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
     """Pose of every volume in a frame common to all."""
-    points = points_of(dwi)
-    centre = centre_of(dwi, points)
-    poses = _rough(dwi, _smoothed(dwi, _SMOOTHING_MM[0], n_threads), points, centre, n_threads)
+    ground = ground_of(dwi)
+    centre = ground.centre
+    poses = _rough(dwi, _smoothed(dwi, _SMOOTHING_MM[0], n_threads), ground, n_threads)
     for width in _SMOOTHING_MM:
-        found, noise = _round(dwi, poses, width, points, n_threads)
+        found, noise = _round(dwi, poses, width, ground, n_threads)
         values, variances = shrunk(as_mm(found, centre), noise)
         poses = as_poses(values, centre)
         # All could turn alike and fit as well: the unweighted volumes lie on the whole where they lay.
@@ -89,26 +93,21 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
     return Motion(poses, displacement(values, variances), centre)
 
 
-def _round(
-    dwi: Dwi, poses: np.ndarray, width: float, points: np.ndarray, n_threads: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _round(dwi: Dwi, poses: np.ndarray, width: float, ground: Ground, n_threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Every volume moved onto what the others predict: poses, and covariances of their errors, (n_volumes, 6, 6)."""
     each, smooth = range(dwi.n_volumes), _smoothed(dwi, width, n_threads)
-    here = np.stack(_each(lambda v: seen(smooth[v], points, poses[v], dwi.affine), each, n_threads))
+    here = np.stack(_each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine), each, n_threads))
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
     targets = left_one_out(dwi.bvals, turned) @ here
     first, second = (matrix @ here for matrix in of_halves(dwi.bvals, turned))
 
-    def moved(volume: int) -> np.ndarray:
-        halves = (first[volume], second[volume])
-        return aligned(targets[volume], smooth[volume], poses[volume], points, dwi, halves)
+    def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
+        slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
+        pose = aligned(slopes, smooth[volume], poses[volume], ground)
+        return pose, noise_of(slopes, np.ascontiguousarray(dwi.data[..., volume]), pose, ground)
 
-    found = np.stack(_each(moved, each, n_threads))
-
-    def uncertain(volume: int) -> np.ndarray:
-        return noise_of(targets[volume], (first[volume], second[volume]), found[volume], dwi, volume, points)
-
-    return found, np.stack(_each(uncertain, each, n_threads))
+    found, noise = zip(*_each(moved, each, n_threads), strict=True)
+    return np.stack(found), np.stack(noise)
 
 
 def _smoothed(dwi: Dwi, width: float, n_threads: int) -> list[np.ndarray]:
@@ -137,7 +136,7 @@ def residual_mm(found: np.ndarray, true: np.ndarray, mask: np.ndarray, affine: n
     return np.asarray(np.linalg.norm(left - places, axis=2).mean(axis=1))
 
 
-def _each(make: Callable[[int], np.ndarray], volumes: Iterable[int], n_threads: int) -> list[np.ndarray]:
+def _each(make: Callable[[int], _T], volumes: Iterable[int], n_threads: int) -> list[_T]:
     """One result per volume, the same whatever the number of threads: no volume enters another's."""
     if n_threads <= 1:
         return [make(volume) for volume in volumes]
@@ -145,27 +144,30 @@ def _each(make: Callable[[int], np.ndarray], volumes: Iterable[int], n_threads: 
         return list(pool.map(make, volumes))
 
 
-def _rough(dwi: Dwi, smooth: list[np.ndarray], points: np.ndarray, centre: np.ndarray, n_threads: int) -> np.ndarray:
+def _rough(dwi: Dwi, smooth: list[np.ndarray], ground: Ground, n_threads: int) -> np.ndarray:
     """Where each head is at first sight: unweighted volumes onto their mean, others onto it in their own contrast."""
     poses = np.tile(np.eye(4), (dwi.n_volumes, 1, 1))
     unweighted = np.flatnonzero(dwi.is_b0)
 
+    def here(volume: int, pose: np.ndarray) -> np.ndarray:
+        return seen(smooth[volume], ground.points, pose, dwi.affine)
+
     def mean() -> np.ndarray:
-        return np.asarray(np.mean([seen(smooth[v], points, poses[v], dwi.affine) for v in unweighted], axis=0))
+        return np.asarray(np.mean([here(v, poses[v]) for v in unweighted], axis=0))
 
     for _ in range(2):
-        target = mean()
+        slopes = slopes_of(mean(), ground)
         for volume in unweighted:
-            poses[volume] = aligned(target, smooth[volume], poses[volume], points, dwi)
+            poses[volume] = aligned(slopes, smooth[volume], poses[volume], ground)
     target = mean()
 
     def found(volume: int) -> np.ndarray:
         pose = poses[volume]
         clear = not dwi.is_b0[volume] and stands_out(dwi.data[..., volume].ravel(), target)
         for _ in range(2 if clear else 0):
-            own = in_contrast_of(seen(smooth[volume], points, pose, dwi.affine), target)
-            pose = aligned(own, smooth[volume], pose, points, dwi)
-        small = np.linalg.norm(as_mm(pose[None], centre)) < _SMALL_MM
+            own = in_contrast_of(here(volume, pose), target)
+            pose = aligned(slopes_of(own, ground), smooth[volume], pose, ground)
+        small = np.linalg.norm(as_mm(pose[None], ground.centre)) < _SMALL_MM
         return np.eye(4) if small else pose
 
     return np.stack(_each(found, range(dwi.n_volumes), n_threads))

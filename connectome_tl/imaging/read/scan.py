@@ -28,10 +28,11 @@ class Scan:
         anatomical: T2w if there is one (newborns), else T1w.
         other_anatomical: the T1w beside a T2w.
         parcellation: label image in the subject's space, where the folder has one.
-        parcellation_in: the space it lies in, `dwi` or `anat`.
+        parcellation_in: the space it lies in, `dwi` or `anat`; or where else labels come from, `surfaces` or `hook`.
         further: runs that are joined to the first, in their order.
         sidecars: JSON files of the first run, the nearest last.
         opposite: unweighted volumes of another phase direction.
+        surfaces: files of cortical surfaces with regions, by role.
         labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
         tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
         tissues_in: the space they lie in, `dwi` or `anat`.
@@ -60,6 +61,7 @@ class Scan:
     further: tuple[RunFiles, ...] = ()
     sidecars: tuple[Path, ...] = ()
     opposite: tuple[RunFiles, ...] = ()
+    surfaces: tuple[tuple[str, Path], ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -85,7 +87,7 @@ class Scan:
         found |= {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
         for number, run in enumerate(self.further, 2):
             found |= run.files(number)
-        return found
+        return found | dict(self.surfaces)
 
     def files_for_correction(self) -> dict[str, Path]:
         """What a correction of distortions takes beside them: unweighted volumes of another phase, and sidecars."""

@@ -23,6 +23,7 @@ from connectome_tl.report.scan_page import ScanIndex, render_index
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scans.prefix import prefixed
 from connectome_tl.workflows.scans.report import set_beside
 from connectome_tl.workflows.scans.result import Plan, stamps_of
 from connectome_tl.workflows.scans.scan import Done, finished_scans
@@ -100,7 +101,7 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
             row["mean_fd"] = item.numbers.get("mean_fd")
         rows.append(row)
     table = pd.DataFrame(rows)
-    known = _participants(inventory).drop(columns=table.columns[1:], errors="ignore")
+    known = _participants(inventory, plan.settings.id_prefix).drop(columns=table.columns[1:], errors="ignore")
     table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
     table = table.drop(columns="participant_id_listed")
     write_table(plan.out / "participants.tsv", _as_said_before(table, plan, {scan.name for scan in inventory.scans}))
@@ -192,13 +193,13 @@ def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[s
     return table
 
 
-def _participants(inventory: Inventory) -> pd.DataFrame:
-    """What the folder's own participants.tsv says of each subject: covariates and outcomes to declare."""
+def _participants(inventory: Inventory, prefix: str) -> pd.DataFrame:
+    """What the folder's own participants.tsv says of each subject (under the output's names): covariates, outcomes."""
     table = _readable(inventory.root / "participants.tsv")
     if "participant_id" not in table:
         return pd.DataFrame({"participant_id": []}, dtype=str)
     ids = table["participant_id"]
-    table = table.assign(participant_id=ids.where(ids.str.startswith("sub-"), "sub-" + ids))
+    table = table.assign(participant_id=[prefixed(str(name), prefix) for name in ids])
     return table.drop_duplicates("participant_id")
 
 

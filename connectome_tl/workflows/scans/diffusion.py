@@ -43,6 +43,7 @@ from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, te
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
 from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
 from connectome_tl.workflows.scans.result import UNLIKE_PHASES, Made, Plan, ScanResult, status_of
+from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
 from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
 
 
@@ -167,6 +168,8 @@ def _parcels(
     """
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     own = segmentation().labels if scan.parcellation_in == "hook" else None
+    if plan.settings.surfaces is not None:
+        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0])
     if own is not None:
         return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:
@@ -291,6 +294,8 @@ def _assemble(
 ) -> Assembly:
     settings = plan.settings
     wanted = {name: Volume(images[name], affine) for name in settings.measures if name in images}
-    ends = reduce_streamlines([from_list(streamlines)], lengths="length" in settings.measures, images=wanted)
+    precise = settings.assembly.sampling == "precise"
+    lengths = "length" in settings.measures
+    ends = reduce_streamlines([from_list(streamlines)], lengths=lengths, images=wanted, precise=precise)
     regions = plan.regions or regions_of_image(labels)
     return assemble(ends, labels, regions, settings.measures, settings=settings.assembly, weights=weights)

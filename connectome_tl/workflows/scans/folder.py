@@ -39,6 +39,7 @@ from connectome_tl.settings.imaging import (
     MorphometrySettings,
     ScanSettings,
 )
+from connectome_tl.settings.surfaces import SurfaceFiles
 from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
@@ -48,6 +49,7 @@ from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
+from connectome_tl.workflows.scans.surfaces import regions_of_surfaces, surface_files, surface_problems
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
 
 _NOT_BIDS = (  # names that BIDS does not know
@@ -131,6 +133,11 @@ def plan_folder(
     if len(images) < 2:
         scans = [replace(scan, other_anatomical=None) for scan in scans]
     regions, name = _regions(settings, base, templates)
+    if settings.surfaces is not None:
+        scans = [_with_surfaces(scan, settings.surfaces, inventory.root) for scan in scans]
+        whole = [scan.surfaces for scan in scans if not scan.problems]
+        if regions is None and whole:
+            regions = regions_of_surfaces(whole[0])
     if regions is not None and regions.atlas is not None:  # said once, and not again for each scan
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
@@ -282,6 +289,8 @@ def _fetched(scan: Scan, plan: Plan[AnyScanSettings]) -> Scan:
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
     """The scan with its parcellation, or with the problem that there is no way to one."""
     settings = plan.settings
+    if settings.surfaces is not None:
+        return scan
     if settings.parcellation is not None:
         file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
         if file.is_file():
@@ -301,6 +310,12 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
             "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
         )
     return replace(scan, problems=(*scan.problems, problem))
+
+
+def _with_surfaces(scan: Scan, settings: SurfaceFiles, root: Path) -> Scan:
+    files = surface_files(settings, root, scan)
+    problems = (*scan.problems, *surface_problems(files, scan))
+    return replace(scan, surfaces=files, parcellation=None, parcellation_in="surfaces", problems=problems)
 
 
 def _from_hook(settings: AnyScanSettings) -> bool:

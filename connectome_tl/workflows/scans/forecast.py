@@ -9,6 +9,7 @@ import nibabel as nib
 
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
+from connectome_tl.workflows.scans.hooks import hooks_of
 from connectome_tl.workflows.scans.result import Plan
 
 # Seconds on one core of a laptop, measured on phantoms; a real scan may take half or twice as long.
@@ -42,16 +43,18 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     at_once = max(min(n_workers, len(costs)), 1)
     hours = sum(seconds for seconds, _ in costs) / at_once
     held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
+    hooks = "; programs of your own (hooks) come on top" if hooks_of(plan.settings) else ""
     return (
         f"{len(costs)} scans, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where none is done, "
-        f"and {held / 1e9:.1f} GB of memory"
+        f"and {held / 1e9:.1f} GB of memory{hooks}"
     )
 
 
 def _cost(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
     """Seconds and bytes."""
     settings = plan.settings
-    size = _size(scan.dwi if isinstance(settings, ConnectomesSettings) else scan.anatomical)
+    images = [run.image for run in scan.runs] if isinstance(settings, ConnectomesSettings) else [scan.anatomical]
+    size = sum(map(_size, images))
     seconds = 0.0 if scan.parcellation is not None and scan.parcellation_in == "dwi" else _REGISTRATION
     if isinstance(settings, ConnectomesSettings):
         steps = settings.preprocessing

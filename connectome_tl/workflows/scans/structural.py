@@ -33,6 +33,7 @@ from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment
 from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
+from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
 from connectome_tl.workflows.scans.template import contrast_note
 
 _HERE = Warp(np.eye(4))
@@ -106,6 +107,8 @@ def _parcels(
 ) -> tuple[Volume, Gate | None]:
     """Labels on the grid of the image: found there, or carried in from the template."""
     own = segmentation().labels if scan.parcellation_in == "hook" else None
+    if plan.settings.surfaces is not None:
+        own = labels_of_surfaces(scan, plan.settings.surfaces, image)
     if own is not None:
         return own, None
     if scan.parcellation is not None:

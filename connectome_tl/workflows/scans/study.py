@@ -140,7 +140,12 @@ def planned(one: ScanCohort) -> tuple[Cohort, Plan[AnyScanSettings], list[Scan],
     home, scans = one.source.parent, one.scans
     subjects = assemble_cohort(without_scans(one.settings), home)
     settings, base = _connectome_settings(one)
-    whole = take_inventory(one.bids, meant=settings.dwi)
+    if settings.id_prefix:
+        raise UsageError(
+            "id_prefix renames subjects, and a cohort's scans are found by their names", file=one.source,
+            remedy="Leave id_prefix out.",
+        )  # fmt: skip
+    whole = take_inventory(one.bids, meant=settings.dwi, join=settings.join_runs, b0_max=settings.b0_max)
     wanted = set(_scans_of(one, subjects, whole).values())
     if not wanted:
         raise MissingInputError(

@@ -1,0 +1,35 @@
+"""Regions that are drawn on the cortex's surface: GIFTI files of each hemisphere."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from connectome_tl.settings.base import Settings
+
+
+class Hemisphere(Settings):
+    """Files of one hemisphere, relative to the BIDS folder, with `{subject}` and `{session}` in their names."""
+
+    white: str = Field(description="inner surface (.surf.gii)")
+    pial: str = Field(description="outer surface (.surf.gii)")
+    labels: str = Field(description="regions of its vertices (.label.gii)")
+
+
+class SurfaceFiles(Settings):
+    """Surfaces whose regions become voxels of the anatomical image.
+
+    Voxels are those of `ribbon` (FreeSurfer's numbers of the grey ribbon by default), else those between the surfaces.
+    Where both hemispheres use one number, the right one's are counted from the next thousand.
+    """
+
+    left: Hemisphere | None = None
+    right: Hemisphere | None = None
+    ribbon: str | None = Field(default=None, description="label image; relative to the BIDS folder, as above")
+    ribbon_left: int = Field(default=3, ge=1)
+    ribbon_right: int = Field(default=42, ge=1)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> SurfaceFiles:
+        if self.left is None and self.right is None:
+            raise ValueError("surfaces needs left, right or both: {white, pial, labels} each")
+        return self

@@ -1,0 +1,90 @@
+"""Regions of a scan's cortical surfaces as labels of its anatomical image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.connectome.regions import RegionTable
+from connectome_tl.errors import DataError, Problem
+from connectome_tl.imaging.read.images import Volume, grid_problem, read_labels, same_grid
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, read_surface_labels, voxels_of
+from connectome_tl.settings.surfaces import SurfaceFiles
+
+_SIDES = ("left", "right")
+
+
+def surface_files(settings: SurfaceFiles, root: Path, scan: Scan) -> tuple[tuple[str, Path], ...]:
+    """Files of one scan by role."""
+    found = []
+    for side in _SIDES:
+        hemisphere = getattr(settings, side)
+        if hemisphere is not None:
+            found += [(f"{side}_{part}", getattr(hemisphere, part)) for part in ("white", "pial", "labels")]
+    found += [] if settings.ribbon is None else [("ribbon", settings.ribbon)]
+    return tuple(
+        (role, root / pattern.format(subject=scan.subject, session=scan.session or "")) for role, pattern in found
+    )
+
+
+def surface_problems(files: tuple[tuple[str, Path], ...], scan: Scan) -> list[Problem]:
+    """Files that are not there, and an image that they lie on that is not."""
+    found = [Problem("a file of the surfaces is missing", expected=str(path), subject=scan.name)
+             for _, path in files if not path.is_file()]  # fmt: skip
+    if scan.anatomical is None:
+        found.append(Problem("there is no T2w or T1w image that the surfaces lie on", subject=scan.name))
+    return found
+
+
+def regions_of_surfaces(files: tuple[tuple[str, Path], ...]) -> RegionTable:
+    """Rows of a connectome by the label tables: names with their hemisphere where both have one.
+
+    Raises:
+        MissingInputError, DataError: as `read_surface_labels`.
+    """
+    by_role = dict(files)
+    names = {s: read_surface_labels(by_role[f"{s}_labels"])[1] for s in _SIDES if f"{s}_labels" in by_role}
+    apart = numbers_apart(*names.values()) if len(names) > 1 else 0
+    alike = len(names) > 1 and bool(set(names["left"].values()) & set(names["right"].values()))
+    rows = [
+        (f"{side[0].upper()}_{name}" if alike else name, number + (apart if side == "right" else 0))
+        for side, regions in names.items()
+        for number, name in sorted(regions.items())
+    ]
+    return RegionTable(tuple(name for name, _ in rows), tuple(number for _, number in rows))
+
+
+def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume) -> Volume:
+    """Labels on the grid of the anatomical image.
+
+    Raises:
+        MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces that lie elsewhere; no region.
+    """
+    files = dict(scan.surfaces)
+    ribbon = None
+    if "ribbon" in files:
+        ribbon = read_labels(files["ribbon"], subject=scan.name)
+        if not same_grid(ribbon, image):
+            raise DataError("the ribbon cannot be used", problems=[grid_problem("the ribbon", ribbon, image)])
+    sides = {
+        side: read_cortex(*(files[f"{side}_{part}"] for part in ("white", "pial", "labels")), subject=scan.name)
+        for side in _SIDES
+        if f"{side}_labels" in files
+    }
+    apart = numbers_apart(*(cortex.names for cortex in sides.values())) if len(sides) > 1 else 0
+    found = np.zeros(image.shape, dtype=np.int32)
+    for side, cortex in sides.items():
+        number = getattr(settings, f"ribbon_{side}")
+        own = voxels_of(cortex, image, None if ribbon is None else ribbon.data == number)
+        new = (own > 0) & (found == 0)
+        found[new] = own[new] + (apart if side == "right" else 0)
+    if not found.any():
+        raise DataError(
+            "no voxel belongs to a region of the surfaces",
+            expected=f"a ribbon of {settings.ribbon_left} and {settings.ribbon_right}" if ribbon is not None else None,
+            subject=scan.name,
+            file=files.get("ribbon", next(iter(files.values()))),
+        )
+    return Volume(found, image.affine, scan.name, str(next(iter(files.values()))))

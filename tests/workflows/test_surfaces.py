@@ -1,0 +1,175 @@
+"""Regions of cortical surfaces as voxels, and names of scans with a prefix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiLabel, GiftiLabelTable
+from pydantic import ValidationError
+from scipy.spatial import ConvexHull
+
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
+from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, voxels_of
+from connectome_tl.settings.imaging import MorphometrySettings
+from connectome_tl.workflows.morphometry import build_networks
+
+INNER, OUTER = 15.0, 19.0
+AFFINE = np.diag([-1.5, 1.5, 1.5, 1.0])
+AFFINE[:3, 3] = [30.0, -30.0, -30.0]
+SIDES = {"left": -1.0, "right": 1.0}
+CONFIG = "name: surfaces\nsurfaces:\n" + "".join(
+    f'  {side}: {{white: "{stem}_white.surf.gii", pial: "{stem}_pial.surf.gii", labels: "{stem}.label.gii"}}\n'
+    for side, stem in (("left", "surf/{subject}_L"), ("right", "surf/{subject}_R"))
+)
+
+
+def sphere(n: int = 1500) -> tuple[np.ndarray, np.ndarray]:
+    i = np.arange(n) + 0.5
+    z, turn = 1 - 2 * i / n, np.pi * (1 + 5**0.5) * i
+    points = np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)
+    return points, ConvexHull(points).simplices
+
+
+def write_mesh(file: Path, points: np.ndarray, faces: np.ndarray) -> None:
+    arrays = [
+        GiftiDataArray(points.astype(np.float32), intent="NIFTI_INTENT_POINTSET"),
+        GiftiDataArray(faces.astype(np.int32), intent="NIFTI_INTENT_TRIANGLE"),
+    ]
+    nib.save(GiftiImage(darrays=arrays), file)
+
+
+def write_labels(file: Path, values: np.ndarray, names: dict[int, str]) -> None:
+    table = GiftiLabelTable()
+    for number, name in {0: "???", **names}.items():
+        table.labels.append(one := GiftiLabel(number))
+        one.label = name
+    array = GiftiDataArray(values.astype(np.int32), intent="NIFTI_INTENT_LABEL")
+    nib.save(GiftiImage(darrays=[array], labeltable=table), file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two half spheres as hemispheres; each has a front and a back region, and no region near its lowest point."""
+    root = tmp_path_factory.mktemp("bids")
+    (root / "surf").mkdir()
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    (root / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\nsub-02\tM\n")
+    (root / "config.yaml").write_text(CONFIG)
+    points, faces = sphere()
+    voxels = np.stack(np.meshgrid(*(np.arange(41),) * 3, indexing="ij"), axis=-1)
+    places = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    radius = np.linalg.norm(places, axis=-1)
+    rng = np.random.default_rng(0)
+    for subject in ("sub-01", "sub-02"):
+        for side, sign in SIDES.items():
+            own = np.where((points[:, 0] * sign > 0)[faces].all(axis=1))[0]
+            stem = root / "surf" / f"{subject}_{side[0].upper()}"
+            write_mesh(Path(f"{stem}_white.surf.gii"), INNER * points, faces[own])
+            write_mesh(Path(f"{stem}_pial.surf.gii"), OUTER * points, faces[own])
+            regions = np.where(points[:, 2] < -0.9, 0, np.where(points[:, 1] > 0, 1, 2))
+            write_labels(Path(f"{stem}.label.gii"), regions, {1: "front", 2: "back"})
+        image = np.where(radius < 21, 100 + 20 * (radius < INNER) + rng.normal(0, 3, radius.shape), 0)
+        file = root / subject / "anat" / f"{subject}_T2w.nii.gz"
+        write_volume(file, image.astype(np.float32), AFFINE)
+        write_volume(file.with_name(f"{subject}_desc-brain_mask.nii.gz"), radius < 21, AFFINE)
+    return root
+
+
+def hemisphere(folder: Path, side: str) -> tuple[Path, Path, Path]:
+    stem = folder / "surf" / f"sub-01_{side}"
+    return Path(f"{stem}_white.surf.gii"), Path(f"{stem}_pial.surf.gii"), Path(f"{stem}.label.gii")
+
+
+def test_regions_of_surfaces_are_voxels_between_them_and_names_have_their_side(folder: Path, tmp_path: Path) -> None:
+    run = build_networks(folder, tmp_path, config=folder / "config.yaml")
+    assert [done.state for done in run.done] == ["computed", "computed"]
+    labels = read_labels(next(tmp_path.rglob("sub-01*_dseg.nii.gz")))
+    table = pd.read_csv(next(tmp_path.rglob("sub-01*_nodeindices.tsv")), sep="\t")
+    assert dict(zip(table["name"], table["label"], strict=True)) == {
+        "L_front": 1, "L_back": 2, "R_front": 1001, "R_back": 1002,
+    }  # fmt: skip
+    voxels = np.argwhere(labels.data >= 0).reshape(*labels.shape, 3)
+    places = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    radius = np.linalg.norm(places, axis=-1)
+    number = np.where(places[..., 0] > 0, 1000, 0) + np.where(places[..., 1] > 0, 1, 2)
+    # Within half a voxel of a surface, or of a border between regions, either is right.
+    clear = (np.abs(places[..., :2]) > 2.0).all(axis=-1) & (places[..., 2] > -0.8 * radius)
+    inside = clear & (radius > INNER + 1) & (radius < OUTER - 1)
+    np.testing.assert_array_equal(labels.data[inside], number[inside])
+    assert not labels.data[(radius < INNER - 1.4) | (radius > OUTER + 1.4)].any()
+    assert not labels.data[(places[..., 2] < -0.97 * radius) & (radius > 1)].any()  # vertices without a region
+
+
+def test_a_ribbon_says_which_voxels(folder: Path) -> None:
+    image = Volume(np.ones((41, 41, 41), dtype=np.float32), AFFINE, "sub-01")
+    ribbon = np.zeros(image.shape, dtype=bool)
+    ribbon[20:, 20, 30] = True  # a line from the middle through the left hemisphere
+    found = voxels_of(read_cortex(*hemisphere(folder, "L")), image, ribbon)
+    assert not found[~ribbon].any()
+    places = np.argwhere(ribbon) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    near = np.abs(np.linalg.norm(places, axis=1) - (INNER + OUTER) / 2) < 4
+    assert found[ribbon][near].all()
+    far = np.linalg.norm(places, axis=1) > OUTER + 6
+    assert not found[ribbon][far].any()
+
+
+def test_surfaces_that_lie_elsewhere_or_are_damaged_are_refused(folder: Path, tmp_path: Path) -> None:
+    white, pial, labels = hemisphere(folder, "L")
+    away = Volume(np.ones((10, 10, 10), dtype=np.float32), np.eye(4), "sub-01", "T2w.nii.gz")
+    with pytest.raises(DataError, match=r"lie elsewhere.*--to-scanner"):
+        voxels_of(read_cortex(white, pial, labels), away, None)
+    points, faces = sphere(200)
+    write_mesh(tmp_path / "small.surf.gii", points, faces)
+    with pytest.raises(DataError, match=r"different meshes; expected 1500 vertices.*got 200"):
+        read_cortex(white, tmp_path / "small.surf.gii", labels)
+    with pytest.raises(DataError, match="not a surface"):
+        read_cortex(labels, pial, labels)
+    with pytest.raises(DataError, match="not regions of a surface"):
+        read_cortex(white, pial, pial)
+    (tmp_path / "cut.surf.gii").write_bytes(white.read_bytes()[:500])
+    with pytest.raises(DataError, match="cannot be read as GIFTI"):
+        read_cortex(tmp_path / "cut.surf.gii", pial, labels)
+    write_mesh(tmp_path / "wild.surf.gii", points, faces + 199)
+    with pytest.raises(DataError, match="damaged"):
+        read_cortex(tmp_path / "wild.surf.gii", pial, labels)
+
+
+def test_numbers_of_the_right_hemisphere_move_only_where_they_must() -> None:
+    assert numbers_apart({1: "a"}, {2: "b"}) == 0
+    assert numbers_apart({1: "a"}, {1: "b"}) == 1000
+    assert numbers_apart({1: "a", 2035: "c"}, {1: "b"}) == 3000
+
+
+def test_one_way_to_labels_and_every_missing_file_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs left, right or both"):
+        MorphometrySettings.model_validate({"surfaces": {}})
+    one = {"white": "w", "pial": "p", "labels": "l"}
+    with pytest.raises(ValidationError, match="give one of them"):
+        MorphometrySettings.model_validate({"surfaces": {"left": one}, "parcellation": "x.nii.gz"})
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.replace("_L.label.gii", "_l.label.gii"))
+    with pytest.raises(MissingInputError, match=r"2 of 2 scans failed(.|\n)*sub-02_l\.label\.gii"):
+        build_networks(folder, tmp_path / "out", config=config)
+
+
+def test_a_prefix_is_in_every_name_that_is_written_and_in_no_name_that_is_read(folder: Path, tmp_path: Path) -> None:
+    config = folder / "prefix.yaml"
+    config.write_text(CONFIG + "id_prefix: siteA\n")
+    for _ in range(2):
+        run = build_networks(folder, tmp_path, participants=["01"], config=config)
+    assert [(done.scan, done.state) for done in run.done] == [("sub-siteA01", "unchanged")]
+    build_networks(folder, tmp_path, config=config)
+    cohort = read_cohort(tmp_path / "cohort.yaml")
+    assert cohort.ids == ("sub-siteA01", "sub-siteA02")
+    assert list(pd.read_csv(tmp_path / "participants.tsv", sep="\t")["sex"]) == ["F", "M"]
+    named = {path.name for path in tmp_path.rglob("sub-*") if path.is_file()}
+    assert named
+    assert all(name.startswith("sub-siteA0") for name in named)
+    with pytest.raises(ValidationError, match="id_prefix"):
+        MorphometrySettings.model_validate({"id_prefix": "site_A"})
