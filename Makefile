@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
 test: check
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: install
 	$(BIN)/ruff check .

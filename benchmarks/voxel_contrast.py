@@ -38,13 +38,13 @@ SCOPES = {
 
 def stage_maps(net: nn.Module, volumes: Tensor) -> Tensor:
     assert isinstance(net, VoxelResNet)
-    return net.maps(volumes)[1]
+    return net.maps(volumes)[0]
 
 
 def run(table: Table, seed: int, quick: bool) -> None:
     size, n_pool, n_test = (16, 24, 12) if quick else (32, 160, 200)
     n_segment, n_age = (6, 12) if quick else (12, 40)
-    steps = 8 if quick else 400
+    steps = 8 if quick else 300
     settings = VolumeSettings(size=size)
     rows = rows_of(simulate_volumes(n_pool + n_test, settings, seed=seed))
     pool, test = rows.at(range(n_pool)), rows.at(range(n_pool, n_pool + n_test))

@@ -48,8 +48,8 @@ class Scene:
         self.regions = sim.region[n : n + N_SUBJECTS]
         self.inside = sim.labels[n : n + N_SUBJECTS] > 0
         self.volumes = self.test.volumes[:N_SUBJECTS]
-        self.descent = Descent(steps=20 if quick else 500, learning_rate=2e-3, cosine=True)
-        self.noise = NoiseMap(descent=Descent(steps=20 if quick else 400, learning_rate=3e-3))
+        self.descent = Descent(steps=20 if quick else 300, learning_rate=2e-3, cosine=True)
+        self.noise = NoiseMap(descent=Descent(steps=20 if quick else 200, learning_rate=3e-3))
         self.seed = seed
         self.net = train_age(self.train, self.descent, seed)
 

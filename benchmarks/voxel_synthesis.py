@@ -31,7 +31,7 @@ def settings_of(arm: str, quick: bool) -> TaskGuidedGan:
         age=0.0 if arm == "gan" else 0.1,
         bin_width=8.0 if quick else 2.0,
         depth=2 if quick else 3,
-        descent=Descent(steps=10 if quick else 500, learning_rate=2e-3, weight_decay=0.0),
+        descent=Descent(steps=10 if quick else 300, learning_rate=2e-3, weight_decay=0.0),
     )
 
 
@@ -39,7 +39,7 @@ def run(table: Table, seed: int, quick: bool) -> None:
     size, n_train, n_test = (16, 24, 24) if quick else (32, 80, 200)
     rows = rows_of(simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed))
     train, test = rows.at(range(n_train)), rows.at(range(n_train, n_train + n_test))
-    descent = Descent(steps=12 if quick else 400, learning_rate=2e-3, cosine=True)
+    descent = Descent(steps=12 if quick else 300, learning_rate=2e-3, cosine=True)
 
     def arm_of(arm: str) -> dict[str, float]:
         settings = settings_of(arm, quick)

@@ -48,7 +48,7 @@ def case_auc(ids: tuple[str, ...], age: np.ndarray, predicted: np.ndarray, bias:
 
 
 def run(table: Table, seed: int, quick: bool) -> None:
-    size, n_train, n_test, steps = (16, 24, 40, 12) if quick else (32, 160, 200, 600)
+    size, n_train, n_test, steps = (16, 24, 40, 12) if quick else (32, 160, 200, 300)
     sim = simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed)
     rows = rows_of(sim)
     test = rows.at(range(n_train, n_train + n_test))

@@ -209,7 +209,7 @@ def measured(
     out["fitted"] = error(_edges(lines, fitted, labels, dwi), areas)
     if mrtrix:
         settings = ConnectomesSettings(engine="mrtrix3", tracking=tracking)
-        lines, sift2 = track_with_mrtrix(dwi, response, settings)
+        lines, sift2, _ = track_with_mrtrix(dwi, response, settings)
         out["MRtrix3 count"] = error(_edges(lines, None, labels, dwi), areas)
         out["MRtrix3 SIFT2"] = error(_edges(lines, sift2, labels, dwi), areas)
     return out

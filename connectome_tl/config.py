@@ -57,9 +57,11 @@ def parse_settings(
         lines: dict[Path_, int] = {}
         value = {} if node is None else _value(node, (), lines, problems, file)
     except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
         raise UsageError(
-            f"not YAML: {' '.join(str(error).split())}",
+            f"not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}",
             file=file,
+            line=None if mark is None else mark.line + 1,
             remedy="A text that holds one of [ ] { } , : # @ ` % & * stands in quotes: column: 'Age [weeks]'.",
         ) from error
     except RecursionError as error:
@@ -118,43 +120,42 @@ def _value(
     if len(lines) > _MAX_VALUES:
         raise UsageError("too many values for a settings file", file=file, expected=f"at most {_MAX_VALUES}")
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: the tag {node.tag} is not allowed", file=file))
+        problems.append(Problem(f"{_dotted(path)}: the tag {node.tag} is not allowed", file=file, line=lines[path]))
         return None
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*path, i), lines, problems, file) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         out: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
-            key = _plain(str(key_node.value), f"line {key_node.start_mark.line + 1}", file)
             line = key_node.start_mark.line + 1
+            key = _plain(str(key_node.value), _dotted(path), file, line)
             if key in out:
-                problems.append(Problem(f"line {line}: key {_dotted((*path, key))} occurs twice", file=file))
+                problems.append(Problem(f"key {_dotted((*path, key))} occurs twice", file=file, line=line))
             out[key] = _value(value_node, (*path, key), lines, problems, file)
             lines[(*path, key)] = line
         return out
     constructor = yaml.SafeLoader("")
     try:
         value = constructor.construct_object(node)
-        return (
-            _plain(_expanded(value), f"line {lines[path]}: {_dotted(path)}", file) if isinstance(value, str) else value
-        )
+        return _plain(_expanded(value), _dotted(path), file, lines[path]) if isinstance(value, str) else value
     except KeyError as error:
         problems.append(
             Problem(
-                f"line {lines[path]}: {_dotted(path)}: the environment variable {error} is not set",
+                f"{_dotted(path)}: the environment variable {error} is not set",
                 file=file,
+                line=lines[path],
                 remedy="Set it to the folder it stands for, or write the path out.",
             )
         )
         return None
     except (yaml.YAMLError, ValueError) as error:
-        problems.append(Problem(f"line {lines[path]}: {_dotted(path)}: {' '.join(str(error).split())}", file=file))
+        problems.append(Problem(f"{_dotted(path)}: {' '.join(str(error).split())}", file=file, line=lines[path]))
         return None
     finally:
         constructor.dispose()
 
 
-def _plain(text: str, where: str, file: str | Path | None) -> str:
+def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:
     """A text that can be written to a file and shown in its own order.
 
     Raises:
@@ -163,7 +164,9 @@ def _plain(text: str, where: str, file: str | Path | None) -> str:
     """
     odd = _ODD.search(text)
     if odd:
-        raise UsageError(f"{where}: a text holds a character that cannot be shown: {odd.group()!a}", file=file)
+        raise UsageError(
+            f"{where}: a text holds a character that cannot be shown: {odd.group()!a}", file=file, line=line
+        )
     return text
 
 
@@ -223,25 +226,27 @@ def _problem(
     known = path
     while known not in lines and known:
         known = known[:-1]
-    where = f"line {lines[known]}: {_dotted(path)}" if lines.get(known) else _dotted(path)
+    where, line = _dotted(path), lines.get(known)
     if item["type"] == "extra_forbidden":
         fields = _fields_at(kind, item["loc"][:-1])
         near = difflib.get_close_matches(str(path[-1]), fields, n=1, cutoff=0.4)
         return Problem(
             f"{where}: unknown key",
             file=file,
+            line=line,
             expected=f"one of {', '.join(fields)}" if fields else None,
             remedy=f"Did you mean {near[0]}?" if near else None,
         )
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "union_tag_not_found":
         kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
-        return Problem(f"{where}: say which kind", file=file, expected=f"kind: one of {', '.join(kinds)}")
+        expected = f"kind: one of {', '.join(kinds)}"
+        return Problem(f"{where}: say which kind", file=file, line=line, expected=expected)
     if item["type"] == "missing":
-        return Problem(f"{where}: this key is required", file=file)
+        return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")
     shown = repr(got) if isinstance(got, (str, int, float, bool, type(None))) else None
-    return Problem(f"{where}: {message}", file=file, got=shown)
+    return Problem(f"{where}: {message}", file=file, line=line, got=shown)
 
 
 def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:

@@ -22,6 +22,7 @@ class Problem:
     subject: str | None = None
     file: str | Path | None = None
     remedy: str | None = None
+    line: int | None = None  # of the file, from 1
 
     def __str__(self) -> str:
         place = ", ".join(
@@ -29,6 +30,7 @@ class Problem:
             for part in (
                 f"subject {self.subject}" if self.subject is not None else "",
                 f"file {self.file}" if self.file is not None else "",
+                f"line {self.line}" if self.line is not None else "",
             )
             if part
         )
@@ -55,10 +57,11 @@ class ConnectomeTLError(Exception):
         subject: str | None = None,
         file: str | Path | None = None,
         remedy: str | None = None,
+        line: int | None = None,
         problems: Iterable[Problem] = (),
     ) -> None:
         given = tuple(problems)
-        self.problems = given or (Problem(what, expected, got, subject, file, remedy),)
+        self.problems = given or (Problem(what, expected, got, subject, file, remedy, line),)
         if given:
             lines = [what, *(f"  {i}. {problem}" for i, problem in enumerate(given, 1))]
             super().__init__("\n".join(lines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,3 +153,8 @@ class Task(BaseModel):
         if self.operator is not None:
             return f"{self.name} ({self.column} {self.operator} {self.cutoff:g})"
         return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+def regressions_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """Names of the outcomes that are values, not classes."""
+    return tuple(task.name for task in tasks if task.kind == "regression")

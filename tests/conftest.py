@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Workers of pytest-xdist share the cores: threads of linear algebra would wait for each other. NumPy and torch read
+# these when they are imported.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -29,7 +29,7 @@ FILES = (METADATA, STRUCTURE, SELF_TEST, WEIGHTS, SELF_TEST_ROWS, CARD, CARD_JSO
 MANIFEST, VALIDATION = "manifest.json", "validation.json"
 _FOLDERS = ("configs", "models", "docs")
 _SMALL = 1 << 20  # bytes of a manifest or a validation
-_TEXT = 64 << 20  # bytes of any other JSON
+_SHARE = 8  # all JSON of a bundle is at most one part in this many of it, or `_SMALL` bytes a file
 _DEEPEST = 60  # levels of nesting of a JSON file
 
 
@@ -47,7 +47,7 @@ class BundleFolder:
 
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return read_small_json(self.path / name, _TEXT)
+        return read_small_json(self.path / name, self.manifest.files[name].bytes)
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """Tensors of one of its safetensors files.
@@ -117,7 +117,11 @@ def open_folder(path: str | Path) -> BundleFolder:
         manifest = Manifest.model_validate(parsed(data, folder / MANIFEST))
         if set(manifest.files) != set(FILES):
             raise DataError("the manifest does not list the files of a bundle", file=folder / MANIFEST)
+        total = sum(claim.bytes for claim in manifest.files.values())
         for name in FILES:
+            if name.endswith(".json") and manifest.files[name].bytes > max(_SMALL, total // _SHARE):
+                # Parsed JSON takes many times its length.
+                raise DataError("larger than this file of a bundle is", file=folder / name)
             _check_file(folder / name, manifest.files[name])
         return BundleFolder(folder, content_hash(data), manifest)
 
@@ -170,11 +174,13 @@ def _whole(file: Path, limit: int) -> bytes:
 
 
 def parsed(data: bytes, file: Path) -> Any:
-    """JSON of limited depth, without NaN, infinity and doubled keys.
+    """A JSON object of limited depth, without NaN, infinity and doubled keys.
 
     Raises:
         DataError: no such JSON.
     """
+    if data[:1] != b"{":  # another kind of file is not decoded first
+        raise DataError("cannot be read as JSON: it does not begin with {", file=file)
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,7 @@ from connectome_tl.bundle.shapes import Sizes, check_features, check_shape
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.settings.bundles import Inputs
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import SCORES, CoreModel
 from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
@@ -139,7 +139,7 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     if set(model.step) != {task.name for task in model.tasks}:
         raise DataError("a network does not say which of its states predicts an outcome")
     with torch.device("meta"):
-        wanted = build_model(model.settings, model.sizes, model.heads).state_dict()
+        wanted = build_model(model.settings, model.sizes, model.heads, regressions_of(model.tasks)).state_dict()
     for name, state in model.states.items():
         if set(state) != set(wanted):
             raise DataError("the weights of a network are not those that its settings ask for", got=name[:40])

@@ -13,6 +13,7 @@ import typer
 from typer._completion_classes import completion_init
 
 from connectome_tl.cli.app import COMPLETE, app
+from connectome_tl.cli.terminal import terminal
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
 
 # Importing these adds their commands, in the order of the help.
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGINT, _interrupt)
     if COMPLETE in os.environ:
         completion_init()
+    words = sys.argv[1:] if arguments is None else arguments
+    # Words that cannot be parsed are refused before a command sees its options.
+    terminal.begin(next((word for word in words if word[:1] != "-"), ""), json="--json" in words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
             stream.reconfigure(errors="backslashreplace")
@@ -42,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(exit_.exit_code)
     except _WrongUsage as error:
         error.show()  # type: ignore[attr-defined]
+        terminal.end(64, (Problem(error.format_message()),))  # type: ignore[attr-defined]
         sys.exit(64)
     except (KeyboardInterrupt, typer.Abort):
         _leave(InterruptedRunError("interrupted", remedy="Run the same command again; it resumes."))
@@ -56,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _leave(error: ConnectomeTLError) -> None:
     if os.environ.get("CONNECTOME_TL_DEBUG"):
         raise error
-    typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+    terminal.error(str(error))
+    terminal.end(error.exit_code, error.problems)
     sys.exit(error.exit_code)
 
 
@@ -68,7 +74,8 @@ def _fail(error: Exception) -> None:
         f"{type(error).__name__}: {error}",
         remedy="This is a fault of connectome-tl, not of your data. Run again with --debug and report the traceback.",
     )
-    typer.secho(f"Error: {problem}", err=True, fg=typer.colors.RED)
+    terminal.error(str(problem))
+    terminal.end(70, (problem,))
     sys.exit(70)
 
 

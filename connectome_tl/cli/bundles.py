@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from connectome_tl.cli.app import Out, app
+from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import UsageError
 
 BundleDir = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
 
 
-@app.command()
+@command(app)
 def bundle(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Out,
@@ -37,12 +38,14 @@ def bundle(
     if fit not in ("mean", "refit"):
         raise UsageError("--fit is mean or refit", got=fit)
     options = BundleOptions(model, fit, site_names, title, authors, licence)  # type: ignore[arg-type]
-    made = bundle_run(run_dir, out, options, base=base, show_progress=True)
-    typer.echo(f"Bundle: {made}\nHash: {content_hash((made / 'manifest.json').read_bytes())}")
-    typer.echo(f"Read its card before you share it: {made / 'docs' / 'README.md'}")
+    made = bundle_run(run_dir, out, options, base=base, show_progress=terminal.shows_progress)
+    number, card = content_hash((made / "manifest.json").read_bytes()), made / "docs" / "README.md"
+    terminal.answer(folder=made, hash=number, card=card)
+    terminal.say(f"Bundle: {made}\nHash: {number}")
+    terminal.say(f"Read its card before you share it: {card}")
 
 
-@app.command()
+@command(app)
 def predict(
     bundle_dir: BundleDir,
     cohort_file: CohortFile,
@@ -54,22 +57,34 @@ def predict(
     """Apply a bundle to a cohort: risks with intervals, flagged where a subject is outside its limits."""
     from connectome_tl.workflows.predict import predict_cohort
 
-    done = predict_cohort(bundle_dir, cohort_file, out, research_individual=research_individual)
+    done = predict_cohort(
+        bundle_dir,
+        cohort_file,
+        out,
+        research_individual=research_individual,
+        show_progress=terminal.shows_progress,
+    )
     n = done.rows["subject"].nunique()
-    typer.echo(f"{n} subjects, {done.n_flagged} with something outside the limits of the model: {done.file}")
+    terminal.answer(file=done.file, n_subjects=n, n_outside_limits=done.n_flagged, withheld=done.withheld)
     for task, why in done.withheld.items():
         shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
-        typer.echo(f"{task}: {shown}: {why}.")
-    typer.echo("Research only, not for care.")
+        terminal.say(f"{task}: {shown}: {why}.")
+    terminal.say(
+        f"{n} subjects, {done.n_flagged} with something outside the limits of the model: {done.file}. "
+        "Research only, not for care."
+    )
 
 
-@app.command()
+@command(app)
 def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
     """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, a report."""
     from connectome_tl.workflows.validate import validate_on
 
-    done = validate_on(bundle_dir, cohort_file, out)
+    done = validate_on(bundle_dir, cohort_file, out, show_progress=terminal.shows_progress)
+    scores = [score for one in done.record.tasks for score in one.scores]
+    terminal.answer(report=done.report, validation=done.validation, n_subjects=done.record.n_subjects, scores=scores)
     for one in done.record.tasks:
         leading = one.scores[0]
-        typer.echo(f"{one.task.label}: {leading.metric} {leading.value:.2f} [{leading.low:.2f}, {leading.high:.2f}]")
-    typer.echo(f"\nReport: {done.report}\nTo put into the bundle: {done.validation}")
+        terminal.say(f"{one.task.label}: {leading.metric} {leading.value:.2f} [{leading.low:.2f}, {leading.high:.2f}]")
+    terminal.say(f"To put into the bundle: {done.validation}")
+    terminal.say(f"\nReport: {done.report}")

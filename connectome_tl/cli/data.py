@@ -15,9 +15,10 @@ from connectome_tl.cli.app import (
     atlases,
     fetches,
 )
+from connectome_tl.cli.terminal import command, terminal
 
 
-@app.command()
+@command(app)
 def convert(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A matrix file, or a folder of them.")],
     out: Annotated[
@@ -47,7 +48,7 @@ def convert(
     how = checked(TriangleSettings, layout=layout, order=order)
 
     def say(note: str) -> None:
-        typer.echo(note if note.startswith("WARNING") else f"note: {note}", err=True)
+        terminal.note(note if note.startswith("WARNING") else f"note: {note}")
 
     if source.is_dir() or out.is_dir() or not out.suffix:
         from connectome_tl.workflows.progress import bar
@@ -62,7 +63,7 @@ def convert(
             measure=measure,
             layout=how.layout,
             order=how.order,
-            track=bar(),
+            track=bar(shown=terminal.shows_progress),
             say=say,
         )
     else:
@@ -77,14 +78,15 @@ def convert(
             order=how.order,
             say=say,
         )
+    patterns = cohort_patterns(made) if source.is_dir() else []
+    terminal.answer(written=made, files=patterns)
     for path in made:
-        typer.echo(f"wrote {path}")
-    if source.is_dir():
-        for line in cohort_patterns(made):
-            typer.echo(f"in cohort.yaml, under connectomes: files: {line}")
+        terminal.say(f"wrote {path}")
+    for line in patterns:
+        terminal.say(f"in cohort.yaml, under connectomes: files: {line}")
 
 
-@app.command()
+@command(app)
 def assemble(
     tractogram: Annotated[Path, typer.Argument(help="Streamlines: .tck, .trk or .trx")],
     parcellation: Annotated[Path, typer.Argument(help="Label image in the streamlines' space.")],
@@ -118,15 +120,16 @@ def assemble(
         tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
     )
     for warning in made.assembly.warnings:
-        typer.echo(f"note: {warning}", err=True)
+        terminal.note(f"note: {warning}")
     account = made.assembly.account
-    typer.echo(
+    terminal.answer(written=made.file, streamlines=vars(account), warnings=made.assembly.warnings)
+    terminal.say(
         f"wrote {made.file}: {account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned "
         f"+ {account.too_short} too short"
     )
 
 
-@fetches.command("abide")
+@command(fetches, "abide", within="fetch")
 def fetch_abide(
     out: Out = Path("abide"),
     n_subjects: Annotated[int | None, typer.Option(help="How many; all when left out.")] = None,
@@ -134,10 +137,12 @@ def fetch_abide(
     """Fetch ABIDE I's region time series and phenotypes with nilearn. Needs a network; research use only."""
     from connectome_tl.workflows import fetch
 
-    typer.echo(f"fetched into {fetch.fetch_abide(out, n_subjects=n_subjects)}")
+    folder = fetch.fetch_abide(out, n_subjects=n_subjects)
+    terminal.answer(folder=folder)
+    terminal.say(f"fetched into {folder}")
 
 
-@fetches.command("template")
+@command(fetches, "template", within="fetch")
 def fetch_template(
     age: Annotated[float, typer.Option(help="Age at scan.")],
     unit: Annotated[str, typer.Option(help="weeks, months, years or days")],
@@ -151,26 +156,39 @@ def fetch_template(
     """The template for an age with its brain mask, by TemplateFlow's own client. Needs a network."""
     from connectome_tl.workflows.fetch import template_of_age
 
-    typer.echo(template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only))
+    template = template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only)
+    terminal.answer(template=template)
+    terminal.say(template)
 
 
-@atlases.command("list")
+@command(atlases, "list", within="atlas")
 def atlas_list() -> None:
     """All atlases with their sizes and spaces."""
     from connectome_tl.workflows.atlas import list_atlases
 
-    list_atlases()
+    names = list_atlases(terminal.console())
+    terminal.answer(atlases=names)
+    terminal.say(f"{len(names)} atlases")
 
 
-@atlases.command("show")
+@command(atlases, "show", within="atlas")
 def atlas_show(name: str) -> None:
     """One atlas: source, licence, where to get the image, regions."""
     from connectome_tl.workflows.atlas import show_atlas
 
-    show_atlas(name)
+    atlas = show_atlas(name, terminal.console())
+    terminal.answer(
+        name=atlas.name,
+        title=atlas.title,
+        space=atlas.space,
+        source=atlas.source,
+        licence=atlas.licence,
+        regions=[vars(region) for region in atlas.regions],
+    )
+    terminal.say(f"{atlas.name}: {atlas.n_regions} regions")
 
 
-@atlases.command("install")
+@command(atlases, "install", within="atlas")
 def atlas_install(
     name: str, image: Annotated[Path, typer.Option("--image", help="Label image of this atlas.")]
 ) -> None:
@@ -179,5 +197,6 @@ def atlas_install(
 
     installed = install_atlas(name, image)
     for note in installed.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"installed {installed.image}")
+        terminal.note(f"note: {note}")
+    terminal.answer(image=installed.image, sha256=installed.sha256, notes=installed.notes)
+    terminal.say(f"installed {installed.image}")

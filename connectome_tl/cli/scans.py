@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,10 +20,14 @@ from connectome_tl.cli.app import (
     Workers,
     app,
 )
+from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import UsageError
 
+if TYPE_CHECKING:
+    from connectome_tl.workflows.scans.folder import FolderRun
 
-@app.command()
+
+@command(app)
 def morphometry(
     first: Annotated[
         Path, typer.Argument(metavar="BIDS_DIR | PARCELLATION", help="A folder, or one subject's label image.")
@@ -59,19 +65,31 @@ def morphometry(
             n_workers=n_cpus,
             filter_file=filter_file,
             dry_run=dry_run,
-            tell=typer.echo if dry_run else _tell,
+            tell=_teller(dry_run),
         )
-        if not dry_run:
-            typer.echo(f"Report: {found.page}")
+        _done(found, dry_run)
         return
     if out is None:
         raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
     made = morphometry_files(others, first, out, network=network or "divergence", labels=labels, atlas=atlas)
-    typer.echo(f"wrote {made.network} and {made.measures}")
+    terminal.answer(written=[made.network, made.measures])
+    terminal.say(f"wrote {made.network} and {made.measures}")
 
 
-def _tell(line: str) -> None:
-    typer.secho(line, err=True, fg=typer.colors.YELLOW)
+def _teller(dry_run: bool) -> Callable[[str], None] | None:
+    """What prints the lines that a folder's run tells: they are the result of a dry run, else remarks."""
+    if dry_run:
+        return terminal.say
+    return partial(terminal.note, colour=typer.colors.YELLOW) if terminal.shows_progress else None
+
+
+def _done(found: FolderRun, dry_run: bool) -> None:
+    scans = [{"scan": one.scan, "state": one.state, "warnings": one.warnings} for one in found.done]
+    failed = [{"scan": scan, "problem": problem} for scan, problem, _ in found.failed]
+    page = None if dry_run else found.page
+    terminal.answer(report=page, cohort=found.cohort, scans=scans, failed=failed)
+    if page is not None:
+        terminal.say(f"Report: {page}")
 
 
 def _participant_level(level: str) -> None:
@@ -79,7 +97,7 @@ def _participant_level(level: str) -> None:
         raise UsageError("unknown analysis level", expected="participant", got=level)
 
 
-@app.command()
+@command(app)
 def connectomes(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
@@ -101,7 +119,8 @@ def connectomes(
         from connectome_tl.workflows.group_response import write_group_response
 
         file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
-        typer.echo(
+        terminal.answer(written=file, n_scans=n)
+        terminal.say(
             f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
         )
         return
@@ -119,7 +138,6 @@ def connectomes(
         n_workers=n_cpus,
         filter_file=filter_file,
         dry_run=dry_run,
-        tell=typer.echo if dry_run else _tell,
+        tell=_teller(dry_run),
     )
-    if not dry_run:
-        typer.echo(f"Report: {made.page}")
+    _done(made, dry_run)

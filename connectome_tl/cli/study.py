@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,28 +15,37 @@ from connectome_tl.cli.app import (
     Scheduler,
     app,
 )
+from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import DataError, UsageError
 
 
-@app.command()
+@command(app)
 def demo(
     out: Out = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="A study of volumes instead: brain age to injury.")] = False,
+    scans: Annotated[bool, typer.Option("--scans", help="A study from raw scans instead: images to report.")] = False,
 ) -> None:
     """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
-    if images:
+    if images and scans:
+        raise UsageError("--images and --scans are two demos; give one of them")
+    if scans:
+        from connectome_tl.workflows.scans_demo import run_scans_demo
+
+        report = run_scans_demo(out, seed=seed).report
+    elif images:
         from connectome_tl.workflows.image_demo import run_image_demo
 
-        report = run_image_demo(out, seed=seed)
+        report = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
     else:
         from connectome_tl.workflows.demo import run_demo
 
-        report = run_demo(out, seed=seed)
-    typer.echo(f"\nReport: {report}")
+        report = run_demo(out, seed=seed, show_progress=terminal.shows_progress)
+    terminal.answer(folder=out, report=report)
+    terminal.say(f"\nReport: {report}")
 
 
-@app.command()
+@command(app)
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the files that are written.")] = Path("."),
     table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
@@ -52,12 +62,17 @@ def init(
     if table is None and matrices is None:
         from connectome_tl.workflows.init import write_examples
 
-        for path in write_examples(folder):
-            typer.echo(f"wrote {path}")
+        _wrote(write_examples(folder))
         return
     if table is None or matrices is None:
         raise typer.BadParameter("give both --from TABLE and --matrices FOLDER")
     _start(folder, table, matrices, atlas, pattern, answer or [])
+
+
+def _wrote(paths: Sequence[Path]) -> None:
+    terminal.answer(written=paths)
+    for path in paths:
+        terminal.say(f"wrote {path}")
 
 
 def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
@@ -67,10 +82,10 @@ def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern
 
     def ask(question: Question) -> str:
         if question.choices:
-            typer.echo(f"{question.text} One of: {', '.join(question.choices)}")
+            typer.echo(f"{question.text} One of: {', '.join(question.choices)}", err=True)
         else:
-            typer.echo(question.text)
-        return str(typer.prompt(question.key, default=question.default))
+            typer.echo(question.text, err=True)
+        return str(typer.prompt(question.key, default=question.default, err=True))
 
     answers = dict(one.partition("=")[::2] for one in given)
     seen, made = start_from(
@@ -82,16 +97,15 @@ def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern
         pattern=pattern,
         atlas=atlas,
     )
-    for path in made:
-        typer.echo(f"wrote {path}")
-    check_cohort(made[0])
+    _wrote(made)
+    check_cohort(made[0], console=terminal.console())
     if len(made) > 1:
-        typer.echo(f"Check both files, then: connectome-tl run {made[1]} --out {folder / 'results'}")
+        terminal.say(f"Check both files, then: connectome-tl run {made[1]} --out {folder / 'results'}")
     elif not any(one.meaning == "outcome" for one in seen.columns):
-        typer.echo("No outcome column was recognised: add outcomes to cohort.yaml, then write a study.yaml.")
+        terminal.say("No outcome column was recognised: add outcomes to cohort.yaml, then write a study.yaml.")
 
 
-@app.command()
+@command(app)
 def run(
     study: Annotated[Path, typer.Argument(help="study.yaml")],
     out: Out,
@@ -101,22 +115,42 @@ def run(
         Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+    ] = False,
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    if dry_run:
+        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+
+        found = forecast_study(study, out, overrides=tuple(set_ or ()))
+        terminal.answer(forecast=found)
+        print_forecast(found, terminal.console())
+        return
     from connectome_tl.workflows.run import run_study
     from connectome_tl.workflows.tuned import optimism_lines
 
     result = run_study(
-        study, out, overrides=tuple(set_ or ()), show_progress=True, check=check, tuned=tuned, scheduler=scheduler
+        study,
+        out,
+        overrides=tuple(set_ or ()),
+        show_progress=terminal.shows_progress,
+        check=check,
+        tuned=tuned,
+        scheduler=scheduler,
+        tell=terminal.note,
     )
-    for verdict in result.record.verdicts:
-        typer.echo(verdict.headline)
-    for line in optimism_lines(result.record):
-        typer.echo(line)
-    typer.echo(f"\nReport: {result.report}")
+    record = result.record
+    scores = [score for score in record.scores if score.model == "full"]
+    terminal.answer(folder=out, report=result.report, verdicts=record.verdicts, scores=scores)
+    for verdict in record.verdicts:
+        terminal.say(verdict.headline)
+    for line in optimism_lines(record):
+        terminal.say(line)
+    terminal.say(f"\nReport: {result.report}")
 
 
-@app.command()
+@command(app)
 def tune(
     study: Annotated[Path, typer.Argument(help="study.yaml with a `tune:` block and inner folds")],
     out: Out,
@@ -143,23 +177,28 @@ def tune(
         space=space,
         overrides=tuple(set_ or ()),
         heartbeat=heartbeat,
-        show_progress=True,
+        show_progress=terminal.shows_progress,
         scheduler=scheduler,
     )
+    page = out / "report.html"
+    terminal.answer(folder=out, report=page, trials=found.trials, objectives=found.objectives, folds=found.folds)
     for one in found.folds:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in zip(found.objectives, one.values, strict=True))
-        typer.echo(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
-    typer.echo("These are the best of many and too good; `connectome-tl run --tuned` gives the score.")
-    typer.echo(f"\nReport: {out / 'report.html'}")
+        terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
+    terminal.say("These are the best of many and too good; `connectome-tl run --tuned` gives the score.")
+    terminal.say(f"\nReport: {page}")
 
 
-@app.command()
+@command(app)
 def explain(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     model: Annotated[
         list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
     ] = None,
     permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    refitted: Annotated[
+        int, typer.Option(min=0, help="Permutations with the other models fitted again, fold by fold; 49 are enough.")
+    ] = 0,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
     ] = None,
@@ -169,16 +208,25 @@ def explain(
     from connectome_tl.workflows.explain_files import FOLDER, PAGE
 
     found = explain_run(
-        run_dir, models=tuple(model or MODELS), n_permutations=permutations, base=base, show_progress=True
+        run_dir,
+        models=tuple(model or MODELS),
+        n_permutations=permutations,
+        n_refitted=refitted,
+        base=base,
+        show_progress=terminal.shows_progress,
     )
+    page = run_dir / FOLDER / PAGE
+    terminal.answer(folder=run_dir / FOLDER, page=page, files=found.files, withheld=found.withheld, notes=found.notes)
     for one in found.withheld:
-        typer.echo(f"withheld: {one.task}, {one.model}: {one.reason}")
+        terminal.say(f"withheld: {one.task}, {one.model}: {one.reason}")
+    for note in found.notes:
+        terminal.say(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
-    typer.echo(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
-    typer.echo(f"\nPage: {run_dir / FOLDER / PAGE}")
+    terminal.say(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
+    terminal.say(f"\nPage: {page}")
 
 
-@app.command()
+@command(app)
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     figures: Annotated[str | None, typer.Option("--figures", help="svg or pdf: save each in RUN_DIR/figures.")] = None,
@@ -193,10 +241,12 @@ def report(
     if figures not in (None, "svg", "pdf"):
         raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
     kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
-    typer.echo(f"Report: {draw_report(run_dir, figures=kind, tables=tables, dated=dated)}")
+    page = draw_report(run_dir, figures=kind, tables=tables, dated=dated)
+    terminal.answer(folder=run_dir, report=page)
+    terminal.say(f"Report: {page}")
 
 
-@app.command()
+@command(app)
 def audit(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     base: Annotated[
@@ -206,28 +256,40 @@ def audit(
     """Check a finished run for leakage: splits, scores, duplicates, all folds fitted again, one attacked."""
     from connectome_tl.workflows.audit import audit_run
 
-    record = audit_run(run_dir, base=base, show_progress=True)
+    record = audit_run(run_dir, base=base, show_progress=terminal.shows_progress)
+    terminal.answer(passed=not record.accused, findings=record.findings)
     for finding in record.findings:
         colour = {"failed": typer.colors.RED, "warning": typer.colors.YELLOW}.get(finding.status)
-        typer.secho(f"{finding.status:8}{finding.check}: {finding.what}", fg=colour)
+        terminal.say(f"{finding.status:8}{finding.check}: {finding.what}", colour=colour)
         if finding.remedy:
-            typer.echo(f"        {finding.remedy}")
+            terminal.say(f"        {finding.remedy}")
     if record.accused:
         raise DataError("the audit failed", file=run_dir, remedy="See the lines marked failed.")
+    n_warnings = sum(finding.status == "warning" for finding in record.findings)
+    terminal.say(f"\nNo check failed; {n_warnings} of {len(record.findings)} gave a warning.")
 
 
-@app.command()
+@command(app)
 def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+    ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
     from connectome_tl.workflows.cohort import check_cohort
 
-    check_cohort(cohort_file, report)
+    found = check_cohort(cohort_file, report, study=study, console=terminal.console())
+    terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
+    counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
+    terminal.say(
+        f"{cohort_file}: {found.record.n_subjects} subjects, {found.record.n_regions} regions, "
+        f"{counts['error']} errors, {counts['warning']} warnings"
+    )
 
 
-@app.command()
+@command(app)
 def power(
     cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
     n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
@@ -236,13 +298,16 @@ def power(
     ] = None,
 ) -> None:
     """What a study of this size could show: widths of intervals, chances of findings. Nothing is trained."""
-    from connectome_tl.workflows.power import power_of_cohort, power_of_size
+    from connectome_tl.workflows.power import power_of_cohort, power_of_size, summary
 
     if (cohort_file is None) == (n is None):
         raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")
     if cohort_file is not None:
         if share is not None:
             raise UsageError("--share goes with --n; a cohort has its own", got=f"--share {share:g}")
-        power_of_cohort(cohort_file)
+        plans = power_of_cohort(cohort_file, console=terminal.console())
     elif n is not None:
-        power_of_size(n, share)
+        plans = [power_of_size(n, share, console=terminal.console())]
+    terminal.answer(plans=plans)
+    for plan in plans:
+        terminal.say(summary(plan))

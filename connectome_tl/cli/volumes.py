@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from connectome_tl.cli.app import app
+from connectome_tl.cli.terminal import command, terminal
 
 
-@app.command()
+@command(app)
 def maps(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
     model: Annotated[str, typer.Option("--model", help="A model with a network on volumes alone.")] = "network",
@@ -26,13 +27,80 @@ def maps(
     from connectome_tl.workflows.volume_maps import FOLDER, map_volumes
 
     noise = NoiseMap(descent=Descent(steps=steps, learning_rate=3e-3))
-    found = map_volumes(run_dir, model=model, n_subjects=subjects, noise=noise, base=base, show_progress=True)
+    found = map_volumes(
+        run_dir, model=model, n_subjects=subjects, noise=noise, base=base, show_progress=terminal.shows_progress
+    )
+    terminal.answer(folder=run_dir / FOLDER, maps=found.maps, withheld=found.withheld)
     for task, reason in found.withheld.items():
-        typer.echo(f"withheld: {task}, {model}: {reason}")
+        terminal.say(f"withheld: {task}, {model}: {reason}")
     for one in found.maps:
-        typer.echo(
+        terminal.say(
             f"{one.task}, {one.kind}: deletion {one.deletion:.3f} (random {one.random_deletion:.3f}), insertion "
             f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {one.agreement:.2f}, "
             f"randomised network {one.randomised:.2f}"
         )
-    typer.echo(f"\nMaps: {run_dir / FOLDER}")
+    terminal.say(f"\nMaps: {run_dir / FOLDER}")
+
+
+@command(app)
+def embed(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort.yaml of the subjects whose images are embedded.")],
+    out: Annotated[Path, typer.Option("--out", help="JSON file to write, for `image.embedding.file` of a study.")],
+    stage: Annotated[
+        Literal["finetune", "pretrain"],
+        typer.Option("--stage", help="Networks of each outer fold, or that of stage 1, which saw the source alone."),
+    ] = "finetune",
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Embeddings of images by the networks of a finished run, and the brain-age gap where they predict age."""
+    from connectome_tl.workflows.embed import embed_cohort
+
+    found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
+    terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
+    terminal.say(f"{len(found.images)} images, {len(found.fits)} fits: {out}")
+
+
+@command(app)
+def prune(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
+    target: Annotated[float, typer.Option("--target", help="Share of the multiply-accumulates to remove.")] = 0.4,
+    task: Annotated[str | None, typer.Option("--task", help="Outcome whose head is kept; default: the first.")] = None,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Fine-tuning steps after the last removal.")] = 100,
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+    ] = None,
+) -> None:
+    """Smaller networks of a finished run: filters removed by Taylor scores, beside the unpruned networks."""
+    from pydantic import ValidationError
+
+    from connectome_tl.errors import UsageError
+    from connectome_tl.settings.images_pruning import TaylorPruning
+    from connectome_tl.workflows.prune import FOLDER, prune_run
+
+    usual = TaylorPruning()
+    try:
+        settings = TaylorPruning(target=target, after=usual.after.model_copy(update={"steps": steps}))
+    except ValidationError as error:
+        raise UsageError("--target is a share between 0 and 1", got=f"{target:g}") from error
+    found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
+    terminal.answer(folder=run_dir / FOLDER, pruned=found)
+    for one in found.networks:
+        cost = ", ".join(
+            f"{name} {100 * (after / before - 1):+.0f} %"
+            for name, (before, after) in (
+                ("multiply-accumulates", one.macs),
+                ("weights", one.parameters),
+                ("CPU seconds", one.seconds),
+            )
+        )
+        terminal.say(
+            f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
+            f"(unpruned, trained as long: {one.tuned_loss:.3f}; as it was: {one.loss:.3f})"
+        )
+    terminal.say(
+        f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
+        f"against the unpruned networks. Networks: {run_dir / FOLDER}"
+    )

@@ -17,6 +17,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.images_embedding import ImageEmbeddings
 from connectome_tl.settings.results import FlowStep
 from connectome_tl.tasks import Task
 
@@ -52,12 +53,14 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
         volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
+        embeddings: of the images, by fits of another study; None where nothing of the kind is used.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
         as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
         simulated: made up, with a known truth; every report says so.
         transforms: what was done to each measure's edges on reading (none, log1p, fisher_z), by measure.
         exploratory: made from scans without the corrections a study needs; every report says so.
+        origin: a sentence on how the connectomes were made, for the methods of a report.
     """
 
     name: str
@@ -87,9 +90,11 @@ class Cohort:
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False
+    origin: str = ""
     as_read: pd.DataFrame | None = None
     transforms: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
+    embeddings: ImageEmbeddings | None = None
 
     def __post_init__(self) -> None:
         n_subjects = len(self.ids)

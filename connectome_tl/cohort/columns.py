@@ -214,6 +214,7 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
         "gestational_age": settings.gestational_age.column if settings.gestational_age else None,
         "site": settings.site,
         "volumes": settings.volumes.column if settings.volumes else None,
+        "connectomes.reason": settings.connectomes.reason if settings.connectomes else None,
         **{f"family {name}": name for name in _kin(settings)},
         **{f"covariate {spec.column}": spec.column for spec in settings.covariates},
     }

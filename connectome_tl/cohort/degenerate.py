@@ -17,17 +17,17 @@ def nothing_to_learn(cohort: Cohort) -> list[Problem]:
     """
     if not cohort.n_regions or not cohort.n_subjects:
         return []
-    if all(_is_constant(cohort, i) for i in range(cohort.n_subjects)):
-        empty = not any(cohort.weights[i].any() for i in range(cohort.n_subjects))
+    rows = _with_connectome(cohort)
+    if all(_is_constant(cohort, i) for i in rows):
+        empty = not any(cohort.weights[i].any() for i in rows)
         what = "no connectome has a single edge" if empty else "in every connectome all edges are the same"
-        return [Problem(what, got=f"{cohort.n_subjects} subjects", remedy="Look at the matrices and their measure.")]
-    if cohort.n_subjects > 1 and all(
-        np.array_equal(cohort.weights[0], cohort.weights[i]) for i in range(1, cohort.n_subjects)
-    ):
+        n = len(rows) or cohort.n_subjects
+        return [Problem(what, got=f"{n} subjects", remedy="Look at the matrices and their measure.")]
+    if len(rows) > 1 and all(np.array_equal(cohort.weights[rows[0]], cohort.weights[i]) for i in rows[1:]):
         return [
             Problem(
                 "all connectomes are the same",
-                got=f"{cohort.n_subjects} subjects",
+                got=f"{len(rows)} subjects",
                 remedy="Was one matrix copied to all of them?",
             )
         ]
@@ -38,10 +38,14 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
     """What a model cannot learn from: errors first for connectomes, then for outcomes and covariates."""
     found: list[QualityFinding] = []
     if cohort.n_regions:
-        flat = [subject for i, subject in enumerate(cohort.ids) if _is_constant(cohort, i)]
+        flat = [cohort.ids[i] for i in _with_connectome(cohort) if _is_constant(cohort, i)]
         if flat:
             text = f"{len(flat)} connectomes are empty or constant: {listed(flat, 6)}"
             found.append(QualityFinding(level="error", check="constant", message=text))
+        bare = [cohort.ids[i] for i in np.flatnonzero(~cohort.node_mask.any(axis=1))]
+        if bare:
+            text = f"{len(bare)} subjects have no connectome: {listed(bare, 6)}"
+            found.append(QualityFinding(level="warning", check="no connectome", message=text))
     for task in cohort.tasks:
         values = cohort.targets[task.name].to_numpy(dtype=float)
         kinds = np.unique(values[~np.isnan(values)])
@@ -56,6 +60,11 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
             message = f"covariate {spec.column}: {text}"
             found.append(QualityFinding(level="warning", check="constant", message=message))
     return found
+
+
+def _with_connectome(cohort: Cohort) -> list[int]:
+    """Rows of subjects with any region: the others are not said to be constant, but to lack a connectome."""
+    return [int(i) for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
 
 
 def _value(value: float, is_binary: bool) -> str:

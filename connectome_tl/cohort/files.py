@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -86,16 +86,19 @@ class Search:
         ids: subjects wanted, in the order of the table.
         everyone: all ids of the table, before `select`.
         folder: what paths are relative to.
-        unmatched: whether data without a subject, and subjects without data, are refused or dropped.
+        unmatched: whether data without a subject, and subjects without data, are refused or dropped; `missing` drops
+            data and keeps subjects.
         dropping: the setting that drops them.
+        reasons: why the matrix of a subject is not to be read, by id.
     """
 
     ids: Sequence[str]
     everyone: Sequence[str]
     folder: Path
     findings: Findings
-    unmatched: Literal["refuse", "drop"] = "refuse"
+    unmatched: Literal["refuse", "drop", "missing"] = "refuse"
     dropping: str = "unmatched: drop"
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def owners(
         self, available: Iterable[str], *, what: str, file: str | Path, lacking: str = "were left out"
@@ -104,11 +107,11 @@ class Search:
 
         Args:
             available: ids of files or of rows of a stack.
-            lacking: what becomes of rows without data where `unmatched` is `drop`.
+            lacking: what becomes of rows without data where they are not refused.
 
         Returns:
             Only ids that have data. The others, and data without a row in the table, are problems, or
-            notes where `unmatched` is `drop`. Ids that differ in zero padding only are always problems.
+            notes where they are not refused. Ids that differ in zero padding only are always problems.
         """
         findings = self.findings
         there = {name: name for name in available}
@@ -139,7 +142,7 @@ class Search:
         settled = {subject for subject, _ in padded} | {name for _, name in padded}
         without = [subject for subject in without if subject not in settled]
         extra = [name for name in extra if name not in settled]
-        if self.unmatched == "drop":
+        if self.unmatched != "refuse":
             if without:
                 findings.notes.append(f"{len(without)} rows without {what} {lacking}: {listed(without)}")
             if extra:

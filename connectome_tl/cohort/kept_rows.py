@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,14 @@ def _excluded(
         findings.notes.append(f"exclude: {rule.when}: {n_open} whose value is missing were kept")
     flow.append(flow_step(f"exclude: {rule.when}", ~out, rule.reason + also))
     return table[~out].reset_index(drop=True)
+
+
+def without_connectome(n_subjects: int, reasons: Mapping[str, str]) -> FlowStep:
+    """A step that leaves nobody out: who has a connectome and why the others, who stay, have none."""
+    counts = Counter(reasons.values())
+    why = "; ".join(f"{n} without: {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
+    n_with = n_subjects - len(reasons)
+    return FlowStep(label=f"{n_with} with a connectome", n_left=n_subjects, reason=why)
 
 
 def flow_step(label: str, keep: np.ndarray, reason: str) -> FlowStep:

@@ -42,6 +42,7 @@ class Matrices:
         region_features: (n_subjects, n_regions, n_features) where the stack holds them, else None.
         sources: input name to SHA-256.
         as_read: measures of each matrix as the file has it, before it was made symmetric (see `seen_as_read`).
+        without: why a subject has no connectome, by id; its edges are 0 and all its regions masked.
     """
 
     ids: tuple[str, ...]
@@ -51,6 +52,7 @@ class Matrices:
     sources: dict[str, str]
     region_features: np.ndarray | None = None
     as_read: dict[str, np.ndarray] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)
 
 
 def seen_as_read(square: np.ndarray) -> dict[str, np.ndarray]:
@@ -103,6 +105,8 @@ def read_files(
 ) -> Matrices | None:
     """One file per subject (and per measure, where `{measure}` stands in the pattern).
 
+    A subject with a reason in the search has no connectome, whatever lies there.
+
     Args:
         other: files that may fit the pattern and are something else (the tables).
         track: wraps the list of files to show progress.
@@ -110,17 +114,24 @@ def read_files(
     Returns:
         None when nothing could be read; all that is wrong is in the findings of the search.
     """
-    folder, findings = search.folder, search.findings
+    folder, findings, keep = search.folder, search.findings, spec.unmatched == "missing"
+    own = replace(search, ids=[subject for subject in search.ids if subject not in search.reasons])
     pattern = str(spec.files)
     per_measure = "{measure}" in pattern
     patterns = [pattern.replace("{measure}", name) for name in spec.measures] if per_measure else [pattern]
     found = [found_files(one, folder, findings, other=other) for one in patterns]
-    names = [search.owners(files, what="a matrix", file=one) for one, files in zip(patterns, found, strict=True)]
-    wanted = tuple(subject for subject in search.ids if all(subject in name for name in names))
-    files = [found[k][names[k][subject]] for subject in wanted for k in range(len(found))]
+    lacking = "stay without one" if keep else "were left out"
+    names = [
+        own.owners(files, what="a matrix", file=one, lacking=lacking)
+        for one, files in zip(patterns, found, strict=True)
+    ]
+    there = {subject for subject in own.ids if all(subject in name for name in names)}
+    wanted = tuple(i for i in search.ids if i in there or i in search.reasons or keep)
+    rows = [row for row, subject in enumerate(wanted) if subject in there]
+    files = [found[k][names[k][wanted[row]]] for row in rows for k in range(len(found))]
     gathered = _Gathered(spec, known, findings, wanted)
     for at, path in enumerate(files if track is None else track(files, "matrices")):
-        i, part = divmod(at, len(found))
+        i, part = rows[at // len(found)], at % len(found)
         try:
             gathered.add(path, i, part if per_measure else None)
         except ConnectomeTLError as error:
@@ -132,7 +143,8 @@ def read_files(
             released(gathered.weights)
     if gathered.weights is None and not findings.problems:
         findings.problems.append(Problem("no matrix was found", file=folder / pattern))
-    return gathered.matrices(folder / pattern)
+    without = {i: search.reasons.get(i, "no matrix") for i in wanted if i not in there}
+    return gathered.matrices(folder / pattern, without)
 
 
 class _Gathered:
@@ -179,14 +191,17 @@ class _Gathered:
             self.findings.problems.append(Problem("a weight is too large for float32", subject=subject, file=path))
         self.node_mask[i] &= connectome.node_mask[self.kept]
 
-    def matrices(self, where: Path) -> Matrices | None:
+    def matrices(self, where: Path, without: dict[str, str]) -> Matrices | None:
         if self.weights is None:
             return None
+        self.node_mask[[self.wanted.index(subject) for subject in without]] = False
         note = self.unnamed.check(self.known, where, self.spec)
         self.findings.notes += [note] if note else []
         sources = {f"connectomes ({len(self.hashes)} files)": content_hash(sorted(self.hashes))}
         names = tuple(self.regions[i] for i in self.kept)
-        return Matrices(self.wanted, names, self.weights, self.node_mask, sources, as_read=self.as_read)
+        return Matrices(
+            self.wanted, names, self.weights, self.node_mask, sources, as_read=self.as_read, without=without
+        )
 
 
 class _Unnamed:

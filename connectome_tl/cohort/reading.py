@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.cells import texts
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns import SubjectColumns, column_problems, marks_of, with_columns_of
 from connectome_tl.cohort.degenerate import nothing_to_learn
@@ -15,7 +17,13 @@ from connectome_tl.cohort.dictionaries import Dictionary
 from connectome_tl.cohort.files import Search
 from connectome_tl.cohort.findings import Findings, grouped, listed
 from connectome_tl.cohort.ids import subject_ids, whole_ids
-from connectome_tl.cohort.kept_rows import flow_step, selected_rows, selects_among_events, without_excluded
+from connectome_tl.cohort.kept_rows import (
+    flow_step,
+    selected_rows,
+    selects_among_events,
+    without_connectome,
+    without_excluded,
+)
 from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
 from connectome_tl.cohort.more_tables import joined_tables
 from connectome_tl.cohort.one_scan import one_scan_of_each
@@ -25,10 +33,11 @@ from connectome_tl.cohort.tables import read_table
 from connectome_tl.cohort.transforms import transformed
 from connectome_tl.cohort.volumes import volume_files
 from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, raise_all
+from connectome_tl.errors import ConnectomeTLError, UsageError, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.scans import MOTION
 
 _MOST_NOTES = 12
 
@@ -45,7 +54,32 @@ def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
             (66). DataError: everything wrong with the data, in one list (65).
     """
     file = Path(path)
-    return assemble_cohort(load_settings(file, CohortSettings), file.parent, track=track)
+    settings = load_settings(file, CohortSettings)
+    if settings.scans is not None:
+        raise UsageError(
+            "the connectomes of this cohort are still to be made from scans",
+            file=file,
+            remedy="`connectome-tl run` makes them first and leaves a cohort.yaml with them in its folder, in scans/.",
+        )
+    return assemble_cohort(settings, file.parent, track=track)
+
+
+def read_subjects(path: str | Path, *, track: Track | None = None) -> Cohort:
+    """`read_cohort`, without connectomes where these are still to be made from scans; raises as it does."""
+    file = Path(path)
+    settings = load_settings(file, CohortSettings)
+    if settings.scans is None:
+        return assemble_cohort(settings, file.parent, track=track)
+    cohort = assemble_cohort(without_scans(settings), file.parent)
+    return replace(
+        cohort, notes=(*cohort.notes, f"connectomes: `run` makes them from the scans in {settings.scans.bids}")
+    )
+
+
+def without_scans(settings: CohortSettings) -> CohortSettings:
+    """What the tables say, without the scans and the covariate that comes from them."""
+    known = tuple(spec for spec in settings.covariates if spec.column != MOTION)
+    return settings.model_copy(update={"scans": None, "covariates": known})
 
 
 def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | None = None) -> Cohort:
@@ -79,7 +113,8 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings, table=table)
     columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
     unmatched = "refuse" if settings.connectomes is None else settings.connectomes.unmatched
-    search = Search(tuple(dict.fromkeys(ids)), everyone, folder, findings, unmatched)
+    reasons = _reasons(settings, table, ids)
+    search = Search(tuple(dict.fromkeys(ids)), everyone, folder, findings, unmatched, reasons=reasons)
     matrices: Matrices | None = None
     if settings.connectomes is not None and not table.empty:
         try:
@@ -98,6 +133,15 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     if both:
         findings.notes.append(f"{', '.join(both)}: covariate and outcome; a study may use it as one of them only")
     return replace(cohort, notes=tuple(dict.fromkeys(findings.notes)))
+
+
+def _reasons(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> dict[str, str]:
+    """Why a subject has no usable matrix, by id, as the column `connectomes.reason` says."""
+    spec = settings.connectomes
+    if spec is None or spec.reason is None:
+        return {}
+    cells = texts(table[spec.reason], settings.missing) if spec.reason in table.columns else []
+    return {subject: cell for subject, cell in zip(ids, cells, strict=False) if cell}
 
 
 def _named_columns(settings: CohortSettings) -> set[str]:
@@ -136,17 +180,21 @@ def _matrices(
     found = replace(found, sources=sources)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     findings.notes += _masked(found)
+    told = [f"{subject} ({reason})" for subject, reason in found.without.items() if subject in search.reasons]
+    if told:
+        findings.notes.append(f"{len(told)} subjects have no connectome: {listed(told)}")
     return found
 
 
 def _masked(found: Matrices) -> list[str]:
     """Notes on regions that subjects lack: one line for those that all lack, one for each of the others."""
-    absent = (~found.node_mask).sum(axis=0)
-    everywhere = [region for region, n in zip(found.regions, absent, strict=True) if n == len(found.ids)]
+    seen = np.array([subject not in found.without for subject in found.ids], dtype=bool)
+    absent, n_seen = (~found.node_mask[seen]).sum(axis=0), int(seen.sum())
+    everywhere = [region for region, n in zip(found.regions, absent, strict=True) if n == n_seen]
     notes = [
         f"region {region} is missing in {n} subjects and is masked there"
         for region, n in zip(found.regions, absent, strict=True)
-        if 0 < n < len(found.ids)
+        if 0 < n < n_seen
     ]
     if len(notes) > _MOST_NOTES:
         notes = [*notes[:_MOST_NOTES], f"{len(notes) - _MOST_NOTES} more regions are missing in some subjects"]
@@ -175,7 +223,12 @@ def _joined(
     ids = columns.ids if matrices is None else matrices.ids
     search = replace(search, ids=ids)
     if matrices is not None:
-        flow.append(flow_step("with a connectome", np.isin(columns.ids, ids), "no matrix"))
+        left = np.isin(columns.ids, ids)
+        flow.append(
+            without_connectome(len(ids), matrices.without)
+            if matrices.without
+            else flow_step("with a connectome", left, "no matrix")
+        )
     volumes = volume_files(settings.volumes, search, columns.images)
     features, feature_names = _region_features(settings, matrices, search)
     if search.findings.problems:
@@ -192,6 +245,7 @@ def _joined(
         name=settings.name,
         simulated=settings.simulated,
         exploratory=settings.exploratory,
+        origin=settings.origin,
         ids=ids,
         regions=() if matrices is None else matrices.regions,
         atlas=atlas,

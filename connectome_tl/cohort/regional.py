@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,15 @@ def read_region_features(
 ) -> np.ndarray | None:
     """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown.
 
-    Where the search drops what is unmatched, a subject without a table is unknown throughout.
+    Where the search drops what is unmatched, a subject without a table is unknown throughout; so is one without a
+    connectome.
     """
     try:
         if spec.stack is not None:
             return _from_stack(spec, matrices, search.folder)
-        tables, _ = _tables(spec, known, search, id_column=id_column, lacking="are unknown there", marks=marks)
-        if search.unmatched == "drop":
+        own = replace(search, ids=[subject for subject in search.ids if subject not in matrices.without])
+        tables, _ = _tables(spec, known, own, id_column=id_column, lacking="are unknown there", marks=marks)
+        if search.unmatched != "refuse" or matrices.without:
             tables = {subject: tables.get(subject, pd.DataFrame(columns=list(spec.names))) for subject in matrices.ids}
         return _lined_up(tables, matrices.regions, spec, search.findings, strict=spec.files is not None)
     except ConnectomeTLError as error:

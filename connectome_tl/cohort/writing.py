@@ -61,6 +61,8 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
         settings["simulated"] = True
     if cohort.exploratory:
         settings["exploratory"] = True
+    if cohort.origin:
+        settings["origin"] = cohort.origin
     if cohort.age_unit:
         table[_AGE] = cohort.age
         settings["age"] = AgeColumn.model_validate(

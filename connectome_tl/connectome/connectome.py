@@ -63,8 +63,10 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
     subject, file = connectome.subject, connectome.file
     weights, n_regions = connectome.weights, connectome.n_regions
 
-    def problem(what: str, **more: str) -> Problem:
-        return Problem(what, subject=subject, file=file, **more)
+    def problem(
+        what: str, *, expected: str | None = None, got: str | None = None, remedy: str | None = None
+    ) -> Problem:
+        return Problem(what, expected, got, subject, file, remedy)
 
     expected = (connectome.n_measures, n_regions, n_regions)
     if weights.shape != expected:

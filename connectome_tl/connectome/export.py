@@ -31,6 +31,7 @@ def write_connectome(
     inputs: Mapping[str, str] | None = None,
     settings: Any = None,
     units: Mapping[str, str] | str | None = None,
+    seed: int | None = None,
     notes: tuple[str, ...] = (),
     fields: Mapping[str, Any] | None = None,
     always_measure: bool = False,
@@ -43,7 +44,7 @@ def write_connectome(
 
     Args:
         atlas: name for the sidecar.
-        inputs, settings, units: as `provenance.write_sidecar`.
+        inputs, settings, units, seed: as `provenance.write_sidecar`.
         notes: what was decided on the way here.
         fields: further keys of the sidecar.
         always_measure: name the measure (`meas-`) also where there is only one.
@@ -70,7 +71,7 @@ def write_connectome(
             inputs=inputs,
             settings=settings,
             units=units,
-            seed=None,
+            seed=seed,
             **{**bids_keys(part, atlas), "Notes": list(notes), **(fields or {})},
         )
     return tuple(parts)

@@ -18,6 +18,7 @@ from connectome_tl.features.arrays import Arrays
 from connectome_tl.features.combat import ComBat
 from connectome_tl.features.confounds import ConfoundModel
 from connectome_tl.features.edge_selection import ConsensusMask
+from connectome_tl.features.embeddings import EmbeddingSteps, fit_embedding
 from connectome_tl.features.gamma_sites import GammaSites
 from connectome_tl.features.harmonise import Harmoniser
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps, fit_clinical, fit_connectome
@@ -40,7 +41,13 @@ class Steps(Protocol):
 Fitter = Callable[[Cohort, Sequence[str], FeatureSettings], Steps | None]
 """Fits the steps of a modality on training rows; None where the cohort does not have the modality."""
 
-MODALITIES: dict[str, Fitter] = {"connectome": fit_connectome, "clinical": fit_clinical, "image": fit_volumes}
+
+def _fit_images(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -> Steps | None:
+    use = settings.image.embedding
+    return fit_volumes(cohort, ids, settings) if use is None else fit_embedding(cohort, ids, use)
+
+
+MODALITIES: dict[str, Fitter] = {"connectome": fit_connectome, "clinical": fit_clinical, "image": _fit_images}
 RECORDS: list[type] = [
     ConnectomeSteps,
     ClinicalSteps,
@@ -54,6 +61,7 @@ RECORDS: list[type] = [
     RegionScaler,
     CovariateEncoder,
     VolumeSteps,
+    EmbeddingSteps,
 ]
 
 

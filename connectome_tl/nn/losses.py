@@ -92,16 +92,25 @@ def row_losses(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
 
 
 def summed_losses(
-    outputs: Tensor, targets: Tensor, weights: Tensor | None, outcomes: Outcomes
+    outputs: Tensor,
+    targets: Tensor,
+    weights: Tensor | None,
+    outcomes: Outcomes,
+    instead: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum of each outcome's losses over its observed rows, and the number of these; both (n_tasks,).
 
     Args:
         weights: (batch,) of the rows, or (batch, n_tasks), which then count as much in both sums; None for 1. Others
             as in `row_losses`.
+        instead: (batch,) losses of some outcomes that take the place of those of their outputs.
     """
     seen = torch.isfinite(targets)
-    losses = row_losses(outputs, targets, outcomes) * seen
+    losses = row_losses(outputs, targets, outcomes)
+    if instead:
+        columns = [instead.get(task, losses[:, t]) for t, task in enumerate(outcomes.kinds)]
+        losses = torch.stack(columns, dim=1)
+    losses = losses * seen
     if weights is None:
         return losses.sum(dim=0), seen.sum(dim=0)
     of_each = weights[:, None] if weights.dim() == 1 else weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
 from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank, volumes  # noqa: F401
+from connectome_tl.nn.heads import SoftLabelHead, head_of
 from connectome_tl.nn.layers import SharedDropout, norm_layer
-from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.model import DistributionHead, ModelSettings
 
 
 class Fusion(nn.Module):
@@ -31,30 +32,58 @@ class Fusion(nn.Module):
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(fused)) for name in widths})
         self.norm = norm_layer(settings.norm, fused)
         self.dropout = SharedDropout(settings.dropout)
+        self.modality_dropout = settings.modality_dropout
 
     def forward(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Tensor:
         """(batch, fused_width)."""
+        seen = {name: present[name] for name in encoded}
+        if self.training and self.modality_dropout:
+            seen = hidden(seen, self.modality_dropout)
         parts = []
         for name, one in encoded.items():
             part = self.maps[name](one.embedding)
-            there = present[name]
+            there = seen[name]
             parts.append(torch.where(there[:, None], part, self.absent[name]))
         return self.dropout(torch.relu(self.norm(torch.stack(parts).sum(dim=0))))
+
+
+def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Who has each modality, some hidden at random; a row of which nothing would be left keeps what it has.
+
+    Args:
+        present: (batch,) bool by modality. share: chance that one is hidden, drawn by torch's own generator.
+    """
+    there = torch.stack(list(present.values()))
+    kept = there & (torch.rand(there.shape, device=there.device) >= share)
+    kept = torch.where(kept.any(dim=0), kept, there)
+    return dict(zip(present, kept, strict=True))
 
 
 class OutcomeModel(nn.Module):
     """A batch to the outputs of every outcome's head.
 
     Named parts are the modalities of `branches`, `fusion` and `heads`; learning rates and freezing refer to them.
+
+    Args:
+        regressions: outcomes whose heads may give distributions.
     """
 
-    def __init__(self, settings: ModelSettings, sizes: Mapping[str, Sizes], heads: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        sizes: Mapping[str, Sizes],
+        heads: Mapping[str, int],
+        regressions: Collection[str] = (),
+    ) -> None:
         super().__init__()
         asked = settings.branches
         self.branches = nn.ModuleDict({name: build_branch(asked[name], sizes[name]) for name in sizes})
         widths = {name: branch.width for name, branch in self.branches.items() if isinstance(branch, Branch)}
         self.fusion = Fusion(settings, widths)
-        self.heads = nn.ModuleDict({task: nn.Linear(settings.fused_width, n) for task, n in heads.items()})
+        soft = settings.regression if isinstance(settings.regression, DistributionHead) else None
+        self.heads = nn.ModuleDict(
+            {task: head_of(settings.fused_width, n, soft if task in regressions else None) for task, n in heads.items()}
+        )
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Embeddings by modality; a modality that the whole batch lacks is left out."""
@@ -75,8 +104,15 @@ class OutcomeModel(nn.Module):
         heads = list(self.heads.values())
         if not heads:
             return fused.new_zeros((len(fused), 0))
+        if self.soft_heads:
+            return torch.cat([head(fused) for head in heads], dim=1)
         weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
         return functional.linear(fused, weight, bias)
+
+    @property
+    def soft_heads(self) -> dict[str, SoftLabelHead]:
+        """Heads that give distributions, by outcome."""
+        return {task: head for task, head in self.heads.items() if isinstance(head, SoftLabelHead)}
 
 
 def part_of(parameter: str) -> str:
@@ -85,10 +121,16 @@ def part_of(parameter: str) -> str:
     return second if first == "branches" else first
 
 
-def build_model(settings: ModelSettings, sizes: Mapping[str, Sizes], heads: Mapping[str, int]) -> OutcomeModel:
+def build_model(
+    settings: ModelSettings,
+    sizes: Mapping[str, Sizes],
+    heads: Mapping[str, int],
+    regressions: Collection[str] = (),
+) -> OutcomeModel:
     """A model with fresh weights from torch's current random state.
 
     Args:
         sizes: by modality, as `Modality.sizes` gives them. heads: number of outputs by outcome.
+        regressions: outcomes that are values, whose heads may give distributions.
     """
-    return OutcomeModel(settings, sizes, heads)
+    return OutcomeModel(settings, sizes, heads, regressions)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from connectome_tl.report.drawing import ACCENT, INK, clean, panel, style, swarm, to_svg
-from connectome_tl.settings.results import CohortQualityRecord, MatrixImage, SubjectMeasure
+from connectome_tl.settings.results import CohortQualityRecord, MatrixImage, SubjectMeasure, VolumeImage
 
 _FLAG = "#D55E00"
 _MOST_ROWS, _MOST_COLUMNS = 40, 60
@@ -116,6 +116,26 @@ def matrix_pngs(matrices: Sequence[MatrixImage]) -> list[str]:
     high = float(np.quantile(np.abs(finite), 0.998)) if len(finite) else 0.0
     low = -high if len(finite) and finite.min() < 0 else 0.0
     return [_png(square, low, high) for square in squares]
+
+
+def volume_pngs(volumes: Sequence[VolumeImage]) -> list[str]:
+    """Cuts through volumes as `data:` URLs, grey.
+
+    Raises:
+        ValueError: the number of pixels is not height times width.
+    """
+    from matplotlib.image import imsave
+
+    found = []
+    for one in volumes:
+        pixels = np.frombuffer(base64.b64decode(one.pixels), dtype=np.uint8)
+        if pixels.size != one.height * one.width or not pixels.size:
+            raise ValueError(f"volume of {one.subject}: expected {one.height} x {one.width} pixels, got {pixels.size}")
+        buffer = io.BytesIO()
+        grey = pixels.reshape(one.height, one.width)
+        imsave(buffer, grey, format="png", cmap="gray", vmin=0, vmax=255, metadata=cast(Any, {"Software": None}))
+        found.append("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+    return found
 
 
 def _png(square: np.ndarray, low: float, high: float) -> str:

@@ -11,6 +11,7 @@ from connectome_tl.report.cohort_figures import (
     missing_figure,
     outliers,
     site_age_figure,
+    volume_pngs,
 )
 from connectome_tl.report.render import render, stamps_of
 from connectome_tl.report.sheet import Figure, Sheet
@@ -51,6 +52,7 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
             f"{len({subject for subject, _ in quality.missing})} of {len(quality.subjects)} subjects lack a region. "
             "A missing region is masked; it is not a region without connections.",
         ),
+        volumes=list(zip(quality.volumes, volume_pngs(quality.volumes), strict=True)),
         matrices=list(zip(quality.matrices, matrix_pngs(quality.matrices), strict=True)),
         subject_columns=_subject_columns(quality),
         subject_rows=_subject_rows(quality),
@@ -91,7 +93,7 @@ def _subject_columns(quality: CohortQualityRecord) -> list[str]:
     columns = ["Subject"]
     columns += ["Site"] if quality.sites else []
     columns += [f"Age ({quality.age_unit or 'unit unknown'})"] if quality.ages else []
-    columns += ["Regions missing"]
+    columns += ["Regions missing"] if quality.regions else []
     return columns + [f"{m.name} ({m.unit})" if m.unit else m.name for m in quality.measures]
 
 
@@ -106,7 +108,7 @@ def _subject_rows(quality: CohortQualityRecord) -> list[tuple[str, list[tuple[st
     for i, subject in enumerate(quality.subjects):
         cells = [(quality.sites[i] or labels.UNDEFINED, False)] if quality.sites else []
         cells += [(labels.number(quality.ages[i], 1), False)] if quality.ages else []
-        cells += [(str(missing[i]), bool(missing[i]))]
+        cells += [(str(missing[i]), bool(missing[i]))] if quality.regions else []
         cells += [
             (labels.number(measure.values[i], places), bool(out[i]))
             for measure, out, places in zip(quality.measures, beyond, digits, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _ROW, _BRANCH, _BOX, _COLUMN, _HEAD = 0.78, 0.5, 0.42, 2.5, 0.62  # inches
 _ORDER = {"source": 0, "pool": 1, "target": 2}
 _LINE = "#9AA5B1"
+_LINE_LENGTH, _LINES = 52, 3  # characters, and lines beside an arrow
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,14 @@ def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None
             axes.annotate("", (spine, end), (spine, top - _BOX), arrowprops=arrow)
             if not following.branch and following.gone:
                 middle = top - (_BOX + step.height) / 2
-                axes.text(left + 0.3, middle, clean(following.gone, 46), fontsize=5.8, va="center", color=MUTED)
+                axes.text(left + 0.3, middle, _lines(following.gone), fontsize=5.8, va="center", color=MUTED)
         top -= step.height
+
+
+def _lines(text: str) -> str:
+    """A reason on as many lines as there is room for between two boxes."""
+    shown = clean(text, (_LINE_LENGTH - 8) * _LINES)  # lines break at words
+    return "\n".join(textwrap.wrap(shown, _LINE_LENGTH)[:_LINES])
 
 
 def _box(axes: Axes, left: float, right: float, top: float, step: _Step) -> None:

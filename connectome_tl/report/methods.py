@@ -28,7 +28,9 @@ class StudyFacts:
         families: whether the target declares any. sites: number of declared sites.
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
+        regressions: whether an outcome of any stage is a value.
         baselines: models of that role that were fitted, by name. permuted: those under permuted outcomes too.
+        origins: how the connectomes of the cohorts were made, a sentence each.
         probes: what the embedding tells before and after stage 2.
     """
 
@@ -48,6 +50,8 @@ class StudyFacts:
     baselines: tuple[str, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
     permuted: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    regressions: bool = False
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
@@ -61,6 +65,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         what = f"Volumes of {n} {noun}"
     sentences = [
         f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
+        *facts.origins,
         *_model(settings, facts),
         *_stages(settings, facts),
         *(_volumes(settings) if _sees_volumes(settings, facts) else ()),
@@ -85,16 +90,26 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
     networks = settings.stages.finetune.ensemble.networks
+    share = settings.model.modality_dropout
+    hiding = f", which lacked each modality at random with a chance of {share:g} in training" if share else ""
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
         f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
         "whole families of the training rows.",
-        f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}; "
+        f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
         f"{networks} networks were each trained without one part of the training rows, which chose the number of "
         "steps, and averaged.",
         "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
         "the core by more than one standard error.",
+        *_heads_and_embeddings(settings, facts),
     ]
+
+
+def _heads_and_embeddings(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    said = [settings.model.regression.describe()] if facts.regressions else []
+    use = settings.image.embedding
+    said += [use.describe()] if use is not None and "image" in facts.modalities else []
+    return [sentence for sentence in said if sentence]
 
 
 def _tuning(settings: StudySettings) -> list[str]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectome_tl.report import labels, page_tables, tables
+from connectome_tl.report import age_gap, labels, page_tables, tables
 from connectome_tl.report.answer import answer
 from connectome_tl.report.brain import glass_brain
 from connectome_tl.report.downloads import download
@@ -119,6 +119,8 @@ def environment() -> Environment:
         level_table,
         curve_table,
         glance_questions,
+        age_gap.age_gap_table,
+        age_gap.age_gap_note,
         tables.subgroup_table,
         tables.conformal_table,
         tables.sample_size_rows,

@@ -16,6 +16,7 @@ from connectome_tl.settings.columns import OneScan as OneScan
 from connectome_tl.settings.columns import Outcome as Outcome
 from connectome_tl.settings.columns import StatusRule as StatusRule
 from connectome_tl.settings.columns import Word
+from connectome_tl.settings.scans import ScanFolder as ScanFolder
 
 Transform = Literal["none", "log1p", "fisher_z"]
 
@@ -32,7 +33,9 @@ class ConnectomeFiles(Settings):
     triangle is written, row by row: `upper`, or `lower` (nilearn's `vectorize`), with or without its diagonal.
     Several measures may each have an array (`key: [full, partial]`) and a transform (`transform: [log1p, none]`).
     `zero_rows: missing` reads a region without a single edge as one that the subject lacks. `unmatched: drop` leaves
-    out rows without matrix and matrices without row, and counts them, instead of refusing.
+    out rows without matrix and matrices without row, and counts them, instead of refusing; `unmatched: missing` keeps
+    rows without matrix as subjects whose connectome is missing. So does a cell of the column `reason`, which says why
+    (quality control, say), whether a matrix is there or not.
     """
 
     files: str | None = None
@@ -56,10 +59,15 @@ class ConnectomeFiles(Settings):
     diagonal: Literal["zero", "keep"] = "zero"
     order: Literal["table", "label"] | None = None
     zero_rows: Literal["keep", "missing"] = "keep"
-    unmatched: Literal["refuse", "drop"] = "refuse"
+    unmatched: Literal["refuse", "drop", "missing"] = "refuse"
+    reason: str | None = Field(
+        default=None, description="column that says why a subject has no usable matrix; empty where it has one"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ConnectomeFiles:
+        if (self.unmatched == "missing" or self.reason is not None) and self.files is None:
+            raise ValueError("unmatched: missing and reason go with files, one matrix per subject")
         if sum(given is not None for given in (self.files, self.stack, self.network)) != 1:
             raise ValueError("give files (one matrix per subject), stack (all in one array) or network, one of them")
         if self.files is not None and "{id}" not in self.files:
@@ -204,6 +212,7 @@ class CohortSettings(Settings):
     name: str = "cohort"
     simulated: bool = False
     exploratory: bool = Field(default=False, description="scans came without the corrections a study needs")
+    origin: str = Field(default="", description="how the connectomes were made: a sentence for the report's methods")
     participants: str
     tables: tuple[MoreTable, ...] = ()
     id: str | Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = "participant_id"
@@ -224,6 +233,7 @@ class CohortSettings(Settings):
     connectomes: ConnectomeFiles | None = None
     region_features: RegionFeatureFiles | None = None
     volumes: VolumeFiles | None = None
+    scans: ScanFolder | None = Field(default=None, description="a BIDS folder that `run` makes the connectomes of")
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -248,6 +258,10 @@ class CohortSettings(Settings):
             )
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
             raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
+        if self.scans is not None and (self.connectomes is not None or self.region_features is not None):
+            raise ValueError("connectomes and region_features are made from scans: give either these or scans")
+        if self.scans is not None and self.volumes is not None:
+            raise ValueError("with scans, say which image is the volume there: scans: {volumes: T2w}")
         if self.region_features is not None and self.connectomes is None:
             raise ValueError("region_features go with connectomes, which name the regions (or network: similarity)")
         made = self.connectomes is not None and self.connectomes.network is not None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, EncoderSettings, Probability
+from connectome_tl.settings.images_embedding import EmbeddingUse
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=4, le=512)]
@@ -59,6 +60,7 @@ class ImageSettings(Settings):
         shape: a head that is much narrower or lower than heads are is refused or only noted.
         spread: largest ratio of voxel edges between the volumes of a study before it is refused.
         flip_test: the mean of predictions from each volume and its mirror image is taken.
+        embedding: precomputed embeddings in the place of volumes, for an encoder of kind `embedding`.
         precision: of the arithmetic; `auto` is bfloat16 where a probe finds it right and faster.
     """
 
@@ -74,6 +76,7 @@ class ImageSettings(Settings):
     augment: Augmentation = Augmentation()
     flip_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
+    embedding: EmbeddingUse | None = None
 
     @property
     def shape3(self) -> tuple[int, int, int]:
@@ -86,7 +89,7 @@ class ImageSettings(Settings):
         rest = ImageSettings()
         return self.model_copy(
             update={"augment": rest.augment, "flip_test": rest.flip_test, "precision": rest.precision,
-                    "spread": rest.spread}
+                    "spread": rest.spread, "embedding": None}
         )  # fmt: skip
 
     def describe(self) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.settings.columns import AgeColumn
+from connectome_tl.settings.hooks import AnatomyHooks, DiffusionHooks
+from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplatesByAge
 
-Contrast = Literal["T1w", "T2w"]
+BvecLengths = Literal["auto", "ignore", "scale"]
 
 INTENSITIES = ("mean", "sd", "p10", "p50", "p90")  # of an image in each region
 TISSUES = ("grey", "white", "fluid")  # share of each in each region
@@ -114,69 +115,6 @@ class RegistrationSettings(Settings):
     )
 
 
-class TemplateFiles(Settings):
-    """A template and its label image. Paths are relative to the configuration file."""
-
-    image: str
-    labels: str
-    mask: str | None = None
-    contrast: Contrast | None = Field(default=None, description="of the image; default: as its name ends")
-
-
-class TemplateOfAges(TemplateFiles):
-    """A template for a range of ages: `[from, to]` in the unit of `age`, the first included, the last not."""
-
-    ages: tuple[float, float]
-
-    @field_validator("ages")
-    @classmethod
-    def _runs_forward(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError("ages are [from, to], from the younger to the older")
-        return value
-
-
-class TemplatesByAge(Settings):
-    """Each scan takes the template of its age: one of TemplateFlow's, or of your own.
-
-    TemplateFlow's are looked for in its local cache and never downloaded (`connectome-tl fetch template` does that).
-    `labels` says which of its label images: entities of the template's own dseg (`desc-structures` of dhcpVol,
-    `atlas-Schaefer2018_desc-400Parcels7Networks` of MNI152NLin2009cAsym), or your own file, relative to the
-    configuration, with `{template}` and `{cohort}` in its name.
-    """
-
-    by_age: Annotated[
-        Annotated[Literal["templateflow"], Tag("word")] | Annotated[tuple[TemplateOfAges, ...], Tag("list")],
-        Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
-        Field(min_length=1, description="templateflow, or a list of {ages: [from, to], image, labels, mask}"),
-    ]
-    labels: str | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> TemplatesByAge:
-        if self.by_age == "templateflow":
-            if self.labels is None:
-                raise ValueError("say which labels, for example labels: desc-structures (dhcpVol's 87)")
-            return self
-        if self.labels is not None:
-            raise ValueError("labels: of templateflow; a template of your own has its labels in the list")
-        ranges = sorted(template.ages for template in self.by_age if isinstance(template, TemplateOfAges))
-        for (_, end), (start, _) in pairwise(ranges):
-            if start < end:
-                raise ValueError(f"ages overlap: which template is for {start:g}?")
-        return self
-
-
-def _kind_of_template(value: Any) -> str:
-    by_age = "by_age" in value if isinstance(value, dict) else isinstance(value, TemplatesByAge)
-    return "by_age" if by_age else "files"
-
-
-AnyTemplate = Annotated[
-    Annotated[TemplateFiles, Tag("files")] | Annotated[TemplatesByAge, Tag("by_age")], Discriminator(_kind_of_template)
-]
-
-
 class ScanSettings(Settings):
     """What every command from scans shares. Paths are relative to the configuration file.
 
@@ -194,6 +132,10 @@ class ScanSettings(Settings):
         default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
     )
     registration: RegistrationSettings = RegistrationSettings()
+    hooks: AnatomyHooks = AnatomyHooks()
+    formats: tuple[Literal["csv", "npy", "npz", "mat", "graphml"], ...] = Field(
+        default=(), description="of matrices, beside the table (.tsv)"
+    )
 
     @model_validator(mode="after")
     def _an_age_is_told(self) -> ScanSettings:
@@ -213,7 +155,15 @@ class ConnectomesSettings(ScanSettings):
     dwi: dict[str, str | int] = Field(
         default_factory=dict, description="which diffusion image where a scan has several: {acq: b2600, run: 1}"
     )
+    join_runs: bool = Field(
+        default=False,
+        description="all diffusion images of a session that `dwi` lets pass are one scan, by run and name",
+    )
     b0_max: float = Field(default=50.0, ge=0, le=500, description="s/mm2; up to here a volume is not weighted")
+    bvec_lengths: BvecLengths = Field(
+        default="auto", description="b-vectors not of length 1: seen from the table; ignore, or scale: b times length^2"
+    )
+    hooks: DiffusionHooks = DiffusionHooks()
     measures: tuple[str, ...] = ("count", "length", "FA", "MD")
     engine: Literal["dipy", "mrtrix3"] = "dipy"
     preprocessing: PreprocessingSettings = PreprocessingSettings()
@@ -224,8 +174,10 @@ class ConnectomesSettings(ScanSettings):
         default="given",
         description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
     )
-    keep_tractogram: bool = False
+    keep_tractogram: bool = Field(default=False, description="write the streamlines and their weights")
     keep_preprocessed: bool = Field(default=False, description="write the diffusion data that fibres were followed in")
+    keep_orientations: bool = Field(default=False, description="write the fibre orientation densities")
+    keep_transforms: bool = Field(default=False, description="write the registrations, as ITK reads them")
     wrong_table: Literal["refuse", "warn"] = Field(
         default="refuse", description="b-values or b-vectors that surely do not go with the signal"
     )

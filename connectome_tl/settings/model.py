@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,22 +23,60 @@ from connectome_tl.settings.images import (
     ScaleDenseEncoder,
     SfcnEncoder,
 )
+from connectome_tl.settings.images_embedding import EmbeddingEncoder
 
 __all__ = [
     "AnyEncoder",
     "ClinicalEncoder",
     "Count",
+    "DistributionHead",
     "EncoderSettings",
     "GraphEncoder",
     "ModelSettings",
     "Norm",
     "Probability",
+    "ValueHead",
 ]
 
 
 AnyImageEncoder = Annotated[
-    ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder, Field(discriminator="kind")
+    ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder | EmbeddingEncoder, Field(discriminator="kind")
 ]
+
+
+class ValueHead(Settings):
+    """One output per regression, trained by squared error."""
+
+    kind: Literal["value"] = "value"
+
+    def describe(self) -> str:
+        """What follows "the network" in the methods section; empty for the default."""
+        return ""
+
+
+class DistributionHead(Settings):
+    """A distribution over bins of a regression's outcome; its mean is the prediction (soft labels).
+
+    The head is trained by the divergence from a normal distribution around the true value, as the age heads of
+    Peng et al. 2021 (doi:10.1016/j.media.2020.101871; 40 bins of one year, standard deviation one bin).
+
+    Args:
+        bins: of equal width over the range of the training rows.
+        spread: standard deviation of the soft label in bins.
+        margin: share of the range that is added on each side; a prediction cannot leave the bins.
+    """
+
+    kind: Literal["distribution"] = "distribution"
+    bins: Annotated[int, Field(ge=4, le=400)] = 40
+    spread: Annotated[float, Field(gt=0)] = 1.0
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    def describe(self) -> str:
+        """What follows "the network" in the methods section."""
+        return (
+            f"Regressions were predicted as distributions over {self.bins} bins, trained on soft labels (Peng et al. "
+            "2021, doi:10.1016/j.media.2020.101871)."
+        )
 
 
 class ModelSettings(Settings):
@@ -52,6 +90,10 @@ class ModelSettings(Settings):
         encoder: of the connectome; one of volumes makes it a study of images.
         clinical: of the covariates; used where the target cohort has some.
         others: encoders of further modalities: of volumes beside the connectome, or registered by an extension.
+        regression: what a regression's head gives: a value, or a distribution over bins.
+        dropout: of the fused layer.
+        modality_dropout: chance that a modality is hidden from a training row, which then looks as if it lacked it;
+            one that the row has always stays (Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
     """
 
     encoder: Annotated[AnyEncoder | AnyImageEncoder, Field(discriminator="kind")] = GraphEncoder()
@@ -60,6 +102,8 @@ class ModelSettings(Settings):
     fused_width: Count = 32
     norm: Norm = "none"
     dropout: Probability = 0.0
+    modality_dropout: Probability = 0.0
+    regression: Annotated[ValueHead | DistributionHead, Field(discriminator="kind")] = ValueHead()
 
     @property
     def branches(self) -> dict[str, EncoderSettings]:
@@ -70,6 +114,11 @@ class ModelSettings(Settings):
     def reads_volumes(self) -> bool:
         """Whether an encoder of this package reads volumes (an extension may read embeddings instead)."""
         return isinstance(self.branches.get("image"), ImageEncoder)
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether precomputed embeddings take the place of volumes."""
+        return isinstance(self.branches.get("image"), EmbeddingEncoder)
 
     @property
     def compared(self) -> ModelSettings:

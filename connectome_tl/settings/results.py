@@ -12,6 +12,7 @@ from connectome_tl.settings.scores import Number as Number
 from connectome_tl.settings.scores import Score as Score
 from connectome_tl.settings.statistics import (
     AdaptationProbe,
+    AgeGapScore,
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,
@@ -272,6 +273,7 @@ class RunRecord(Record):
     optimism: tuple[Optimism, ...] = ()
     tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
     learning_curve: tuple[LearningPoint, ...] = ()
+    age_gaps: tuple[AgeGapScore, ...] = ()
     transductive: bool = False
     simulated: bool = False
     exploratory: bool = False
@@ -312,6 +314,21 @@ class MatrixImage(Record):
     flagged: bool = False
 
 
+class VolumeImage(Record):
+    """Three cuts through one volume on its grid, side by side.
+
+    Attributes:
+        pixels: base64 of (height, width) bytes, row by row from the top. text: what was done to the volume.
+    """
+
+    subject: str
+    height: int
+    width: int
+    pixels: str
+    text: str
+    flagged: bool = False
+
+
 class CohortQualityRecord(Record):
     """What the cohort report shows beside the `CohortRecord`: checks, matrices, distributions.
 
@@ -328,5 +345,6 @@ class CohortQualityRecord(Record):
     measures: tuple[SubjectMeasure, ...] = ()
     findings: tuple[QualityFinding, ...] = ()
     matrices: tuple[MatrixImage, ...] = ()
+    volumes: tuple[VolumeImage, ...] = ()
     simulated: bool = False
     versions: dict[str, str] = Field(default_factory=dict)

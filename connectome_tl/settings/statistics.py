@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from connectome_tl.settings.base import Record
@@ -159,6 +160,34 @@ class Instability(Record):
     classification: Number
     n_refits: int
     method: str = ""
+
+
+class AgeGapScore(Record):
+    """The brain-age gap of one model over the tested subjects, in the unit of age.
+
+    `mae` is that of the uncorrected predictions: a correction by the true age makes every error small. `slope` and
+    `corrected_slope` are changes of the gap per unit of age. `difference` is the mean corrected gap of cases minus
+    that of controls over subjects, with Welch's 95 % interval; `auc` that of cases by a linear support vector machine
+    on the corrected gap, trained on the other folds. NaN without cases, or where one class is missing.
+    """
+
+    task: str
+    model: str
+    unit: str
+    correction: str
+    n: int
+    mae: Number
+    slope: Number
+    corrected_slope: Number
+    case: str = ""
+    n_cases: int = 0
+    difference: Number = math.nan
+    low: Number = math.nan
+    high: Number = math.nan
+    auc: Number = math.nan
+    auc_low: Number = math.nan
+    auc_high: Number = math.nan
+    note: str = ""
 
 
 class GroupDifference(Record):

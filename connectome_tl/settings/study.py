@@ -13,6 +13,7 @@ from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images_age_gap import BrainAge
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import Tuned, TuneSettings
@@ -138,6 +139,7 @@ class StudySettings(Settings):
         network_permutations: the same of the full model, its networks trained again each time.
         threshold: probability at which a risk becomes a class, fixed in advance.
         n_jobs: processes; results do not depend on it.
+        brain_age: the gap between predicted and true age as a further result.
         device: where networks are trained; `auto` is a GPU where torch finds one.
         tune: what `tune` searches; a run does not look at it.
         tuned: settings per outer fold, as `run --tuned` writes them here.
@@ -155,6 +157,7 @@ class StudySettings(Settings):
     harmonise: HarmoniseSettings = HarmoniseSettings()
     edges: EdgeSettings = EdgeSettings()
     image: ImageSettings = ImageSettings()
+    brain_age: BrainAge | None = None
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     learning_curve: tuple[Annotated[int, Field(ge=4)], ...] = ()
@@ -218,6 +221,14 @@ class StudySettings(Settings):
                     f"stages.{name}.training: no part is called {', '.join(wrong)}; "
                     f"parts are {', '.join(self.model.parts)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_have_an_encoder(self) -> StudySettings:
+        if self.model.reads_embeddings != (self.image.embedding is not None):
+            raise ValueError(
+                "image.embedding names the file that an encoder of kind embedding reads: give both or neither"
+            )
         return self
 
     @property

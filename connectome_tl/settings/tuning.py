@@ -15,17 +15,26 @@ from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.scores import Number
 
 # What decides a fit. Cohorts, splits, seeds and what is reported stay as they are.
-TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges")
+TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges", "image")
 # Whole stages decide which models a study has; a transductive study says so on every table.
+_IMAGE = ("image.augment", "image.flip_test")
 _FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", "model.others")
 
 
 def tunable_keys() -> tuple[str, ...]:
     """Dotted keys of `study.yaml` that a search space may name, registered extensions included."""
+    return tuple(key for key in _every_key() if not _is_fixed(key))
+
+
+def _every_key() -> dict[str, None]:
     from connectome_tl.settings.study import StudySettings
 
-    found = dict.fromkeys(key for name in TUNABLE for key in _keys(StudySettings, name, ()))
-    return tuple(key for key in found if key not in _FIXED)
+    return dict.fromkeys(key for name in TUNABLE for key in _keys(StudySettings, name, ()))
+
+
+def _is_fixed(key: str) -> bool:
+    # Grids are made of the images once, when the cohorts are read; what is drawn in training may change.
+    return key in _FIXED or (key.split(".")[0] == "image" and not key.startswith(_IMAGE))
 
 
 def _keys(model: type[BaseModel], name: str, above: tuple[str, ...]) -> Iterator[str]:
@@ -54,6 +63,8 @@ def _known_key(key: str) -> str:
     known = tunable_keys()
     if key in known or f"{key.rpartition('.')[0]}.*" in known:
         return key
+    if key.split(".")[0] == "image" and key in _every_key():
+        raise ValueError(f"cannot be tuned: it decides how the volumes are read; {', '.join(_IMAGE)} can")
     if key in _FIXED:
         raise ValueError("cannot be tuned: it decides which models the study has, or what its scores mean")
     if key.split(".")[0] not in TUNABLE:
@@ -131,8 +142,9 @@ class TuneSettings(Settings):
         objectives: metrics, of which the best mean rank over trials wins; the task's primary one when empty.
         sampler: `tpe` learns from earlier trials, `random` does not.
         startup: random trials before `tpe` begins to learn.
-        prune: stop a trial after an inner fold in which it is worse than the median of the earlier ones (only
-            with a single objective).
+        prune: stop a trial after an inner fold (the second or a later one of three or more) where it is worse than the
+            median of the completed ones; `inside` also stops it inside a fit, at a checkpoint of its first network at
+            which it is in their worst quarter, and fits one network after another (only with a single objective).
     """
 
     space: dict[SpaceKey, Dimension] = Field(min_length=1)
@@ -142,7 +154,7 @@ class TuneSettings(Settings):
     objectives: tuple[str, ...] = Field(default=(), max_length=3)
     sampler: Literal["tpe", "random"] = "tpe"
     startup: Annotated[int, Field(ge=1)] = 10
-    prune: bool = True
+    prune: bool | Literal["inside"] = True
 
     @model_validator(mode="after")
     def _one_key_one_place(self) -> TuneSettings:
@@ -201,7 +213,7 @@ class Tuned(Settings):
 class TrialRecord(Record):
     """One trial: what it tried, as the database holds it, and its inner scores.
 
-    `values` is empty for a trial that was stopped early; `reached` then is its last score on the way.
+    `values` is empty for a trial that was stopped early; `reached` then is its score after the last whole inner fold.
     """
 
     repeat: int

@@ -36,7 +36,7 @@ def write_phantom(
     write_json(root / "dataset_description.json", {"Name": "Phantom", "BIDSVersion": "1.10.1", "DatasetType": "raw"})
     write_text(root / "README", "Simulated heads with known fibres. Nobody was scanned.\n")
     template = make_head(anatomy, still=True)
-    _write_template(root / "template", anatomy, template)
+    write_template(root / "template", anatomy, template)
     rows, truth = [], []
     for subject in range(n_subjects):
         label = f"{subject + 1:02d}"
@@ -50,7 +50,7 @@ def write_phantom(
         for session in range(n_sessions):
             head = make_head(anatomy, strengths, seed=100 * subject + session)
             name = f"sub-{label}_ses-{session + 1:02d}"
-            _write_session(root, f"sub-{label}/ses-{session + 1:02d}", name, head)
+            write_session(root, f"sub-{label}/ses-{session + 1:02d}", name, head)
             weeks.append({"session_id": f"ses-{session + 1:02d}", "scan_age": 38.0 + 2 * session + 0.5 * subject})
         write_table(root / f"sub-{label}" / f"sub-{label}_sessions.tsv", pd.DataFrame(weeks))
     write_json(root / "sessions.json", {"scan_age": {"Description": "postmenstrual age at scan", "Units": "week"}})
@@ -59,7 +59,8 @@ def write_phantom(
     return root
 
 
-def _write_template(folder: Path, anatomy: Anatomy, head: Head) -> None:
+def write_template(folder: Path, anatomy: Anatomy, head: Head) -> None:
+    """A T2w template with its brain mask, label image and table of labels."""
     brain, labels = template_labels(anatomy)
     affine = head.t2w_affine
     write_volume(folder / "tpl-Phantom_T2w.nii.gz", head.t2w, head.t2w_affine)
@@ -69,7 +70,8 @@ def _write_template(folder: Path, anatomy: Anatomy, head: Head) -> None:
     write_table(folder / "tpl-Phantom_atlas-Phantom_dseg.tsv", table)
 
 
-def _write_session(root: Path, place: str, name: str, head: Head) -> None:
+def write_session(root: Path, place: str, name: str, head: Head) -> None:
+    """What a scanner leaves of one scan at `root`/`place`, and the truth below `root`/derivatives/truth."""
     folder = root / place
     write_volume(folder / "dwi" / f"{name}_dwi.nii.gz", head.dwi, head.affine)
     write_text(folder / "dwi" / f"{name}_dwi.bval", " ".join(f"{b:.0f}" for b in head.bvals) + "\n")

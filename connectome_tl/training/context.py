@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from connectome_tl.cohort.cohort import Cohort
@@ -14,14 +14,38 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.loop import StepHook
 from connectome_tl.training.plans import FitPlan
 
+Check = Callable[[FitPlan, int, Mapping[str, float]], None]
+"""(plan, number of the checkpoint, held-out loss by outcome); it raises an exception of its own to stop the fit."""
+_CHECK = "held-out loss"
+
+
+def check_name(number: int, task: str) -> str:
+    """Name of the fact of a fit that holds what was checked."""
+    return f"{_CHECK} {number} {task}"
+
+
+def checks_of(result: FitResult) -> dict[int, dict[str, float]]:
+    """Held-out losses of a finished fit by checkpoint and outcome."""
+    found: dict[int, dict[str, float]] = {}
+    for name, value in result.facts.items():
+        if name.startswith(f"{_CHECK} "):
+            number, _, task = name.removeprefix(f"{_CHECK} ").partition(" ")
+            found.setdefault(int(number), {})[task] = value
+    return found
+
 
 @dataclass
 class Context:
-    """Of one chunk of fits, in one process."""
+    """Of one chunk of fits, in one process.
+
+    Attributes:
+        hook: called after every optimiser step. check: called at each checkpoint of the first network of an ensemble.
+    """
 
     cohorts: Mapping[str, Cohort]
     done: Mapping[str, FitResult]
     hook: StepHook | None = None
+    check: Check | None = None
     _features: dict[str, Features] = field(default_factory=dict)
 
     def cohort(self, role: str) -> Cohort:

@@ -12,7 +12,7 @@ from connectome_tl.nn.losses import row_losses
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.context import Context
+from connectome_tl.training.context import Context, check_name
 from connectome_tl.training.fitted import outputs_of
 from connectome_tl.training.loop import Pool, train
 from connectome_tl.training.objectives.objective import TRAIN
@@ -35,7 +35,7 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     # Parts may differ by a row or two; all networks take the same steps.
     total = setting.training.steps_for(n_rows - min(map(len, parts)))
     steps = Ensemble(checkpoints=plan.checkpoints).steps_at(total)
-    looks = [_HeldOut(setting, steps, part) for part in parts]
+    looks = [_HeldOut(setting, steps, part, context if number == 0 else None) for number, part in enumerate(parts)]
     curves = [_member(setting, look, number, total, context) for number, look in enumerate(looks)]
     loss = np.full((len(steps), n_rows, len(tasks)), np.nan)
     out = np.full((len(steps), n_rows, sum(task.n_columns for task in tasks)), np.nan)
@@ -60,6 +60,8 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     result = result_of(setting, context, states, best, mean_curve, notes)
     result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
     result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
+    for number, losses in enumerate(looks[0].checked):
+        result.facts.update({check_name(number, name): value for name, value in losses.items()})
     return result
 
 
@@ -68,10 +70,14 @@ class _HeldOut:
 
     Training stops early where every outcome was predicted best in the first quarter of the steps taken; what
     would have come later is taken to be as it is then.
+
+    Args:
+        told: whose `check` hears the mean loss of each outcome at each checkpoint, if anybody's.
     """
 
-    def __init__(self, setting: Setting, steps: Sequence[int], part: np.ndarray) -> None:
-        self.setting, self.steps, self.part = setting, tuple(steps), part
+    def __init__(self, setting: Setting, steps: Sequence[int], part: np.ndarray, told: Context | None) -> None:
+        self.setting, self.steps, self.part, self.told = setting, tuple(steps), part, told
+        self.checked: list[dict[str, float]] = []
         at = torch.from_numpy(part)
         self.batch, self.goal = setting.batch.rows(at), setting.goal[at].double()
         n_columns = sum(task.n_columns for task in setting.tasks)
@@ -90,8 +96,15 @@ class _HeldOut:
         self.states.update(dict.fromkeys(self.steps[at:], state))
         seen = np.isfinite(self.loss[: at + 1])
         mean = np.where(seen, self.loss[: at + 1], 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+        self._tell(at, mean[at], seen[at].any(axis=0))
         best = np.array(self.steps)[mean.argmin(axis=0)]
         return step > 0 and bool((best * 4 <= step).all())
+
+    def _tell(self, at: int, mean: np.ndarray, known: np.ndarray) -> None:
+        tasks = self.setting.tasks
+        self.checked.append({task.name: float(mean[t]) for t, task in enumerate(tasks) if known[t]})
+        if self.told is not None and self.told.check is not None:
+            self.told.check(self.setting.plan, at, self.checked[-1])
 
 
 def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: Context) -> np.ndarray:

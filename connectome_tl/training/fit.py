@@ -19,7 +19,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.training.adaptation import fit_adaptation
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
-from connectome_tl.training.context import Context
+from connectome_tl.training.context import Check, Context
 from connectome_tl.training.core import fit_core_stage
 from connectome_tl.training.extension import calls, extend_learning
 from connectome_tl.training.fitted import FittedModel, fitted_model
@@ -51,6 +51,7 @@ def fit(
     n_jobs: int = 1,
     progress: Progress | None = None,
     hook: StepHook | None = None,
+    check: Check | None = None,
 ) -> dict[str, FitResult]:
     """Make all these fits and the parents they need, each once.
 
@@ -60,22 +61,25 @@ def fit(
         n_jobs: processes, one thread each; the results are the same for any number.
         progress: called with (fits done, fits in all).
         hook: called after every optimiser step (only with n_jobs=1).
+        check: called at each checkpoint of the first network of an ensemble. With it, fits are made one after another
+            in this process, so that what it decides does not depend on the number of processes; stored fits do
+            not call it, and `checks_of` says what they would have said.
 
     Returns:
         Results by key, for every plan and its parents.
     """
-    unique = _unique(plans)
+    unique = unique_plans(plans)
     results: dict[str, FitResult] = {}
     for depth in range(1 + max((plan.depth for plan in unique.values()), default=-1)):
         level = [plan for plan in unique.values() if plan.depth == depth]
-        for batch in _run(level, cohorts, results, store, n_jobs, hook):
+        for batch in _run(level, cohorts, results, store, n_jobs, hook, check):
             results.update({result.key: result for result in batch})
             if progress is not None:
                 progress(len(results), len(unique))
     return results
 
 
-def _unique(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
+def unique_plans(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
     """Plans and their parents by key. Two models may share a fit but predict other rows with it.
 
     What a mixture predicts, its core and network predict too.
@@ -105,6 +109,7 @@ def _run(
     store: FitStore | None,
     n_jobs: int,
     hook: StepHook | None,
+    check: Check | None,
 ) -> Iterable[list[FitResult]]:
     """Chunks of finished fits, as they are ready; a chunk shares its cohorts and parents."""
     from joblib import Parallel, delayed
@@ -117,7 +122,7 @@ def _run(
         shared = tuple(parent.key for _, parent in plan.parents) if plan.stage != "mixture" else ()
         groups.setdefault((roles, shared), []).append(plan)
     jobs: list[Job] = []
-    cluster = current_cluster()
+    cluster = current_cluster() if check is None else None
     n_workers = n_jobs if cluster is None else cluster.n_workers
     for (roles, _), members in groups.items():
         members.sort(key=lambda plan: plan.train.ids)  # fits of the same rows share their features
@@ -130,9 +135,9 @@ def _run(
     if cluster is not None and not quick:
         yield from _on_cluster(cluster, jobs, store)
         return
-    if n_jobs == 1 or len(plans) == 1 or quick:
+    if n_jobs == 1 or len(plans) == 1 or quick or check is not None:
         for chunk, known, parents in jobs:
-            yield _fit_chunk(chunk, known, parents, store, hook)
+            yield _fit_chunk(chunk, known, parents, store, hook, check)
         return
     parallel = Parallel(
         n_jobs=n_jobs,
@@ -227,12 +232,13 @@ def _fit_chunk(
     cohorts: Mapping[str, Cohort],
     parents: Mapping[str, FitResult],
     store: FitStore | None,
-    hook: StepHook | None,
+    hook: StepHook | None = None,
+    check: Check | None = None,
 ) -> list[FitResult]:
     """Fits of the same cohorts; features are fitted once per set of training rows."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads on fits this small cost several times the CPU of one
-    context = Context(cohorts, parents, hook)
+    context = Context(cohorts, parents, hook, check)
     try:
         return [_stored(plan, context, store) or _fitted(plan, context, store) for plan in plans]
     finally:

@@ -16,7 +16,7 @@ from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.outputs import columns_of, mixed, predictions_of
 
@@ -75,7 +75,7 @@ class NetworkModel:
 
     def model(self, state: Arrays) -> OutcomeModel:
         """A network with this state, in evaluation mode."""
-        model = build_model(self.settings, self.sizes, self.heads)
+        model = build_model(self.settings, self.sizes, self.heads, regressions_of(self.tasks))
         model.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
         return model.eval()
 

@@ -102,7 +102,8 @@ def learnt_early(study: StudySettings, cohorts: StudyCohorts, role: str) -> tupl
     cohort, known = cohorts.roles.get(role), modalities_of(study, cohorts)
     if cohort is None:
         return ()
-    has = {"connectome": bool(cohort.regions), "image": any(cohort.volumes)}
+    # Embeddings are of the target's images alone.
+    has = {"connectome": bool(cohort.regions), "image": any(cohort.volumes) and study.image.embedding is None}
     return tuple(m for m in ("connectome", "image") if m in known and has[m])
 
 

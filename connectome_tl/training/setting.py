@@ -19,7 +19,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Training
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.fitted import NetworkModel, to_batch
@@ -77,7 +77,10 @@ class Setting:
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random weights but for those that the parent gives, and the names of these."""
         torch.manual_seed(seed_of(self.plan, "weights", number))
-        model = build_model(self.model, self.sizes, self.heads)
+        model = build_model(self.model, self.sizes, self.heads, regressions_of(self.tasks))
+        for t, task in enumerate(self.tasks):
+            if task.name in model.soft_heads and self.goal.shape[1]:
+                model.soft_heads[task.name].cover(self.goal[:, t])
         start_from_files(model, self.model.branches)
         return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
 

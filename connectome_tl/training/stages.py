@@ -10,8 +10,9 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of
-from connectome_tl.errors import LeakageError
+from connectome_tl.errors import InternalError, LeakageError
 from connectome_tl.provenance import content_hash
+from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.objectives.objective import PROBE, SOURCE
@@ -73,6 +74,11 @@ class _Chain:
         return tuple(m for m in modalities_of(self.study, self.cohorts) if m not in self.scheme.without)
 
     @cached_property
+    def features(self) -> FeatureSettings:
+        """Those of the study; of precomputed embeddings, a fit that knows nobody of the test fold."""
+        return features_of(self.study, self.cohorts.target, self.fold, self.modalities)
+
+    @cached_property
     def rows(self) -> RowSet:
         target, train = self.cohorts.target, self.fold.train
         if self.label_rows is None:
@@ -88,7 +94,7 @@ class _Chain:
             train=self.rows,
             tasks=self.tasks,
             modalities=self.modalities,
-            features=self.study.features,
+            features=self.features,
             seed=0,  # nothing in it is drawn
             core=self.study.core,
             parents=() if source is None else (("source", source),),
@@ -106,7 +112,7 @@ class _Chain:
             train=self.rows,
             tasks=self.tasks,
             modalities=self.modalities,
-            features=study.features,
+            features=self.features,
             seed=self.seed,
             model=study.model,
             training=finetune.training,
@@ -161,7 +167,7 @@ class _Chain:
             train=rows,
             tasks=self._source_tasks(),
             modalities=seen,
-            features=self.study.features,
+            features=self.features,
             seed=0,
             core=self.study.core,
             label=self.scheme.name,
@@ -178,7 +184,7 @@ class _Chain:
                 train=rows,
                 tasks=self._source_tasks(),
                 modalities=early,
-                features=study.features,
+                features=self.features,
                 seed=self.seed,
                 model=study.model,
                 training=study.stages.pretrain.training,
@@ -195,7 +201,7 @@ class _Chain:
             train=RowSet("pool", ids, pool.rows_hash(ids)),
             tasks=parent.tasks if parent is not None else (),
             modalities=later,
-            features=study.features,
+            features=self.features,
             seed=self.seed,
             model=study.model,
             training=adapt.training,
@@ -205,6 +211,43 @@ class _Chain:
             parents=() if parent is None else (("stage", parent),),
             label=self.scheme.name,
         )
+
+
+def features_of(study: StudySettings, target: Cohort, fold: Fold, modalities: Sequence[str]) -> FeatureSettings:
+    """What is fitted to make features on one fold; of precomputed embeddings, which fit's.
+
+    Raises:
+        LeakageError: every encoder of the embeddings saw a tested subject, or kin of one.
+    """
+    found, use = study.features, study.image.embedding
+    if use is None or "image" not in modalities:
+        return found
+    # The place of the file decides nothing: its content is in the settings.
+    chosen = use.model_copy(update={"fit": unseen_fit(target, fold), "file": "-"})
+    return found.model_copy(update={"image": found.image.model_copy(update={"embedding": chosen})})
+
+
+def unseen_fit(target: Cohort, fold: Fold) -> str:
+    """Key of the first fit whose embeddings may be used for this fold.
+
+    Raises:
+        LeakageError: the encoder of every fit saw a tested subject, or kin of one.
+    """
+    made = target.embeddings
+    if made is None:
+        raise InternalError(f"cohort {target.name!r} has no embeddings")
+    families = (str(target.family[i]) for i in target.positions(fold.test))
+    found = made.unseen_by(frozenset(fold.test), frozenset(name for name in families if name))
+    if found is None:
+        seen = sorted(set(fold.test) & set(made.fits[0].seen))
+        raise LeakageError(
+            "the encoder of every fit of image.embedding saw subjects of a test fold, or kin of one",
+            expected="for each test fold a fit that saw none of its subjects",
+            got=", ".join(seen[:5]) or "kin of tested subjects",
+            remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
+            "stage that saw other subjects only (`connectome-tl embed --stage pretrain`).",
+        )
+    return found.fit
 
 
 def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:

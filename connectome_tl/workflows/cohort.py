@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,7 +16,8 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.degenerate import degenerate
 from connectome_tl.cohort.describing import describe
-from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.reading import read_subjects
+from connectome_tl.config import load_settings
 from connectome_tl.connectome.quality import (
     QualityLimits,
     findings,
@@ -25,11 +28,32 @@ from connectome_tl.connectome.quality import (
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.results import CohortQualityRecord, CohortRecord, QualityFinding
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.workflows.cohort_volumes import volume_images
 from connectome_tl.workflows.progress import Ticker, bar
 
 
-def check_cohort(path: str | Path, report: Path | None = None, *, console: Console | None = None) -> Cohort:
+@dataclass(frozen=True, eq=False)
+class CheckedCohort:
+    """A cohort, what is in it, what the checks found, and the quality page where one was asked for."""
+
+    cohort: Cohort
+    record: CohortRecord
+    findings: tuple[QualityFinding, ...]
+    page: Path | None = None
+
+
+def check_cohort(
+    path: str | Path,
+    report: Path | None = None,
+    *,
+    study: str | Path | None = None,
+    console: Console | None = None,
+) -> CheckedCohort:
     """Read a cohort, print what is in it, and write its quality page where one is asked for.
+
+    Args:
+        study: a study.yaml whose `image` settings the pictures of volumes are made with.
 
     Raises:
         UsageError, MissingInputError, DataError: everything wrong, in one list.
@@ -37,23 +61,58 @@ def check_cohort(path: str | Path, report: Path | None = None, *, console: Conso
     screen = console or Console()
     with Ticker(screen) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_cohort(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(screen))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
-        if not cohort.n_regions or cohort.n_subjects < 2:
-            print_findings(degenerate(cohort), screen)
+        seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+        connected = bool(cohort.n_regions) and len(seen) >= 2
+        if not connected and (report is None or not any(cohort.volumes)):
+            found = tuple(degenerate(cohort))
+            print_findings(found, screen)
             if report is not None:
-                raise UsageError("a quality page needs the connectomes of at least two subjects", file=path)
-            return cohort
-        quality = cohort_quality(cohort, said=ticker.say)
+                raise UsageError("a quality page needs volumes, or the connectomes of at least two subjects", file=path)
+            return CheckedCohort(cohort, record, found)
+        if connected:
+            quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
+        else:
+            quality = _without_connectomes(cohort)
+        if report is not None and any(cohort.volumes):
+            image = load_settings(study, StudySettings).image if study is not None else None
+            ticker.say("pictures of the volumes")
+            images, shown = volume_images(cohort, image)
+            quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
         print_findings(quality.findings, screen)
+        page = None
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
             ticker.say("writing the page")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
-    return cohort
+    return CheckedCohort(cohort, record, tuple(quality.findings), page)
+
+
+def _without_connectomes(cohort: Cohort) -> CohortQualityRecord:
+    """What the page shows of a cohort of volumes, the volumes apart."""
+    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
+    return CohortQualityRecord(
+        subjects=cohort.ids,
+        regions=(),
+        **_known(cohort),
+        findings=(*degenerate(cohort), *notes),
+        simulated=cohort.simulated,
+        versions=versions(),
+    )
+
+
+def _known(cohort: Cohort) -> dict[str, Any]:
+    """Sites and ages, where they are known."""
+    known_sites, known_ages = any(cohort.site), not np.isnan(cohort.age).all()
+    return {
+        "sites": tuple(str(site) for site in cohort.site) if known_sites else (),
+        "ages": tuple(cohort.age.tolist()) if known_ages else (),
+        "age_unit": cohort.age_unit,
+    }
 
 
 def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: None) -> CohortQualityRecord:
@@ -73,13 +132,10 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
     said("checks of the connectomes")
     found = [*degenerate(cohort), *findings(weights, mask, cohort.ids, cohort.regions, measures, limits)]
     said("pictures of the connectomes")
-    known_sites, known_ages = any(cohort.site), not np.isnan(cohort.age).all()
     return CohortQualityRecord(
         subjects=cohort.ids,
         regions=cohort.regions,
-        sites=tuple(str(site) for site in cohort.site) if known_sites else (),
-        ages=tuple(cohort.age.tolist()) if known_ages else (),
-        age_unit=cohort.age_unit,
+        **_known(cohort),
         missing=tuple((int(i), int(r)) for i, r in np.argwhere(~mask)),
         measures=measure_records(measures, limits),
         findings=(*found, *notes),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.read.filters import read_filters
-from connectome_tl.imaging.read.inputs import take_inventory
+from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
 from connectome_tl.imaging.track.mrtrix import commands_of, require
-from connectome_tl.settings.imaging import ConnectomesSettings
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
+from connectome_tl.workflows.scans.result import Plan
 
 
 def build_connectomes(
@@ -45,18 +46,34 @@ def build_connectomes(
         DataError, MissingInputError: at the end, when scans failed: one line for each.
     """
     settings, base = folder_settings(config, ConnectomesSettings, atlas=atlas, engine=engine)
-    require(commands_of(settings))
     filters = {} if filter_file is None else read_filters(Path(filter_file))
     inventory = take_inventory(
-        bids_dir, participants=participants, sessions=sessions, meant=settings.dwi, filters=filters
+        bids_dir,
+        participants=participants,
+        sessions=sessions,
+        meant=settings.dwi,
+        filters=filters,
+        join=settings.join_runs,
+        b0_max=settings.b0_max,
     )
-    given = settings.reconstruction.response_file
-    response = None if given is None else base / given
-    if response is not None and not response.is_file():
-        raise MissingInputError("the group response is not there", file=response)
-    out = Path(out_dir).resolve()
-    plan, scans = plan_folder(settings, base, inventory, out, response=response)
+    plan, scans = plan_connectomes(settings, base, inventory, Path(out_dir).resolve())
     plan = replace(plan, filters=filters)
     if dry_run:
         return preview(plan, scans, inventory, n_workers, tell)
     return run_folder(plan, scans, inventory, n_workers, tell)
+
+
+def plan_connectomes(
+    settings: ConnectomesSettings, base: Path, inventory: Inventory, out: Path
+) -> tuple[Plan[AnyScanSettings], list[Scan]]:
+    """`plan_folder` of diffusion data, after a look for the programs and the group response that they need.
+
+    Raises:
+        MissingInputError: a program or the response is not there; and as `plan_folder` does.
+    """
+    require(commands_of(settings))
+    given = settings.reconstruction.response_file
+    response = None if given is None else base / given
+    if response is not None and not response.is_file():
+        raise MissingInputError("the group response is not there", file=response)
+    return plan_folder(settings, base, inventory, out, response=response)

@@ -28,10 +28,10 @@ def demo_settings(seed: int = 0) -> StudySettings:
     )
 
 
-def run_demo(out: Path, *, seed: int = 0) -> Path:
+def run_demo(out: Path, *, seed: int = 0, show_progress: bool = True) -> Path:
     """Simulate, write, run; returns the report's path."""
     study = simulate_study(seed=seed)
     for name, cohort in (("older", study.source), ("pool", study.pool), ("target", study.target)):
         write_cohort(cohort, out / "cohorts" / name)
     settings_file = write_text(out / "study" / "study.yaml", dump_settings(demo_settings(seed)))
-    return run_study(settings_file, out / "run", show_progress=True).report
+    return run_study(settings_file, out / "run", show_progress=show_progress).report

@@ -29,7 +29,7 @@ MODELS = ("core", "full")
 COLUMNS = {
     "value": "see `Unit` in this file",
     "stability": "share of the test folds in which the item is among the largest",
-    "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat; core only)",
+    "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
     "drop": "fall of the outcome's primary metric when the item is occluded",
 }
 _PLURAL = {
@@ -42,6 +42,7 @@ def explain_run(
     *,
     models: Sequence[str] = MODELS,
     n_permutations: int = 199,
+    n_refitted: int = 0,
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> ExplanationRecord:
@@ -49,7 +50,8 @@ def explain_run(
 
     Args:
         models: names of models of the run (full, core, network or a control).
-        n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+        n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
+        n_refitted: of the outcomes, for the null of the other models, whose last stage is fitted again; 0 for none.
         base: folder the cohort paths of study.yaml are relative to; by default the run's own.
 
     Raises:
@@ -81,6 +83,7 @@ def explain_run(
                 FitStore(folder / "models"),
                 models=models,
                 n_permutations=n_permutations,
+                n_refitted=n_refitted,
                 configuration=results.provenance.get("configuration", ""),
                 counted=steps.counted,
             )
@@ -129,7 +132,9 @@ def _table(
         units={"x, y, z": "mm (RAS+)"} if kind in ("edge", "region") else None,
         Unit=record.unit,
         Columns=COLUMNS,
-        Rows="held-out rows of every test fold",
+        Rows="training and held-out rows of every fold"
+        if record.method == "pattern"
+        else "held-out rows of every fold",
         Space=whole.space,
     )
     return MapFile(name=name, n_rows=len(rows), n_bytes=path.stat().st_size)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.age_gaps import AgeGaps, age_gaps
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
@@ -46,6 +47,7 @@ class Found:
         missingness: predictions of a model that knows only which values are missing.
         permuted_baselines: by baseline, its tasks and their statistics.
         curve: scores at smaller numbers of labelled subjects.
+        gaps: between predicted and true age, or None.
     """
 
     predictions: pd.DataFrame
@@ -57,6 +59,7 @@ class Found:
     missingness: pd.DataFrame
     permuted_baselines: dict[str, tuple[tuple[Task, ...], np.ndarray]]
     curve: Sequence[LearningPoint]
+    gaps: AgeGaps | None = None
 
 
 def fit_study(
@@ -100,7 +103,8 @@ def fit_study(
     baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
     with steps.step("value beyond clinical covariates"):
         beyond = beyond_clinical(settings, target, splits, tasks)
-    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines, curve)
+    gaps = age_gaps(settings, target, validation)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines, curve, gaps)
 
 
 def _permute(

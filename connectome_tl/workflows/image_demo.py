@@ -52,10 +52,10 @@ def image_demo_settings(seed: int = 0) -> StudySettings:
     )
 
 
-def run_image_demo(out: Path, *, seed: int = 0) -> Path:
+def run_image_demo(out: Path, *, seed: int = 0, show_progress: bool = True) -> Path:
     """Simulate, write, run; returns the report's path."""
     folder = out / "cohorts"
     write_volume_cohort(120, HEALTHY, folder / "healthy", name="healthy", seed=2 * seed + 1)
     write_volume_cohort(72, NEWBORNS, folder / "newborns", name="newborn", outcomes=("injury",), seed=2 * seed + 2)
     file = write_text(out / "study" / "study.yaml", dump_settings(image_demo_settings(seed)))
-    return run_study(file, out / "run", show_progress=True).report
+    return run_study(file, out / "run", show_progress=show_progress).report

@@ -28,7 +28,7 @@ from connectome_tl.report.verdict import task_verdicts
 from connectome_tl.settings.models import in_order, model_named
 from connectome_tl.settings.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.tasks import Task
+from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.fitting import Found
 from connectome_tl.workflows.records import (
@@ -98,6 +98,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
+        age_gaps=() if found.gaps is None else found.gaps.scores,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
@@ -176,6 +177,8 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         source_scores=staged and bool(scored_by_source(settings, cohorts)),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
+        origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
+        regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
 

@@ -90,7 +90,7 @@ def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
         if image not in given
     ]
     tissues = scan.tissues if scan.tissues_in == "anat" and settings.tissues != "none" else ()
-    if settings.tissues == "given" and not tissues:
+    if settings.tissues == "given" and not tissues and settings.hooks.tissues is None:
         remedy = "Use tissues: segmented, or none."
         problems.append(Problem("there are no tissue maps beside the image", subject=scan.name, remedy=remedy))
     return Scan(

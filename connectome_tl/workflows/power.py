@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.planning import plan_binary, plan_regression
 from connectome_tl.settings.metrics import METRICS
@@ -25,7 +25,7 @@ def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list
         DataError, MissingInputError: the cohort cannot be read.
     """
     screen = console or Console()
-    cohort = read_cohort(path)
+    cohort = read_subjects(path)
     if not cohort.tasks:
         raise UsageError("the cohort has no outcome", file=path, remedy="Give `outcomes` in cohort.yaml.")
     plans = []
@@ -63,6 +63,15 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
         )
     print_plan(task, plan, console or Console())
     return plan
+
+
+def summary(plan: Plan) -> str:
+    """One line: how wide the interval is, and how often it lies above chance, at the middle of the true values."""
+    metric, middle = METRICS[plan.metric], len(plan.truth) // 2
+    return (
+        f"{plan.task}, n = {plan.n}: at a true {metric.words} of {plan.truth[middle]:.2f} the interval is "
+        f"{plan.width[middle]:.2f} wide and lies above {metric.chance:g} in {plan.found[middle]:.0%} of studies."
+    )
 
 
 def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:

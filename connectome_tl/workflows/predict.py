@@ -13,6 +13,7 @@ from connectome_tl.bundle.limits import fitted_to, refuse_strangers
 from connectome_tl.bundle.permission import withheld
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.provenance import write_sidecar, write_table
+from connectome_tl.workflows.progress import Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,12 @@ class Predicted:
 
 
 def predict_cohort(
-    bundle_dir: str | Path, cohort_file: str | Path, out: str | Path, *, research_individual: bool = False
+    bundle_dir: str | Path,
+    cohort_file: str | Path,
+    out: str | Path,
+    *,
+    research_individual: bool = False,
+    show_progress: bool = False,
 ) -> Predicted:
     """Self-test, limits, then one row per subject and outcome.
 
@@ -42,10 +48,14 @@ def predict_cohort(
         MissingInputError: the bundle or a file of the cohort is not there.
         DataError: the bundle is damaged, or cannot be applied to this cohort.
     """
-    bundle = open_bundle(bundle_dir)
-    cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
-    refuse_strangers(bundle.facts, cohort)
-    rows = individual_rows(bundle, cohort, research=research_individual)
+    with Steps(shown=show_progress) as steps:
+        with steps.step("opening the bundle, self-test"):
+            bundle = open_bundle(bundle_dir)
+        with steps.step("reading the cohort"):
+            cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
+        refuse_strangers(bundle.facts, cohort)
+        with steps.step("predicting"):
+            rows = individual_rows(bundle, cohort, research=research_individual)
     file = write_table(out, rows)
     why = {one.task.name: withheld(one, bundle.validation) for one in bundle.facts.tasks}
     write_sidecar(

@@ -27,12 +27,18 @@ from rich.text import Text
 _ENOUGH_FOR_A_BAR = 200
 
 
-def bar(console: Console | None = None) -> Callable[[Sequence[Path], str], Iterable[Path]]:
+def draws(console: Console) -> bool:
+    """Whether a bar can be drawn: on a terminal that knows control codes, whatever the environment asks for."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def bar(console: Console | None = None, *, shown: bool = True) -> Callable[[Sequence[Path], str], Iterable[Path]]:
     """What wraps a list of files to show how many are done, where there are enough of them to wait for."""
     screen = console or Console(stderr=True)
 
     def tracked(files: Sequence[Path], what: str) -> Iterable[Path]:
-        return track(files, what, console=screen) if len(files) >= _ENOUGH_FOR_A_BAR else files
+        drawn = shown and draws(screen) and len(files) >= _ENOUGH_FOR_A_BAR
+        return track(files, what, console=screen) if drawn else files
 
     return tracked
 
@@ -88,7 +94,7 @@ class Steps:
 
     def __init__(self, *, shown: bool) -> None:
         self._console = Console(stderr=True, quiet=not shown)
-        self._lines = shown and not self._console.is_terminal
+        self._lines = shown and not draws(self._console)
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.cohort.embeddings import with_embeddings
 from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
@@ -15,10 +16,12 @@ from connectome_tl.errors import DataError, Problem, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.tasks import Task
 from connectome_tl.workflows.finished import is_finished, mark_finished
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study_run import StudyRun, as_frame, read_run
 from connectome_tl.workflows.tuned import check_tuned, read_tuned
 from connectome_tl.workflows.volumes import CACHE, settled, with_grids
@@ -40,8 +43,11 @@ def run_study(
     check: bool = False,
     tuned: str | Path | None = None,
     scheduler: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> StudyRun:
     """Run a study and write its folder; the same call resumes one that was stopped.
+
+    Connectomes of cohorts with a `scans:` block are made first, in `scans/` of the folder where they state no other.
 
     Args:
         study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
@@ -50,6 +56,7 @@ def run_study(
         check: read and hash all inputs although the run is finished and no size or time stamp has changed.
         tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
         scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
+        tell: is called, before a study that takes more than a minute, with a line of what it costs (`forecast_study`).
 
     Raises:
         UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
@@ -63,7 +70,8 @@ def run_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     if tuned is not None:
         settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
-    settings = settled(settings, home, folder)
+    from_scans = scan_cohorts(settings, home, folder)
+    settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
@@ -75,8 +83,15 @@ def run_study(
         open_log(folder, settings.title) as log,
         traced() as inputs,
     ):
+        for one in from_scans:
+            with steps.counted(f"connectomes of {one.settings.name}") as progress:
+                made_from, made = make_cohort(one, settings.n_jobs, progress=progress)
+                inputs |= made_from
+            for scan, problem, _ in made.failed:
+                log.warning("scan %s: %s", scan, problem)
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
+        from connectome_tl.evaluation.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_names
         from connectome_tl.training.cluster import on_scheduler
@@ -85,12 +100,15 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
+        check_brain_age(settings, cohorts.target, tasks)
         check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
+        if tell is not None:
+            _tell_cost(tell, settings, cohorts, splits, tasks, folder)
         with on_scheduler(scheduler):
             found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
@@ -99,6 +117,22 @@ def run_study(
         mark_finished(folder, dump_settings(settings.decisive), inputs)
         log.info("done")
     return read_run(folder)
+
+
+def _tell_cost(
+    tell: Callable[[str], None],
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+) -> None:
+    from connectome_tl.workflows.forecast import WORTH_SAYING, forecast, is_long
+
+    if is_long(settings, cohorts, splits, tasks):
+        found = forecast(settings, cohorts, splits, tasks, folder)
+        if found.seconds > WORTH_SAYING:
+            tell(f"{found.line}; --dry-run says what would be cheaper")
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
@@ -116,6 +150,8 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         return read[path]
 
     target = load(settings.target)
+    if settings.image.embedding is not None:
+        target = with_embeddings(target, home / settings.image.embedding.file)
     bound = settings.model.encoder.is_atlas_bound
     others = {
         role: _fitted_to(target, load(use), atlas_bound=bound)
@@ -192,9 +228,12 @@ def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySetting
             return use
         return use.model_copy(update={"cohort": Path(os.path.relpath(home / use.cohort, folder)).as_posix()})
 
-    return settings.model_copy(
-        update={"source": moved(settings.source), "pool": moved(settings.pool), "target": moved(settings.target)}
-    )
+    image, use = settings.image, settings.image.embedding
+    if use is not None and not Path(use.file).is_absolute():
+        file = Path(os.path.relpath(home / use.file, folder)).as_posix()
+        image = image.model_copy(update={"embedding": use.model_copy(update={"file": file})})
+    roles = {role: moved(getattr(settings, role)) for role in ("source", "pool", "target")}
+    return settings.model_copy(update={**roles, "image": image})
 
 
 def _without_jobs(text: str) -> str:
@@ -211,6 +250,14 @@ PREDICTION_COLUMNS = {
     "y_true": "observed outcome; n/a where missing (predicted, not scored)",
     "y_score": "probability of the positive class, or the predicted value",
     "y_pred": "class at the threshold fixed in the settings, or the predicted value",
+}
+AGE_GAPS = "age_gap.tsv"
+GAP_COLUMNS = {
+    "age": "true age, in the unit of the outcome",
+    "predicted": "predicted age, out of fold, mean over seeds",
+    "gap": "predicted minus true age",
+    "corrected_gap": "the gap after the correction for age, fitted on training rows of the fold",
+    "case": "1 for a case, 0 for a control; n/a where unknown",
 }
 CALIBRATED_COLUMNS = {
     "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
@@ -236,6 +283,9 @@ def _write(
     for name, (rows, columns) in tables.items():
         table = write_table(folder / name, rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
+    if fitted.gaps is not None:
+        table = write_table(folder / AGE_GAPS, fitted.gaps.table)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=GAP_COLUMNS)
     write_json(folder / "scores.json", found.record.scores)
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))

@@ -66,12 +66,14 @@ class StudyRun:
         models: Sequence[str] = ("core", "full"),
         *,
         n_permutations: int = 199,
+        n_refitted: int = 0,
         base: str | Path | None = None,
     ) -> ExplanationRecord:
         """Maps of what models of the run look at, as `connectome-tl explain` makes them; written into its folder.
 
         Args:
             n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+            n_refitted: of the outcomes, for the null of the other models, which are fitted again; 0 for none.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
@@ -79,7 +81,7 @@ class StudyRun:
         """
         from connectome_tl.workflows.explain import explain_run
 
-        return explain_run(self.folder, models=models, n_permutations=n_permutations, base=base)
+        return explain_run(self.folder, models=models, n_permutations=n_permutations, n_refitted=n_refitted, base=base)
 
     def bundle(
         self,

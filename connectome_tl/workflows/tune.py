@@ -22,6 +22,7 @@ from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts, seen_from
+from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch
@@ -72,7 +73,12 @@ def tune_study(
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     settings = _with_space(settings, space, trials)
+    from_scans = scan_cohorts(settings, home, folder)
+    settings = with_connectomes(settings, home, from_scans)
     with Steps(shown=show_progress) as steps:
+        for one in from_scans:
+            with steps.counted(f"connectomes of {one.settings.name}") as progress:
+                make_cohort(one, settings.n_jobs, progress=progress)
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         splits = make_split_plan(cohorts.target, settings.splits)

@@ -39,7 +39,9 @@ def cohorts_hash(cohorts: StudyCohorts) -> str:
     return content_hash({role: cohort.rows_hash(cohort.ids) for role, cohort in cohorts.by_name().items()})
 
 
-_DECISIVE = ("target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges")
+_DECISIVE = (
+    "target", "source", "pool", "stages", "model", "core", "splits", "confounds", "harmonise", "edges", "image",
+)  # fmt: skip
 
 
 def tuned_from(settings: StudySettings) -> str:
@@ -141,8 +143,9 @@ def write_tuned(
 
 
 def _record(search: FoldSearch, at: int, trial: FrozenTrial) -> TrialRecord:
+    from connectome_tl.evaluation.tuning.watch import last_score
+
     whole = trial.state.name == "COMPLETE"
-    on_the_way = trial.intermediate_values
     return TrialRecord(
         repeat=search.repeat,
         fold=search.number,
@@ -150,7 +153,7 @@ def _record(search: FoldSearch, at: int, trial: FrozenTrial) -> TrialRecord:
         state="complete" if whole else "stopped",
         params=dict(trial.params),
         values=tuple(trial.values or ()) if whole else (),
-        reached=on_the_way[max(on_the_way)] if on_the_way and not whole else float("nan"),
+        reached=float("nan") if whole else last_score(trial.intermediate_values),
         why="" if whole else str(trial.user_attrs.get("stopped", "")),
     )
 

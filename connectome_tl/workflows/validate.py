@@ -15,6 +15,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.validation import render_validation
 from connectome_tl.settings.bundles import ValidationRecord
+from connectome_tl.workflows.progress import Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,9 @@ class Validated:
     validation: Path
 
 
-def validate_on(bundle_dir: str | Path, cohort_file: str | Path, out: str | Path) -> Validated:
+def validate_on(
+    bundle_dir: str | Path, cohort_file: str | Path, out: str | Path, *, show_progress: bool = False
+) -> Validated:
     """Score a bundle on another cohort; writes `report.html`, `scores.tsv`, `results.json` and `validation.json`.
 
     Predictions of single subjects are not written.
@@ -41,10 +44,14 @@ def validate_on(bundle_dir: str | Path, cohort_file: str | Path, out: str | Path
         DataError: the bundle is damaged, cannot be applied here, or was trained on this cohort.
     """
     folder = Path(out)
-    bundle = open_bundle(bundle_dir)
-    cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
-    refuse_strangers(bundle.facts, cohort)
-    record = validate_bundle(bundle, cohort)
+    with Steps(shown=show_progress) as steps:
+        with steps.step("opening the bundle, self-test"):
+            bundle = open_bundle(bundle_dir)
+        with steps.step("reading the cohort"):
+            cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
+        refuse_strangers(bundle.facts, cohort)
+        with steps.step("predictions, scores, intervals"):
+            record = validate_bundle(bundle, cohort)
     scores = [score.model_dump() for task in record.tasks for score in task.scores]
     table = write_table(folder / "scores.tsv", pd.DataFrame(scores))
     write_sidecar(

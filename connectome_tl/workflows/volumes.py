@@ -77,8 +77,12 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
         from connectome_tl.training.volumes import device_of
 
         changes["device"] = device_of(settings.device)
-    if settings.image.precision == "auto":
+    if settings.image.precision == "auto" and settings.model.reads_volumes:
         changes["image"] = settings.image.model_copy(update={"precision": _precision(settings, folder)})
+    use = settings.image.embedding
+    if use is not None:
+        known = use.model_copy(update={"hash": file_hash(home / use.file)})
+        changes["image"] = settings.image.model_copy(update={"embedding": known, "precision": "float32"})
     model = _with_weights(settings.model, home, folder)
     return settings.model_copy(update={**changes, "model": model})
 

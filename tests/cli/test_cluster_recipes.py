@@ -7,11 +7,12 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+
+from connectome_tl.workflows.scans.folder import FolderRun
 
 from .study_on_disk import Command
 
@@ -25,9 +26,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Calls of the workflow, recorded instead of made."""
     calls: list[dict[str, Any]] = []
 
-    def record(bids_dir: Path, out_dir: Path, **options: Any) -> SimpleNamespace:
+    def record(bids_dir: Path, out_dir: Path, **options: Any) -> FolderRun:
         calls.append({"bids_dir": bids_dir, "out_dir": out_dir, **options})
-        return SimpleNamespace(page="index.html")
+        return FolderRun((), (), None, Path("index.html"))
 
     monkeypatch.setattr("connectome_tl.workflows.connectomes.build_connectomes", record)
     return calls

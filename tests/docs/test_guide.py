@@ -18,6 +18,7 @@ from connectome_tl.cli import main
 from connectome_tl.config import parse_settings
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.settings.study import StudySettings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,7 +27,12 @@ PAGES = sorted(p for p in DOCS.rglob("*.md") if "decisions" not in p.parts and "
 _FENCE = re.compile(
     r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<text>.*?)^```", re.M | re.S
 )
-_KINDS: dict[str, type[Settings]] = {"cohort": CohortSettings, "study": StudySettings}
+_KINDS: dict[str, type[Settings]] = {
+    "cohort": CohortSettings,
+    "study": StudySettings,
+    "connectomes": ConnectomesSettings,
+    "morphometry": MorphometrySettings,
+}
 
 
 @dataclass(frozen=True)

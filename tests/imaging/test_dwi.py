@@ -168,3 +168,19 @@ def test_a_mask_on_another_grid_and_an_empty_one_are_refused(tmp_path: Path) -> 
     write_volume(mask, np.zeros((4, 4, 4), dtype=np.uint8), np.diag([-2.0, 2, 2, 1]))
     with pytest.raises(DataError, match="mask is empty"):
         read_dwi(image, bval, bvec, mask=mask, subject="sub-01")
+
+
+def test_what_lengths_of_vectors_mean_can_be_said(tmp_path: Path) -> None:
+    """Lengths without a pattern: refused by default, directions or weightings on request."""
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    expected = read_dwi(image, bval, bvec).directions
+    lengths = np.array([1.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0, 0.55])
+    np.savetxt(bvec, np.loadtxt(bvec) * lengths)
+    with pytest.raises(DataError, match="not of length 1"):
+        read_dwi(image, bval, bvec)
+    ignored, scaled = (read_dwi(image, bval, bvec, lengths=way) for way in ("ignore", "scale"))
+    for found in (ignored, scaled):
+        np.testing.assert_allclose(found.directions, expected, atol=1e-6)
+    assert ignored.bvals.tolist() == [0] + [1000] * 8
+    np.testing.assert_allclose(scaled.bvals[1:], 1000 * lengths[1:] ** 2, rtol=1e-6)
+    assert "bvec_lengths: ignore" in ignored.warnings[0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from bundle_mutations import MUTATIONS, SIGNED, UNSIGNED, judged
+from bundle_mutations import MUTATIONS, SIGNED, UNSIGNED, judged, signed
 
 from connectome_tl.bundle.bundle import open_bundle
+from connectome_tl.bundle.folder import STRUCTURE
+from connectome_tl.errors import DataError
 from tests.bundle.bundle_study import run_of
 
 
@@ -38,3 +42,23 @@ def test_memory_stays_below_twice_the_bundle(bundle: Path, tmp_path: Path) -> No
         one = judged(bundle, seed, tmp_path / "mutant", memory=True)
         # A bundle of some kilobytes: what parsing and predicting six subjects takes does not shrink with it.
         assert one.memory < 2 * one.size + 2_000_000, one
+
+
+def test_json_that_is_much_larger_than_a_bundle_needs_is_refused_before_it_is_parsed(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """A list of numbers takes ten times its length when it is parsed; other files are not even decoded."""
+    for name, content, said in (
+        (STRUCTURE, b'{"a":[' + b"1," * 2_000_000 + b"1]}", "larger than this file of a bundle is"),
+        (STRUCTURE, b"\x89" * 900_000, "does not begin with {"),
+    ):
+        copy = tmp_path / said[:6].strip()
+        shutil.copytree(bundle, copy)
+        (copy / name).write_bytes(content)
+        signed(copy)
+        tracemalloc.start()
+        with pytest.raises(DataError, match=said):
+            open_bundle(copy)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2_500_000

@@ -206,7 +206,7 @@ def test_pruned_and_diverged_trials_are_kept_apart_from_completed_ones(
             raise DivergedError("training diverged")
         assert heard is not None
         for step in range(2):
-            heard(step, (study.core.clip or 0.0,))
+            heard.fold(step, (study.core.clip or 0.0,))
         return (study.core.clip or 0.0,)
 
     monkeypatch.setattr(InnerFolds, "scores", scores)

@@ -42,7 +42,7 @@ def cohort_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_cohort_is_shown_and_its_page_written(cohort_file: Path, tmp_path: Path) -> None:
     console, page = screen(), tmp_path / "quality.html"
-    cohort = check_cohort(cohort_file, page, console=console)
+    cohort = check_cohort(cohort_file, page, console=console).cohort
     assert f"{cohort.n_subjects} infants, 90 regions" in said(console)
     for task in cohort.tasks:
         assert task.name in said(console)

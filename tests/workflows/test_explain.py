@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
     before = {file: file.read_bytes() for file in (run.folder / "models").iterdir()}
-    found = run.explain(n_permutations=9)
+    found = run.explain(n_permutations=9, n_refitted=2)
     assert {file: file.read_bytes() for file in (run.folder / "models").iterdir()} == before  # nothing was fitted
     assert {(one.task, one.model) for one in found.maps} == {("motor_score", "core"), ("motor_score", "full")}
     assert {(one.task, one.model, one.reason) for one in found.withheld} == {
@@ -72,7 +72,12 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert page.loads() == []
     assert len(page.ids) == len(set(page.ids))
     assert "Withheld" in page.visible
-    again = explain_run(run.folder, n_permutations=9)
+    fitted_again = next(one for one in found.maps if (one.model, one.method) == ("full", "occlusion"))
+    assert {(test.kind, test.n_permutations) for test in fitted_again.null} == {
+        (kind, 2) for kind in ("region", "covariate", "group", "modality")
+    }
+    assert "2 permutations of the outcomes, 6 fits of its last stage" in page.visible
+    again = explain_run(run.folder, n_permutations=9, n_refitted=2)
     assert canonical_json(again) == canonical_json(found)
     assert canonical_json(read_explanations(run.folder, found.configuration)) == canonical_json(found)
     assert read_explanations(run.folder, "another run") is None
@@ -85,9 +90,10 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
     explain_run(run.folder, models=("core",), n_permutations=0)
     assert list((run.folder / FOLDER).glob("*.tsv"))
     monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "at chance")
-    found = explain_run(run.folder, models=("core",))
+    found = explain_run(run.folder, models=("core", "full"))
     assert found.maps == ()
-    assert len(found.withheld) == 2
+    assert len(found.withheld) == 4
+    assert found.notes == ()
     assert {file.name for file in (run.folder / FOLDER).iterdir()} == {SUMMARY, PAGE}
 
 

@@ -82,7 +82,7 @@ class Path_:
             file = self.folder / "cohort.yaml"
             file.write_text(yaml.safe_dump(settings, sort_keys=False))
             try:
-                cohort = check_cohort(file, console=Console(file=io.StringIO()))
+                cohort = check_cohort(file, console=Console(file=io.StringIO())).cohort
             except ConnectomeTLError as error:
                 for problem in error.problems:
                     self.answer(problem, settings, left)

@@ -18,7 +18,8 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
-from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, TemplatesByAge
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
+from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.morphometry import build_networks

@@ -12,6 +12,7 @@ from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.training.core import blocks_of
+from connectome_tl.training.stages import features_of
 
 
 def ridge(ground: Ground) -> list[Baseline]:
@@ -20,7 +21,7 @@ def ridge(ground: Ground) -> list[Baseline]:
 
 def linear_all(ground: Ground) -> list[Baseline]:
     """Every standardised column that the model sees, side by side."""
-    cohort, settings = ground.target, ground.study.features
+    cohort = ground.target
     has = {
         "connectome": bool(cohort.regions),
         "clinical": bool(clinical_specs(cohort.covariate_specs)),
@@ -29,7 +30,7 @@ def linear_all(ground: Ground) -> list[Baseline]:
     known = tuple(name for name, there in has.items() if there and name in ground.study.model.branches)
 
     def design(fold: Fold) -> Design:
-        features = fit_steps(cohort, fold.train, settings, known)
+        features = fit_steps(cohort, fold.train, features_of(ground.study, cohort, fold, known), known)
         train, test = (
             np.concatenate([block.values for block in blocks_of(features, None, cohort, ids)], axis=1)
             for ids in (fold.train, fold.test)

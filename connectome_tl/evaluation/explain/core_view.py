@@ -43,15 +43,17 @@ class SourceView:
     """What a source core's scores of these rows are made of.
 
     Attributes:
-        parts: its blocks. fit: the source core. change: (n_rows, n_scores, n_columns), what each column adds to a
-            score, all parts side by side.
-        scores: (n_rows, n_scores) as the target's core gets them.
+        parts: its blocks. fit: the source core. scores: (n_rows, n_scores) as the target's core gets them.
     """
 
     parts: tuple[Part, ...]
     fit: CoreFit
-    change: np.ndarray
     scores: np.ndarray
+
+    @cached_property
+    def change(self) -> np.ndarray:
+        """(n_rows, n_scores, n_columns), what each column adds to a score, all parts side by side."""
+        return _source_change(self.fit, self.parts)
 
     def occluded(self, items: Items) -> np.ndarray:
         """(n_sets, n_rows, n_scores) scores with each set of columns at the mean."""
@@ -84,7 +86,7 @@ class CoreView:
             return CoreView(model, items, parts, None, np.zeros((len(ids), 0)))
         inner = _parts(model.source, model.source.fit, cohort, ids, train, items)
         scores = model.source.scores(cohort, ids).values
-        source = SourceView(inner, model.source.fit, _source_change(model.source.fit, inner), scores)
+        source = SourceView(inner, model.source.fit, scores)
         columns = next(c for c in model.fit.columns if c.name == SCORES)
         return CoreView(model, items, parts, source, columns.apply(Block(SCORES, scores)))
 

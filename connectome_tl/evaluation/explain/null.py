@@ -17,7 +17,7 @@ from connectome_tl.evaluation.explain.core_view import CoreView
 from connectome_tl.evaluation.explain.items import Items, Values, by_item, split_sets, with_regions
 from connectome_tl.evaluation.explain.plain import PlainColumns
 from connectome_tl.evaluation.explain.targets import Target, slope_of, targets_of
-from connectome_tl.evaluation.explain.units import weight_of
+from connectome_tl.evaluation.explain.units import rows_of, weight_of
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.settings.explanations import Method
 from connectome_tl.tasks import Task
@@ -31,27 +31,32 @@ from connectome_tl.training.schemes import StudyCohorts
 _AT_ONCE = 32  # labelings; a bound on memory
 NullMaps = dict[tuple[str, str, Method], Values]
 """By outcome, class and method: values (n_items, 1 + n_permutations) by kind, the observed labeling first, each in
-standard deviations of that labeling's predictions."""
+standard deviations of that labeling's predictions; NaN for a labeling that could not be fitted."""
 
 
 def core_values(
-    view: CoreView, plain: PlainColumns, fit: CoreFit, target: Target, columns: np.ndarray
-) -> tuple[dict[Method, Values], np.ndarray]:
+    view: CoreView, seen: CoreView, plain: PlainColumns, fit: CoreFit, target: Target, columns: np.ndarray
+) -> dict[Method, tuple[Values, np.ndarray]]:
     """Maps of many outcomes of one core at once, one per column of the fit, and the squared deviations of each
-    explained number from its mean.
+    explained number from its mean over the rows of the map.
 
     Integrated gradients are left out where the core has radial parts, which need one pass per outcome.
+
+    Args:
+        view: of the held-out rows. seen: of the training rows.
     """
     slopes = np.array([slope_of(fit, int(column), is_risk=target.is_risk) for column in columns])
     explained = view.score(fit)[:, columns] * slopes
+    whole = np.concatenate([seen.score(fit)[:, columns] * slopes, explained])
     lost = view.occlusions(fit)[:, :, columns] * slopes
-    found: dict[Method, Values] = {
-        "pattern": plain.patterns(explained),
-        "occlusion": split_sets(np.abs(lost).mean(axis=1), view.items),
+    squares = ((explained - explained.mean(axis=0)) ** 2).sum(axis=0)
+    found: dict[Method, tuple[Values, np.ndarray]] = {
+        "pattern": (plain.patterns(whole), ((whole - whole.mean(axis=0)) ** 2).sum(axis=0)),
+        "occlusion": (split_sets(np.abs(lost).mean(axis=1), view.items), squares),
     }
     if not fit.radial:
-        found["integrated gradients"] = _linear_gradients(view, plain, fit, columns, slopes)
-    return found, ((explained - explained.mean(axis=0)) ** 2).sum(axis=0)
+        found["integrated gradients"] = _linear_gradients(view, plain, fit, columns, slopes), squares
+    return found
 
 
 def _linear_gradients(
@@ -96,34 +101,34 @@ def null_maps(
     every = np.vstack([np.arange(target_cohort.n_subjects), permutations])
     first = [item for item in planned if item.repeat == 0]
     sums: NullMaps = {}
-    squares: dict[tuple[str, str], np.ndarray] = {}
-    rows: list[int] = []
+    squares: dict[tuple[str, str, Method], np.ndarray] = {}
+    folds = [item.fold for item in first]
     for f, item in enumerate(first):
         plan = item.plans[0]
         model = stored_model(store, plan.key)
         if not isinstance(model, CoreModel):
             raise InternalError("only the closed-form core is fitted again by algebra")
         view = CoreView.of(model, target_cohort, item.fold.test, items)
+        seen = CoreView.of(model, target_cohort, item.fold.train, items)
         plain = PlainColumns.of(model.features, target_cohort, item.fold.test, item.fold.train, items)
         outcomes = target_cohort.targets[list(plan.tasks)].to_numpy(float)[
             every[:, target_cohort.positions(plan.train.ids)]
         ]
         done = {parent.key: _parent(store, parent.key) for _, parent in plan.parents}
-        rows.append(len(item.fold.test))
         for refit in refitted_cores(plan, cohorts.by_name(), done, outcomes, [t.name for t in item.tasks if shown(t)]):
             for target in (one for one in targets_of(item.tasks) if one.task.name == refit.task.name):
                 columns = np.arange(len(refit.usable)) * refit.n_scores + target.which
-                made, square = core_values(view, plain, refit.fit, target, columns)
-                where = target.task.name, target.level
-                squares[where] = squares.get(where, 0.0) + _spread_out(square[None], refit.usable, len(every))[0]
-                for method, values in made.items():
-                    _add(sums, (*where, method), values, refit.usable, len(every), rows[-1])
+                for method, (values, square) in core_values(view, seen, plain, refit.fit, target, columns).items():
+                    where = target.task.name, target.level, method
+                    squares[where] = squares.get(where, 0.0) + _spread_out(square[None], refit.usable, len(every))[0]
+                    _add(sums, where, values, refit.usable, len(every), rows_of(method, item.fold))
         if progress is not None:
             progress(f + 1, len(first))
     found: NullMaps = {}
     for (task, level, method), by_kind in sums.items():
+        rows = [rows_of(method, fold) for fold in folds]
         total = sum(weight_of(method, n) for n in rows)
-        scale = np.sqrt(squares[task, level] / max(sum(n - 1 for n in rows), 1))
+        scale = np.sqrt(squares[task, level, method] / max(sum(n - 1 for n in rows), 1))
         factor = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), np.where(np.isnan(scale), np.nan, 0.0))
         scaled = {kind: values / total * factor for kind, values in by_kind.items()}
         found[task, level, method] = with_regions(scaled, items)

@@ -21,18 +21,21 @@ class PlainColumns:
 
     Attributes:
         delta: (n_rows, n_columns) distance from the mean of the training rows, in the steps' units (standard
-            deviations over the training rows). places: of the columns.
+            deviations over the training rows). train: (n_train, n_columns) the same of the training rows.
+        places: of the columns.
     """
 
     items: Items
     delta: np.ndarray
+    train: np.ndarray
     places: Places
 
     @staticmethod
     def of(features: Features, cohort: Cohort, ids: Sequence[str], train: Sequence[str], items: Items) -> PlainColumns:
         rows, places = _columns(features, cohort, ids, items)
         reference, _ = _columns(features, cohort, train, items)
-        return PlainColumns(items, rows - reference.mean(axis=0), places)
+        mean = reference.mean(axis=0)
+        return PlainColumns(items, rows - mean, reference - mean, places)
 
     @cached_property
     def _onto(self) -> csr_array:
@@ -46,14 +49,19 @@ class PlainColumns:
         return np.asarray(found)
 
     def patterns(self, explained: np.ndarray) -> Values:
-        """Covariance of every column with explained numbers (n_rows, n_outcomes) over these rows, by kind of item.
+        """Covariance of every column with explained numbers over training rows and these rows, by kind of item.
 
         For one number this is, up to its variance, the pattern of Haufe et al. 2014
-        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights.
+        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. A covariance of more columns
+        than rows is mostly noise, and a fold holds out few rows, so the training rows are taken with them.
+
+        Args:
+            explained: (n_train + n_rows, n_outcomes), training rows first.
         """
-        n = len(self.delta)
+        every = np.concatenate([self.train, self.delta])
+        n = len(every)
         centred = explained - explained.mean(axis=0)
-        found = (self.delta - self.delta.mean(axis=0)).T @ centred / max(n - 1, 1)
+        found = (every - every.mean(axis=0)).T @ centred / max(n - 1, 1)
         items, edges = self.items, self.items.n_edges
         alone = self.places.region >= 0
         own = np.zeros((items.n_regions, explained.shape[1]))

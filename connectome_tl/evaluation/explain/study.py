@@ -16,6 +16,7 @@ from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.evaluation.explain.items import Items, encoded_names
 from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import NullMaps, null_maps
+from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_null_maps
 from connectome_tl.evaluation.explain.summary import FullMap, agreements, summaries
 from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
@@ -31,6 +32,7 @@ from connectome_tl.training.fit import Progress
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.schemes import StudyCohorts
 
+FEWEST_REFITTED = 49  # permutations with which a corrected p of .02 can be seen
 _NETWORK = re.compile(r"^\d+Networks_[LR]H_([A-Za-z]+)")
 Counted = Callable[[str], AbstractContextManager[Progress]]
 
@@ -54,6 +56,7 @@ def explain_study(
     *,
     models: Sequence[str],
     n_permutations: int,
+    n_refitted: int,
     configuration: str,
     counted: Counted,
 ) -> Explanation:
@@ -61,7 +64,8 @@ def explain_study(
 
     Args:
         scores: of the run; its intervals decide what is withheld.
-        n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+        n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
+        n_refitted: of the outcomes, for the null of the other models, each fitted again; 0 for none.
 
     Raises:
         UsageError: the study has no such model.
@@ -87,15 +91,11 @@ def explain_study(
 
         with counted(f"maps of the {model} model") as progress:
             units = list(unit_maps(planned, target, store, items, shown, progress))
-        nulls: NullMaps = {}
-        if model == "core" and n_permutations:
-            nulls = _nulls(study, cohorts, planned, store, items, n_permutations, shown, counted, notes)
+        wanted = n_permutations if model == "core" else n_refitted
+        nulls = _nulls(study, cohorts, planned, store, items, wanted, shown, counted, notes) if wanted else {}
         found += summaries(units, items, model, nulls)
-    if set(models) - {"core"} and found:
-        notes.append(
-            "p values need fits under permuted outcomes. Those of the closed-form core are made by algebra; other "
-            "models' maps have none."
-        )
+        if model != "core":
+            notes.append(_how_tested(model, planned, n_refitted))
     atlas = atlas_of(target)
     record = ExplanationRecord(
         configuration=configuration,
@@ -133,8 +133,24 @@ def _nulls(
     except DataError as error:
         notes.append(f"No null: {error}")
         return {}
-    with counted("maps under permuted outcomes") as progress:
-        return null_maps(planned, cohorts, store, items, moves, shown, progress)
+    model = planned[0].model
+    with counted(f"maps of the {model} model under permuted outcomes") as progress:
+        if model == "core":
+            return null_maps(planned, cohorts, store, items, moves, shown, progress)
+        return refitted_null_maps(study, cohorts, planned, store, items, moves, shown, progress)
+
+
+def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:
+    n_fits = n_refits(planned, n_refitted or FEWEST_REFITTED)
+    if n_refitted:
+        return (
+            f"p values of the {model} model: {n_refitted} permutations of the outcomes, {n_fits} fits of its last "
+            "stage (first repeat, one seed)."
+        )
+    return (
+        f"The maps of the {model} model have no p values: they need its last stage fitted again, {n_fits} times for "
+        f"{FEWEST_REFITTED} permutations (--refitted {FEWEST_REFITTED})."
+    )
 
 
 def not_above_chance(task: Task, model: str, scores: Sequence[Score]) -> str:

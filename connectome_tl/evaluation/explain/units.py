@@ -30,7 +30,8 @@ class UnitMap:
     """One map of one fit.
 
     Attributes:
-        weight: what it counts for in a mean: held-out rows, less one for a pattern. n_rows: held-out rows.
+        n_rows: held-out rows. over: rows that the values are taken over: the held-out ones, and the training rows
+            too for a pattern. weight: what it counts for in a mean, see `weight_of`.
         square: squared deviations of the explained number from its mean over these rows.
         values: by kind of item, in the unit of the explained number.
         parts: of the outcome's metric, whole and for each occluded set (`statistic_parts`), for occlusion.
@@ -42,12 +43,16 @@ class UnitMap:
     repeat: int
     fold: int
     seed: int
-    weight: float
     n_rows: int
+    over: int
     square: float
     values: Values
     parts: np.ndarray | None = None
     gap: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        return weight_of(self.method, self.over)
 
 
 def planned_folds(
@@ -81,21 +86,23 @@ def unit_maps(
             if wanted:
                 model = stored_model(store, plan.key)
                 item.fold.admit(f"explanation of {item.model}", features_of(model).ids)
-                yield from _maps(model, item, seed, cohort, items, wanted)
+                yield from maps_of_fit(model, item, seed, cohort, items, wanted)
             done += 1
             if progress is not None:
                 progress(done, total)
 
 
-def _maps(
+def maps_of_fit(
     model: FittedModel, item: PlannedFold, seed: int, cohort: Cohort, items: Items, wanted: Sequence[Target]
 ) -> Iterator[UnitMap]:
-    ids = item.fold.test
-    looked = explained(model, cohort, ids, items)
-    plain = PlainColumns.of(features_of(model), cohort, ids, item.fold.train, items)
+    """All maps of one fit of a fold, by outcome and method."""
+    ids, train = item.fold.test, item.fold.train
+    looked, seen = explained(model, cohort, ids, items), explained(model, cohort, train, items)
+    plain = PlainColumns.of(features_of(model), cohort, ids, train, items)
     for target in wanted:
         value = looked.value(target)
-        patterns = {kind: one[:, 0] for kind, one in plain.patterns(value[:, None]).items()}
+        whole = np.concatenate([seen.value(target), value])
+        patterns = {kind: one[:, 0] for kind, one in plain.patterns(whole[:, None]).items()}
         lost = looked.occlusions(target)
         made: dict[Method, Values] = {
             "pattern": patterns,
@@ -103,19 +110,25 @@ def _maps(
             "occlusion": split_sets(np.abs(lost).mean(axis=1), items),
         }
         for method, values in made.items():
+            over = whole[-rows_of(method, item.fold) :]
             yield UnitMap(
                 target,
                 method,
                 item.repeat,
                 item.fold_number,
                 seed,
-                weight_of(method, len(ids)),
                 len(ids),
-                float(((value - value.mean()) ** 2).sum()),
+                len(over),
+                float(((over - over.mean()) ** 2).sum()),
                 values,
                 _metric_parts(value, lost, target, cohort, item.fold) if method == "occlusion" else None,
                 looked.gap(target) if method == "integrated gradients" else 0.0,
             )
+
+
+def rows_of(method: Method, fold: Fold) -> int:
+    """How many rows a map is taken over: the held-out ones, and the training rows too for a pattern."""
+    return len(fold.test) + (len(fold.train) if method == "pattern" else 0)
 
 
 def weight_of(method: Method, n_rows: int) -> float:
@@ -138,14 +151,15 @@ def _metric_parts(value: np.ndarray, lost: np.ndarray, target: Target, cohort: C
 def standardised(units: Sequence[UnitMap]) -> list[UnitMap]:
     """Maps of one method and target in standard deviations of the explained number.
 
-    The deviation is that within the test folds of the same repeat and seed. Folds of one row have none, and no map.
+    The deviation is that within the folds of the same repeat and seed, over the rows that the map is taken over.
+    Folds of one row have none, and no map.
     """
     squares: dict[tuple[int, int], float] = {}
     freedom: dict[tuple[int, int], int] = {}
     for unit in units:
         key = unit.repeat, unit.seed
         squares[key] = squares.get(key, 0.0) + unit.square
-        freedom[key] = freedom.get(key, 0) + unit.n_rows - 1
+        freedom[key] = freedom.get(key, 0) + unit.over - 1
     found = []
     for unit in units:
         key = unit.repeat, unit.seed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,28 @@ from connectome_tl.evaluation.scores.predictions import out_of_fold
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.context import checks_of
 from connectome_tl.training.fit import fit
+from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 
-Heard = Callable[[int, tuple[float, ...]], None]
+
+class Heard(Protocol):
+    """Hears how a trial comes along; an exception ends the trial."""
+
+    def fold(self, number: int, values: tuple[float, ...]) -> None:
+        """After each inner fold but the last: its number and the scores so far."""
+        ...
+
+    @property
+    def inside(self) -> bool:
+        """Whether `check` is called."""
+        ...
+
+    def check(self, number: int, at: int, loss: float) -> None:
+        """At each checkpoint of the first network of an inner fold: its number, and the loss of held-out rows."""
+        ...
 
 
 def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
@@ -43,6 +61,29 @@ def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
         if task.name == tune.task:
             return task
     raise UsageError(f"tune.task: no outcome {tune.task!r}", expected=f"one of {', '.join(t.name for t in tasks)}")
+
+
+class _Checked:
+    """Tells of each checkpoint of the first seed's network once, whether the fit is made now or was stored."""
+
+    def __init__(self, item: PlannedFold, task: Task, heard: Heard) -> None:
+        self._number, self._task, self._heard = item.fold_number, task.name, heard
+        self._keys = [plan.key for plan in item.plans[0].lineage() if plan.stage == "finetune"]
+        self._told: set[int] = set()
+
+    def __call__(self, plan: FitPlan, at: int, losses: Mapping[str, float]) -> None:
+        if plan.key in self._keys:
+            self._tell(at, losses)
+
+    def stored(self, results: Mapping[str, FitResult]) -> None:
+        for key in self._keys:
+            for at, losses in sorted(checks_of(results[key]).items()):
+                self._tell(at, losses)
+
+    def _tell(self, at: int, losses: Mapping[str, float]) -> None:
+        if self._task in losses and at not in self._told:
+            self._told.add(at)
+            self._heard.check(self._number, at, losses[self._task])
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +108,7 @@ class InnerFolds:
 
         Args:
             study: the study with the settings that are tried.
-            heard: called after each inner fold with its number and the scores so far; an exception ends the trial.
-                Without it all inner folds are fitted in one call.
+            heard: hears of each inner fold. Without it all inner folds are fitted in one call.
 
         Raises:
             DataError: a score is undefined (no pair of outcomes in any inner fold).
@@ -78,9 +118,9 @@ class InnerFolds:
         planned = [self._planned(study, tasks, number) for number in range(len(self.fold.inner))]
         tables: list[pd.DataFrame] = []
         for batch in [planned] if heard is None else [[item] for item in planned]:
-            tables += self._predicted(study, batch)
+            tables += self._predicted(study, batch, heard)
             if heard is not None and len(tables) < len(planned):
-                heard(len(tables) - 1, self._score(tables))
+                heard.fold(len(tables) - 1, self._score(tables))
         found = self._score(tables)
         if not np.isfinite(found).all():
             raise DataError(
@@ -98,13 +138,19 @@ class InnerFolds:
         plans = tuple(replace(plan, predict=inner.test, keep=False) for plan in chains)
         return PlannedFold(self.model, tuple(tasks), 0, number, hidden, plans)
 
-    def _predicted(self, study: StudySettings, planned: Sequence[PlannedFold]) -> list[pd.DataFrame]:
+    def _predicted(
+        self, study: StudySettings, planned: Sequence[PlannedFold], heard: Heard | None
+    ) -> list[pd.DataFrame]:
+        checked = _Checked(planned[0], self.task, heard) if heard is not None and heard.inside else None
         results = fit(
             [plan for item in planned for plan in item.plans],
             self.cohorts.by_name(),
             store=self.store,
             n_jobs=self.study.n_jobs,
+            check=checked,
         )
+        if checked is not None:
+            checked.stored(results)
         tables = []
         for item in planned:
             admit_fits(item, results, study)

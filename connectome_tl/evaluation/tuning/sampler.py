@@ -2,7 +2,8 @@
 
 Optuna's own samplers draw from one stream: a study that was killed and goes on would draw its first numbers
 again, and two workers with the same seed would try the same. Here every trial has a seed of its own, by
-its place among the trials that were not lost, so that a search that was killed ends as if it had not been.
+its place among the trials that were not lost, so that a search that was killed ends as if it had not been. Trials that
+were given up keep their place: the next one tries something else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from connectome_tl.evaluation.tuning.storage import given_up
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.tuning import TuneSettings
 
@@ -29,7 +31,8 @@ class PlacedSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         earlier = study.get_trials(deepcopy=False)
-        place = sum(one.number < trial.number and one.state != TrialState.FAIL for one in earlier)
+        kept = [one for one in earlier if one.state != TrialState.FAIL or given_up(one)]
+        place = sum(one.number < trial.number for one in kept)
         self._inner = self._make(int(content_hash(self._seed, place)[:8], 16))
         self._inner.before_trial(study, trial)
 

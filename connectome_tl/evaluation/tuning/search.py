@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from connectome_tl.errors import DataError, DivergedError, UsageError
-from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
+from connectome_tl.evaluation.tuning.inner import InnerFolds
 from connectome_tl.evaluation.tuning.space import decoded, suggest
 from connectome_tl.evaluation.tuning.storage import BEGUN, SET_ASIDE, requeue_lost, surplus
+from connectome_tl.evaluation.tuning.watch import STOPPED, Watch
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.tuning import FoldChoice, TuneSettings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Wants = Literal["nothing", "a trial", "to wait"]
-_STOPPED = "stopped"  # user attribute: why a trial ended before its last inner fold
 _PATIENCE = 20  # trials that may end early, beyond ten for each that is wanted
 
 
@@ -64,15 +64,14 @@ class FoldSearch:
                 study_name=self.name,
                 directions=directions,
                 sampler=sampler_of(self.tune, int(content_hash(self.seed, self.repeat, self.number)[:8], 16)),
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-                if self._prunes
-                else optuna.pruners.NopPruner(),
+                pruner=optuna.pruners.NopPruner(),  # `Watch` decides
                 load_if_exists=True,
             )
 
     @property
     def _prunes(self) -> bool:
-        return self.tune.prune and len(self.inner.metrics) == 1 and len(self.inner.fold.inner) > 2
+        enough = len(self.inner.fold.inner) > 2 or self.tune.prune == "inside"
+        return bool(self.tune.prune) and len(self.inner.metrics) == 1 and enough
 
     def requeue(self, *, all_running: bool = False) -> None:
         """Queue again the trials of workers that are gone."""
@@ -91,7 +90,7 @@ class FoldSearch:
         if counts["COMPLETE"] >= wanted:
             return "nothing"
         if counts["PRUNED"] > 10 * wanted + _PATIENCE:
-            why = Counter(str(t.user_attrs.get(_STOPPED, "pruned")) for t in self.study.get_trials(deepcopy=False))
+            why = Counter(str(t.user_attrs.get(STOPPED, "pruned")) for t in self.study.get_trials(deepcopy=False))
             raise DataError(
                 f"repeat {self.repeat}, fold {self.number}: {counts['PRUNED']} trials ended early, "
                 f"{counts['COMPLETE']} did not",
@@ -133,23 +132,14 @@ class FoldSearch:
             raise _SetAside
         try:
             study = self.inner.study.with_settings(suggest(trial, self.tune.space))
-            found = self.inner.scores(study, self._heard(trial) if self._prunes else None)
+            found = self.inner.scores(study, self._watch(trial) if self._prunes else None)
         except (UsageError, DivergedError) as error:  # these settings do not go together, or do not train
-            trial.set_user_attr(_STOPPED, str(error)[:200])
+            trial.set_user_attr(STOPPED, str(error)[:200])
             raise TrialPruned(str(error)) from error
         return found[0] if len(found) == 1 else found
 
-    def _heard(self, trial: Trial) -> Heard:
-        from optuna import TrialPruned
-
-        def report(step: int, values: tuple[float, ...]) -> None:
-            if np.isfinite(values[0]):
-                trial.report(values[0], step)
-                if trial.should_prune():
-                    trial.set_user_attr(_STOPPED, f"worse than the median after {step + 1} inner folds")
-                    raise TrialPruned
-
-        return report
+    def _watch(self, trial: Trial) -> Watch:
+        return Watch(self.study, trial, METRICS[self.inner.metrics[0]].sign, self.tune.prune == "inside")
 
     def trials(self) -> list[FrozenTrial]:
         """The trials that count: completed and stopped ones, in order."""

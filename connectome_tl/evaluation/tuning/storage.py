@@ -129,6 +129,13 @@ def requeue_lost(study: Study, storage: RDBStorage, *, all_running: bool = False
             retry(study, trial)
 
 
+def given_up(trial: FrozenTrial) -> bool:
+    """Whether a lost trial was not queued again, since it and its forerunners have killed too many workers."""
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.FAIL and len(_history(trial)) >= MAX_RETRY
+
+
 def surplus(study: Study, mine: FrozenTrial, wanted: int) -> bool:
     """Whether a trial that has just begun is one too many: enough others are there, or it was queued twice."""
     from optuna.trial import TrialState

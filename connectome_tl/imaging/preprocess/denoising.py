@@ -9,7 +9,7 @@ from io import StringIO
 
 import numpy as np
 
-from connectome_tl.imaging.preprocess.motion import Motion, without_motion
+from connectome_tl.imaging.preprocess.motion import Motion, estimate_motion, without_motion
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.settings.imaging import PreprocessingSettings
@@ -21,17 +21,21 @@ def preprocess(
     *,
     n_threads: int = 1,
     step: Callable[[str], None] = lambda _: None,
+    correct: Callable[[Dwi], Dwi] | None = None,
+    correct_moves: bool = False,
 ) -> tuple[Dwi, Motion | None]:
-    """Apply what the settings ask for, in the usual order: noise, ringing, motion, bias.
+    """Apply what the settings ask for, in the usual order: noise, ringing, distortion, motion, bias.
 
-    b-vectors turn with their volumes. Susceptibility and eddy currents are not corrected. The result does not depend
-    on `n_threads`.
+    b-vectors turn with their volumes. Susceptibility and eddy currents are corrected by `correct` alone. The result
+    does not depend on `n_threads`.
 
     Args:
         step: is called with the name of each step as it begins.
+        correct: correction of distortions that is not ours.
+        correct_moves: it takes out motion as well; then motion is only measured here.
 
     Returns:
-        The data, and the motion that was taken out; None where none was looked for.
+        The data, and the motion that was found; None where none was looked for.
     """
     motion = None
     if settings.denoise != "none":
@@ -44,7 +48,12 @@ def preprocess(
             if settings.gibbs == "dipy"
             else changed_by_mrtrix("mrdegibbs", done, n_threads)
         )
-    if settings.motion == "rigid":
+    if settings.motion == "rigid" and correct_moves:
+        step("motion")
+        motion = estimate_motion(done, n_threads=n_threads)
+    if correct is not None:
+        done = correct(done)
+    if settings.motion == "rigid" and not correct_moves:
         step("motion")
         done, motion = without_motion(done, n_threads=n_threads)
     return (without_bias(done) if settings.bias else done), motion
@@ -72,7 +81,7 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     np.random.seed(0)  # noqa: NPY002
     try:
         with redirect_stderr(StringIO()):  # it draws a progress bar that cannot be turned off
-            data = patch2self(dwi.data, dwi.bvals, b0_threshold=50, model="ols", shift_intensity=True)
+            data = patch2self(dwi.data, dwi.bvals, b0_threshold=dwi.b0_max, model="ols", shift_intensity=True)
     finally:
         np.random.set_state(before)  # noqa: NPY002
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
@@ -91,7 +100,7 @@ def without_bias(dwi: Dwi) -> Dwi:
     from dipy.core.gradients import gradient_table
     from dipy.denoise.bias_correction import bias_field_correction
 
-    table = gradient_table(dwi.bvals, bvecs=dwi.voxel_directions, b0_threshold=50)
+    table = gradient_table(dwi.bvals, bvecs=dwi.voxel_directions, b0_threshold=dwi.b0_max)
     _, field = bias_field_correction(dwi.data, table, mask=dwi.mask, return_bias_field=True)
     known = np.where(field > 0.05, field, 1.0)  # the fit says nothing outside the mask
     return replace(dwi, data=(dwi.data / known[..., None]).astype(np.float32))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from connectome_tl.errors import DataError
@@ -28,13 +30,17 @@ def brain_mask(image: Volume, near: np.ndarray | None = None) -> np.ndarray:
     if near is not None:
         data = np.where(distance_transform_edt(~near, sampling=image.zooms) <= _AROUND_MM, data, 0)
     _, mask = median_otsu(data, median_radius=2, numpass=2)
-    return _plausible(_solid(np.asarray(mask, dtype=bool)), image)
+    return plausible_brain(_solid(np.asarray(mask, dtype=bool)), image)
 
 
-def dwi_mask(dwi: Dwi) -> np.ndarray:
-    """Brain of diffusion data, from the mean of the unweighted volumes, (x, y, z) bool; raises as `brain_mask`."""
+def dwi_mask(dwi: Dwi, extract: Callable[[Volume], np.ndarray] | None = None) -> np.ndarray:
+    """Brain of diffusion data, from the mean of the unweighted volumes, (x, y, z) bool; raises as `brain_mask`.
+
+    Args:
+        extract: the user's own way from an image to its brain.
+    """
     mean = dwi.data[..., dwi.is_b0].mean(axis=3)
-    return brain_mask(Volume(mean, dwi.affine, dwi.subject, dwi.file))
+    return (extract or brain_mask)(Volume(mean, dwi.affine, dwi.subject, dwi.file))
 
 
 def _solid(mask: np.ndarray) -> np.ndarray:
@@ -49,7 +55,12 @@ def _solid(mask: np.ndarray) -> np.ndarray:
     return np.asarray(binary_fill_holes(mask), dtype=bool)
 
 
-def _plausible(mask: np.ndarray, image: Volume) -> np.ndarray:
+def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
+    """The mask, where it may be a brain.
+
+    Raises:
+        DataError: its volume is none that a brain has.
+    """
     litres = mask.sum() * float(np.prod(image.zooms)) / 1e6
     if not 0.02 <= litres <= 2.5:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -74,8 +74,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
         raise DataError("the gradient table cannot be right", problems=[check.problem])
     if not empty.any():
         return dwi, empty, check
-    kept = replace(dwi, data=dwi.data[..., left], bvals=dwi.bvals[left], directions=dwi.directions[left])
-    return kept, empty, check
+    return dwi.part(left), empty, check
 
 
 def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:

@@ -20,7 +20,7 @@ def the_only(found: list[FoundFile], what: str, name: str, problems: list[Proble
     if len(found) > 1:
         remedy = "Leave one."
         if what == "diffusion image":
-            remedy = "Say which by dwi: {acq, dir, run, ...} in the configuration, or join them in preprocessing."
+            remedy = "Say which by dwi: {acq, dir, run, ...} in the configuration, or join_runs: true."
         problems.append(
             Problem(f"more than one {what}", got=", ".join(f.path.name for f in found), subject=name, remedy=remedy)
         )

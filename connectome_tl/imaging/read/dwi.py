@@ -19,6 +19,7 @@ from connectome_tl.imaging.read.gradients import (
 )
 from connectome_tl.imaging.read.images import grid_problem, read_mask, read_volume, same_grid
 from connectome_tl.imaging.read.text import read_number_rows
+from connectome_tl.settings.imaging import BvecLengths
 
 __all__ = [
     "B0_MAX",
@@ -47,6 +48,7 @@ class Dwi:
         subject, file: whose it is, for messages.
         warnings: what a reader should know.
         b0_max: s/mm2; up to here a volume counts as not weighted.
+        runs: (n_volumes,) number of the run that each volume is of, from 0; None where there is one run.
     """
 
     data: np.ndarray
@@ -58,6 +60,7 @@ class Dwi:
     file: str | None = None
     warnings: tuple[str, ...] = ()
     b0_max: float = B0_MAX
+    runs: np.ndarray | None = None
 
     @property
     def n_volumes(self) -> int:
@@ -90,6 +93,17 @@ class Dwi:
     def with_mask(self, mask: np.ndarray) -> Dwi:
         return replace(self, mask=mask)
 
+    def part(self, volumes: np.ndarray) -> Dwi:
+        """Some of the volumes: indices, or (n_volumes,) bool."""
+        runs = None if self.runs is None else self.runs[volumes]
+        return replace(
+            self,
+            data=self.data[..., volumes],
+            bvals=self.bvals[volumes],
+            directions=self.directions[volumes],
+            runs=runs,
+        )
+
 
 def read_dwi(
     image: str | Path,
@@ -101,6 +115,7 @@ def read_dwi(
     mask: str | Path | None = None,
     subject: str | None = None,
     b0_max: float = B0_MAX,
+    lengths: BvecLengths = "auto",
 ) -> Dwi:
     """Read diffusion volumes with their gradients, and list everything that is wrong with them.
 
@@ -110,6 +125,7 @@ def read_dwi(
         bvec_axes: `fsl`, or `image` for QSIPrep's files.
         mask: brain mask on the same grid; all of the image without it.
         b0_max: s/mm2; up to here a volume counts as not weighted.
+        lengths: of the b-vectors, as `unit_directions` takes them.
 
     Raises:
         MissingInputError, DataError: as the readers, or every fault of the table at once.
@@ -126,7 +142,7 @@ def read_dwi(
         directions = convert(vectors, volume.affine)
     else:
         raise DataError("the gradient table is missing", expected="bval and bvec, or .b", subject=subject, file=image)
-    bvals, directions, note = unit_directions(bvals, directions, b0_max)
+    bvals, directions, note = unit_directions(bvals, directions, b0_max, lengths)
     problems = gradient_problems(bvals, directions, volume.shape[3], subject=subject, files=sources, b0_max=b0_max)
     region = np.ones(volume.shape[:3], dtype=bool)
     if mask is not None:

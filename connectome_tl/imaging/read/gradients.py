@@ -9,11 +9,13 @@ import numpy as np
 
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.imaging.read.text import read_number_rows
+from connectome_tl.settings.imaging import BvecLengths
 
 B0_MAX = 50.0  # s/mm2; up to here a volume counts as not weighted, unless the settings say otherwise
 _MAX_B = 20_000.0
 _MAX_LOW = 200.0  # s/mm2; a volume beyond it is not one that was meant without weighting
 _ALIKE = 0.05  # lengths and b-values that differ by this share are one
+_SCALED = "b-values are scaled by the squared lengths of the b-vectors: shells at {} s/mm2"
 _MIN_SHELL = 3  # volumes of a length of its own; fewer are damage
 
 
@@ -72,7 +74,7 @@ def image_to_world(vectors: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def unit_directions(
-    bvals: np.ndarray, vectors: np.ndarray, b0_max: float = B0_MAX
+    bvals: np.ndarray, vectors: np.ndarray, b0_max: float = B0_MAX, lengths: BvecLengths = "auto"
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
     """b-values and vectors of length 1 from vectors of any length, and what to say where lengths had a meaning.
 
@@ -83,6 +85,8 @@ def unit_directions(
     Args:
         bvals: (n,) s/mm2.
         vectors: (n, 3).
+        lengths: what they mean: `auto` as above; `ignore` takes all as directions; `scale` always scales the b-values
+            by the squared length, as scanners do that write the largest b-value and shorter vectors.
 
     Returns:
         b-values, (n,); vectors, (n, 3), as they came where they have no such pattern; a note or None.
@@ -92,20 +96,33 @@ def unit_directions(
     if not weighted.any() or len(vectors) != len(bvals):
         return bvals, vectors, None
     used, b = norms[weighted], bvals[weighted]
-    if not (np.isfinite(used) & (used > 0)).all() or (np.abs(used - 1) < _ALIKE).all():
+    if not (np.isfinite(used) & (used > 0)).all() or (lengths != "scale" and (np.abs(used - 1) < _ALIKE).all()):
         return bvals, vectors, None
     unit = vectors.copy()
     unit[weighted] /= used[:, None]
+    if lengths == "ignore":
+        return bvals, unit, "b-vectors are taken as directions, whatever their lengths (bvec_lengths: ignore)"
+    if lengths == "scale":
+        scaled = _scaled(bvals, weighted, used)
+        return scaled, unit, _SCALED.format(_shells_of(scaled[weighted]))
     if _all_alike(used):
         return bvals, unit, f"b-vectors of length {np.median(used):.3g} are taken as directions"
     if _all_alike(used**2 / b):
         return bvals, unit, "b-vectors whose lengths go with the b-values are taken as directions"
     if _all_alike(b) and abs(used.max() - 1) < _ALIKE and _shells(used):
-        scaled = bvals.copy()
-        scaled[weighted] = b * used**2
-        shells = ", ".join(f"{value:.0f}" for value in sorted(set(np.round(scaled[weighted], -1)))[:6])
-        return scaled, unit, f"b-values are scaled by the squared lengths of the b-vectors: shells at {shells} s/mm2"
+        scaled = _scaled(bvals, weighted, used)
+        return scaled, unit, _SCALED.format(_shells_of(scaled[weighted]))
     return bvals, vectors, None
+
+
+def _scaled(bvals: np.ndarray, weighted: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    scaled = bvals.astype(float)
+    scaled[weighted] *= lengths**2
+    return scaled
+
+
+def _shells_of(bvals: np.ndarray) -> str:
+    return ", ".join(f"{value:.0f}" for value in sorted(set(np.round(bvals, -1)))[:6])
 
 
 def _all_alike(values: np.ndarray) -> bool:
@@ -134,8 +151,15 @@ def gradient_problems(
         b0_max: s/mm2; up to here a volume counts as not weighted.
     """
 
-    def problem(what: str, *, file: str | Path | None = files[1], **more: str) -> Problem:
-        return Problem(what, subject=subject, file=file, **more)
+    def problem(
+        what: str,
+        *,
+        file: str | Path | None = files[1],
+        expected: str | None = None,
+        got: str | None = None,
+        remedy: str | None = None,
+    ) -> Problem:
+        return Problem(what, expected, got, subject, file, remedy)
 
     found = []
     for name, count, file in (("b-values", len(bvals), files[0]), ("b-vectors", len(directions), files[1])):

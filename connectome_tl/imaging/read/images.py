@@ -179,17 +179,22 @@ def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 1e-2) -> bool:
     return bool(np.abs((a.affine - b.affine) @ corners).max() <= tolerance_mm)
 
 
-def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray) -> Path:
+def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray, *, intent: str | None = None) -> Path:
     """Write a NIfTI from a fresh header, atomically, with the same bytes every time.
 
     Nothing of the source's header is kept: free text there may name a patient. The gzip stream holds
     no time and no name.
+
+    Args:
+        intent: NIfTI's code for what the values are, such as `vector`; none by default.
     """
     array = data.astype(np.uint8) if data.dtype == bool else data
     image = nib.Nifti1Image(array, affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1, strip_shears=True)
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm", "sec" if array.ndim == 4 else None)
+    if intent is not None:
+        image.header.set_intent(intent)
     raw = image.to_bytes()
     return write_bytes(path, gzip.compress(raw, compresslevel=5, mtime=0) if str(path).endswith(".gz") else raw)
 

@@ -15,6 +15,7 @@ from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.files import read_bytes
 from connectome_tl.imaging.read.choice import repeated_anatomy
 from connectome_tl.imaging.read.filters import Filters, is_meant
+from connectome_tl.imaging.read.gradients import B0_MAX
 from connectome_tl.imaging.read.names import (
     IMAGES,
     FoundFile,
@@ -23,6 +24,7 @@ from connectome_tl.imaging.read.names import (
     subjects_without,
     walk,
 )
+from connectome_tl.imaging.read.runs import Wanted
 from connectome_tl.imaging.read.scan import Scan, scan_of
 from connectome_tl.imaging.read.tables import padding_problems, table_problems
 
@@ -56,6 +58,8 @@ def take_inventory(
     diffusion: bool = True,
     meant: Mapping[str, str | int] | None = None,
     filters: Filters | None = None,
+    join: bool = False,
+    b0_max: float = B0_MAX,
 ) -> Inventory:
     """List the scans of a folder and everything that is missing, doubled or misnamed.
 
@@ -63,6 +67,8 @@ def take_inventory(
         participants, sessions: labels to keep, with or without `sub-` and `ses-`; all by default.
         diffusion: whether a scan without diffusion data, or with two of them, has a problem.
         meant: entities of the diffusion image to take where a scan has several, such as {"acq": "b2600", "run": 1}.
+        join: whether all diffusion images of a session are meant, as runs of one scan.
+        b0_max: s/mm2; an image without a b-value above it holds unweighted volumes alone.
         filters: which images are meant, as `read_filters` gives them; all others are as if they were not there.
 
     Raises:
@@ -89,9 +95,10 @@ def take_inventory(
     shared = [found for place in places for found in shared_gradients(place)]
     gradients: dict[str, list[FoundFile]] = {}
     for found in files:
-        if found.suffix == "dwi" and found.ending not in IMAGES:
+        if found.suffix in ("dwi", "epi") and found.ending not in IMAGES:
             gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
-    wants = {} if meant is None else {key: str(value).lstrip("0") for key, value in meant.items()}  # run 1 is run-01
+    entities = {} if meant is None else {key: str(value).lstrip("0") for key, value in meant.items()}  # run 1 is run-01
+    images = Wanted(entities, join, b0_max)
     scans = tuple(
         scan_of(
             subject,
@@ -100,7 +107,7 @@ def take_inventory(
             gradients.get(subject, shared),
             kind,
             diffusion=diffusion,
-            meant=wants,
+            wanted=images,
         )
         for subject, session in sorted(by_scan, key=lambda key: (key[0], key[1] or ""))
         if (not wanted or subject in wanted)

@@ -93,9 +93,9 @@ def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
 
 
 def shared_gradients(place: Path) -> list[FoundFile]:
-    """Gradient files at the top of a dataset, which scans may inherit."""
+    """Gradient files and sidecars at the top of a dataset, which scans may inherit."""
     found = (_parse(Path(entry.path)) for entry in _entries(place) if not _is_folder(entry))
-    return [f for f in found if f is not None and f.suffix == "dwi" and f.ending in _GRADIENTS]
+    return [f for f in found if f is not None and f.suffix in ("dwi", "epi") and f.ending in (*_GRADIENTS, ".json")]
 
 
 def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Path | None:
@@ -110,6 +110,16 @@ def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Pa
     ]  # fmt: skip
     best = max(near, key=lambda f: (len(f.path.parent.parts), len(f.entities)), default=None)
     return None if best is None else best.path
+
+
+def sidecars_of(image: FoundFile, offered: Sequence[FoundFile]) -> tuple[Path, ...]:
+    """JSON files that describe an image by the same principle, all of them: the nearest one last."""
+    said = [
+        f for f in offered
+        if f.ending == ".json" and f.suffix == image.suffix and f.path.parent in image.path.parents
+        and f.entities.items() <= image.entities.items()
+    ]  # fmt: skip
+    return tuple(f.path for f in sorted(said, key=lambda f: (len(f.path.parent.parts), len(f.entities))))
 
 
 def _parse(path: Path) -> FoundFile | None:

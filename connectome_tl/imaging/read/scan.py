@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from connectome_tl.errors import Problem
 from connectome_tl.imaging.read.choice import anatomical_of, belongs, the_only, tissues_of
-from connectome_tl.imaging.read.names import IMAGES, FoundFile, inherited
-from connectome_tl.imaging.read.tables import is_unweighted
+from connectome_tl.imaging.read.names import IMAGES, FoundFile, sidecars_of
+from connectome_tl.imaging.read.runs import RunFiles, Wanted, find_runs, with_files
 
 _LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
 _CONTRASTS = ("T2w", "T1w")
@@ -29,6 +29,9 @@ class Scan:
         other_anatomical: the T1w beside a T2w.
         parcellation: label image in the subject's space, where the folder has one.
         parcellation_in: the space it lies in, `dwi` or `anat`.
+        further: runs that are joined to the first, in their order.
+        sidecars: JSON files of the first run, the nearest last.
+        opposite: unweighted volumes of another phase direction.
         labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
         tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
         tissues_in: the space they lie in, `dwi` or `anat`.
@@ -54,6 +57,9 @@ class Scan:
     tissues: tuple[Path, ...] = ()
     tissues_in: str = "dwi"
     lesion: Path | None = None
+    further: tuple[RunFiles, ...] = ()
+    sidecars: tuple[Path, ...] = ()
+    opposite: tuple[RunFiles, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -64,12 +70,28 @@ class Scan:
     def folder(self) -> str:
         return self.subject if self.session is None else f"{self.subject}/{self.session}"
 
+    @property
+    def runs(self) -> tuple[RunFiles, ...]:
+        """The diffusion images, in the order of their runs."""
+        if self.dwi is None:
+            return ()
+        return (RunFiles(self.dwi, self.bval, self.bvec, self.table, self.sidecars), *self.further)
+
     def files(self) -> dict[str, Path]:
         """Every input by its role."""
         diffusion = ("dwi", "bval", "bvec", "table", "mask")
         roles = (*diffusion, "anatomical", "other_anatomical", "anatomical_mask", "lesion", "parcellation")
         found = {role: path for role in roles if (path := getattr(self, role)) is not None}
-        return found | {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
+        found |= {f"tissue_{k}": path for k, path in enumerate(self.tissues, 1)}
+        for number, run in enumerate(self.further, 2):
+            found |= run.files(number)
+        return found
+
+    def files_for_correction(self) -> dict[str, Path]:
+        """What a correction of distortions takes beside them: unweighted volumes of another phase, and sidecars."""
+        found = {f"opposite_{k}": run.image for k, run in enumerate(self.opposite, 1)}
+        said = dict.fromkeys(path for run in (*self.runs, *self.opposite) for path in run.sidecars)
+        return found | {f"sidecar_{k}": path for k, path in enumerate(said, 1)}
 
 
 def scan_of(
@@ -80,20 +102,20 @@ def scan_of(
     kind: str,
     *,
     diffusion: bool,
-    meant: Mapping[str, str],
+    wanted: Wanted,
 ) -> Scan:
     """Sort the files of a session into roles.
 
     Args:
-        gradients: files of b-values and b-vectors that the session may inherit.
+        gradients: files of b-values and b-vectors, and sidecars, that the session may inherit.
         kind: of the folder, as `Inventory` has it.
         diffusion: whether missing diffusion data are a problem.
-        meant: entities of the diffusion image to take where there are several.
     """
     problems: list[Problem] = []
     name = subject if session is None else f"{subject}_{session}"
-    chosen = _diffusion_image(files, gradients, meant, name, problems)
-    bval, bvec, table = _gradients_of(chosen, gradients, name, problems)
+    found = find_runs(files, gradients, wanted, name, problems)
+    runs = tuple(with_files(image, gradients, name, problems) for image in found.chosen)
+    chosen, first = (found.chosen[0], runs[0]) if runs else (None, None)
     space = None if chosen is None else chosen.entities.get("space")
     anatomical = _anatomy(files, space)
     masks = [*(f for f in _images(files, "mask") if f.entities.get("desc") == "brain"), *_images(files, "brainmask")]
@@ -107,10 +129,10 @@ def scan_of(
     return Scan(
         subject=subject,
         session=session,
-        dwi=None if chosen is None else chosen.path,
-        bval=bval if table is None else None,
-        bvec=bvec if table is None else None,
-        table=table,
+        dwi=None if first is None else first.image,
+        bval=None if first is None else first.bval,
+        bvec=None if first is None else first.bvec,
+        table=None if first is None else first.table,
         bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
         preprocessed=bool(_prepared(files)),
         mask=_first(f for f in masks if f.path.parent.name == "dwi"),
@@ -124,6 +146,9 @@ def scan_of(
         tissues=tissues,
         tissues_in=tissues_in,
         lesion=_first(f for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")),
+        further=runs[1:],
+        sidecars=() if first is None else first.sidecars,
+        opposite=tuple(RunFiles(f.path, sidecars=sidecars_of(f, gradients)) for f in found.opposite),
         problems=tuple(problems) if diffusion else (),
     )
 
@@ -138,47 +163,6 @@ def _first(files: Iterable[FoundFile]) -> Path | None:
 
 def _prepared(files: Iterable[FoundFile]) -> list[FoundFile]:
     return [f for f in _images(files, "dwi") if f.entities.get("desc") == "preproc"]
-
-
-def _diffusion_image(
-    files: list[FoundFile],
-    gradients: Sequence[FoundFile],
-    meant: Mapping[str, str],
-    name: str,
-    problems: list[Problem],
-) -> FoundFile | None:
-    """The image to use: preprocessed before raw, the one that is meant of several."""
-    raw = (f for f in _images(files, "dwi") if "desc" not in f.entities and f.entities.get("part") in (None, "mag"))
-    candidates = _prepared(files) or list(raw)
-    as_meant = [f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in meant.items())]
-    if len(candidates) > 1 and as_meant:
-        candidates = as_meant
-    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
-        candidates = [f for f in candidates if not is_unweighted(inherited(f, ".bval", gradients))] or candidates
-    if not candidates:
-        lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
-        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
-        problems.append(
-            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
-        )
-    return the_only(candidates, "diffusion image", name, problems)
-
-
-def _gradients_of(
-    chosen: FoundFile | None, gradients: Sequence[FoundFile], name: str, problems: list[Problem]
-) -> tuple[Path | None, Path | None, Path | None]:
-    """b-values, b-vectors and MRtrix3's table of an image."""
-    if chosen is None:
-        return None, None, None
-    bval, bvec, table = (inherited(chosen, ending, gradients) for ending in (".bval", ".bvec", ".b"))
-    if table is None:
-        stem = chosen.path.name.removesuffix(chosen.ending)
-        problems += [
-            Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=chosen.path)
-            for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
-            if there is None
-        ]
-    return bval, bvec, table
 
 
 def _anatomy(files: list[FoundFile], space: str | None) -> list[FoundFile]:

@@ -65,13 +65,13 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
     return None
 
 
-def is_unweighted(bval: Path | None) -> bool:
-    """Whether a file of b-values holds none that weights (above 50 s/mm2); False where that cannot be read."""
+def is_unweighted(bval: Path | None, b0_max: float) -> bool:
+    """Whether a file of b-values holds none that weights (above `b0_max` s/mm2); False where that cannot be read."""
     try:
         values = [float(word) for word in read_text(bval, limit=_MAX_BYTES).split()] if bval is not None else []
     except (ConnectomeTLError, ValueError):
         return False
-    return bool(values) and max(values) <= 50
+    return bool(values) and max(values) <= b0_max
 
 
 def padding_problems(subjects: set[str]) -> list[Problem]:

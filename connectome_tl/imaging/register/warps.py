@@ -54,19 +54,32 @@ def compose(first: Warp, then: Warp) -> Warp:
     return replace(then, before=first.affine)
 
 
+def both_ways(here: str, there: str, warp: Warp) -> dict[str, Warp]:
+    """An affine map of points of `here` to points of `there`, and its inverse, named `from-A_to-B` as BIDS does: by the
+    images that they resample."""
+    back = Warp(np.linalg.inv(warp.affine))
+    return {f"from-{there}_to-{here}": Warp(warp.affine), f"from-{here}_to-{there}": back}
+
+
 def _moving_voxels(warp: Warp, target: Volume, moving_affine: np.ndarray) -> np.ndarray:
     """Voxel coordinates in the moving image of every voxel of the target, (n_voxels, 3)."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in target.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
     points = grid @ target.affine[:3, :3].T + target.affine[:3, 3]
+    moved = points_of_warp(warp, points)
+    inverse = np.linalg.inv(moving_affine)
+    return np.asarray(moved @ inverse[:3, :3].T + inverse[:3, 3])
+
+
+def points_of_warp(warp: Warp, points: np.ndarray) -> np.ndarray:
+    """Where points of the fixed image lie in the moving one, (n, 3) mm each."""
     if warp.before is not None:
         points = points @ warp.before[:3, :3].T + warp.before[:3, 3]
-    moved = points @ warp.affine[:3, :3].T + warp.affine[:3, 3]
+    moved = np.asarray(points @ warp.affine[:3, :3].T + warp.affine[:3, 3])
     if warp.places is not None and warp.grid is not None:
         there = _interpolated(warp.places, warp.grid, points)
         known = np.isfinite(there).all(axis=1)
         moved[known] = there[known]
-    inverse = np.linalg.inv(moving_affine)
-    return np.asarray(moved @ inverse[:3, :3].T + inverse[:3, 3])
+    return moved
 
 
 def _interpolated(field: np.ndarray, grid: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def fit_free_water(dwi: Dwi, *, max_b: float) -> FreeWaterMaps:
     from dipy.reconst.fwdti import FreeWaterTensorModel
 
     chosen = free_water_volumes(dwi, max_b=max_b)
-    table = gradient_table(dwi.bvals[chosen], bvecs=dwi.voxel_directions[chosen], b0_threshold=50)
+    table = gradient_table(dwi.bvals[chosen], bvecs=dwi.voxel_directions[chosen], b0_threshold=dwi.b0_max)
     signal = np.maximum(dwi.data[dwi.mask][:, chosen].astype(float), 1e-6)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # voxels of pure fluid have no tissue tensor
         fit = FreeWaterTensorModel(table, fit_method="WLS").fit(signal)

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.errors import DataError, InterruptedRunError, MissingInputError, OutputError
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.commands import ran_well
 from connectome_tl.imaging.preprocess.tissues import Tissues
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import read_volume, write_volume
-from connectome_tl.imaging.track.reconstruction import Response
+from connectome_tl.imaging.track.reconstruction import Orientations, Response
 from connectome_tl.imaging.track.streamlines import read_streamlines
 from connectome_tl.settings.imaging import ConnectomesSettings
 
@@ -98,11 +99,12 @@ def track_with_mrtrix(
     *,
     tissues: Tissues | None = None,
     n_threads: int = 1,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Streamlines (n_points, 3) in mm and their SIFT2 weights times mu, (n_streamlines,).
+) -> tuple[list[np.ndarray], np.ndarray, Orientations | None]:
+    """Streamlines (n_points, 3) in mm, their SIFT2 weights times mu, (n_streamlines,), and the densities.
 
     Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. Streamlines
-    are made on one thread, so that the same seed gives the same ones.
+    are made on one thread, so that the same seed gives the same ones. Densities come only where they are kept
+    (`keep_orientations`).
 
     Args:
         tissues: on the grid of the data; streamlines then end where anatomy lets them (`-act`).
@@ -162,8 +164,17 @@ def track_with_mrtrix(
         _run(["tcksift2", *act, "-out_mu", "mu.txt", "t.tck", "fod.nii", "w.txt"], folder, dwi, tracking.seed)
         found = read_streamlines(folder / "t.tck")
         weights = np.loadtxt(folder / "w.txt", ndmin=1) * float(np.loadtxt(folder / "mu.txt"))
+        orientations = _densities(folder, dwi, normalise) if settings.keep_orientations else None
     lines = [found.points[a : a + n].copy() for a, n in zip(found.first, found.n_points, strict=True)]
-    return lines, weights
+    return lines, weights, orientations
+
+
+def _densities(folder: Path, dwi: Dwi, normalised: bool) -> Orientations:
+    """What dwi2fod, or mtnormalise, has written."""
+    fluid_file = folder / ("f.nii" if normalised else "fluid.nii")
+    fibres = read_volume(folder / "fod.nii", subject=dwi.subject, n_dimensions=(4,)).data
+    fluid = read_volume(fluid_file, subject=dwi.subject).data if fluid_file.is_file() else None
+    return Orientations(fibres, fluid, dwi.mask, dwi.affine)
 
 
 def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int = 1) -> None:
@@ -176,14 +187,4 @@ def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int =
         text=True,
         check=False,
     )
-    said = " ".join(done.stderr.split())[-400:]
-    if done.returncode < 0:
-        raise InterruptedRunError(
-            f"MRtrix3's {command[0]} was killed (signal {-done.returncode}), most often for want of memory",
-            subject=dwi.subject,
-            remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
-        )
-    if "No space left" in said:
-        raise OutputError(f"MRtrix3's {command[0]}: no space left", subject=dwi.subject, file=tempfile.gettempdir())
-    if done.returncode:
-        raise DataError(f"MRtrix3's {command[0]} failed: {said}", subject=dwi.subject, file=dwi.file)
+    ran_well(done, f"MRtrix3's {command[0]}", subject=dwi.subject, file=dwi.file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from connectome_tl.nn.batch import ImageRows
@@ -19,6 +20,7 @@ from connectome_tl.settings.images import (
     ScaleDenseEncoder,
     SfcnEncoder,
 )
+from connectome_tl.settings.images_embedding import EmbeddingEncoder
 
 
 class VolumeBranch(Branch):
@@ -32,6 +34,21 @@ class VolumeBranch(Branch):
 
     def forward(self, rows: ImageRows) -> Encoded:
         embedding: Tensor = self.dropout(self.net(rows.volumes))
+        return Encoded(embedding)
+
+
+class EmbeddingBranch(Branch):
+    """A dense layer on embeddings that were made beforehand."""
+
+    def __init__(self, settings: EmbeddingEncoder, sizes: Sizes) -> None:
+        super().__init__()
+        self.width = settings.width
+        self.linear = nn.Linear(sizes["n_columns"], settings.width)
+        self.dropout = SharedDropout(settings.dropout)
+
+    def forward(self, rows: ImageRows) -> Encoded:
+        assert rows.embedding is not None
+        embedding: Tensor = self.dropout(torch.relu(self.linear(rows.embedding)))
         return Encoded(embedding)
 
 
@@ -57,3 +74,4 @@ register_branch(ResNetEncoder, _branch(_resnet))
 register_branch(SfcnEncoder, _branch(lambda s, n: Sfcn(s.widths, n_channels=n, norm=s.norm)))
 register_branch(DenseNetEncoder, _branch(lambda s, n: densenet(s.init_features, s.growth, s.layers, n, norm=s.norm)))
 register_branch(ScaleDenseEncoder, _branch(lambda s, n: ScaleDense(s.width, s.blocks, n_channels=n, norm=s.norm)))
+register_branch(EmbeddingEncoder, EmbeddingBranch)

@@ -18,6 +18,7 @@ from connectome_tl.nn.voxel.shrinking import Cost, cost, removable, shrink
 from connectome_tl.settings.images_pruning import TaylorPruning
 from connectome_tl.training.images.descent import descend
 
+_OVERSHOOT = 1.5  # of what is still to be removed: a unit that saves more is left where others save less
 BatchLoss = Callable[[nn.Module, np.ndarray], Tensor]  # network and row numbers to the mean loss of these rows
 
 
@@ -207,7 +208,7 @@ def _remove(
     for group, unit in ranked:
         if left == 0 or costs.total <= goal:
             break
-        if int(gates.open[group].sum()) <= settings.keep:
+        if int(gates.open[group].sum()) <= settings.keep or _too_much(gates, group, costs, settings, goal):
             continue
         which = torch.tensor([unit])
         gates.close(group, which)
@@ -215,6 +216,18 @@ def _remove(
         removed.setdefault(gates.groups[group].root, []).append(unit)
         left -= 1
     return {root: tuple(units) for root, units in removed.items()}
+
+
+def _too_much(gates: Gates, group: int, costs: Costs, settings: TaylorPruning, goal: float) -> bool:
+    """Whether a unit of this group would take far more than is still to go, and another one would not.
+
+    Units of wide maps, the stem's above all, cost so much that one of them can end far beyond the target.
+    """
+    most = _OVERSHOOT * (costs.total - goal)
+    if costs.saved(gates.groups[group]) <= most:
+        return False
+    others = (one for one, is_open in zip(gates.groups, gates.open, strict=True) if int(is_open.sum()) > settings.keep)
+    return any(costs.saved(one) <= most for one in others)
 
 
 def _ranking(gates: Gates, scores: Sequence[Tensor], costs: Costs | None) -> list[tuple[int, int]]:

@@ -62,10 +62,18 @@ class Supervised(Objective):
             goals = [(one, self._class_weights(one) * (1.0 if of is None else of[:, None])) for one, of in goals]
         total, count = (
             torch.stack(parts).sum(dim=0)
-            for parts in zip(*(summed_losses(outputs, *one, self.outcomes) for one in goals), strict=True)
+            for parts in zip(*(self._summed(model, fused, outputs, *one) for one in goals), strict=True)
         )
         least = 1.0 if len(goals) == 1 and not self.positives else 1e-6
         return {"outcomes": self.weigh(total / count.clamp_min(least), count > 0, fused)}
+
+    def _summed(
+        self, model: OutcomeModel, fused: Tensor, outputs: Tensor, goal: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`summed_losses`, with the losses of soft labels where heads give distributions."""
+        places = {task: t for t, task in enumerate(self.outcomes.kinds)}
+        soft = {task: head.losses(fused, goal[:, places[task]]) for task, head in model.soft_heads.items()}
+        return summed_losses(outputs, goal, weights, self.outcomes, soft)
 
     def _shift(self, outputs: Tensor) -> Tensor:
         """(n_outputs,) what the weights of the classes add to a logit."""

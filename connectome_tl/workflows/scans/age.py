@@ -12,7 +12,7 @@ from connectome_tl.cohort.tables import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.register.templates import months_of
-from connectome_tl.settings.cohort import AgeColumn
+from connectome_tl.settings.columns import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
 _PLACES = ("", "derivatives/*/", "*/")  # the last: pipelines of a dHCP release side by side

@@ -27,12 +27,18 @@ from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
 
 
-def read_anatomical(scan: Scan, rough: Callable[[Volume], np.ndarray] | None = None) -> Volume:
+def read_anatomical(
+    scan: Scan,
+    rough: Callable[[Volume], np.ndarray] | None = None,
+    *,
+    extract: Callable[[Volume], np.ndarray] | None = None,
+) -> Volume:
     """The anatomical image, 0 outside the brain, which is the folder's mask where it has one.
 
     Args:
         rough: a rough mask of an image, (x, y, z) bool, for where the folder has none; without it the image must be
             skull-stripped, or nearly so.
+        extract: the user's own way to the brain's mask, for where the folder has none.
 
     Raises:
         DataError: the image holds no contrast, its mask lies on another grid, or no brain is found.
@@ -44,6 +50,8 @@ def read_anatomical(scan: Scan, rough: Callable[[Volume], np.ndarray] | None = N
         if not same_grid(mask, image):
             raise_all("the brain mask cannot be used", [grid_problem("the brain mask", mask, image)], DataError)
         brain = mask.data
+    elif extract is not None:
+        brain = extract(image)
     else:
         brain = brain_mask(image, near=None if rough is None else rough(image))
     return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file)
@@ -57,12 +65,15 @@ def template_labels(
     grid: Volume,
     brain: np.ndarray,
     to_anatomical: Warp | None = None,
+    *,
+    keep: Callable[[Warp], None] = lambda _: None,
 ) -> tuple[Volume, Gate]:
     """The template's labels on `grid`, through the anatomical image, where the gate lets them pass.
 
     Args:
         brain: (x, y, z) bool on `grid`, for the gate.
         to_anatomical: mm of `grid` to mm of the anatomical image; default: the same.
+        keep: is called with the map from the anatomical image to the template.
 
     Raises:
         DataError: the registration does not fit, or template and mask, or image and lesion, lie on different grids.
@@ -77,6 +88,7 @@ def template_labels(
     moving = Volume(np.where(whole, template.data, 0), template.affine)
     lesion = _lesion(scan, anatomical)
     chain = register(anatomical, moving, settings, lesion=lesion)
+    keep(chain)
     alike = likeness(anatomical, carry_image(chain, moving, anatomical), lesion)
     if to_anatomical is not None:
         chain = compose(to_anatomical, chain)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +17,11 @@ from connectome_tl.cohort.tables import read_table
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory
+from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.provenance import read_json, write_table, write_text
 from connectome_tl.report.scan_page import ScanIndex, render_index
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
-from connectome_tl.settings.imaging import AnyScanSettings
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.report import set_beside
 from connectome_tl.workflows.scans.result import Plan, stamps_of
@@ -102,32 +104,71 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
     table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
     table = table.drop(columns="participant_id_listed")
     write_table(plan.out / "participants.tsv", _as_said_before(table, plan, {scan.name for scan in inventory.scans}))
-    several = len(plan.settings.measures) > 1
-    depth = f"{'*/' if any('_' in item.scan for item in done) else ''}*/{plan.datatype}"
-    pattern = f"{depth}/{{id}}_atlas-{plan.atlas_name}" + ("_meas-{measure}" if several else "") + "_relmat.tsv"
-    regions = f"atlas-{plan.atlas_name}_nodeindices.tsv"
-    first = plan.file(done[0].scan, regions).relative_to(plan.out).as_posix()
-    named = plan.settings.atlas is not None and plan.settings.labels is None
+    connectomes, regional = result_files(plan, done[0].scan, plan.out, f"{depth_of(plan, done)}/{{id}}")
     age = plan.ages.column
     settings = CohortSettings.model_validate(
         {
             "name": plan.settings.name,
             "exploratory": any(stamps_of(item.warnings) for item in done),
+            "origin": origin_of(plan, done),
             "participants": "participants.tsv",
             "family": "subject",
             **({"age": age.model_copy(update={"column": "age_at_scan"})} if age is not None else {}),
             **({"covariates": [_MOTION]} if "mean_fd" in table else {}),
-            "connectomes": ConnectomeFiles(
-                files=pattern,
-                measure=plan.settings.measures if several else plan.settings.measures[0],
-                atlas=plan.settings.atlas if named else None,
-                labels=None if named else first,
-                unmatched="drop",
-            ),
-            "region_features": RegionFeatureFiles(files=f"{depth}/{{id}}_{regions}", names=plan.settings.regional),
+            "connectomes": connectomes,
+            "region_features": regional,
         }
     )
     return write_text(plan.out / "cohort.yaml", _HEAD + dump_settings(settings))
+
+
+def depth_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
+    """Folders between the results and the files of a scan, as a pattern."""
+    return f"{'*/' if any('_' in item.scan for item in done) else ''}*/{plan.datatype}"
+
+
+def result_files(
+    plan: Plan[AnyScanSettings], scan: str, folder: Path, stem: str
+) -> tuple[ConnectomeFiles, RegionFeatureFiles]:
+    """Where a cohort.yaml finds the connectomes and the regional measures.
+
+    Args:
+        scan: one that worked; its table names the regions where no atlas does.
+        folder: of the cohort.yaml. stem: pattern of a scan's files below the results, up to `_atlas-`.
+    """
+    measures = plan.settings.measures
+    several = "_meas-{measure}" if len(measures) > 1 else ""
+    regions = f"atlas-{plan.atlas_name}_nodeindices.tsv"
+    named = plan.settings.atlas is not None and plan.settings.labels is None
+    where = "" if folder == plan.out else f"{_link(plan.out, folder)}/"
+    connectomes = ConnectomeFiles(
+        files=f"{where}{stem}_atlas-{plan.atlas_name}{several}_relmat.tsv",
+        measure=measures if several else measures[0],
+        atlas=plan.settings.atlas if named else None,
+        labels=None if named else _link(plan.file(scan, regions), folder),
+        unmatched="drop",
+    )
+    return connectomes, RegionFeatureFiles(files=f"{where}{stem}_{regions}", names=plan.settings.regional)
+
+
+def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
+    """How the connectomes were made, as a sentence for methods sections."""
+    n = f"{len(done)} scan{'s' if len(done) > 1 else ''}"
+    settings = plan.settings
+    if not isinstance(settings, ConnectomesSettings):
+        return (
+            f"The networks of {settings.name} were made from {' and '.join(settings.images)} images of {n} by "
+            f"connectome_tl (morphometric {settings.network})."
+        )
+    raw = sum(bool(stamps_of(item.warnings)) for item in done)
+    state = {0: "preprocessed", len(done): "raw"}.get(raw, f"partly raw ({raw} of {len(done)})")
+    corrected = "" if not raw else "; susceptibility, eddy currents and motion within volumes were not corrected"
+    tracking = settings.tracking
+    return (
+        f"The connectomes of {settings.name} were made from {state} diffusion MRI of {n} by connectome_tl "
+        f"({tracking.n_streamlines:,} {tracking.algorithm} streamlines, engine {settings.engine}; an edge weighs: "
+        f"{weight_name(settings)}{corrected})."
+    )
 
 
 def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[str]) -> pd.DataFrame:

@@ -15,16 +15,24 @@ from connectome_tl.imaging.preprocess.gradient_check import flip_warning, length
 from connectome_tl.imaging.preprocess.structural import dwi_mask
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
 from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
-from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.read.joined import read_runs
+from connectome_tl.imaging.read.runs import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
-from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
+from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
 from connectome_tl.imaging.track.fibre_density import streamline_weights
 from connectome_tl.imaging.track.free_water import fit_free_water
 from connectome_tl.imaging.track.mrtrix import track_with_mrtrix
-from connectome_tl.imaging.track.reconstruction import Response, deconvolve, estimate_response, response_from_record
+from connectome_tl.imaging.track.reconstruction import (
+    Orientations,
+    Response,
+    deconvolve,
+    estimate_response,
+    response_from_record,
+)
 from connectome_tl.imaging.track.sampling import reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list
 from connectome_tl.imaging.track.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
@@ -33,8 +41,9 @@ from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
-from connectome_tl.workflows.scans.result import EXPLORATORY, Made, Plan, ScanResult
-from connectome_tl.workflows.scans.template import contrast_note
+from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
+from connectome_tl.workflows.scans.result import UNLIKE_PHASES, Made, Plan, ScanResult, status_of
+from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
@@ -48,13 +57,15 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     """
     settings = plan.settings
     recon = settings.reconstruction
-    warnings: list[str] = [] if scan.preprocessed else [EXPLORATORY]
+    warnings: list[str] = [] if scan.preprocessed else [status_of(scan.preprocessed, settings)]
     step = plan.step(scan.name)
     step("reading")
     dwi, quality = _diffusion(scan, plan, warnings)
-    anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
+    anatomy = cache(partial(_anatomy, scan, dwi, plan))
+    segmentation = cache(lambda: segment(scan, plan, anatomy()[0]))
     step("labels")
-    labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
+    transforms: dict[str, Warp] = {}
+    labels, gate = _parcels(scan, dwi, plan, anatomy, segmentation, warnings, transforms)
     step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -65,18 +76,22 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if flip is not None:
         warnings.append(str(flip))
     response = _response(dwi, maps, plan)
-    tissues = _tissues(scan, dwi, plan, anatomy, warnings)
+    tissues = _tissues(scan, dwi, plan, anatomy, segmentation, warnings)
     step("orientations and streamlines")
-    streamlines, weights = _streamlines(dwi, response, plan, tissues, labels)
+    streamlines, weights, orientations = _streamlines(dwi, response, plan, tissues, labels)
     step("assembly")
     assembly = _assemble(streamlines, weights, labels, images, dwi.affine, plan)
     warnings += assembly.warnings
+    seen = anatomy() if anatomy.cache_info().currsize else None
+    if seen is not None:
+        transforms |= both_ways("dwi", contrast_of(scan.anatomical) or "anat", seen[1])
 
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
         mask_dice=None if gate is None else gate.mask_dice, weights=weights,
-        principal=maps.principal, anatomical=_seen_in(dwi, anatomy) if anatomy.cache_info().currsize else None,
+        principal=maps.principal, anatomical=None if seen is None else _seen_in(dwi, *seen),
+        orientations=orientations, transforms=transforms,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 
@@ -86,41 +101,52 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
     settings = plan.settings
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
-    dwi = read_dwi(
-        scan.dwi, scan.bval, scan.bvec, table=scan.table, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name,
-        b0_max=settings.b0_max,
+    dwi = read_runs(
+        scan.runs, bvec_axes=scan.bvec_axes, mask=scan.mask, subject=scan.name, b0_max=settings.b0_max,
+        lengths=settings.bvec_lengths,
     )  # fmt: skip
     warnings += dwi.warnings
+    if len(phases_of(scan.runs)) > 1 and not scan.preprocessed and settings.hooks.distortion is None:
+        warnings.append(UNLIKE_PHASES)
+    extract = brain_finder(scan, plan, "diffusion")
     if scan.mask is None:
-        dwi = dwi.with_mask(dwi_mask(dwi))
+        dwi = dwi.with_mask(dwi_mask(dwi, extract))
     raw, empty, check = usable_volumes(dwi, refuse=settings.wrong_table == "refuse")
     dwi, motion = raw, None
     if not scan.preprocessed:
         # A generous mask, so that noise is looked for in the head and not in the air.
         generous = raw.with_mask(binary_dilation(raw.mask, iterations=3))
-        dwi, motion = preprocess(generous, settings.preprocessing, n_threads=plan.n_threads, step=plan.step(scan.name))
-        dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi))
+        hook = settings.hooks.distortion
+        dwi, motion = preprocess(
+            generous,
+            settings.preprocessing,
+            n_threads=plan.n_threads,
+            step=plan.step(scan.name),
+            correct=None if hook is None else partial(without_distortion, scan=scan, plan=plan, hook=hook),
+            correct_moves=hook is not None and "motion" in hook.corrects,
+        )
+        if hook is None or not hook.outputs.get("mask"):
+            dwi = dwi.with_mask(raw.mask if scan.mask is not None else dwi_mask(dwi, extract))
     plan.step(scan.name)("quality")
     quality = scan_quality(raw, empty, check, motion)
     warnings += quality.warnings
     return dwi, quality
 
 
-def _anatomy(scan: Scan, dwi: Dwi, settings: RegistrationSettings) -> tuple[Volume, Warp]:
+def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings]) -> tuple[Volume, Warp]:
     """The brain in the anatomical image, and where a point of the diffusion data lies in it."""
-    b0 = _mean_b0(dwi)
+    b0, settings = _mean_b0(dwi), plan.settings.registration
 
     def rough(head: Volume) -> np.ndarray:
         back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
-    brain = read_anatomical(scan, rough)
+    brain = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
     return brain, register_affine(b0, brain, settings, rigid=True)
 
 
-def _seen_in(dwi: Dwi, anatomy: Callable[[], tuple[Volume, Warp]]) -> np.ndarray:
+def _seen_in(dwi: Dwi, brain: Volume, to_anatomical: Warp) -> np.ndarray:
     """The anatomical image on the grid of the diffusion data."""
-    brain, to_anatomical = anatomy()
     return carry_image(to_anatomical, brain, Volume(dwi.data[..., 0], dwi.affine)).data
 
 
@@ -129,7 +155,9 @@ def _parcels(
     dwi: Dwi,
     plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
+    segmentation: Callable[[], Segmented],
     warnings: list[str],
+    transforms: dict[str, Warp],
 ) -> tuple[Volume, Gate | None]:
     """Labels in the space of the diffusion data: found there, else carried in from the anatomical image or a template.
 
@@ -138,14 +166,13 @@ def _parcels(
         DataError: the registration does not fit.
     """
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
+    own = segmentation().labels if scan.parcellation_in == "hook" else None
+    if own is not None:
+        return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:
         labels = read_labels(scan.parcellation, subject=scan.name)
         if scan.parcellation_in == "anat":
-            brain, to_anatomical = anatomy()
-            carried = carry_labels(to_anatomical, labels, grid)
-            inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
-            covered = carry_image(to_anatomical, inside, grid).data > 0.5
-            return carried, check(carried, labels, dwi.mask, covered, plan.settings.registration)
+            return _from_anatomy(labels, dwi, anatomy, grid, plan.settings.registration)
         if not _overlap(labels, grid):
             raise DataError(
                 "the parcellation lies elsewhere than the diffusion data",
@@ -160,7 +187,26 @@ def _parcels(
     note = contrast_note(scan, chosen)
     warnings += [] if note is None else [note]
     anatomical, to_anatomical = anatomy()
-    return template_labels(scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical)
+    spaces = f"from-{space_of(chosen)}_to-{contrast_of(scan.anatomical) or 'anat'}"
+    return template_labels(
+        scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical,
+        keep=lambda warp: transforms.update({spaces: warp}),
+    )  # fmt: skip
+
+
+def _from_anatomy(
+    labels: Volume,
+    dwi: Dwi,
+    anatomy: Callable[[], tuple[Volume, Warp]],
+    grid: Volume,
+    settings: RegistrationSettings,
+) -> tuple[Volume, Gate]:
+    """Labels that lie on the anatomical image, in the diffusion data."""
+    brain, to_anatomical = anatomy()
+    carried = carry_labels(to_anatomical, labels, grid)
+    inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
+    covered = carry_image(to_anatomical, inside, grid).data > 0.5
+    return carried, check(carried, labels, dwi.mask, covered, settings)
 
 
 def _overlap(labels: Volume, grid: Volume) -> bool:
@@ -175,11 +221,12 @@ def _tissues(
     dwi: Dwi,
     plan: Plan[ConnectomesSettings],
     anatomy: Callable[[], tuple[Volume, Warp]],
+    segmentation: Callable[[], Segmented],
     warnings: list[str],
 ) -> Tissues | None:
     """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
-    wanted = plan.settings.tissues
-    if wanted == "none" or (not scan.tissues and wanted == "given"):
+    wanted, hook = plan.settings.tissues, plan.settings.hooks.tissues
+    if wanted == "none" or (not scan.tissues and hook is None and wanted == "given"):
         return None
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     if scan.tissues:
@@ -191,7 +238,9 @@ def _tissues(
             "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
         )
     anatomical, to_anatomical = anatomy()
-    if not scan.tissues:
+    if not scan.tissues and hook is not None:
+        found = segmentation().tissues
+    elif not scan.tissues:
         found = segmented(scan, anatomical, plan.ages.months(scan.name), warnings)
     return found.on_grid(grid, to_anatomical)
 
@@ -209,7 +258,8 @@ def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Re
 
 def _streamlines(
     dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None, labels: Volume
-) -> tuple[list[np.ndarray], np.ndarray | None]:
+) -> tuple[list[np.ndarray], np.ndarray | None, Orientations | None]:
+    """Streamlines, their weights (None: each counts once), and the densities where the engine gives them back."""
     settings = plan.settings
     if settings.engine == "mrtrix3":
         return track_with_mrtrix(dwi, response, settings, tissues=tissues, n_threads=plan.n_threads)
@@ -223,13 +273,12 @@ def _streamlines(
         subject=dwi.subject,
     )
     if settings.tracking.weights == "none":
-        return found.streamlines, None
+        return found.streamlines, None, orientations
     ends = reduce_streamlines([from_list(found.streamlines)])
     joined = joins_two_regions(ends, labels, plan.regions or regions_of_image(labels), settings.assembly)
     cutoff = settings.tracking.fod_cutoff
-    return found.streamlines, streamline_weights(
-        found.streamlines, orientations, dwi.mask, cutoff, used=joined, subject=dwi.subject
-    )
+    weights = streamline_weights(found.streamlines, orientations, dwi.mask, cutoff, used=joined, subject=dwi.subject)
+    return found.streamlines, weights, orientations
 
 
 def _assemble(

@@ -9,24 +9,22 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, account_of
-from connectome_tl.connectome.export import write_connectome
 from connectome_tl.imaging.quality.record import COLUMNS, ScanQuality
-from connectome_tl.imaging.read.dwi_files import write_dwi
-from connectome_tl.imaging.read.images import Volume, write_volume
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.imaging.track.mrtrix import weight_name
-from connectome_tl.imaging.track.streamlines import write_tck
-from connectome_tl.provenance import sidecar_path, write_json, write_table, write_text
+from connectome_tl.provenance import write_json, write_table
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.assemble import UNITS, write_regions
+from connectome_tl.workflows.scans.maps import write_maps
+from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import write_scan_report
-from connectome_tl.workflows.scans.result import EXPLORATORY, Plan, ScanResult
+from connectome_tl.workflows.scans.result import Plan, ScanResult, status_of
 
 
 def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:
     """Write all files of a scan but the mark that says it is done; the same result gives the same bytes."""
-    name, dwi, settings = found.name, found.dwi, plan.settings
-    folder, stem = plan.file(name, "").parent, f"{name}_atlas-{plan.atlas_name}"
+    name, settings = found.name, plan.settings
     units = {measure: UNITS[measure] for measure in settings.measures}
     summed = {"count": weight_name(settings), "invnodevol": f"{weight_name(settings)}, per voxel"}
     units |= {measure: unit for measure, unit in summed.items() if measure in units}
@@ -34,52 +32,31 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     fields = {
         "Streamlines": account_of(found.assembly),
         "Preprocessed": found.preprocessed,
-        "Status": "as preprocessed" if found.preprocessed else EXPLORATORY,
+        "Status": status_of(found.preprocessed, settings),
         "Engine": settings.engine,
         "TrackingSeed": settings.tracking.seed,
         "EdgeWeight": weight_name(settings),
-        **plan.said_of(name),
         "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
     }
-    written = list(
-        write_connectome(
-            found.assembly.connectome,
-            folder / f"{stem}_relmat.tsv",
-            atlas=plan.atlas_name,
-            inputs=inputs,
-            settings=settings,
-            units=units,
-            notes=found.warnings,
-            fields=fields,
-        )
+    written = write_matrices(
+        found.assembly.connectome,
+        name,
+        plan,
+        inputs,
+        units=units,
+        notes=found.warnings,
+        fields=fields,
+        seed=settings.tracking.seed,
     )
     connectome = found.assembly.connectome
     numbers = plan.regions.numbers if plan.regions is not None else tuple(int(region) for region in connectome.regions)
     regions = RegionTable(connectome.regions, numbers)
-    table = folder / f"{stem}_nodeindices.tsv"
+    table = plan.file(name, f"atlas-{plan.atlas_name}_nodeindices.tsv")
     written.append(write_regions(table, found.assembly, regions, _regional(found, numbers)))
-    shown = {"FA": "tensor", "MD": "tensor", "FW": "fwtensor", "FAfw": "fwtensor", "MDfw": "fwtensor"}
-    for parameter, model in shown.items():
-        if parameter in found.images:
-            file = folder / f"{name}_model-{model}_param-{parameter}_dwimap.nii.gz"
-            written.append(write_volume(file, found.images[parameter], dwi.affine))
-    space = {"SpatialReference": Path(dwi.file or "").name, "Description": "on the grid of the diffusion data"}
-    mask = folder / f"{name}_space-dwi_desc-brain_mask.nii.gz"
-    written += [write_volume(mask, dwi.mask, dwi.affine), write_json(sidecar_path(mask), space | {"Type": "Brain"})]
-    labels = folder / f"{name}_space-dwi_atlas-{plan.atlas_name}_dseg.nii.gz"
-    written.append(write_volume(labels, found.labels.data, found.labels.affine))
-    written.append(write_json(sidecar_path(labels), space | {"Atlas": plan.atlas_name}))
-    written.append(write_volume(folder / f"{name}_space-dwi_desc-density_tdi.nii.gz", found.passed, dwi.affine))
-    written += _write_quality(folder / f"{name}_desc-confounds_timeseries.tsv", found.quality)
-    if settings.keep_preprocessed:
-        written += write_dwi(folder, f"{name}_desc-preproc", dwi)
-    if settings.keep_tractogram:
-        written.append(write_tck(folder / f"{name}_tractogram.tck", found.streamlines))
-        if found.weights is not None:  # as `assemble --weights` takes them
-            lines = "".join(f"{weight:.9g}\n" for weight in found.weights)
-            written.append(write_text(folder / f"{name}_tractogram_weights.txt", lines))
+    written += write_maps(found, plan, inputs)
+    written += _write_quality(plan.file(name, "desc-confounds_timeseries.tsv"), found.quality)
     told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
-    page = folder / f"{name}_report.html"
+    page = plan.file(name, "report.html")
     written.append(write_scan_report(page, found, numbers_of(found), told, plan.out / "index.html"))
     return written
 

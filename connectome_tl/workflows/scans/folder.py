@@ -7,8 +7,8 @@ is done already is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,12 +38,13 @@ from connectome_tl.settings.imaging import (
     ConnectomesSettings,
     MorphometrySettings,
     ScanSettings,
-    TemplatesByAge,
 )
+from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
 from connectome_tl.workflows.scans.forecast import choices, forecast
+from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
@@ -61,7 +62,8 @@ _NOT_BIDS = (  # names that BIDS does not know
         "log/**",
     ),
     *(f"*_{suffix}.*" for suffix in ("relmat", "nodeindices", "provenance", "failure", "report", "timeseries")),
-    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights")),
+    *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights", "xfm", "relmat_labels")),
+    *("*_desc-preproc_dwi.bval", "*_desc-preproc_dwi.bvec"),  # the standard forgot them for derivatives (1.11)
 )
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
@@ -77,12 +79,14 @@ class FolderRun:
         failed: (scan, problem, exit code) of those of this run that did not work.
         cohort: `cohort.yaml` of the scans that worked; None when none did.
         page: `index.html`.
+        reasons: why a scan of this run did not work, in a few words, by its name.
     """
 
     done: tuple[Done, ...]
     failed: tuple[tuple[str, str, int], ...]
     cohort: Path | None
     page: Path
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def folder_settings(
@@ -131,8 +135,9 @@ def plan_folder(
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
             check_places(read_label_image(file), regions.atlas, max_misplaced=most)
-    plan = Plan(settings, regions, name, templates, ages, out, response=response)
-    return plan, [_with_parcellation(_fetched(scan), plan, inventory.root) for scan in scans]
+    plan = Plan(settings, regions, name, templates, ages, out, response=response, base=base)
+    require_hooks(settings, base)
+    return plan, [_with_parcellation(_fetched(scan, plan), plan, inventory.root) for scan in scans]
 
 
 def run_folder(
@@ -142,23 +147,47 @@ def run_folder(
     n_workers: int,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Process all scans, then write the page and `cohort.yaml`.
+    """`process_folder`, and an error where a scan failed.
+
+    Raises:
+        DataError, MissingInputError, InterruptedRunError, InternalError: at the end, when scans failed: one line for
+            each; and as `process_folder` does.
+    """
+    run = process_folder(plan, scans, inventory, n_workers, tell)
+    if run.failed:
+        raise worst_of(run)(
+            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            problems=[Problem(text) for _, text, _ in run.failed],
+        )
+    return run
+
+
+def process_folder(
+    plan: Plan[AnyScanSettings],
+    scans: list[Scan],
+    inventory: Inventory,
+    n_workers: int,
+    tell: Callable[[str], None] | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderRun:
+    """Process all scans, then write the page and `cohort.yaml`; scans that failed are told in the result.
 
     Where there are more workers than scans, a scan has several threads; its results are the same.
 
     Args:
         tell: is called with everything that was found wrong, line by line, before anything is computed; then with
             what is to say about each scan's gradient table.
+        progress: is called with how many scans are through, and how many there are.
 
     Raises:
         UsageError: the output folder holds other data.
         OutputError, InterruptedRunError: at once, when the output cannot be written or a worker was killed.
-        DataError, MissingInputError, InterruptedRunError, InternalError: at the end, when scans failed: one line for
-            each.
     """
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
     _refuse_other_settings(plan, {scan.name for scan in scans})
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
+    reasons = {scan.name: _in_words(scan.problems) for scan in scans if scan.problems}
     ready = [scan for scan in scans if not scan.problems]
     with alone(plan.out, "cohort"):
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
@@ -172,7 +201,9 @@ def run_folder(
     plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     done: list[Done] = []
     turned = 0
-    for name, result in process_scans(ready, plan, n_workers):
+    for through, (name, result) in enumerate(process_scans(ready, plan, n_workers), 1):
+        if progress is not None:
+            progress(through, len(ready))
         if isinstance(result, Done):
             done.append(result)
             said = about_gradients(result.warnings)
@@ -182,6 +213,7 @@ def run_folder(
                     tell(line if name in line else f"subject {name}: {line}")
         else:
             failed.append((name, _in_a_line(result.problems), result.exit_code))
+            reasons[name] = _in_words(result.problems)
     if tell is not None and turned > _MAX_TOLD:
         tell(f"the gradient tables of {turned - _MAX_TOLD} more scans: see the report")
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
@@ -191,13 +223,7 @@ def run_folder(
         plan.file(item.scan, "failure.json").unlink(missing_ok=True)
     with alone(plan.out, "cohort"):
         cohort, written = finish(inventory, plan)
-    run = FolderRun(tuple(sorted(done, key=lambda d: d.scan)), tuple(sorted(failed)), cohort, written)
-    if run.failed:
-        raise _worst({code for _, _, code in run.failed})(
-            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
-            problems=[Problem(text) for _, text, _ in run.failed],
-        )
-    return run
+    return FolderRun(tuple(sorted(done, key=lambda d: d.scan)), tuple(sorted(failed)), cohort, written, reasons)
 
 
 def preview(
@@ -247,10 +273,10 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in re.sub(r"(atlas|desc|seg)-", "", name) if letter.isalnum()) or "labels"
 
 
-def _fetched(scan: Scan) -> Scan:
-    """The scan, with a problem for every file of it whose content is elsewhere."""
-    absent = (unfetched(file, scan.name) for file in scan.files().values())
-    return replace(scan, problems=(*scan.problems, *filter(None, absent)))
+def _fetched(scan: Scan, plan: Plan[AnyScanSettings]) -> Scan:
+    """The scan, with a problem for every file of it whose content is elsewhere, and for what its hooks lack."""
+    absent = (unfetched(file, scan.name) for file in plan.inputs_of(scan).values())
+    return replace(scan, problems=(*scan.problems, *filter(None, absent), *hook_problems(scan, plan)))
 
 
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
@@ -261,6 +287,8 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
         if file.is_file():
             return replace(scan, parcellation=file)
         problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+    elif _from_hook(settings) and scan.parcellation is None and scan.anatomical is not None:
+        return replace(scan, parcellation_in="hook")
     elif settings.template is not None and scan.anatomical is None and scan.parcellation is None:
         problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
     elif scan.parcellation is not None or settings.template is not None:
@@ -273,6 +301,12 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
             "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
         )
     return replace(scan, problems=(*scan.problems, problem))
+
+
+def _from_hook(settings: AnyScanSettings) -> bool:
+    """Whether the labels come from the user's own program, and no template is named."""
+    hook = settings.hooks.tissues
+    return hook is not None and bool(hook.outputs.get("labels")) and settings.template is None
 
 
 def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
@@ -314,8 +348,9 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
         (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 
-def _worst(codes: set[int]) -> type[ConnectomeTLError]:
+def worst_of(run: FolderRun) -> type[ConnectomeTLError]:
     """What a command with failed scans ends with: a fault of ours, not enough of the machine, bad data, no data."""
+    codes = {code for _, _, code in run.failed}
     if InternalError.exit_code in codes:
         return InternalError
     if InterruptedRunError.exit_code in codes:
@@ -326,6 +361,11 @@ def _worst(codes: set[int]) -> type[ConnectomeTLError]:
 def _in_a_line(problems: Sequence[Problem]) -> str:
     """Everything that is wrong with one scan."""
     return " | ".join(map(str, problems))
+
+
+def _in_words(problems: Sequence[Problem]) -> str:
+    """What is wrong with one scan, without its name, its files and what to do."""
+    return "; ".join(dict.fromkeys(problem.what for problem in problems))
 
 
 def _source(root: Path) -> dict[str, str]:

@@ -26,7 +26,7 @@ def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inven
         lines += [f"  {problem}" for problem in scan.problems]
         if scan.dwi is not None and plan.datatype == "dwi":
             lines.append("  preprocessed diffusion data" if scan.preprocessed else "  raw diffusion data (exploratory)")
-        files = {**scan.files(), **plan.files(scan.name)}
+        files = plan.inputs_of(scan)
         lines += [f"  {role}: {_shown(path, inventory.root)}" for role, path in files.items()]
         lines += [f"  {plan.told(scan.name)}"] if scan.name in plan.templates else []
         lines += [f"  age: {plan.ages.of(scan.name)}"]
@@ -43,7 +43,7 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     hours = sum(seconds for seconds, _ in costs) / at_once
     held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
     return (
-        f"{len(costs)} scans, {at_once} at a time: roughly {_duration(max(hours, costs[0][0]))} where none is done, "
+        f"{len(costs)} scans, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where none is done, "
         f"and {held / 1e9:.1f} GB of memory"
     )
 
@@ -77,10 +77,11 @@ def _size(image: Path | None) -> int:
 
 def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:
     seconds, held = _cost(plan, scan)
-    return f"roughly {_duration(seconds)}, {held / 1e9:.1f} GB"
+    return f"roughly {duration(seconds)}, {held / 1e9:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A rough length of time for people."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

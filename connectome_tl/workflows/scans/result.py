@@ -16,13 +16,33 @@ from connectome_tl.imaging.quality.record import ScanQuality
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.filters import Filters
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.track.reconstruction import Response
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.warps import Warp
+from connectome_tl.imaging.track.reconstruction import Orientations, Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
 _STAMP = "exploratory"
-EXPLORATORY = f"{_STAMP}: susceptibility, eddy currents and motion within volumes were not corrected"
+UNLIKE_PHASES = f"{_STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
+_WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion": "motion within volumes"}
+
+
+def status_of(preprocessed: bool, settings: ConnectomesSettings) -> str:
+    """What was corrected, of data that came raw; it begins with `exploratory` where distortions were not."""
+    if preprocessed:
+        return "as preprocessed"
+    hook = settings.hooks.distortion
+    done = () if hook is None else hook.corrects
+    left = [word for name, word in _WORDS.items() if name not in done]
+    if {"susceptibility", "eddy"} <= set(done):
+        said = f"corrected by hooks.distortion: {_listed([_WORDS[name] for name in _WORDS if name in done])}"
+        return said.replace("motion within volumes", "motion")
+    return f"{_STAMP}: {_listed(left)} were not corrected"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def stamps_of(warnings: Sequence[str]) -> list[str]:
@@ -43,6 +63,7 @@ class Plan(Generic[SettingsT]):
         response: file of the declared group response.
         filters: of `--bids-filter-file`: which images are meant.
         shown: whether each step of a scan is said on the terminal.
+        base: folder that paths of the settings are relative to.
     """
 
     settings: SettingsT
@@ -55,6 +76,7 @@ class Plan(Generic[SettingsT]):
     response: Path | None = None
     filters: Filters = field(default_factory=dict)
     shown: bool = False
+    base: Path = Path()
 
     @property
     def datatype(self) -> str:
@@ -78,6 +100,12 @@ class Plan(Generic[SettingsT]):
         """Inputs that are not the scan's own, by role."""
         files = self.templates[scan].files() if scan in self.templates else {}
         return files if self.response is None else files | {"response": self.response}
+
+    def inputs_of(self, scan: Scan) -> dict[str, Path]:
+        """Every input of a scan by role: its own, and those that it shares."""
+        corrected = isinstance(self.settings, ConnectomesSettings) and self.settings.hooks.distortion is not None
+        further = scan.files_for_correction() if corrected and not scan.preprocessed else {}
+        return {**scan.files(), **further, **self.files(scan.name)}
 
     def said_of(self, scan: str) -> dict[str, object]:
         """Template and why, for the sidecar. An age that chose nothing stays with the cohort: a job that sees no table
@@ -116,6 +144,8 @@ class ScanResult:
         principal: (x, y, z, 3) main direction of the tensor.
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
+        orientations: densities, where the engine has given them back.
+        transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """
 
     name: str
@@ -133,3 +163,5 @@ class ScanResult:
     weights: np.ndarray | None
     principal: np.ndarray
     anatomical: np.ndarray | None
+    orientations: Orientations | None = None
+    transforms: Mapping[str, Warp] = field(default_factory=dict)

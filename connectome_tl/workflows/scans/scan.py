@@ -13,11 +13,12 @@ from connectome_tl.imaging.track.mrtrix import commands_of, version_of
 from connectome_tl.provenance import content_hash, file_hash, read_json, versions, write_json
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.diffusion import make_connectomes
+from connectome_tl.workflows.scans.hooks import hook_versions
 from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
-_CODE = 2  # of what is made of a scan: raised whenever the same scan gives other files
+_CODE = 3  # of what is made of a scan: raised whenever the same scan gives other files
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def process_scan(scan: Scan, plan: Plan[Any]) -> Done:
     mark = plan.file(scan.name, "provenance.json")
     for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
         left.unlink(missing_ok=True)
-    inputs = {role: file_hash(path) for role, path in {**scan.files(), **plan.files(scan.name)}.items()}
+    inputs = {role: file_hash(path) for role, path in plan.inputs_of(scan).items()}
     used = _versions(plan)
     key = content_hash(inputs, folder_key(plan), plan.said_of(scan.name))
     before = _finished(mark, key)
@@ -119,7 +120,7 @@ def _differences(before: Any, now: Any, name: str = "") -> list[str]:
 
 def _versions(plan: Plan[Any]) -> dict[str, str]:
     theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
-    return versions() | version_of(theirs)
+    return versions() | version_of(theirs) | hook_versions(plan)
 
 
 def _finished(mark: Path, key: str) -> dict[str, Any] | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, regions_of_image
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.export import write_connectome
 from connectome_tl.connectome.morphometric import (
     divergence_network,
     regional_features,
@@ -29,6 +29,8 @@ from connectome_tl.report.scan_images import Row
 from connectome_tl.report.scan_page import render_scan
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment
+from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.template import contrast_note
@@ -50,17 +52,19 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
         ConnectomeTLError: whatever is wrong with this scan, naming it.
     """
     settings, warnings = plan.settings, list[str]()
-    first = read_anatomical(scan)
+    extract = brain_finder(scan, plan, "anatomical")
+    first = read_anatomical(scan, extract=extract)
     brain = first.data > 0
-    warnings += [] if scan.anatomical_mask is not None else [_NO_MASK]
+    warnings += [] if scan.anatomical_mask is not None or extract is not None else [_NO_MASK]
+    segmentation = cache(lambda: segment(scan, plan, first))
     plan.step(scan.name)("labels")
-    labels, gate = _parcels(scan, first, brain, plan, warnings)
+    labels, gate = _parcels(scan, first, brain, plan, segmentation, warnings)
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
     images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
     table = _measures(images, labels, regions, settings)
-    for name, shares in _tissues(scan, first, plan, warnings).items():
+    for name, shares in _tissues(scan, first, plan, segmentation, warnings).items():
         table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, labels, regions)])
     made = _network(table, images, labels, regions, settings, scan)
     lost = int((~made.node_mask).sum())
@@ -73,17 +77,8 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
     numbers |= {} if gate is None else {"mask_dice": gate.mask_dice}
     numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
-    files = list(
-        write_connectome(
-            made,
-            plan.file(scan.name, f"{stem}_relmat.tsv"),
-            atlas=plan.atlas_name,
-            inputs=inputs,
-            settings=settings,
-            units="1",
-            notes=tuple(warnings),
-            fields={"EdgeWeight": made.measures[0], **plan.said_of(scan.name)},
-        )
+    files = write_matrices(
+        made, scan.name, plan, inputs, units="1", notes=tuple(warnings), fields={"EdgeWeight": made.measures[0]}
     )
     own = {"index": range(1, len(regions.names) + 1), "name": list(regions.names), "label": list(regions.numbers)}
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
@@ -102,9 +97,17 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
 
 
 def _parcels(
-    scan: Scan, image: Volume, brain: np.ndarray, plan: Plan[MorphometrySettings], warnings: list[str]
+    scan: Scan,
+    image: Volume,
+    brain: np.ndarray,
+    plan: Plan[MorphometrySettings],
+    segmentation: Callable[[], Segmented],
+    warnings: list[str],
 ) -> tuple[Volume, Gate | None]:
     """Labels on the grid of the image: found there, or carried in from the template."""
+    own = segmentation().labels if scan.parcellation_in == "hook" else None
+    if own is not None:
+        return own, None
     if scan.parcellation is not None:
         labels = read_labels(scan.parcellation, subject=scan.name)
         return (labels if same_grid(labels, image) else carry_labels(_HERE, labels, image)), None
@@ -138,13 +141,21 @@ def _measures(
     return dict(zip(settings.regional, columns.T, strict=False))  # tissues come after
 
 
-def _tissues(scan: Scan, image: Volume, plan: Plan[MorphometrySettings], warnings: list[str]) -> dict[str, Volume]:
+def _tissues(
+    scan: Scan,
+    image: Volume,
+    plan: Plan[MorphometrySettings],
+    segmentation: Callable[[], Segmented],
+    warnings: list[str],
+) -> dict[str, Volume]:
     """Shares of each tissue on the grid of the image, by name; none where none are asked for."""
     wanted = plan.settings.tissues
     if wanted == "none":
         return {}
     if scan.tissues:
         found = read_tissues(scan.tissues, subject=scan.name)
+    elif plan.settings.hooks.tissues is not None:
+        found = segmentation().tissues
     elif wanted == "segmented":
         found = segmented(scan, image, plan.ages.months(scan.name), warnings)
     else:

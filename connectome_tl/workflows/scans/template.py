@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from connectome_tl.imaging.register.templates import (
     find_template,
     template_for_age,
 )
-from connectome_tl.settings.imaging import Contrast, ScanSettings, TemplateFiles, TemplateOfAges, TemplatesByAge
+from connectome_tl.settings.imaging import ScanSettings
+from connectome_tl.settings.templates import Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
 from connectome_tl.workflows.scans.age import ScanAges
 
 
@@ -51,6 +53,13 @@ def contrast_of(image: Path | None) -> str | None:
     """T1w or T2w, as the name of an image ends; None for any other."""
     ending = "" if image is None else image.name.split(".")[0].rsplit("_", 1)[-1]
     return ending if ending in ("T1w", "T2w") else None
+
+
+def space_of(chosen: ChosenTemplate) -> str:
+    """The template's name as an entity's value may be: letters and digits."""
+    named = re.search(r"tpl-([a-zA-Z0-9+]+)", chosen.name)
+    letters = named.group(1) if named else "".join(letter for letter in chosen.name if letter.isalnum())
+    return letters or "template"
 
 
 def choose_templates(

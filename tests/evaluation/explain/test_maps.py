@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from scipy.stats import spearmanr
 from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
-from connectome_tl.errors import MissingInputError
+from connectome_tl.errors import DivergedError, MissingInputError
+from connectome_tl.evaluation.explain import refitted_null
 from connectome_tl.evaluation.explain.items import Items, Places, with_regions
+from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import beyond_largest, null_maps
 from connectome_tl.evaluation.explain.plain import PlainColumns
+from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_null_maps
 from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, stabilities, top_of
 from connectome_tl.evaluation.explain.study import items_of, not_above_chance
 from connectome_tl.evaluation.explain.summary import summaries
@@ -87,6 +91,51 @@ def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
             assert values.shape[1] == 4
 
 
+@pytest.mark.parametrize("model", ["network", "full"])
+def test_a_model_fitted_again_on_its_own_outcomes_has_the_maps_of_the_run(
+    model: str, study: StudySettings, splits: SplitPlan, tmp_path: Path
+) -> None:
+    """The observed labeling comes from the stored fits, the first permutation moves nobody, the second moves all."""
+    planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], model)
+    store = FitStore(tmp_path)
+    fit([plan for item in planned for plan in item.plans], COHORTS.by_name(), store=store)
+    before = {file.name for file in tmp_path.iterdir()}
+    items = items_of(TARGET, [features_of(stored_model(store, planned[0].plans[0].key))])
+    n = TARGET.n_subjects
+    moves = np.stack([np.arange(n), np.roll(np.arange(n), 11)])
+    nulls = refitted_null_maps(study, COHORTS, planned, store, items, moves, every)
+    assert {file.name for file in tmp_path.iterdir()} == before
+    assert {key[2] for key in nulls} == {"pattern", "integrated gradients", "occlusion"}
+    units = [u for u in unit_maps(planned, TARGET, store, items, every) if (u.repeat, u.seed) == (0, 0)]
+    for (_, _, method), by_kind in nulls.items():
+        stored = pooled(standardised([u for u in units if u.method == method]), items)
+        for kind, values in by_kind.items():
+            assert values.shape == (len(stored[kind]), 3)
+            np.testing.assert_array_equal(values[:, 0], stored[kind])
+            np.testing.assert_array_equal(values[:, 1], stored[kind])
+        assert not np.allclose(by_kind["region"][:, 2], by_kind["region"][:, 0])
+    assert n_refits(planned, 49) == 49 * 3
+
+
+def test_a_permutation_whose_training_diverges_counts_against_the_finding(
+    study: StudySettings, splits: SplitPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], "network")
+    planned = tuple(item for item in planned if item.repeat == 0)
+    store = FitStore(tmp_path)
+    fit([plan for item in planned for plan in item.plans], COHORTS.by_name(), store=store)
+    items = items_of(TARGET, [features_of(stored_model(store, planned[0].plans[0].key))])
+
+    def diverges(*_: object, **__: object) -> None:
+        raise DivergedError("not finite")
+
+    monkeypatch.setattr(refitted_null, "fit", diverges)
+    nulls = refitted_null_maps(study, COHORTS, planned, store, items, np.arange(40)[None], every)
+    for by_kind in nulls.values():
+        assert np.isnan(by_kind["region"][:, 1]).all()
+        assert (beyond_largest(by_kind["region"])[0] == 1.0).all()
+
+
 def test_a_fit_that_is_not_stored_is_missing_and_nothing_is_fitted(
     core: tuple[tuple[PlannedFold, ...], FitStore], tmp_path: Path
 ) -> None:
@@ -131,7 +180,7 @@ def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> No
     weights = np.linalg.lstsq(x, outcome[:, 0], rcond=None)[0]
     items = Items(tuple("abcde"), ("m",), ())
     assert items.n_edges == n_signal + n_noise
-    plain = PlainColumns(items, x, Places.of(10, 0, edge=np.arange(10)))
+    plain = PlainColumns(items, x[3000:], x[:3000], Places.of(10, 0, edge=np.arange(10)))
     pattern = np.abs(plain.patterns((x @ weights)[:, None])["edge"][:, 0])
     assert np.abs(weights[n_signal:]).min() > 0.5 * np.abs(weights[:n_signal]).max()
     assert pattern[:n_signal].min() > 5 * pattern[n_signal:].max()
@@ -170,8 +219,8 @@ def test_under_the_null_the_corrected_p_rejects_about_one_time_in_twenty() -> No
 BARE = Items((), (), ())
 
 
-def unit(values: np.ndarray, *, repeat: int = 0, fold: int = 0, seed: int = 0, weight: float = 1.0) -> UnitMap:
-    return UnitMap(Target(TASK, "", 0, 0), "pattern", repeat, fold, seed, weight, 10, 9.0, {"region": values})
+def unit(values: np.ndarray, *, repeat: int = 0, fold: int = 0, seed: int = 0) -> UnitMap:
+    return UnitMap(Target(TASK, "", 0, 0), "pattern", repeat, fold, seed, 10, 10, 9.0, {"region": values})
 
 
 def test_stability_is_that_of_pairs_of_folds_of_one_repeat() -> None:
@@ -197,9 +246,9 @@ def test_stability_is_that_of_pairs_of_folds_of_one_repeat() -> None:
 def test_maps_are_in_standard_deviations_of_the_predictions_of_their_repeat() -> None:
     units = [unit(np.array([2.0, 4.0]), fold=f) for f in range(3)]  # variance 27 / 27
     assert pooled(standardised(units), BARE)["region"].tolist() == [2.0, 4.0]
-    wide = [UnitMap(u.target, u.method, 0, u.fold, 0, 1.0, 10, 36.0, u.values) for u in units]
+    wide = [replace(u, square=36.0) for u in units]
     assert pooled(standardised(wide), BARE)["region"].tolist() == [1.0, 2.0]
-    constant = [UnitMap(u.target, u.method, 0, u.fold, 0, 1.0, 10, 0.0, u.values) for u in units]
+    constant = [replace(u, square=0.0) for u in units]
     assert pooled(standardised(constant), BARE)["region"].tolist() == [0.0, 0.0]
 
 

@@ -1,0 +1,63 @@
+"""Precomputed image embeddings of a cohort: read, and checked to be those of its images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.settings.images_embedding import ImageEmbeddings
+
+
+def read_embeddings(file: str | Path) -> ImageEmbeddings:
+    """The file that `connectome-tl embed` writes.
+
+    Raises:
+        MissingInputError: it is not there. DataError: it is something else, or damaged.
+    """
+    path = Path(file)
+    try:
+        return ImageEmbeddings.model_validate_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise MissingInputError(
+            "no embeddings here", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not text"
+        raise DataError(
+            f"not a file of embeddings: {what}", file=path, remedy="Make it again with `connectome-tl embed`."
+        ) from error
+
+
+def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
+    """The cohort with the embeddings of its images; one whose image has none counts as without an image.
+
+    Raises:
+        MissingInputError, DataError: as `read_embeddings`; an embedding of another image than the subject's; none of
+            any subject.
+    """
+    found = read_embeddings(file)
+    for subject, image in zip(cohort.ids, cohort.volumes, strict=False):
+        if image and subject in found.images and image_hash(image) != found.images[subject]:
+            raise DataError(
+                "the embedding was made of another image than this subject has now",
+                subject=subject,
+                file=image,
+                remedy="Make the embeddings again with `connectome-tl embed`.",
+            )
+    images = tuple(
+        image if subject in found.images else "" for subject, image in zip(cohort.ids, cohort.volumes, strict=False)
+    )
+    if not any(images):
+        raise DataError(
+            f"no image of cohort {cohort.name!r} has an embedding in this file",
+            file=file,
+            remedy="Make the embeddings from this cohort.yaml, which needs `volumes`.",
+        )
+    lost = sum(map(bool, cohort.volumes)) - sum(map(bool, images))
+    notes = (f"{lost} images have no embedding and count as missing",) if lost else ()
+    return replace(cohort, embeddings=found, volumes=images, notes=(*cohort.notes, *notes))

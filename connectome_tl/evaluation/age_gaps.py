@@ -1,0 +1,164 @@
+"""The brain-age gap of a study: corrected by training rows of each fold, and compared between cases and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.special import expit
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
+from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.settings.images_age_gap import BrainAge
+from connectome_tl.settings.statistics import AgeGapScore
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.images.age_gap import classify_by_gap, fit_age_bias, gap_table
+from connectome_tl.training.outputs import columns_of
+
+MODELS = ("full", "core", "network")
+UNITS = ("years", "months", "weeks", "days")
+
+
+@dataclass(frozen=True, eq=False)
+class AgeGaps:
+    """Tables and measures of the gap.
+
+    Attributes:
+        table: subject, model, repeat, fold, age, predicted, gap, corrected_gap; `case` where cases are asked for.
+        scores: one record per model.
+    """
+
+    table: pd.DataFrame
+    scores: tuple[AgeGapScore, ...]
+
+
+def check_brain_age(study: StudySettings, target: Cohort, tasks: tuple[Task, ...]) -> None:
+    """Refuse what no gap can be made of, before anything is fitted.
+
+    Raises:
+        UsageError: no such regression in the study, an outcome that is no age, or no such binary outcome.
+    """
+    asked = study.brain_age
+    if asked is None:
+        return
+    regressions = [task for task in tasks if task.kind == "regression"]
+    task = next((task for task in regressions if task.name == asked.task), None)
+    if task is None:
+        raise UsageError(
+            f"brain_age.task: the study has no regression {asked.task!r}",
+            expected=", ".join(one.name for one in regressions) or "a regression of age among target.tasks",
+        )
+    if task.unit not in UNITS:
+        raise UsageError(
+            f"brain_age.task: {asked.task!r} has no unit of age",
+            expected=", ".join(UNITS),
+            got=repr(task.unit),
+            remedy="Give its `unit` in cohort.yaml.",
+        )
+    if asked.case is not None and asked.case not in {one.name for one in target.tasks if one.is_binary}:
+        raise UsageError(
+            f"brain_age.case: cohort {target.name!r} has no binary outcome {asked.case!r}",
+            expected=", ".join(one.name for one in target.tasks if one.is_binary) or "one in its cohort.yaml",
+        )
+
+
+def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) -> AgeGaps | None:
+    """The gap of every tested subject by the full model, the core and the network; None where it is not asked for.
+
+    The line that corrects it is fitted on predictions of training rows by models that had not seen them.
+    """
+    asked = study.brain_age
+    if asked is None:
+        return None
+    tables = []
+    for item, task in _folds(validation, asked.task):
+        found = _corrected(item, task, target, validation, asked)
+        tables.append(found.assign(model=item.model, repeat=item.repeat))
+    table = pd.concat(tables, ignore_index=True)
+    columns = ["subject", "model", "repeat", "fold", "age", "predicted", "gap", "corrected_gap"]
+    if asked.case is not None:
+        case = target.targets[asked.case]
+        table = table.assign(case=case.to_numpy(dtype=float)[target.positions(table["subject"])])
+        columns.append("case")
+    table = table[columns]
+    task = target.task(asked.task)
+    families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
+    found_scores = [
+        _score(part, str(model), task, asked, families) for model, part in table.groupby("model", sort=False)
+    ]
+    return AgeGaps(table, tuple(found_scores))
+
+
+def _folds(validation: CrossValidation, name: str) -> Iterator[tuple[PlannedFold, Task]]:
+    for item in validation.planned:
+        task = next((task for task in item.tasks if task.name == name), None)
+        if item.model in MODELS and task is not None:
+            yield item, task
+
+
+def _corrected(
+    item: PlannedFold, task: Task, target: Cohort, validation: CrossValidation, asked: BrainAge
+) -> pd.DataFrame:
+    """Gaps of the tested subjects of one fold, means over seeds."""
+    place = columns_of(item.tasks)[task.name]
+    ages = dict(zip(target.ids, target.targets[task.name].to_numpy(dtype=float), strict=True))
+    results = [validation.results[plan.key] for plan in item.plans]
+    train = [i for i in item.fold.train if np.isfinite(ages[i]) and all(i in one.held_out for one in results)]
+    held = np.array([np.mean([one.held_out[i][place] for one in results]) for i in train])
+    known = np.isfinite(held)
+    train = [subject for subject, there in zip(train, known, strict=True) if there]
+    bias = fit_age_bias(train, held[known], np.array([ages[i] for i in train]), asked.correction)
+    item.fold.admit("the correction of the age bias", bias.ids)
+    test = [i for i in item.fold.test if np.isfinite(ages[i])]
+    predicted = np.array([np.mean([one.predictions[i][place] for one in results]) for i in test])
+    age = np.array([ages[i] for i in test])
+    return gap_table(test, np.full(len(test), item.fold_number), age, predicted, bias.corrected(predicted, age))
+
+
+def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, families: dict[str, str]) -> AgeGapScore:
+    found = AgeGapScore(
+        task=task.name,
+        model=model,
+        unit=task.unit,
+        correction=asked.correction,
+        n=table["subject"].nunique(),
+        mae=float(table["gap"].abs().mean()),
+        slope=_slope(table["age"], table["gap"]),
+        corrected_slope=_slope(table["age"], table["corrected_gap"]),
+    )
+    if asked.case is None:
+        return found
+    by_subject = table.groupby("subject")[["corrected_gap", "case"]].mean()
+    cases, controls = (by_subject.loc[by_subject["case"] == value, "corrected_gap"].to_numpy() for value in (1, 0))
+    found = found.model_copy(update={"case": asked.case, "n_cases": len(cases)})
+    if min(len(cases), len(controls)) < 2:
+        return found.model_copy(update={"note": "fewer than two cases or two controls"})
+    welch = stats.ttest_ind(cases, controls, equal_var=False)
+    low, high = welch.confidence_interval(0.95)
+    difference = {"difference": float(cases.mean() - controls.mean()), "low": float(low), "high": float(high)}
+    return found.model_copy(update=difference | _auc(table[table["case"].notna()], asked.case, families))
+
+
+def _auc(table: pd.DataFrame, case: str, families: dict[str, str]) -> dict[str, float | str]:
+    """Of a support vector machine on the gap alone, trained on the other folds of each repeat."""
+    parts = []
+    try:
+        for repeat, part in table.groupby("repeat"):
+            parts.append(classify_by_gap(part, part["case"].to_numpy()).assign(repeat=repeat))
+    except DataError as error:
+        return {"note": str(error).splitlines()[0]}
+    predictions = pd.concat(parts, ignore_index=True).assign(task=case, model="network")
+    predictions["y_score"] = expit(predictions["y_score"])
+    made = scores(predictions, [Task(name=case, kind="binary", column=case)], families)
+    auc = next(score for score in made if score.metric == "auc")
+    return {"auc": auc.value, "auc_low": auc.low, "auc_high": auc.high}
+
+
+def _slope(age: pd.Series, gap: pd.Series) -> float:
+    return float(np.polyfit(age, gap, 1)[0]) if len(age) > 1 and np.ptp(age) > 0 else float("nan")

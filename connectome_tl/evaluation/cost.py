@@ -1,0 +1,161 @@
+"""What a study costs in CPU time before it is run: its fits, and everything that is computed beside them.
+
+The steps beside the fits are timed on one fold or two and scaled to all; how long a study takes to be judged and drawn
+follows the number of its predictions, by constants measured on simulated studies (`benchmarks/predicted_cost.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.instability import study_instability
+from connectome_tl.evaluation.nested_cv import PlannedFold, plan_folds
+from connectome_tl.evaluation.permutation.baselines import baseline_statistics
+from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
+from connectome_tl.evaluation.permutation.labels import core_statistics
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.settings.models import FULL
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import unique_plans
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.training.timing import FitCost, Kind, cost_of, measure
+
+_FEW, _MORE = 4, 24  # permutations, twice timed
+_MOST_REFITS = 50  # linear refits that are timed
+_JUDGED, _PER_SCORE = 2.0, 0.02  # CPU s: of any study; of each model, outcome and repeat
+
+
+@dataclass(frozen=True)
+class Line:
+    """Two numbers of a step: CPU seconds whatever its length, and of each unit (fold, permutation, refit)."""
+
+    fixed: float = 0.0
+    each: float = 0.0
+
+    def of(self, n: float) -> float:
+        return self.fixed + self.each * n if n else 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was timed of a study. All in CPU seconds.
+
+    Attributes:
+        fits: by kind of fit. baselines: per fold. refits: per linear refit of a fold. permutations,
+            baseline_permutations: per permutation of a fold. beyond: the test of value beyond covariates, per fold.
+    """
+
+    fits: dict[Kind, FitCost]
+    baselines: Line
+    refits: Line
+    permutations: Line
+    baseline_permutations: Line
+    beyond: Line
+
+
+def measured(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    plans: Sequence[FitPlan],
+    scratch: Path,
+) -> Measured:
+    """Time what a study is made of, on its first folds.
+
+    Args:
+        plans: the fits that are still to be made. scratch: folder for fits that are thrown away.
+    """
+    one = SplitPlan((splits.repeats[0][:1],))
+    two = SplitPlan((splits.repeats[0][:2],))
+    fits = measure(plans, cohorts.by_name()) if plans else {}
+
+    def moves(n: int):  # type: ignore[no-untyped-def]
+        return exchangeable_permutations(cohorts.target.ids, n, study.seed, {}, None)
+
+    def line(run: Callable[[int], object], few: int, more: int) -> Line:
+        first, second = _seconds(lambda: run(few)), _seconds(lambda: run(more))
+        each = max(second - first, 0.0) / max(more - few, 1)
+        return Line(max(first - few * each, 0.0), each)
+
+    single = study.model_copy(update={"n_jobs": 1})
+    baselines, refits, core, permuted, beyond = Line(), Line(), Line(), Line(), Line()
+    if study.baselines:
+        baseline_predictions(single, cohorts, one, tasks)  # what the first call imports is no cost of a fold
+        baselines = line(lambda n: baseline_predictions(single, cohorts, (one, two)[n - 1], tasks), 1, 2)
+    if study.refits.linear:
+        n = min(study.refits.linear, _MOST_REFITS)
+        some = single.model_copy(update={"refits": study.refits.model_copy(update={"linear": n, "network": 0})})
+        refits = Line(0.0, _seconds(lambda: study_instability(some, cohorts, one, tasks)) / n)
+    if study.permutations:
+        store = FitStore(scratch)
+        core_statistics(single, cohorts, one, tasks, moves(1), store=store)  # fits the source's core once
+        core = line(lambda n: core_statistics(single, cohorts, one, tasks, moves(n), store=store), _FEW, _MORE)
+        few = study.model_copy(update={"permutations": _FEW})
+        beyond = Line(0.0, _seconds(lambda: beyond_clinical(few, cohorts.target, two, tasks)) / 2)
+    if study.baseline_permutations:
+        permuted = line(lambda n: baseline_statistics(single, cohorts, one, tasks, moves(n)), _FEW, _MORE)
+    return Measured(fits, baselines, refits, core, permuted, beyond)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study costs, in CPU seconds.
+
+    Attributes:
+        fits: plan and seconds of each fit of the outer folds, each once. steps: by name of the step beside them.
+    """
+
+    fits: tuple[tuple[FitPlan, float], ...]
+    steps: dict[str, float]
+
+    def total(self, done: frozenset[str] = frozenset()) -> float:
+        """CPU seconds without the fits of these keys."""
+        return sum(seconds for plan, seconds in self.fits if plan.key not in done) + sum(self.steps.values())
+
+
+def predicted(
+    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], known: Measured
+) -> Cost:
+    """What the study costs by what was measured of it, or of one that differs in numbers only."""
+    planned = plan_folds(study, cohorts, splits, tasks)
+    unique = unique_plans(plan for item in planned for plan in item.plans)
+    fits = tuple((plan, cost_of(plan, known.fits)) for plan in unique.values())
+    n_folds, n_first = sum(map(len, splits.repeats)), len(splits.repeats[0])
+    last = _last_stages(planned, known)
+    steps = {
+        "baselines": known.baselines.of(n_folds),
+        "recalibration": known.baselines.of(n_folds * study.splits.inner),
+        "bootstrap refits": n_first * (known.refits.of(study.refits.linear) + study.refits.network * last["full"]),
+        "permutations of the core": n_first * known.permutations.of(study.permutations),
+        "permutations of the full model": n_first * study.network_permutations * last["full"],
+        "permutations of the baselines": n_first * known.baseline_permutations.of(study.baseline_permutations),
+        "value beyond clinical covariates": known.beyond.of(n_first if study.permutations else 0),
+        "learning curve": len(study.learning_curve) * (last["all"] + known.baselines.of(n_folds)),
+    }
+    n_models = len({item.model for item in planned}) + len(study.baselines)
+    steps["scores, comparisons, report"] = _JUDGED + _PER_SCORE * n_models * len(tasks) * len(splits.repeats)
+    return Cost(fits, {name: seconds for name, seconds in steps.items() if seconds})
+
+
+def _last_stages(planned: Sequence[PlannedFold], known: Measured) -> dict[str, float]:
+    """CPU seconds of the fits that see outcomes of the target: of the full model on one fold, of all on all folds."""
+    own = unique_plans(plan for item in planned for plan in item.plans)
+    late = {key: cost_of(plan, known.fits) for key, plan in own.items() if plan.train.cohort == "target"}
+    first = next(item for item in planned if item.model == FULL)
+    full = {member.key for member in first.plans[0].lineage() if member.key in late}
+    return {"full": sum(late[key] for key in full), "all": sum(late.values())}
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start

@@ -1,0 +1,127 @@
+"""Maps of any model under permuted outcomes, each fitted again: the null of what has no algebra.
+
+One map of a labeling is made as the observed one is: every fold of the first repeat, one seed, the whole training. What
+does not see the target's outcomes (stages 1 and 2) is taken from the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DivergedError
+from connectome_tl.evaluation.explain.items import Items, Values
+from connectome_tl.evaluation.explain.null import NullMaps
+from connectome_tl.evaluation.explain.targets import Target, targets_of
+from connectome_tl.evaluation.explain.units import UnitMap, maps_of_fit, pooled, standardised
+from connectome_tl.evaluation.nested_cv import PlannedFold, seeded_chains
+from connectome_tl.settings.explanations import Method
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.fit import fit
+from connectome_tl.training.fitted import FittedModel, fitted_model, stored_model
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+
+
+class _Borrowed(FitStore):
+    """A store that is read and never written to: fits under permuted outcomes are not those of the run."""
+
+    def save(self, result: FitResult, *, keep_state: bool) -> None:
+        pass
+
+
+def refitted_null_maps(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    planned: Sequence[PlannedFold],
+    store: FitStore,
+    items: Items,
+    permutations: np.ndarray,
+    shown: Callable[[Task], bool],
+    progress: Callable[[int, int], None] | None = None,
+) -> NullMaps:
+    """Maps of one model for the observed and all permuted outcomes, of the outcomes that are shown.
+
+    Args:
+        planned: folds of the model. store: of the run.
+        permutations: (n_permutations, n_subjects), see `exchangeable_permutations`.
+
+    Returns:
+        As `null_maps`; a labeling whose training diverged is NaN.
+
+    Raises:
+        MissingInputError: a fit of the run is not in the store.
+    """
+    target = cohorts.target
+    first = [item for item in planned if item.repeat == 0]
+    observed = [_maps(stored_model(store, item.plans[0].key), item, target, items, shown) for item in first]
+    labelings = [_pooled([unit for units in observed for unit in units], items)]
+    borrowed = _Borrowed(store.folder)
+    for done, row in enumerate(permutations, 1):
+        plans = [_plan(study, cohorts, item, row) for item in first]
+        try:
+            results = fit(plans, cohorts.by_name(), store=borrowed, n_jobs=study.n_jobs)
+        except DivergedError:
+            labelings.append({})
+        else:
+            units = [
+                unit
+                for item, plan in zip(first, plans, strict=True)
+                for unit in _maps(_of(results, plan), item, target, items, shown)
+            ]
+            labelings.append(_pooled(units, items))
+        if progress is not None:
+            progress(done, len(permutations))
+    return {
+        key: {
+            kind: np.stack([one[key][kind] if key in one else np.full(len(own), np.nan) for one in labelings], axis=1)
+            for kind, own in by_kind.items()
+        }
+        for key, by_kind in labelings[0].items()
+    }
+
+
+def n_refits(planned: Sequence[PlannedFold], n_permutations: int) -> int:
+    """Fits of the last stage that the null of a model takes."""
+    return n_permutations * sum(item.repeat == 0 for item in planned)
+
+
+def _plan(study: StudySettings, cohorts: StudyCohorts, item: PlannedFold, row: np.ndarray) -> FitPlan:
+    """The fit of a fold whose training rows have other subjects' outcomes."""
+    target, settings = cohorts.target, study.of(item.repeat, item.fold_number)
+    labels = [target.ids[i] for i in row[target.positions(item.fold.train)]]
+    (plan,) = seeded_chains(
+        settings.model_copy(update={"n_seeds": 1}),
+        cohorts,
+        BY_NAME[item.model],
+        item.fold,
+        item.tasks,
+        label_rows=labels,
+    )
+    return plan
+
+
+def _of(results: dict[str, FitResult], plan: FitPlan) -> FittedModel:
+    return fitted_model(results[plan.key], lambda key: results[key])
+
+
+def _maps(
+    model: FittedModel, item: PlannedFold, cohort: Cohort, items: Items, shown: Callable[[Task], bool]
+) -> list[UnitMap]:
+    wanted = [one for one in targets_of(item.tasks) if shown(one.task)]
+    return list(maps_of_fit(model, item, 0, cohort, items, wanted))
+
+
+def _pooled(units: Sequence[UnitMap], items: Items) -> dict[tuple[str, str, Method], Values]:
+    """One map per outcome, class and method, over folds."""
+    groups: dict[tuple[Target, Method], list[UnitMap]] = {}
+    for unit in units:
+        groups.setdefault((unit.target, unit.method), []).append(unit)
+    return {
+        (target.task.name, target.level, method): pooled(standardised(members), items)
+        for (target, method), members in groups.items()
+    }

@@ -1,0 +1,120 @@
+"""Networks of a finished study pruned on their own training rows and judged on the held-out ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.evaluation.study_maps import rows_of
+from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.volume_pruning import PrunedNetwork
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.plain import loss_between, network_of, plain_networks
+from connectome_tl.training.images.pruning import Pruned, prune
+from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Goal:
+    """Volumes and scaled outcomes of some subjects."""
+
+    rows: VolumeRows
+    values: Tensor
+
+    def loss(self, network: nn.Module, task: Task, at: np.ndarray) -> Tensor:
+        return loss_between(network(self.rows.volumes[at]), self.values[at], task)
+
+    def mean_loss(self, network: nn.Module, task: Task) -> float:
+        return float(loss_between(in_batches(network.eval(), self.rows.volumes), self.values, task))
+
+
+def pruned_fold(
+    planned: PlannedFold,
+    cohort: Cohort,
+    image: ImageSettings,
+    store: FitStore,
+    task: Task,
+    settings: TaylorPruning,
+    *,
+    seed: int,
+    done: Callable[[], None],
+) -> list[tuple[PrunedNetwork, State]]:
+    """Every network of a fold, pruned on the rows that it was trained on, with its weights; `file` is empty.
+
+    Raises:
+        UsageError: not a network on volumes alone, or another outcome.
+        MissingInputError: the fit is not stored. DataError: nothing can be pruned, or not as much.
+    """
+    plan = planned.plans[0]
+    model = network_of(stored_model(store, plan.key))
+    test = _goal(cohort, planned.fold.test, image, model, task)
+    found = []
+    for number, network in enumerate(plain_networks(model, task.name)):
+        own = set(plan.inner[number]) if plan.inner else set()
+        train = _goal(cohort, [i for i in planned.fold.train if i not in own], image, model, task)
+        small, tuned = _pruned(network, train, task, settings, seed)
+        steps = len(small.removals) * settings.between.steps + settings.after.steps
+        found.append(
+            (
+                PrunedNetwork(
+                    fold=planned.fold_number,
+                    network=number,
+                    macs=(small.before.macs, small.after.macs),
+                    parameters=(small.before.parameters, small.after.parameters),
+                    seconds=(small.before.seconds, small.after.seconds),
+                    loss=test.mean_loss(network, task),
+                    tuned_loss=test.mean_loss(tuned, task),
+                    pruned_loss=test.mean_loss(small.network, task),
+                    removed=small.removed,
+                    left_alone=small.left_alone,
+                    steps=steps,
+                    file="",
+                ),
+                {name: value.numpy() for name, value in small.network.state_dict().items()},
+            )
+        )
+        done()
+    return found
+
+
+def _pruned(
+    network: nn.Module, train: _Goal, task: Task, settings: TaylorPruning, seed: int
+) -> tuple[Pruned, nn.Module]:
+    """The pruned network, and the unpruned one after as many further steps."""
+
+    def loss(one: nn.Module, at: np.ndarray) -> Tensor:
+        return train.loss(one, task, at)
+
+    with seeded(seed) as rng:
+        small = prune(network, loss, len(train.rows), settings, rng, train.rows.volumes[:1])
+    tuned = copy.deepcopy(network).train()
+    steps = len(small.removals) * settings.between.steps
+    with seeded(seed) as rng:
+        for descent in (settings.between.model_copy(update={"steps": steps}), settings.after):
+            descend(tuned.parameters(), lambda at: loss(tuned, at), len(train.rows), descent, rng)
+    return small, tuned.eval()
+
+
+def _goal(cohort: Cohort, ids: object, image: ImageSettings, model: NetworkModel, task: Task) -> _Goal:
+    """Subjects with a volume whose outcome is known."""
+    assert isinstance(ids, (list, tuple))
+    truth = cohort.targets[task.name].to_numpy(dtype=float)
+    known = [i for i, at in zip(ids, cohort.positions(ids), strict=True) if np.isfinite(truth[at])]
+    rows = rows_of(cohort, known, image)
+    values = truth[cohort.positions(rows.ids)]
+    t = [one.name for one in model.tasks].index(task.name)
+    scaled = (values - model.targets.mean[t]) / model.targets.scale[t]
+    return _Goal(replace(rows, ages=values), torch.from_numpy(scaled.astype(np.float32)))

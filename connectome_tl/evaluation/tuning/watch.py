@@ -1,0 +1,74 @@
+"""When a trial is stopped: after an inner fold, or inside the fit of a network.
+
+A trial is held against the completed trials of the same outer fold at the same point, and only where there are enough
+of them. What was seen on the way is kept in the database, where steps are numbered: inner fold `i` ends at step
+`(i + 1) * PER_FOLD`, and checkpoint `k` of its first network is step `i * PER_FOLD + k + 1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+PER_FOLD = 1000
+ENOUGH = 5  # completed trials with a value at the same point
+STOPPED = "stopped"  # user attribute: why a trial ended before its last inner fold
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Follows one trial.
+
+    After an inner fold, the second or a later one, a trial stops that is worse than the median. At a checkpoint,
+    where one network's loss of few held-out rows is known, it stops only in the worst quarter; the first checkpoint
+    stops nobody.
+
+    Attributes:
+        sign: 1 where a larger score is better, -1 where a smaller one is. inside: whether checkpoints count.
+    """
+
+    study: Study
+    trial: Trial
+    sign: int
+    inside: bool
+
+    def fold(self, number: int, values: tuple[float, ...]) -> None:
+        """Raises:
+        TrialPruned: it is to be stopped.
+        """
+        after = f"worse than the median after {number + 1} inner folds"
+        self._hear((number + 1) * PER_FOLD, values[0], self.sign, 0.5 if number else 0.0, after)
+
+    def check(self, number: int, at: int, loss: float) -> None:
+        """Raises:
+        TrialPruned: it is to be stopped.
+        """
+        where = f"in the worst quarter at checkpoint {at + 1} of inner fold {number + 1}"
+        self._hear(number * PER_FOLD + at + 1, loss, -1, 0.25 if at else 0.0, where)
+
+    def _hear(self, step: int, value: float, sign: int, worst: float, why: str) -> None:
+        from optuna import TrialPruned
+
+        if not np.isfinite(value):
+            return
+        self.trial.report(value, step)
+        others = [sign * one.intermediate_values[step] for one in self._complete() if step in one.intermediate_values]
+        if worst and len(others) >= ENOUGH and sign * value < np.quantile(others, worst):
+            self.trial.set_user_attr(STOPPED, why)
+            raise TrialPruned(why)
+
+    def _complete(self) -> list[FrozenTrial]:
+        return [one for one in self.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+
+
+def last_score(on_the_way: Mapping[int, float]) -> float:
+    """The score after the last inner fold that was finished; NaN where none was."""
+    folds = [step for step in on_the_way if step % PER_FOLD == 0]
+    return on_the_way[max(folds)] if folds else float("nan")

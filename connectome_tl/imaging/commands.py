@@ -1,0 +1,201 @@
+"""Programs that are not ours: whether they are there, which version, whether they succeeded, and what they left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.errors import (
+    ConnectomeTLError,
+    DataError,
+    InterruptedRunError,
+    MissingInputError,
+    OutputError,
+    Problem,
+)
+from connectome_tl.imaging.read.images import Volume, grid_problem, read_volume, same_grid
+from connectome_tl.provenance import content_hash, file_hash, write_text
+from connectome_tl.settings.hooks import Hook
+
+_LAST_LINES, _LAST_LETTERS = 12, 1500  # of what a failed command has said
+
+
+def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str | None, file: str | None) -> None:
+    """Do nothing where a command has succeeded.
+
+    Args:
+        what: the command, for people.
+
+    Raises:
+        InterruptedRunError: it was killed. OutputError: the disk is full. DataError: it failed, with its last lines.
+    """
+    if done.returncode == 0:
+        return
+    lines = [line.rstrip() for line in (done.stderr.strip() or done.stdout.strip()).splitlines() if line.strip()]
+    said = " | ".join(lines[-_LAST_LINES:])[-_LAST_LETTERS:]
+    if done.returncode < 0:
+        raise InterruptedRunError(
+            f"{what} was killed (signal {-done.returncode}), most often for want of memory",
+            subject=subject,
+            remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
+        )
+    if "No space left" in said:
+        raise OutputError(f"{what}: no space left", subject=subject, file=tempfile.gettempdir())
+    said = said or "it said nothing"
+    raise DataError(f"{what} failed (exit code {done.returncode}): {said}", subject=subject, file=file)
+
+
+def require_hook(hook: Hook, name: str, config: Path) -> None:
+    """Say at once where a program of a hook is not there.
+
+    Raises:
+        MissingInputError: with its name.
+    """
+    for command in (*hook.command, *((hook.version,) if hook.version else ())):
+        program = _filled(command[0], {"config": str(config)})
+        if shutil.which(program) is None:
+            raise MissingInputError(
+                f"the program of hooks.{name} is not there",
+                expected=f"{program}, on the PATH or as a path ({{config}} is the folder of the configuration)",
+                remedy="Install it, or take the hook out of the configuration.",
+            )
+
+
+def hook_record(hook: Hook, name: str, config: Path) -> str:
+    """What a hook is known by: its version's first line and a hash of its words and of the files they name.
+
+    Raises:
+        DataError: the command that prints the version fails.
+    """
+    given = {"config": str(config)}
+    files = {}
+    for command in hook.command:
+        for at, word in enumerate(command):
+            file = shutil.which(_filled(word, given)) if at == 0 else _filled(word, given)
+            if file is not None and os.path.isfile(file):
+                files[word] = file
+    states = tuple((word, file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for word, file in files.items())
+    return _record(hook.command, tuple(_filled(word, given) for word in hook.version), name, states)
+
+
+@lru_cache(maxsize=64)
+def _record(
+    commands: tuple[tuple[str, ...], ...],
+    version: tuple[str, ...],
+    name: str,
+    states: tuple[tuple[str, str, int, int], ...],
+) -> str:
+    """The record; not made again while the files keep their size and time."""
+    said = "version unknown"
+    if version:
+        done = subprocess.run(version, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        ran_well(done, f"hooks.{name}.version", subject=None, file=version[0])
+        said = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), said)
+    hashes = {word: file_hash(file) for word, file, _, _ in states}
+    return f"{said[:200]} ({content_hash(commands, hashes)[:16]})"
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    """A word with the names that are known put in; others stay."""
+    for name, value in values.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word
+
+
+def run_hook(
+    hook: Hook,
+    name: str,
+    values: Mapping[str, str],
+    folder: Path,
+    *,
+    subject: str | None = None,
+    file: str | None = None,
+    n_threads: int = 1,
+    log: Path | None = None,
+) -> None:
+    """Run the commands of a hook in `folder`.
+
+    Args:
+        values: of the names that its words may hold.
+        log: what the commands say is written there.
+
+    Raises:
+        MissingInputError: a name has no value for this scan. Others as `ran_well`.
+    """
+    absent = sorted(hook.used - set(values))
+    if absent:
+        raise MissingInputError(
+            f"hooks.{name} asks for {{{absent[0]}}}, which this scan has not", subject=subject, file=file
+        )
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(n_threads))
+    told: list[str] = []
+    for command in hook.command:
+        words = [word.format_map(values) for word in command]
+        try:
+            done = subprocess.run(
+                words, cwd=folder, env={**os.environ, **threads}, capture_output=True, text=True, errors="replace",
+                check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError as error:
+            raise MissingInputError(
+                f"the program of hooks.{name} cannot be started: {error.strerror or error}",
+                subject=subject,
+                file=words[0],
+            ) from error
+        told += [f"$ {' '.join(words)}", done.stdout, done.stderr]
+        if log is not None:
+            write_text(log, "\n".join(told))
+        ran_well(done, f"hooks.{name} ({Path(words[0]).name})", subject=subject, file=file)
+
+
+def output_of(
+    hook: Hook,
+    name: str,
+    result: str,
+    folder: Path,
+    like: Volume,
+    *,
+    n_dimensions: tuple[int, ...] = (3,),
+) -> list[Volume]:
+    """Images that a hook has left, checked.
+
+    Args:
+        like: the image whose grid they must have.
+
+    Raises:
+        DataError: one is not there, cannot be read, lies on another grid, or holds values that are not finite.
+    """
+    found = []
+    for relative in hook.files_of(result):
+        where = f"hooks.{name}: {relative}"
+        try:
+            image = read_volume(folder / relative, subject=like.subject, n_dimensions=n_dimensions)
+        except MissingInputError as error:
+            there = sorted(path.name for path in folder.iterdir())
+            raise DataError(
+                f"hooks.{name} has not written its output {result}",
+                expected=relative,
+                got=", ".join(there[:12]) or "an empty folder",
+                subject=like.subject,
+                remedy="Write {out}, or say in `outputs` what the file is called.",
+            ) from error
+        except ConnectomeTLError as error:
+            problem = error.problems[0]
+            raise DataError(
+                f"{where}: {problem.what}", expected=problem.expected, got=problem.got, subject=like.subject
+            ) from error
+        if not same_grid(image, like):
+            named = Volume(image.data, image.affine, like.subject, where)
+            raise DataError(f"the output of hooks.{name} cannot be used", problems=[grid_problem(result, named, like)])
+        if not np.isfinite(image.data).all():
+            problem = Problem("holds values that are not finite", subject=like.subject, file=where)
+            raise DataError(f"the output of hooks.{name} cannot be used", problems=[problem])
+        found.append(image)
+    return found

@@ -1,0 +1,175 @@
+"""Diffusion images of one session: which are meant, in which order they were acquired, and what goes with each.
+
+Unweighted volumes of the other phase direction lie in `fmap/*_epi.nii.gz` or beside the data in `dwi/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.files import read_json_object
+from connectome_tl.imaging.read.choice import the_only
+from connectome_tl.imaging.read.gradients import B0_MAX
+from connectome_tl.imaging.read.names import IMAGES, FoundFile, inherited, sidecars_of
+from connectome_tl.imaging.read.tables import is_unweighted
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """One image with its gradients and sidecars (the farthest first); `bval` and all others where there are any."""
+
+    image: Path
+    bval: Path | None = None
+    bvec: Path | None = None
+    table: Path | None = None
+    sidecars: tuple[Path, ...] = ()
+
+    def files(self, number: int) -> dict[str, Path]:
+        """Its inputs by role, for the run of that number."""
+        roles = {"dwi": self.image, "bval": self.bval, "bvec": self.bvec, "table": self.table}
+        return {f"{role}_{number}": path for role, path in roles.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which diffusion images of a session are meant.
+
+    Attributes:
+        entities: of the image to take where there are several, such as {"acq": "b2600", "run": "1"}.
+        join: whether all that are left are meant, as runs of one scan.
+        b0_max: s/mm2; an image without a b-value above it holds unweighted volumes alone.
+    """
+
+    entities: Mapping[str, str] = field(default_factory=dict)
+    join: bool = False
+    b0_max: float = B0_MAX
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Images to use, in the order of their runs, and images of the other phase direction."""
+
+    chosen: tuple[FoundFile, ...]
+    opposite: tuple[FoundFile, ...]
+
+
+def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
+    """What the sidecars of one image say together: the nearest one has the last word.
+
+    Raises:
+        MissingInputError, DataError: not there, no JSON object.
+    """
+    said: dict[str, Any] = {}
+    for path in paths:
+        said |= read_json_object(path)
+    return said
+
+
+def find_runs(
+    files: Sequence[FoundFile],
+    offered: Sequence[FoundFile],
+    wanted: Wanted,
+    name: str,
+    problems: list[Problem],
+) -> Runs:
+    """The images to use: preprocessed before raw, those that are meant of several; one, or all where runs are joined.
+
+    Args:
+        offered: gradients and sidecars that images may inherit.
+    """
+
+    def alone(found: FoundFile) -> bool:
+        return is_unweighted(inherited(found, ".bval", offered), wanted.b0_max)
+
+    images = [f for f in files if f.suffix == "dwi" and f.ending in IMAGES]
+    prepared = [f for f in images if f.entities.get("desc") == "preproc"]
+    raw = [f for f in images if "desc" not in f.entities and f.entities.get("part") in (None, "mag")]
+    candidates = prepared or raw
+    as_meant = [
+        f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in wanted.entities.items())
+    ]
+    if len(candidates) > 1 and as_meant:
+        candidates = as_meant
+    unweighted: list[FoundFile] = []
+    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
+        weighted = [f for f in candidates if not alone(f)]
+        unweighted = [f for f in candidates if f not in weighted] if weighted else []
+        candidates = weighted or candidates
+    if not candidates:
+        lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
+        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
+        problems.append(
+            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
+        )
+    if wanted.join:
+        chosen = tuple(sorted(candidates, key=_in_order))
+    else:
+        one = the_only(candidates, "diffusion image", name, problems)
+        chosen = () if one is None else (one,)
+    if not prepared:
+        unweighted += [f for f in raw if f not in (*candidates, *unweighted) and alone(f)]
+        maps = [f for f in files if f.suffix == "epi" and f.ending in IMAGES and f.path.parent.name == "fmap"]
+        return Runs(chosen, tuple(f for f in [*maps, *unweighted] if _goes_with(f, chosen, offered)))
+    return Runs(chosen, ())
+
+
+def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, problems: list[Problem]) -> RunFiles:
+    """An image with what it inherits; a problem for each half of its gradients that is missing."""
+    bval, bvec, table = (inherited(image, ending, offered) for ending in (".bval", ".bvec", ".b"))
+    if table is None:
+        stem = image.path.name.removesuffix(image.ending)
+        problems += [
+            Problem(f"the {what} are missing", expected=stem + ending, subject=name, file=image.path)
+            for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
+            if there is None
+        ]
+        return RunFiles(image.path, bval, bvec, None, sidecars_of(image, offered))
+    return RunFiles(image.path, None, None, table, sidecars_of(image, offered))
+
+
+def phases_of(runs: Sequence[RunFiles]) -> set[str]:
+    """Phase directions of runs, as far as sidecars or names (`dir-`) tell them."""
+    found: set[str] = set()
+    for run in runs:
+        named = re.search(r"_dir-([a-zA-Z0-9]+)_", run.image.name)
+        try:
+            said = read_sidecars(run.sidecars).get("PhaseEncodingDirection")
+        except ConnectomeTLError:  # told when it is needed
+            said = None
+        found |= {str(said)} if said else {named.group(1)} if named else set()
+    return found
+
+
+def _in_order(found: FoundFile) -> tuple[int, str]:
+    """Runs by their number, where they have one; then by name."""
+    run = found.entities.get("run", "")
+    return (int(run) if run.isdigit() else 0, found.path.name)
+
+
+def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[FoundFile]) -> bool:
+    """Whether unweighted volumes are meant for these images: by `IntendedFor`, and by another phase direction."""
+    said = _said(found, offered)
+    intended = said.get("IntendedFor", [])
+    names = [str(one) for one in ([intended] if isinstance(intended, str) else intended)]
+    if names and not any(name.endswith(image.path.name) for name in names for image in chosen):
+        return False
+    for image in chosen:
+        other = _said(image, offered)
+        own = [said.get("PhaseEncodingDirection"), other.get("PhaseEncodingDirection")]
+        if None in own:
+            own = [found.entities.get("dir"), image.entities.get("dir")]
+        if None in own or own[0] != own[1]:
+            return True
+    return False
+
+
+def _said(found: FoundFile, offered: Sequence[FoundFile]) -> dict[str, Any]:
+    try:
+        return read_sidecars(sidecars_of(found, offered))
+    except ConnectomeTLError:  # told when it is needed
+        return {}

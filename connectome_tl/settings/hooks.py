@@ -1,0 +1,138 @@
+"""Programs of the user's own that are called within a scan: for distortion, brain extraction and tissues."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from connectome_tl.settings.base import Settings
+
+Word = str
+Corrected = Literal["susceptibility", "eddy", "motion"]
+
+
+class Hook(Settings):
+    """A command, or several that run one after the other in an empty folder, without a shell.
+
+    `{name}` in a word is replaced by the path (or value) of that name; `{{` is a brace. Commands write into the
+    folder they run in. `outputs` says which files are taken from there.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    common: ClassVar[tuple[str, ...]] = ("out", "n_threads", "config")
+
+    command: tuple[tuple[Word, ...], ...] = Field(
+        min_length=1, description="list of words, or list of such lists, which run in this order"
+    )
+    outputs: dict[str, str | tuple[str, ...]] = Field(
+        default_factory=dict, description="files that the commands leave in the folder they run in, by name"
+    )
+    version: tuple[Word, ...] = Field(
+        default=(), description="command that prints the version; its first line goes into the record"
+    )
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _as_lists(cls, value: Any) -> Any:
+        """One command is a list of one."""
+        return [value] if isinstance(value, (list, tuple)) and value and isinstance(value[0], str) else value
+
+    @model_validator(mode="after")
+    def _words_are_whole(self) -> Hook:
+        if not all(self.command):
+            raise ValueError("a command without a word")
+        unknown = sorted(self.used - {*self.names, *self.common})
+        if unknown:
+            known = ", ".join(f"{{{name}}}" for name in (*self.names, *self.common))
+            raise ValueError(f"{{{unknown[0]}}} is not known here; there are {known} (a brace itself is {{{{)")
+        strange = sorted(set(self.outputs) - set(self.results))
+        if strange:
+            raise ValueError(f"outputs are some of {', '.join(self.results)}; not {strange[0]}")
+        names = [name for given in self.outputs.values() for name in ((given,) if isinstance(given, str) else given)]
+        outside = [name for name in names if not name or name.startswith("/") or ".." in name.split("/")]
+        if outside:
+            raise ValueError(f"outputs lie in the folder that the command runs in; not {outside[0]!r}")
+        return self
+
+    @property
+    def used(self) -> set[str]:
+        """Names that the words ask for."""
+        try:
+            parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
+        except ValueError as error:
+            raise ValueError(f"a brace is open: {error} (a brace itself is {{{{)") from error
+        return {name for _, name, _, _ in parsed if name is not None}
+
+    @property
+    def results(self) -> dict[str, str]:
+        """Outputs that are taken, with the file that is looked for where `outputs` does not say."""
+        return {}
+
+    def files_of(self, result: str) -> tuple[str, ...]:
+        """Files of one output, relative to the folder."""
+        given = self.outputs.get(result, self.results[result])
+        return (given,) if isinstance(given, str) else given
+
+
+class DistortionHook(Hook):
+    """Correction of diffusion data: FSL's topup and eddy, or any other.
+
+    `{dwi}`, `{bval}`, `{bvec}`, `{mask}`, `{json}` are the data after denoising; `{opposite}` the unweighted volumes of
+    the other phase direction as they lie in the folder. `{b0s}` are unweighted volumes of both directions, `{acqp}` a
+    row for each of them, `{index}` the row of each volume, as topup and eddy read them.
+    """
+
+    names: ClassVar[tuple[str, ...]] = (
+        "dwi", "bval", "bvec", "mask", "json", "opposite", "b0s", "acqp", "index",
+    )  # fmt: skip
+    corrects: tuple[Corrected, ...] = Field(
+        default=("susceptibility", "eddy"),
+        min_length=1,
+        description="what the command does; with motion, volumes are not moved once more and b-vectors are asked for",
+    )
+
+    @property
+    def results(self) -> dict[str, str]:
+        return {"dwi": "out.nii.gz", "bvec": "out.bvec", "mask": ""}
+
+
+class BrainHook(Hook):
+    """Brain extraction, where the folder has no mask: SynthStrip, HD-BET or any other. `{out}` is the mask."""
+
+    names: ClassVar[tuple[str, ...]] = ("image",)
+    of: tuple[Literal["anatomical", "diffusion"], ...] = Field(
+        default=("anatomical", "diffusion"), min_length=1, description="images whose brain is asked for"
+    )
+
+    @property
+    def results(self) -> dict[str, str]:
+        return {"mask": "out.nii.gz"}
+
+
+class TissueHook(Hook):
+    """Tissue segmentation, where the folder has no maps: Draw-EM, MCRIBS, FAST or any other.
+
+    The result is a 5TT image, Draw-EM's nine labels, or maps of white matter, grey matter and fluid, in this order; and
+    a label image of regions (`labels`) where the tool makes one. `{age}` is the age at scan in the unit of `age`.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("image", "mask", "contrast", "age")
+
+    @property
+    def results(self) -> dict[str, str]:
+        return {"tissues": "out.nii.gz", "labels": ""}
+
+
+class AnatomyHooks(Settings):
+    """Programs of your own for anatomical images; each steps in where the folder has nothing."""
+
+    brain: BrainHook | None = None
+    tissues: TissueHook | None = None
+
+
+class DiffusionHooks(AnatomyHooks):
+    """Programs of your own for diffusion data too."""
+
+    distortion: DistortionHook | None = None

@@ -1,0 +1,24 @@
+"""Settings of the brain-age gap as a result of a study."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from connectome_tl.settings.base import Settings
+
+
+class BrainAge(Settings):
+    """Predicted minus true age of every tested subject, and what it says of cases and controls.
+
+    Args:
+        task: a regression of the study whose unit is one of age (years, months, weeks, days).
+        correction: of the dependence of the gap on age, by a line fitted on out-of-fold predictions of each fold's
+            training rows: `gap` (gap by age; uses the true age), `prediction` (predicted age by age) or `none`.
+        case: a binary outcome of the target cohort, 1 for a case; null compares nobody.
+    """
+
+    task: str = Field(default="age", min_length=1)
+    correction: Literal["none", "gap", "prediction"] = "gap"
+    case: str | None = None

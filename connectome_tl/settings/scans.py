@@ -1,0 +1,36 @@
+"""The `scans:` block of a cohort: a BIDS folder whose connectomes `run` makes before it reads the cohort."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.imaging import ConnectomesSettings
+
+MOTION = "mean_fd"  # covariate that comes with connectomes from scans: mean framewise displacement, mm
+EdgeTransform = Literal["none", "log1p"]
+ScanVolume = Literal["T1w", "T2w", "FA", "MD"]
+
+
+class ScanFolder(Settings):
+    """Scans of the subjects of the participants table. Paths are relative to `cohort.yaml`.
+
+    The subjects of the table are processed and no others; a scan that fails, or is not there, is a missing
+    connectome of its subject. Where the id of a cohort is one column, a subject has one scan in the folder.
+    """
+
+    bids: str = Field(description="raw BIDS folder, QSIPrep's derivatives, or a dHCP release")
+    settings: Annotated[
+        Annotated[str, Tag("file")] | Annotated[ConnectomesSettings, Tag("settings")],
+        Discriminator(lambda value: "file" if isinstance(value, str) else "settings"),
+    ] = Field(default=ConnectomesSettings(), description="those of `connectomes`, or the file that holds them")
+    out: str | None = Field(default=None, description="folder for the connectomes; default: in the folder of the run")
+    transform: EdgeTransform | tuple[EdgeTransform, ...] = Field(
+        default="none", description="none or log1p (counts); several: one per measure"
+    )
+    regional: bool = Field(default=True, description="volume, FA and MD of each region beside the connectome")
+    volumes: ScanVolume | None = Field(
+        default=None, description="image of the voxel pathway: T1w or T2w of the folder, or the map FA or MD"
+    )

@@ -1,0 +1,138 @@
+"""What the fits of a study cost in CPU time, from a few that are made for it on the study's own rows.
+
+Of each kind of fit one is made: a network with few steps, twice, so that what a step costs is told from what a fit
+costs whatever its length; a closed-form core as it is. Nothing is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.settings.training import Training
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context
+from connectome_tl.training.fit import FITTERS, unique_plans
+from connectome_tl.training.plans import FitPlan
+
+Kind = tuple[str, tuple[str, ...], int, bool]
+_SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
+_WHOLE = 12.0  # CPU seconds: an ensemble that takes no longer is trained whole once, to see where it stops
+_STOPPED = 0.6  # share of its steps that an ensemble takes where that was not seen
+
+
+@dataclass(frozen=True)
+class FitCost:
+    """CPU seconds of a kind of fit.
+
+    Attributes:
+        fixed: of a fit without steps. per_step: of an optimiser step, of all networks of an ensemble.
+        taken: share of the steps that are taken before held-out rows stop the training.
+        networks: of the ensemble that was timed; 1 without.
+    """
+
+    fixed: float
+    per_step: float = 0.0
+    taken: float = 1.0
+    networks: int = 1
+
+
+def kind_of(plan: FitPlan) -> Kind:
+    """Fits that cost the same: stage, modalities, number of outcomes, whether they start from another fit."""
+    return plan.stage, plan.modalities, len(plan.tasks), bool(plan.parents)
+
+
+def steps_of(plan: FitPlan) -> int:
+    """Optimiser steps of a network's plan; 0 for other fits."""
+    if plan.training is None:
+        return 0
+    return plan.training.steps_for(len(plan.train.ids) - min(map(len, plan.inner), default=0))
+
+
+def cost_of(plan: FitPlan, costs: Mapping[Kind, FitCost]) -> float:
+    """Predicted CPU seconds of one fit."""
+    cost = costs.get(kind_of(plan)) or next((c for kind, c in costs.items() if kind[0] == plan.stage), FitCost(0.0))
+    networks = max(len(plan.inner), 1) / cost.networks
+    return networks * (cost.fixed + cost.per_step * cost.taken * steps_of(plan))
+
+
+def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort]) -> dict[Kind, FitCost]:
+    """Time one fit of each kind among these plans and the plans they are made from."""
+    unique = unique_plans(plans)
+    chosen: dict[Kind, FitPlan] = {}
+    for plan in unique.values():
+        chosen.setdefault(kind_of(plan), plan)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as fits are made
+    try:
+        return _measured(chosen, cohorts)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort]) -> dict[Kind, FitCost]:
+    done: dict[str, FitResult] = {}
+    context = Context(cohorts, done)
+    found: dict[Kind, FitCost] = {}
+    for kind, plan in sorted(chosen.items(), key=lambda item: item[1].depth):
+        for parent in plan.lineage()[:-1]:
+            _timed(_shortened(parent, _SHORT), context, done)
+        short = _shortened(plan, _SHORT)
+        context.features(plan, context.cohort(plan.train.cohort))  # shared by the fits of the same rows
+        first = _timed(short, context, done)
+        if plan.training is None:
+            found[kind] = FitCost(first)
+            continue
+        longer = _timed(replace(short, training=_steps(plan, _LONG)), context, done)
+        per_step = max(longer - first, 0.0) / (_LONG - _SHORT)
+        cost = FitCost(max(first - _SHORT * per_step, 0.0), per_step, networks=max(len(plan.inner), 1))
+        found[kind] = replace(cost, taken=_share_taken(plan, cost, found, context, done))
+    return found
+
+
+def _share_taken(
+    plan: FitPlan,
+    cost: FitCost,
+    found: Mapping[Kind, FitCost],
+    context: Context,
+    done: dict[str, FitResult],
+) -> float:
+    """The share of its steps that an ensemble takes: seen once where that is quick, else assumed."""
+    if not plan.inner:
+        return 1.0
+    seen = [other.taken for (stage, *_), other in found.items() if stage == plan.stage]
+    if seen:
+        return seen[0]
+    steps = steps_of(plan)
+    if steps <= _LONG or cost.fixed + cost.per_step * steps > _WHOLE:
+        return 1.0 if steps <= _LONG else _STOPPED
+    whole = _timed(replace(_shortened(plan, _SHORT), training=plan.training), context, done)
+    return min(max((whole - cost.fixed) / max(cost.per_step * steps, 1e-9), 0.1), 1.0)
+
+
+def _steps(plan: FitPlan, steps: int) -> Training:
+    assert plan.training is not None
+    return plan.training.model_copy(update={"steps": steps})
+
+
+def _shortened(plan: FitPlan, steps: int) -> FitPlan:
+    """The plan with few steps, and so the plans it is made from."""
+    parents = tuple((name, _shortened(parent, steps)) for name, parent in plan.parents)
+    if plan.training is None:
+        return replace(plan, parents=parents)
+    return replace(plan, parents=parents, training=_steps(plan, steps))
+
+
+def _timed(plan: FitPlan, context: Context, done: dict[str, FitResult]) -> float:
+    """Make a fit that is not made yet; CPU seconds it took, or wall-clock seconds on a GPU."""
+    if plan.key in done:
+        return 0.0
+    clock = time.process_time if plan.device == "cpu" else time.perf_counter
+    start = clock()
+    with torch.random.fork_rng(devices=[]):
+        done[plan.key] = FITTERS[plan.stage](plan, context)
+    return clock() - start

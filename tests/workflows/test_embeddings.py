@@ -1,0 +1,203 @@
+"""Embeddings of one study as the images of another: a fit for each fold that knows nobody of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from small_study import FLAT, small_cohorts
+from voxel_study import STUDY
+
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import load_settings
+from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
+from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.settings.images_embedding import ImageEmbeddings
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.stages import unseen_fit
+from connectome_tl.workflows.audit import audit_run
+from connectome_tl.workflows.embed import embed_cohort
+from connectome_tl.workflows.run import read_cohorts, run_study
+from connectome_tl.workflows.study_run import StudyRun
+
+N = 20
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Infants with connectomes, covariates and volumes; a network of the volumes alone; its embeddings."""
+    folder = tmp_path_factory.mktemp("embedded")
+    small = VolumeSettings(size=16)
+    write_volume_cohort(10, small, folder / "older", name="older", seed=1)
+    made = small_cohorts(n_source=16, n_pool=12, n_target=N).target
+    images = write_volumes(N, small, folder / "infants", name="x", seed=4)
+    files = tuple("" if i in (3, 11) else file for i, file in enumerate(images.volumes))
+    write_cohort(
+        replace(made, volumes=files, age=images.age, age_unit="months", age_reference="birth"), folder / "infants"
+    )
+    steps = {"training": {"steps": 2}}
+    study = {
+        **{key: STUDY[key] for key in ("image", "refits", "n_jobs")},
+        "source": {"cohort": "older/cohort.yaml", "tasks": ["age"]},
+        "target": {"cohort": "infants/cohort.yaml", "tasks": ["cognitive"]},
+        "model": STUDY["model"],
+        "stages": {"pretrain": steps, "finetune": {**steps, "ensemble": {"networks": 2}}},
+        "splits": {"repeats": 1, "outer": 2, "stratum": "cognitive"},
+        "controls": [],
+        "baselines": ["prevalence"],
+    }
+    (folder / "volumes.yaml").write_text(yaml.safe_dump(study))
+    run_study(folder / "volumes.yaml", folder / "run")
+    embed_cohort(folder / "run", folder / "infants" / "cohort.yaml", folder / "embedding.json")
+    embed_cohort(folder / "run", folder / "infants" / "cohort.yaml", folder / "of_source.json", stage="pretrain")
+    return folder
+
+
+def fused(home: Path, **changed: Any) -> StudySettings:
+    """A study of connectome, covariates and the embeddings of the images."""
+    study = yaml.safe_load((home / "volumes.yaml").read_text())
+    study |= {
+        "source": None,
+        "image": {"embedding": {"file": "embedding.json"}},
+        "model": {
+            "encoder": FLAT.encoder.model_dump(),
+            "others": [{"kind": "embedding", "width": 3}],
+            "fused_width": 4,
+        },
+        "stages": {"pretrain": None, **{k: v for k, v in study["stages"].items() if k == "finetune"}},
+        "controls": ["no_image", "no_connectome"],
+        "baselines": ["prevalence", "linear_all"],
+    }
+    return StudySettings.model_validate(study | changed)
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> StudyRun:
+    return run_study(fused(home), home / "fused", base=home)
+
+
+def made_by(home: Path, name: str = "embedding") -> ImageEmbeddings:
+    return ImageEmbeddings.model_validate_json((home / f"{name}.json").read_text())
+
+
+def test_each_fold_takes_the_fit_that_knows_nobody_of_it(home: Path, run: StudyRun) -> None:
+    plan, record = SplitPlan.load(home / "run" / "split_plan.json"), made_by(home)
+    assert plan.hash == SplitPlan.load(run.folder / "split_plan.json").hash
+    assert len(record.fits) == 2
+    cohorts = read_cohorts(fused(home), home)
+    for _, number, fold in plan.folds():
+        one = record.of(unseen_fit(cohorts.target, fold))
+        assert one is not None
+        assert not set(one.seen) & set(fold.test), number
+        assert set(fold.train) <= set(one.seen)
+    store = FitStore(run.folder / "models")
+    fits = [store.load(file.stem, state=True) for file in store.folder.glob("*.json")]
+    used = {
+        value
+        for one in fits
+        if one is not None and one.stage == "finetune"
+        for value in json.dumps(one.plain).split('"')
+        if record.of(value)
+    }
+    assert used == {one.fit for one in record.fits}
+
+
+def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(home: Path, run: StudyRun) -> None:
+    assert len(made_by(home).images) == N - 2
+    assert {"full", "no_image", "no_connectome", "linear_all"} <= set(run.predictions["model"])
+    assert np.isfinite(run.predictions["y_score"]).all()
+    page = run.report.read_text("utf-8")
+    assert "a dense layer of width 3 on precomputed image embeddings" in page
+    assert "neither the tested subjects nor their kin" in page
+    assert audit_run(run.folder).accused is False
+
+
+def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: Path) -> None:
+    """Other splits: every fit saw somebody of each fold."""
+    splits = {"repeats": 1, "outer": 2, "stratum": "cognitive", "seed": 5}
+    with pytest.raises(LeakageError, match="saw subjects of a test fold") as caught:
+        run_study(fused(home, splits=splits), tmp_path / "run", base=home)
+    assert not list((tmp_path / "run" / "models").rglob("*.json"))
+    assert "--stage pretrain" in str(caught.value)
+    # That remedy: stage 1 saw the source alone, whose ids are others.
+    found = run_study(
+        fused(home, splits=splits, image={"embedding": {"file": "of_source.json"}}), tmp_path / "other", base=home
+    )
+    assert np.isfinite(found.predictions["y_score"]).all()
+
+
+def test_kin_of_whom_the_encoder_saw_counts_as_seen(home: Path) -> None:
+    cohorts = read_cohorts(fused(home), home)
+    fold = SplitPlan.load(home / "run" / "split_plan.json").repeats[0][0]
+    record = made_by(home)
+    family = np.array(cohorts.target.family, dtype=object)
+    family[cohorts.target.positions(fold.test[:1])] = "twins"
+    fits = tuple(one.model_copy(update={"families": ("twins",)}) for one in record.fits)
+    target = replace(cohorts.target, family=family, embeddings=record.model_copy(update={"fits": fits}))
+    with pytest.raises(LeakageError):
+        unseen_fit(target, fold)
+
+
+def test_the_age_gap_is_corrected_on_training_rows_and_fused(home: Path, tmp_path: Path) -> None:
+    record = made_by(home, "of_source")
+    (fit,) = record.fits
+    assert fit.age_unit == "months"
+    assert set(fit.gap) == set(record.images)
+    use = {"file": "of_source.json", "what": "age_gap"}
+    found = run_study(fused(home, image={"embedding": use}), tmp_path / "run", base=home)
+    assert np.isfinite(found.predictions["y_score"]).all()
+    assert "corrected for age on the training rows of each fold" in found.report.read_text("utf-8")
+    store = FitStore(tmp_path / "run" / "models")
+    cohort = read_cohort(home / "infants" / "cohort.yaml")
+    age = dict(zip(cohort.ids, cohort.age, strict=True))
+    fold = SplitPlan.load(tmp_path / "run" / "split_plan.json").repeats[0][0]
+    fits = [store.load(file.stem, state=True) for file in store.folder.glob("*.json")]
+    (core,) = [
+        one for one in fits
+        if one is not None and one.stage == "core" and set(one.predictions) == set(fold.test)
+        and "features/image.line" in one.arrays and "features/connectome.scaler.mean" in one.arrays
+    ]  # fmt: skip
+    train = [i for i in fold.train if i in fit.gap]
+    want = np.polyfit([age[i] for i in train], [fit.gap[i] for i in train], 1)
+    np.testing.assert_allclose(core.arrays["features/image.line"], want, rtol=1e-8)
+
+
+def test_a_changed_image_is_refused_with_subject_and_file(home: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(home / "infants" / "cohort.yaml")
+    volume = read_volume(cohort.volumes[0])
+    other = write_volume(tmp_path / "other.nii.gz", volume.data * 2, volume.affine)
+    write_cohort(replace(cohort, volumes=(str(other), *cohort.volumes[1:])), tmp_path / "infants")
+    study = fused(
+        home,
+        target={"cohort": str(tmp_path / "infants" / "cohort.yaml"), "tasks": ["cognitive"]},
+    )
+    with pytest.raises(DataError, match="another image") as caught:
+        read_cohorts(study, home)
+    assert caught.value.problems[0].subject == cohort.ids[0]
+
+
+def test_files_that_are_no_embeddings_are_refused(home: Path, tmp_path: Path) -> None:
+    for text, kind in ((None, MissingInputError), ("{}", DataError), ("\x00", DataError)):
+        file = tmp_path / "wrong.json"
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(kind):
+            read_cohorts(fused(home, image={"embedding": {"file": str(file)}}), home)
+
+
+def test_encoder_and_file_go_together(home: Path) -> None:
+    with pytest.raises(ValueError, match="give both or neither"):
+        fused(home, image={"size": 12})
+    settings = load_settings(home / "volumes.yaml", StudySettings)
+    with pytest.raises(UsageError, match="both or neither"):
+        settings.with_settings({"image.embedding": {"file": "embedding.json"}})

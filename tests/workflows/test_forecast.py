@@ -1,0 +1,103 @@
+"""`run --dry-run`: what a study will cost, told before it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_study import TASKS, small_cohorts, small_settings
+from typer.testing import CliRunner
+
+from connectome_tl.cli.app import app
+from connectome_tl.cohort.splits import make_split_plan
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import dump_settings
+from connectome_tl.evaluation.nested_cv import cross_validate
+from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
+from connectome_tl.settings.training import Training
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.timing import FitCost, cost_of, kind_of, steps_of
+from connectome_tl.workflows import forecast as forecast_module
+from connectome_tl.workflows.forecast import Forecast, forecast, is_long
+from connectome_tl.workflows.run import run_study
+
+COHORTS = small_cohorts()
+STUDY = small_settings(
+    controls=("no_adapt",), baselines=("ridge",), permutations=6, refits=Refits(linear=2), steps=20
+).model_copy(update={"splits": SplitSettings(repeats=2, outer=2, stratum="cognitive")})
+SPLITS = make_split_plan(COHORTS.target, STUDY.splits)
+TARGET_TASKS = [COHORTS.target.task(name) for name in TASKS]
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
+    folder = tmp_path_factory.mktemp("run")
+    found = forecast(STUDY, COHORTS, SPLITS, TARGET_TASKS, folder)
+    assert not any(folder.iterdir())
+    return found
+
+
+def test_the_fits_that_are_counted_are_those_that_are_made(before: Forecast, tmp_path: Path) -> None:
+    cross_validate(STUDY, COHORTS, SPLITS, store=FitStore(tmp_path / "models"))
+    made = len(list((tmp_path / "models").glob("*.json")))
+    assert sum(count.n_fits for count in before.fits) == made
+    assert sum(count.n_done for count in before.fits) == 0
+    after = forecast(STUDY, COHORTS, SPLITS, TARGET_TASKS, tmp_path)
+    assert [count.n_done for count in after.fits] == [count.n_fits for count in after.fits]
+    assert sum(count.seconds for count in after.fits) == 0
+    assert "0 of" in after.line
+
+
+def test_time_memory_and_every_step_are_predicted(before: Forecast) -> None:
+    steps = dict(before.steps)
+    assert set(steps) >= {"baselines", "bootstrap refits", "permutations of the core", "scores, comparisons, report"}
+    assert all(seconds > 0 for seconds in steps.values())
+    assert before.seconds == pytest.approx(sum(c.seconds for c in before.fits) + sum(steps.values()))
+    assert 1e8 < before.memory < 1e10
+
+
+def test_each_saving_is_a_setting_and_less_than_the_whole(before: Forecast) -> None:
+    assert "splits.repeats=1" in {saving.change for saving in before.savings}
+    for saving in before.savings:
+        key, _, value = saving.change.partition("=")
+        assert STUDY.with_settings({key: () if value == "[]" else int(value)}) != STUDY
+        assert 0 < saving.seconds < before.seconds
+
+
+def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
+    from small_study import plan_of
+
+    fold = SPLITS.repeats[0][0]
+    plan = plan_of(fold, STUDY, cohorts=COHORTS, scheme="network")
+    costs = {kind_of(plan): FitCost(fixed=1.0, per_step=0.1, taken=0.5, networks=2)}
+    assert steps_of(plan) == 20
+    assert cost_of(plan, costs) == pytest.approx(1.0 + 0.1 * 0.5 * 20)
+    longer = plan_of(fold, STUDY, cohorts=COHORTS, scheme="network", training=Training(steps=200))
+    assert cost_of(longer, costs) == pytest.approx(1.0 + 0.1 * 0.5 * 200)
+    wider = plan_of(fold, STUDY, cohorts=COHORTS, scheme="network", inner=(*plan.inner, *plan.inner))
+    assert cost_of(wider, costs) == pytest.approx(2 * cost_of(plan, costs))
+
+
+def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cohort(COHORTS.target, tmp_path / "target")
+    study = STUDY.model_copy(
+        update={"source": None, "pool": None, "target": CohortUse(cohort="target/cohort.yaml", tasks=("cognitive",))}
+    )
+    stages = study.stages.model_copy(update={"pretrain": None, "adapt": None})
+    study = study.model_copy(update={"stages": stages, "controls": (), "permutations": 0, "refits": Refits(linear=0)})
+    study = study.with_settings({"splits.repeats": 1, "stages.finetune.training.steps": 2})
+    (tmp_path / "study.yaml").write_text(dump_settings(study))
+    found = CliRunner().invoke(app, ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run"])
+    assert found.exit_code == 0, found.output
+    assert "6 of 6 fits to make: roughly" in found.output
+    assert not (tmp_path / "run").exists()
+    assert not is_long(study, COHORTS, make_split_plan(COHORTS.target, study.splits), TARGET_TASKS[:1])
+    said: list[str] = []
+    run_study(tmp_path / "study.yaml", tmp_path / "run", tell=said.append)
+    assert not said
+    monkeypatch.setattr(forecast_module, "WORTH_SAYING", 0.001)
+    run_study(tmp_path / "study.yaml", tmp_path / "run", check=True, tell=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("0 of 6 fits to make")

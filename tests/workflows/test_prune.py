@@ -1,0 +1,115 @@
+"""`connectome-tl prune` on a small finished image study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.numpy import load_file
+from voxel_study import STUDY
+
+from connectome_tl.cli import main
+from connectome_tl.config import load_settings
+from connectome_tl.errors import UsageError
+from connectome_tl.nn.batch import Batch, ImageRows
+from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.volume_pruning import VolumePruningRecord
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.images.plain import PlainNetwork, network_of, plain_networks, rebuilt
+from connectome_tl.workflows.prune import prune_run
+from connectome_tl.workflows.run import read_cohorts, run_study
+
+BRIEF = TaylorPruning(
+    target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)
+)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pruned")
+    write_volume_cohort(16, VolumeSettings(size=16), folder / "target", name="target", seed=3)
+    study = {key: value for key, value in STUDY.items() if key not in ("source", "pool")}
+    study |= {"splits": {"repeats": 1, "outer": 2}, "controls": [], "baselines": ["prevalence"]}
+    study["model"] = {"encoder": {"kind": "resnet", "width": 0.125, "stem_stride": 1}, "fused_width": 6}
+    study["stages"] = {"finetune": STUDY["stages"]["finetune"]}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    run_study(folder / "study.yaml", folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def found(run_dir: Path) -> VolumePruningRecord:
+    return prune_run(run_dir, settings=BRIEF)
+
+
+def test_every_network_of_every_fold_becomes_cheaper_by_what_was_asked(found: VolumePruningRecord) -> None:
+    assert [(one.fold, one.network) for one in found.networks] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for one in found.networks:
+        assert one.macs[1] <= (1 - BRIEF.target) * one.macs[0]
+        assert one.parameters[1] < one.parameters[0]
+        assert np.isfinite([one.loss, one.tuned_loss, one.pruned_loss]).all()
+        assert sum(map(len, one.removed.values())) > 0
+    assert found.low <= found.relative_loss <= found.high
+
+
+def test_the_kept_weights_make_the_pruned_network_again(run_dir: Path, found: VolumePruningRecord) -> None:
+    study = load_settings(run_dir / "study.yaml", StudySettings)
+    target = read_cohorts(study, run_dir).target
+    one = found.networks[0]
+    sidecar = json.loads((run_dir / "pruning" / one.file).with_suffix(".json").read_text())
+    model = network_of(stored_model(FitStore(run_dir / "models"), sidecar["Fit"]))
+    network = plain_networks(model, "age")[0]
+    small = rebuilt(network, one.removed, load_file(run_dir / "pruning" / one.file), torch.zeros(1, 1, 12, 12, 12))
+    assert sum(p.numel() for p in small.parameters()) == one.parameters[1] < one.parameters[0]
+    # The loss of the tested subjects is the one of the record.
+    rows = model.features.rows(target, tuple(i for i in target.ids if i not in model.features.ids))
+    volumes = torch.from_numpy(rows.arrays["image"].shared["source"].read(range(len(rows.ids))))  # type: ignore[attr-defined]
+    truth = target.targets.loc[list(rows.ids), "age"].to_numpy()
+    with torch.no_grad():
+        said = small(volumes)[:, 0].numpy()
+    error = (said - (truth - model.targets.mean[0]) / model.targets.scale[0]) ** 2
+    assert float(error.mean()) == pytest.approx(one.pruned_loss, rel=1e-4)
+
+
+def test_a_plain_network_says_what_the_whole_one_says(run_dir: Path) -> None:
+    store = FitStore(run_dir / "models")
+    fits = [store.load(file.stem, state=True) for file in sorted(store.folder.glob("*.json"))]
+    key = next(one.key for one in fits if one is not None and one.stage == "finetune")
+    model = network_of(stored_model(store, key))
+    volumes = torch.randn(2, 1, 12, 12, 12)
+    whole = model.networks(model.step["age"])[0]
+    batch = Batch({"image": ImageRows(volume=volumes)}, {"image": torch.ones(2, dtype=torch.bool)})
+    with torch.no_grad():
+        torch.testing.assert_close(PlainNetwork(whole, "age").eval()(volumes), whole(batch))
+
+
+def test_the_command_says_what_a_network_costs_and_loses(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from connectome_tl.workflows import prune
+
+    real = prune.prune_run
+    monkeypatch.setattr(prune, "prune_run", lambda run, **asked: real(run, **{**asked, "settings": BRIEF}))
+    with pytest.raises(SystemExit) as left:
+        main(["prune", str(run_dir), "--target", "0.3"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert "fold 1, network 1: multiply-accumulates -" in said
+    assert "against the unpruned networks" in said
+    with pytest.raises(SystemExit) as left:
+        main(["prune", str(run_dir), "--target", "1.5"])
+    assert left.value.code == 64
+
+
+def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
+    with pytest.raises(UsageError, match="no outcome 'injury'"):
+        prune_run(run_dir, task="injury")
