@@ -3,8 +3,9 @@
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
 rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
 all training rows. Penalties, thresholds of risk and numbers of steps are chosen anew without a subject on both
-sides. The network's steps are refitted with it; for the linear baselines, scaling, imputation, deconfounding and
-edge selection stay those of all training rows, so that one set of inner products serves all refits of a fold.
+sides. The network's steps are refitted with it; for the baselines, imputation, deconfounding and edge selection of
+the study's feature steps stay those of all training rows. Refitted are the baselines of which one fit costs little:
+those with a closed form, and what chooses among closed forms (kernels, pulls, edges).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.design import Learner
+from connectome_tl.evaluation.baselines.design import Learner, Refit
 from connectome_tl.evaluation.baselines.fixed import baselines_of
 from connectome_tl.evaluation.baselines.learners import COVARIATE_ALPHAS, GRAM, LOGISTIC, MIN_PER_CLASS, RIDGE
-from connectome_tl.evaluation.baselines.refits import Refit, gram_refits, logistic_refits, ridge_refits
+from connectome_tl.evaluation.baselines.refits import gram_refits, logistic_refits, ridge_refits, rows_refits
 from connectome_tl.evaluation.permutation.tests import FoldRows
 from connectome_tl.settings.statistics import ENOUGH_FOR_QUANTILES, Instability
 from connectome_tl.settings.study import StudySettings
@@ -43,7 +44,7 @@ def study_instability(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> tuple[Instability, ...]:
-    """Instability of the full model and the linear baselines for every binary task, as far as refits are asked for."""
+    """Instability of the full model and the baselines with a closed form for every binary task, as refits are asked."""
     found: list[Instability] = []
     if study.refits.network:
         found += _of_network(study, cohorts, splits, tasks, store, progress)
@@ -120,7 +121,8 @@ def _of_baselines(
     family = kinship_groups(cohort.family)
     for name, baselines in baselines_of(study, cohorts, tasks).items():
         for baseline in baselines:
-            if name == "prevalence" or baseline.learner not in _REFITS:
+            refit = _refit_of(baseline.learner)
+            if name == "prevalence" or refit is None:
                 continue
             folds = []
             for fold in splits.repeats[0]:
@@ -134,7 +136,7 @@ def _of_baselines(
                 y = cohort.targets[task.name].to_numpy(float)
                 if not task.is_binary or any(_too_few(y[fold.train]) for fold in folds):
                     continue  # the baseline itself is the prevalence there
-                risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, _REFITS[baseline.learner])
+                risks = bootstrap_risks(folds, y, family, study.refits.linear, study.seed, refit)
                 seen = np.isfinite(risks[0]) & np.isfinite(y)
                 text = f"{study.refits.linear} bootstrap refits per fold, families drawn, first repeat"
                 found.append(instability(task.name, name, risks[0][seen], risks[1][:, seen], study.threshold, text))
@@ -150,6 +152,13 @@ _REFITS: dict[Learner, Refit] = {
     LOGISTIC: partial(logistic_refits, alphas=COVARIATE_ALPHAS),
     GRAM: gram_refits,
 }
+
+
+def _refit_of(learner: Learner) -> Refit | None:
+    """How a learner is refitted; None for those that search step by step, of which a hundred refits cost too much."""
+    if found := learner.refits or _REFITS.get(learner):
+        return found
+    return partial(rows_refits, learner) if learner.many is not None else None
 
 
 def _of_network(

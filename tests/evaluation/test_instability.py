@@ -13,17 +13,30 @@ from connectome_tl.audit.wrecking import wrecked
 from connectome_tl.cohort.splits import kinship_groups, make_split_plan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation import instability as module
+from connectome_tl.evaluation.baselines import cpm, kernel_ridge
+from connectome_tl.evaluation.baselines.design import Design
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.baselines.learners import GRAM, calibrated
 from connectome_tl.evaluation.baselines.linear import probability_from_ridge
-from connectome_tl.evaluation.baselines.refits import gram_refits, logistic_refits, ridge_refits
+from connectome_tl.evaluation.baselines.refits import (
+    gram_refits,
+    kernel_refits,
+    logistic_refits,
+    ridge_refits,
+    rows_refits,
+)
 from connectome_tl.evaluation.instability import bootstrap_risks, instability, resampled, study_instability
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import FoldRows
+from connectome_tl.settings.baselines import CpmSettings, KernelRidgeSettings
 from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.settings.tuning import FoldChoice, Tuned
 
 COHORTS = small_cohorts()
-STUDY = small_settings(steps=1, splits=SplitSettings(repeats=2, outer=3), refits=Refits(linear=8, network=3))
+BASELINES = ("prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all")
+STUDY = small_settings(
+    steps=1, splits=SplitSettings(repeats=2, outer=3), refits=Refits(linear=8, network=3), baselines=BASELINES
+)
 SPLITS = make_split_plan(COHORTS.target, STUDY.splits)
 
 
@@ -83,7 +96,7 @@ def test_every_model_of_every_binary_task_is_refitted_and_the_network_s_original
     from connectome_tl.evaluation.nested_cv import cross_validate
 
     found = {(one.task, one.model): one for one in study_instability(STUDY, COHORTS, SPLITS, tasks_of(STUDY, COHORTS))}
-    assert set(found) == {("cognitive", m) for m in ("full", "nuisance_only", "clinical_only", "ridge", "linear_all")}
+    assert set(found) == {("cognitive", m) for m in ("full", *BASELINES[1:])}
     assert found["cognitive", "full"].n_refits == 3
     table = cross_validate(STUDY.model_copy(update={"controls": ()}), COHORTS, SPLITS).predictions
     here = (
@@ -188,13 +201,39 @@ def test_logistic_refits_are_those_of_copies_written_out(seed):
     np.testing.assert_allclose(ours, model.predict_proba(z)[:, 1], atol=1e-5)
 
 
+def test_any_learner_is_refitted_on_copies_written_out():
+    x, y, test, counts = sample(p=12)
+    y[3] = np.nan
+    counts[3] = 0
+    got = rows_refits(GRAM, x, test, y, np.arange(len(y)), np.array([counts]))[0]
+    rows = np.r_[np.repeat(np.arange(len(y)), counts), 3]
+    fitted = GRAM.predict(Design(x[rows], test, (), rows), y[rows], True)
+    np.testing.assert_allclose(got, fitted, rtol=1e-9)  # the order of rows does not matter
+
+
+def test_refits_of_cpm_and_of_kernels_are_those_of_samples_written_out_as_rows():
+    x, y, test, counts = sample(seed=3, n=40, p=30)
+    families, every = np.arange(40) // 2, np.ones(40, dtype=int)
+    gaps = np.where(np.random.default_rng(1).random(x.shape) < 0.1, np.nan, x)
+    learner = calibrated(partial(cpm.solve, CpmSettings(threshold=0.2)))
+    for edges in (x, gaps):
+        ours = cpm.refits(CpmSettings(threshold=0.2), edges, test, y, families, np.array([every, counts]))
+        written_out = rows_refits(learner, edges, test, y, families, np.array([every, counts]))
+        np.testing.assert_allclose(ours, written_out, atol=1e-9)
+    settings = KernelRidgeSettings(kernels=("correlation",))  # it does not depend on what else is drawn
+    kernels = partial(kernel_ridge.kernels_of, settings)
+    ours = kernel_refits(kernels, x, test, y, families, np.array([every]))
+    learner = calibrated(partial(kernel_ridge.solve, settings))
+    np.testing.assert_allclose(ours, rows_refits(learner, x, test, y, families, np.array([every])), atol=1e-9)
+
+
 def test_copies_in_a_sample_do_not_loosen_the_penalty():
     """Noise teaches nothing: penalties that see copies on both sides are far too small, and risks spread."""
     rng = np.random.default_rng(0)
     x, y, test = rng.standard_normal((40, 200)), (np.arange(40) % 2).astype(float), rng.standard_normal((30, 200))
     counts = np.array([np.bincount(rng.integers(40, size=40), minlength=40) for _ in range(20)])
     whole = np.ones((1, 40), dtype=int)
-    for refit in (ridge_refits, logistic_refits, gram_refits):
+    for refit in (ridge_refits, logistic_refits, gram_refits, partial(rows_refits, GRAM)):
         spread = np.std(refit(x, test, y, np.arange(40), counts), axis=1).mean()
         leaky = [np.repeat(np.arange(40), count) for count in counts]
         naive = [np.std(refit(x[r], test, y[r], np.arange(len(r)), np.ones((1, len(r)), dtype=int))) for r in leaky]
@@ -202,11 +241,18 @@ def test_copies_in_a_sample_do_not_loosen_the_penalty():
         assert np.isfinite(refit(x, test, y, np.arange(40), whole)).all()
 
 
-def test_the_original_risks_are_those_of_the_baseline_itself():
+CLOSED = ("ridge", "linear_all", "kernel_ridge", "cpm", "linear_transfer", "meta_matching", "nuisance_only")
+
+
+def test_baselines_with_a_closed_form_are_refitted_and_their_original_risks_are_those_of_the_baseline_itself():
     tasks = tasks_of(STUDY, COHORTS)
-    table = baseline_predictions(STUDY, COHORTS, SPLITS, tasks)
-    linear = STUDY.model_copy(update={"refits": Refits(linear=2, network=0)})
-    for one in study_instability(linear, COHORTS, SPLITS, tasks):
+    study = STUDY.model_copy(update={"baselines": ("prevalence", *CLOSED, "elastic_net")})
+    linear = study.model_copy(update={"refits": Refits(linear=2, network=0)})
+    found = study_instability(linear, COHORTS, SPLITS, tasks)
+    assert {one.model for one in found} == set(CLOSED)
+    table = baseline_predictions(study.model_copy(update={"baselines": CLOSED}), COHORTS, SPLITS, tasks)
+    for one in found:
+        assert one.mean_absolute_error > 0
         here = (table["task"] == one.task) & (table["model"] == one.model) & (table["repeat"] == 0)
         expected = table.loc[here & table["y_true"].notna(), "y_score"]
         np.testing.assert_allclose(sorted(one.original), sorted(expected), rtol=1e-9)

@@ -25,6 +25,7 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     call_intervals,
     positive_mean_interval,
     proportion_interval,
+    r2_interval,
     taught,
 )
 from connectome_tl.evaluation.intervals.pairs import auc_interval, auc_variance, within_fold_pairs
@@ -275,6 +276,19 @@ def test_folds_whose_models_spread_alike_add_nothing_and_a_model_that_learns_by_
     learnt = np.where(fold % 2 == 0, 1.0, 0.0) * rng.exponential(1.0, (1, 200))
     assert between_folds(learnt, fold) == pytest.approx(0.25, abs=0.15)
     assert between_folds(learnt[:, :20], fold[:, :20]) == 0  # one fold cannot tell
+
+
+@pytest.mark.parametrize("mean", [1e-170, 1e-100, 1e-3])
+def test_the_interval_of_a_loss_that_is_all_but_zero_is_that_of_any_other_in_its_own_unit(mean):
+    """The square of 1e-170 is no float any more; what the training sets add is then as large as it may be."""
+    loss, strata, base = np.array([0.5, 1.0, 1.5, 0.8, 1.2, 1.0]), np.zeros(6), np.arange(1.0, 7.0)
+    wide = METRICS["brier"].widening["procedure"]
+    low, high = positive_mean_interval(loss * mean, np.arange(6), wide, strata, between=0.01)
+    expected = positive_mean_interval(loss, np.arange(6), wide, strata, between=1e6)
+    np.testing.assert_allclose([low / mean, high / mean], expected, rtol=1e-9)
+    fit = METRICS["r2"].widening["procedure"]
+    ends = r2_interval(loss * mean, base, np.arange(6), fit, between=0.01)
+    assert 0 < ends[0] <= ends[1] <= 1
 
 
 def test_one_family_alone_gives_scores_without_intervals_of_its_losses():

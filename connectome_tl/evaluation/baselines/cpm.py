@@ -12,11 +12,12 @@ from scipy import stats
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds
-from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds, inner_parts
+from connectome_tl.evaluation.baselines.learners import calibrated, risks_of
 from connectome_tl.settings.baselines import CpmSettings
 
 _AT_ONCE = 64  # labelings: a bound on memory
+_SAMPLES_AT_ONCE = 25
 
 
 def fit_predict(settings: CpmSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -64,6 +65,73 @@ def solve(settings: CpmSettings, design: Design, y: np.ndarray) -> Scored:
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y)
 
 
+def refits(
+    settings: CpmSettings,
+    train: np.ndarray,
+    test: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    counts: np.ndarray,
+) -> np.ndarray:
+    """Many bootstrap samples at once, see `Refit`."""
+    center = np.nan_to_num(np.nanmean(np.where(np.isnan(train).all(axis=0), 0.0, train), axis=0))
+    edges = np.vstack([train, test]) - center  # so that sums of squares keep their digits
+    outcome, every = np.nan_to_num(y), np.arange(len(train))
+    found = np.empty((len(counts), len(test)))
+    for start in range(0, len(counts), _SAMPLES_AT_ONCE):
+        some = counts[start : start + _SAMPLES_AT_ONCE]
+        part = np.full(some.shape, -1)
+        for own, count in zip(part, some, strict=True):
+            own[count > 0] = inner_parts(families[count > 0])
+        left_out = np.zeros(some.shape)
+        for k in range(int(part.max()) + 1):
+            without = np.where(part == k, 0, some)
+            without = np.where(without.any(axis=1, keepdims=True), without, some)
+            left_out = np.where(part == k, _weighted(settings, edges, outcome, without)[:, : len(train)], left_out)
+        scores = _weighted(settings, edges, outcome, some)[:, len(train) :]
+        for b, count in enumerate(some):
+            rows = np.repeat(every, count)
+            scored = Scored(scores[b][:, None], left_out[b][rows][:, None])
+            found[start + b] = risks_of(scored, y[rows], families[rows])
+    return found
+
+
+def _weighted(settings: CpmSettings, edges: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(n_samples, n_rows): `fit_predict` on counted rows, for all rows.
+
+    Args:
+        edges: (n_rows, n_edges), training rows first. y: (n_train,). counts: (n_samples, n_train).
+    """
+    weight, n_train = counts.astype(float), counts.shape[1]
+    known = np.isfinite(edges)
+    rows, complete = np.where(known, edges, 0.0), bool(known.all())
+    train, seen = rows[:n_train], known[:n_train].astype(float)
+    size = weight.sum(axis=1, keepdims=True)
+    labels = y - weight @ y[:, None] / size  # (n_samples, n_train)
+    length = np.sqrt((weight * labels**2).sum(axis=1, keepdims=True))
+    total, product = weight @ train, (weight * labels) @ train
+    mean = total / (size if complete else np.maximum(weight @ seen, 1.0))
+    if not complete:  # an absent edge has the sample's mean
+        product -= ((weight * labels) @ seen) * mean
+    variation = weight @ train**2 - total * mean
+    varies = variation > 1e-10 * (train**2).sum(axis=0)
+    r = np.where(varies, product / np.sqrt(np.where(varies, variation, 1.0)), 0.0)
+    r /= np.where(length > 0, length, 1.0)
+    least = np.array([[smallest_correlation(int(n), settings.threshold)] for n in size[:, 0]])
+    masks = {"positive": r > least, "negative": r < -least}
+    asked = [masks[name].astype(float) for name in ("positive", "negative") if settings.network in ("both", name)]
+    sums = [rows @ mask.T for mask in asked]  # each (n_rows, n_samples)
+    if not complete:
+        sums = [one + (~known).astype(float) @ (mask * mean).T for one, mask in zip(sums, asked, strict=True)]
+    found = np.empty((len(counts), len(edges)))
+    for b, count in enumerate(weight):
+        design, root = np.column_stack([np.ones(len(edges)), *(one[:, b] for one in sums)]), np.sqrt(count)
+        weights = np.linalg.lstsq(design[:n_train] * root[:, None], y * root, rcond=None)[0]
+        found[b] = design @ weights
+    return found
+
+
 def cpm(ground: Ground) -> list[Baseline]:
-    learner = calibrated(partial(solve, ground.study.baseline_settings.cpm))
+    settings = ground.study.baseline_settings.cpm
+    learner = calibrated(partial(solve, settings), refits=partial(refits, settings))
     return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []

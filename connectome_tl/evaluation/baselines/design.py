@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,18 @@ class Scored:
     left_out: np.ndarray
 
 
+class Refit(Protocol):
+    """Risks (n_samples, n_test) of models fitted on counted training rows.
+
+    The arguments are rows (n_train, n_features) and (n_test, n_features), outcomes (n_train,) of 0 and 1 or NaN,
+    family codes (n_train,), and counts (n_samples, n_train), 0 where the outcome is missing.
+    """
+
+    def __call__(
+        self, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Learner:
     """What turns a design and labels into predictions.
@@ -47,10 +60,12 @@ class Learner:
             values.
         many: design and labelings (n_train, n_labelings); gives (n_test, n_labelings) scores that rank. None where
             labelings share nothing, so that a permutation test would cost as many fits as permutations.
+        refits: many bootstrap samples of the same rows at once; None where samples share nothing.
     """
 
     predict: Callable[[Design, np.ndarray, bool], np.ndarray]
     many: Callable[[Design, np.ndarray], np.ndarray] | None = None
+    refits: Refit | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from connectome_tl.training.closed_form.combine import best_fit
 from connectome_tl.training.closed_form.spectrum import Families, Spectrum
 
 _AT_ONCE = 128  # labelings: a bound on memory
+Kernel = tuple[np.ndarray, np.ndarray]  # (n_train, n_train), (n_test, n_train)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +77,12 @@ def fit_kernel(
 
 
 def best_kernel(
-    kernels: Sequence[tuple[np.ndarray, np.ndarray]],
+    kernels: Sequence[Kernel],
     y: np.ndarray,
     families: np.ndarray,
     penalties: Sequence[float] = PENALTIES,
 ) -> Scored:
-    """Scores of the kernel that leaves the least error, per labelling.
-
-    Args:
-        kernels: pairs (n_train, n_train), (n_test, n_train).
-    """
+    """Scores of the kernel that leaves the least error, per labelling."""
     fits = [fit_kernel(gram, y, families, penalties) for gram, _ in kernels]
     chosen = np.argmin([fit.loss for fit in fits], axis=0)
     columns = np.arange(y.shape[1])

@@ -7,14 +7,13 @@ from functools import partial
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
-from connectome_tl.evaluation.baselines.gram import best_kernel, unit_scale
+from connectome_tl.evaluation.baselines.gram import Kernel, best_kernel, unit_scale
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.learners import calibrated
 from connectome_tl.evaluation.baselines.linear import fit_edge_scaler
+from connectome_tl.evaluation.baselines.refits import kernel_refits
 from connectome_tl.settings.baselines import KernelRidgeSettings
 from connectome_tl.training.closed_form.blocks import radial
-
-Kernel = tuple[np.ndarray, np.ndarray]
 
 
 def correlation_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
@@ -42,12 +41,17 @@ def radial_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
 KERNELS = {"correlation": correlation_kernel, "rbf": radial_kernel}
 
 
+def kernels_of(settings: KernelRidgeSettings, train: np.ndarray, test: np.ndarray) -> list[Kernel]:
+    """Each kernel at mean eigenvalue 1."""
+    return [unit_scale(*KERNELS[name](train, test)) for name in settings.kernels]
+
+
 def solve(settings: KernelRidgeSettings, design: Design, y: np.ndarray) -> Scored:
-    """Each kernel at mean eigenvalue 1, and the best of them."""
-    kernels = [unit_scale(*KERNELS[name](design.train, design.test)) for name in settings.kernels]
-    return best_kernel(kernels, y, design.families)
+    """The best of the kernels."""
+    return best_kernel(kernels_of(settings, design.train, design.test), y, design.families)
 
 
 def kernel_ridge(ground: Ground) -> list[Baseline]:
-    learner = calibrated(partial(solve, ground.study.baseline_settings.kernel_ridge))
+    settings = ground.study.baseline_settings.kernel_ridge
+    learner = calibrated(partial(solve, settings), refits=partial(kernel_refits, partial(kernels_of, settings)))
     return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []

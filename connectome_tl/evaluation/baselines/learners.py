@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.design import Design, Learner, Scored
+from connectome_tl.evaluation.baselines.design import Design, Learner, Refit, Scored
 from connectome_tl.evaluation.baselines.gram import solve_gram
 from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
@@ -21,11 +21,12 @@ _RISKS_FROM, _LEAST_SLOPE = 100, 0.05
 Solver = Callable[[Design, np.ndarray], Scored]
 
 
-def calibrated(solve: Solver, *, shares_work: bool = True) -> Learner:
+def calibrated(solve: Solver, *, shares_work: bool = True, refits: Refit | None = None) -> Learner:
     """Scores of a solver; risks by logistic regression of the label on scores that left the row's family out.
 
     Args:
         shares_work: many labelings cost little more than one.
+        refits: see `Learner`.
     """
 
     def predict(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
@@ -35,7 +36,7 @@ def calibrated(solve: Solver, *, shares_work: bool = True) -> Learner:
         known = np.isfinite(y)
         return risks_of(Scored(found.test, found.left_out[known]), y[known], design.families[known])
 
-    return Learner(predict, (lambda design, y: solve(design, y).test) if shares_work else None)
+    return Learner(predict, (lambda design, y: solve(design, y).test) if shares_work else None, refits)
 
 
 def risks_of(found: Scored, y: np.ndarray, families: np.ndarray) -> np.ndarray:

@@ -1,33 +1,21 @@
 """Linear baselines fitted again on many bootstrap samples of the same rows.
 
 A sample is a count per row. Copies of a row act as a weight, and leaving out a row leaves out all its copies, so that
-no penalty is chosen with a subject on both sides. Scaling and inner products are made once per fold.
+no penalty is chosen with a subject on both sides. For ridge and logistic regression scaling and inner products are
+made once per fold, and so are kernels; other learners get the sample as rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from connectome_tl.evaluation.baselines.design import Scored
-from connectome_tl.evaluation.baselines.gram import fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.design import Design, Learner
+from connectome_tl.evaluation.baselines.gram import Kernel, best_kernel, linear_kernel
 from connectome_tl.evaluation.baselines.learners import risks_of
 from connectome_tl.evaluation.baselines.linear import DEFAULT_ALPHAS, fit_edge_scaler, probability_from_ridge
 from connectome_tl.evaluation.baselines.logistic import fit_logistic
-
-
-class Refit(Protocol):
-    """Risks (n_samples, n_test) of models fitted on counted training rows.
-
-    The arguments are rows (n_train, n_features) and (n_test, n_features), outcomes (n_train,) of 0 and 1 or NaN,
-    family codes (n_train,), and counts (n_samples, n_train), 0 where the outcome is missing.
-    """
-
-    def __call__(
-        self, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
-    ) -> np.ndarray: ...
 
 
 def ridge_refits(
@@ -65,17 +53,47 @@ def logistic_refits(
     return fit_logistic(train, labels, alphas, counts=counts).predict_probability(test).T
 
 
-def gram_refits(
-    train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+def kernel_refits(
+    kernels: Callable[[np.ndarray, np.ndarray], Sequence[Kernel]],
+    train: np.ndarray,
+    test: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    counts: np.ndarray,
 ) -> np.ndarray:
-    """As the learner `GRAM`; penalty and risks by leaving out one family, all copies of a row being one."""
-    gram, cross = linear_kernel(train, test)
-    every = np.arange(len(train))
+    """Ridge of the best kernel; kernel, penalty and risks by leaving out one family, all copies of a row being one.
+
+    Args:
+        kernels: of training and test rows, each (n_train, n_train) and (n_test, n_train).
+    """
+    made, every = kernels(train, test), np.arange(len(train))
     found = np.empty((len(counts), len(test)))
     for b, count in enumerate(counts):
         rows = np.repeat(every, count)
-        fitted = fit_kernel(gram[np.ix_(rows, rows)], y[rows][:, None], families[rows])
-        found[b] = risks_of(Scored(fitted.scores(cross[:, rows]), fitted.left_out), y[rows], families[rows])
+        drawn = [(gram[np.ix_(rows, rows)], cross[:, rows]) for gram, cross in made]
+        found[b] = risks_of(best_kernel(drawn, y[rows][:, None], families[rows]), y[rows], families[rows])
+    return found
+
+
+def gram_refits(
+    train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """As the learner `GRAM`."""
+    return kernel_refits(lambda one, two: [linear_kernel(one, two)], train, test, y, families, counts)
+
+
+def rows_refits(
+    learner: Learner, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Of any learner: copies are rows of one family, so that inner folds keep them together.
+
+    Rows without an outcome stay, since they too make the features' scales.
+    """
+    every, known = np.arange(len(train)), np.isfinite(y)
+    found = np.empty((len(counts), len(test)))
+    for b, count in enumerate(counts):
+        rows = np.repeat(every, np.where(known, count, 1))
+        found[b] = learner.predict(Design(train[rows], test, (), families[rows]), y[rows], True)
     return found
 
 

@@ -157,8 +157,16 @@ def positive_mean_interval(
         return 0.0, 0.0
     influence = centred(value, strata) / (mean * value.size)
     freedom = float("inf") if strata is None else welch_freedom(influence, strata)
-    half = clustered_half_width(influence, cluster, widening, between / mean**2, n_learning, freedom)
+    half = clustered_half_width(influence, cluster, widening, _relative(between, mean), n_learning, freedom)
     return mean * float(np.exp(-half)), mean * float(np.exp(half))
+
+
+def _relative(variance: float, mean: float) -> float:
+    """Variance in units of the squared mean, finite where the square is too small for a float.
+
+    So far down only the bound of `MOST_WIDENING` counts.
+    """
+    return variance / max(mean**2, 1e-150)
 
 
 def centred(value: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
@@ -250,7 +258,7 @@ def r2_interval(
     if np.array_equal(loss, base):
         return 0.0, 0.0
     influence = (loss / loss.mean() - base / base.mean()) / loss.size
-    half = clustered_half_width(influence, cluster, widening, between / loss.mean() ** 2, n_learning)
+    half = clustered_half_width(influence, cluster, widening, _relative(between, float(loss.mean())), n_learning)
     ratio = float(loss.mean() / base.mean())
     return 1.0 - ratio * float(np.exp(half)), 1.0 - ratio * float(np.exp(-half))
 
