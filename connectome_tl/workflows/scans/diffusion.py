@@ -55,6 +55,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     anatomy = cache(partial(_anatomy, scan, dwi, settings.registration))
     step("labels")
     labels, gate = _parcels(scan, dwi, plan, anatomy, warnings)
+    warnings += [] if gate is None or gate.fit is None else gate.fit.warnings()
     step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -75,7 +76,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
-        mask_dice=None if gate is None else gate.mask_dice, weights=weights,
+        gate=gate, weights=weights,
         principal=maps.principal, anatomical=_seen_in(dwi, anatomy) if anatomy.cache_info().currsize else None,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)

@@ -39,6 +39,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         "TrackingSeed": settings.tracking.seed,
         "EdgeWeight": weight_name(settings),
         **plan.said_of(name),
+        **({} if found.gate is None else {"Registration": found.gate.record()}),
         "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
     }
     written = list(
@@ -78,7 +79,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         if found.weights is not None:  # as `assemble --weights` takes them
             lines = "".join(f"{weight:.9g}\n" for weight in found.weights)
             written.append(write_text(folder / f"{name}_tractogram_weights.txt", lines))
-    told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
+    registered = "" if found.gate is None else f" {found.gate.told()}"
+    told = f"{plan.told(name)}{registered} An edge weighs: {weight_name(settings)}."
     page = folder / f"{name}_report.html"
     written.append(write_scan_report(page, found, numbers_of(found), told, plan.out / "index.html"))
     return written
@@ -123,6 +125,5 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
         "share_assigned": account.edges / max(account.total, 1),
     }
     numbers |= found.quality.numbers
-    if found.mask_dice is not None:
-        numbers["mask_dice"] = found.mask_dice
+    numbers |= {} if found.gate is None else found.gate.numbers()
     return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

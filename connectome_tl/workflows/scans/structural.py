@@ -55,6 +55,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     warnings += [] if scan.anatomical_mask is not None else [_NO_MASK]
     plan.step(scan.name)("labels")
     labels, gate = _parcels(scan, first, brain, plan, warnings)
+    warnings += [] if gate is None or gate.fit is None else gate.fit.warnings()
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
@@ -67,11 +68,12 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     if lost:
         warnings.append(f"{lost} of {made.n_regions} regions are missing")
 
+    registration = {} if gate is None else {"Registration": gate.record()}
     stem = f"atlas-{plan.atlas_name}"
     numbers = {"brain_ml": float(brain.sum() * np.prod(first.zooms) / 1000)}
     numbers |= {"n_regions_present": float(made.node_mask.sum())}
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
-    numbers |= {} if gate is None else {"mask_dice": gate.mask_dice}
+    numbers |= {} if gate is None else gate.numbers()
     numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
     files = list(
         write_connectome(
@@ -82,7 +84,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
             settings=settings,
             units="1",
             notes=tuple(warnings),
-            fields={"EdgeWeight": made.measures[0], **plan.said_of(scan.name)},
+            fields={"EdgeWeight": made.measures[0], **plan.said_of(scan.name), **registration},
         )
     )
     own = {"index": range(1, len(regions.names) + 1), "name": list(regions.names), "label": list(regions.numbers)}
@@ -93,6 +95,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
         for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
+    told += "" if gate is None else f" {gate.told()}"
     lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {len(table)} measures of each."
     drawn = slices(rows, brain, labels, first.affine)
     path, pictures = plan.file(scan.name, "report.html"), [(drawn, "cuts: " + "; ".join(row.title for row in rows))]
