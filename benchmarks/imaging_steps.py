@@ -291,12 +291,11 @@ def registrations(folder: Path, *, slow: bool) -> None:
         ants, ants_seconds = with_ants(of_ants(kind.capitalize()))
         row(f"{kind} registration", seconds, rival, ants_seconds, scores("Dice", overlap(ours), theirs, overlap(ants)))
     verdicts[f"affine under {AFFINE_S:.0f} s"] = seconds < AFFINE_S
-    bent, seconds = cpu(lambda: register(fixed, moving, settings))
+    bent, seconds = cpu(lambda: register(fixed, moving, settings, engine="dipy"))
     warp = folder / "warp.mif"
     rival = mrtrix("mrregister", b, a, "-type", "affine_nonlinear", "-nl_warp_full", warp)
     theirs = carried("-warp_full", warp, "-from", 1) if rival else None
-    of_engine = settings.model_copy(update={"engine": "ants"})
-    ants, ants_seconds = with_ants(lambda _: register(fixed, moving, of_engine))
+    ants, ants_seconds = with_ants(lambda _: register(fixed, moving, settings, engine="ants"))
     told = scores("Dice", overlap(bent), theirs, overlap(ants))
     row("affine and SyN", seconds, rival, ants_seconds, told)
     if slow:

@@ -38,6 +38,7 @@ _REPORTED = (
     "nilearn",
     "dipy",
     "antspyx",
+    "SimpleITK",
     "torch",
     "torch-geometric",
     "optuna",

@@ -13,6 +13,7 @@ LABELS = {  # of the numbers: what they are, and their unit
     "b0_snr": ("signal to noise, unweighted", ""),
     "brain_ml": ("brain", "ml"),
     "density": ("density of the connectome", ""),
+    "likeness": ("likeness to the template (local squared correlation)", ""),
     "mask_dice": ("overlap with the template (Dice)", ""),
     "max_fd": ("largest framewise displacement", "mm"),
     "mean_fa": ("mean FA", ""),

@@ -101,10 +101,20 @@ class PreprocessingSettings(Settings):
 class RegistrationSettings(Settings):
     """Template to subject: affine, then SyN, by dipy or by ANTs (`pip install connectome-tl[ants]`).
 
-    Coarse grids are what makes dipy's affine fast: mutual information needs no fine voxels.
+    Coarse grids are what makes dipy's affine fast: mutual information needs no fine voxels. The limits below which a
+    registration is refused were chosen on design seeds (`benchmarks/gate.py`).
     """
 
-    engine: Literal["dipy", "ants"] = "dipy"
+    engine: Literal["auto", "dipy", "ants"] = Field(
+        default="auto", description="auto: ANTs where antspyx is installed and image and template have one contrast"
+    )
+    bias_field: Literal["auto", "n4", "smooth", "none"] = Field(
+        default="auto",
+        description="divided out first; auto: only where strong, by N4 where antspyx or SimpleITK is installed",
+    )
+    orientation: Literal["search", "header"] = Field(
+        default="search", description="try turned and mirrored heads; or believe the header"
+    )
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=1.4, gt=0)
     affine_steps: tuple[int, int] = (200, 50)
@@ -112,7 +122,10 @@ class RegistrationSettings(Settings):
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     min_likeness: float = Field(
-        default=0.10, ge=0, le=1, description="share of the image's variance that the carried template must explain"
+        default=0.25, ge=0, le=1, description="mean local squared correlation of image and carried template"
+    )
+    max_size_ratio: float = Field(
+        default=2.0, gt=1, description="of the brain's volume to the template's, or the other way round"
     )
     max_volume_ratio: float = Field(
         default=3.0, gt=1, description="of a label against the template's, brains scaled alike"

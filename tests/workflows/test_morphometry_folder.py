@@ -18,7 +18,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
-from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, RegistrationSettings
 from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
@@ -165,7 +165,16 @@ def test_labels_of_a_template_are_carried_in(folder: Path, tmp_path: Path) -> No
             for labels in (truth, there)
         ]
         assert np.linalg.norm(centres[0] - centres[1]) < 3  # mm
-    assert json.loads(Path(f"{stem}_atlas-Phantom_relmat.json").read_text())["Template"]["Contrast"] == "T2w"
+    sidecar = json.loads(Path(f"{stem}_atlas-Phantom_relmat.json").read_text())
+    assert sidecar["Template"]["Contrast"] == "T2w"
+    registration = sidecar["Registration"]
+    assert registration["Likeness"] == pytest.approx(run.done[0].numbers["likeness"], abs=1e-3)
+    assert registration["Likeness"] > RegistrationSettings().min_likeness + 0.1
+    assert registration["SizeRatio"] == pytest.approx(1, abs=0.3)
+    assert registration["Orientation"]["Turn"] == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    page = Path(f"{stem}_report.html").read_text()
+    assert registration["Engine"]["Why"] in page
+    assert "Bias field: 1 to" in page
 
 
 def test_the_commented_configuration_names_defaults_and_every_template_in_a_comment_is_one() -> None:

@@ -1,14 +1,15 @@
 """Engine `ants`: affine and SyN of ANTs through antspyx, seeded and on one thread: equal images give equal maps.
 
 Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps take mutual information, which does not
-mind an inverted contrast; on one thread its local correlation takes many times as long.
+mind an inverted contrast; on one thread its local correlation takes many times as long (`benchmarks/registration.py`).
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,14 +20,44 @@ from connectome_tl.imaging.register.warps import Warp
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes
 
 
+def ants_is_installed() -> bool:
+    return find_spec("ants") is not None
+
+
+def has_right_angles(volume: Volume) -> bool:
+    """Whether ITK can hold the axes of an image."""
+    direction = volume.affine[:3, :3] / volume.zooms
+    return bool(np.abs(direction.T @ direction - np.eye(3)).max() <= 1e-3)
+
+
+def n4_field(image: Volume, mask: np.ndarray, iterations: list[int], tolerance: float) -> np.ndarray:
+    """The bias field of N4, (x, y, z), of an image in a mask."""
+    ants = _ants()
+    plain = np.diag([*image.zooms, 1.0])  # a field does not depend on how the axes lie
+    field = ants.n4_bias_field_correction(
+        _image(ants, Volume(image.data, plain)),
+        mask=_image(ants, Volume(mask.astype(np.float32), plain)),
+        shrink_factor=1,
+        convergence={"iters": iterations, "tol": tolerance},
+        return_bias_field=True,
+    )
+    return np.asarray(field.numpy(), dtype=np.float64)
+
+
 def register_with_ants(
-    fixed: Volume, moving: Volume, steps: tuple[int, ...], *, lesion: np.ndarray | None = None
+    fixed: Volume,
+    moving: Volume,
+    steps: tuple[int, ...],
+    *,
+    lesion: np.ndarray | None = None,
+    metric: Literal["mattes", "CC"] = "mattes",
 ) -> Warp:
     """The map that brings `moving` onto `fixed`, on the voxels of `fixed`.
 
     Args:
         steps: iterations of SyN from the coarsest to the finest of its grids.
         lesion: (x, y, z) bool of the fixed image; left out of the cost of all stages.
+        metric: of SyN; mutual information, or local correlation over windows of 5 voxels.
 
     Raises:
         MissingInputError: antspyx is not installed.
@@ -41,6 +72,8 @@ def register_with_ants(
             m,
             type_of_transform="SyN",
             reg_iterations=steps,
+            syn_metric=metric,
+            syn_sampling=32 if metric == "mattes" else 2,
             outprefix=f"{folder}/",
             mask=mask,
             mask_all_stages=mask is not None,
@@ -70,8 +103,7 @@ def _ants() -> Any:
 
 def _image(ants: Any, volume: Volume) -> Any:
     affine = _TO_LPS @ volume.affine
-    direction = affine[:3, :3] / volume.zooms
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+    if not has_right_angles(volume):
         raise DataError(
             "the axes of the image are not at right angles",
             subject=volume.subject,
@@ -82,7 +114,7 @@ def _image(ants: Any, volume: Volume) -> Any:
         np.asarray(volume.data, dtype=np.float32),
         origin=affine[:3, 3].tolist(),
         spacing=volume.zooms.tolist(),
-        direction=direction,
+        direction=affine[:3, :3] / volume.zooms,
     )
 
 

@@ -46,27 +46,6 @@ def in_contrast_of(
     return Volume(out, moving.affine)
 
 
-def likeness(fixed: Volume, carried: Volume, left_out: np.ndarray | None = None) -> float:
-    """Share of the variance of `fixed`, in the brain, that the intensities of `carried` on its grid explain.
-
-    The correlation ratio (Roche et al. 1998, doi:10.1007/BFb0056301) over 32 intensities: whatever the two contrasts,
-    high where the images lie on each other, about 0 where they do not or one of them shows no brain.
-
-    Args:
-        left_out: (x, y, z) bool; has no say.
-    """
-    both = (fixed.data > 0) & (carried.data > 0)
-    if left_out is not None:
-        both &= ~left_out
-    seen, given = carried.data[both], fixed.data[both].astype(float)
-    if len(given) < _FEWEST or given.var() == 0:
-        return 0.0
-    level = np.digitize(seen, np.quantile(seen, np.linspace(0, 1, 33)[1:-1]))
-    counts = np.bincount(level, minlength=32)
-    means = np.bincount(level, weights=given, minlength=32) / np.maximum(counts, 1)
-    return float((counts * (means - given.mean()) ** 2).sum() / (len(given) * given.var()))
-
-
 def _features(image: Volume, brain: np.ndarray, *, surroundings: bool) -> list[np.ndarray]:
     from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude
 

@@ -1,4 +1,4 @@
-"""The gate behind a registration: do the brains overlap, and did the labels come through whole?"""
+"""The gate behind a registration: do brains and images fit, and did the labels come through whole?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,40 @@ import numpy as np
 
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.template_fit import TemplateFit
 from connectome_tl.settings.imaging import RegistrationSettings
+
+_OTHER_IMAGE = "Look at the image and its brain mask; a one-sided lesion needs its mask (label-lesion_mask)."
+_OTHER_TEMPLATE = "Check the age of the scan, the template's age, and the brain mask."
 
 
 @dataclass(frozen=True)
 class Gate:
-    """How well a registration fits: overlap of the brains and what became of the labels."""
+    """How well labels were carried: overlap of the brains and what became of the labels.
+
+    Attributes:
+        fit: of the template; None where labels came from another image of the same head.
+    """
 
     mask_dice: float
     lost_labels: tuple[int, ...]
     worst_volume_ratio: float
+    fit: TemplateFit | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """For the cohort."""
+        found = {"mask_dice": self.mask_dice}
+        return found if self.fit is None else found | {"likeness": round(self.fit.likeness, 4)}
+
+    def record(self) -> dict[str, object]:
+        """For the sidecar."""
+        found = {"MaskDice": round(self.mask_dice, 3), "LostLabels": list(self.lost_labels)}
+        found |= {"WorstVolumeRatio": round(self.worst_volume_ratio, 2)}
+        return found if self.fit is None else found | self.fit.record()
+
+    def told(self) -> str:
+        """For the page."""
+        return "" if self.fit is None else self.fit.told()
 
 
 def check(
@@ -26,7 +50,7 @@ def check(
     mask: np.ndarray,
     brain: np.ndarray,
     settings: RegistrationSettings,
-    likeness: float = 1.0,
+    fit: TemplateFit | None = None,
 ) -> Gate:
     """Compare a subject's labels with the template's, and refuse a bad fit.
 
@@ -35,11 +59,11 @@ def check(
         template: the template's own labels.
         mask: the subject's brain, on the grid of `labels`.
         brain: the template's brain, carried there.
-        likeness: of the subject's image and the carried template (`contrast.likeness`).
+        fit: of the template's image; without it likeness and size are not asked for.
 
     Raises:
-        DataError: brains overlap too little, the images are not alike inside them, too many labels are lost, or a
-            label grew or shrank beyond reason.
+        DataError: brains overlap too little or differ too much in size, the images are not alike inside them, too many
+            labels are lost, or a label grew or shrank beyond reason.
     """
     dice = 2 * float((mask & brain).sum()) / max(float(mask.sum() + brain.sum()), 1.0)
     numbers, before = np.unique(template.data[template.data > 0], return_counts=True)
@@ -48,14 +72,11 @@ def check(
     here, there = np.prod(labels.zooms), np.prod(template.zooms)
     share = (after[after > 0] * here / (after * here).sum()) / (before[after > 0] * there / (before * there).sum())
     ratio = float(np.maximum(share, 1 / share).max()) if share.size else float("inf")
-    subject, problems = labels.subject, []
+    subject, problems = labels.subject, list[Problem]()
     if dice < settings.min_mask_dice:
         wanted = f"Dice {settings.min_mask_dice}"
         problems.append(Problem("the template's brain misses the subject's", wanted, f"{dice:.2f}", subject=subject))
-    if likeness < settings.min_likeness:
-        wanted = f"{settings.min_likeness} of its variance explained"
-        what = "the subject's image looks nothing like the carried template"
-        problems.append(Problem(what, wanted, f"{likeness:.2f}", subject=subject))
+    problems += [] if fit is None else _misfits(fit, settings, subject)
     if len(lost) > settings.max_lost_labels * len(numbers):
         shown = ", ".join(map(str, lost[:10]))
         problems.append(Problem(f"{len(lost)} of {len(numbers)} labels are lost", got=shown, subject=subject))
@@ -63,4 +84,19 @@ def check(
         wanted = f"at most {settings.max_volume_ratio} times"
         problems.append(Problem("a label's share differs from the template's", wanted, f"{ratio:.1f}", subject=subject))
     raise_all("the registration is refused", problems, DataError)
-    return Gate(dice, lost, ratio)
+    return Gate(dice, lost, ratio, fit)
+
+
+def _misfits(fit: TemplateFit, settings: RegistrationSettings, subject: str | None) -> list[Problem]:
+    found = []
+    if fit.likeness < settings.min_likeness:
+        wanted = f"a local squared correlation of {settings.min_likeness}"
+        what = "the subject's image looks nothing like the carried template"
+        found.append(Problem(what, wanted, f"{fit.likeness:.2f}", subject=subject, remedy=_OTHER_IMAGE))
+    larger = max(fit.size_ratio, 1 / fit.size_ratio)
+    if larger > settings.max_size_ratio:
+        which = "larger" if fit.size_ratio > 1 else "smaller"
+        wanted, got = f"at most {settings.max_size_ratio:g} times", f"{larger:.1f} times"
+        what = f"the subject's brain is {which} than the template's"
+        found.append(Problem(what, wanted, got, subject=subject, remedy=_OTHER_TEMPLATE))
+    return found

@@ -1,4 +1,4 @@
-"""A template into a subject: affine, then SyN, by dipy or by ANTs (`registration.engine`).
+"""A template into a subject: affine, then SyN, by dipy or by ANTs.
 
 dipy's affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. Its SyN
 with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on
@@ -9,7 +9,7 @@ A lesion is left out of the cost of both (cost function masking, Brett et al. 20
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -88,18 +88,24 @@ def register_affine(
 
 
 def register(
-    fixed: Volume, moving: Volume, settings: RegistrationSettings, *, lesion: np.ndarray | None = None
+    fixed: Volume,
+    moving: Volume,
+    settings: RegistrationSettings,
+    *,
+    engine: Literal["dipy", "ants"],
+    lesion: np.ndarray | None = None,
 ) -> Warp:
-    """Affine, then SyN, by the engine of the settings: the map that brings `moving` (a template) onto `fixed`.
+    """Affine, then SyN: the map that brings `moving` (a template) onto `fixed`.
 
     Args:
+        engine: `settings.engine`, or what `choice.choose_engine` took for `auto`.
         lesion: (x, y, z) bool of the fixed image; left out of the cost of both steps.
 
     Raises:
         MissingInputError: the engine is ANTs and antspyx is not installed. DataError: dipy, and too few voxels.
     """
     fixed = _without(fixed, lesion)
-    if settings.engine == "ants":
+    if engine == "ants":
         from connectome_tl.imaging.register.ants import register_with_ants
 
         f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion)
@@ -127,9 +133,9 @@ def _on_grid(
 ) -> tuple[Volume, Volume, np.ndarray | None]:
     """Both images, and the lesion, on voxels of that size, cut to the heads."""
     f, m = coarse(fixed, voxel_mm), coarse(moving, voxel_mm)
-    box = _box(f)
+    box = head_box(f)
     left_out = None if lesion is None else _coarse_mask(lesion, fixed, voxel_mm)[box]
-    return _cut(f, box), _cut(m, _box(m)), left_out
+    return cut(f, box), cut(m, head_box(m)), left_out
 
 
 def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], turn: _Round, left_out: np.ndarray | None) -> Warp:
@@ -198,17 +204,31 @@ def coarse(image: Volume, voxel_mm: float) -> Volume:
     return Volume(data, affine)
 
 
-def _box(image: Volume) -> tuple[slice, ...]:
+def coarse_brain(image: Volume, voxel_mm: float) -> Volume:
+    """A brain, 0 outside, on coarser voxels: at its rim as bright as it is, where `coarse` would mix it with air."""
+    brain = image.data > 0
+    share = coarse(Volume(brain.astype(np.float32), image.affine), voxel_mm)
+    small = coarse(Volume(np.where(brain, image.data, 0), image.affine), voxel_mm)
+    return Volume(np.where(share.data > 0.5, small.data / np.maximum(share.data, 0.5), 0), small.affine)
+
+
+def side_mm(image: Volume) -> float:
+    """Of a cube as large as the brain."""
+    return float(max((image.data > 0).sum(), 1) * np.prod(image.zooms)) ** (1 / 3)
+
+
+def head_box(image: Volume, air_mm: float = _MARGIN_MM) -> tuple[slice, ...]:
     """The smallest box around the head, with some air."""
     inside = np.argwhere(image.data > 0)
     if not len(inside):
         return tuple(slice(0, n) for n in image.shape)
-    air = np.ceil(_MARGIN_MM / image.zooms).astype(int)
+    air = np.ceil(air_mm / image.zooms).astype(int)
     low, high = np.maximum(inside.min(axis=0) - air, 0), inside.max(axis=0) + air + 1
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
-def _cut(image: Volume, box: tuple[slice, ...]) -> Volume:
+def cut(image: Volume, box: tuple[slice, ...]) -> Volume:
+    """The part of an image in a box, where it was."""
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return Volume(np.ascontiguousarray(image.data[box]), affine)

@@ -49,9 +49,9 @@ def compose(first: Warp, then: Warp) -> Warp:
     """Fixed to middle (affine only), then middle to moving."""
     if first.places is not None:
         raise ValueError("the first map must be affine")
-    if then.places is None:
+    if then.places is None and then.before is None:
         return Warp(then.affine @ first.affine)
-    return replace(then, before=first.affine)
+    return replace(then, before=first.affine if then.before is None else then.before @ first.affine)
 
 
 def both_ways(here: str, there: str, warp: Warp) -> dict[str, Warp]:

@@ -19,9 +19,8 @@ from connectome_tl.imaging.read.images import (
     with_contrast,
 )
 from connectome_tl.imaging.read.inputs import Scan
-from connectome_tl.imaging.register.contrast import likeness
 from connectome_tl.imaging.register.gate import Gate, check
-from connectome_tl.imaging.register.registration import register
+from connectome_tl.imaging.register.template_fit import fit_template
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
@@ -87,14 +86,15 @@ def template_labels(
         whole = mask.data
     moving = Volume(np.where(whole, template.data, 0), template.affine)
     lesion = _lesion(scan, anatomical)
-    chain = register(anatomical, moving, settings, lesion=lesion)
+    contrasts = (contrast_of(scan.anatomical), chosen.contrast)
+    fit = fit_template(anatomical, moving, settings, contrasts=contrasts, lesion=lesion)
+    chain = fit.warp
     keep(chain)
-    alike = likeness(anatomical, carry_image(chain, moving, anatomical), lesion)
     if to_anatomical is not None:
         chain = compose(to_anatomical, chain)
     carried = carry_labels(chain, labels, grid)
     covered = carry_image(chain, Volume(whole.astype(np.float32), template.affine), grid).data > 0.5
-    return carried, check(carried, labels, brain, covered, settings, alike)
+    return carried, check(carried, labels, brain, covered, settings, fit)
 
 
 def segmented(scan: Scan, anatomical: Volume, months: float | None, warnings: list[str]) -> Tissues:

@@ -67,6 +67,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     step("labels")
     transforms: dict[str, Warp] = {}
     labels, gate = _parcels(scan, dwi, plan, anatomy, segmentation, warnings, transforms)
+    warnings += [] if gate is None or gate.fit is None else gate.fit.warnings()
     step("tensor")
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=recon.tensor_max_b)))
     images = {"FA": maps.fa, "MD": maps.md, "AD": maps.ad, "RD": maps.rd}
@@ -90,7 +91,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     found = ScanResult(
         scan.name, scan.preprocessed, dwi, images, labels, streamlines, assembly, response, tuple(warnings),
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
-        mask_dice=None if gate is None else gate.mask_dice, weights=weights,
+        gate=gate, weights=weights,
         principal=maps.principal, anatomical=None if seen is None else _seen_in(dwi, *seen),
         orientations=orientations, transforms=transforms,
     )  # fmt: skip

@@ -36,6 +36,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
         "Engine": settings.engine,
         "TrackingSeed": settings.tracking.seed,
         "EdgeWeight": weight_name(settings),
+        **({} if found.gate is None else {"Registration": found.gate.record()}),
         "Response": found.response.as_record() | {"of": "declared group" if common else "this subject"},
     }
     written = write_matrices(
@@ -55,7 +56,8 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
     written.append(write_regions(table, found.assembly, regions, _regional(found, numbers)))
     written += write_maps(found, plan, inputs)
     written += _write_quality(plan.file(name, "desc-confounds_timeseries.tsv"), found.quality)
-    told = f"{plan.told(name)} An edge weighs: {weight_name(settings)}."
+    registered = "" if found.gate is None else f" {found.gate.told()}"
+    told = f"{plan.told(name)}{registered} An edge weighs: {weight_name(settings)}."
     page = plan.file(name, "report.html")
     written.append(write_scan_report(page, found, numbers_of(found), told, plan.out / "index.html"))
     return written
@@ -100,6 +102,5 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
         "share_assigned": account.edges / max(account.total, 1),
     }
     numbers |= found.quality.numbers
-    if found.mask_dice is not None:
-        numbers["mask_dice"] = found.mask_dice
+    numbers |= {} if found.gate is None else found.gate.numbers()
     return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page

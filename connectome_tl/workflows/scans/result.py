@@ -17,6 +17,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.filters import Filters
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.imaging.register.gate import Gate
 from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.imaging.track.reconstruction import Orientations, Response
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -140,7 +141,7 @@ class ScanResult:
         streamlines: (n_points, 3) mm each.
         passed: (x, y, z) streamlines through each voxel.
         quality: of the data as they came.
-        mask_dice: of the registration; None without one.
+        gate: what the registration was let through with; None without one.
         principal: (x, y, z, 3) main direction of the tensor.
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
@@ -159,7 +160,7 @@ class ScanResult:
     warnings: tuple[str, ...]
     passed: np.ndarray
     quality: ScanQuality
-    mask_dice: float | None
+    gate: Gate | None
     weights: np.ndarray | None
     principal: np.ndarray
     anatomical: np.ndarray | None

@@ -60,6 +60,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     segmentation = cache(lambda: segment(scan, plan, first))
     plan.step(scan.name)("labels")
     labels, gate = _parcels(scan, first, brain, plan, segmentation, warnings)
+    warnings += [] if gate is None or gate.fit is None else gate.fit.warnings()
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
@@ -72,14 +73,21 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     if lost:
         warnings.append(f"{lost} of {made.n_regions} regions are missing")
 
+    registration = {} if gate is None else {"Registration": gate.record()}
     stem = f"atlas-{plan.atlas_name}"
     numbers = {"brain_ml": float(brain.sum() * np.prod(first.zooms) / 1000)}
     numbers |= {"n_regions_present": float(made.node_mask.sum())}
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
-    numbers |= {} if gate is None else {"mask_dice": gate.mask_dice}
+    numbers |= {} if gate is None else gate.numbers()
     numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
     files = write_matrices(
-        made, scan.name, plan, inputs, units="1", notes=tuple(warnings), fields={"EdgeWeight": made.measures[0]}
+        made,
+        scan.name,
+        plan,
+        inputs,
+        units="1",
+        notes=tuple(warnings),
+        fields={"EdgeWeight": made.measures[0], **registration},
     )
     own = {"index": range(1, len(regions.names) + 1), "name": list(regions.names), "label": list(regions.numbers)}
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
@@ -89,6 +97,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
         for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
+    told += "" if gate is None else f" {gate.told()}"
     lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {len(table)} measures of each."
     drawn = slices(rows, brain, labels, first.affine)
     path, pictures = plan.file(scan.name, "report.html"), [(drawn, "cuts: " + "; ".join(row.title for row in rows))]

@@ -1,0 +1,160 @@
+"""Slow changes of intensity across an image (the bias field of a coil), estimated in the brain and divided out.
+
+N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) where antspyx or SimpleITK is installed. Else a cubic
+polynomial of place is fitted to log intensities less the mean of their class, in turn with the classes themselves
+(Wells et al. 1996, doi:10.1109/42.511747, with hard classes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+
+from connectome_tl.errors import MissingInputError
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.registration import coarse_brain, side_mm
+
+Method = Literal["auto", "n4", "smooth", "none"]
+_ACROSS = 16  # voxels of the estimate across a brain; a field changes slowly
+_ITERATIONS = [50, 50, 50, 50]  # of N4, coarsest spline first
+_CONVERGED = 1e-6  # of N4: change of the field from one iteration to the next; at 1e-3 a third of the field was found
+_DEGREE = 3
+_CLASSES = 3
+_ROUNDS = 12
+STRONG = 2.5  # ratio of a field; weaker ones were taken out at a cost of .004 to .01 of Dice
+_FEWEST = 500  # voxels that a field can be fitted to
+
+
+@dataclass(frozen=True)
+class BiasField:
+    """A field that was estimated.
+
+    Attributes:
+        method: `N4 (antspyx)`, `N4 (SimpleITK)`, `smooth`, or `none` where the image was left as it is.
+        ratio: of its 98th to its 2nd percentile in the brain.
+    """
+
+    method: str
+    ratio: float
+
+    def record(self) -> dict[str, object]:
+        """For the sidecar."""
+        return {"Method": self.method, "Ratio": round(self.ratio, 2)}
+
+
+def correct_bias(image: Volume, method: Method, left_out: np.ndarray | None = None) -> tuple[Volume, BiasField]:
+    """An image divided by its bias field, and what the field was.
+
+    Args:
+        image: (x, y, z), 0 outside the brain.
+        method: `auto` leaves a weak field in (what is estimated of it is mostly anatomy) and takes a strong one out, by
+            N4 where antspyx or SimpleITK is installed, else by the smooth fit. With `none` the field is estimated by
+            the smooth fit and left in.
+        left_out: (x, y, z) bool; a lesion, which teaches nothing of the field.
+
+    Raises:
+        MissingInputError: N4 was asked for and neither package is installed.
+    """
+    inside = image.data > 0 if left_out is None else (image.data > 0) & ~left_out
+    library = _library() if method in ("auto", "n4") else None
+    if method == "n4" and library is None:
+        raise MissingInputError(
+            "registration.bias_field: n4 needs antspyx or SimpleITK",
+            remedy="pip install 'connectome-tl[ants]', or take registration.bias_field: smooth.",
+        )
+    brain = Volume(np.where(inside, image.data, 0), image.affine)
+    small = coarse_brain(brain, side_mm(brain) / _ACROSS)
+    used = small.data > 0
+    if used.sum() < _FEWEST:
+        return image, BiasField("none", 1.0)
+    log_field, ratio = _scaled(_smooth(small, used), used)
+    if method == "none" or (method == "auto" and ratio < STRONG):
+        return image, BiasField("none", ratio)
+    if library is not None:
+        log_field, ratio = _scaled((_by_ants if library == "antspyx" else _by_sitk)(small, used), used)
+    found = BiasField(f"N4 ({library})" if library else "smooth", ratio)
+    gain = np.exp(_at(log_field, small.affine, image))
+    return Volume((image.data / gain).astype(np.float32), image.affine, image.subject, image.file), found
+
+
+def _scaled(log_field: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:
+    """A log field with a mean of 0, and the ratio of the field's percentiles."""
+    low, high = np.percentile(log_field[used], [2, 98])
+    return log_field - log_field[used].mean(), float(np.exp(high - low))
+
+
+def _library() -> str | None:
+    return next((name for name, module in (("antspyx", "ants"), ("SimpleITK", "SimpleITK")) if find_spec(module)), None)
+
+
+def _at(field: np.ndarray, affine: np.ndarray, image: Volume) -> np.ndarray:
+    """A field on a coarse grid at the voxels of an image; beyond its edge as at the edge."""
+    from scipy.ndimage import affine_transform
+
+    to_coarse = np.linalg.inv(affine) @ image.affine
+    return np.asarray(
+        affine_transform(
+            field.astype(np.float64), to_coarse[:3, :3], to_coarse[:3, 3], image.shape, order=1, mode="nearest"
+        )
+    )
+
+
+def _by_ants(image: Volume, used: np.ndarray) -> np.ndarray:
+    from connectome_tl.imaging.register.ants import n4_field
+
+    return np.log(np.maximum(n4_field(image, used, _ITERATIONS, _CONVERGED), 1e-6))
+
+
+def _by_sitk(image: Volume, used: np.ndarray) -> np.ndarray:
+    sitk: Any = import_module("SimpleITK")
+
+    def of(array: np.ndarray) -> Any:
+        picture = sitk.GetImageFromArray(array.T)
+        picture.SetSpacing(image.zooms.tolist())
+        return picture
+
+    picture, mask = of(image.data.astype(np.float32)), of(used.astype(np.uint8))
+    search = sitk.N4BiasFieldCorrectionImageFilter()
+    search.SetNumberOfThreads(1)
+    search.SetMaximumNumberOfIterations(_ITERATIONS)
+    search.SetConvergenceThreshold(_CONVERGED)
+    search.Execute(picture, mask)
+    return np.asarray(sitk.GetArrayFromImage(search.GetLogBiasFieldAsImage(picture)).T, dtype=np.float64)
+
+
+def _smooth(image: Volume, used: np.ndarray) -> np.ndarray:
+    """Log of a field that is a cubic polynomial of place, (x, y, z)."""
+    place = np.moveaxis(np.indices(image.shape, dtype=np.float64), 0, -1) * image.zooms
+    inside = place[used]
+    place = (place - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), 1e-6) / 2
+    powers = [p for p in product(range(_DEGREE + 1), repeat=3) if 0 < sum(p) <= _DEGREE]
+    terms = np.stack([np.prod(place[used] ** p, axis=1) for p in powers], axis=1)
+    terms -= terms.mean(axis=0)
+    back = np.linalg.pinv(terms)
+    values = np.log(np.maximum(image.data[used], 1e-6 * image.data[used].max()))
+    weights = back @ values  # classes of an image under a strong field are regions: without it first
+    for _ in range(_ROUNDS):
+        rest = values - terms @ weights
+        off = values - _class_means(rest)
+        spread = 3 * np.median(np.abs(off - np.median(off)))
+        middle = np.median(off - terms @ weights)
+        weights = back @ np.clip(off, terms @ weights + middle - spread, terms @ weights + middle + spread)
+    # Beyond the brain a cubic runs away: coordinates are held to those of the brain.
+    reach = place[used]
+    place = np.clip(place, reach.min(axis=0), reach.max(axis=0))
+    return np.asarray(sum(w * np.prod(place**p, axis=-1) for w, p in zip(weights, powers, strict=True)))
+
+
+def _class_means(values: np.ndarray) -> np.ndarray:
+    """The mean of each value's class, of three found by k-means."""
+    centres = np.quantile(values, (np.arange(_CLASSES) + 0.5) / _CLASSES)
+    for _ in range(20):
+        of = np.digitize(values, (centres[1:] + centres[:-1]) / 2)
+        counts = np.bincount(of, minlength=_CLASSES)
+        centres = np.where(counts > 0, np.bincount(of, values, _CLASSES) / np.maximum(counts, 1), centres)
+    return np.asarray(centres[of])

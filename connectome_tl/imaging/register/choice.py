@@ -1,0 +1,60 @@
+"""Which engine registers a scan with its template, where the settings leave it open (`registration.engine: auto`).
+
+`benchmarks/registration.py` holds the numbers that the choice rests on, docs/decisions/0016-gate.md the reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.ants import ants_is_installed, has_right_angles
+from connectome_tl.imaging.register.bias import STRONG, BiasField
+from connectome_tl.settings.imaging import RegistrationSettings
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, and why it was taken."""
+
+    name: Literal["dipy", "ants"]
+    why: str
+
+    def record(self) -> dict[str, object]:
+        """For the sidecar."""
+        return {"Name": self.name, "Why": self.why}
+
+
+def choose_engine(
+    settings: RegistrationSettings,
+    contrasts: tuple[str | None, str | None],
+    bias: BiasField,
+    images: tuple[Volume, ...],
+    *,
+    lesion: bool = False,
+) -> Engine:
+    """The engine of the settings; for `auto`, ANTs where it is installed and both images have one contrast.
+
+    Args:
+        contrasts: T1w or T2w of the scan and of its template, None where not known.
+        bias: of the scan.
+        images: what is registered; ITK holds only axes at right angles.
+        lesion: whether one is left out of the cost.
+    """
+    if settings.engine != "auto":
+        return Engine(settings.engine, "as the settings say")
+    own, other = contrasts
+    if not ants_is_installed():
+        return Engine("dipy", "antspyx is not installed")
+    if own is None or other is None:
+        return Engine("dipy", "it is not known that image and template have one contrast")
+    if own != other:
+        return Engine("dipy", f"the image is {own} and the template {other}, where it is more exact than ANTs")
+    if lesion:
+        return Engine("dipy", "a lesion is left out, of which ANTs made no better use")
+    if bias.method == "none" and bias.ratio > STRONG:
+        return Engine("dipy", f"a bias field of {bias.ratio:.1f} was left in, which misleads ANTs more")
+    if not all(has_right_angles(image) for image in images):
+        return Engine("dipy", "axes are not at right angles, which ANTs cannot hold")
+    return Engine("ants", f"both images are {own}, where it is as exact or more so in less time")
