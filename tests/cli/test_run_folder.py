@@ -310,7 +310,10 @@ def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_p
     """CPython ends itself by SIGINT after a plain KeyboardInterrupt in a string that was executed, as imports do."""
     program = f"""
         import os
+        import signal
         import connectome_tl.cli as cli
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell leaves it ignored
 
         def command(**options):
             exec("os.kill(os.getpid(), {int(number)})\\nfor _ in range(10**6): pass")
