@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -111,6 +112,8 @@ def test_a_cosine_schedule_ends_at_rest() -> None:
 
 class _Logit(nn.Module):
     """A model that is one number for everybody."""
+
+    soft_heads: ClassVar[dict[str, nn.Module]] = {}
 
     def __init__(self) -> None:
         super().__init__()
