@@ -11,7 +11,8 @@ from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
 from connectome_tl.imaging.track.mrtrix import commands_of, require
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
-from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, preview, run_folder
+from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
 from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.result import Plan
 

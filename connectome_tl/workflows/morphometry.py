@@ -27,7 +27,8 @@ from connectome_tl.imaging.read.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.assemble import region_table
-from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, plan_folder, preview, run_folder
+from connectome_tl.workflows.scans.folder import FolderRun, preview, run_folder
+from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
 from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.template import contrast_of
 

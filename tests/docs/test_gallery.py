@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = configs_folder()
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
 NOT_OURS = ("babs/connectome_tl.yaml", "snakemake/slurm/config.yaml")  # other programs read these
-KINDS: dict[str, type[Settings]] = {  # the others are told by their keys
+KINDS: dict[str, type[Settings]] = {  # the kind of every other file follows from its keys
     "connectomes.yaml": ConnectomesSettings,
     "morphometry.yaml": MorphometrySettings,
     "tune/images.yaml": TuneSettings,

@@ -91,7 +91,7 @@ def _misfits(fit: TemplateFit, settings: RegistrationSettings, subject: str | No
     found = []
     if fit.likeness < settings.min_likeness:
         wanted = f"a local squared correlation of {settings.min_likeness}"
-        what = "the subject's image looks nothing like the carried template"
+        what = "the registered template does not match the subject's image"
         found.append(Problem(what, wanted, f"{fit.likeness:.2f}", subject=subject, remedy=_OTHER_IMAGE))
     larger = max(fit.size_ratio, 1 / fit.size_ratio)
     if larger > settings.max_size_ratio:

@@ -187,7 +187,9 @@ def _parcels(
         return labels, None
     chosen = plan.templates.get(scan.name)
     if chosen is None or scan.anatomical is None:
-        raise MissingInputError("there is no way to a parcellation", subject=scan.name, file=scan.dwi)
+        raise MissingInputError(
+            "there is no parcellation and no image to register a template with", subject=scan.name, file=scan.dwi
+        )
     note = contrast_note(scan, chosen)
     warnings += [] if note is None else [note]
     anatomical, to_anatomical = anatomy()

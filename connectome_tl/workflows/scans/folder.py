@@ -1,4 +1,4 @@
-"""All scans of a folder, one after the other or at the same time: what the commands from scans share.
+"""All scans of a folder, one after the other or at the same time.
 
 Everything that is missing or doubled is listed before anything is computed. A scan that fails stops no other. What
 is done already is left as it is.
@@ -6,18 +6,12 @@ is done already is left as it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from connectome_tl import __version__
-from connectome_tl.atlas import find_image, load_atlas
-from connectome_tl.config import dump_settings, load_settings, parse_settings
-from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
-from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.places import MAX_MISPLACED, check_places
+from connectome_tl.config import dump_settings
 from connectome_tl.errors import (
     ConnectomeTLError,
     DataError,
@@ -29,28 +23,18 @@ from connectome_tl.errors import (
 )
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.gradient_check import about_gradients
-from connectome_tl.imaging.read.images import read_labels as read_label_image
 from connectome_tl.imaging.read.inputs import Inventory, Scan
-from connectome_tl.imaging.read.tables import unfetched
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
-    ConnectomesSettings,
-    MorphometrySettings,
-    ScanSettings,
 )
-from connectome_tl.settings.surfaces import SurfaceFiles
-from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.cohort import finish
 from connectome_tl.workflows.scans.forecast import choices, forecast
-from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
-from connectome_tl.workflows.scans.surfaces import regions_of_surfaces, surface_files, surface_problems
-from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, contrast_note
+from connectome_tl.workflows.scans.template import contrast_note
 
 _NOT_BIDS = (  # names that BIDS does not know
     *(
@@ -67,8 +51,6 @@ _NOT_BIDS = (  # names that BIDS does not know
     *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights", "xfm", "relmat_labels")),
     *("*_desc-preproc_dwi.bval", "*_desc-preproc_dwi.bvec"),  # the standard forgot them for derivatives (1.11)
 )
-ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
-
 _MAX_TOLD = 10  # scans whose gradient table is spoken of one by one
 
 
@@ -89,62 +71,6 @@ class FolderRun:
     cohort: Path | None
     page: Path
     reasons: Mapping[str, str] = field(default_factory=dict)
-
-
-def folder_settings(
-    config: str | Path | None, kind: type[ScanSettingsT], **given: str | None
-) -> tuple[ScanSettingsT, Path]:
-    """Settings of a command, with what the command line gave, and the folder that their paths are relative to."""
-    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
-    if config is None:
-        return parse_settings("", kind, overrides=overrides), Path.cwd()
-    return load_settings(config, kind, overrides=overrides), Path(config).resolve().parent
-
-
-def plan_folder(
-    settings: AnyScanSettings,
-    base: Path,
-    inventory: Inventory,
-    out: Path,
-    *,
-    response: Path | None = None,
-) -> tuple[Plan[AnyScanSettings], list[Scan]]:
-    """What all scans share, and the scans with their parcellation and everything that each lacks.
-
-    Args:
-        base: folder that paths of the settings are relative to.
-        response: file of the declared group response.
-
-    Raises:
-        UsageError, MissingInputError: settings, template, ages. DataError: a template's labels are no atlas's.
-    """
-    if settings.template is None and settings.parcellation is None and settings.atlas is not None:
-        image = find_image(settings.atlas)
-        if image is not None and not any(scan.parcellation for scan in inventory.scans):
-            raise UsageError(
-                f"atlas {settings.atlas} has an image but no template to register it with",
-                expected="template: {image, labels} in the configuration",
-                got=str(image),
-            )
-    ages = read_ages(inventory, settings.age)
-    images = settings.images if isinstance(settings, MorphometrySettings) else ()
-    contrast = images[0] if images else None
-    scans, templates = choose_templates(settings, base, list(inventory.scans), ages, contrast=contrast)
-    if len(images) < 2:
-        scans = [replace(scan, other_anatomical=None) for scan in scans]
-    regions, name = _regions(settings, base, templates)
-    if settings.surfaces is not None:
-        scans = [_with_surfaces(scan, settings.surfaces, inventory.root) for scan in scans]
-        whole = [scan.surfaces for scan in scans if not scan.problems]
-        if regions is None and whole:
-            regions = regions_of_surfaces(whole[0])
-    if regions is not None and regions.atlas is not None:  # said once, and not again for each scan
-        most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
-        for file in sorted({template.labels for template in templates.values()}):
-            check_places(read_label_image(file), regions.atlas, max_misplaced=most)
-    plan = Plan(settings, regions, name, templates, ages, out, response=response, base=base)
-    require_hooks(settings, base)
-    return plan, [_with_parcellation(_fetched(scan, plan), plan, inventory.root) for scan in scans]
 
 
 def run_folder(
@@ -248,82 +174,6 @@ def preview(
     return FolderRun((), failed, None, plan.out / "index.html")
 
 
-def _regions(
-    settings: AnyScanSettings, base: Path, templates: dict[str, ChosenTemplate]
-) -> tuple[RegionTable | None, str]:
-    """Rows of every connectome and the name that files bear: of a table, an atlas, or the templates' own labels."""
-    if settings.labels is not None:
-        table = regions_of_table(read_labels(base / settings.labels), file=settings.labels)
-        return table, _letters(settings.atlas or _name_of(settings.labels))
-    if settings.atlas is not None:
-        return regions_of_atlas(load_atlas(settings.atlas)), _letters(settings.atlas)
-    tables = sorted({chosen.table for chosen in templates.values() if chosen.table is not None})
-    if len(tables) > 1:
-        raise UsageError(
-            "the templates of these ages have different labels",
-            expected="labels: a table, or atlas: NAME, and label images that follow it",
-            got=", ".join(path.name for path in tables),
-        )
-    if tables and isinstance(settings.template, TemplatesByAge):
-        return regions_of_table(read_labels(tables[0]), file=str(tables[0])), _letters(settings.template.labels or "")
-    return None, "labels"
-
-
-def _name_of(labels: str) -> str:
-    """What a label table is about: its `atlas-` entity, else its file name."""
-    found = re.search(r"atlas-([a-zA-Z0-9+]+)", Path(labels).name)
-    return found.group(1) if found else Path(labels).name.split(".")[0]
-
-
-def _letters(name: str) -> str:
-    """A name as an entity's value may be: without its own entity's key."""
-    return "".join(letter for letter in re.sub(r"(atlas|desc|seg)-", "", name) if letter.isalnum()) or "labels"
-
-
-def _fetched(scan: Scan, plan: Plan[AnyScanSettings]) -> Scan:
-    """The scan, with a problem for every file of it whose content is elsewhere, and for what its hooks lack."""
-    absent = (unfetched(file, scan.name) for file in plan.inputs_of(scan).values())
-    return replace(scan, problems=(*scan.problems, *filter(None, absent), *hook_problems(scan, plan)))
-
-
-def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
-    """The scan with its parcellation, or with the problem that there is no way to one."""
-    settings = plan.settings
-    if settings.surfaces is not None:
-        return scan
-    if settings.parcellation is not None:
-        file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
-        if file.is_file():
-            return replace(scan, parcellation=file)
-        problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
-    elif _from_hook(settings) and scan.parcellation is None and scan.anatomical is not None:
-        return replace(scan, parcellation_in="hook")
-    elif settings.template is not None and scan.anatomical is None and scan.parcellation is None:
-        problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
-    elif scan.parcellation is not None or settings.template is not None:
-        return scan
-    elif scan.labels_in_anat is not None and scan.anatomical is not None:
-        return replace(scan, parcellation=scan.labels_in_anat, parcellation_in="anat")
-    else:
-        remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg beside the data."
-        problem = Problem(
-            "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
-        )
-    return replace(scan, problems=(*scan.problems, problem))
-
-
-def _with_surfaces(scan: Scan, settings: SurfaceFiles, root: Path) -> Scan:
-    files = surface_files(settings, root, scan)
-    problems = (*scan.problems, *surface_problems(files, scan))
-    return replace(scan, surfaces=files, parcellation=None, parcellation_in="surfaces", problems=problems)
-
-
-def _from_hook(settings: AnyScanSettings) -> bool:
-    """Whether the labels come from the user's own program, and no template is named."""
-    hook = settings.hooks.tissues
-    return hook is not None and bool(hook.outputs.get("labels")) and settings.template is None
-
-
 def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     """The tables of another dataset are not written over.
 
@@ -412,5 +262,5 @@ def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[S
     found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
     found += [Problem(note, subject=scan.name) for scan, note in notes if note is not None]
     lines = [str(problem) for problem in found]
-    write_text(out / "inventory.txt", "\n".join(lines or ["nothing to complain about"]) + "\n")
+    write_text(out / "inventory.txt", "\n".join(lines or ["no problems found"]) + "\n")
     return lines

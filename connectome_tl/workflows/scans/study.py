@@ -33,8 +33,9 @@ from connectome_tl.settings.scans import MOTION, ScanFolder, ScanVolume
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.workflows.connectomes import plan_connectomes
 from connectome_tl.workflows.scans.cohort import depth_of, origin_of, result_files
-from connectome_tl.workflows.scans.folder import FolderRun, folder_settings, process_folder, worst_of
+from connectome_tl.workflows.scans.folder import FolderRun, process_folder, worst_of
 from connectome_tl.workflows.scans.forecast import forecast
+from connectome_tl.workflows.scans.planning import folder_settings
 from connectome_tl.workflows.scans.result import Plan, stamps_of
 
 FOLDER = "scans"  # inside a run folder
