@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.individual import COLUMNS, individual_rows
-from connectome_tl.bundle.limits import fitted_to, refuse_strangers
 from connectome_tl.bundle.permission import withheld
-from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.provenance import write_sidecar, write_table
+from connectome_tl.workflows.application import open_for
 from connectome_tl.workflows.progress import Steps
 
 
@@ -49,11 +47,7 @@ def predict_cohort(
         DataError: the bundle is damaged, or cannot be applied to this cohort.
     """
     with Steps(shown=show_progress) as steps:
-        with steps.step("opening the bundle, self-test"):
-            bundle = open_bundle(bundle_dir)
-        with steps.step("reading the cohort"):
-            cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
-        refuse_strangers(bundle.facts, cohort)
+        bundle, cohort = open_for(bundle_dir, cohort_file, steps)
         with steps.step("predicting"):
             rows = individual_rows(bundle, cohort, research=research_individual)
     file = write_table(out, rows)

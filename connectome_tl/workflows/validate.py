@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import VALIDATION
-from connectome_tl.bundle.limits import fitted_to, refuse_strangers
 from connectome_tl.bundle.scan import Secrets, refuse_secrets
 from connectome_tl.bundle.validation import passed, validate_bundle
-from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.provenance import canonical_json, write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.validation import render_validation
 from connectome_tl.settings.bundles import ValidationRecord
+from connectome_tl.workflows.application import open_for
 from connectome_tl.workflows.progress import Steps
 
 
@@ -47,11 +45,7 @@ def validate_on(
     """
     folder = Path(out)
     with Steps(shown=show_progress) as steps:
-        with steps.step("opening the bundle, self-test"):
-            bundle = open_bundle(bundle_dir)
-        with steps.step("reading the cohort"):
-            cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
-        refuse_strangers(bundle.facts, cohort)
+        bundle, cohort = open_for(bundle_dir, cohort_file, steps)
         with steps.step("predictions, scores, intervals"):
             record = validate_bundle(bundle, cohort)
         validation = passed(record)
