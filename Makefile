@@ -30,7 +30,7 @@ check: install
 wheel-test: install
 	$(BIN)/python tests/release/try_wheel.py
 
-# Which lines the tests run. It traces every line, and takes about half as long again as `make test`.
+# Which lines the tests run. It traces every line, so it is slower than `make test`.
 coverage: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 

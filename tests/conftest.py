@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -55,6 +56,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
         folder, done = root / f"once-{name}", root / f"once-{name}.done"
         with FileLock(root / f"once-{name}.lock"):
             if not done.is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker whose `make` failed
                 folder.mkdir()
                 make(folder)
                 done.touch()

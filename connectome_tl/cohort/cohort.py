@@ -198,6 +198,7 @@ class Cohort:
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
             as_read=None if self.as_read is None else self.as_read.iloc[rows].set_axis(list(names), axis=0),
             children=tuple(self.children[row] for row in rows) if self.children else (),
+            embeddings=self.embeddings and self.embeddings.renamed([self.ids[row] for row in rows], names),
         )
 
     def with_regions(self, names: Sequence[str]) -> Cohort:

@@ -76,10 +76,20 @@ def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) 
     asked = study.brain_age
     if asked is None:
         return None
-    tables = []
+    tables, failed = [], dict[str, AgeGapScore]()
     for item, task in _folds(validation, asked.task):
-        found = _corrected(item, task, target, validation, asked)
+        try:
+            found = _corrected(item, task, target, validation, asked)
+        except DataError as error:  # one model's predictions do not follow age; the study is not lost for that
+            note = str(error).splitlines()[0]
+            failed[item.model] = AgeGapScore(
+                task=task.name, model=item.model, unit=task.unit, correction=asked.correction, n=0, note=note
+            )
+            continue
         tables.append(found.assign(model=item.model, repeat=item.repeat))
+    tables = [one for one in tables if one["model"].iloc[0] not in failed]
+    if not tables:
+        return AgeGaps(pd.DataFrame(columns=["subject", "model"]), tuple(failed.values()))
     table = pd.concat(tables, ignore_index=True)
     columns = ["subject", "model", "repeat", "fold", "age", "predicted", "gap", "corrected_gap"]
     if asked.case is not None:
@@ -92,7 +102,7 @@ def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) 
     found_scores = [
         _score(part, str(model), task, asked, families) for model, part in table.groupby("model", sort=False)
     ]
-    return AgeGaps(table, tuple(found_scores))
+    return AgeGaps(table, (*found_scores, *failed.values()))
 
 
 def _folds(validation: CrossValidation, name: str) -> Iterator[tuple[PlannedFold, Task]]:
@@ -135,10 +145,15 @@ def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, familie
     if asked.case is None:
         return found
     by_subject = table.groupby("subject")[["corrected_gap", "case"]].mean()
-    cases, controls = (by_subject.loc[by_subject["case"] == value, "corrected_gap"].to_numpy() for value in (1, 0))
-    found = found.model_copy(update={"case": asked.case, "n_cases": len(cases)})
+    found = found.model_copy(update={"case": asked.case, "n_cases": int((by_subject["case"] == 1).sum())})
+    # Kin of one class are one observation: their gaps are alike, and the interval must not shrink by them.
+    by_subject["family"] = [families.get(str(subject), f"\x00{subject}") for subject in by_subject.index]
+    by_family = by_subject.groupby(["family", "case"], as_index=False)["corrected_gap"].mean()
+    cases, controls = (by_family.loc[by_family["case"] == value, "corrected_gap"].to_numpy() for value in (1, 0))
     if min(len(cases), len(controls)) < 2:
-        return found.model_copy(update={"note": "fewer than two cases or two controls"})
+        return found.model_copy(update={"note": "fewer than two cases or two controls of different families"})
+    if not max(np.ptp(cases), np.ptp(controls)) > 0:
+        return found.model_copy(update={"note": "the corrected gaps do not differ within cases and controls"})
     welch = stats.ttest_ind(cases, controls, equal_var=False)
     low, high = welch.confidence_interval(0.95)
     difference = {"difference": float(cases.mean() - controls.mean()), "low": float(low), "high": float(high)}

@@ -38,6 +38,8 @@ class _Goal:
         return loss_between(network(self.rows.volumes[at]), self.values[at], task)
 
     def mean_loss(self, network: nn.Module, task: Task) -> float:
+        if not len(self.rows):
+            return float("nan")
         return float(loss_between(in_batches(network.eval(), self.rows.volumes), self.values, task))
 
 
@@ -101,9 +103,8 @@ def _pruned(
     with seeded(seed) as rng:
         small = prune(network, loss, len(train.rows), settings, rng, train.rows.volumes[:1])
     tuned = copy.deepcopy(network).train()
-    steps = len(small.removals) * settings.between.steps
-    with seeded(seed) as rng:
-        for descent in (settings.between.model_copy(update={"steps": steps}), settings.after):
+    with seeded(seed) as rng:  # as many descents as the pruned one has, each with its own optimiser and schedule
+        for descent in (*[settings.between] * len(small.removals), settings.after):
             descend(tuned.parameters(), lambda at: loss(tuned, at), len(train.rows), descent, rng)
     return small, tuned.eval()
 

@@ -33,7 +33,7 @@ class TangentEdges:
     """Fitted state; applied to rows of any cohort with the same regions, a source's to a target's too.
 
     Attributes:
-        regions: (n_regions,) bool, the regions that every training row has; edges of others become 0.
+        regions: (n_regions,) bool, the regions that every training row with a connectome has; edges of others become 0.
         mean, whitening: (n_kept, n_kept) reference and its inverse square root.
         ids: the training rows.
         correlation: whether the matrices are correlations; their diagonal is then 1 whatever the file has.
@@ -64,11 +64,13 @@ class TangentEdges:
             raise InternalError("a tangent space was fitted although it is off")
         if weights.shape[1] != 1:
             raise DataError("a tangent space is of one measure, the covariance", got=f"{weights.shape[1]} measures")
-        regions = np.asarray(node_mask.all(axis=0))
+        there = np.asarray(node_mask.any(axis=1))  # a subject without a connectome has no say
+        known = [subject for subject, one in zip(ids, there, strict=True) if one]
+        regions = np.asarray(node_mask[there].all(axis=0))
         correlation = settings.values == "correlation"
         shrinkage = settings.shrinkage if correlation else 0.0
-        matrices = _matrices(weights, regions, ids, correlation, shrinkage)
-        _refuse_singular(np.linalg.eigvalsh(matrices), matrices, ids, correlation)
+        matrices = _matrices(weights[there], regions, known, correlation, shrinkage)
+        _refuse_singular(np.linalg.eigvalsh(matrices), matrices, known, correlation)
         if settings.mean == "geometric":
             mean, whitening = _geometric(matrices)
         else:
@@ -83,6 +85,8 @@ class TangentEdges:
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """Displacements from the reference, same shape as `weights`, float32; each row is projected alone.
+
+        Those of a subject without a connectome are 0.
 
         Raises:
             DataError: a row lacks a region of the fitted space, or is no correlation or covariance.
@@ -113,6 +117,13 @@ class TangentEdges:
         return out
 
     def _logarithms(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        there = np.asarray(node_mask.any(axis=1))
+        if not there.all():
+            found = np.zeros((len(weights), int(self.regions.sum()), int(self.regions.sum())))
+            if there.any():
+                known = [subject for subject, one in zip(ids, there, strict=True) if one]
+                found[there] = self._logarithms(weights[there], node_mask[there], known)
+            return found
         short = ~node_mask[:, self.regions].all(axis=1)
         if short.any():
             remedy = "A displacement needs every region: leave the region or the subject out, or set tangent off."
@@ -139,7 +150,7 @@ def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
 
 
 def holds_correlations(cohort: Cohort, ids: Sequence[str]) -> bool:
-    """Whether the edges of these rows are correlations between all regions, judged by what they are.
+    """Whether the edges of these rows are correlations between all regions, judged by those with a connectome.
 
     They are if they were Fisher transformed, or have negative values, lie in [-1, 1] and are positive
     semidefinite with a diagonal of 1.
@@ -147,6 +158,7 @@ def holds_correlations(cohort: Cohort, ids: Sequence[str]) -> bool:
     if cohort.n_measures != 1 or cohort.n_regions < 2:
         return False
     rows = cohort.positions(ids)
+    rows = rows[cohort.node_mask[rows].any(axis=1)]
     regions = np.flatnonzero(cohort.node_mask[rows].all(axis=0))
     if regions.size < 2 or not rows.size:
         return False

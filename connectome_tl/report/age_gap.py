@@ -16,9 +16,12 @@ _CORRECTIONS = {
 def age_gap_table(record: RunRecord) -> tuple[tuple[str, ...], list[Row]]:
     """Header and rows, one per model."""
     first = record.age_gaps[0]
+    noted = bool(first.case) or any(one.note for one in record.age_gaps)
     header = ["Model", "n", f"Mean absolute error ({first.unit})", "Gap per unit of age", "after correction"]
     if first.case:
         header += [f"n with {first.case}", f"Gap of cases minus controls ({first.unit})", "AUC of cases by the gap"]
+    if noted and not first.case:
+        header.append("Note")
     rows = []
     for one in record.age_gaps:
         row = [
@@ -32,6 +35,8 @@ def age_gap_table(record: RunRecord) -> tuple[tuple[str, ...], list[Row]]:
             difference = f"{signed(one.difference)} {interval(one.low, one.high, with_sign=True)}"
             auc = f"{number(one.auc)} {interval(one.auc_low, one.auc_high)}"
             row += [str(one.n_cases), difference, one.note or auc]
+        elif noted:
+            row.append(one.note)
         rows.append(tuple(row))
     return tuple(header), rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -101,5 +102,23 @@ class ImageEmbeddings(Record):
         return next((one for one in self.fits if one.fit == fit), None)
 
     def unseen_by(self, ids: frozenset[str], families: frozenset[str]) -> EmbeddedFit | None:
-        """The first fit that saw none of these subjects and none of their families."""
-        return next((one for one in self.fits if not ids & set(one.seen) and not families & set(one.families)), None)
+        """The first fit that saw none of these subjects and none of their families.
+
+        A family may be called by the id of a subject, as that of volumes made from its label map is.
+        """
+        kin = families | ids
+        return next((one for one in self.fits if not ids & set(one.seen) and not kin & set(one.families)), None)
+
+    def renamed(self, ids: Sequence[str], names: Sequence[str]) -> ImageEmbeddings:
+        """The embeddings of `ids` under these names; one subject may come under several."""
+        pairs = [(new, old) for new, old in zip(names, ids, strict=True) if old in self.images]
+        fits = tuple(
+            one.model_copy(
+                update={
+                    "embedding": {new: one.embedding[old] for new, old in pairs},
+                    "gap": {new: one.gap[old] for new, old in pairs if old in one.gap},
+                }
+            )
+            for one in self.fits
+        )
+        return self.model_copy(update={"images": {new: self.images[old] for new, old in pairs}, "fits": fits})

@@ -168,7 +168,8 @@ class AgeGapScore(Record):
     `mae` is that of the uncorrected predictions: a correction by the true age makes every error small. `slope` and
     `corrected_slope` are changes of the gap per unit of age. `difference` is the mean corrected gap of cases minus
     that of controls over subjects, with Welch's 95 % interval; `auc` that of cases by a linear support vector machine
-    on the corrected gap, trained on the other folds. NaN without cases, or where one class is missing.
+    on the corrected gap, trained on the other folds. Kin of one class count once in `difference`. NaN without cases, or
+    where one class is missing; `note` says why a value is missing.
     """
 
     task: str
@@ -176,9 +177,9 @@ class AgeGapScore(Record):
     unit: str
     correction: str
     n: int
-    mae: Number
-    slope: Number
-    corrected_slope: Number
+    mae: Number = math.nan
+    slope: Number = math.nan
+    corrected_slope: Number = math.nan
     case: str = ""
     n_cases: int = 0
     difference: Number = math.nan

@@ -28,6 +28,7 @@ from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.network import fit_supervised
 from connectome_tl.training.plans import FitPlan, code_version
 from connectome_tl.training.setting import diverged
+from connectome_tl.training.threads import one_thread
 
 Progress = Callable[[int, int], None]
 Fitter = Callable[[FitPlan, Context], FitResult]
@@ -236,13 +237,9 @@ def _fit_chunk(
     check: Check | None = None,
 ) -> list[FitResult]:
     """Fits of the same cohorts; features are fitted once per set of training rows."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two threads on fits this small cost several times the CPU of one
     context = Context(cohorts, parents, hook, check)
-    try:
+    with one_thread():
         return [_stored(plan, context, store) or _fitted(plan, context, store) for plan in plans]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _stored(plan: FitPlan, context: Context, store: FitStore | None) -> FitResult | None:

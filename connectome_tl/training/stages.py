@@ -245,7 +245,8 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
             expected="for each test fold a fit that saw none of its subjects",
             got=", ".join(seen[:5]) or "kin of tested subjects",
             remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
-            "stage that saw other subjects only (`connectome-tl embed --stage pretrain`).",
+            "stage that saw other subjects only (`connectome-tl embed --stage pretrain`). Inner folds (splits.inner, "
+            "tune) need the latter: every fit of stage finetune saw subjects of the inner test folds.",
         )
     return found.fit
 

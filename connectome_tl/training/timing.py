@@ -18,6 +18,7 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.fit import FITTERS, unique_plans
 from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.threads import one_thread
 
 Kind = tuple[str, tuple[str, ...], int, bool]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
@@ -71,12 +72,8 @@ def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort], *, brief: b
     for plan in unique.values():
         if not brief or all(stage != plan.stage for stage, *_ in chosen):
             chosen.setdefault(kind_of(plan), plan)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as fits are made
-    try:
+    with one_thread():  # as fits are made
         return _measured(chosen, cohorts, longest=0.0 if brief else _WHOLE)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort], *, longest: float) -> dict[Kind, FitCost]:

@@ -24,6 +24,7 @@ from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.images.embedding import age_gap, image_embedding
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
 from connectome_tl.workflows.study_run import read_record
@@ -60,7 +61,7 @@ def embed_cohort(
         raise UsageError("this study sees no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
     # The grids lie elsewhere: a finished run stays as it is.
-    with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache:
+    with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
         with steps.step("reading cohorts"):
             known = read_cohorts(study, Path(base) if base is not None else folder)
             cohort = read_cohort(cohort_file)

@@ -20,6 +20,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.volume_pruning import PrunedNetwork, VolumePruningRecord
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore, tensor_bytes
+from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.run import read_cohorts
@@ -56,7 +57,7 @@ def prune_run(
     if not study.model.reads_volumes:
         raise UsageError("this study sees no volumes", file=folder / "study.yaml")
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
-    with Steps(shown=show_progress) as steps, claim(folder):
+    with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(study, Path(base) if base is not None else folder)
         tasks = tasks_of(study, cohorts)
@@ -97,11 +98,13 @@ def _task(tasks: Sequence[Task], name: str | None) -> Task:
 def _record(task: Task, settings: TaylorPruning, networks: Sequence[PrunedNetwork]) -> VolumePruningRecord:
     folds = sorted({one.fold for one in networks})
     own = [[one for one in networks if one.fold == fold] for fold in folds]
-    ratios = np.array([_mean(part, "pruned_loss") / _mean(part, "tuned_loss") - 1 for part in own])
+    losses = np.array([[_mean(part, name) for name in ("pruned_loss", "tuned_loss")] for part in own])
+    losses = losses[losses[:, 1] > 0]  # NaN: no tested subject with a volume and a known outcome
+    ratios = losses[:, 0] / losses[:, 1] - 1
     half = float("nan")
     if len(ratios) > 1:
         half = float(stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / np.sqrt(len(ratios)))
-    mean = float(ratios.mean())
+    mean = float(ratios.mean()) if len(ratios) else float("nan")
     return VolumePruningRecord(
         task=task.name,
         target=settings.target,

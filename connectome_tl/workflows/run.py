@@ -12,7 +12,7 @@ from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, Problem, UsageError
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -130,7 +130,11 @@ def _tell_cost(
     from connectome_tl.workflows.forecast import WORTH_SAYING, forecast, is_long
 
     if is_long(settings, cohorts, splits, tasks):
-        found = forecast(settings, cohorts, splits, tasks, folder, brief=True)
+        try:
+            found = forecast(settings, cohorts, splits, tasks, folder, brief=True)
+        except ConnectomeTLError as error:  # of a fit cut short to time it; the fits themselves may well succeed
+            tell(f"the cost was not predicted: {error}")
+            return
         if found.seconds > WORTH_SAYING:
             tell(f"{found.line}; --dry-run says what would be cheaper")
 

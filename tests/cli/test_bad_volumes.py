@@ -1,4 +1,4 @@
-"""Bad images on the command line: one message with subject and file, exit code 65 or 66, nothing fitted."""
+"""Bad images on the command line: one message with subject and file, exit code 65, nothing fitted."""
 
 from __future__ import annotations
 
@@ -83,20 +83,25 @@ def _halved(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 BAD: dict[str, tuple[Callable[[Path], None], int, str, dict[str, Any]]] = {
-    "four dimensions": (rewritten(lambda d, a: (np.stack([d] * 3, axis=-1), a)), 65, "", {}),
+    "four dimensions": (rewritten(lambda d, a: (np.stack([d] * 3, axis=-1), a)), 65, "wrong number of axes", {}),
     "a slice": (rewritten(lambda d, a: (d[:, :, 8:9], a)), 65, "a slice, not a volume", {}),
     "all zeros": (rewritten(lambda d, a: (np.zeros_like(d), a)), 65, "nothing but 0", {}),
     "constant": (rewritten(lambda d, a: (np.full_like(d, 7), a)), 65, "nothing but 7", {}),
     "not a number": (rewritten(_with_nan), 65, "voxels are no numbers", {}),
-    "no affine": (rewritten(lambda d, _: (d, None)), 65, "", {}),
+    "no affine": (rewritten(lambda d, _: (d, None)), 65, "sform and qform codes are 0", {}),
     "a sheared affine": (rewritten(_sheared), 65, "not at right angles", {"grid": "zoom"}),
     "a tenth of the voxel size": (rewritten(lambda d, a: (d, a / 10)), 65, "grid: isotropic", {"grid": "raw"}),
     "overflow": (rewritten(_overflowed), 65, "overflowed", {}),
     "half a brain": (rewritten(_halved), 65, "half a brain", {}),
-    "another contrast": (lambda file: file.rename(file.with_name(f"sub-{SUBJECT}_T2w.nii.gz")), 65, "", {}),
-    "no image at all": (lambda file: file.write_text("hello"), 65, "", {}),
-    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:300]), 65, "", {}),
-    "missing": (Path.unlink, 65, "", {}),
+    "another contrast": (
+        lambda file: file.rename(file.with_name(f"sub-{SUBJECT}_T2w.nii.gz")),
+        65,
+        "there lie sub-infant0001_T2w",
+        {},
+    ),
+    "no image at all": (lambda file: file.write_text("hello"), 65, "the compressed file is damaged: Not a gzipped", {}),
+    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:300]), 65, "before the end-of-stream", {}),
+    "missing": (Path.unlink, 65, "without a volume: 1 of 4 rows", {}),
 }
 
 
@@ -113,7 +118,7 @@ def test_a_bad_image_ends_in_one_message_with_subject_and_file(
         main(["run", str(study), "--out", str(study.parent / "run")])
     error = capsys.readouterr().err
     assert left.value.code == code, error
-    assert SUBJECT in error
+    assert f"sub-{SUBJECT}_T1w.nii.gz" in error
     assert said in error
     assert "Traceback" not in error
     assert error.count("Error:") == 1

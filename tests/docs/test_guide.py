@@ -22,6 +22,7 @@ from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySetti
 from connectome_tl.settings.study import StudySettings
 
 DOCS = Path(__file__).parents[2] / "docs"
+PRINTED = {"limits.md": ("0.39", "0.52", "0.17", "0.44", "0.02")}  # numbers that a page repeats
 RUN = ("quickstart.md", "howto/extend.md", "limits.md")  # their blocks are executed in order
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "decisions" not in p.parts and "_build" not in p.parts)
 _FENCE = re.compile(
@@ -103,7 +104,9 @@ def test_every_code_block_is_run_checked_or_marked(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_the_commands_of_a_page_run_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_a_page_run_as_printed(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     lab(tmp_path / "lab")
     monkeypatch.chdir(tmp_path)
     script = ""
@@ -115,6 +118,8 @@ def test_the_commands_of_a_page_run_as_printed(page: str, tmp_path: Path, monkey
             # In a process of its own: an extension that is registered here would stay for the tests that follow.
             done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
+    printed = capsys.readouterr().out
+    assert [number for number in PRINTED.get(page, ()) if number not in printed] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())

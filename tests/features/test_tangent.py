@@ -15,7 +15,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
 from connectome_tl.features.state import pack, unpack
 from connectome_tl.features.steps import RECORDS, fit_steps
-from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.tangent import TangentEdges, holds_correlations
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import EdgeSettings, FeatureSettings
 from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
@@ -66,6 +66,21 @@ def test_a_region_that_a_training_row_lacks_is_left_out_and_one_that_a_test_row_
     mask[20, 7] = False
     with pytest.raises(DataError, match="s20"):
         fitted.apply(WEIGHTS, mask, IDS)
+
+
+def test_a_subject_without_a_connectome_changes_nothing_for_the_others() -> None:
+    weights, mask = CORRELATED.copy(), MASK.copy()
+    weights[[3, 18]], mask[[3, 18]] = 0, False
+    others = [i for i in range(16) if i != 3]
+    fitted = TangentEdges.fit(weights[:16], mask[:16], IDS[:16], CORRELATIONS)
+    alone = TangentEdges.fit(CORRELATED[others], MASK[others], [IDS[i] for i in others], CORRELATIONS)
+    np.testing.assert_array_equal(fitted.mean, alone.mean)
+    np.testing.assert_array_equal(fitted.regions, alone.regions)
+    rows = fitted.rows(weights, mask, IDS)
+    np.testing.assert_array_equal(rows[[3, 18]], 0)
+    np.testing.assert_allclose(rows[19:], alone.rows(CORRELATED[19:], MASK[19:], IDS[19:]), rtol=1e-12)
+    cohort = replace(small_cohorts().target, weights=weights.astype(np.float32), node_mask=mask)
+    assert holds_correlations(cohort, cohort.ids[:16])
 
 
 def test_what_is_no_covariance_is_refused() -> None:

@@ -12,6 +12,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.gate import check
 from connectome_tl.imaging.register.registration import register, register_affine
+from connectome_tl.imaging.register.template_fit import fit_template
 from connectome_tl.imaging.register.warps import Warp, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 
@@ -126,6 +127,18 @@ def test_a_bad_fit_is_refused(fault: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         check(Volume(bad, AFFINE, "sub-05"), template, brain, covered, SETTINGS)
     assert "sub-05" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_an_image_of_noise_in_the_shape_of_a_brain_is_stopped_at_the_gate() -> None:
+    image, labels = head()
+    noise = np.where(image > 0, np.abs(np.random.default_rng(0).normal(500, 150, image.shape)), 0)
+    subject, template = Volume(noise, AFFINE, "sub-07"), Volume(image, AFFINE)
+    fit = fit_template(subject, template, SETTINGS.model_copy(update={"nonlinear_steps": (20, 10, 5)}))
+    assert fit.likeness < SETTINGS.min_likeness
+    carried = carry_labels(fit.warp, Volume(labels, AFFINE), subject)
+    with pytest.raises(DataError, match=r"sub-07.*does not match the subject's image"):
+        check(carried, Volume(labels, AFFINE), image > 0, image > 0, SETTINGS, fit)
 
 
 @pytest.mark.slow

@@ -278,9 +278,10 @@ def test_weights_on_request_are_cross_sections_and_a_count_is_said_to_be_none(
     assert json.loads(counted.read_text())["EdgeWeight"] == "streamlines, not fibre density"
     assert "streamlines, not fibre density" in next(made.rglob("sub-01*report.html")).read_text()
     text = CONFIG.replace("n_streamlines: 1500", "n_streamlines: 1500, weights: fibre_density")
+    folder, out = copied(folder, tmp_path / "bids"), tmp_path / "out"
     (folder / "weighted.yaml").write_text(text)
-    build_connectomes(folder, tmp_path, config=folder / "weighted.yaml", participants=["01"])
-    weighted = next(tmp_path.rglob("sub-01*meas-count_relmat.json"))
+    build_connectomes(folder, out, config=folder / "weighted.yaml", participants=["01"])
+    weighted = next(out.rglob("sub-01*meas-count_relmat.json"))
     assert "mm2" in json.loads(weighted.read_text())["EdgeWeight"]
     sums, counts = (pd.read_csv(file.with_suffix(".tsv"), sep="\t", index_col=0) for file in (weighted, counted))
     there = counts.to_numpy() > 20
@@ -306,6 +307,7 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
         pytest.skip("MRtrix3 is not installed")
     sidecar = json.loads(next(made.rglob("sub-02*meas-count_relmat.json")).read_text())
     assert sidecar["Response"]["of"] == "this subject"
+    folder = copied(folder, tmp_path / "bids")
     (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
     text = CONFIG.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
     (folder / "group.yaml").write_text(text.replace("1500", "300"))

@@ -18,6 +18,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
+from connectome_tl.evaluation.instability import resampled
 from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.settings.images_embedding import ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
@@ -148,6 +149,38 @@ def test_kin_of_whom_the_encoder_saw_counts_as_seen(home: Path) -> None:
     target = replace(cohorts.target, family=family, embeddings=record.model_copy(update={"fits": fits}))
     with pytest.raises(LeakageError):
         unseen_fit(target, fold)
+
+
+def test_a_family_called_by_the_id_of_a_tested_subject_counts_as_seen(home: Path) -> None:
+    """As volumes of random contrast are, which `contrasts` makes from a subject's label map."""
+    cohorts = read_cohorts(fused(home), home)
+    fold = SplitPlan.load(home / "run" / "split_plan.json").repeats[0][0]
+    record = made_by(home)
+    fits = tuple(one.model_copy(update={"families": (fold.test[0],)}) for one in record.fits)
+    target = replace(cohorts.target, embeddings=record.model_copy(update={"fits": fits}))
+    with pytest.raises(LeakageError):
+        unseen_fit(target, fold)
+
+
+def test_draws_of_a_subject_keep_its_embedding(home: Path) -> None:
+    target = read_cohorts(fused(home), home).target
+    first = next(i for i in target.ids if made_by(home).fits[0].embedding.get(i))
+    drawn = resampled(target, [first, first], [])
+    assert drawn.embeddings is not None
+    fit = drawn.embeddings.fits[0].embedding
+    assert fit[f"{first} #2"] == fit[first] == made_by(home).fits[0].embedding[first]
+
+
+def test_the_age_gap_of_a_training_row_is_that_of_networks_that_had_not_seen_it(home: Path, tmp_path: Path) -> None:
+    cohort_file = home / "older" / "cohort.yaml"
+    (found,) = embed_cohort(home / "run", cohort_file, tmp_path / "older.json", stage="pretrain").fits
+    fit, older = FitStore(home / "run" / "models").load(found.fit, state=True), read_cohort(cohort_file)
+    assert fit is not None
+    assert set(fit.rows) == set(older.ids)
+    assert set(found.gap) == {i for i, values in fit.held_out.items() if np.isfinite(values[0])}
+    ages = dict(zip(older.ids, older.age, strict=True))
+    for subject, gap in found.gap.items():
+        assert gap == pytest.approx(fit.held_out[subject][0] - ages[subject], abs=1e-5)
 
 
 def test_the_age_gap_is_corrected_on_training_rows_and_fused(home: Path, tmp_path: Path) -> None:

@@ -70,8 +70,12 @@ def test_labels_come_through_better_when_the_lesion_is_left_out(tmp_path: Path) 
     (folder / "no_gate.yaml").write_text(CONFIG + "registration: {engine: dipy, min_likeness: 0}\n")
     build_connectomes(folder, tmp_path / "seen", config=folder / "no_gate.yaml")
     write_volume(folder / "sub-01/ses-01/anat" / f"{NAME}_label-lesion_mask.nii.gz", lesion.data, lesion.affine)
-    build_connectomes(folder, tmp_path / "left out", config=folder / "config.yaml")
+    (folder / "auto.yaml").write_text(CONFIG)
+    build_connectomes(folder, tmp_path / "left out", config=folder / "auto.yaml")
     seen, left_out = (agreement(folder, tmp_path / out) for out in ("seen", "left out"))
     assert left_out > seen + 0.1
+    engine = json.loads(next((tmp_path / "left out").rglob("*_relmat.json")).read_text())["Registration"]["Engine"]
+    assert engine["Name"] == "dipy"
+    assert "lesion" in engine["Why"]
     mark = json.loads(next((tmp_path / "left out").rglob("*_provenance.json")).read_text())
     assert "lesion" in mark["Inputs"]

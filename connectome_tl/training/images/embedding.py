@@ -36,6 +36,8 @@ def image_embedding(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> np.nd
 def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndarray, str]:
     """Predicted minus true age (n_subjects,) in the unit of the cohort's ages, and that unit.
 
+    Of a row that the fit was trained on, the prediction is that of its networks that had not seen the row; NaN where
+    there is none.
     All NaN and no unit where the fit sees more than images, or has no regression called `age` with a unit of age.
     """
     model = NetworkModel.of(fit.arrays, fit.plain)
@@ -49,7 +51,11 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
         return nothing
     if set(model.sizes) != {"image"} or cohort.age_unit not in DAYS:
         return nothing
-    predicted = model.predict(cohort, ids)[:, column]
+    predicted = model.predict(cohort, ids)[:, column].copy()
     if not np.isfinite(predicted).all():
         raise InternalError("a predicted age is not finite")
+    trained = set(fit.rows)
+    for row, subject in enumerate(ids):
+        if subject in trained:
+            predicted[row] = fit.held_out[subject][column] if subject in fit.held_out else np.nan
     return in_unit(predicted, task.unit, cohort.age_unit) - cohort.age[cohort.positions(ids)], cohort.age_unit  # type: ignore[arg-type]
