@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,8 @@ from connectome_tl.errors import (
 from connectome_tl.imaging.read.images import Volume, grid_problem, read_volume, same_grid
 from connectome_tl.provenance import content_hash, file_hash, write_text
 from connectome_tl.settings.hooks import Hook
+
+_IN_CONFIG = re.compile(r"\{config\}[^\s'\",;]*")
 
 _LAST_LINES, _LAST_LETTERS = 12, 1500  # of what a failed command has said
 
@@ -75,12 +78,15 @@ def hook_record(hook: Hook, name: str, config: Path) -> str:
         DataError: the command that prints the version fails.
     """
     given = {"config": str(config)}
-    files = {}
+    files: dict[str, str] = {}
     for command in hook.command:
-        for at, word in enumerate(command):
-            file = shutil.which(_filled(word, given)) if at == 0 else _filled(word, given)
-            if file is not None and os.path.isfile(file):
-                files[word] = file
+        program = shutil.which(_filled(command[0], given))
+        files |= {} if program is None else {command[0]: program}
+        for word in command[1:]:
+            # A file may be a part of a word, as in `--slspec={config}/slspec.txt`. Folders are left out: the command
+            # may write there.
+            places = {named: _filled(named, given) for named in (word, *_IN_CONFIG.findall(word))}
+            files |= {named: place for named, place in places.items() if os.path.isfile(place)}
     states = tuple((word, file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for word, file in files.items())
     return _record(hook.command, tuple(_filled(word, given) for word in hook.version), name, states)
 
@@ -95,7 +101,14 @@ def _record(
     """The record; not made again while the files keep their size and time."""
     said = "version unknown"
     if version:
-        done = subprocess.run(version, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        try:
+            done = subprocess.run(
+                version, capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise MissingInputError(
+                f"hooks.{name}.version cannot be started: {error.strerror or error}", file=version[0]
+            ) from error
         ran_well(done, f"hooks.{name}.version", subject=None, file=version[0])
         said = next((line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()), said)
     hashes = {word: file_hash(file) for word, file, _, _ in states}

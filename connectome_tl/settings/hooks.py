@@ -63,6 +63,9 @@ class Hook(Settings):
             parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
         except ValueError as error:
             raise ValueError(f"a brace is open: {error} (a brace itself is {{{{)") from error
+        formed = next((name for _, name, form, change in parsed if name is not None and (form or change)), None)
+        if formed is not None:
+            raise ValueError(f"{{{formed}}} is put in as it is: no format after `:` or `!`")
         return {name for _, name, _, _ in parsed if name is not None}
 
     @property

@@ -35,6 +35,7 @@ def run(hook: BrainHook, folder: Path, **values: str) -> None:
     [
         ({"command": ["tool", "{dwi}"]}, r"\{dwi\} is not known here; there are \{image\}"),
         ({"command": ["tool", "{image"]}, "a brace is open"),
+        ({"command": ["tool", "{image:>9}"]}, r"\{image\} is put in as it is"),
         ({"command": []}, "at least 1"),
         ({"command": [["tool"], []]}, "a command without a word"),
         ({"command": ["tool"], "outputs": {"labels": "x.nii.gz"}}, "outputs are some of mask"),
@@ -104,6 +105,10 @@ def test_the_record_holds_the_version_and_changes_with_words_and_files(tmp_path:
     assert record("cp", "-f", "{config}/weights.bin", "{out}") != first
     weights.write_text("other")
     assert record("cp", "{config}/weights.bin", "{out}") != first
+    option = ["sh", "-c", "tool --weights={config}/weights.bin '{out}'"]  # the file is a part of a word
+    before = record(*option)
+    weights.write_text("changed")
+    assert record(*option) != before
     with pytest.raises(DataError, match=r"hooks\.brain\.version"):
         hook_record(brain("cp", version=["false"]), "brain", tmp_path)
 

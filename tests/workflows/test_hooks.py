@@ -166,6 +166,9 @@ def test_only_volumes_of_another_phase_direction_that_are_meant_for_the_data_cou
     for changed in ({"PhaseEncodingDirection": "j"}, {"IntendedFor": "ses-01/func/sub-01_ses-01_bold.nii.gz"}):
         said.write_text(json.dumps(changed))
         assert found() == []
+    for nothing in (None, 3, {}):  # what no standard allows, and what ends no command
+        said.write_text(json.dumps({"IntendedFor": nothing}))
+        assert isinstance(found(), list)
     said.write_text(json.dumps({"IntendedFor": ["bids::sub-01/ses-01/dwi/sub-01_ses-01_dwi.nii.gz"]}))
     assert len(found()) == 1
     # Unweighted volumes beside the data do as well.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +87,17 @@ def test_without_the_setting_several_images_are_still_a_question(folder: Path) -
     assert scan.dwi is not None
     assert "run-02" in scan.dwi.name
     assert scan.further == ()
+
+
+def test_images_that_the_setting_does_not_ask_for_are_not_joined(folder: Path, tmp_path: Path) -> None:
+    (scan,) = take_inventory(folder, meant={"acq": "b2600"}, join=True).scans
+    assert scan.runs == ()
+    assert "no diffusion image is as `dwi` asks; expected acq-b2600" in str(scan.problems[0])
+    other = Path(shutil.copytree(folder, tmp_path / "bids"))
+    file = next(other.rglob("*run-01*_dwi.nii.gz"))
+    file.with_name(file.name.removesuffix(".gz")).write_bytes(gzip.decompress(file.read_bytes()))
+    (scan,) = take_inventory(other, join=True).scans
+    assert "a run is there under two endings" in str(scan.problems[0])
 
 
 def test_runs_on_different_grids_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

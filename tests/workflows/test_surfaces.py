@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +17,7 @@ from scipy.spatial import ConvexHull
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
-from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, voxels_of
+from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, read_surface_labels, voxels_of
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.morphometry import build_networks
 
@@ -104,6 +106,46 @@ def test_regions_of_surfaces_are_voxels_between_them_and_names_have_their_side(f
     np.testing.assert_array_equal(labels.data[inside], number[inside])
     assert not labels.data[(radius < INNER - 1.4) | (radius > OUTER + 1.4)].any()
     assert not labels.data[(places[..., 2] < -0.97 * radius) & (radius > 1)].any()  # vertices without a region
+
+
+def test_regions_are_matched_by_name_where_subjects_are_numbered_otherwise(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "bids"))
+    first = {"L": 4, "R": 1}  # numbers of the two sides that do not meet: none is moved by a thousand
+    for side, number in first.items():
+        file = other / "surf" / f"sub-02_{side}.label.gii"
+        was = read_surface_labels(file)[0]
+        write_labels(file, np.where(was > 0, was + number - 1, 0), {number: "front", number + 1: "back"})
+    for root, out in ((folder, "alike"), (other, "out")):
+        build_networks(root, tmp_path / out, config=root / "config.yaml")
+    expected, found = (
+        read_labels(next((tmp_path / out).rglob("sub-02*_dseg.nii.gz"))).data for out in ("alike", "out")
+    )
+    np.testing.assert_array_equal(found, expected)
+    write_labels(file, was, {1: "front", 2: "insula"})
+    with pytest.raises(DataError, match=r"sub-02.*have a region that those of the first scan do not have.*R_insula"):
+        build_networks(other, tmp_path / "out", config=other / "config.yaml")
+
+
+def test_label_files_that_cannot_be_read_stop_no_other_scan(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "bids"))
+    (other / "surf" / "sub-01_L.label.gii").write_text("no surface")
+    with pytest.raises(DataError, match="1 of 2 scans failed"):
+        build_networks(other, tmp_path / "out", config=other / "config.yaml")
+    assert list((tmp_path / "out").rglob("sub-02*_dseg.nii.gz"))
+    (failure,) = (tmp_path / "out").rglob("sub-01*_failure.json")
+    assert "sub-01_L.label.gii: cannot be read as GIFTI" in json.loads(failure.read_text())["Problem"]
+
+
+def test_cortex_has_no_holes_in_a_fine_image(folder: Path) -> None:
+    affine = np.diag([0.4, 0.4, 0.4, 1.0])
+    affine[:3, 3] = (-OUTER - 1, -OUTER - 1, -OUTER - 1)
+    fine = Volume(np.ones((100, 100, 100), dtype=np.float32), affine, "sub-01")
+    found = voxels_of(read_cortex(*hemisphere(folder, "L")), fine, None)
+    places = np.stack(np.indices(found.shape), axis=-1) @ affine[:3, :3].T + affine[:3, 3]
+    radius = np.linalg.norm(places, axis=-1)
+    inside = (radius > INNER + 1) & (radius < OUTER - 1) & (places[..., 0] < -3) & (places[..., 2] > -0.8 * radius)
+    assert inside.sum() > 10_000
+    assert (found[inside] > 0).mean() > 0.999
 
 
 def test_a_ribbon_says_which_voxels(folder: Path) -> None:

@@ -95,6 +95,11 @@ def find_runs(
     ]
     if len(candidates) > 1 and as_meant:
         candidates = as_meant
+    elif len(candidates) > 1 and wanted.join and wanted.entities:
+        asked = ", ".join(f"{key}-{value}" for key, value in wanted.entities.items())
+        got = ", ".join(found.path.name for found in candidates)
+        problems.append(Problem("no diffusion image is as `dwi` asks", expected=asked, got=got, subject=name))
+        return Runs((), ())
     unweighted: list[FoundFile] = []
     if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
         weighted = [f for f in candidates if not alone(f)]
@@ -108,6 +113,11 @@ def find_runs(
         )
     if wanted.join:
         chosen = tuple(sorted(candidates, key=_in_order))
+        stems = [found.path.name.removesuffix(found.ending) for found in chosen]
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        if twice is not None:
+            remedy = "Leave one of them."
+            problems.append(Problem("a run is there under two endings", got=twice, subject=name, remedy=remedy))
     else:
         one = the_only(candidates, "diffusion image", name, problems)
         chosen = () if one is None else (one,)
@@ -154,9 +164,9 @@ def _in_order(found: FoundFile) -> tuple[int, str]:
 def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[FoundFile]) -> bool:
     """Whether unweighted volumes are meant for these images: by `IntendedFor`, and by another phase direction."""
     said = _said(found, offered)
-    intended = said.get("IntendedFor", [])
-    names = [str(one) for one in ([intended] if isinstance(intended, str) else intended)]
-    if names and not any(name.endswith(image.path.name) for name in names for image in chosen):
+    intended = said.get("IntendedFor")
+    names = [str(one) for one in intended] if isinstance(intended, list) else [intended] if intended else []
+    if names and not any(str(name).endswith(image.path.name) for name in names for image in chosen):
         return False
     for image in chosen:
         other = _said(image, offered)

@@ -17,7 +17,6 @@ from connectome_tl.imaging.read.images import Volume
 _FAR_MM = 5.0  # a voxel of the ribbon farther from all vertices is none of theirs
 _INSIDE = 0.8  # share of the vertices that lie in the head
 _NEXT = 1000  # numbers of the right hemisphere are counted from a multiple of this
-_DEPTHS = 7  # between the two surfaces
 _MAX_BYTES = 500_000_000
 
 
@@ -153,10 +152,12 @@ def _between(cortex: Cortex, image: Volume) -> np.ndarray:
     inverse = np.linalg.inv(image.affine)
     half = float(image.zooms.min()) / 2
     edges = np.linalg.norm(cortex.pial[cortex.faces] - cortex.pial[np.roll(cortex.faces, 1, axis=1)], axis=2)
-    n = int(np.clip(np.ceil(np.quantile(edges, 0.99) / half), 1, 12))
+    n = int(max(np.ceil(np.quantile(edges, 0.99) / half), 1))
+    thickness = np.linalg.norm(cortex.pial - cortex.white, axis=1)
+    n_depths = int(max(np.ceil(np.quantile(thickness, 0.99) / half), 1)) + 1
     corners = np.array([(i, j, n - i - j) for i in range(n + 1) for j in range(n + 1 - i)]) / n
     inside = np.zeros(image.shape[:3], dtype=bool)
-    for depth in np.linspace(0, 1, _DEPTHS):
+    for depth in np.linspace(0, 1, n_depths):
         surface = cortex.white + depth * (cortex.pial - cortex.white)
         for corner in corners:
             points = np.einsum("c,fcx->fx", corner, surface[cortex.faces])

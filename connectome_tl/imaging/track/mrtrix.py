@@ -185,6 +185,7 @@ def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int =
         env=environment,
         capture_output=True,
         text=True,
+        errors="replace",
         check=False,
     )
     ran_well(done, f"MRtrix3's {command[0]}", subject=dwi.subject, file=dwi.file)

@@ -108,7 +108,9 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
         lengths=settings.bvec_lengths,
     )  # fmt: skip
     warnings += dwi.warnings
-    if len(phases_of(scan.runs)) > 1 and not scan.preprocessed and settings.hooks.distortion is None:
+    hook = settings.hooks.distortion
+    corrected = scan.preprocessed or (hook is not None and "susceptibility" in hook.corrects)
+    if len(phases_of(scan.runs)) > 1 and not corrected:
         warnings.append(UNLIKE_PHASES)
     extract = brain_finder(scan, plan, "diffusion")
     if scan.mask is None:
@@ -170,7 +172,7 @@ def _parcels(
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
-        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0])
+        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0], plan.surface_regions)
     if own is not None:
         return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:

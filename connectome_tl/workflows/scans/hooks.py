@@ -86,11 +86,6 @@ def hook_problems(scan: Scan, plan: AnyPlan) -> list[Problem]:
     return found
 
 
-def distortion_hook(plan: AnyPlan) -> DistortionHook | None:
-    """The hook for diffusion data, where there is one."""
-    return plan.settings.hooks.distortion if isinstance(plan.settings.hooks, DiffusionHooks) else None
-
-
 def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook) -> Dwi:
     """The data as the hook gives them back.
 
@@ -118,7 +113,8 @@ def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook
             )
         mask = dwi.mask
         if hook.outputs.get("mask"):
-            mask = output_of(hook, name, "mask", made, image)[0].data > 0.5
+            found = output_of(hook, name, "mask", made, image)[0].data > 0.5
+            mask = plausible_brain(found, Volume(corrected.data[..., 0], dwi.affine, scan.name, dwi.file))
         directions = _directions(dwi, made / hook.files_of("bvec")[0], hook, scan)
     return replace(dwi, data=corrected.data, directions=directions, mask=mask)
 
@@ -158,13 +154,13 @@ def brain_finder(scan: Scan, plan: AnyPlan, of: str) -> Callable[[Volume], np.nd
     hook = plan.settings.hooks.brain
     if hook is None or of not in hook.of:
         return None
-    return lambda image: _brain(image, scan, plan, hook)
+    return lambda image: _brain(image, scan, plan, hook, of)
 
 
-def _brain(image: Volume, scan: Scan, plan: AnyPlan, hook: BrainHook) -> np.ndarray:
+def _brain(image: Volume, scan: Scan, plan: AnyPlan, hook: BrainHook, of: str) -> np.ndarray:
     with _folders() as (given, made):
         values = {"image": str(write_volume(given / "image.nii.gz", image.data, image.affine))}
-        _run(hook, "brain", values, made, scan, plan)
+        _run(hook, "brain", values, made, scan, plan, log=f"brain-{of}")
         (mask,) = output_of(hook, "brain", "mask", made, image)
     return plausible_brain(mask.data > 0.5, image)
 
@@ -197,7 +193,9 @@ def segment(scan: Scan, plan: AnyPlan, anatomical: Volume) -> Segmented:
     return Segmented(replace(tissues, source="hooks.tissues"), labels)
 
 
-def _run(hook: Hook, name: str, values: dict[str, str], made: Path, scan: Scan, plan: AnyPlan) -> None:
+def _run(
+    hook: Hook, name: str, values: dict[str, str], made: Path, scan: Scan, plan: AnyPlan, log: str | None = None
+) -> None:
     result = next(iter(hook.results))
     common = {"out": str(made / hook.files_of(result)[0]), "n_threads": str(plan.n_threads), "config": str(plan.base)}
     plan.step(scan.name)(f"hooks.{name}")
@@ -209,7 +207,7 @@ def _run(hook: Hook, name: str, values: dict[str, str], made: Path, scan: Scan, 
         subject=scan.name,
         file=str(scan.dwi or scan.anatomical),
         n_threads=plan.n_threads,
-        log=plan.out / "log" / f"{scan.name}_hook-{name}.txt",
+        log=plan.out / "log" / f"{scan.name}_hook-{log or name}.txt",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, reg
 from connectome_tl.connectome.labels import read_labels
 from connectome_tl.connectome.places import MAX_MISPLACED, check_places
 from connectome_tl.errors import (
+    ConnectomeTLError,
     Problem,
     UsageError,
 )
@@ -80,16 +82,15 @@ def plan_folder(
     regions, name = _regions(settings, base, templates)
     if settings.surfaces is not None:
         scans = [_with_surfaces(scan, settings.surfaces, inventory.root) for scan in scans]
-        whole = [scan.surfaces for scan in scans if not scan.problems]
-        if regions is None and whole:
-            regions = regions_of_surfaces(whole[0])
+        if regions is None:
+            regions = _first_regions(scans)
     if regions is not None and regions.atlas is not None:  # said once, and not again for each scan
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
             check_places(read_label_image(file), regions.atlas, max_misplaced=most)
     plan = Plan(settings, regions, name, templates, ages, out, response=response, base=base)
     require_hooks(settings, base)
-    return plan, [_with_parcellation(_fetched(scan, plan), plan, inventory.root) for scan in scans]
+    return plan, [_fetched(_with_parcellation(scan, plan, inventory.root), plan) for scan in scans]
 
 
 def _regions(
@@ -160,6 +161,15 @@ def _with_surfaces(scan: Scan, settings: SurfaceFiles, root: Path) -> Scan:
     files = surface_files(settings, root, scan)
     problems = (*scan.problems, *surface_problems(files, scan))
     return replace(scan, surfaces=files, parcellation=None, parcellation_in="surfaces", problems=problems)
+
+
+def _first_regions(scans: list[Scan]) -> RegionTable | None:
+    """Rows by the label tables of the first scan whose tables can be read; the others fail on their own."""
+    for scan in scans:
+        if not scan.problems:
+            with suppress(ConnectomeTLError):
+                return regions_of_surfaces(scan.surfaces, subject=scan.name)
+    return None
 
 
 def _from_hook(settings: AnyScanSettings) -> bool:

@@ -105,14 +105,22 @@ class Plan(Generic[SettingsT]):
     def inputs_of(self, scan: Scan) -> dict[str, Path]:
         """Every input of a scan by role: its own, and those that it shares."""
         corrected = isinstance(self.settings, ConnectomesSettings) and self.settings.hooks.distortion is not None
-        further = scan.files_for_correction() if corrected and not scan.preprocessed else {}
+        # Sidecars of several runs say their phase directions, of which a warning speaks.
+        further = scan.files_for_correction() if (corrected or len(scan.runs) > 1) and not scan.preprocessed else {}
         return {**scan.files(), **further, **self.files(scan.name)}
 
     def said_of(self, scan: str) -> dict[str, object]:
         """Template and why, for the sidecar. An age that chose nothing stays with the cohort: a job that sees no table
         of ages makes the same scan."""
         said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
-        return said | ({"Age": self.ages.of(scan)} if self.settings.tissues == "segmented" else {})
+        hook = self.settings.hooks.tissues
+        aged = self.settings.tissues == "segmented" or (hook is not None and "age" in hook.used)
+        return said | ({"Age": self.ages.of(scan)} if aged else {})
+
+    @property
+    def surface_regions(self) -> RegionTable | None:
+        """Rows by the label tables of surfaces; None where a table or an atlas says which they are."""
+        return self.regions if self.settings.labels is None and self.settings.atlas is None else None
 
     def told(self, scan: str) -> str:
         """The template in a sentence, for the page."""

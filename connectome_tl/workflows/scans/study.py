@@ -126,7 +126,7 @@ def make_cohort(
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     _write(one, plan, run, _rows(one, subjects, plan, run, inventory))
-    return _inputs(one, plan, inventory), run
+    return _inputs(one, plan, ready, inventory), run
 
 
 def forecast_of(one: ScanCohort, n_workers: int) -> str:
@@ -287,20 +287,32 @@ def _write(one: ScanCohort, plan: Plan[AnyScanSettings], run: FolderRun, rows: p
 
 
 def _session(rows: pd.DataFrame, run: FolderRun) -> str:
-    """What follows the id in a file's name: nothing where ids are those of scans, else the session, if there is one."""
+    """What follows the id in a file's name: nothing where ids are those of scans, else the session, if there is one.
+
+    Raises:
+        UsageError: some ids are those of scans and others are not, or some scans have no session: no pattern fits all.
+    """
     ids = {f"sub-{subject.removeprefix('sub-')}" for subject in rows["participant_id"]}
-    sessions = {item.scan.partition("_")[2] for item in run.done}
-    if sessions == {""} or ids & {item.scan for item in run.done}:
+    scans = {item.scan for item in run.done}
+    sessions = {scan.partition("_")[2] for scan in scans}
+    if sessions == {""} or scans <= ids:
         return ""
+    if scans & ids or "" in sessions:
+        raise UsageError(
+            "only some subjects of the table have a session in their id or in their files",
+            expected="a row for each scan (such as 01_ses-1), or one for each subject",
+            got=", ".join(sorted(scans - ids)[:3] + sorted(scans & ids)[:3]),
+            remedy="Name all rows alike, and give all scans a session.",
+        )
     return f"_{sessions.pop()}" if len(sessions) == 1 else "_ses-*"
 
 
-def _inputs(one: ScanCohort, plan: Plan[AnyScanSettings], inventory: Inventory) -> set[Path]:
+def _inputs(one: ScanCohort, plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> set[Path]:
     """Files and folders that the connectomes were made from."""
     root = inventory.root.absolute()
     found = {one.source.absolute(), root}
-    for scan in inventory.scans:
-        for file in {**scan.files(), **plan.files(scan.name)}.values():
+    for scan in scans:
+        for file in plan.inputs_of(scan).values():
             found.add(Path(file).absolute())
             found |= {folder for folder in Path(file).absolute().parents if folder.is_relative_to(root)}
     return found

@@ -38,14 +38,16 @@ def surface_problems(files: tuple[tuple[str, Path], ...], scan: Scan) -> list[Pr
     return found
 
 
-def regions_of_surfaces(files: tuple[tuple[str, Path], ...]) -> RegionTable:
+def regions_of_surfaces(files: tuple[tuple[str, Path], ...], *, subject: str | None = None) -> RegionTable:
     """Rows of a connectome by the label tables: names with their hemisphere where both have one.
 
     Raises:
         MissingInputError, DataError: as `read_surface_labels`.
     """
     by_role = dict(files)
-    names = {s: read_surface_labels(by_role[f"{s}_labels"])[1] for s in _SIDES if f"{s}_labels" in by_role}
+    names = {
+        s: read_surface_labels(by_role[f"{s}_labels"], subject=subject)[1] for s in _SIDES if f"{s}_labels" in by_role
+    }
     apart = numbers_apart(*names.values()) if len(names) > 1 else 0
     alike = len(names) > 1 and bool(set(names["left"].values()) & set(names["right"].values()))
     rows = [
@@ -56,11 +58,16 @@ def regions_of_surfaces(files: tuple[tuple[str, Path], ...]) -> RegionTable:
     return RegionTable(tuple(name for name, _ in rows), tuple(number for _, number in rows))
 
 
-def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume) -> Volume:
+def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume, regions: RegionTable | None) -> Volume:
     """Labels on the grid of the anatomical image.
 
+    Args:
+        regions: rows of all scans, as another scan's label tables gave them: this scan's regions get their numbers by
+            name, since tools number the regions of each subject anew. None where a table or an atlas has the numbers.
+
     Raises:
-        MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces that lie elsewhere; no region.
+        MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces that lie elsewhere; no region;
+            a region that the rows do not have.
     """
     files = dict(scan.surfaces)
     ribbon = None
@@ -87,4 +94,24 @@ def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume) -> Vol
             subject=scan.name,
             file=files.get("ribbon", next(iter(files.values()))),
         )
+    if regions is not None:
+        found = _renumbered(found, regions_of_surfaces(scan.surfaces, subject=scan.name), regions, scan)
     return Volume(found, image.affine, scan.name, str(next(iter(files.values()))))
+
+
+def _renumbered(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Scan) -> np.ndarray:
+    numbers = dict(zip(regions.names, regions.numbers, strict=True))
+    strange = [name for name in own.names if name not in numbers]
+    if strange:
+        raise DataError(
+            "the surfaces have a region that those of the first scan do not have",
+            expected=", ".join(regions.names[:5]) + (" ..." if len(regions.names) > 5 else ""),
+            got=strange[0],
+            subject=scan.name,
+            file=next(iter(dict(scan.surfaces).values())),
+            remedy="Give the same regions to all scans, or a table with `labels`.",
+        )
+    found = np.zeros_like(labels)
+    for name, number in zip(own.names, own.numbers, strict=True):
+        found[labels == number] = numbers[name]
+    return found
