@@ -22,6 +22,7 @@ from connectome_tl.workflows.cohort import check_cohort
 from connectome_tl.workflows.power import power_of_cohort
 from connectome_tl.workflows.scans import study as study_module
 from connectome_tl.workflows.scans.folder import FolderRun
+from connectome_tl.workflows.scans.scan import Done
 from connectome_tl.workflows.scans.study import ScanCohort, forecast_of, make_cohort, scan_cohorts, with_connectomes
 
 TINY = PhantomSettings(
@@ -187,6 +188,36 @@ def test_scans_of_several_sessions_need_an_id_that_tells_them_apart(raw: Path, t
     cohort = read_cohort(one.file)
     assert [(spec.column, spec.role) for spec in cohort.covariate_specs][1:] == [("mean_fd", "nuisance")]
     assert cohort.covariates["mean_fd"].tolist() == pytest.approx([0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("ids", "scans", "names"),
+    [
+        (["01", "02"], ["sub-01_ses-1", "sub-02_ses-1"], "_ses-1"),
+        (["01", "02"], ["sub-01_ses-1", "sub-02_ses-2"], "_ses-*"),
+        (["01_ses-1", "01_ses-2"], ["sub-01_ses-1", "sub-01_ses-2"], ""),
+        (["01", "02"], ["sub-01", "sub-02"], ""),
+        (["01_ses-1", "01_ses-2", "02"], ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"], None),
+        (["01", "02"], ["sub-01", "sub-02_ses-1"], None),
+    ],
+)
+def test_files_are_found_by_one_pattern_or_the_table_is_refused(
+    ids: list[str], scans: list[str], names: str | None, tmp_path: Path
+) -> None:
+    run = FolderRun(tuple(Done(scan, "computed", {}) for scan in scans), (), None, tmp_path / "index.html")
+    rows = pd.DataFrame({"participant_id": ids})
+    if names is None:
+        with pytest.raises(UsageError, match="only some subjects"):
+            study_module._session(rows, run)
+    else:
+        assert study_module._session(rows, run) == names
+
+
+def test_labels_beside_the_scans_are_inputs_of_the_study(raw: Path, made: tuple[set[Path], FolderRun]) -> None:
+    """Otherwise a study with changed labels would count as unchanged."""
+    inputs, _ = made
+    names = {"subject": "sub-01", "session": "ses-01"}
+    assert (raw / "bids" / TRUTH.format(**names)).absolute() in inputs
 
 
 def test_a_cohort_whose_scans_are_still_to_be_made_is_not_read_as_one_without_connectomes(
