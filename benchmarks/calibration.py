@@ -18,7 +18,7 @@ from coverage import ALPHAS, HERMITE, HERMITE_WEIGHT, Cell, Population, binary_t
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.baselines.linear import probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.linear import probability_from_ridge
 from connectome_tl.evaluation.clinical import net_benefit as clinical
 from connectome_tl.evaluation.clinical.calibration import calibration_scores, logit
 from connectome_tl.evaluation.clinical.net_benefit import decision_curve

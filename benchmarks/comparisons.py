@@ -19,7 +19,7 @@ from coverage import binary_truth, fit, folds_of, regression_truth
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.baselines.linear import probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.linear import probability_from_ridge
 from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
 from connectome_tl.evaluation.scores.compare import Difference, paired_difference, verdict
 from connectome_tl.evaluation.scores.predictions import OutOfFold

@@ -28,9 +28,9 @@ from connectome_tl.report.render import render_report
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.fitting import fit_study
-from connectome_tl.workflows.judge import judge
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.fitting import fit_study
+from connectome_tl.workflows.study.judge import judge
 
 FITS = "fitting models"
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-from connectome_tl.evaluation.baselines.linear import decompose, probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.linear import decompose, probability_from_ridge
 from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
 from connectome_tl.evaluation.scores.metrics import binary_metrics, regression_metrics
 from connectome_tl.evaluation.scores.predictions import OutOfFold

@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from connectome_tl.audit.procedure import audit_procedure
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.features import HarmoniseSettings
+from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import Confounds, SplitSettings
-from connectome_tl.workflows.audit import audit_run
+from connectome_tl.workflows.study.audit import audit_run
 from tests.audit.leaky_procedures import HONEST, KNOWN, LEAKY, study
 from tests.audit.leaky_runs import (
     LEAKY_RUNS,

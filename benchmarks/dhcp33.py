@@ -28,8 +28,8 @@ import pandas as pd
 
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.baselines.linear import fit_ridge
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import scores
@@ -38,7 +38,7 @@ from connectome_tl.features.scaling import RegionScaler
 from connectome_tl.provenance import write_table
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.workflows.run import read_cohorts
+from connectome_tl.workflows.study.run import read_cohorts
 
 ROOT = Path(__file__).parents[1]
 ARMS = {

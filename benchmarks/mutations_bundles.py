@@ -45,7 +45,7 @@ def harness() -> ModuleType:
 
 def made(folder: Path, n_regions: int) -> Path:
     """A bundle of cores mixed with networks, of a study of 40 simulated infants."""
-    from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+    from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
     from tests.bundle.bundle_study import run_of, study_cohorts
 
     run = run_of(folder, study_cohorts(n_regions=n_regions))

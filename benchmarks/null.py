@@ -21,7 +21,7 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
 from connectome_tl.evaluation.permutation.added_value import FoldEdges, ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation.covariate_effects import natural_spline

@@ -26,8 +26,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 from threadpoolctl import threadpool_limits
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.evaluation.baselines.engines.linear import probability_from_ridge
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.baselines.linear import probability_from_ridge
 from connectome_tl.evaluation.nested_cv import fold_predictions, plan_folds, tasks_of
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import scores
@@ -37,8 +37,8 @@ from connectome_tl.settings.training import Stages
 from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.finished import package_code
-from connectome_tl.workflows.run import read_cohorts
+from connectome_tl.workflows.study.finished import package_code
+from connectome_tl.workflows.study.run import read_cohorts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PEER, REFERENCE, BASE = "scikit-learn kernel ridge", "tangent_ridge", "prevalence"

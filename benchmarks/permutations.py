@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from connectome_tl.evaluation.baselines.linear import fit_ridge
-from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.logistic import fit_logistic
 
 ALPHAS = tuple(float(a) for a in np.logspace(0, 5, 11))
 N_SUBJECTS, N_EDGES, N_REPEATS, N_FOLDS = 33, 4005, 5, 10

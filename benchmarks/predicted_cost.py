@@ -101,8 +101,8 @@ def _elsewhere(file: Path, what: str) -> dict[str, float]:
 
 def _one(file: Path, what: str) -> dict[str, float]:
     """Predict or run a study in this process; CPU seconds and bytes at the peak."""
-    from connectome_tl.workflows.forecast import forecast_study
-    from connectome_tl.workflows.run import run_study
+    from connectome_tl.workflows.study.forecast import forecast_study
+    from connectome_tl.workflows.study.run import run_study
 
     start, found = time.process_time(), {}
     if what == "predict":

@@ -25,7 +25,7 @@ import yaml
 from rich.progress import track
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.cohort import matrices
+from connectome_tl.cohort.arrays import matrices
 from connectome_tl.cohort.reading import read_cohort
 
 KINDS = ("csv", "npz", "npy", "mat73")

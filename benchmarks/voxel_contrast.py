@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from voxel_tables import Table, arguments, encoder, mae, rows_of, train_age
 
 from connectome_tl.nn.voxel.resnet import VoxelResNet
-from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_synthesis import RandomContrast
+from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.synthesis import RandomContrast
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 from connectome_tl.training.images.contrast import adapt_by_contrast, dice, fit_segmenter
 from connectome_tl.training.images.rows import VolumeRows, seeded

@@ -26,14 +26,14 @@ from voxel_tables import Table, arguments, interval
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.encoders import GraphEncoder
-from connectome_tl.settings.images import Augmentation, ImageSettings, ResNetEncoder
+from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.simulation.volume_cohorts import INJURY, write_volumes
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, easy
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 
 SINGLE = ("connectome", "clinical", "image")
 ARMS = ("fused", "dropout", *SINGLE)

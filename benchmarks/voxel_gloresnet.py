@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from voxel_tables import Table, arguments, encoder, rows_of
 
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, simulate_volumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import in_batches, seeded

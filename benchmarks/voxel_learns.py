@@ -24,13 +24,13 @@ import numpy as np
 from voxel_tables import Table, arguments, interval
 
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.settings.images import Augmentation, ImageSettings, ResNetEncoder
+from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings, each_volume
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 TESTED = 200

@@ -26,8 +26,8 @@ from connectome_tl.evaluation.map_checks import (
     randomised,
 )
 from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_importance import ComparedMaps, NoiseMap
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.simulation.volumes import PLACES, Place, VolumeSettings, simulate_volumes
 from connectome_tl.training.images.importance import fit_noise_map
 from connectome_tl.training.images.rows import VolumeRows

@@ -23,8 +23,8 @@ from connectome_tl.nn.voxel.channels import channel_groups
 from connectome_tl.nn.voxel.gates import Gates
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.shrinking import removable
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.pruning import GateScores, prune, removal_oracle

@@ -34,15 +34,15 @@ from voxel_tables import mae, train_age
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.imaging.grids import gridded, to_ras
 from connectome_tl.imaging.read.images import read_volume
-from connectome_tl.settings.images import Augmentation, ImageSettings, ResNetEncoder
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_synthesis import RandomContrast
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.synthesis import RandomContrast
+from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
 from connectome_tl.training.images.rows import VolumeRows
 from connectome_tl.training.images.synthesis import random_contrast_rows
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 FETAL = "fetal_atlases/SpinaBifida_Fidon2021"

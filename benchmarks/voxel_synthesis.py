@@ -16,8 +16,8 @@ import numpy as np
 from voxel_tables import Table, arguments, mae, rows_of, train_age
 
 from connectome_tl.evaluation.map_checks import planted_auc
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_synthesis import TaskGuidedGan
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.synthesis import TaskGuidedGan
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, nearness, synthesise
 

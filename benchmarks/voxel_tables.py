@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from connectome_tl.nn.voxel.resnet import VoxelResNet
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import SimulatedVolumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded

@@ -16,8 +16,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from voxel_tables import Table, arguments, encoder, mae, rows_of
 
-from connectome_tl.settings.images_cascade import RankedLoss, TwoStage
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.cascade import RankedLoss, TwoStage
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 from connectome_tl.training.images.age_gap import AgeBias, classify_by_gap, gap_table
 from connectome_tl.training.images.cascade import fit_two_stage

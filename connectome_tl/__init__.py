@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
-    from connectome_tl.workflows.audit import audit_run
-    from connectome_tl.workflows.bundle import bundle_run
-    from connectome_tl.workflows.connectomes import build_connectomes
-    from connectome_tl.workflows.explain import explain_run
-    from connectome_tl.workflows.predict import predict_cohort
-    from connectome_tl.workflows.run import run_study
-    from connectome_tl.workflows.study_run import StudyRun, read_run
-    from connectome_tl.workflows.tune import tune_study
-    from connectome_tl.workflows.validate import validate_on
+    from connectome_tl.workflows.release.bundle import bundle_run
+    from connectome_tl.workflows.release.predict import predict_cohort
+    from connectome_tl.workflows.release.validate import validate_on
+    from connectome_tl.workflows.scans.connectomes import build_connectomes
+    from connectome_tl.workflows.study.audit import audit_run
+    from connectome_tl.workflows.study.explain import explain_run
+    from connectome_tl.workflows.study.run import run_study
+    from connectome_tl.workflows.study.study_run import StudyRun, read_run
+    from connectome_tl.workflows.study.tune import tune_study
 
 _WHERE = {
     "write_cohort": "cohort.writing",
-    "validate_on": "workflows.validate",
-    "tune_study": "workflows.tune",
-    "predict_cohort": "workflows.predict",
-    "explain_run": "workflows.explain",
-    "build_connectomes": "workflows.connectomes",
-    "bundle_run": "workflows.bundle",
-    "audit_run": "workflows.audit",
+    "validate_on": "workflows.release.validate",
+    "tune_study": "workflows.study.tune",
+    "predict_cohort": "workflows.release.predict",
+    "explain_run": "workflows.study.explain",
+    "build_connectomes": "workflows.scans.connectomes",
+    "bundle_run": "workflows.release.bundle",
+    "audit_run": "workflows.study.audit",
     "Atlas": "atlas",
     "load_atlas": "atlas",
     "Cohort": "cohort.cohort",
@@ -49,11 +49,11 @@ _WHERE = {
     "Connectome": "connectome.connectome",
     "simulate_study": "simulation.cohorts",
     "Task": "tasks",
-    "StudyRun": "workflows.study_run",
+    "StudyRun": "workflows.study.study_run",
     "StudySettings": "settings.study",
     "extend": "extension",
-    "read_run": "workflows.study_run",
-    "run_study": "workflows.run",
+    "read_run": "workflows.study.study_run",
+    "run_study": "workflows.study.run",
 }
 
 __all__ = [

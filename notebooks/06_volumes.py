@@ -26,8 +26,8 @@ import nibabel as nib
 
 from connectome_tl import run_study
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
-from connectome_tl.workflows.image_demo import HEALTHY, NEWBORNS
-from connectome_tl.workflows.volume_maps import map_volumes
+from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS
+from connectome_tl.workflows.images.maps import map_volumes
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"  # fewer subjects and steps, for the tests
 folder = Path(tempfile.mkdtemp())

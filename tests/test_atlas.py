@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from connectome_tl.atlas import Atlas, Region, atlas_folders, atlas_names, load_atlas, read_atlas
-from connectome_tl.cohort.matrices import kept_regions
+from connectome_tl.cohort.arrays.matrices import kept_regions
 from connectome_tl.errors import DataError, MissingInputError, UsageError
-from connectome_tl.report.brain import glass_brain
+from connectome_tl.report.figures.brain import glass_brain
 
 LOBES = {"Frontal", "Parietal", "Temporal", "Occipital", "Limbic", "Insula", "Subcortical", "Cerebellum", "Brainstem"}
 LOBES |= {"White matter", "Ventricles", "CSF", "Background"}  # what Draw-EM labels beside grey matter

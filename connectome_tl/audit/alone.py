@@ -16,7 +16,7 @@ from scipy import stats
 from connectome_tl.audit.duplicates import edges_of
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.records.audit import Finding
 from connectome_tl.tasks import Task
 
 AUC_LIMIT, R2_LIMIT = 0.95, 0.9

@@ -10,7 +10,7 @@ from connectome_tl.audit.likeness import Pair, alike_by_edges
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.records.audit import Finding
 
 
 def edges_of(cohort: Cohort) -> np.ndarray:

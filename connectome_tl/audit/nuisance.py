@@ -9,12 +9,12 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.covariates import covariate_design, nuisance_table
-from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
+from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC, predict_baseline
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import prediction_rows
-from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.records.audit import Finding
+from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Task
 
 

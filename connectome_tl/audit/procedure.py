@@ -15,7 +15,7 @@ from scipy import stats
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.scores.counts import within_fold_counts
-from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.records.audit import Finding
 
 _TOLERANCE = 1e-6
 _NULL_CHANCE = 3e-5  # that an honest procedure's mean null AUC is accused, whatever the number of labelings

@@ -21,7 +21,7 @@ from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
 from connectome_tl.provenance import canonical_json
-from connectome_tl.settings.audit import Finding
+from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult

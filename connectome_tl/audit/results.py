@@ -11,9 +11,9 @@ from html import unescape
 import numpy as np
 import pandas as pd
 
-from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.base import Record
-from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.records.audit import Finding
+from connectome_tl.settings.records.results import RunRecord
 
 # Sums of float32 fits that another processor makes a little otherwise; everything else is nearly exact.
 _TOLERANCES = {"curves": 0.02, "network_weights": 0.02, "null": 2e-4}

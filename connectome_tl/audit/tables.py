@@ -11,9 +11,9 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import called, columns_of
-from connectome_tl.settings.audit import Finding
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.results import PermutationResult, Score
+from connectome_tl.settings.records.audit import Finding
+from connectome_tl.settings.records.results import PermutationResult, Score
 from connectome_tl.tasks import Task
 
 _KEY = ["task", "model", "repeat", "subject"]

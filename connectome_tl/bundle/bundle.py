@@ -27,7 +27,7 @@ from connectome_tl.bundle.shapes_of_fits import check_members
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import canonical_json
-from connectome_tl.settings.bundles import BundleFacts, SelfTest, Validation
+from connectome_tl.settings.records.bundles import BundleFacts, SelfTest, Validation
 from connectome_tl.training.checkpoint import tensor_bytes
 
 

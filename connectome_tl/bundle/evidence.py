@@ -13,9 +13,9 @@ from connectome_tl.evaluation.intervals.conformal import fit_conformal_interval
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
-from connectome_tl.settings.bundles import BundledTask, ExpectedScore, Scaling, count_text
-from connectome_tl.settings.results import Comparison
-from connectome_tl.settings.scores import Score
+from connectome_tl.settings.records.bundles import BundledTask, ExpectedScore, Scaling, count_text
+from connectome_tl.settings.records.results import Comparison
+from connectome_tl.settings.records.scores import Score
 from connectome_tl.tasks import Task
 
 LEVEL = 0.9  # of conformal sets and intervals

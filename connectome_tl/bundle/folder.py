@@ -20,7 +20,7 @@ from connectome_tl.bundle.shapes import DTYPES
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.files import read_bytes
 from connectome_tl.provenance import canonical_json, content_hash, file_hash, write_bytes
-from connectome_tl.settings.bundles import FileClaim, Manifest
+from connectome_tl.settings.records.bundles import FileClaim, Manifest
 
 METADATA, STRUCTURE, SELF_TEST = "configs/metadata.json", "configs/model.json", "configs/self_test.json"
 WEIGHTS, SELF_TEST_ROWS = "models/model.safetensors", "models/self_test.safetensors"

@@ -14,9 +14,9 @@ from connectome_tl.bundle.permission import STAMP, withheld
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.clinical.calibration import Platt, logit
 from connectome_tl.evaluation.scores.predictions import called, score_of
-from connectome_tl.settings.bundles import RESEARCH_ONLY, BundledTask
+from connectome_tl.settings.records.bundles import RESEARCH_ONLY, BundledTask
 from connectome_tl.tasks import Task
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 
 _ENOUGH_FITS = 20  # of fewer fits, the range is given instead of quantiles
 COLUMNS = {

@@ -9,11 +9,19 @@ from typing import cast
 
 import numpy as np
 
-from connectome_tl.cohort.ages import in_unit
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.errors import DataError, Problem, raise_all
-from connectome_tl.settings.bundles import BundleFacts, CovariateInput, Inputs, Limits, ShiftRow, Span, count_text
 from connectome_tl.settings.columns import AgeUnit
+from connectome_tl.settings.records.bundles import (
+    BundleFacts,
+    CovariateInput,
+    Inputs,
+    Limits,
+    ShiftRow,
+    Span,
+    count_text,
+)
 
 
 def outward(values: np.ndarray) -> Span | None:

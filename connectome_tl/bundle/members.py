@@ -14,7 +14,7 @@ from connectome_tl.features.steps import Features
 from connectome_tl.tasks import Task
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 
 Arrays = dict[str, np.ndarray]
 Plain = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectome_tl.settings.bundles import RESEARCH_ONLY, BundleFacts, Span
+from connectome_tl.settings.records.bundles import RESEARCH_ONLY, BundleFacts, Span
 from connectome_tl.tasks import Task
 
 BUNDLE_VERSION = "1.0.0"

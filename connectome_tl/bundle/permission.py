@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectome_tl.settings.bundles import BundledTask, Validation
+from connectome_tl.settings.records.bundles import BundledTask, Validation
 
 STAMP = "individual values asked for by --research-individual"
 

@@ -23,7 +23,7 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler, TargetScaler, edge_mask
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
-from connectome_tl.settings.bundles import SMALLEST_COUNT
+from connectome_tl.settings.records.bundles import SMALLEST_COUNT
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel

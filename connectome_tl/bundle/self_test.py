@@ -12,8 +12,8 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
 from connectome_tl.features.tangent import TangentEdges
-from connectome_tl.settings.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fitted import FittedModel, MixtureModel
 

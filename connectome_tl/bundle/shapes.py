@@ -21,7 +21,7 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
-from connectome_tl.settings.bundles import Inputs
+from connectome_tl.settings.records.bundles import Inputs
 
 DTYPES = ("float32", "float64", "bool", "int64")
 

@@ -6,7 +6,7 @@ from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.shapes import Sizes, check_features, check_shape
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
-from connectome_tl.settings.bundles import Inputs
+from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import SCORES, CoreModel

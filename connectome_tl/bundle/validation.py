@@ -20,7 +20,8 @@ from connectome_tl.evaluation.clinical.net_benefit import decision_curve
 from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.provenance import versions
-from connectome_tl.settings.bundles import (
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.records.bundles import (
     SMALLEST_COUNT,
     BundledTask,
     PassedTask,
@@ -29,8 +30,7 @@ from connectome_tl.settings.bundles import (
     ValidationRecord,
     count_text,
 )
-from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.scores import Score
+from connectome_tl.settings.records.scores import Score
 from connectome_tl.tasks import Task
 
 _LARGEST_SHIFT = 20.0

@@ -33,7 +33,7 @@ def bundle(
 ) -> None:
     """Pack a model of a finished run to share it: weights, limits, card; no subject, no path, no date."""
     from connectome_tl.provenance import content_hash
-    from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+    from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
     if fit not in ("mean", "refit"):
         raise UsageError("--fit is mean or refit", got=fit)
@@ -55,7 +55,7 @@ def predict(
     ] = False,
 ) -> None:
     """Apply a bundle to a cohort: risks with intervals, flagged where a subject is outside its limits."""
-    from connectome_tl.workflows.predict import predict_cohort
+    from connectome_tl.workflows.release.predict import predict_cohort
 
     done = predict_cohort(
         bundle_dir,
@@ -78,7 +78,7 @@ def predict(
 @command(app)
 def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
     """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, a report."""
-    from connectome_tl.workflows.validate import validate_on
+    from connectome_tl.workflows.release.validate import validate_on
 
     done = validate_on(bundle_dir, cohort_file, out, show_progress=terminal.shows_progress)
     scores = [score for one in done.record.tasks for score in one.scores]

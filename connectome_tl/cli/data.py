@@ -42,8 +42,8 @@ def convert(
     """
     from connectome_tl.config import checked
     from connectome_tl.settings.cohort import TriangleSettings
-    from connectome_tl.workflows.convert import convert_file, convert_folder
-    from connectome_tl.workflows.convert_names import cohort_patterns
+    from connectome_tl.workflows.data.convert import convert_file, convert_folder
+    from connectome_tl.workflows.data.convert_names import cohort_patterns
 
     how = checked(TriangleSettings, layout=layout, order=order)
 
@@ -110,7 +110,7 @@ def assemble(
     """Streamlines and a parcellation to a connectome."""
     from connectome_tl.config import checked
     from connectome_tl.settings.imaging import AssemblySettings
-    from connectome_tl.workflows.assemble import assemble_files
+    from connectome_tl.workflows.data.assemble import assemble_files
 
     settings = checked(
         AssemblySettings,
@@ -139,7 +139,7 @@ def fetch_abide(
     n_subjects: Annotated[int | None, typer.Option(help="How many; all when left out.")] = None,
 ) -> None:
     """Fetch ABIDE I's region time series and phenotypes with nilearn. Needs a network; research use only."""
-    from connectome_tl.workflows import fetch
+    from connectome_tl.workflows.data import fetch
 
     folder = fetch.fetch_abide(out, n_subjects=n_subjects)
     terminal.answer(folder=folder)
@@ -158,7 +158,7 @@ def fetch_template(
     name_only: Annotated[bool, typer.Option("--name-only", help="Say which it is; fetch nothing.")] = False,
 ) -> None:
     """The template for an age with its brain mask, by TemplateFlow's own client. Needs a network."""
-    from connectome_tl.workflows.fetch import template_of_age
+    from connectome_tl.workflows.data.fetch import template_of_age
 
     template = template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only)
     terminal.answer(template=template)
@@ -168,7 +168,7 @@ def fetch_template(
 @command(atlases, "list", within="atlas")
 def atlas_list() -> None:
     """All atlases with their sizes and spaces."""
-    from connectome_tl.workflows.atlas import list_atlases
+    from connectome_tl.workflows.data.atlas import list_atlases
 
     names = list_atlases(terminal.console())
     terminal.answer(atlases=names)
@@ -178,7 +178,7 @@ def atlas_list() -> None:
 @command(atlases, "show", within="atlas")
 def atlas_show(name: str) -> None:
     """One atlas: source, licence, where to get the image, regions."""
-    from connectome_tl.workflows.atlas import show_atlas
+    from connectome_tl.workflows.data.atlas import show_atlas
 
     atlas = show_atlas(name, terminal.console())
     terminal.answer(
@@ -197,7 +197,7 @@ def atlas_install(
     name: str, image: Annotated[Path, typer.Option("--image", help="Label image of this atlas.")]
 ) -> None:
     """Check a label image against the atlas's table and keep a copy for later commands."""
-    from connectome_tl.workflows.atlas import install_atlas
+    from connectome_tl.workflows.data.atlas import install_atlas
 
     installed = install_atlas(name, image)
     for note in installed.notes:

@@ -48,7 +48,7 @@ def morphometry(
     dry_run: DryRun = False,
 ) -> None:
     """From structural MRI alone to networks of regions: a whole BIDS folder, or one subject's images."""
-    from connectome_tl.workflows.morphometry import build_networks, morphometry_files
+    from connectome_tl.workflows.scans.morphometry import build_networks, morphometry_files
 
     if first.is_dir():
         _participant_level(str(others[1]) if len(others) > 1 else "participant")
@@ -116,7 +116,7 @@ def connectomes(
     The level `group` averages the responses of the scans that are done in OUT_DIR, for a second run with one response.
     """
     if level == "group":
-        from connectome_tl.workflows.group_response import write_group_response
+        from connectome_tl.workflows.scans.group_response import write_group_response
 
         file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
         terminal.answer(written=file, n_scans=n)
@@ -124,7 +124,7 @@ def connectomes(
             f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
         )
         return
-    from connectome_tl.workflows.connectomes import build_connectomes
+    from connectome_tl.workflows.scans.connectomes import build_connectomes
 
     _participant_level(level)
     made = build_connectomes(

@@ -30,15 +30,15 @@ def demo(
     if images and scans:
         raise UsageError("--images and --scans are two demos; give one of them")
     if scans:
-        from connectome_tl.workflows.scans_demo import run_scans_demo
+        from connectome_tl.workflows.starting.scans_demo import run_scans_demo
 
         report = run_scans_demo(out, seed=seed, show_progress=terminal.shows_progress).report
     elif images:
-        from connectome_tl.workflows.image_demo import run_image_demo
+        from connectome_tl.workflows.starting.image_demo import run_image_demo
 
         report = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
     else:
-        from connectome_tl.workflows.demo import run_demo
+        from connectome_tl.workflows.starting.demo import run_demo
 
         report = run_demo(out, seed=seed, show_progress=terminal.shows_progress)
     terminal.answer(folder=out, report=report)
@@ -60,7 +60,7 @@ def init(
     study.yaml. Without a terminal it does not ask: it names what is open, for --answer.
     """
     if table is None and matrices is None:
-        from connectome_tl.workflows.init import write_examples
+        from connectome_tl.workflows.starting.init import write_examples
 
         _wrote(write_examples(folder))
         return
@@ -76,7 +76,7 @@ def _wrote(paths: Sequence[Path]) -> None:
 
 
 def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
-    from connectome_tl.workflows.cohort import check_cohort
+    from connectome_tl.workflows.data.cohort import check_cohort
     from connectome_tl.workflows.starting.questions import Question
     from connectome_tl.workflows.starting.start import start_from
 
@@ -121,15 +121,15 @@ def run(
 ) -> None:
     """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
     if dry_run:
-        from connectome_tl.workflows.forecast import forecast_study, print_forecast
+        from connectome_tl.workflows.study.forecast import forecast_study, print_forecast
 
         found = forecast_study(study, out, overrides=tuple(set_ or ()))
         terminal.answer(forecast={**found.model_dump(), "seconds": found.seconds})
         print_forecast(found, terminal.console())
         terminal.say(found.line)
         return
-    from connectome_tl.workflows.run import run_study
-    from connectome_tl.workflows.tuned import optimism_lines
+    from connectome_tl.workflows.study.run import run_study
+    from connectome_tl.workflows.study.tuned import optimism_lines
 
     result = run_study(
         study,
@@ -168,7 +168,7 @@ def tune(
     scheduler: Scheduler = None,
 ) -> None:
     """Search settings for each outer fold on its inner folds. Run again, or beside, to go on; then run --tuned."""
-    from connectome_tl.workflows.tune import tune_study
+    from connectome_tl.workflows.study.tune import tune_study
 
     found = tune_study(
         study,
@@ -205,8 +205,8 @@ def explain(
     ] = None,
 ) -> None:
     """What the models of a finished run look at: maps with stability and null, withheld where it is chance."""
-    from connectome_tl.workflows.explain import MODELS, explain_run
-    from connectome_tl.workflows.explain_files import FOLDER, PAGE
+    from connectome_tl.workflows.study.explain import MODELS, explain_run
+    from connectome_tl.workflows.study.explain_files import FOLDER, PAGE
 
     found = explain_run(
         run_dir,
@@ -237,7 +237,7 @@ def report(
     dated: Annotated[bool, typer.Option("--dated", help="Print when the run ended and how long it took.")] = False,
 ) -> None:
     """Draw the report of a finished run again, with its explanations; save figures and tables for a paper."""
-    from connectome_tl.workflows.report import draw_report
+    from connectome_tl.workflows.study.report import draw_report
 
     if figures not in (None, "svg", "pdf"):
         raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
@@ -255,7 +255,7 @@ def audit(
     ] = None,
 ) -> None:
     """Check a finished run for leakage: splits, scores, duplicates, all folds fitted again, one attacked."""
-    from connectome_tl.workflows.audit import audit_run
+    from connectome_tl.workflows.study.audit import audit_run
 
     record = audit_run(run_dir, base=base, show_progress=terminal.shows_progress)
     terminal.answer(passed=not record.accused, findings=record.findings)
@@ -279,7 +279,7 @@ def cohort(
     ] = None,
 ) -> None:
     """Check a cohort: what is in it, and everything that is wrong at once."""
-    from connectome_tl.workflows.cohort import check_cohort
+    from connectome_tl.workflows.data.cohort import check_cohort
 
     found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
@@ -299,7 +299,7 @@ def power(
     ] = None,
 ) -> None:
     """What a study of this size could show: widths of intervals, chances of findings. Nothing is trained."""
-    from connectome_tl.workflows.power import power_of_cohort, power_of_size, summary
+    from connectome_tl.workflows.study.power import power_of_cohort, power_of_size, summary
 
     if (cohort_file is None) == (n is None):
         raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")

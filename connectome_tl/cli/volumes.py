@@ -22,9 +22,9 @@ def maps(
     ] = None,
 ) -> None:
     """Which voxels the networks of a finished run look at: learned noise, occlusion, integrated gradients."""
-    from connectome_tl.settings.images_descent import Descent
-    from connectome_tl.settings.images_importance import NoiseMap
-    from connectome_tl.workflows.volume_maps import FOLDER, map_volumes
+    from connectome_tl.settings.images.descent import Descent
+    from connectome_tl.settings.images.importance import NoiseMap
+    from connectome_tl.workflows.images.maps import FOLDER, map_volumes
 
     noise = NoiseMap(descent=Descent(steps=steps, learning_rate=3e-3))
     found = map_volumes(
@@ -56,7 +56,7 @@ def embed(
     ] = None,
 ) -> None:
     """Embeddings of images by the networks of a finished run, and the brain-age gap where they predict age."""
-    from connectome_tl.workflows.embed import embed_cohort
+    from connectome_tl.workflows.images.embed import embed_cohort
 
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
     terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
@@ -77,8 +77,8 @@ def prune(
     from pydantic import ValidationError
 
     from connectome_tl.errors import UsageError
-    from connectome_tl.settings.images_pruning import TaylorPruning
-    from connectome_tl.workflows.prune import FOLDER, prune_run
+    from connectome_tl.settings.images.pruning import TaylorPruning
+    from connectome_tl.workflows.images.prune import FOLDER, prune_run
 
     usual = TaylorPruning()
     try:
@@ -115,8 +115,8 @@ def contrasts(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the grey levels.")] = 0,
 ) -> None:
     """Volumes of random contrast from label maps, as a cohort to pretrain a study of another contrast on."""
-    from connectome_tl.settings.images_synthesis import RandomContrast
-    from connectome_tl.workflows.contrasts import contrast_cohort
+    from connectome_tl.settings.images.synthesis import RandomContrast
+    from connectome_tl.workflows.images.contrasts import contrast_cohort
 
     written = contrast_cohort(cohort, labels, out, settings=RandomContrast(copies=copies), seed=seed)
     terminal.answer(cohort=written)

@@ -17,8 +17,8 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.images_embedding import ImageEmbeddings
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.images.embedding import ImageEmbeddings
+from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.tasks import Task
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.people import people_of
-from connectome_tl.settings.results import CohortRecord, OutcomeCounts, TableRow
+from connectome_tl.settings.records.results import CohortRecord, OutcomeCounts, TableRow
 
 _STATES = ("observed", "lost", "died", "untestable", "unknown")
 _MOST_LEVELS = 8

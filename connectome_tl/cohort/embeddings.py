@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.volume_cache import image_hash
-from connectome_tl.settings.images_embedding import ImageEmbeddings
+from connectome_tl.settings.images.embedding import ImageEmbeddings
 
 
 def read_embeddings(file: str | Path) -> ImageEmbeddings:

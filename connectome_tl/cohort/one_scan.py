@@ -9,7 +9,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.settings.columns import OneScan
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.records.results import FlowStep
 
 
 def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from connectome_tl.cohort.ages import in_unit
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.settings.columns import AgeUnit
-from connectome_tl.settings.results import Noun, People
+from connectome_tl.settings.records.results import Noun, People
 
 _GROWN_UP, _NO_INFANT = 18.0, 2.0  # years from birth
 _TERM_WEEKS = 40.0

@@ -9,34 +9,34 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.cells import texts
+from connectome_tl.cohort.arrays.degenerate import nothing_to_learn
+from connectome_tl.cohort.arrays.files import Search
+from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, read_files
+from connectome_tl.cohort.arrays.regional import read_region_features, similarity_matrices
+from connectome_tl.cohort.arrays.stack import read_stack
+from connectome_tl.cohort.arrays.transforms import transformed
+from connectome_tl.cohort.arrays.volumes import volume_files
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.columns import SubjectColumns, column_problems, marks_of, with_columns_of
-from connectome_tl.cohort.degenerate import nothing_to_learn
-from connectome_tl.cohort.dictionaries import Dictionary
-from connectome_tl.cohort.files import Search
+from connectome_tl.cohort.columns.ids import subject_ids, whole_ids
+from connectome_tl.cohort.columns.participants import SubjectColumns, column_problems, marks_of, with_columns_of
 from connectome_tl.cohort.findings import Findings, grouped, listed
-from connectome_tl.cohort.ids import subject_ids, whole_ids
-from connectome_tl.cohort.kept_rows import (
+from connectome_tl.cohort.one_scan import one_scan_of_each
+from connectome_tl.cohort.tables.cells import texts
+from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.cohort.tables.kept_rows import (
     flow_step,
     selected_rows,
     selects_among_events,
     without_connectome,
     without_excluded,
 )
-from connectome_tl.cohort.matrices import Matrices, Track, known_rows, read_files
-from connectome_tl.cohort.more_tables import joined_tables
-from connectome_tl.cohort.one_scan import one_scan_of_each
-from connectome_tl.cohort.regional import read_region_features, similarity_matrices
-from connectome_tl.cohort.stack import read_stack
-from connectome_tl.cohort.tables import read_table
-from connectome_tl.cohort.transforms import transformed
-from connectome_tl.cohort.volumes import volume_files
+from connectome_tl.cohort.tables.more_tables import joined_tables
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError, raise_all
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import CohortSettings
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.settings.scans import MOTION
 
 _MOST_NOTES = 12

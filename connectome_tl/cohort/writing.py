@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import atlas_names, load_atlas
+from connectome_tl.cohort.arrays.matrices import kept_regions
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.matrices import kept_regions
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import InternalError
 from connectome_tl.provenance import write_bytes, write_table, write_text

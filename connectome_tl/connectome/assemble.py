@@ -21,6 +21,7 @@ from connectome_tl.connectome.assignment import (
     without_tissue,
 )
 from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.names.unlisted import Unlisted, unlisted
 from connectome_tl.connectome.places import check_places
 from connectome_tl.connectome.regions import (
     RegionTable,
@@ -28,7 +29,6 @@ from connectome_tl.connectome.regions import (
     regions_of_image,
     regions_of_table,
 )
-from connectome_tl.connectome.unlisted import Unlisted, unlisted
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connectome_tl.connectome.endpoints import radial_labels, voxel_labels
+from connectome_tl.connectome.names.unlisted import Unlisted
 from connectome_tl.connectome.regions import MAX_TABLE
-from connectome_tl.connectome.unlisted import Unlisted
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from connectome_tl.atlas import Atlas
-from connectome_tl.connectome.labels import LabelTable
+from connectome_tl.connectome.names.labels import LabelTable
 
 RowOrder = Literal["table", "label"]
 Layout = Literal["full", "upper", "lower"]

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from connectome_tl.atlas import Atlas
-from connectome_tl.settings.results import MatrixImage, QualityFinding, SubjectMeasure
+from connectome_tl.settings.records.results import MatrixImage, QualityFinding, SubjectMeasure
 
 _SAME = 0.999  # correlation of edges at which two subjects are taken for one matrix
 _LIMIT = 4.0  # robust standard deviations

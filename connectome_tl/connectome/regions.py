@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.atlas import Atlas
-from connectome_tl.connectome.labels import LabelTable
+from connectome_tl.connectome.names.labels import LabelTable
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 

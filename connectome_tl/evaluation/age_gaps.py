@@ -14,12 +14,12 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.settings.images_age_gap import BrainAge
-from connectome_tl.settings.statistics import AgeGapScore
+from connectome_tl.settings.images.age_gap import BrainAge
+from connectome_tl.settings.records.statistics import AgeGapScore
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.images.age_gap import classify_by_gap, fit_age_bias, gap_table
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 
 MODELS = ("full", "core", "network")
 UNITS = ("years", "months", "weeks", "days")

@@ -20,16 +20,16 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.design import Learner, Refit
+from connectome_tl.evaluation.baselines.engines.learners import COVARIATE_ALPHAS, GRAM, LOGISTIC, MIN_PER_CLASS, RIDGE
+from connectome_tl.evaluation.baselines.engines.refits import gram_refits, logistic_refits, ridge_refits, rows_refits
 from connectome_tl.evaluation.baselines.fixed import baselines_of
-from connectome_tl.evaluation.baselines.learners import COVARIATE_ALPHAS, GRAM, LOGISTIC, MIN_PER_CLASS, RIDGE
-from connectome_tl.evaluation.baselines.refits import gram_refits, logistic_refits, ridge_refits, rows_refits
 from connectome_tl.evaluation.permutation.tests import FoldRows
-from connectome_tl.settings.statistics import ENOUGH_FOR_QUANTILES, Instability
+from connectome_tl.settings.records.statistics import ENOUGH_FOR_QUANTILES, Instability
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain

@@ -14,7 +14,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.settings.results import LearningPoint, Score
+from connectome_tl.settings.records.results import LearningPoint, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore

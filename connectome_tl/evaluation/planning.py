@@ -26,7 +26,7 @@ from connectome_tl.evaluation.scores.compare import paired_difference, verdict
 from connectome_tl.evaluation.scores.metrics import regression_metrics
 from connectome_tl.evaluation.scores.predictions import OutOfFold
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.statistics import Plan
+from connectome_tl.settings.records.statistics import Plan
 from connectome_tl.tasks import Task
 
 R2S = (0.1, 0.3, 0.5, 0.7)

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.statistics import Power
+from connectome_tl.settings.records.statistics import Power
 
 AUCS = (0.6, 0.7, 0.8, 0.9)
 N_FEATURES = 10

@@ -14,9 +14,9 @@ from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve,
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.features.volumes import read_volumes
-from connectome_tl.settings.images import ImageSettings
-from connectome_tl.settings.images_importance import ComparedMaps, NoiseMap
-from connectome_tl.settings.volume_maps import MapKind
+from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
+from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.records.volume_maps import MapKind
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.images.importance import fit_noise_map

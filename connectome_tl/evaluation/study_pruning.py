@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.study_maps import rows_of
-from connectome_tl.settings.images import ImageSettings
-from connectome_tl.settings.images_pruning import TaylorPruning
-from connectome_tl.settings.volume_pruning import PrunedNetwork
+from connectome_tl.settings.images.pruning import TaylorPruning
+from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.records.volume_pruning import PrunedNetwork
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model

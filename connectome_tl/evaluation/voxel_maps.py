@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from connectome_tl.settings.images_importance import ComparedMaps
+from connectome_tl.settings.images.importance import ComparedMaps
 
 
 def occlusion_maps(predictor: nn.Module, volumes: Tensor, settings: ComparedMaps) -> np.ndarray:

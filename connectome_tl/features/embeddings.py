@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.features.arrays import Arrays
-from connectome_tl.settings.images_embedding import EmbeddedFit, EmbeddingUse
+from connectome_tl.settings.images.embedding import EmbeddedFit, EmbeddingUse
 
 _TINY = 1e-8
 

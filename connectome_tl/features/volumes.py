@@ -13,7 +13,7 @@ from connectome_tl.features.arrays import Arrays
 from connectome_tl.imaging.grids import QUANTILES, Gridded, gridded
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.settings.features import FeatureSettings
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 
 COARSE = 12  # voxels along each axis of the coarse grid that linear models see
 _TINY = 1e-8

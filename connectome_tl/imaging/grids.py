@@ -15,7 +15,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_checks import checked_volume, head_problem
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _STRIPPED = 0.05  # share of voxels at exactly the lowest value from which an image counts as skull-stripped

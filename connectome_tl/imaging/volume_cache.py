@@ -13,7 +13,7 @@ from connectome_tl.errors import OutputError
 from connectome_tl.imaging import grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 
 
 @dataclass(frozen=True, eq=False)

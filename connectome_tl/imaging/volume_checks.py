@@ -6,7 +6,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume, read_volume
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from connectome_tl.report import labels
-from connectome_tl.report.cohort_figures import (
+from connectome_tl.report.figures.cohort import (
     matrix_pngs,
     measure_figure,
     missing_figure,
@@ -13,9 +13,9 @@ from connectome_tl.report.cohort_figures import (
     site_age_figure,
     volume_pngs,
 )
+from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.render import render, stamps_of
-from connectome_tl.report.sheet import Figure, Sheet
-from connectome_tl.settings.results import CohortQualityRecord, CohortRecord
+from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord
 
 _LEVELS = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connectome_tl.report import labels
-from connectome_tl.report.explanation_figures import (
+from connectome_tl.report.figures.explanations import (
     BRAIN_EDGES,
     CIRCLE_EDGES,
     bars_figure,
@@ -13,10 +13,10 @@ from connectome_tl.report.explanation_figures import (
     circle_figure,
     matrix_figure,
 )
+from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.labels import number
-from connectome_tl.report.sheet import Figure, Sheet
-from connectome_tl.settings.explanations import ExplanationMap, ExplanationRecord, MapItem
-from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
+from connectome_tl.settings.records.results import RunRecord
 
 Row = tuple[str, ...]
 _SHOWN = 10

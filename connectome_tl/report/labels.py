@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from connectome_tl.settings.metrics import METRICS, Metric
 from connectome_tl.settings.models import ModelSpec, model_named
-from connectome_tl.settings.results import Comparison
+from connectome_tl.settings.records.results import Comparison
 from connectome_tl.tasks import Task
 
 UNDEFINED = "n/a"

@@ -7,24 +7,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectome_tl.report import age_gap, labels, page_tables, tables
-from connectome_tl.report.answer import answer
-from connectome_tl.report.brain import glass_brain
-from connectome_tl.report.downloads import download
+from connectome_tl.report import labels
 from connectome_tl.report.explanations import explanation_views, file_rows, withheld_rows
-from connectome_tl.report.figures import training_figure
-from connectome_tl.report.flow_figure import flow_figure
-from connectome_tl.report.learning_curve import curve_table
-from connectome_tl.report.level_tables import level_table
-from connectome_tl.report.out_of_fold import group_predictions
-from connectome_tl.report.references import references_of
-from connectome_tl.report.sheet import Export, Figure, Sheet
-from connectome_tl.report.standards import checklists
-from connectome_tl.report.task_figures import task_figures
-from connectome_tl.report.tuned_settings import tuning_view
+from connectome_tl.report.figures.brain import glass_brain
+from connectome_tl.report.figures.fits import training_figure
+from connectome_tl.report.figures.flow import flow_figure
+from connectome_tl.report.figures.learning_curve import curve_table
+from connectome_tl.report.figures.out_of_fold import group_predictions
+from connectome_tl.report.figures.sheet import Export, Figure, Sheet
+from connectome_tl.report.figures.tasks import task_figures
+from connectome_tl.report.tables import age_gap
+from connectome_tl.report.tables import page as page_tables
+from connectome_tl.report.tables import plain as tables
+from connectome_tl.report.tables.downloads import download
+from connectome_tl.report.tables.levels import level_table
+from connectome_tl.report.tables.tuned_settings import tuning_view
+from connectome_tl.report.text.answer import answer
+from connectome_tl.report.text.references import references_of
+from connectome_tl.report.text.standards import checklists
 from connectome_tl.report.views import glance_questions, task_views
-from connectome_tl.settings.explanations import ExplanationRecord
-from connectome_tl.settings.results import RegionImportance, RunRecord
+from connectome_tl.settings.records.explanations import ExplanationRecord
+from connectome_tl.settings.records.results import RegionImportance, RunRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment

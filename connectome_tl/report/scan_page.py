@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from connectome_tl.report.figures.sheet import Figure
 from connectome_tl.report.render import render, stamps_of
-from connectome_tl.report.sheet import Figure
 
 LABELS = {  # of the numbers: what they are, and their unit
     "b0_snr": ("signal to noise, unweighted", ""),

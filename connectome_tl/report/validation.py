@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from connectome_tl.report import labels
-from connectome_tl.report.prediction_figures import curve_figure, decision_figure
+from connectome_tl.report.figures.predictions import curve_figure, decision_figure
+from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.render import render, stamps_of
-from connectome_tl.report.sheet import Figure, Sheet
-from connectome_tl.settings.bundles import ValidatedTask, ValidationRecord
 from connectome_tl.settings.models import FULL
-from connectome_tl.settings.scores import Score
+from connectome_tl.settings.records.bundles import ValidatedTask, ValidationRecord
+from connectome_tl.settings.records.scores import Score
 
 _BEFORE_AFTER = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope")
 

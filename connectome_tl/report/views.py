@@ -17,9 +17,9 @@ from connectome_tl.report.labels import (
     verdict_class,
     verdict_text,
 )
-from connectome_tl.report.score_tables import ScoreTable, interval_of, layers, score_tables
+from connectome_tl.report.tables.scores import ScoreTable, interval_of, layers, score_tables
 from connectome_tl.settings.models import FULL, ModelSpec, model_order
-from connectome_tl.settings.results import Comparison, RunRecord, Score
+from connectome_tl.settings.records.results import Comparison, RunRecord, Score
 from connectome_tl.tasks import Task
 
 

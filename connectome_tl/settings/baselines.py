@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.images_baselines import SynthesisSettings, TwoStageSettings
+from connectome_tl.settings.images.baselines import SynthesisSettings, TwoStageSettings
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
 UnseenSite = Literal["refuse", "reference", "none"]

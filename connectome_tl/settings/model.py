@@ -16,14 +16,14 @@ from connectome_tl.settings.encoders import (
     Norm,
     Probability,
 )
-from connectome_tl.settings.images import (
+from connectome_tl.settings.images.embedding import EmbeddingEncoder
+from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
     ImageEncoder,
     ResNetEncoder,
     ScaleDenseEncoder,
     SfcnEncoder,
 )
-from connectome_tl.settings.images_embedding import EmbeddingEncoder
 
 __all__ = [
     "AnyEncoder",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, Probability
-from connectome_tl.settings.images_contrast import VoxelContrast
+from connectome_tl.settings.images.contrast import VoxelContrast
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]

@@ -12,8 +12,8 @@ from connectome_tl.settings.base import Settings, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
-from connectome_tl.settings.images import ImageSettings
-from connectome_tl.settings.images_age_gap import BrainAge
+from connectome_tl.settings.images.age_gap import BrainAge
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import Tuned, TuneSettings

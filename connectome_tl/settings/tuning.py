@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from connectome_tl.settings.base import Record, Settings
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.scores import Number
+from connectome_tl.settings.records.scores import Number
 
 # What decides a fit. Cohorts, splits, seeds and what is reported stay as they are.
 TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges", "image")

@@ -16,7 +16,7 @@ from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.simulation.fields import smooth_field
 from connectome_tl.tasks import Task
 

@@ -18,7 +18,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import write_json, write_table, write_text
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.simulation.phantom import Anatomy, PhantomSettings, make_anatomy, make_head
 from connectome_tl.simulation.phantom_folder import write_session, write_template
 from connectome_tl.tasks import Task

@@ -13,7 +13,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.imaging.read.images import write_volume
-from connectome_tl.settings.results import FlowStep
+from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.simulation.volumes import VolumeSettings, affine_of, each_volume
 from connectome_tl.tasks import Task
 

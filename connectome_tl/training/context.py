@@ -11,7 +11,7 @@ from connectome_tl.features.steps import Features, fit_steps
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.loop import StepHook
+from connectome_tl.training.networks.loop import StepHook
 from connectome_tl.training.plans import FitPlan
 
 Check = Callable[[FitPlan, int, Mapping[str, float]], None]

@@ -26,7 +26,7 @@ from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
 from connectome_tl.training.context import Context
 from connectome_tl.training.fitted import check_regions
-from connectome_tl.training.outputs import level_probabilities
+from connectome_tl.training.networks.outputs import level_probabilities
 from connectome_tl.training.plans import FitPlan
 
 SCORES = "source scores"

@@ -16,18 +16,18 @@ from typing import Any
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.training.adaptation import fit_adaptation
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Check, Context
 from connectome_tl.training.core import fit_core_stage
 from connectome_tl.training.extension import calls, extend_learning
 from connectome_tl.training.fitted import FittedModel, fitted_model
-from connectome_tl.training.loop import StepHook
 from connectome_tl.training.mixture import fit_mixture
-from connectome_tl.training.network import fit_supervised
+from connectome_tl.training.networks.adaptation import fit_adaptation
+from connectome_tl.training.networks.loop import StepHook
+from connectome_tl.training.networks.setting import diverged
+from connectome_tl.training.networks.supervised import fit_supervised
 from connectome_tl.training.plans import FitPlan, code_version
-from connectome_tl.training.setting import diverged
 from connectome_tl.training.threads import one_thread
 
 Progress = Callable[[int, int], None]

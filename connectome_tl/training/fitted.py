@@ -18,7 +18,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.outputs import columns_of, mixed, predictions_of
+from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 
 _CHUNK, _VOLUMES = 256, 8  # rows predicted at once, without and with volumes
 Arrays = dict[str, np.ndarray]

@@ -10,7 +10,7 @@ from connectome_tl.errors import InternalError
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.outputs import columns_of, losses, mixed
+from connectome_tl.training.networks.outputs import columns_of, losses, mixed
 from connectome_tl.training.plans import FitPlan
 
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))

@@ -12,7 +12,7 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.study import Refits
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 from tests.small_study import small_cohorts, small_settings
 
 FEW = {"steps": 2, "controls": ("no_pretrain",), "baselines": ("prevalence", "clinical_only", "ridge")}

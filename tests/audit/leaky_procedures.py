@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from connectome_tl.audit.procedure import StudyRows
-from connectome_tl.evaluation.baselines.linear import fit_ridge
-from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.logistic import fit_logistic
 
 ALPHAS = (10.0, 100.0, 1000.0)
 

@@ -19,26 +19,26 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.clinical.calibration import fit_platt, threshold_at_specificity
 from connectome_tl.evaluation.clinical.recalibration import FoldCalibrator, recalibrate
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.provenance import write_json, write_table, write_text
 from connectome_tl.report.render import render_report
-from connectome_tl.settings.audit import AuditRecord
 from connectome_tl.settings.cohort import Covariate
-from connectome_tl.settings.results import RunRecord
+from connectome_tl.settings.records.audit import AuditRecord
+from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.settings.study import Refits, SplitSettings, StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.fitting import fit_study
-from connectome_tl.workflows.judge import judge
-from connectome_tl.workflows.judged_again import StoredFits
-from connectome_tl.workflows.ledger import looks, with_ledger
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.run import read_cohorts, run_study
-from connectome_tl.workflows.study_run import as_frame, read_record
+from connectome_tl.workflows.study.fitting import fit_study
+from connectome_tl.workflows.study.judge import judge
+from connectome_tl.workflows.study.judged_again import StoredFits
+from connectome_tl.workflows.study.ledger import looks, with_ledger
+from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.study_run import as_frame, read_record
 from tests.small_study import FLAT, small_cohorts, small_settings
 
 TASK = "cognitive"

@@ -11,7 +11,7 @@ from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.records.results import Score
 from connectome_tl.settings.study import Confounds, SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts

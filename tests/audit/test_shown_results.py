@@ -7,11 +7,11 @@ import json
 import pytest
 
 from connectome_tl.audit.results import page_finding, results_findings
-from connectome_tl.settings.results import RunRecord
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.judged_again import shown_findings
-from connectome_tl.workflows.report import draw_report
-from connectome_tl.workflows.study_run import read_record
+from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.judged_again import shown_findings
+from connectome_tl.workflows.study.report import draw_report
+from connectome_tl.workflows.study.study_run import read_record
 from tests.audit.leaky_runs import write_results
 
 FOLLOWS = "results.json follows from predictions and data"

@@ -15,7 +15,7 @@ from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 
 N_TARGET, N_ELSEWHERE = 40, 60
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from tests.bundle.bundle_study import infants_elsewhere, run_of
 
 

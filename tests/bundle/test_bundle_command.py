@@ -18,8 +18,8 @@ from connectome_tl.provenance import content_hash
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.workflows.bundle import BundleOptions, bundle_run
-from connectome_tl.workflows.study_run import read_run
+from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
+from connectome_tl.workflows.study.study_run import read_run
 from tests.bundle.bundle_study import run_of, study_cohorts
 
 Leave = Callable[..., tuple[int, str]]

@@ -20,11 +20,11 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.conformal import fit_conformal_sets
-from connectome_tl.settings.bundles import RESEARCH_ONLY
+from connectome_tl.settings.records.bundles import RESEARCH_ONLY
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.workflows.predict import predict_cohort
-from connectome_tl.workflows.study_run import read_run
-from connectome_tl.workflows.validate import validate_on
+from connectome_tl.workflows.release.predict import predict_cohort
+from connectome_tl.workflows.release.validate import validate_on
+from connectome_tl.workflows.study.study_run import read_run
 from tests.bundle.bundle_study import infants_elsewhere
 
 

@@ -19,7 +19,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from tests.bundle.bundle_study import run_of, study_cohorts
 
 PLANTS = {
@@ -182,7 +182,7 @@ def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Pat
 
 
 def _all_problems(run: Path, folder: Path) -> list[Any]:
-    from connectome_tl.workflows import bundle as workflow
+    from connectome_tl.workflows.release import bundle as workflow
 
     found: list[Any] = []
     keep: Callable[..., None] = workflow.refuse_secrets

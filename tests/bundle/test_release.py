@@ -15,9 +15,9 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.harmonise import Harmoniser
 from connectome_tl.features.modalities import ConnectomeSteps
-from connectome_tl.settings.bundles import Inputs
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import HarmoniseSettings
+from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit

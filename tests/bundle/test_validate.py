@@ -18,8 +18,8 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
-from connectome_tl.settings.bundles import Validation, ValidationRecord
-from connectome_tl.workflows.validate import Validated, validate_on
+from connectome_tl.settings.records.bundles import Validation, ValidationRecord
+from connectome_tl.workflows.release.validate import Validated, validate_on
 from tests.bundle.bundle_study import infants_elsewhere
 
 
@@ -177,7 +177,7 @@ def test_what_would_go_back_into_the_bundle_names_nobody(
         assert not any(row.here for row in whole.shifts)
         return whole.model_copy(update={"shifts": (whole.shifts[0].model_copy(update={"here": "as elsewhere7"}),)})
 
-    monkeypatch.setattr("connectome_tl.workflows.validate.passed", planted)
+    monkeypatch.setattr("connectome_tl.workflows.release.validate.passed", planted)
     with pytest.raises(DataError, match=r"nothing was written: validation\.json would give away"):
         validate_on(home / "bundle", home / "elsewhere" / "cohort.yaml", tmp_path / "v")
     assert not (tmp_path / "v").exists()

@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"bids_dir": bids_dir, "out_dir": out_dir, **options})
         return FolderRun((), (), None, Path("index.html"))
 
-    monkeypatch.setattr("connectome_tl.workflows.connectomes.build_connectomes", record)
+    monkeypatch.setattr("connectome_tl.workflows.scans.connectomes.build_connectomes", record)
     return calls
 
 

@@ -39,7 +39,7 @@ def test_importing_the_package_loads_no_torch() -> None:
     code = (
         "import sys, connectome_tl as c\nassert c.__version__\nfrom connectome_tl import read_cohort, simulate_study\n"
     )
-    code += "import connectome_tl.report.render, connectome_tl.config, connectome_tl.workflows.cohort\n"
+    code += "import connectome_tl.report.render, connectome_tl.config, connectome_tl.workflows.data.cohort\n"
     assert python(code + "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'monai')])").strip() == "[]"
 
 
@@ -89,7 +89,7 @@ def test_what_is_not_there_is_missing_input(command: Command, tmp_path: Path, mo
 def test_a_fault_of_ours_says_so_and_shows_a_traceback_only_on_request(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from connectome_tl.workflows import init
+    from connectome_tl.workflows.starting import init
 
     def broken(folder: Path) -> list[Path]:
         raise ZeroDivisionError("by zero")

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.run import run_study
 
 from .study_on_disk import Command, contents, write_study
 

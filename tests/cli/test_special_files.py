@@ -19,7 +19,7 @@ from connectome_tl.files import read_bytes, regular_file
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.imaging.read.names import walk
 from connectome_tl.imaging.track.streamlines import write_tck
-from connectome_tl.workflows.convert import convert_folder
+from connectome_tl.workflows.data.convert import convert_folder
 
 from .study_on_disk import Command
 

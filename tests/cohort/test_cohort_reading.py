@@ -499,7 +499,7 @@ def test_a_cohort_too_large_for_memory_lies_on_disk_and_is_the_same(
     on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = on_disk.read()
-    monkeypatch.setattr("connectome_tl.cohort.matrices.IN_MEMORY", 1000)
+    monkeypatch.setattr("connectome_tl.cohort.arrays.matrices.IN_MEMORY", 1000)
     large = on_disk.read()
     assert isinstance(large.weights, np.memmap)
     np.testing.assert_array_equal(large.weights, straight.weights)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from connectome_tl.cohort.degenerate import degenerate
-from connectome_tl.workflows.cohort import check_cohort
+from connectome_tl.cohort.arrays.degenerate import degenerate
+from connectome_tl.workflows.data.cohort import check_cohort
 
 from .conftest import OnDisk
 

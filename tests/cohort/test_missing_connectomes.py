@@ -10,7 +10,7 @@ import pytest
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.workflows.cohort import check_cohort
+from connectome_tl.workflows.data.cohort import check_cohort
 
 IDS = [f"p{i}" for i in range(6)]
 

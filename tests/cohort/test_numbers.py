@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.cohort.cells import Marks
+from connectome_tl.cohort.columns.numeric import numbers
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.numeric import numbers
+from connectome_tl.cohort.tables.cells import Marks
 
 from .conftest import OnDisk
 from .test_missing_and_spellings import tables_only
@@ -47,7 +47,7 @@ def test_a_mark_that_may_be_decimal_or_thousands_is_asked_about(cells: list[str]
     ],
 )
 def test_the_declared_mark_decides(cells: list[str], decimal: str | None, values: list[float]) -> None:
-    from connectome_tl.cohort.cells import clean
+    from connectome_tl.cohort.tables.cells import clean
 
     found, findings = read([clean(cell) for cell in cells], marks=Marks(decimal=decimal))  # type: ignore[arg-type]
     np.testing.assert_allclose(found, values)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.cohort.selection import selected
+from connectome_tl.cohort.tables.selection import selected
 from connectome_tl.errors import DataError, UsageError
 
 TABLE = pd.DataFrame(

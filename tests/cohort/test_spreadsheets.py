@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from connectome_tl.cohort.tables import read_table
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 
 

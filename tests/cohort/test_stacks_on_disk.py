@@ -31,7 +31,7 @@ def test_every_kind_of_stack_gives_the_same_cohort_in_small_blocks(
     on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("connectome_tl.connectome.formats.stacks._MOST_ROWS", 2)
-    monkeypatch.setattr("connectome_tl.cohort.matrices.IN_MEMORY", 1000)
+    monkeypatch.setattr("connectome_tl.cohort.arrays.matrices.IN_MEMORY", 1000)
     matrices = np.stack(list(on_disk.matrices.values()))
     path = on_disk.folder / f"all.{'mat' if kind == 'mat73' else 'npz' if kind in ('npz', 'packed') else 'npy'}"
     if kind == "mat73":

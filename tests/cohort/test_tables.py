@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.cohort.ages import in_unit, reckoned
+from connectome_tl.cohort.columns.ages import in_unit, reckoned
+from connectome_tl.cohort.columns.ids import bare, joined
+from connectome_tl.cohort.columns.numeric import numbers
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.ids import bare, joined
-from connectome_tl.cohort.numeric import numbers
-from connectome_tl.cohort.tables import read_table
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.errors import DataError
 from connectome_tl.settings.cohort import AgeColumn
 

@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 
 from connectome_tl.connectome.formats.matlab import read_mat
 from connectome_tl.connectome.formats.table import read_matrix
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError
 
 MATRIX = np.array([[0.0, 1, 2], [1, 0, 3], [2, 3, 0]])

@@ -14,10 +14,10 @@ from connectome_tl.connectome.connectome import Connectome, from_upper
 from connectome_tl.connectome.export import WRITERS, write_connectome
 from connectome_tl.connectome.formats.graphs import from_networkx, to_networkx
 from connectome_tl.connectome.formats.table import read_matrix
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.provenance import file_hash, sidecar_path
-from connectome_tl.workflows.convert import convert_file
+from connectome_tl.workflows.data.convert import convert_file
 
 ATLAS = load_atlas("aal90")
 SUFFIXES = list(WRITERS)

@@ -20,8 +20,8 @@ from scipy.io import savemat
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.formats.table import FORMATS, format_named, read_matrix, recognised
-from connectome_tl.connectome.labels import read_labels
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.labels import read_labels
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 
 ATLAS = load_atlas("aal90")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connectome_tl.connectome.labels import read_labels
+from connectome_tl.connectome.names.labels import read_labels
 from connectome_tl.errors import DataError
 
 KINDS = {

@@ -13,12 +13,12 @@ from scipy.io import savemat
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.formats.table import read_matrix
-from connectome_tl.connectome.labels import LabelTable
-from connectome_tl.connectome.naming import RowNames, lined_up
-from connectome_tl.connectome.row_order import check_row_order
-from connectome_tl.connectome.rows import Rows
+from connectome_tl.connectome.names.labels import LabelTable
+from connectome_tl.connectome.names.naming import RowNames, lined_up
+from connectome_tl.connectome.names.row_order import check_row_order
+from connectome_tl.connectome.names.rows import Rows
 from connectome_tl.errors import DataError
-from connectome_tl.workflows.convert import convert_file
+from connectome_tl.workflows.data.convert import convert_file
 
 ATLAS = load_atlas("dk68")
 NAMES = np.array(ATLAS.names)

@@ -12,9 +12,9 @@ from nilearn.connectome import ConnectivityMeasure
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.formats.table import read_matrix
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.workflows.convert import convert_file
+from connectome_tl.workflows.data.convert import convert_file
 
 ATLAS = load_atlas("aal116")
 SERIES = np.random.default_rng(0).normal(size=(60, 116)).cumsum(axis=0)

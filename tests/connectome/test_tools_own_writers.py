@@ -21,7 +21,7 @@ from scipy.io import loadmat, savemat
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.formats.table import read_matrix, recognised
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError
 
 ATLAS = load_atlas("aal90")

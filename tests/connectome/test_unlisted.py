@@ -11,8 +11,8 @@ import pytest
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import assemble
+from connectome_tl.connectome.names.unlisted import unlisted
 from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image
-from connectome_tl.connectome.unlisted import unlisted
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.imaging.track.sampling import reduce_streamlines

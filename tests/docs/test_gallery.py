@@ -26,7 +26,7 @@ from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.init import configs_folder
+from connectome_tl.workflows.starting.init import configs_folder
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = configs_folder()

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import make_split_plan
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.permutation import beyond_clinical as module
 from connectome_tl.evaluation.permutation.added_value import (
     COVARIATE_ALPHAS,

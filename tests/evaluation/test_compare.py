@@ -11,8 +11,8 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
 from connectome_tl.evaluation.scores.compare import Difference, compare, comparisons, verdict
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.report.verdict import number, task_verdicts
-from connectome_tl.settings.results import Comparison, PermutationResult, Score
+from connectome_tl.report.text.verdict import number, task_verdicts
+from connectome_tl.settings.records.results import Comparison, PermutationResult, Score
 from connectome_tl.tasks import Task
 
 

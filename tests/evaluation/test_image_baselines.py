@@ -12,11 +12,11 @@ from sklearn.metrics import r2_score
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.baselines.design import Design
+from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.fixed import BASELINES
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.images import gaussian_process
-from connectome_tl.evaluation.baselines.learners import predict_baseline
-from connectome_tl.settings.images import ImageSettings, ResNetEncoder
+from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes

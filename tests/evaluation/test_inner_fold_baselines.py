@@ -16,8 +16,8 @@ from sklearn.svm import SVC, SVR
 
 from connectome_tl.evaluation.baselines import cpm, elastic_net, linear_svm, pca_logistic
 from connectome_tl.evaluation.baselines.design import Design
-from connectome_tl.evaluation.baselines.inner_folds import inner_parts
-from connectome_tl.evaluation.baselines.learners import calibrated
+from connectome_tl.evaluation.baselines.engines.inner_folds import inner_parts
+from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.settings.baselines import CpmSettings, ElasticNetSettings, LinearSvmSettings, PcaLogisticSettings
 
 N, N_TEST, N_EDGES = 40, 9, 70

@@ -15,16 +15,16 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation import instability as module
 from connectome_tl.evaluation.baselines import cpm, kernel_ridge
 from connectome_tl.evaluation.baselines.design import Design
-from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.baselines.learners import GRAM, calibrated
-from connectome_tl.evaluation.baselines.linear import probability_from_ridge
-from connectome_tl.evaluation.baselines.refits import (
+from connectome_tl.evaluation.baselines.engines.learners import GRAM, calibrated
+from connectome_tl.evaluation.baselines.engines.linear import probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.refits import (
     gram_refits,
     kernel_refits,
     logistic_refits,
     ridge_refits,
     rows_refits,
 )
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.instability import bootstrap_risks, instability, resampled, study_instability
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import FoldRows

@@ -15,7 +15,7 @@ from sklearn.preprocessing import KernelCenterer, StandardScaler
 
 from connectome_tl.evaluation.baselines import kernel_ridge, linear_transfer, meta_matching
 from connectome_tl.evaluation.baselines.design import Design, Scored
-from connectome_tl.evaluation.baselines.gram import fit_kernel
+from connectome_tl.evaluation.baselines.engines.gram import fit_kernel
 from connectome_tl.settings.baselines import KernelRidgeSettings, LinearTransferSettings, MetaMatchingSettings
 from connectome_tl.settings.core import PENALTIES
 from connectome_tl.tasks import Task

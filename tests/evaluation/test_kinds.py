@@ -16,17 +16,17 @@ from sklearn.metrics import (
 )
 
 from connectome_tl.errors import DataError, InternalError, UsageError
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.intervals.pairs import auc_variance, macro_pairs, within_fold_pairs
 from connectome_tl.evaluation.permutation.tests import FoldRows, linear_statistics, permutation_results
 from connectome_tl.evaluation.scores.compare import compare, comparisons, without_network
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import called, out_of_fold, prediction_rows
-from connectome_tl.report.verdict import task_verdicts
+from connectome_tl.report.text.verdict import task_verdicts
 from connectome_tl.settings.metrics import METRICS, metric_named
 from connectome_tl.settings.models import MODELS, ModelSpec, model_named, register
-from connectome_tl.settings.results import NetworkWeight
+from connectome_tl.settings.records.results import NetworkWeight
 from connectome_tl.tasks import KINDS, Task, kind_named
 
 PARTS = ["full", "core", "network", "scratch", "network_scratch"]

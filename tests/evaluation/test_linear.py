@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.linear import fit_edge_scaler, fit_ridge, probability_from_ridge
-from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.baselines.engines.linear import fit_edge_scaler, fit_ridge, probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.logistic import fit_logistic
 
 ALPHAS = tuple(np.logspace(0, 5, 9))
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.permutation.added_value import FoldEdges, ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation.tests import (
     FoldRows,

@@ -13,7 +13,7 @@ from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.linear import fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.clinical.adequacy import riley_binary, riley_continuous
 from connectome_tl.evaluation.clinical.missing_outcomes import (
     missing_outcomes,

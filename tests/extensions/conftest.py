@@ -22,8 +22,8 @@ from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
 from connectome_tl.training import extension
 from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.run import run_study
-from connectome_tl.workflows.study_run import StudyRun
+from connectome_tl.workflows.study.run import run_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 PACKAGE = Path(extension.__file__).parents[1]
 RunSmall = Callable[..., StudyRun]

@@ -13,7 +13,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.permutation.beyond_clinical import QUESTION
 from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.tasks import Task
-from connectome_tl.workflows.study_run import StudyRun
+from connectome_tl.workflows.study.study_run import StudyRun
 
 NAMES = ("pattern", "severity", "motor_score", "cognitive")
 LEVELS = {"severity": ("0", "1", "2"), "pattern": ("0", "1", "2")}

@@ -12,7 +12,7 @@ from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.grids import cropped, gridded
 from connectome_tl.imaging.volume_cache import stored_grid
 from connectome_tl.imaging.volume_checks import check_contrast
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import VolumeSettings, affine_of, simulate_volumes
 
 SETTINGS = VolumeSettings(size=32)

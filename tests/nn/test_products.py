@@ -14,7 +14,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.encoders import graph
 from connectome_tl.nn.products import plus_messages, wide_linear
 from connectome_tl.settings.encoders import GATv2Encoder, GraphEncoder
-from connectome_tl.training.loop import Pool, batches
+from connectome_tl.training.networks.loop import Pool, batches
 
 BF16 = torch.bfloat16
 

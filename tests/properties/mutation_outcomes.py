@@ -15,7 +15,7 @@ from matrix_truth import Mutant
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import ConnectomeTLError
-from connectome_tl.workflows.convert import convert_file
+from connectome_tl.workflows.data.convert import convert_file
 
 SLOW = 5.0  # seconds
 FAILURES = ("wrong in silence", "traceback", "over 5 s")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from connectome_tl.errors import ConnectomeTLError, InternalError
 from connectome_tl.imaging.read.dwi import read_dwi
-from connectome_tl.workflows.assemble import assemble_files
+from connectome_tl.workflows.data.assemble import assemble_files
 from tests.properties.gradient_mutations import GRADIENTS, N, table
 from tests.properties.image_mutations import IMAGES, WEIGHTS
 from tests.properties.stream_scene import Must, Rng, expected, files_of, scene

@@ -17,11 +17,11 @@ from scipy.sparse import csc_array
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats.table import FORMATS, read_matrix
-from connectome_tl.connectome.labels import LabelTable, read_labels
-from connectome_tl.connectome.naming import RowNames, connectome_from
+from connectome_tl.connectome.names.labels import LabelTable, read_labels
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import ConnectomeTLError, DataError, InternalError
-from connectome_tl.workflows.cohort import check_cohort
-from connectome_tl.workflows.convert import convert_folder
+from connectome_tl.workflows.data.cohort import check_cohort
+from connectome_tl.workflows.data.convert import convert_folder
 
 NAMES = ("thalamus_L", "thalamus_R", "putamen_L", "putamen_R", "caudate_L", "caudate_R")
 N_MUTANTS = 2_000

@@ -19,7 +19,7 @@ from tests.bundle.bundle_study import run_of
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose fits are networks: their settings and sizes can be attacked, too."""
-    from connectome_tl.workflows.bundle import BundleOptions, bundle_run
+    from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
     folder = tmp_path_factory.mktemp("bundle")
     return bundle_run(run_of(folder), folder / "bundle", BundleOptions(model="network"))

@@ -158,7 +158,7 @@ def test_the_command_line_of_the_descriptor_is_understood(monkeypatch: pytest.Mo
         seen.update(asked, bids_dir=bids_dir, out_dir=out_dir)
         return FolderRun((), (), None, Path("index.html"))
 
-    monkeypatch.setattr("connectome_tl.workflows.connectomes.build_connectomes", record)
+    monkeypatch.setattr("connectome_tl.workflows.scans.connectomes.build_connectomes", record)
     line = DESCRIPTOR["command-line"]
     for item in DESCRIPTOR["inputs"]:
         example = str(item.get("value-choices", [2 if item["type"] == "Number" else "here"])[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from report_parts import example_cohorts, example_curves, example_extras
 
-from connectome_tl.settings.results import (
+from connectome_tl.settings.records.results import (
     Comparison,
     PermutationResult,
     Prediction,

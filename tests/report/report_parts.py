@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from connectome_tl.settings.results import (
+from connectome_tl.settings.records.results import (
     CohortQualityRecord,
     CohortRecord,
     EdgeImportance,
@@ -20,8 +20,8 @@ from connectome_tl.settings.results import (
     TableRow,
     TrainingCurve,
 )
-from connectome_tl.settings.scores import Score
-from connectome_tl.settings.statistics import (
+from connectome_tl.settings.records.scores import Score
+from connectome_tl.settings.records.statistics import (
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,

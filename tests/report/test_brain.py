@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from report_parts import brain_coordinates
 
-from connectome_tl.report.brain import glass_brain
+from connectome_tl.report.figures.brain import glass_brain
 
 COORDINATES = brain_coordinates(np.random.default_rng(0))
 

@@ -12,9 +12,9 @@ from page import HOSTILE, Page
 from report_example import domain_tasks
 from report_parts import example_cohorts, example_quality
 
-from connectome_tl.report.cohort_figures import matrix_pngs, outliers
 from connectome_tl.report.cohort_report import render_cohort_report
-from connectome_tl.settings.results import (
+from connectome_tl.report.figures.cohort import matrix_pngs, outliers
+from connectome_tl.settings.records.results import (
     CohortQualityRecord,
     CohortRecord,
     MatrixImage,

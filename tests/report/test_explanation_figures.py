@@ -10,9 +10,9 @@ from page import HOSTILE, Page
 from report_example import example_record
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.report.explanation_figures import CIRCLE_EDGES, brain_figure, circle_figure, lobe_order, matrix_of
 from connectome_tl.report.explanations import render_explanations
-from connectome_tl.settings.explanations import ExplanationMap, ExplanationRecord, MapItem, NullResult, Withheld
+from connectome_tl.report.figures.explanations import CIRCLE_EDGES, brain_figure, circle_figure, lobe_order, matrix_of
+from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem, NullResult, Withheld
 
 N = 90
 

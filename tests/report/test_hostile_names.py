@@ -7,7 +7,7 @@ from page import HOSTILE, Page
 from report_example import example_record
 
 from connectome_tl.report.render import render_report
-from connectome_tl.settings.results import RunRecord, TaskVerdict
+from connectome_tl.settings.records.results import RunRecord, TaskVerdict
 
 
 @pytest.fixture(scope="module")

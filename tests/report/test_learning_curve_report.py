@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from report_example import example_record
 
-from connectome_tl.report.learning_curve import curve_figure, curve_table, shown_models
+from connectome_tl.report.figures.learning_curve import curve_figure, curve_table, shown_models
 from connectome_tl.report.render import render_report
-from connectome_tl.settings.results import LearningPoint
+from connectome_tl.settings.records.results import LearningPoint
 
 
 def made_points() -> list[LearningPoint]:

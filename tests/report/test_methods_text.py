@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_study import small_settings
 
-from connectome_tl.report.methods import StudyFacts, methods_paragraph
+from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.settings.study import Stages
 from connectome_tl.settings.training import FineTune, Training
 

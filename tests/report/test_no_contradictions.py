@@ -11,11 +11,11 @@ from connectome_tl.evaluation.scores.compare import comparisons
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.report.render import render_report
-from connectome_tl.report.verdict import level, reconciled, task_verdicts
+from connectome_tl.report.text.verdict import level, reconciled, task_verdicts
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import MODELS
-from connectome_tl.settings.results import PermutationResult, RunRecord
+from connectome_tl.settings.records.results import PermutationResult, RunRecord
 from connectome_tl.tasks import Task
 
 TASKS = (

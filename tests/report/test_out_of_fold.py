@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from connectome_tl.report.out_of_fold import (
+from connectome_tl.report.figures.out_of_fold import (
     OutOfFold,
     fold_averaged_roc,
     group_predictions,
     roc_points,
     subject_scores,
 )
-from connectome_tl.settings.results import Prediction
+from connectome_tl.settings.records.results import Prediction
 
 
 def random_rows(seed: int, *, n_subjects: int = 33, n_repeats: int = 4, levels: int | None = None) -> OutOfFold:

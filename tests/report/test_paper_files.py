@@ -10,13 +10,13 @@ import pytest
 from page import HOSTILE, Page
 from report_example import example_record
 
-from connectome_tl.report.answer import answer
-from connectome_tl.report.downloads import PlainTable, collected, latex_text, slug
-from connectome_tl.report.flow_figure import flow_figure
-from connectome_tl.report.references import REFERENCES, bibliography, references_of
+from connectome_tl.report.figures.flow import flow_figure
 from connectome_tl.report.render import render_report
-from connectome_tl.report.standards import OPEN, checklists
-from connectome_tl.settings.results import RunRecord
+from connectome_tl.report.tables.downloads import PlainTable, collected, latex_text, slug
+from connectome_tl.report.text.answer import answer
+from connectome_tl.report.text.references import REFERENCES, bibliography, references_of
+from connectome_tl.report.text.standards import OPEN, checklists
+from connectome_tl.settings.records.results import RunRecord
 
 CSS = (Path(__file__).parents[2] / "connectome_tl" / "report" / "templates" / "report.css").read_text("utf-8")
 

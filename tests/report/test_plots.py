@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from report_example import example_record
 
 from connectome_tl.errors import UsageError
-from connectome_tl.report.plots import RunPlots
+from connectome_tl.report.figures.plots import RunPlots
 from connectome_tl.simulation.cohorts import simulate_study
 
 PLOTS = RunPlots(example_record())

@@ -12,12 +12,12 @@ import pytest
 from page import Page
 from report_example import MODELS, domain_tasks, example_record
 
-from connectome_tl.report.figures import training_figure
+from connectome_tl.report.figures.fits import training_figure
+from connectome_tl.report.figures.tasks import class_names
 from connectome_tl.report.labels import model_label, number
-from connectome_tl.report.level_tables import level_table
 from connectome_tl.report.render import render_report
-from connectome_tl.report.task_figures import class_names
-from connectome_tl.settings.results import Prediction, RunRecord, TrainingCurve
+from connectome_tl.report.tables.levels import level_table
+from connectome_tl.settings.records.results import Prediction, RunRecord, TrainingCurve
 from connectome_tl.tasks import Task
 
 NAN = float("nan")

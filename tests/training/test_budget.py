@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.settings.training import Ensemble, Training
-from connectome_tl.training.loop import batches
+from connectome_tl.training.networks.loop import batches
 
 
 def test_the_budget_follows_the_number_of_rows() -> None:

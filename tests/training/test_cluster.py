@@ -27,7 +27,7 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.training.stages import chain
-from connectome_tl.workflows.tune import tune_study
+from connectome_tl.workflows.study.tune import tune_study
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'connectome-tl[cluster]'")
 pytestmark = pytest.mark.filterwarnings("default")

@@ -21,11 +21,11 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Mixup, Training
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.objectives.mixup import outcome_distances, partners, shares
 from connectome_tl.training.objectives.objective import TRAIN
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.objectives.task_weights import GradientBalance, UncertaintyWeights, Weighting
-from connectome_tl.training.parts import Freezing, parameter_groups
 from connectome_tl.training.plans import FitPlan, Transfer
 
 COHORTS = small_cohorts()
@@ -262,7 +262,7 @@ def test_what_is_frozen_stays_frozen_when_the_rest_thaws() -> None:
 
 
 def test_the_options_are_in_the_methods_text() -> None:
-    from connectome_tl.report.methods import training_text
+    from connectome_tl.report.text.methods import training_text
 
     said = training_text(
         Training(

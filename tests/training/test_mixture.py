@@ -16,7 +16,7 @@ from connectome_tl.training import mixture
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel, fitted_model
 from connectome_tl.training.mixture import WEIGHTS, choose_weight
-from connectome_tl.training.outputs import losses, mixed
+from connectome_tl.training.networks.outputs import losses, mixed
 
 COHORTS = small_cohorts()
 FOLD = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0][0]

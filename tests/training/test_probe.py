@@ -14,13 +14,13 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.branch import Encoded
-from connectome_tl.report.methods import probes_text
-from connectome_tl.settings.statistics import AdaptationProbe
+from connectome_tl.report.text.methods import probes_text
+from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
+from connectome_tl.training.networks.probe import probe
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.probe import probe
 from connectome_tl.training.schemes import StudyCohorts
 
 COHORTS = small_cohorts(n_source=40, n_pool=30)

@@ -16,7 +16,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit
-from connectome_tl.training.loop import has_settled
+from connectome_tl.training.networks.loop import has_settled
 from connectome_tl.training.plans import FitPlan, Transfer
 from connectome_tl.training.schemes import StudyCohorts
 

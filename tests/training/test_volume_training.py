@@ -14,15 +14,15 @@ from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import build_model
-from connectome_tl.settings.images import Augmentation, ResNetEncoder
+from connectome_tl.settings.images.volumes import Augmentation, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import MaskedVolume
 from connectome_tl.settings.training import Training
-from connectome_tl.training.loop import Pool, train
+from connectome_tl.training.networks.loop import Pool, train
+from connectome_tl.training.networks.volumes import Work, augmentation, device_of
 from connectome_tl.training.objectives.objective import TRAIN, ObjectiveSizes
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.objectives.table import build_objective
-from connectome_tl.training.volumes import Work, augmentation, device_of
 
 EVERYTHING = Augmentation(flip=1, affine=1, bias=1, noise=1, gamma=1, invert=1)
 MODEL = ModelSettings(encoder=ResNetEncoder(width=1 / 16, stem_stride=1), fused_width=8)

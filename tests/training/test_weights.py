@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.nn.voxel.resnet import VoxelResNet
-from connectome_tl.training.weights import keep_as_safetensors, load_into, read_weights
+from connectome_tl.training.networks.weights import keep_as_safetensors, load_into, read_weights
 
 
 def net(seed: int = 0, **changed: object) -> VoxelResNet:

@@ -22,7 +22,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.context import checks_of
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.workflows.tune import tune_study
+from connectome_tl.workflows.study.tune import tune_study
 
 COHORTS = small_cohorts()
 FOLD = Fold(COHORTS.target.ids[:16], COHORTS.target.ids[16:])

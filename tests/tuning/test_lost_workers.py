@@ -29,7 +29,7 @@ from connectome_tl.evaluation.tuning.storage import BEGUN, MAX_RETRY, SET_ASIDE,
 from connectome_tl.report import tuning
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned
-from connectome_tl.workflows.tune import tune_study
+from connectome_tl.workflows.study.tune import tune_study
 
 TRIALS, FOLDS = 4, 2
 FORK = multiprocessing.get_context("fork")

@@ -22,9 +22,9 @@ from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.tune import tune_study
-from connectome_tl.workflows.tuned import read_tuned, tuned_from
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.tune import tune_study
+from connectome_tl.workflows.study.tuned import read_tuned, tuned_from
 
 RESULTS = ("tuned.json", "trials.tsv", "trials.json", "report.html", "study.yaml", "split_plan.json")
 

@@ -13,7 +13,7 @@ from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.imaging.track.streamlines import write_tck
 from connectome_tl.settings.imaging import AssemblySettings
-from connectome_tl.workflows.assemble import assemble_files, read_weights
+from connectome_tl.workflows.data.assemble import assemble_files, read_weights
 
 
 @pytest.fixture

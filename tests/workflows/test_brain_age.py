@@ -18,9 +18,9 @@ from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.training.images.age_gap import fit_age_bias
-from connectome_tl.workflows.run import read_cohorts, run_study
-from connectome_tl.workflows.study_run import StudyRun
-from connectome_tl.workflows.volumes import with_grids
+from connectome_tl.workflows.images.grids import with_grids
+from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 
 def write_brain_age(folder: Path, **changed: object) -> Path:

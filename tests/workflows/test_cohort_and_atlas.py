@@ -20,8 +20,8 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.connectome.quality import matrix_images
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.workflows.atlas import install_atlas, list_atlases, show_atlas
-from connectome_tl.workflows.cohort import check_cohort, cohort_quality
+from connectome_tl.workflows.data.atlas import install_atlas, list_atlases, show_atlas
+from connectome_tl.workflows.data.cohort import check_cohort, cohort_quality
 from connectome_tl.workflows.progress import Ticker
 
 

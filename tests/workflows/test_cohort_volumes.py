@@ -15,12 +15,12 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.imaging.grids import gridded
 from connectome_tl.imaging.read.images import read_volume, write_volume
-from connectome_tl.report.cohort_figures import volume_pngs
-from connectome_tl.settings.images import ImageSettings
+from connectome_tl.report.figures.cohort import volume_pngs
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.workflows.cohort import check_cohort
-from connectome_tl.workflows.cohort_volumes import volume_images
+from connectome_tl.workflows.data.cohort import check_cohort
+from connectome_tl.workflows.images.cohort_volumes import volume_images
 
 SMALL = ImageSettings(size=12, voxel=13.0)
 

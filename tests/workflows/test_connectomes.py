@@ -24,8 +24,8 @@ from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.assemble import assemble_files
-from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.data.assemble import assemble_files
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.report import page_hash, set_beside
 
 SMALL = PhantomSettings(
@@ -347,7 +347,7 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
 @pytest.mark.slow
 def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path, made: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    code = "import sys; from connectome_tl.workflows.connectomes import build_connectomes as b; "
+    code = "import sys; from connectome_tl.workflows.scans.connectomes import build_connectomes as b; "
     code += f"b({str(folder)!r}, {str(tmp_path)!r}, config={str(folder / 'config.yaml')!r})"
     for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", code])

@@ -16,8 +16,8 @@ from connectome_tl.errors import DataError, LeakageError, MissingInputError, Usa
 from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.workflows.contrasts import contrast_cohort
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.images.contrasts import contrast_cohort
+from connectome_tl.workflows.study.run import run_study
 
 LABELS = "labels/sub-{id}_dseg.nii.gz"
 SMALL = VolumeSettings(size=16)

@@ -14,8 +14,8 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.provenance import sidecar_path
-from connectome_tl.workflows.convert import convert_file, convert_folder
-from connectome_tl.workflows.convert_names import bids_name, cohort_patterns
+from connectome_tl.workflows.data.convert import convert_file, convert_folder
+from connectome_tl.workflows.data.convert_names import bids_name, cohort_patterns
 
 NAMES = ("a", "b", "c", "d")
 

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.provenance import sidecar_path
-from connectome_tl.workflows.convert import convert_folder
+from connectome_tl.workflows.data.convert import convert_folder
 
 NAMES = ("a", "b", "c")
 

@@ -20,16 +20,16 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
 from connectome_tl.evaluation.instability import resampled
 from connectome_tl.imaging.read.images import read_volume, write_volume
-from connectome_tl.settings.images_embedding import ImageEmbeddings
+from connectome_tl.settings.images.embedding import ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.stages import unseen_fit
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.embed import embed_cohort
-from connectome_tl.workflows.run import read_cohorts, run_study
-from connectome_tl.workflows.study_run import StudyRun
+from connectome_tl.workflows.images.embed import embed_cohort
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 N = 20
 

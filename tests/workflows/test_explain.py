@@ -20,10 +20,10 @@ from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
-from connectome_tl.workflows.explain import explain_run
-from connectome_tl.workflows.explain_files import FOLDER, PAGE, SUMMARY, read_explanations
-from connectome_tl.workflows.report import draw_report
-from connectome_tl.workflows.run import StudyRun
+from connectome_tl.workflows.study.explain import explain_run
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, SUMMARY, read_explanations
+from connectome_tl.workflows.study.report import draw_report
+from connectome_tl.workflows.study.run import StudyRun
 
 COHORTS = small_cohorts()
 

@@ -13,7 +13,7 @@ from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 
 TINY = PhantomSettings(
     n_regions=6,

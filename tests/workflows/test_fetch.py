@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from connectome_tl.errors import OutputError
-from connectome_tl.workflows.fetch import fetch_abide
+from connectome_tl.workflows.data.fetch import fetch_abide
 
 
 def test_nilearn_is_asked_for_time_series_in_the_given_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

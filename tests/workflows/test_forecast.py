@@ -18,9 +18,9 @@ from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.timing import FitCost, cost_of, kind_of, steps_of
-from connectome_tl.workflows import forecast as forecast_module
-from connectome_tl.workflows.forecast import Forecast, forecast, is_long
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study import forecast as forecast_module
+from connectome_tl.workflows.study.forecast import Forecast, forecast, is_long
+from connectome_tl.workflows.study.run import run_study
 
 COHORTS = small_cohorts()
 STUDY = small_settings(

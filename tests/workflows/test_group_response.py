@@ -14,7 +14,7 @@ from connectome_tl.cli import main
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import Response, response_from_record
-from connectome_tl.workflows.group_response import write_group_response
+from connectome_tl.workflows.scans.group_response import write_group_response
 
 
 def responses(n: int, *, fluid: bool = True) -> dict[str, Response]:

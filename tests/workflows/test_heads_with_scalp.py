@@ -12,8 +12,8 @@ from connectome_tl.imaging.read.images import read_labels, read_mask, read_volum
 from connectome_tl.imaging.read.inputs import take_inventory
 from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scans.anatomy import read_anatomical
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 
 from .test_connectomes import REGISTERED, SMALL
 

@@ -19,7 +19,7 @@ from connectome_tl.settings.hooks import DistortionHook
 from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.hooks import hook_problems, without_distortion
 from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
 from connectome_tl.workflows.scans.result import Plan

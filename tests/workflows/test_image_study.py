@@ -35,10 +35,10 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.run import read_cohorts, run_study
-from connectome_tl.workflows.study_run import StudyRun
-from connectome_tl.workflows.volumes import with_grids
+from connectome_tl.workflows.images.grids import with_grids
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectome_tl.workflows import run as run_module
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.run import run_study
-from connectome_tl.workflows.scans_demo import run_scans_demo
-from connectome_tl.workflows.study_run import StudyRun
+from connectome_tl.workflows.starting.scans_demo import run_scans_demo
+from connectome_tl.workflows.study import run as run_module
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.run import run_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 SMALL = (
     "splits.outer=2",

@@ -17,7 +17,7 @@ from connectome_tl.imaging.read.dwi import read_dwi
 from connectome_tl.imaging.track.streamlines import read_streamlines
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 
 TINY = PhantomSettings(
     n_regions=6, n_edges=5, half_axes=(20.0, 24.0, 18.0), voxel=3.0, region_radius=6.0,

@@ -11,12 +11,12 @@ from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.results import Prediction, RunRecord, Score
+from connectome_tl.settings.records.results import Prediction, RunRecord, Score
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.workflows.audit import audit_run
-from connectome_tl.workflows.ledger import LEDGER, Reveal, looks, reveal, with_ledger
-from connectome_tl.workflows.report import draw_report
-from connectome_tl.workflows.run import run_study
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.ledger import LEDGER, Reveal, looks, reveal, with_ledger
+from connectome_tl.workflows.study.report import draw_report
+from connectome_tl.workflows.study.run import run_study
 
 
 def record(configuration: str, infants: str = "these") -> RunRecord:

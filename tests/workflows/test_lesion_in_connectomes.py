@@ -14,7 +14,7 @@ from connectome_tl.imaging.read.inputs import take_inventory
 from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 CONFIG = """\

@@ -21,8 +21,8 @@ from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.scan import Done
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.workflows.cohort import check_cohort
+from connectome_tl.workflows.data.cohort import check_cohort
 
 GROUPS = ["Preterm", "preterm ", "PRETERM", "neonate", "Older"]
 HEADER = ["ID", "Study group", "Age (weeks)", "age years", "Sex", "centre", "Family", "ga", "Bayley Cog"]

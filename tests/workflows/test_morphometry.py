@@ -13,7 +13,7 @@ from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import write_volume
-from connectome_tl.workflows.morphometry import morphometry_files
+from connectome_tl.workflows.scans.morphometry import morphometry_files
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySetti
 from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.morphometry import build_networks
+from connectome_tl.workflows.scans.morphometry import build_networks
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 CONFIG = """\

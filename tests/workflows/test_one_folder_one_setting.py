@@ -12,8 +12,8 @@ import pytest
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.imaging.read.images import write_volume
-from connectome_tl.workflows.morphometry import build_networks
 from connectome_tl.workflows.scans import scan as scan_module
+from connectome_tl.workflows.scans.morphometry import build_networks
 
 SETTINGS = """\
 labels: labels.tsv

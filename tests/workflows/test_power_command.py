@@ -13,7 +13,7 @@ from small_study import small_cohorts
 from connectome_tl.cli import main
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.evaluation import planning
-from connectome_tl.workflows.power import power_of_cohort
+from connectome_tl.workflows.study.power import power_of_cohort
 
 
 @pytest.fixture(autouse=True)

@@ -16,17 +16,17 @@ from connectome_tl.cli import main
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.pruning import TaylorPruning
+from connectome_tl.settings.records.volume_pruning import VolumePruningRecord
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.settings.volume_pruning import VolumePruningRecord
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.images.plain import PlainNetwork, network_of, plain_networks, rebuilt
-from connectome_tl.workflows.prune import prune_run
-from connectome_tl.workflows.run import read_cohorts, run_study
+from connectome_tl.workflows.images.prune import prune_run
+from connectome_tl.workflows.study.run import read_cohorts, run_study
 
 BRIEF = TaylorPruning(
     target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)
@@ -95,7 +95,7 @@ def test_a_plain_network_says_what_the_whole_one_says(run_dir: Path) -> None:
 def test_the_command_says_what_a_network_costs_and_loses(
     run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from connectome_tl.workflows import prune
+    from connectome_tl.workflows.images import prune
 
     real = prune.prune_run
     monkeypatch.setattr(prune, "prune_run", lambda run, **asked: real(run, **{**asked, "settings": BRIEF}))

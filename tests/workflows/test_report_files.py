@@ -12,7 +12,7 @@ from page import Page
 from report_example import example_record
 
 from connectome_tl.provenance import write_json, write_text
-from connectome_tl.workflows.report import draw_report, timing_of
+from connectome_tl.workflows.study.report import draw_report, timing_of
 
 LOG = "2026-01-02 03:0{}:00,123 INFO connectome-tl: {}\n"
 

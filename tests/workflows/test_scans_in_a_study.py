@@ -18,12 +18,12 @@ from connectome_tl.provenance import write_text
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.cohort import check_cohort
-from connectome_tl.workflows.power import power_of_cohort
+from connectome_tl.workflows.data.cohort import check_cohort
 from connectome_tl.workflows.scans import study as study_module
 from connectome_tl.workflows.scans.folder import FolderRun
 from connectome_tl.workflows.scans.scan import Done
 from connectome_tl.workflows.scans.study import ScanCohort, forecast_of, make_cohort, scan_cohorts, with_connectomes
+from connectome_tl.workflows.study.power import power_of_cohort
 
 TINY = PhantomSettings(
     n_regions=6,

@@ -19,7 +19,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, read_surface_labels, voxels_of
 from connectome_tl.settings.imaging import MorphometrySettings
-from connectome_tl.workflows.morphometry import build_networks
+from connectome_tl.workflows.scans.morphometry import build_networks
 
 INNER, OUTER = 15.0, 19.0
 AFFINE = np.diag([-1.5, 1.5, 1.5, 1.0])

@@ -17,8 +17,8 @@ from connectome_tl.settings.cohort import AgeColumn
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.connectomes import build_connectomes
 from connectome_tl.workflows.scans.age import read_ages
+from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.planning import plan_folder
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.template import choose_templates

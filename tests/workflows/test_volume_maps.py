@@ -12,13 +12,13 @@ import yaml
 from voxel_study import STUDY
 
 from connectome_tl.errors import UsageError
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_importance import NoiseMap
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.workflows import volume_maps
-from connectome_tl.workflows.run import run_study
-from connectome_tl.workflows.volume_maps import map_volumes
+from connectome_tl.workflows.images import maps as volume_maps
+from connectome_tl.workflows.images.maps import map_volumes
+from connectome_tl.workflows.study.run import run_study
 
 BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
 

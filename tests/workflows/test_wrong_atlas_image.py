@@ -12,9 +12,9 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.imaging.track.streamlines import write_tck
 from connectome_tl.settings.imaging import AssemblySettings
-from connectome_tl.workflows.assemble import assemble_files
-from connectome_tl.workflows.connectomes import build_connectomes
-from connectome_tl.workflows.morphometry import build_networks, morphometry_files
+from connectome_tl.workflows.data.assemble import assemble_files
+from connectome_tl.workflows.scans.connectomes import build_connectomes
+from connectome_tl.workflows.scans.morphometry import build_networks, morphometry_files
 
 
 def label_image(path: Path, shift: int) -> Path:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from connectome_tl.connectome.formats.identity import row_lists, safe_texts
-from connectome_tl.connectome.labels import listed
 from connectome_tl.connectome.matrix_file import MatrixFile, triangle_sizes
+from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_bytes
 

@@ -11,7 +11,7 @@ from connectome_tl.connectome.formats.arrays import load_array
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
 from connectome_tl.connectome.functional import Kind, functional_connectome
 from connectome_tl.connectome.matrix_file import MatrixFile
-from connectome_tl.connectome.spelling import default_positions
+from connectome_tl.connectome.names.spelling import default_positions
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import read_text
 

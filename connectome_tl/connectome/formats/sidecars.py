@@ -10,8 +10,8 @@ import numpy as np
 
 from connectome_tl.connectome.formats.arrays import load_array, matrix_of
 from connectome_tl.connectome.formats.text import read_text_matrix
-from connectome_tl.connectome.labels import listed, read_labels
 from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
+from connectome_tl.connectome.names.labels import listed, read_labels
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_json_object
 from connectome_tl.provenance import sidecar_path

@@ -35,7 +35,7 @@ from connectome_tl.connectome.formats.sidecars import (
     read_scilpy,
 )
 from connectome_tl.connectome.formats.text import read_text_matrix
-from connectome_tl.connectome.naming import MatrixFile
+from connectome_tl.connectome.names.naming import MatrixFile
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import regular_file
 

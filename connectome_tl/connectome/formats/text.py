@@ -12,7 +12,7 @@ import numpy as np
 
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowOrder
-from connectome_tl.connectome.spelling import default_positions, mangled
+from connectome_tl.connectome.names.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
 

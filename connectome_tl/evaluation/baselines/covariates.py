@@ -10,8 +10,8 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.baselines.design import Baseline, Design, no_columns
+from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import LOGISTIC
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.scaling import CovariateEncoder
 from connectome_tl.settings.cohort import Covariate

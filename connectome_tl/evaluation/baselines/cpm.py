@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.engines.inner_folds import chosen_by_inner_folds, inner_parts
+from connectome_tl.evaluation.baselines.engines.learners import calibrated, risks_of
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds, inner_parts
-from connectome_tl.evaluation.baselines.learners import calibrated, risks_of
 from connectome_tl.settings.baselines import CpmSettings
 
 _AT_ONCE = 64  # labelings: a bound on memory

@@ -11,6 +11,7 @@ from connectome_tl.evaluation.baselines.covariates import clinical_only, nuisanc
 from connectome_tl.evaluation.baselines.cpm import cpm
 from connectome_tl.evaluation.baselines.design import Baseline
 from connectome_tl.evaluation.baselines.elastic_net import elastic_net
+from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.ground import Ground, Maker
 from connectome_tl.evaluation.baselines.images import (
     pca_gpr,
@@ -20,7 +21,6 @@ from connectome_tl.evaluation.baselines.images import (
     volumes_quantiles,
 )
 from connectome_tl.evaluation.baselines.kernel_ridge import kernel_ridge
-from connectome_tl.evaluation.baselines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.linear_svm import linear_svm
 from connectome_tl.evaluation.baselines.linear_transfer import linear_transfer
 from connectome_tl.evaluation.baselines.meta_matching import meta_matching

@@ -11,8 +11,8 @@ import torch
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
+from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC, RIDGE
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import LOGISTIC, RIDGE
 from connectome_tl.features.volumes import GridReader, VolumeNumbers, coarse_voxels, read_volumes
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 

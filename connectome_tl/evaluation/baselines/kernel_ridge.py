@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
-from connectome_tl.evaluation.baselines.gram import Kernel, best_kernel, unit_scale
+from connectome_tl.evaluation.baselines.engines.gram import Kernel, best_kernel, unit_scale
+from connectome_tl.evaluation.baselines.engines.learners import calibrated
+from connectome_tl.evaluation.baselines.engines.linear import fit_edge_scaler
+from connectome_tl.evaluation.baselines.engines.refits import kernel_refits
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import calibrated
-from connectome_tl.evaluation.baselines.linear import fit_edge_scaler
-from connectome_tl.evaluation.baselines.refits import kernel_refits
 from connectome_tl.settings.baselines import KernelRidgeSettings
 from connectome_tl.training.closed_form.blocks import radial
 

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
-from connectome_tl.evaluation.baselines.gram import fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.engines.gram import fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import calibrated
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.settings.baselines import LinearTransferSettings
 from connectome_tl.tasks import Task

@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
-from connectome_tl.evaluation.baselines.gram import KernelFit, fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.engines.gram import KernelFit, fit_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.engines.learners import calibrated
+from connectome_tl.evaluation.baselines.engines.linear import missing_patterns
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import calibrated
-from connectome_tl.evaluation.baselines.linear import missing_patterns
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.settings.baselines import MetaMatchingSettings
 

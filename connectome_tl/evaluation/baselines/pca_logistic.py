@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
+from connectome_tl.evaluation.baselines.engines.inner_folds import chosen_by_inner_folds
+from connectome_tl.evaluation.baselines.engines.learners import calibrated
+from connectome_tl.evaluation.baselines.engines.linear import decompose, fit_edge_scaler
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.inner_folds import chosen_by_inner_folds
-from connectome_tl.evaluation.baselines.learners import calibrated
-from connectome_tl.evaluation.baselines.linear import decompose, fit_edge_scaler
 from connectome_tl.settings.baselines import PcaLogisticSettings
 
 

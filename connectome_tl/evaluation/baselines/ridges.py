@@ -6,8 +6,8 @@ import numpy as np
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.baselines.design import Baseline, Design, no_columns
+from connectome_tl.evaluation.baselines.engines.learners import GRAM, RIDGE
 from connectome_tl.evaluation.baselines.ground import Ground
-from connectome_tl.evaluation.baselines.learners import GRAM, RIDGE
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.features.tangent import holds_correlations

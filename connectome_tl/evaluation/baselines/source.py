@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups
 from connectome_tl.evaluation.baselines.design import Design
-from connectome_tl.evaluation.baselines.gram import fit_kernel
+from connectome_tl.evaluation.baselines.engines.gram import fit_kernel
 from connectome_tl.features.steps import Features, fit_steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.study import StudySettings

@@ -17,7 +17,7 @@ from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.volumes import read_volumes
 from connectome_tl.nn.branch import build_branch
 from connectome_tl.nn.encoders.volumes import VolumeBranch
-from connectome_tl.settings.images_baselines import SynthesisSettings
+from connectome_tl.settings.images.baselines import SynthesisSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.descent import descend

@@ -7,7 +7,7 @@ from scipy import optimize
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.out_of_fold import Z95
-from connectome_tl.settings.statistics import SampleSize
+from connectome_tl.settings.records.statistics import SampleSize
 
 SHRINKAGE = 0.9
 _OPTIMISM = 0.05

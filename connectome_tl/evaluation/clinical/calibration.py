@@ -17,8 +17,8 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
 from connectome_tl.evaluation.scores.losses import brier_interval
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand
-from connectome_tl.settings.results import Score
-from connectome_tl.settings.statistics import CalibrationCurve
+from connectome_tl.settings.records.results import Score
+from connectome_tl.settings.records.statistics import CalibrationCurve
 from connectome_tl.tasks import Task
 
 _LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)

@@ -11,13 +11,13 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.design import Design
-from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
-from connectome_tl.evaluation.baselines.linear import LinearFit
-from connectome_tl.evaluation.baselines.logistic import fit_logistic
+from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC, predict_baseline
+from connectome_tl.evaluation.baselines.engines.linear import LinearFit
+from connectome_tl.evaluation.baselines.engines.logistic import fit_logistic
 from connectome_tl.evaluation.intervals.pairs import within_fold_pairs
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold, prediction_rows
-from connectome_tl.settings.statistics import GroupDifference, MissingOutcomes
+from connectome_tl.settings.records.statistics import GroupDifference, MissingOutcomes
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 

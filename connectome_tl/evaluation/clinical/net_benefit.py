@@ -12,7 +12,7 @@ from connectome_tl.evaluation.intervals.out_of_fold import clustered_half_width
 from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold
 from connectome_tl.settings.metrics import Widening
-from connectome_tl.settings.statistics import DecisionCurve, SubgroupScore
+from connectome_tl.settings.records.statistics import DecisionCurve, SubgroupScore
 from connectome_tl.tasks import Task
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 13))

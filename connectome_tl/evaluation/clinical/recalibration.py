@@ -20,10 +20,10 @@ from connectome_tl.evaluation.clinical.calibration import Platt, calibration_cur
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, tasks_of
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
 from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
-from connectome_tl.settings.statistics import Recalibrated
+from connectome_tl.settings.records.statistics import Recalibrated
 from connectome_tl.settings.study import Recalibration, StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 from connectome_tl.training.schemes import ALWAYS, StudyCohorts
 
 METRICS = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope", "sensitivity", "specificity")

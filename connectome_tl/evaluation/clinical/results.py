@@ -19,7 +19,7 @@ from connectome_tl.evaluation.clinical.net_benefit import decision_curve, subgro
 from connectome_tl.evaluation.intervals.conformal import conformal_check
 from connectome_tl.evaluation.power import auc_power
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
-from connectome_tl.settings.statistics import (
+from connectome_tl.settings.records.statistics import (
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,

@@ -9,7 +9,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.covariates import covariate_design
-from connectome_tl.evaluation.baselines.learners import LOGISTIC, predict_baseline
+from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC, predict_baseline
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.study import StudySettings

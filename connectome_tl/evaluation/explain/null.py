@@ -19,7 +19,7 @@ from connectome_tl.evaluation.explain.plain import PlainColumns
 from connectome_tl.evaluation.explain.targets import Target, slope_of, targets_of
 from connectome_tl.evaluation.explain.units import rows_of, weight_of
 from connectome_tl.evaluation.nested_cv import PlannedFold
-from connectome_tl.settings.explanations import Method
+from connectome_tl.settings.records.explanations import Method
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.closed_form.fitted import CoreFit

@@ -17,7 +17,7 @@ from connectome_tl.evaluation.explain.null import NullMaps
 from connectome_tl.evaluation.explain.targets import Target, targets_of
 from connectome_tl.evaluation.explain.units import UnitMap, maps_of_fit, pooled, standardised
 from connectome_tl.evaluation.nested_cv import PlannedFold, seeded_chains
-from connectome_tl.settings.explanations import Method
+from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from connectome_tl.evaluation.explain.items import Items, Values
 from connectome_tl.evaluation.explain.units import UnitMap, pooled
-from connectome_tl.settings.explanations import ItemKind, Stability
+from connectome_tl.settings.records.explanations import ItemKind, Stability
 
 TOP = {"edge": 50, "region": 10, "covariate": 3, "group": 3, "modality": 1}
 Over = Literal["folds", "repeats", "seeds"]

@@ -22,9 +22,9 @@ from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.features.steps import Features
-from connectome_tl.settings.explanations import ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.scores import Score
+from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, Withheld
+from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore

@@ -14,7 +14,7 @@ from connectome_tl.evaluation.explain.null import NullMaps, beyond_largest
 from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, shares_in_top, stabilities, top_of
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.evaluation.explain.units import METHODS, UnitMap, drops, pooled, standardised
-from connectome_tl.settings.explanations import Agreement, ExplanationMap, ItemKind, MapItem, Method, NullResult
+from connectome_tl.settings.records.explanations import Agreement, ExplanationMap, ItemKind, MapItem, Method, NullResult
 
 DRAWN_EDGES = 150  # the strongest ones are kept in the summary; the tables have all
 FullMap = dict[str, list[MapItem]]

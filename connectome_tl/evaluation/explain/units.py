@@ -15,7 +15,7 @@ from connectome_tl.evaluation.explain.plain import PlainColumns
 from connectome_tl.evaluation.explain.targets import Target, targets_of
 from connectome_tl.evaluation.nested_cv import PlannedFold, plan_folds
 from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
-from connectome_tl.settings.explanations import Method
+from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore

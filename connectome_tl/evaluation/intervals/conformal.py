@@ -13,7 +13,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.scores.predictions import OutOfFold
-from connectome_tl.settings.statistics import ConformalCheck
+from connectome_tl.settings.records.statistics import ConformalCheck
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import qr
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.baselines.linear import DEFAULT_ALPHAS, fit_ridge, missing_patterns, solve_ridge
+from connectome_tl.evaluation.baselines.engines.linear import DEFAULT_ALPHAS, fit_ridge, missing_patterns, solve_ridge
 from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
 from connectome_tl.tasks import Task
 

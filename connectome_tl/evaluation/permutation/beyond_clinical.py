@@ -15,7 +15,7 @@ from connectome_tl.evaluation.permutation.covariate_effects import CovariateEffe
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
-from connectome_tl.settings.results import PermutationResult
+from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.core import blocks_of

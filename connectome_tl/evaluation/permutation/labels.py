@@ -15,7 +15,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.refits import refitted_scores
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts

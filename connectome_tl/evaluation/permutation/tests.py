@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.evaluation.baselines.linear import LinearFit, fit_ridge
+from connectome_tl.evaluation.baselines.engines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.scores.counts import within_fold_counts
-from connectome_tl.settings.results import PermutationResult
+from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.tasks import Task
 
 

@@ -23,7 +23,7 @@ from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, rankin
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
 from connectome_tl.settings.models import FULL, MODELS, in_order, model_named
-from connectome_tl.settings.results import Comparison, NetworkWeight, VerdictWord
+from connectome_tl.settings.records.results import Comparison, NetworkWeight, VerdictWord
 from connectome_tl.tasks import Task
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
 from connectome_tl.settings.metrics import Estimand, metric_named
-from connectome_tl.settings.results import Score
+from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Task
 
 Interval = tuple[float, float, float]  # a value, and the two ends of its interval

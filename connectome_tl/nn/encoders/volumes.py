@@ -13,14 +13,14 @@ from connectome_tl.nn.layers import SharedDropout
 from connectome_tl.nn.voxel.dense import ScaleDense, densenet
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
-from connectome_tl.settings.images import (
+from connectome_tl.settings.images.embedding import EmbeddingEncoder
+from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
     ImageEncoder,
     ResNetEncoder,
     ScaleDenseEncoder,
     SfcnEncoder,
 )
-from connectome_tl.settings.images_embedding import EmbeddingEncoder
 
 
 class VolumeBranch(Branch):

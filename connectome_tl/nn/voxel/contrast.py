@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from connectome_tl.settings.images_contrast import VoxelContrast
+from connectome_tl.settings.images.contrast import VoxelContrast
 
 
 def labels_on(labels: Tensor, size: Sequence[int], n_classes: int) -> Tensor:

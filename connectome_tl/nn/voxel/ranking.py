@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from connectome_tl.settings.images_cascade import RankedLoss
+from connectome_tl.settings.images.cascade import RankedLoss
 
 
 def soft_ranks(values: Tensor, temperature: float) -> Tensor:

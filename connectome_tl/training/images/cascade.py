@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.ranking import ranked_loss
-from connectome_tl.settings.images_cascade import RankedLoss, TwoStage
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.cascade import RankedLoss, TwoStage
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.images.age_gap import AgeBias, fit_age_bias
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded

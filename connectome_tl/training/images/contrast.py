@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from connectome_tl.nn.voxel.contrast import VoxelContrastLoss
 from connectome_tl.nn.voxel.unet import UNet
-from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.training.loop import batches
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.training.networks.loop import batches
 
 LossOf = Callable[[np.ndarray], Tensor]  # row numbers of a batch to its loss
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from connectome_tl.cohort.ages import in_unit
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.plausible import DAYS
+from connectome_tl.cohort.columns.ages import in_unit
+from connectome_tl.cohort.columns.plausible import DAYS
 from connectome_tl.errors import InternalError
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult

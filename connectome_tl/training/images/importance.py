@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.nn.voxel.unet import UNet
-from connectome_tl.settings.images_importance import NoiseMap
+from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 

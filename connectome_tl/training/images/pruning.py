@@ -15,7 +15,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.nn.voxel.channels import Costs, channel_groups
 from connectome_tl.nn.voxel.gates import Gates
 from connectome_tl.nn.voxel.shrinking import Cost, cost, removable, shrink
-from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.training.images.descent import descend
 
 _OVERSHOOT = 0.1  # share of all multiply-accumulates that a removal may go beyond the target by

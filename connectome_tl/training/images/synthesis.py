@@ -15,7 +15,7 @@ from torch import Tensor
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.adversarial import AgeGuide, Critic, EncoderDecoder, gradient_penalty
-from connectome_tl.settings.images_synthesis import RandomContrast, TaskGuidedGan
+from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded

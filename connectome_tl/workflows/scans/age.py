@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.cohort.tables import Findings, numbers, read_table
+from connectome_tl.cohort.tables.saved import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.register.templates import months_of

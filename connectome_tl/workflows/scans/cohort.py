@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from connectome_tl.cohort.tables import read_table
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory

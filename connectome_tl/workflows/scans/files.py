@@ -15,7 +15,7 @@ from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.provenance import write_json, write_table
 from connectome_tl.settings.imaging import ConnectomesSettings
-from connectome_tl.workflows.assemble import UNITS, write_regions
+from connectome_tl.workflows.data.assemble import UNITS, write_regions
 from connectome_tl.workflows.scans.maps import write_maps
 from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import write_scan_report

@@ -14,9 +14,9 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.provenance import content_hash, write_text
-from connectome_tl.report.scan_images import Row, cuts, matrix_image, motion_figure, sphere_figure
+from connectome_tl.report.figures.scans import Row, cuts, matrix_image, motion_figure, sphere_figure
+from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.scan_page import BEGIN, END, ScanPage, beside_cohort, render_scan
-from connectome_tl.report.sheet import Figure, Sheet
 from connectome_tl.workflows.scans.result import ScanResult, stamps_of
 
 Typical = Mapping[str, tuple[float, float]]

@@ -25,7 +25,7 @@ from connectome_tl.imaging.register.gate import Gate
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 from connectome_tl.provenance import write_table, write_text
-from connectome_tl.report.scan_images import Row
+from connectome_tl.report.figures.scans import Row
 from connectome_tl.report.scan_page import render_scan
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels

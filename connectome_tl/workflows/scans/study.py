@@ -31,8 +31,8 @@ from connectome_tl.settings.cohort import CohortSettings, Covariate, MoreTable, 
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.settings.scans import MOTION, ScanFolder, ScanVolume
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.workflows.connectomes import plan_connectomes
 from connectome_tl.workflows.scans.cohort import depth_of, origin_of, result_files
+from connectome_tl.workflows.scans.connectomes import plan_connectomes
 from connectome_tl.workflows.scans.folder import FolderRun, process_folder, worst_of
 from connectome_tl.workflows.scans.forecast import forecast
 from connectome_tl.workflows.scans.planning import folder_settings

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import atlas_names, load_atlas
-from connectome_tl.cohort.guesses import ColumnGuess, guess_columns, id_pattern, numbers_of
-from connectome_tl.cohort.tables import read_table
+from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns, id_pattern, numbers_of
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.settings.cohort import Transform

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from connectome_tl.cohort.cells import nearest
-from connectome_tl.cohort.guesses import ColumnGuess, negative_level
+from connectome_tl.cohort.columns.guesses import ColumnGuess, negative_level
+from connectome_tl.cohort.tables.cells import nearest
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of

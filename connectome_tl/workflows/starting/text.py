@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.cohort.guesses import numbers_of
+from connectome_tl.cohort.columns.guesses import numbers_of
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
 
 _FEWEST_POSITIVE = 5

@@ -25,7 +25,7 @@ from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.evaluation.explain.units import UnitMap, planned_folds, pooled, standardised, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
-from connectome_tl.settings.scores import Score
+from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore

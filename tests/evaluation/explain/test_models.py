@@ -26,7 +26,7 @@ from connectome_tl.training.closed_form.fitted import RadialPart
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import MixtureModel, fitted_model
-from connectome_tl.training.outputs import columns_of
+from connectome_tl.training.networks.outputs import columns_of
 
 
 @pytest.mark.parametrize("scheme", ["core", "network"])

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from connectome_tl.nn.voxel.ranking import difference_error, rank_error, ranked_loss, ranks, soft_ranks
-from connectome_tl.settings.images_cascade import RankedLoss
+from connectome_tl.settings.images.cascade import RankedLoss
 
 VALUES = torch.tensor([2.0, -1.0, 0.5, 2.0, 7.0, 0.4], dtype=torch.float64)
 

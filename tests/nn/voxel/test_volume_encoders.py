@@ -13,7 +13,7 @@ from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.branch import Branch, build_branch
 from connectome_tl.nn.model import build_model
 from connectome_tl.nn.voxel.precision import in_float32
-from connectome_tl.settings.images import (
+from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
     ImageEncoder,
     ResNetEncoder,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.nn.voxel.contrast import VoxelContrastLoss, grey_classes, labels_on
-from connectome_tl.settings.images_contrast import VoxelContrast
+from connectome_tl.settings.images.contrast import VoxelContrast
 
 
 def scene(shift: float) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ import torch
 from image_rows import SmallEncoder, rows_of, simulated
 
 from connectome_tl.errors import DataError
-from connectome_tl.settings.images_cascade import TwoStage
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.cascade import TwoStage
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.images.cascade import AgeNetwork, TwoStageAge, fit_two_stage
 
 QUICK = Descent(steps=50, learning_rate=5e-3, batch_size=12)

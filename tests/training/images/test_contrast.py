@@ -9,8 +9,8 @@ from image_rows import SmallEncoder, rows_of, simulated
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
-from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
-from connectome_tl.settings.images_descent import Descent
+from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.images.contrast import adapt_by_contrast, dice, fit_segmenter
 
 BRIEF = Descent(steps=30, batch_size=4, learning_rate=1e-2)

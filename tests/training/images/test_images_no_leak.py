@@ -13,11 +13,11 @@ from torch import nn
 
 from connectome_tl.errors import DataError, LeakageError
 from connectome_tl.provenance import content_hash
-from connectome_tl.settings.images_cascade import TwoStage
-from connectome_tl.settings.images_contrast import Segmentation, VoxelContrast
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_importance import NoiseMap
-from connectome_tl.settings.images_synthesis import RandomContrast, TaskGuidedGan
+from connectome_tl.settings.images.cascade import TwoStage
+from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.importance import NoiseMap
+from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.contrast import adapt_by_contrast, fit_segmenter
 from connectome_tl.training.images.importance import fit_noise_map

@@ -16,8 +16,8 @@ import torch_pruning
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.channels import channel_groups
 from connectome_tl.nn.voxel.gates import Gates
-from connectome_tl.settings.images_descent import Descent
-from connectome_tl.settings.images_pruning import TaylorPruning
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.pruning import GateScores, prune, removal_oracle
 

@@ -1,0 +1,79 @@
+"""What cannot teach a model anything: connectomes that are constant or all the same, outcomes of a single class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.findings import listed
+from connectome_tl.errors import Problem
+from connectome_tl.settings.records.results import QualityFinding
+
+
+def nothing_to_learn(cohort: Cohort) -> list[Problem]:
+    """Problems where no connectome is left that differs from another, or that has edges that differ.
+
+    A cohort of a single subject may be one to predict for; its connectome must not be constant.
+    """
+    if not cohort.n_regions or not cohort.n_subjects:
+        return []
+    rows = _with_connectome(cohort)
+    if all(_is_constant(cohort, i) for i in rows):
+        empty = not any(cohort.weights[i].any() for i in rows)
+        what = "no connectome has a single edge" if empty else "in every connectome all edges are the same"
+        n = len(rows) or cohort.n_subjects
+        return [Problem(what, got=f"{n} subjects", remedy="Look at the matrices and their measure.")]
+    if len(rows) > 1 and all(np.array_equal(cohort.weights[rows[0]], cohort.weights[i]) for i in rows[1:]):
+        return [
+            Problem(
+                "all connectomes are the same",
+                got=f"{len(rows)} subjects",
+                remedy="Was one matrix copied to all of them?",
+            )
+        ]
+    return []
+
+
+def degenerate(cohort: Cohort) -> list[QualityFinding]:
+    """What a model cannot learn from: errors first for connectomes, then for outcomes and covariates."""
+    found: list[QualityFinding] = []
+    if cohort.n_regions:
+        flat = [cohort.ids[i] for i in _with_connectome(cohort) if _is_constant(cohort, i)]
+        if flat:
+            text = f"{len(flat)} connectomes are empty or constant: {listed(flat, 6)}"
+            found.append(QualityFinding(level="error", check="constant", message=text))
+        bare = [cohort.ids[i] for i in np.flatnonzero(~cohort.node_mask.any(axis=1))]
+        if bare:
+            text = f"{len(bare)} subjects have no connectome: {listed(bare, 6)}"
+            found.append(QualityFinding(level="warning", check="no connectome", message=text))
+    for task in cohort.tasks:
+        values = cohort.targets[task.name].to_numpy(dtype=float)
+        kinds = np.unique(values[~np.isnan(values)])
+        if kinds.size < 2:
+            text = "no value is known" if not kinds.size else f"{_value(kinds[0], task.is_binary)} in every subject"
+            message = f"outcome {task.label}: {text}; it cannot be learned or tested"
+            found.append(QualityFinding(level="error", check="one class", message=message))
+    for spec in cohort.covariate_specs:
+        column = cohort.covariates[spec.column].dropna()
+        if column.nunique() < 2:
+            text = "no value is known" if column.empty else "the same in every subject"
+            message = f"covariate {spec.column}: {text}"
+            found.append(QualityFinding(level="warning", check="constant", message=message))
+    return found
+
+
+def _with_connectome(cohort: Cohort) -> list[int]:
+    """Rows of subjects with any region: the others are not said to be constant, but to lack a connectome."""
+    return [int(i) for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+
+
+def _value(value: float, is_binary: bool) -> str:
+    return ("positive" if value else "negative") if is_binary else f"{value:g}"
+
+
+def _is_constant(cohort: Cohort, row: int) -> bool:
+    """No two edges of this subject differ, in any measure, over the regions it has."""
+    there = cohort.node_mask[row]
+    edges = cohort.weights[row][:, there][:, :, there]
+    edges = edges[:, ~np.eye(edges.shape[1], dtype=bool)]
+    return edges.size == 0 or bool((edges == edges[:, :1]).all())

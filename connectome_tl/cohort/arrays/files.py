@@ -1,0 +1,183 @@
+"""Which file is whose: patterns with `{id}`, and matching the ids of tables, files and stacks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from connectome_tl.cohort.columns.ids import bare
+from connectome_tl.cohort.findings import Findings, listed
+from connectome_tl.errors import MissingInputError, Problem, UsageError
+
+
+def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
+    """Files that fit a pattern, by the id in their name; `other` are files known to be something else.
+
+    `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
+    anything inside one folder or file name. Two files of one subject are a problem.
+
+    Raises:
+        MissingInputError: no such folder. UsageError: a pattern that does not tell the id.
+    """
+    base = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
+    parts = list(base.parts)
+    fixed = next((i for i, part in enumerate(parts) if "{id}" in part or "*" in part), len(parts))
+    root = Path(*parts[:fixed]) if fixed else Path()
+    if not root.is_dir():
+        raise MissingInputError("folder not found", file=root)
+    tail = "/".join(parts[fixed:])
+    if "{id}*" in tail or "*{id}" in tail:
+        raise UsageError(
+            "{id} and * stand side by side, and nothing says where the id ends",
+            got=pattern,
+            remedy="Write what stands between them, for example {id}_*.csv.",
+        )
+    name = re.compile(_as_regex(tail))
+    wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
+    wildcard = re.sub(r"\*{2,}", "*", wildcard)
+    tables = {os.path.realpath(folder / name) for name in other}
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob(wildcard)):
+        match = name.fullmatch(path.relative_to(root).as_posix())
+        if match is None or not path.is_file() or os.path.realpath(path) in tables:
+            continue
+        subject = match.group("id")
+        if not subject.isprintable():
+            findings.problems.append(
+                Problem("a file name holds characters that cannot be shown", got=ascii(path.name), file=root)
+            )
+            continue
+        if subject in found:
+            findings.problems.append(
+                Problem(
+                    "two files of one subject fit the pattern",
+                    subject=subject,
+                    file=path,
+                    got=f"also {found[subject].name}",
+                    remedy="Make the pattern narrower (session, atlas, measure).",
+                )
+            )
+        else:
+            found[subject] = path
+    return found
+
+
+def _as_regex(tail: str) -> str:
+    pieces = re.split(r"(\{id\}|\*)", tail)
+    text, seen = "", False
+    for piece in pieces:
+        if piece == "{id}":
+            text += "(?P=id)" if seen else r"(?P<id>[^/]+?)"
+            seen = True
+        else:
+            text += r"[^/]*" if piece == "*" else re.escape(piece)
+    return text
+
+
+@dataclass(frozen=True)
+class Search:
+    """Whose data are looked for, and where; what is wrong goes to `findings`.
+
+    Attributes:
+        ids: subjects wanted, in the order of the table.
+        everyone: all ids of the table, before `select`.
+        folder: what paths are relative to.
+        unmatched: whether data without a subject, and subjects without data, are refused or dropped; `missing` drops
+            data and keeps subjects.
+        dropping: the setting that drops them.
+        reasons: why the matrix of a subject is not to be read, by id.
+    """
+
+    ids: Sequence[str]
+    everyone: Sequence[str]
+    folder: Path
+    findings: Findings
+    unmatched: Literal["refuse", "drop", "missing"] = "refuse"
+    dropping: str = "unmatched: drop"
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def owners(
+        self, available: Iterable[str], *, what: str, file: str | Path, lacking: str = "were left out"
+    ) -> dict[str, str]:
+        """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
+
+        Args:
+            available: ids of files or of rows of a stack.
+            lacking: what becomes of rows without data where they are not refused.
+
+        Returns:
+            Only ids that have data. The others, and data without a row in the table, are problems, or
+            notes where they are not refused. Ids that differ in zero padding only are always problems.
+        """
+        findings = self.findings
+        there = {name: name for name in available}
+        short = {name.removeprefix("sub-"): name for name in there}
+        found: dict[str, str] = {}
+        for subject in self.ids:
+            name = there.get(subject) or short.get(subject.removeprefix("sub-"))
+            if name is not None:
+                found[subject] = name
+        known = {subject.removeprefix("sub-") for subject in self.everyone}
+        without = [subject for subject in self.ids if subject not in found]
+        extra = [name for name in there if name.removeprefix("sub-") not in known]
+        longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
+        if longer:  # BIDS ids hold no underscore: these are further files of known subjects
+            findings.notes.append(
+                f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}"
+            )
+            extra = [name for name in extra if name not in set(longer)]
+        alike = {bare(name): name for name in extra}
+        padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
+        findings.several(
+            [(subject, f"is {name!r} there") for subject, name in padded],
+            f"the id is written differently for {what}",
+            file,
+            "Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
+            "same everywhere.",
+        )
+        settled = {subject for subject, _ in padded} | {name for _, name in padded}
+        without = [subject for subject in without if subject not in settled]
+        extra = [name for name in extra if name not in settled]
+        if self.unmatched != "refuse":
+            if without:
+                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {listed(without)}")
+            if extra:
+                findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
+            return found
+        if without:
+            remedy = f"Leave the rows out with select, or say {self.dropping}."
+            lying = [name for name in there if name not in set(found.values())]
+            if not found and lying:
+                remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+                if "{id}" not in str(file):
+                    remedy = (
+                        "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
+                    )
+            findings.problems.append(self._absent(without, what, file, lying, remedy))
+        if extra and found:
+            rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
+            remedy = f"Add their rows, or say {self.dropping}."
+            findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
+        return found
+
+    def _absent(
+        self, without: Sequence[str], what: str, file: str | Path, lying: Sequence[str], remedy: str
+    ) -> Problem:
+        """One line for all rows without data: what was looked for, and what lies there instead."""
+        pattern = str(file)
+        looked = pattern.replace("{id}", without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
+        names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]
+        if not names and "{id}" in pattern:
+            folder = (self.folder / pattern.split("{id}")[0]).parent if pattern[0] != "{" else self.folder
+            names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+        return Problem(
+            f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",
+            expected=looked,
+            got=f"no such; there lie {listed(names, 3)}" if names else "nothing there",
+            file=file,
+            remedy=remedy,
+        )

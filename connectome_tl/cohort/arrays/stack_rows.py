@@ -1,0 +1,194 @@
+"""What the rows of a stack are: which array holds the matrices, whose each one is, and which region each row is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from connectome_tl.atlas import order_of
+from connectome_tl.cohort.tables.saved import read_table, whole_ids
+from connectome_tl.connectome.formats.beside import lists_beside
+from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.formats.stacks import StackedArray
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.connectome.names.naming import Layout, MatrixFile, RowNames, from_triangle
+from connectome_tl.connectome.names.rows import named_rows
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.settings.cohort import ConnectomeFiles
+
+_ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "id")
+_SUBJECTS = re.compile(r"^ids?$|subject|participant|^subs?$|session|scan", re.IGNORECASE)
+_NOT_MATRICES = ("node_mask", "region_features")
+
+
+@dataclass(frozen=True, eq=False)
+class StackLayout:
+    """Regions of the cohort, where in them each kept row of the file goes, which rows are kept, and of how many.
+
+    `unnamed`: the file did not name its rows; `names` were assumed for them, and their order is worth a look.
+    """
+
+    regions: tuple[str, ...]
+    positions: np.ndarray
+    rows: np.ndarray
+    n_file_rows: int
+    names: tuple[str, ...]
+    unnamed: bool
+    notes: tuple[str, ...]
+    triangle: Layout
+
+    def lined_up(self, block: np.ndarray) -> np.ndarray:
+        """(n, n_measures, n_values) or (n, n_measures, n_rows, n_rows) as float32 over the cohort's regions."""
+        shape = (*block.shape[:2], len(self.regions), len(self.regions))
+        out = np.zeros(shape, dtype=np.float32)
+        if block.ndim == 3:
+            block = from_triangle(block, self.n_file_rows, self.triangle)
+        at, rows = self.positions, self.rows
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is listed
+            out[:, :, at[:, None], at[None, :]] = block[:, :, rows[:, None], rows[None, :]]
+        return out
+
+
+def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: Path) -> tuple[StackedArray, bool]:
+    """The array of matrices, and whether it has an axis of measures after that of subjects.
+
+    Raises:
+        DataError: no such array, or one of another shape.
+    """
+    numeric = {name: array for name, array in large.items() if name not in _NOT_MATRICES}
+    if not spec.keys and len(numeric) != 1:
+        raise DataError(
+            "the stack does not say which array holds the matrices",
+            file=path,
+            expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
+        )
+    keys = spec.keys or tuple(numeric)
+    for key in keys:
+        if key not in numeric or numeric[key].dtype.kind not in "fiu" or numeric[key].ndim < 2:
+            offered = ", ".join(numeric)
+            raise DataError(f"no numeric array is called {key!r}", file=path, expected=f"one of {offered}")
+    if len(keys) > 1:
+        return _together([numeric[key] for key in keys], keys, path), True
+    values = numeric[keys[0]]
+    n_measures = len(spec.measures)
+    is_triangle = spec.layout != "full"
+    wanted = 2 if is_triangle else 3
+    fits = is_triangle or values.shape[-1] == values.shape[-2]
+    if fits and values.ndim == wanted and n_measures == 1:
+        return values, False
+    if fits and values.ndim == wanted + 1 and values.shape[1] == n_measures:
+        return values, True
+    shape = "(n_subjects, n_edges)" if is_triangle else "(n_subjects, n_regions, n_regions)"
+    raise DataError(
+        "the stack has the wrong shape",
+        file=path,
+        expected=f"{shape}{f', with {n_measures} measures after the subjects' if n_measures > 1 else ''}",
+        got=str(values.shape),
+        remedy="Check layout (full, upper or lower) and measure; several arrays are named by key: [A, B].",
+    )
+
+
+def _together(arrays: Sequence[StackedArray], keys: Sequence[str], path: Path) -> StackedArray:
+    """Several arrays of one shape, one per measure, as one with an axis of measures."""
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        text = ", ".join(f"{key} {array.shape}" for key, array in zip(keys, arrays, strict=True))
+        raise DataError("the arrays of the measures differ in shape", file=path, got=text)
+    shape = arrays[0].shape
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        for parts in zip(*(array.source(n_rows) for array in arrays), strict=True):
+            yield np.stack([np.asarray(part, dtype=float) for part in parts], axis=1)
+
+    return StackedArray((shape[0], len(arrays), *shape[1:]), np.dtype(float), source)
+
+
+def row_owners(
+    arrays: dict[str, np.ndarray],
+    spec: ConnectomeFiles,
+    folder: Path,
+    n_rows: int,
+    id_columns: Sequence[str],
+    path: Path,
+) -> tuple[str, ...]:
+    """Whose each row of the stack is, from the row table or the `ids` of the file.
+
+    Raises:
+        DataError: neither, ids that occur twice, another number of ids than of rows, or ids in the file in another
+            order than in the row table.
+    """
+    own = {name: safe_texts(array) for name, array in arrays.items() if array.dtype.kind in "US" and array.ndim == 1}
+    if spec.rows is None and "ids" in own:
+        owners, where = own["ids"], path
+    elif spec.rows is None:
+        raise DataError(
+            "nothing says whose row of the stack is whose",
+            file=path,
+            remedy="Give rows: a table with the ids in the order of the stack (it may be the participants table).",
+        )
+    else:
+        where = folder / spec.rows
+        table = read_table(where)
+        columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
+        columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
+        if not columns:
+            raise DataError("the row table has no id column", file=where, expected=", ".join(id_columns))
+        owners = tuple(whole_ids(table, columns))
+    problems = [
+        Problem("occurs twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
+    ]
+    if len(owners) != n_rows:
+        problems.append(
+            Problem("the stack and its row table differ", expected=f"{len(owners)} rows", got=str(n_rows), file=path)
+        )
+    raise_all("the rows of the stack cannot be assigned", problems)
+    _check_own_ids(owners, own, where, path)
+    return owners
+
+
+def _check_own_ids(owners: tuple[str, ...], own: dict[str, tuple[str, ...]], where: Path, path: Path) -> None:
+    """Refuse a row table that lists the ids of the file in another order."""
+    bare = [owner.removeprefix("sub-") for owner in owners]
+    for name, texts in own.items():
+        theirs = [text.removeprefix("sub-") for text in texts]
+        if theirs != bare and sorted(theirs) == sorted(bare):
+            at = next(i for i, (a, b) in enumerate(zip(bare, theirs, strict=True)) if a != b)
+            raise DataError(
+                f"the row table and {name!r} in the stack name the rows in different orders",
+                file=path,
+                expected=f"row {at + 1} is {texts[at]}",
+                got=f"{owners[at]} in {where.name}",
+                remedy="Leave rows out, or write the table in the order of the stack." if name == "ids" else None,
+            )
+
+
+def stack_layout(
+    arrays: dict[str, np.ndarray], values: StackedArray, spec: ConnectomeFiles, known: RowNames, path: Path
+) -> StackLayout:
+    """Which region each row of the matrices is; names that the file holds are used.
+
+    Raises:
+        DataError: no names, or names that do not fit; see `rows.named_rows`.
+    """
+    named = arrays.get("regions")
+    own = safe_texts(named) if named is not None and named.dtype.kind in "US" and named.ndim == 1 else None
+    if values.shape[0] == 0 or math.prod(values.shape) == 0:
+        raise DataError("the stack holds no subject", file=path)
+    n_values, is_triangle = values.shape[-1], spec.layout != "full"
+    one = np.zeros((1, n_values)) if is_triangle else np.zeros((1, n_values, n_values))
+    counts = MatrixFile(one).row_counts
+    if not counts:
+        expected = "n (n - 1) / 2 or n (n + 1) / 2 values"
+        raise DataError("not a triangle of a matrix", file=path, expected=expected, got=str(n_values))
+    lists = row_lists(arrays, counts, tuple(name for name in arrays if _SUBJECTS.search(name)))
+    rows = named_rows(MatrixFile(one, names=own, lists=(*lists, *lists_beside(path, counts))), known, file=path)
+    if len(rows.kept) != rows.n_rows and is_triangle:
+        raise DataError("a triangle with a background row cannot be read; use layout: full", file=path)
+    target = known.names or rows.names
+    at = order_of(rows.names, target, where=known.where)
+    return StackLayout(target, at, rows.kept, rows.n_rows, rows.names, rows.assumed, rows.notes, spec.layout)

@@ -1,0 +1,64 @@
+"""The image of each subject: by a pattern with `{id}`, or from a column of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from connectome_tl.cohort.arrays.files import Search, found_files
+from connectome_tl.cohort.findings import listed
+from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.settings.cohort import VolumeFiles
+
+
+def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, str]) -> tuple[str, ...]:
+    """The image of each subject, "" where one has none; what is wrong with them is a problem.
+
+    Args:
+        cells: paths of the table by subject, for `column`.
+    """
+    if spec is None:
+        return ()
+    search = replace(search, dropping="volumes.missing: allow")
+    if spec.missing == "allow":
+        search = replace(search, unmatched="drop")
+    found = _by_column(spec, search, cells) if spec.column is not None else _by_pattern(spec, search)
+    if spec.contrast:
+        for subject, file in found.items():
+            try:
+                check_contrast(file, subject, spec.contrast)
+            except ConnectomeTLError as error:
+                search.findings.problems += error.problems
+    return tuple(found.get(subject, "") for subject in search.ids)
+
+
+def _by_pattern(spec: VolumeFiles, search: Search) -> dict[str, str]:
+    assert spec.files is not None
+    try:
+        found = found_files(spec.files, search.folder, search.findings)
+    except ConnectomeTLError as error:
+        search.findings.problems += error.problems
+        return {}
+    names = search.owners(found, what="a volume", file=spec.files, lacking="stay without one")
+    return {subject: str(found[name]) for subject, name in names.items()}
+
+
+def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> dict[str, str]:
+    found = {i: str(search.folder / cells[i]) for i in search.ids if i in cells}
+    for subject, file in found.items():
+        if not (search.folder / cells[subject]).is_file():
+            search.findings.problems.append(
+                Problem("the image that the table names is not there", subject=subject, file=file)
+            )
+    without = [i for i in search.ids if i not in found]
+    if without and search.unmatched == "refuse":
+        search.findings.problems.append(
+            Problem(
+                f"{len(without)} subjects have no image in column {spec.column!r}: {listed(without, 6)}",
+                remedy="Name their images, leave them out (`select`), or say volumes.missing: allow.",
+            )
+        )
+    elif without:
+        search.findings.notes.append(f"{len(without)} subjects have no image and stay without one")
+    return found

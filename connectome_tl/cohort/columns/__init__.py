@@ -1,0 +1,1 @@
+"""What columns mean: ids, ages, numbers, categories, outcomes."""

@@ -1,0 +1,98 @@
+"""Ages: always with a unit, possible in it, counted from birth, from conception or from term."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.columns.numeric import numbers
+from connectome_tl.cohort.columns.plausible import DAYS, check_ages
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import PLAIN, Marks
+from connectome_tl.settings.columns import AgeColumn, AgeUnit
+
+_TERM_WEEKS = 40.0
+
+
+def ages(
+    column: pd.Series,
+    spec: AgeColumn,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+    repeated: bool = False,
+) -> np.ndarray:
+    """Ages (n_rows,) in `spec.unit`, checked to be plausible in that unit and all in one."""
+    values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
+    check_ages(values, spec, ids, file, findings, repeated=repeated)
+    return values
+
+
+def reckoned(age: np.ndarray, spec: AgeColumn, born: np.ndarray) -> np.ndarray:
+    """Ages in `spec.unit`, counted from what `spec.to` says instead of `spec.reference`.
+
+    Args:
+        born: gestational age at birth in weeks, (n_rows,); NaN makes the age NaN.
+    """
+    weeks = in_unit(age, spec.unit, "weeks")
+    since_conception = {"birth": weeks + born, "postmenstrual": weeks, "corrected": weeks + _TERM_WEEKS}[spec.reference]
+    turned = {
+        "birth": since_conception - born,
+        "postmenstrual": since_conception,
+        "corrected": since_conception - _TERM_WEEKS,
+    }[spec.to or spec.reference]
+    return in_unit(turned, "weeks", spec.unit)
+
+
+def in_unit(values: np.ndarray, given: AgeUnit, wanted: AgeUnit) -> np.ndarray:
+    """Ages from one unit in another (a month is 30.4375 days, a year 365.25)."""
+    return values * (DAYS[given] / DAYS[wanted])
+
+
+def gestation(
+    column: pd.Series,
+    spec: AgeColumn,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+) -> np.ndarray:
+    """Gestational age at birth in weeks (n_rows,), checked to be 20 to 45 weeks."""
+    values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
+    return check_gestation(values, spec.column, spec.unit, ids, file, findings)
+
+
+def check_gestation(
+    values: np.ndarray, column: str, unit: AgeUnit, ids: Sequence[str], file: str | Path, findings: Findings
+) -> np.ndarray:
+    """Gestational ages in weeks (n_rows,); those that are not possible are problems, and NaN."""
+    weeks = in_unit(values, unit, "weeks")
+    outside = (weeks < 20) | (weeks > 45)
+    findings.several(
+        [(ids[i], f"{values[i]:g} {unit}") for i in np.flatnonzero(outside).tolist()],
+        f"gestational age {column!r} is not possible",
+        file,
+        f"Is its unit really {unit}?",
+    )
+    return np.where(outside, np.nan, weeks)
+
+
+def born_before_scanned(
+    age: np.ndarray, spec: AgeColumn, born: np.ndarray, ids: Sequence[str], file: str | Path, findings: Findings
+) -> None:
+    """A postmenstrual age at scan is not below the gestational age at birth (`born`, in weeks)."""
+    if spec.reference == "birth":
+        return
+    scanned = in_unit(age, spec.unit, "weeks") + (_TERM_WEEKS if spec.reference == "corrected" else 0.0)
+    early = np.flatnonzero(scanned < born - 1e-6).tolist()
+    findings.several(
+        [(ids[i], f"scan at {scanned[i]:.1f}, birth at {born[i]:.1f} weeks") for i in early],
+        "postmenstrual age at scan is below gestational age at birth",
+        file,
+    )

@@ -1,0 +1,294 @@
+"""Columns of categories: one spelling for each, codes for a missing value, names of levels, sexes, families.
+
+Categories that differ by case or blanks are one; what might be two things is asked about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.columns.ids import bare
+from connectome_tl.cohort.columns.numeric import CODES, without_codes
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
+from connectome_tl.errors import Problem
+
+SEX_COLUMNS = ("sex", "gender")
+_SEXES = {
+    **dict.fromkeys(("m", "male", "man", "men", "boy", "boys", "males"), "male"),
+    **dict.fromkeys(("f", "female", "woman", "women", "girl", "girls", "females", "w"), "female"),
+}
+_ANSWERS = {**dict.fromkeys(("y", "yes", "true"), "yes"), **dict.fromkeys(("n", "no", "false"), "no")}
+_NO_PLACE = frozenset({"none"})
+
+
+def is_sex(column: str) -> bool:
+    """Does this column tell sexes, so that `m`, `Male` and `boy` are one?"""
+    return fold(column) in SEX_COLUMNS
+
+
+def same_category(text: str, *, sex: bool = False, answers: bool = False) -> str:
+    """What two spellings of one category have in common."""
+    word = whole(fold(text))
+    return _SEXES.get(word, word) if sex else _ANSWERS.get(word, word) if answers else word
+
+
+def covariate_categories(
+    column: pd.Series,
+    levels: Mapping[str, str],
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+) -> list[str]:
+    """Cells (n_rows,) by the names of their levels and in one spelling, "" where missing.
+
+    Args:
+        levels: code to name; a cell is a code or a name. Without levels the cells are the categories.
+    """
+    name = str(column.name)
+    sex = is_sex(name)
+    if levels:
+        return _by_levels(column, levels, ids, file, findings, marks=marks, sex=sex)
+    cells = _known(column, findings, marks)
+    none = sorted({cell for cell in cells if fold(cell) == "none"})
+    if none:
+        findings.problems.append(
+            Problem(
+                f"column {name!r}: is {none[0]!r} a category, or a missing value?",
+                file=file,
+                remedy=f"Say levels: {{{none[0]}: {none[0]}, ...}} for this covariate, or missing: ['{none[0]}'].",
+            )
+        )
+    _refuse_errors(cells, name, ids, file, findings)
+    if sex:
+        _check_sexes(cells, name, file, findings)
+    return one_spelling(cells, name, file, findings, sex=sex)
+
+
+def outcome_levels(
+    column: pd.Series,
+    outcome: str,
+    levels: Sequence[str],
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+    codes: Mapping[str, str] | None = None,
+) -> np.ndarray:
+    """The rank of each cell among the levels of an outcome, (n_rows,), NaN where missing.
+
+    Args:
+        codes: what the covariate of this column, or its dictionary, calls the codes in it.
+    """
+    sex = is_sex(str(column.name))
+    named = {whole(fold(code)): name for code, name in (codes or {}).items()}
+    rank = {same_category(level, sex=sex): float(i) for i, level in enumerate(levels)}
+    if len(rank) < len(levels):
+        findings.problems.append(Problem(f"levels of outcome {outcome!r} differ in case or blanks only", file=file))
+    direct = [rank.get(same_category(cell, sex=sex)) for cell in column]
+    coded_rank = [rank.get(same_category(named.get(whole(fold(cell)), ""), sex=sex), np.nan) for cell in column]
+    found = np.array([b if a is None else a for a, b in zip(direct, coded_rank, strict=True)], dtype=float)
+    known = texts(column, marks.missing)
+    wrong = [i for i in np.flatnonzero(np.isnan(found)).tolist() if known[i] and _as_code(known[i]) not in CODES]
+    findings.several(
+        [(ids[i], repr(known[i][:60])) for i in wrong],
+        f"outcome {outcome!r} holds a value that is none of its levels {', '.join(levels)}",
+        file,
+        "Name it among the levels, or among the codes for a missing value: missing: [...].",
+    )
+    coded = sorted({known[i] for i in np.flatnonzero(np.isnan(found)) if known[i] and _as_code(known[i]) in CODES})
+    if coded:
+        findings.notes.append(f"{column.name}: {', '.join(coded)} was read as missing")
+    return found
+
+
+def labels(
+    column: pd.Series, file: str | Path, findings: Findings, *, marks: Marks = PLAIN, ids: Sequence[str]
+) -> list[str]:
+    """Sites: one spelling each, "" where missing."""
+    name = str(column.name)
+    cells = ["" if fold(cell) in _NO_PLACE else cell for cell in _known(column, findings, marks)]
+    _refuse_errors(cells, name, ids, file, findings)
+    return one_spelling(cells, name, file, findings)
+
+
+def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: Marks = PLAIN) -> list[str]:
+    """Family ids: one spelling each, "" for a missing one and for the words and codes of those without kin."""
+    name = str(column.name)
+    known = _known(column, findings, marks)
+    count = Counter(cell for cell in known if cell)
+    nobody = {cell for cell in count if fold(cell) in NOBODY | _NO_PLACE or _is_family_code(cell, count)}
+    largest = max((n for cell, n in count.items() if cell not in nobody and _as_code(cell).strip("0")), default=0)
+    for cell in count:
+        if cell not in nobody and not _as_code(cell).strip("0") and count[cell] > largest > 0:
+            findings.problems.append(
+                Problem(
+                    f"column {name!r}: is {cell} a family, or does it mean that there is none?",
+                    got=f"{count[cell]} rows; the largest of the others has {largest}",
+                    file=file,
+                    remedy=f"Say missing: ['{cell}'], or write it as F{cell} where it is one.",
+                )
+            )
+    for cell in sorted(nobody):
+        findings.notes.append(f"{name}: {cell} in {count[cell]} rows was read as no family")
+    return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)
+
+
+def _is_family_code(cell: str, count: Mapping[str, int]) -> bool:
+    """0, -9, 999: of a family only where the others are numbers too and none of them is much smaller."""
+    code = _as_code(cell)
+    if code.strip("0") and code not in CODES:
+        return False
+    others = {other: n for other, n in count.items() if other != cell}
+    numeric = all(_as_code(other).lstrip("-").isdigit() for other in others)
+    return code.startswith("-") or not numeric or count[cell] > 2 * max(others.values(), default=0)
+
+
+def largest_family(
+    family: Sequence[str], limit: int, columns: Sequence[str], file: str | Path, findings: Findings
+) -> None:
+    """One family far larger than all others is rather a code for "no family"; it would fill a fold alone."""
+    ordered = Counter(label for label in family if label).most_common(2)
+    if not ordered:
+        return
+    label, size = ordered[0]
+    second = ordered[1][1] if len(ordered) > 1 else 1
+    if size > limit and size > 3 * second:
+        findings.problems.append(
+            Problem(
+                f"one family of {size} rows; the next has {second}",
+                file=file,
+                got=f"{label[:60]!r} in {', '.join(columns)}",
+                remedy=f"If it means that there is no family, say missing: ['{label[:60]}']; "
+                f"if it is one family, largest_family: {size}.",
+            )
+        )
+
+
+def one_spelling(
+    cells: Sequence[str], name: str, file: str | Path, findings: Findings, *, sex: bool = False
+) -> list[str]:
+    """Cells with each category in its commonest spelling; what was made one is noted.
+
+    Categories that differ in zeros in front, or in hyphens and blanks, may be two things: they are problems.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    answers = all(fold(cell) in _ANSWERS for cell in cells if cell)
+    for cell in cells:
+        if cell:
+            spellings.setdefault(same_category(cell, sex=sex, answers=answers), Counter())[cell] += 1
+    chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
+    several = [f"{', '.join(sorted(found))} as {chosen[key]}" for key, found in spellings.items() if len(found) > 1]
+    if several:
+        findings.notes.append(f"{name}: spellings of one category were read as one: {'; '.join(several[:8])}")
+    alike: dict[str, list[str]] = {}
+    for key in chosen:
+        alike.setdefault(_loose(key), []).append(chosen[key])
+    findings.problems += [
+        Problem(
+            f"column {name!r}: are these one category or two?",
+            file=file,
+            got=" and ".join(repr(one[:60]) for one in pair),
+            remedy="Write each category in one way.",
+        )
+        for pair in alike.values()
+        if len(pair) > 1
+    ]
+    return [chosen[same_category(cell, sex=sex, answers=answers)] if cell else "" for cell in cells]
+
+
+def _loose(key: str) -> str:
+    """Without zeros in front of numbers; where there are letters, without hyphens, underlines and blanks too."""
+    key = bare(key)
+    return key.translate(str.maketrans("", "", "-_ ")) if any(c.isalpha() for c in key) else key
+
+
+def _known(column: pd.Series, findings: Findings, marks: Marks) -> list[str]:
+    """Cells with "" where a word, a negative number or a far code says missing; whole numbers without a point."""
+    cells = [whole(cell) for cell in texts(column, marks.missing)]
+    found = [_as_code(cell) for cell in cells]
+    rest = {code for code in found if code and code not in CODES and not _is_negative(code)}
+    negative = sorted({code for code in found if _is_negative(code)}) if rest else []
+    gone = set(negative)
+    if all(code.isdigit() for code in rest):
+        values = np.array([float(code) if code.isdigit() else np.nan for code in found])
+        kept = without_codes(values, str(column.name), findings)
+        gone |= {code for i, code in enumerate(found) if np.isnan(kept[i]) and not np.isnan(values[i])}
+        told = negative
+    else:
+        gone |= {code for code in found if code in CODES}
+        told = sorted(gone)
+    if told:
+        findings.notes.append(f"{column.name}: {', '.join(told)} was read as missing")
+    return ["" if code in gone else cell for code, cell in zip(found, cells, strict=True)]
+
+
+def _is_negative(code: str) -> bool:
+    return code.startswith("-") and code[1:].isdigit()
+
+
+def _as_code(cell: str) -> str:
+    return whole(cell).lstrip("+")
+
+
+def _by_levels(
+    column: pd.Series,
+    levels: Mapping[str, str],
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks,
+    sex: bool,
+) -> list[str]:
+    by_code = {whole(fold(code)): name for code, name in levels.items()}
+    by_name = {same_category(name, sex=sex): name for name in levels.values()}
+    known = texts(column, marks.missing)
+    found, wrong = [], []
+    for i, cell in enumerate(column):
+        if not known[i] and cell in marks.missing:
+            found.append("")
+            continue
+        name = by_code.get(whole(fold(cell)), by_name.get(same_category(cell, sex=sex)))
+        if name is None and known[i] and _as_code(cell) not in CODES:
+            wrong.append((ids[i], repr(cell[:60])))
+        found.append(name or "")
+    coded = sorted({cell for cell, name in zip(known, found, strict=True) if cell and not name} & set(CODES))
+    if coded:
+        findings.notes.append(f"{column.name}: {', '.join(coded)} was read as missing")
+    said = ", ".join(f"{code}: {name}" for code, name in list(levels.items())[:8])
+    what = f"column {str(column.name)!r} holds a code that its levels do not explain ({said})"
+    findings.several(wrong, what, file, "Name it among the levels, or say that it is missing: missing: [...].")
+    return found
+
+
+def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: str | Path, findings: Findings) -> None:
+    rows = [
+        (ids[i] if ids else f"row {i + 1}", cell) for i, cell in enumerate(cells) if fold(cell) in SPREADSHEET_ERRORS
+    ]
+    findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Mend the formulas, or say n/a.")
+
+
+def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Findings) -> None:
+    """Codes beside words, or more than two codes: which is which only the user knows."""
+    known = {same_category(cell, sex=True): cell for cell in cells if cell}
+    codes = sorted(cell for key, cell in known.items() if key.lstrip("-").isdigit())
+    if codes and (len(known) > len(codes) or len(codes) > 2):
+        example = ", ".join(f"{code}: ..." for code in codes)
+        findings.problems.append(
+            Problem(
+                f"column {name!r} holds codes that nothing explains",
+                file=file,
+                got=", ".join(sorted(known.values())),
+                remedy=f"Name them: levels: {{{example}}}, with M and F or male and female; "
+                "a code for a missing value belongs to missing: [...].",
+            )
+        )

@@ -1,0 +1,122 @@
+"""Subject ids: checked, joined from several columns, compared, and put together to families."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import fold, is_missing
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.errors import Problem
+
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_EATEN = re.compile(
+    rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}-({_MONTHS})(-\d+)?$|^({_MONTHS})-\d{{2,4}}$"
+    r"|^\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$",
+    re.IGNORECASE,
+)
+_LONGEST = 200
+_EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
+
+
+def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, table: pd.DataFrame) -> tuple[str, ...]:
+    """Ids as they stand, every fault listed: empty, twice, eaten by a spreadsheet, unsafe as a file name.
+
+    Args:
+        table: the rows that the ids are of; its columns tell how to keep one of several rows of a subject.
+    """
+    ids = tuple(str(value) for value in column)
+    without = [str(i + 1) for i, subject in enumerate(ids) if is_missing(subject)]
+    if without:
+        many = f"row{'s' if len(without) > 1 else ''} {', '.join(without[:20])}{' ...' if len(without) > 20 else ''}"
+        remedy = "Give each row its id, or leave these rows out with select."
+        findings.problems.append(Problem(f"{many} has no subject id", file=file, remedy=remedy))
+    known = [subject for subject in dict.fromkeys(ids) if not is_missing(subject)]
+    unsafe = [one for one in known if re.search(r"[/\\\x00-\x1f]", one) or one.startswith(".") or len(one) > _LONGEST]
+    findings.several([(one[:60], repr(one[:60])) for one in unsafe], "a subject id cannot be used in a file name", file)
+    eaten = [one for one in known if _EATEN.match(one[:_LONGEST])]
+    findings.several(
+        [(one[:60], repr(one[:60])) for one in eaten],
+        "a subject id looks changed by a spreadsheet",
+        file,
+        "Import the id column as text.",
+    )
+    twice = [one for one in doubled(ids) if not is_missing(one)]
+    count = Counter(ids)
+    findings.several(
+        [(one, f"{count[one]} rows") for one in twice], "the subject id occurs twice", file, _one_row_each(table)
+    )
+    padded: dict[str, list[str]] = {}
+    for subject in known:
+        padded.setdefault(bare(subject), []).append(subject)
+    alike = [" and ".join(names) for names in padded.values() if len(names) > 1]
+    findings.several(
+        [(pair.split(" and ")[0], pair) for pair in alike],
+        "ids differ only in case, zero padding or prefix",
+        file,
+        "Write each subject's id in one way.",
+    )
+    return ids
+
+
+def _one_row_each(table: pd.DataFrame) -> str:
+    """What to do about several rows of a subject, in the names of this table."""
+    column = next((name for name in _EVENTS if name in table.columns), None)
+    if column is None:
+        return "One row per subject and scan; `select` keeps one of several visits."
+    values = [value for value in dict.fromkeys(table[column]) if not is_missing(value)]
+    first = repr(values[0]) if values else "..."
+    return (
+        f'The rows are events; {column} holds {", ".join(values[:6])}. Keep one with select: "{column} == {first}", '
+        f'and name this file once for each other event: tables: [{{file: ..., select: "{column} == ...", '
+        f"columns: [...]}}]."
+    )
+
+
+def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """One id per row from one column or several (participant, session), joined as BIDS does: `sub-01_ses-1`.
+
+    A session is written with `ses-` whether the table does so or not (dHCP does not). "" where a part is missing.
+    """
+    parts = [[str(value) for value in table[columns[0]]]]
+    for name in columns[1:]:
+        prefix = "ses-" if name.lower().startswith("ses") else ""
+        parts.append(
+            [f"{prefix}{str(value).removeprefix(prefix)}" if not is_missing(value) else "" for value in table[name]]
+        )
+    return ["_".join(row) if all(row) and not is_missing(row[0]) else "" for row in zip(*parts, strict=True)]
+
+
+def bare(subject: str) -> str:
+    """An id without `sub-` and without the zeros in front of its numbers, in small letters, for comparing."""
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
+
+
+def joined(columns: Sequence[Sequence[str]]) -> list[str]:
+    """One family label per row (n_rows,): rows that share a value in any column belong together,
+    also through others (twins of a repeated scan). "" where a row shares nothing and has no value."""
+    n_rows = len(columns[0])
+    parent = list(range(n_rows))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for column in columns:
+        first: dict[str, int] = {}
+        for i, value in enumerate(column):
+            if value:
+                parent[root(i)] = root(first.setdefault(value, i))
+    label: dict[int, str] = {}
+    for i in range(n_rows):
+        value = next((column[i] for column in columns if column[i]), "")
+        if value:
+            label.setdefault(root(i), value)
+    return [label.get(root(i), "") for i in range(n_rows)]

@@ -1,0 +1,240 @@
+"""Columns of numbers: decimal commas, weeks and days, units behind the number, censored values, missing codes.
+
+What can be read in one way only is read, and said in a note; what can be read in two ways is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, texts
+
+Censored = Literal["limit", "missing"]
+CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
+         "999", "8888", "9999", "99999", "999999")  # fmt: skip
+_LONGEST = 60  # characters; nothing longer is a number, and no pattern need look at it
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
+_THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
+_GROUPED = {
+    ".": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
+    ",": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+"),
+}
+_DAY = r"([0-6])\s*(?:d|days?|/\s*7)?"
+_WEEKS_DAYS = (
+    re.compile(rf"([0-9]{{1,3}})\s*\+\s*{_DAY}", re.IGNORECASE),
+    re.compile(rf"([0-9]{{1,3}})\s*(?:w|wks?|weeks?)\.?\s*(?:(?:\+|,|and)?\s*{_DAY})?", re.IGNORECASE),
+    re.compile(r"([0-9]{1,3})\s+([0-6])\s*/\s*7", re.IGNORECASE),
+)
+_BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
+_AFTER = re.compile(r"(\S.*?)\s*\+")
+_RANGE = re.compile(r"[0-9.]+\s*(?:-|–|to)\s*[0-9.]+")
+_WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,]*)\s*([a-zµ%]+)\.?", re.IGNORECASE)
+_UNIT = {
+    **dict.fromkeys(("d", "day"), "day"),
+    **dict.fromkeys(("w", "wk", "week"), "week"),
+    **dict.fromkeys(("m", "mo", "mth", "month"), "month"),
+    **dict.fromkeys(("y", "yr", "year"), "year"),
+    **dict.fromkeys(("g", "gr", "gm", "gram"), "g"),
+    **dict.fromkeys(("kg", "kilo", "kilogram"), "kg"),
+    **dict.fromkeys(("mm", "millimetre", "millimeter"), "mm"),
+    **dict.fromkeys(("cm", "centimetre", "centimeter"), "cm"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """Values (n_rows,), NaN where missing; `bounds` holds the sign of each censored value, "" for all others."""
+
+    values: np.ndarray
+    bounds: tuple[str, ...]
+
+
+def unit_word(unit: str) -> str:
+    """A unit in one spelling (`wks` and `Weeks` are `week`), itself where it is not known."""
+    word = fold(unit).rstrip(".")
+    if len(word) > 1 and word.endswith("s"):
+        word = word[:-1]
+    return _UNIT.get(word, word)
+
+
+def numbers(
+    column: pd.Series,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+    unit: str = "",
+    censored: Censored | None = None,
+) -> np.ndarray:
+    """Cells as numbers (n_rows,), NaN where missing; see `read_numbers`."""
+    return read_numbers(column, ids, file, findings, marks=marks, unit=unit, censored=censored).values
+
+
+def read_numbers(
+    column: pd.Series,
+    ids: Sequence[str],
+    file: str | Path,
+    findings: Findings,
+    *,
+    marks: Marks = PLAIN,
+    unit: str = "",
+    censored: Censored | None = None,
+) -> Numbers:
+    """Cells as numbers, with which of them are limits only.
+
+    Decimal commas are read unless they might be thousands; `29+4`, `29 4/7` and `29 weeks 4 days` are weeks
+    and days where weeks are meant; a unit behind a number is the declared one; -9, 999 and their like are
+    missing where they lie far from all other values.
+
+    Args:
+        unit: what is declared, "" for none.
+        censored: what `<55` and `89+` are: their limit, or missing; without it they are problems.
+    """
+    name = str(column.name)
+    cells = ["" if cell.casefold() == "none" else cell for cell in texts(column, marks.missing)]
+    reader = _Reader(cells, marks.decimal, unit_word(unit))
+    values, bounds = np.full(len(cells), np.nan), [""] * len(cells)
+    wrong: dict[str, list[tuple[str, str]]] = {}
+    seen: dict[str, tuple[float | None, str]] = {}
+    for i, cell in enumerate(cells):
+        if not cell:
+            continue
+        if cell not in seen:
+            seen[cell] = reader.of(cell)
+        value, bound = seen[cell]
+        if value is None or (bound and censored is None):
+            kind = reader.doubt(cell, bound)
+            wrong.setdefault(kind, []).append((ids[i], repr(cell[:_LONGEST])))
+        elif np.isinf(value):
+            wrong.setdefault("infinite", []).append((ids[i], repr(cell[:_LONGEST])))
+        elif not bound or censored == "limit":
+            values[i], bounds[i] = value, bound
+    for kind, rows in wrong.items():
+        what, remedy = _SAID[kind]
+        findings.several(rows, f"column {name!r} {what}", file, remedy)
+    n_bounds = sum(bool(bound) for cell, bound in zip(cells, (seen.get(cell, (None, ""))[1] for cell in cells)) if cell)
+    if n_bounds and censored is not None:
+        meaning = "their limit" if censored == "limit" else "missing"
+        findings.notes.append(f"{name}: {n_bounds} censored values were read as {meaning}")
+    if reader.n_commas:
+        findings.notes.append(f"{name}: {reader.n_commas} decimal commas were read as points")
+    return Numbers(without_codes(values, name, findings), tuple(bounds))
+
+
+_SAID: dict[str, tuple[str, str | None]] = {
+    "text": ("holds text where a number belongs", None),
+    "comma": (
+        "holds numbers that can be read in two ways",
+        "Is it a decimal comma or thousands? Write a point, or say decimal: ',' or decimal: '.' in the cohort file.",
+    ),
+    "censored": (
+        "holds censored values and no rule says what they are",
+        "Say censored: limit (each is read as its limit) or censored: missing beside this column's name.",
+    ),
+    "range": (
+        "holds ranges where a number belongs",
+        "Write one number, or list them as missing: ['35-40', ...] in the cohort file.",
+    ),
+    "unit": ("holds numbers with another unit than the declared one", "One column has one unit; convert these."),
+    "infinite": ("holds an infinite number", None),
+}
+
+
+class _Reader:
+    """Reads single cells of one column whose convention the other cells have settled."""
+
+    def __init__(self, cells: Sequence[str], decimal: str | None, unit: str) -> None:
+        self.decimal, self.unit = decimal, unit
+        with_comma = [cell for cell in cells if _COMMA.fullmatch(cell[:_LONGEST])]
+        plain = [cell for cell in with_comma if not _THOUSANDS[","].fullmatch(cell)]
+        self.n_commas = len(with_comma if decimal == "," else plain if decimal is None else [])
+        self.has_decimal_commas = bool(plain) or decimal == ","
+
+    def of(self, cell: str) -> tuple[float | None, str]:
+        """Value and sign of the limit; None where the cell is no number, or could be two."""
+        if len(cell) > _LONGEST:
+            return None, ""
+        value = self._number(cell)
+        if value is not None:
+            return value, ""
+        if match := _BEFORE.fullmatch(cell):
+            sign = {"≤": "<=", "≥": ">="}.get(match.group(1), match.group(1))
+            return self._number(match.group(2)), sign
+        if match := _AFTER.fullmatch(cell):
+            return self._number(match.group(1)), ">="
+        return None, ""
+
+    def doubt(self, cell: str, bound: str) -> str:
+        """Why a cell was not read."""
+        if bound:
+            return "censored"
+        if len(cell) <= _LONGEST:
+            if _RANGE.fullmatch(cell):
+                return "range"
+            if any(pattern.fullmatch(cell) for pattern in (_COMMA, *_THOUSANDS.values(), *_GROUPED.values())):
+                return "comma"
+            match = _WITH_UNIT.fullmatch(cell)
+            if match and unit_word(match.group(2)) in _UNIT.values():
+                return "unit"
+        return "text"
+
+    def _number(self, text: str) -> float | None:
+        if _NUMBER.fullmatch(text):
+            two = self.has_decimal_commas and _THOUSANDS["."].fullmatch(text)
+            return None if two else float(text)
+        if _COMMA.fullmatch(text):
+            if self.decimal == ".":
+                return float(text.replace(",", "")) if _THOUSANDS[","].fullmatch(text) else None
+            two = self.decimal is None and _THOUSANDS[","].fullmatch(text)
+            return None if two else float(text.replace(",", "."))
+        if self.decimal and _GROUPED[self.decimal].fullmatch(text):
+            mark = "," if self.decimal == "." else "."
+            return float(text.replace(mark, "").replace(",", "."))
+        if self.unit == "week":
+            match = next((m for pattern in _WEEKS_DAYS if (m := pattern.fullmatch(text))), None)
+            if match:
+                return int(match.group(1)) + int(match.group(2) or 0) / 7
+        match = _WITH_UNIT.fullmatch(text)
+        if match and self.unit and unit_word(match.group(2)) == self.unit:
+            return self._number(match.group(1))
+        return None
+
+
+def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarray:
+    """Replace -9, 999 and their like by NaN where they stand far from everything else."""
+    is_code = np.isin(values, [float(code) for code in CODES])
+    rest = values[~is_code & ~np.isnan(values)]
+    below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
+    if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
+        lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
+        findings.notes.append(
+            f"{name}: {lowest} below values that are 0 or more; if it means missing, say missing: [...]"
+        )
+    if not is_code.any() or rest.size == 0:
+        return values
+    low, high = float(rest.min()), float(rest.max())
+    usual = abs(float(np.median(rest)))
+    for code in np.unique(values[is_code]):
+        # 77 or 99 may well be a value where the others are of its size; 999 seldom is.
+        reach = max(high - low, 1e-12, usual / 2 if 0 < code < 100 else 0.0)
+        outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
+        hits = values == code
+        if outside:
+            findings.notes.append(f"{name}: {code:g} in {int(hits.sum())} rows was read as missing")
+            values = np.where(hits, np.nan, values)
+        elif code >= 777:
+            findings.notes.append(
+                f"{name}: {code:g} in {int(hits.sum())} rows was read as a value; "
+                f"if it means missing, say missing: ['{code:g}']"
+            )
+    return values

@@ -1,0 +1,235 @@
+"""The columns of a participants table, read once: ages, site, kin, covariates, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
+from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
+from connectome_tl.cohort.columns.ids import joined
+from connectome_tl.cohort.columns.numeric import numbers, unit_word
+from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
+from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
+from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.errors import Problem
+from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.columns import AgeUnit, Covariate
+
+_GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
+_AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
+_KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectRows:
+    """Rows of the participants table as a `Cohort` keeps them; see its attributes."""
+
+    covariates: pd.DataFrame
+    targets: pd.DataFrame
+    status: pd.DataFrame
+    scores: pd.DataFrame
+    age: np.ndarray
+    site: np.ndarray
+    family: np.ndarray
+    children: tuple[str, ...]
+
+
+class SubjectColumns:
+    """The columns of the participants table, read once; row i is `ids[i]`."""
+
+    def __init__(
+        self,
+        settings: CohortSettings,
+        table: pd.DataFrame,
+        ids: tuple[str, ...],
+        file: Path,
+        findings: Findings,
+        dictionary: Dictionary,
+    ) -> None:
+        marks = marks_of(settings)
+        self.ids = ids
+        self.children = tuple(_children(settings, table, ids))
+        repeated = len(set(self.children)) < len(ids)
+        self.age = np.full(len(ids), np.nan)
+        if settings.age is not None:
+            column = table[settings.age.column]
+            check_name(settings.age, file, findings)
+            self.age = ages(column, settings.age, ids, file, findings, marks=marks, repeated=repeated)
+        if settings.gestational_age is not None:
+            column = table[settings.gestational_age.column]
+            born = gestation(column, settings.gestational_age, ids, file, findings, marks=marks)
+            if settings.age is not None:
+                check_beside_gestation(self.age, settings.age, file, findings)
+                born_before_scanned(self.age, settings.age, born, ids, file, findings)
+                if settings.age.to not in (None, settings.age.reference):
+                    self.age = reckoned(self.age, settings.age, born)
+        site = [""] * len(ids)
+        if settings.site is not None:
+            site = labels(table[settings.site], file, findings, marks=marks, ids=ids)
+        self.site = np.array(site, dtype=object)
+        kin = _kin(settings)
+        shared = [families(table[name], file, findings, marks=marks) for name in kin]
+        for values in shared:
+            largest_family(values, settings.largest_family, kin, file, findings)
+        if repeated:
+            shared.append(list(self.children))
+        self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
+        self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
+        codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
+        self.outcomes: dict[str, OutcomeColumn] = {
+            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes.get(spec.column))
+            for spec in settings.outcomes
+        }
+        self.images: dict[str, str] = {}
+        if settings.volumes is not None and settings.volumes.column is not None:
+            cells = texts(table[settings.volumes.column])
+            self.images = {i: c for i, c in zip(ids, cells, strict=True) if not is_missing(c, settings.missing)}
+        if not kin and "singleton" in table.columns:
+            multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
+            if multiple:
+                findings.notes.append(f"{multiple} rows are of multiple births and no family column is named")
+
+    def rows(self, at: np.ndarray) -> SubjectRows:
+        """What the cohort keeps of these rows, in their order."""
+        ids = [self.ids[i] for i in at]
+        index = pd.Index(ids, dtype="str")
+        outcomes = self.outcomes
+        status = {name: [one.status[i] for i in at] for name, one in outcomes.items()}
+        scores = {one.column: one.scores[at] for one in reversed(outcomes.values())}
+        order = dict.fromkeys(one.column for one in outcomes.values())
+        several = len(set(self.children)) < len(self.children)
+        return SubjectRows(
+            covariates=self.covariates.iloc[at],
+            targets=pd.DataFrame({name: one.targets[at] for name, one in outcomes.items()}, index=index),
+            status=pd.DataFrame(status, index=index, dtype="str"),
+            scores=pd.DataFrame({column: scores[column] for column in order}, index=index),
+            age=self.age[at],
+            site=self.site[at],
+            family=self.family[at],
+            children=tuple(self.children[i] for i in at) if several else (),
+        )
+
+
+def marks_of(settings: CohortSettings) -> Marks:
+    """How the cells of the cohort's tables are written, as the settings say."""
+    return Marks(settings.missing, settings.decimal)
+
+
+def _covariates(
+    settings: CohortSettings,
+    table: pd.DataFrame,
+    ids: Sequence[str],
+    file: Path,
+    findings: Findings,
+    dictionary: Dictionary,
+) -> pd.DataFrame:
+    made: dict[str, pd.Series] = {}
+    marks = marks_of(settings)
+    for spec in settings.covariates:
+        if spec.type == "numeric":
+            unit = dictionary.unit(spec.column, spec.unit, findings)
+            values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
+            _check_weight(spec, unit, values, ids, file, findings)
+            if fold(spec.column) in _GESTATION and unit_word(unit) in _AGE_UNITS:
+                check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
+            made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
+        else:
+            levels = spec.levels or dictionary.levels.get(spec.column, {})
+            cells = covariate_categories(table[spec.column], levels, ids, file, findings, marks=marks)
+            made[spec.column] = pd.Series([cell or None for cell in cells], index=list(ids), dtype="str")
+    return pd.DataFrame(made, index=pd.Index(list(ids), dtype="str"))
+
+
+def _check_weight(
+    spec: Covariate, unit: str, values: np.ndarray, ids: Sequence[str], file: Path, findings: Findings
+) -> None:
+    """Birth weights in kg and g differ a thousandfold; dHCP writes kg, most hospitals g."""
+    column = spec.column
+    name = fold(column).replace("_", "").replace(" ", "").replace("-", "")
+    named = "birthweight" in name or name in ("bw", "bwt")
+    if not named and not ("weight" in name and spec.available_at == "birth" and unit in _KG_AND_G):
+        return
+    if unit not in _KG_AND_G:  # the two ranges hardly meet, so the values mostly say it themselves
+        known = values[~np.isnan(values)]
+        fits = [one for one, (low, high) in _KG_AND_G.items() if ((known >= low) & (known <= high)).all()]
+        if len(fits) != 1:
+            findings.problems.append(
+                Problem(f"column {column!r}: is it kg or g?", file=file, remedy="Give the covariate's unit: kg or g.")
+            )
+        else:
+            findings.notes.append(f"{column}: read as {fits[0]}")
+        return
+    low, high = _KG_AND_G[unit]
+    outside = np.flatnonzero((values < low) | (values > high)).tolist()
+    findings.several(
+        [(ids[i], f"{values[i]:g} {unit}") for i in outside],
+        f"birth weight {column!r} is not possible",
+        file,
+        "Is it in the other unit, kg or g?",
+    )
+
+
+def with_columns_of(settings: CohortSettings, table: pd.DataFrame) -> CohortSettings:
+    """The settings without what names columns that are not there (those are problems already)."""
+
+    def there(column: str | None) -> bool:
+        return column is None or column in table.columns
+
+    kin = _kin(settings)
+    return settings.model_copy(
+        update={
+            "age": settings.age if settings.age and there(settings.age.column) else None,
+            "gestational_age": settings.gestational_age
+            if settings.gestational_age and there(settings.gestational_age.column)
+            else None,
+            "site": settings.site if there(settings.site) else None,
+            "volumes": settings.volumes if settings.volumes and there(settings.volumes.column) else None,
+            "family": tuple(name for name in kin if there(name)) or None,
+            "covariates": tuple(spec for spec in settings.covariates if there(spec.column)),
+            "outcomes": tuple(spec for spec in settings.outcomes if not missing_columns(spec, table, "")),
+        }
+    )
+
+
+def _kin(settings: CohortSettings) -> tuple[str, ...]:
+    return (settings.family,) if isinstance(settings.family, str) else settings.family or ()
+
+
+def _children(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> list[str]:
+    """Whose row each is: the participant where rows are scans (several id columns), else the row's own id."""
+    return list(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else list(ids)
+
+
+def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
+    wanted: dict[str, str | None] = {
+        **{f"id {name}" if len(settings.ids) > 1 else "id": name for name in settings.ids},
+        "age": settings.age.column if settings.age else None,
+        "gestational_age": settings.gestational_age.column if settings.gestational_age else None,
+        "site": settings.site,
+        "volumes": settings.volumes.column if settings.volumes else None,
+        "connectomes.reason": settings.connectomes.reason if settings.connectomes else None,
+        **{f"family {name}": name for name in _kin(settings)},
+        **{f"covariate {spec.column}": spec.column for spec in settings.covariates},
+    }
+    problems = []
+    for what, column in wanted.items():
+        if column is not None and column not in table.columns:
+            near = nearest(column, table.columns)
+            problems.append(
+                Problem(
+                    f"{what}: column {column!r} is not in the table",
+                    expected=f"one of {', '.join(table.columns[:30])}",
+                    file=file,
+                    remedy=f"Did you mean {' or '.join(near)}?" if near else None,
+                )
+            )
+    for spec in settings.outcomes:
+        problems += missing_columns(spec, table, file)
+    return problems

@@ -1,0 +1,1 @@
+"""Tables as they are saved: cells, dictionaries, sheets, and which rows are kept."""

@@ -1,0 +1,95 @@
+"""What the JSON beside a table says of its columns: units, levels of categories, codes for a missing value.
+
+BIDS `participants.json` and `phenotype/*.json`. A level is a text or an object with a Description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.cohort.columns.numeric import unit_word
+from connectome_tl.cohort.findings import Findings
+from connectome_tl.cohort.tables.cells import MISSING_WORDS, clean, fold, whole
+from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.files import read_json_object
+from connectome_tl.provenance import sidecar_path
+from connectome_tl.settings.columns import AgeColumn
+
+_MAX_BYTES = 20_000_000
+_NO_VALUE = MISSING_WORDS | {"refused", "not tested", "no answer", "don't know", "do not know", "prefer not to say"}
+_UNITS = ("day", "week", "month", "year", "g", "kg", "mm", "cm")
+
+
+@dataclass
+class Dictionary:
+    """Units and levels by column; later files add to earlier ones."""
+
+    units: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, dict[str, str]] = field(default_factory=dict)
+    file: Path | None = None
+
+    def add(self, table: pd.DataFrame, path: Path, findings: Findings) -> pd.DataFrame:
+        """Read the JSON beside `path`, if there is one, and replace its codes for missing values by `n/a`.
+
+        A dictionary that cannot be read does not make the table unusable; it is noted.
+        """
+        sidecar = sidecar_path(path)
+        if sidecar == path or not sidecar.is_file():
+            return table
+        try:
+            said = read_json_object(sidecar, limit=_MAX_BYTES)
+        except ConnectomeTLError:
+            findings.notes.append(f"{sidecar.name}: cannot be read as JSON, and was not used")
+            return table
+        self.file = sidecar
+        for column, about in said.items():
+            if column not in table.columns or not isinstance(about, dict):
+                continue
+            if isinstance(about.get("Units"), str) and about["Units"].strip():
+                self.units[column] = clean(about["Units"])
+            levels = _levels(about.get("Levels"))
+            codes = [code for code, text in levels.items() if fold(text).strip(" .") in _NO_VALUE]
+            wanted = {whole(fold(code)) for code in codes}
+            hits = table[column].map(lambda cell, wanted=wanted: whole(fold(cell)) in wanted)
+            if hits.any():
+                table = table.assign(**{column: table[column].where(~hits, "n/a")})
+                findings.notes.append(
+                    f"{column}: {', '.join(codes)} in {int(hits.sum())} rows is missing, says {sidecar.name}"
+                )
+            kept = {code: text for code, text in levels.items() if code not in codes}
+            if kept:
+                self.levels[column] = kept
+        return table
+
+    def unit(self, column: str, declared: str, findings: Findings) -> str:
+        """The unit of a column as declared, else as the dictionary says; two that differ are a problem."""
+        said = self.units.get(column, "")
+        if not declared and said:
+            findings.notes.append(f"{column}: its unit is {said}, says {self.file.name if self.file else ''}")
+            return unit_word(said)
+        one, other = unit_word(said), unit_word(declared)
+        if one in _UNITS and other in _UNITS and one != other:
+            findings.problems.append(
+                Problem(f"the unit of {column!r} is declared twice", expected=said, got=declared, file=self.file)
+            )
+        return declared
+
+    def check_ages(self, columns: Sequence[AgeColumn], findings: Findings) -> None:
+        """Ages carry the unit that the user declares; a dictionary may not contradict it."""
+        for spec in columns:
+            self.unit(spec.column, spec.unit, findings)
+
+
+def _levels(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    found = {}
+    for code, about in value.items():
+        text = about.get("Description", about.get("Label")) if isinstance(about, dict) else about
+        if isinstance(text, (str, int, float)) and str(text).strip():
+            found[clean(str(code))] = clean(str(text))
+    return found

@@ -1,0 +1,263 @@
+"""Further tables beside the participants: sessions, phenotype, scans, upstream quality control.
+
+Read and joined by id, never recomputed: QSIPrep's `image_qc.tsv` and `dwiqc.json`, eddy QUAD's `qc.json`,
+dHCP's sessions, BIDS phenotype tables, REDCap exports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.arrays.files import found_files
+from connectome_tl.cohort.columns.ids import bare, whole_ids
+from connectome_tl.cohort.findings import Findings, listed
+from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, is_missing
+from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.cohort.tables.saved import read_table
+from connectome_tl.cohort.tables.selection import selected
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem
+from connectome_tl.files import read_json_object
+from connectome_tl.provenance import content_hash, file_hash
+from connectome_tl.settings.cohort import MoreTable
+
+_ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "subject_label", "record_id", "id")
+_MOST_VALUES = 64  # of a list in a JSON file that become columns: one for each shell, direction or axis
+_MAX_BYTES = 20_000_000
+
+
+def joined_tables(
+    table: pd.DataFrame,
+    id_columns: Sequence[str],
+    more: Sequence[MoreTable],
+    folder: Path,
+    findings: Findings,
+    sources: dict[str, str],
+    dictionary: Dictionary,
+    *,
+    marks: Marks = PLAIN,
+) -> pd.DataFrame:
+    """The participants table with the columns of further ones; a subject they lack has missing cells.
+
+    Where rows are scans (several id columns), a further table is joined by scan if it knows any of them, else by
+    child; a table of sessions makes one row of a child into one for each of its scans, as BIDS keeps them.
+    """
+    for spec in more:
+        try:
+            if "{id}" in spec.file:
+                found = _one_per_subject(spec, id_columns, folder, findings, sources, marks)
+            else:
+                path = folder / spec.file
+                found = dictionary.add(_file_rows(path, spec, id_columns, findings, marks), path, findings)
+                sources[path.name] = file_hash(path)
+            table = _joined(table, id_columns, found, spec, folder, findings)
+        except ConnectomeTLError as error:
+            findings.problems += error.problems
+    return table
+
+
+def _file_rows(
+    path: Path, spec: MoreTable, id_columns: Sequence[str], findings: Findings, marks: Marks
+) -> pd.DataFrame:
+    """Rows of one table, by bare id, after its own `select`."""
+    rows = _records(path) if path.suffix == ".json" else read_table(path)
+    usual = [name for name in (id_columns[0], *_ID_COLUMNS) if name in rows.columns][:1]
+    names = list((spec.id,) if isinstance(spec.id, str) else spec.id or ())
+    names = names or (list(id_columns) if set(id_columns) <= set(rows.columns) else usual)
+    if not names or not set(names) <= set(rows.columns):
+        expected = ", ".join(names) or f"one of {', '.join(_ID_COLUMNS)}"
+        raise DataError("the table has no id column", file=path, expected=expected)
+    if spec.select is not None:
+        rows = rows[selected(rows, spec.select, list(rows[names[0]]), marks=marks, file=path, notes=findings.notes)]
+        if rows.empty:
+            raise DataError("select keeps no row of this table", got=spec.select, file=path)
+    ids = [value.removeprefix("sub-") for value in whole_ids(rows, names)]
+    twice = doubled([one for one in ids if one])
+    if twice:
+        raise DataError(
+            "subjects occur twice in a further table",
+            got=listed(twice),
+            file=path,
+            remedy="Its `select` keeps one of several visits.",
+        )
+    rows = rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
+    return rows[[bool(one) for one in ids]]
+
+
+def _one_per_subject(
+    spec: MoreTable,
+    id_columns: Sequence[str],
+    folder: Path,
+    findings: Findings,
+    sources: dict[str, str],
+    marks: Marks,
+) -> pd.DataFrame:
+    """One file per subject: a table of one row (or one for each scan), or the values of a JSON object."""
+    rows: dict[str, dict[str, str]] = {}
+    hashes = []
+    for subject, path in found_files(spec.file, folder, findings).items():
+        try:
+            name = subject.removeprefix("sub-")
+            rows |= (
+                {name: _json_values(path)} if path.suffix == ".json" else _rows_of(path, spec, name, id_columns, marks)
+            )
+            hashes.append(file_hash(path))
+        except ConnectomeTLError as error:
+            findings.problems += error.problems
+    sources[f"{spec.file} ({len(hashes)} files)"] = content_hash(sorted(hashes))
+    return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
+
+
+def _rows_of(
+    path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str], marks: Marks
+) -> dict[str, dict[str, str]]:
+    """The rows of one subject's table by bare id: of the scan where the table tells scans apart, else of the child."""
+    rows = read_table(path)
+    if spec.select is not None:
+        rows = rows[selected(rows, spec.select, [path.name] * len(rows), marks=marks, file=path)]
+    if len(id_columns) == 2 and id_columns[1] in rows.columns:
+        keys = whole_ids(rows.assign(**{id_columns[0]: subject}), id_columns)
+    elif len(rows) == 1:
+        keys = [subject]
+    else:
+        raise DataError(
+            "not one row per subject",
+            file=path,
+            got=f"{len(rows)} rows",
+            remedy="Its `select` keeps one, for example select: session_id == 'ses-1'.",
+        )
+    if doubled(keys):
+        raise DataError("a scan occurs twice", file=path, got=doubled(keys)[0])
+    records = rows.drop(columns=[id_columns[0]], errors="ignore").to_dict("records")
+    return {key: {str(n): str(v) for n, v in row.items()} for key, row in zip(keys, records, strict=True)}
+
+
+def _records(path: Path) -> pd.DataFrame:
+    """A JSON with one record per subject, as QSIPrep's `dwiqc.json` (`{"subjects": [{...}, ...]}`)."""
+    said = read_json_object(path, limit=_MAX_BYTES)
+    if "data_no_subjects" in said:
+        raise DataError(
+            "eddy SQUAD's database does not say whose row is whose",
+            file=path,
+            remedy="Give the qc.json of each subject: file: .../{id}/.../qc.json.",
+        )
+    records = said.get("subjects")
+    if not isinstance(records, list) or not records or not all(isinstance(record, dict) for record in records):
+        raise DataError("no list of subjects in it", file=path, expected='{"subjects": [{...}, ...]}')
+    return pd.DataFrame.from_records([_flat(record) for record in records]).fillna("n/a").astype(str)
+
+
+def _json_values(path: Path) -> dict[str, str]:
+    return _flat(read_json_object(path, limit=_MAX_BYTES))
+
+
+def _flat(said: dict[str, Any]) -> dict[str, str]:
+    """Single values as text; the numbers of a list as `key_1`, `key_2` and so on (eddy QUAD's CNR for each shell)."""
+    found: dict[str, str] = {}
+    for key, value in said.items():
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _MOST_VALUES or not all(isinstance(v, (int, float, str)) or v is None for v in values):
+            continue
+        if isinstance(value, list) and not all(isinstance(v, (int, float)) for v in values):
+            continue
+        for i, one in enumerate(values, 1):
+            text = "n/a" if one is None else str(int(one)) if isinstance(one, bool) else clean(str(one))
+            found[f"{key}_{i}" if isinstance(value, list) else str(key)] = text
+    return found
+
+
+def _joined(
+    table: pd.DataFrame,
+    id_columns: Sequence[str],
+    found: pd.DataFrame,
+    spec: MoreTable,
+    folder: Path,
+    findings: Findings,
+) -> pd.DataFrame:
+    file = folder / spec.file
+    if len(id_columns) == 2 and id_columns[1] not in table.columns and id_columns[1] in found.columns:
+        table = _one_row_per_scan(table, id_columns, found)
+    found = found.drop(columns=list(id_columns), errors="ignore")
+    wanted = list(found.columns) if spec.columns is None else list(spec.columns)
+    absent = [name for name in wanted if name not in found.columns]
+    findings.problems += [Problem(f"column {name!r} is not in the table", file=file) for name in absent]
+    clash = [name for name in wanted if name in table.columns and name not in absent]
+    wanted = [name for name in wanted if name not in clash and name not in absent]
+    if spec.columns is None and clash:
+        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} stand in the participants table already")
+    matched, known = _matched(table, id_columns, found, file, findings)
+    if spec.columns is not None:
+        for name in clash:
+            filled = _filled(table[name], matched[name])
+            if filled is None:
+                findings.problems.append(
+                    Problem(
+                        f"column {name!r} stands in two tables and holds other values in them",
+                        file=file,
+                        remedy="Leave it out of `columns`.",
+                    )
+                )
+            else:
+                n_new = int((filled != table[name]).sum())
+                findings.notes += [f"{name}: {n_new} missing cells were filled from {spec.file}"] if n_new else []
+                table = table.assign(**{name: filled})
+    if not known.all():
+        findings.notes.append(f"{spec.file}: nothing on {int((~known).sum())} subjects; their values are missing")
+    return pd.concat([table, matched[wanted]], axis=1)
+
+
+def _matched(
+    table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame, file: Path, findings: Findings
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The further table's rows in the order of the participants, and which of these it knows (n_rows,).
+
+    Ids that are written differently, or of which none is known, are problems.
+    """
+    names = pd.Index([value.removeprefix("sub-") for value in whole_ids(table, id_columns)])
+    if len(id_columns) > 1 and not names.isin(found.index).any():
+        names = pd.Index([value.removeprefix("sub-") for value in table[id_columns[0]]])
+    known = names.isin(found.index)
+    unused = {bare(str(one)): str(one) for one in found.index[~found.index.isin(names)]}
+    differ = [(str(one), f"is {unused[bare(str(one))]!r} there") for one in names[~known] if bare(str(one)) in unused]
+    findings.several(
+        list(dict.fromkeys(differ)),
+        "the id is written differently in a further table",
+        file,
+        "Write the id the same everywhere.",
+    )
+    if len(names) and not known.any() and not differ:
+        findings.problems.append(
+            Problem(
+                "no subject of the participants is in this table",
+                expected=f"ids such as {names[0]!r}",
+                got=f"ids such as {found.index[0]!r}" if len(found) else "no rows",
+                file=file,
+                remedy="Is `id` its right column?",
+            )
+        )
+    return found.reindex(names).fillna("n/a").set_axis(table.index), np.asarray(known)
+
+
+def _filled(own: pd.Series, other: pd.Series) -> pd.Series | None:
+    """A column with its missing cells taken from another one; None where both hold something else."""
+    gone = np.array([is_missing(cell) for cell in own], dtype=bool)
+    absent = np.array([is_missing(cell) for cell in other], dtype=bool)
+    if (~gone & ~absent & (own.to_numpy() != other.to_numpy())).any():
+        return None
+    return own.where(~gone, other)
+
+
+def _one_row_per_scan(table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame) -> pd.DataFrame:
+    """Each row of a child once for each of its scans; a child without any keeps one row, without a session."""
+    child, session = id_columns
+    scans: dict[str, list[str]] = {}
+    for key, name in zip(found.index, found[session], strict=True):
+        scans.setdefault(str(key).rsplit("_", 1)[0], []).append(str(name))
+    of_child = [scans.get(value.removeprefix("sub-"), ["n/a"]) for value in table[child]]
+    repeated = table.loc[table.index.repeat([len(names) for names in of_child])].reset_index(drop=True)
+    return repeated.assign(**{session: [name for names in of_child for name in names]})

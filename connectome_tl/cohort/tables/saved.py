@@ -1,0 +1,114 @@
+"""Tables as they are saved: byte order marks, UTF-16, commas, semicolons or tabs, spreadsheets; every cell as text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.cohort.columns.ids import whole_ids as whole_ids
+from connectome_tl.cohort.columns.numeric import numbers as numbers
+
+# Rooms that read tables import these names from here.
+from connectome_tl.cohort.findings import Findings as Findings
+from connectome_tl.cohort.tables.cells import clean
+from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet_rows
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.errors import DataError, Problem
+from connectome_tl.files import read_text
+
+_MAX_BYTES = 100_000_000
+_MAX_CELLS = 6_000_000
+_SHOWN = 60
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
+
+    Accepts byte order marks, UTF-16, CRLF, quotes, commas, semicolons or tabs, and empty lines above the header.
+    Characters that nobody sees (zero width, direction marks) are taken out of every cell.
+
+    Raises:
+        MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
+            column name twice over different cells, or none over a filled column. UsageError: an Excel file
+            without openpyxl.
+    """
+    raw = spreadsheet_rows(path) if is_spreadsheet(path) else _text_rows(path)
+    rows = [(i, [clean(cell) for cell in row]) for i, row in enumerate(raw, 1)]
+    rows = [(i, row) for i, row in rows if any(row)]
+    if not rows:
+        raise DataError("the table is empty", file=path)
+    first, header = rows[0]
+    body = rows[1:]
+    header, body = _without_copies(*_without_empty_columns(header, body))
+    problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
+    short = [f"line {i} has {len(row)}" for i, row in body if len(row) != len(header)]
+    if short:
+        more = f", and so have {len(short) - 1} more lines" if len(short) > 1 else ""
+        problems.append(
+            Problem(
+                f"{short[0]} cells{more}",
+                expected=f"{len(header)}, as the header (line {first})",
+                file=path,
+                remedy="The table may be cut off, hold an unquoted separator, or have lines above its header.",
+            )
+        )
+    else:
+        unnamed = [k for k, name in enumerate(header) if not name and k and any(row[k] for _, row in body)]
+        problems += [
+            Problem(f"column {k + 1} has cells and no name (line {first} is read as the header)", file=path,
+                    remedy="Name it, or delete lines above the header.")
+            for k in unnamed[:1]
+        ]  # fmt: skip
+    if problems:
+        raise DataError("the table cannot be read", problems=problems)
+    if not body:
+        raise DataError("the table has a header and no rows", file=path)
+    return pd.DataFrame([row for _, row in body], columns=header, dtype=str)
+
+
+def _without_empty_columns(
+    header: list[str], body: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Without the nameless, empty columns at the right that spreadsheets leave behind."""
+    width = len(header)
+    while width and not header[width - 1] and not any(cell for _, row in body for cell in row[width - 1 :]):
+        width -= 1
+    return header[:width], [(i, row if any(row[width:]) else row[:width]) for i, row in body]
+
+
+def _without_copies(
+    header: list[str], body: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Without columns that repeat another one, name and cells; tables pasted side by side have them."""
+    if len(set(header)) == len(header) or any(len(row) != len(header) for _, row in body):
+        return header, body
+    kept: dict[tuple[str, ...], int] = {}
+    for k, name in enumerate(header):
+        kept.setdefault((name, *(row[k] for _, row in body)), k)
+    at = sorted(kept.values())
+    return [header[k] for k in at], [(i, [row[k] for k in at]) for i, row in body]
+
+
+def _text_rows(path: str | Path) -> Sequence[Sequence[str]]:
+    """Cells of a text table; a first line `sep=;`, as Excel writes it, names the mark."""
+    lines = read_text(path, limit=_MAX_BYTES).split("\n")
+    start = next((i for i, line in enumerate(lines) if line.strip(" \t,;\ufeff")), 0)
+    said = lines[start].strip().lower() if lines else ""
+    mark = "\t" if "\t" in lines[start] else max(",;", key=lines[start].count)
+    if said.startswith("sep=") and len(said) == 5:
+        mark, lines[start] = said[4], ""
+    if sum(line.count(mark) + 1 for line in lines) > _MAX_CELLS:
+        raise DataError(
+            "too many cells for such a table",
+            file=path,
+            expected=f"at most {_MAX_CELLS}",
+            remedy="Keep the columns that the cohort file names.",
+        )
+    lines[:start] = [""] * start
+    try:
+        return list(csv.reader(lines, delimiter=mark))
+    except csv.Error as error:
+        raise DataError(f"cannot be read as a table: {error}", file=path) from error

@@ -1,0 +1,1 @@
+"""Which region each row of a matrix is: labels, tables of labels, spellings, orders."""

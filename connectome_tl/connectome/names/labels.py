@@ -1,0 +1,144 @@
+"""Label tables: which row or which number of a matrix is which region.
+
+`label_tables` holds one reader per kind of file; this module holds what they have in common.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from connectome_tl.connectome.names.label_tables import LabelRow, label_rows
+from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.files import read_text
+
+_MAX_BYTES = 5_000_000
+_MOST_ROWS = 100_000
+_SHOWN = 5
+_MOST_CHARACTERS = 500  # of a name
+_LONGEST = 60  # characters of a name in a message
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_BACKGROUND = re.compile(
+    r"back|unknown|clear|unclass|unassign|exterior|outside|none|null|void|wall|^0?$|\?\?", re.IGNORECASE
+)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Names in row order, and their numbers in the label image where the table tells them.
+
+    `aliases` maps other names of the same region to the name in `names`.
+    """
+
+    names: tuple[str, ...]
+    numbers: tuple[int, ...] | None = None
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def by_number(self) -> tuple[str, ...]:
+        """Names sorted by label number; row order where there are no numbers."""
+        if self.numbers is None:
+            return self.names
+        return tuple(name for _, name in sorted(zip(self.numbers, self.names, strict=True)))
+
+
+def read_labels(path: str | Path) -> LabelTable:
+    """Read a label table of any of the known kinds; number 0 (background) is left out.
+
+    Numbers 0 to n - 1 whose first name is no background are positions, and the table has no label numbers.
+
+    Two names for one number are one region with an alias where the table shows that both are meant: the
+    same short name or the same colour in consecutive lines, as in MRtrix3's `fs_default.txt`.
+
+    Raises:
+        MissingInputError: no such file. DataError: no names in it, or a name or number twice.
+    """
+    rows = label_rows(read_text(path, limit=_MAX_BYTES), path)
+    counted = bool(rows) and [row.number for row in rows] == list(range(len(rows)))
+    if counted and not _BACKGROUND.search(rows[0].name):
+        rows = [row._replace(number=None) for row in rows]  # positions, as pandas counts them: no row is background
+    rows = [row for row in rows if row.number != 0]
+    if not rows:
+        raise DataError("holds no region names", file=path)
+    if len(rows) > _MOST_ROWS:
+        raise DataError("too many lines for a label table", file=path, got=str(len(rows)))
+    kept, aliases = _without_aliases(rows)
+    numbers = tuple(row.number for row in kept if row.number is not None)
+    problems = twice_problems([row.name for row in kept], "region", path)
+    problems += twice_problems(numbers, "label number", path)
+    problems += name_problems([row.name for row in kept], file=path)
+    raise_all("the label table is wrong", problems)
+    names = tuple(row.name for row in kept)
+    return LabelTable(names, numbers if len(numbers) == len(names) else None, aliases)
+
+
+def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str, str]]:
+    """Rows without second names of the number before, and those second names."""
+    kept: list[LabelRow] = []
+    aliases: dict[str, str] = {}
+    names = {row.name for row in rows}
+    for row in rows:
+        before = kept[-1] if kept else None
+        if before is None or row.number is None or row.number != before.number or row.name == before.name:
+            kept.append(row)
+        elif row.mark and row.mark == before.mark and len(names) == len(rows):
+            aliases[row.name] = before.name
+        else:
+            kept.append(row)
+    return kept, aliases
+
+
+def doubled(values: Sequence[_T]) -> list[_T]:
+    """Values that occur more than once, in the order in which they are repeated."""
+    seen: set[_T] = set()
+    twice: dict[_T, None] = {}
+    for value in values:
+        if value in seen:
+            twice[value] = None
+        seen.add(value)
+    return list(twice)
+
+
+def twice_problems(
+    values: Sequence[object], what: str, file: str | Path | None = None, subject: str | None = None
+) -> list[Problem]:
+    """One problem for all names or numbers that occur more than once."""
+    twice = doubled(values)
+    if not twice:
+        return []
+    first = twice[0][:_LONGEST] if isinstance(twice[0], str) else twice[0]
+    text = f"{what} {first!r} occurs twice" if len(twice) == 1 else f"{len(twice)} {what}s occur twice"
+    return [Problem(text, got=listed(twice) if len(twice) > 1 else None, subject=subject, file=file)]
+
+
+def name_problems(names: Sequence[str], file: str | Path | None = None, subject: str | None = None) -> list[Problem]:
+    """One problem for all names that are empty or hold characters that cannot be shown or written."""
+    wrong = [name for name in names if not name.strip() or not printable(name) or len(name) > _MOST_CHARACTERS]
+    if not wrong:
+        return []
+    shown = [ascii(name[:_LONGEST]) for name in wrong]
+    text = f"region name {shown[0]} cannot be used" if len(wrong) == 1 else f"{len(wrong)} region names cannot be used"
+    return [
+        Problem(
+            text,
+            expected=f"up to {_MOST_CHARACTERS} characters, without control, text direction or surrogate characters",
+            got=listed(shown) if len(wrong) > 1 else None,
+            subject=subject,
+            file=file,
+        )
+    ]
+
+
+def printable(text: str) -> bool:
+    """Whether text holds no control, format (text direction), surrogate or private character."""
+    return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
+
+
+def listed(values: Sequence[object], shown: int = _SHOWN) -> str:
+    """The first few values, and how many more there are."""
+    more = len(values) - shown
+    return ", ".join(str(value)[:_LONGEST] for value in values[:shown]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,169 @@
+"""From what a file says to a `Connectome`: name the rows, line them up, mask what is missing.
+
+Rows are matched by name or label number (`rows.named_rows`). Where a file has neither, its rows are taken in a
+declared order and only when the sizes agree: a matrix that lost its last region must not shift the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from connectome_tl.connectome.connectome import Connectome
+from connectome_tl.connectome.matrix_file import Layout, MatrixFile, RowList, RowNames, RowOrder
+from connectome_tl.connectome.names.labels import printable
+from connectome_tl.connectome.names.rows import Rows, named_rows
+from connectome_tl.errors import DataError, raise_all
+
+_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0)
+_FAR_CODES = (-999.0, -9999.0, -99999.0)
+
+__all__ = [
+    "Layout",
+    "MatrixFile",
+    "RowList",
+    "RowNames",
+    "RowOrder",
+    "connectome_from",
+    "from_triangle",
+    "lined_up",
+    "squared",
+]
+
+
+def connectome_from(
+    matrix: MatrixFile,
+    known: RowNames,
+    *,
+    measures: tuple[str, ...] = (),
+    layout: Layout = "full",
+    zero_rows: Literal["keep", "missing"] = "keep",
+    subject: str | None = None,
+    file: str | Path | None = None,
+) -> Connectome:
+    """Name, mirror, mask and line up one matrix file; see `lined_up`."""
+    return lined_up(matrix, known, measures=measures, layout=layout, zero_rows=zero_rows, subject=subject, file=file)[0]
+
+
+def lined_up(
+    matrix: MatrixFile,
+    known: RowNames,
+    *,
+    measures: tuple[str, ...] = (),
+    layout: Layout = "full",
+    zero_rows: Literal["keep", "missing"] = "keep",
+    subject: str | None = None,
+    file: str | Path | None = None,
+) -> tuple[Connectome, Rows]:
+    """Name, mirror, mask and line up one matrix file.
+
+    Args:
+        measures: names for measures that the file does not name.
+        layout: `upper` and `lower` read triangles, row by row, and squares whose other half is empty.
+
+    Returns:
+        A connectome in the order of the atlas or label table, else in the file's own; and which row was which region.
+
+    Raises:
+        DataError: any disagreement; says subject and file.
+    """
+    unusable = [name for name in matrix.measures if not printable(name)]
+    if unusable:
+        raise DataError(
+            "a measure has no name that can be used", subject=subject, file=file, got=ascii(unusable[0][:40])
+        )
+    rows = named_rows(matrix, known, subject=subject, file=file)
+    whole = squared(matrix, layout, rows.n_rows, subject, file)
+    square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)
+    off_diagonal = ~np.eye(len(rows.names), dtype=bool)
+    _refuse_codes(square, rows.names, subject, file)
+    # A region of which nothing was measured is missing. Single NaN are faults, found below.
+    present = ~(np.isnan(square) | ~off_diagonal).all(axis=(0, 2)) if len(rows.names) > 1 else np.ones(1, dtype=bool)
+    if zero_rows == "missing":
+        present &= ((square != 0) & off_diagonal).any(axis=(0, 2))
+    if not present.any():
+        raise DataError("no region has a value", subject=subject, file=file, got="every entry is missing")
+    square[:, ~present, :] = 0.0
+    square[:, :, ~present] = 0.0
+    text = None if file is None else str(file)
+    connectome = Connectome(square, rows.names, matrix.measures or measures, present, subject=subject, file=text)
+    symmetric = (connectome.weights + connectome.weights.swapaxes(1, 2)) / 2
+    connectome = replace(connectome, weights=symmetric)
+    if known.names is None:
+        return connectome, rows
+    try:
+        return connectome.aligned_to(known.names), rows
+    except DataError as error:
+        problems = [replace(problem, subject=subject, file=file) for problem in error.problems]
+        raise_all("region names do not fit", problems)
+        raise
+
+
+def _refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
+    """Refuse codes for a missing value, which would be read as weights: in a whole row, or far below all others."""
+    off_diagonal = ~np.eye(len(names), dtype=bool)
+    coded = np.isin(square, _CODES)
+    rows = (coded | ~off_diagonal).all(axis=(0, 2)) if len(names) > 2 else np.zeros(len(names), dtype=bool)
+    single = np.isin(square, _FAR_CODES) & (square < 10 * np.where(coded, 0, np.nan_to_num(square)).min(initial=0.0))
+    at = [*np.flatnonzero(rows).tolist(), *np.argwhere(single)[:, 1].tolist()]
+    if at:
+        code = square[:, at[0]][coded[:, at[0]]][0]
+        raise DataError(
+            f"{code:g} looks like a code for a missing value",
+            subject=subject,
+            file=file,
+            got=f"in the row of {names[at[0]]}",
+            remedy="Write n/a (or nan) throughout the row and column of a region that was not measured.",
+        )
+
+
+def squared(
+    matrix: MatrixFile, layout: Layout, n_rows: int, subject: str | None = None, file: str | Path | None = None
+) -> np.ndarray:
+    """(n_measures, n_rows, n_rows) of a matrix file, triangles mirrored.
+
+    Raises:
+        DataError: a list of values where a matrix was said, or a second half that holds other values.
+    """
+    values = matrix.values
+    if values.ndim == 2:
+        if layout == "full":
+            raise DataError(
+                "a list of edges, not a matrix",
+                subject=subject,
+                file=file,
+                got=f"{values.shape[-1]} values",
+                remedy="If it is a triangle of a matrix, row by row, say layout: upper or layout: lower (nilearn's).",
+            )
+        return from_triangle(values, n_rows, layout)
+    if layout == "full" and not matrix.triangle:
+        return values
+    other = values if layout == "lower" else values.swapaxes(1, 2)
+    other = np.triu(other, 1)  # the half that should be empty, or the mirror image of the other
+    own = np.triu(values.swapaxes(1, 2) if layout == "lower" else values, 1)
+    if np.nan_to_num(other).any() and not np.array_equal(other, own, equal_nan=True):
+        half = "lower" if layout == "lower" else "upper"
+        raise DataError(
+            f"not {'a lower' if half == 'lower' else 'an upper'} triangle: the other half holds other values",
+            subject=subject,
+            file=file,
+            remedy="Say layout: full for a symmetric matrix; directed connectomes are not supported.",
+        )
+    diagonal = np.einsum("mii->mi", values)
+    out = own + own.swapaxes(1, 2)
+    np.einsum("mii->mi", out)[:] = diagonal
+    return out
+
+
+def from_triangle(values: np.ndarray, n_rows: int, layout: Layout) -> np.ndarray:
+    """(..., n_values) triangles, row by row, to (..., n_rows, n_rows); the number of values tells of a diagonal."""
+    shift = 0 if values.shape[-1] == n_rows * (n_rows + 1) // 2 else 1
+    rows, columns = np.triu_indices(n_rows, shift) if layout == "upper" else np.tril_indices(n_rows, -shift)
+    matrices = np.zeros((*values.shape[:-1], n_rows, n_rows), dtype=values.dtype)
+    matrices[..., rows, columns] = values
+    matrices[..., columns, rows] = values
+    return matrices

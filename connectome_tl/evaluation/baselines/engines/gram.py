@@ -1,0 +1,110 @@
+"""Ridge of one kernel or of the best of several, for any number of labelings at once.
+
+The penalty, and the kernel, have the least squared error of predictions that leave out whole families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Design, Scored
+from connectome_tl.evaluation.baselines.engines.linear import missing_patterns
+from connectome_tl.settings.core import PENALTIES
+from connectome_tl.training.closed_form import spectrum as closed_form
+from connectome_tl.training.closed_form.combine import best_fit
+from connectome_tl.training.closed_form.spectrum import Families, Spectrum
+
+_AT_ONCE = 128  # labelings: a bound on memory
+Kernel = tuple[np.ndarray, np.ndarray]  # (n_train, n_train), (n_test, n_train)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFit:
+    """Ridge of one kernel under many labelings.
+
+    Attributes:
+        dual: (n_rows, n_labelings), 0 where the label is missing. offset: (n_labelings,).
+        left_out: (n_rows, n_labelings) without the row's family, around the mean of all rows (the mean of the others
+            runs against the label and would turn the ranking of a weak score); NaN where the label is missing.
+        loss: (n_labelings,) mean squared error of predictions that leave out the family.
+    """
+
+    dual: np.ndarray
+    offset: np.ndarray
+    left_out: np.ndarray
+    loss: np.ndarray
+
+    def scores(self, cross: np.ndarray) -> np.ndarray:
+        """(n_test, n_labelings) from the kernel between test and training rows (n_test, n_rows)."""
+        return cross @ self.dual + self.offset
+
+
+def fit_kernel(
+    gram: np.ndarray, y: np.ndarray, families: np.ndarray, penalties: Sequence[float] = PENALTIES
+) -> KernelFit:
+    """Ridge with an unpenalised intercept.
+
+    Args:
+        gram: (n_rows, n_rows), centred or not. y: (n_rows, n_labelings), NaN where missing.
+        families: (n_rows,) codes.
+    """
+    dual, left_out = np.zeros(y.shape), np.full(y.shape, np.nan)
+    offset, loss = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    grid = np.asarray(penalties, dtype=float)
+    for rows, columns in missing_patterns(y):
+        groups = Families.of([str(code) for code in families[rows]])
+        if groups.n_families < 2:  # nothing can be left out: the mean
+            target = y[np.ix_(rows, columns)]
+            offset[columns], left_out[np.ix_(rows, columns)] = target.mean(axis=0), target.mean(axis=0)
+            continue
+        design = closed_form.Design.of(np.ones((len(rows), 1)), groups)
+        part = gram[np.ix_(rows, rows)]
+        spectrum = Spectrum.of(part, np.arange(len(rows)), design)
+        for start in range(0, columns.size, _AT_ONCE):
+            some = columns[start : start + _AT_ONCE]
+            target = y[np.ix_(rows, some)]
+            errors = design.residuals(target)
+            shares, added = best_fit(spectrum.path(target, errors, grid), errors, np.zeros(some.size, dtype=bool))
+            weights = spectrum.dual(target, grid, shares)
+            dual[np.ix_(rows, some)] = weights
+            offset[some] = target.mean(axis=0) - (part @ weights).mean(axis=0)
+            left_out[np.ix_(rows, some)] = target.mean(axis=0) + added
+            loss[some] = ((errors - added) ** 2).mean(axis=0)
+    return KernelFit(dual, offset, left_out, loss)
+
+
+def best_kernel(
+    kernels: Sequence[Kernel],
+    y: np.ndarray,
+    families: np.ndarray,
+    penalties: Sequence[float] = PENALTIES,
+) -> Scored:
+    """Scores of the kernel that leaves the least error, per labelling."""
+    fits = [fit_kernel(gram, y, families, penalties) for gram, _ in kernels]
+    chosen = np.argmin([fit.loss for fit in fits], axis=0)
+    columns = np.arange(y.shape[1])
+    test = np.array([fit.scores(cross) for fit, (_, cross) in zip(fits, kernels, strict=True)])
+    left_out = np.array([fit.left_out for fit in fits])
+    return Scored(test[chosen, :, columns].T, left_out[chosen, :, columns].T)
+
+
+def linear_kernel(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gram matrices of columns centred on the training rows, divided so that the mean eigenvalue is 1."""
+    center = train.mean(axis=0)
+    train, test = train - center, test - center
+    scale = max(float(np.einsum("ij,ij->", train, train)) / len(train), 1e-300)
+    return train @ train.T / scale, test @ train.T / scale
+
+
+def unit_scale(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel divided so that the mean eigenvalue of its centred form is 1."""
+    scale = max(float(np.trace(gram) - gram.mean() * len(gram)) / len(gram), 1e-300)
+    return gram / scale, cross / scale
+
+
+def solve_gram(design: Design, y: np.ndarray) -> Scored:
+    """Ridge on columns that keep their scale."""
+    return best_kernel([linear_kernel(design.train, design.test)], y, design.families)

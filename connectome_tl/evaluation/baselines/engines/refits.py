@@ -1,0 +1,121 @@
+"""Linear baselines fitted again on many bootstrap samples of the same rows.
+
+A sample is a count per row. Copies of a row act as a weight, and leaving out a row leaves out all its copies, so that
+no penalty is chosen with a subject on both sides. For ridge and logistic regression scaling and inner products are
+made once per fold, and so are kernels; other learners get the sample as rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from connectome_tl.evaluation.baselines.design import Design, Learner
+from connectome_tl.evaluation.baselines.engines.gram import Kernel, best_kernel, linear_kernel
+from connectome_tl.evaluation.baselines.engines.learners import risks_of
+from connectome_tl.evaluation.baselines.engines.linear import DEFAULT_ALPHAS, fit_edge_scaler, probability_from_ridge
+from connectome_tl.evaluation.baselines.engines.logistic import fit_logistic
+
+
+def ridge_refits(
+    train: np.ndarray,
+    test: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    counts: np.ndarray,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+) -> np.ndarray:
+    """As `fit_ridge` with targets -1 and 1; the penalty by leaving out one subject."""
+    del families
+    scaler = fit_edge_scaler(train)
+    z_train, z_test = scaler.transform(np.asarray(train, dtype=float)), scaler.transform(np.asarray(test, dtype=float))
+    kernel, cross = z_train @ z_train.T, z_test @ z_train.T
+    target, grid = np.nan_to_num(2.0 * y - 1.0), np.asarray(alphas, dtype=float)
+    decisions = np.empty((len(counts), len(test)))
+    for b, count in enumerate(counts):
+        rows = np.flatnonzero(count)
+        decisions[b] = _weighted_ridge(kernel[np.ix_(rows, rows)], cross[:, rows], target[rows], count[rows], grid)
+    return probability_from_ridge(decisions)
+
+
+def logistic_refits(
+    train: np.ndarray,
+    test: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    counts: np.ndarray,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+) -> np.ndarray:
+    """As `fit_logistic`, all samples at once; the penalty by leaving out one subject."""
+    del families
+    labels = np.repeat(y[:, None], len(counts), axis=1)
+    return fit_logistic(train, labels, alphas, counts=counts).predict_probability(test).T
+
+
+def kernel_refits(
+    kernels: Callable[[np.ndarray, np.ndarray], Sequence[Kernel]],
+    train: np.ndarray,
+    test: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    counts: np.ndarray,
+) -> np.ndarray:
+    """Ridge of the best kernel; kernel, penalty and risks by leaving out one family, all copies of a row being one.
+
+    Args:
+        kernels: of training and test rows, each (n_train, n_train) and (n_test, n_train).
+    """
+    made, every = kernels(train, test), np.arange(len(train))
+    found = np.empty((len(counts), len(test)))
+    for b, count in enumerate(counts):
+        rows = np.repeat(every, count)
+        drawn = [(gram[np.ix_(rows, rows)], cross[:, rows]) for gram, cross in made]
+        found[b] = risks_of(best_kernel(drawn, y[rows][:, None], families[rows]), y[rows], families[rows])
+    return found
+
+
+def gram_refits(
+    train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """As the learner `GRAM`."""
+    return kernel_refits(lambda one, two: [linear_kernel(one, two)], train, test, y, families, counts)
+
+
+def rows_refits(
+    learner: Learner, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Of any learner: copies are rows of one family, so that inner folds keep them together.
+
+    Rows without an outcome stay, since they too make the features' scales.
+    """
+    every, known = np.arange(len(train)), np.isfinite(y)
+    found = np.empty((len(counts), len(test)))
+    for b, count in enumerate(counts):
+        rows = np.repeat(every, np.where(known, count, 1))
+        found[b] = learner.predict(Design(train[rows], test, (), families[rows]), y[rows], True)
+    return found
+
+
+def _weighted_ridge(
+    kernel: np.ndarray, cross: np.ndarray, y: np.ndarray, count: np.ndarray, alphas: np.ndarray
+) -> np.ndarray:
+    """(n_test,) decision values of ridge with an unpenalised intercept on rows that count several times.
+
+    In rows times the roots of their counts this is ordinary ridge whose intercept column is that root.
+    """
+    root = np.sqrt(count.astype(float))
+    unit = root / np.linalg.norm(root)
+    scaled = root[:, None] * kernel * root
+    scaled -= np.outer(unit, unit @ scaled)
+    scaled -= np.outer(scaled @ unit, unit)
+    # Lifted far above the rest, the intercept's direction comes out alone and last.
+    values, vectors = np.linalg.eigh((scaled + scaled.T) / 2 + (np.trace(scaled) + 1.0) * np.outer(unit, unit))
+    values, vectors = np.maximum(values[:-1], 0.0), vectors[:, :-1]
+    rotated = vectors.T @ (root * y)
+    shrunk = 1.0 / (values[:, None] + alphas)
+    left_out = (vectors @ (shrunk * rotated[:, None])) / (vectors**2 @ shrunk)
+    alpha = alphas[(left_out**2).sum(axis=0).argmin()]
+    dual = root * (vectors @ (rotated / (values + alpha)))
+    intercept = float(count @ (y - kernel @ dual)) / float(count.sum())
+    return np.asarray(cross @ dual + intercept)

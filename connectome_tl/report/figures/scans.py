@@ -1,0 +1,147 @@
+"""Pictures of one scan: cuts through the brain, its matrix, motion over volumes, directions on the sphere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from connectome_tl.report.figures.drawing import ACCENT, INK, figure_of, panel, style, to_svg
+
+# Each with the directions it looks along, from left to right, and from bottom to top.
+_VIEWS = (("axial", "IS", "LR", "PA"), ("coronal", "PA", "LR", "IS"), ("sagittal", "LR", "PA", "IS"))
+_FLAGGED = "#D55E00"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row of cuts: an image on the grid of the brain mask.
+
+    Attributes:
+        image: (x, y, z), or (x, y, z, 3) of colours in 0 to 1.
+        colours: name of the colour map.
+        most: the value that is brightest.
+        with_labels: draw the regions over it.
+        outline: (x, y, z) of another image, whose edges are drawn over it; None without.
+    """
+
+    title: str
+    image: np.ndarray
+    colours: str = "gray"
+    most: float = 1.0
+    with_labels: bool = False
+    outline: np.ndarray | None = None
+
+
+def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequence[str]) -> str:
+    """Axial, coronal and sagittal cuts through the middle of the brain as a PNG in a data URL.
+
+    The subject's left is on the left, however the voxels are stored.
+
+    Args:
+        mask, parcels: (x, y, z) bool and int.
+        codes: direction in which each axis of the images runs, as nibabel's `aff2axcodes` tells it.
+    """
+    centre = np.rint(np.argwhere(mask).mean(axis=0)).astype(int)
+    along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
+    box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in along)
+    figure = figure_of(10, 3.4 * len(rows))
+    figure.set_layout_engine("constrained")
+    figure.set_facecolor("white")
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for column, (view, normal, sides, ends) in enumerate(_VIEWS):
+        axis, across, up = (next(k for k in range(3) if codes[k] in pair) for pair in (normal, sides, ends))
+        turned = (codes[up] == ends[1], codes[across] == sides[1])
+        flips = tuple(slice(None, None, 1 if way else -1) for way in turned)
+
+        def cut(
+            image: np.ndarray, axis: int = axis, upright: bool = up > across, flips: tuple[slice, ...] = flips
+        ) -> np.ndarray:
+            found = np.take(image[box_of], centre[axis] - box_of[axis].start, axis=axis)
+            return (np.swapaxes(found, 0, 1) if upright else found)[flips]
+
+        for line, row in enumerate(rows):
+            box = axes[line, column]
+            box.imshow(cut(row.image), origin="lower", cmap=row.colours, vmin=0, vmax=row.most)
+            box.contour(cut(mask.astype(float)), levels=[0.5], colors="#ffd166", linewidths=0.8)
+            if row.outline is not None:
+                _edges(box, cut(row.outline))
+            box.text(0.02, 0.5, sides[0], color="white", transform=box.transAxes, va="center")
+            box.set_axis_off()
+            box.set_title(f"{view}: {row.title}" if column == 0 else view, fontsize=10, loc="left")
+            if row.with_labels:
+                found = cut(parcels)
+                colour = np.ma.masked_where(found == 0, found % 20)
+                box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
+    return _url(figure)
+
+
+def _edges(box: Any, image: np.ndarray) -> None:
+    seen = image[image > 0]
+    if seen.size > 10 and np.ptp(seen) > 0:
+        box.contour(image, levels=np.quantile(seen, [0.25, 0.75]), colors=["#56b4e9", "#e69f00"], linewidths=0.6)
+
+
+def matrix_image(shown: np.ndarray, regions: Sequence[str], legend: str) -> str:
+    """A matrix as a PNG in a data URL; NaN is grey."""
+    figure = figure_of(5.4, 4.5)
+    figure.set_layout_engine("constrained")
+    figure.set_facecolor("white")
+    box = figure.subplots()
+    drawn = box.imshow(shown, cmap="viridis", interpolation="nearest")
+    box.set_facecolor("#eef1f4")
+    figure.colorbar(drawn, ax=box, label=legend)
+    if len(regions) <= 40:
+        box.set_xticks(range(len(regions)), regions, rotation=90, fontsize=7)
+        box.set_yticks(range(len(regions)), regions, fontsize=7)
+    return _url(figure)
+
+
+def motion_figure(displacement: np.ndarray, flagged: np.ndarray, name: str, *, stamp: str = "") -> str | None:
+    """Framewise displacement over volumes, (n_volumes,) mm, flagged ones marked; None where none was estimated."""
+    if not np.isfinite(displacement).any():
+        return None
+    volumes = np.arange(1, len(displacement) + 1)
+    with style():
+        figure, box = panel(5.2, 2.4)
+        box.plot(volumes, displacement, color=ACCENT, linewidth=1.0)
+        height = np.nan_to_num(displacement)
+        box.plot(volumes[flagged], height[flagged], "x", color=_FLAGGED, markersize=5)
+        box.set_xlabel("volume")
+        box.set_ylabel("displacement (mm)")
+        box.set_ylim(0, max(1.0, 1.1 * float(np.nanmax(displacement))))
+        return to_svg(figure, name, description="Framewise displacement of each volume", stamp=stamp)
+
+
+def sphere_figure(bvals: np.ndarray, directions: np.ndarray, name: str, *, stamp: str = "") -> str | None:
+    """Gradient directions on half a sphere, seen from above with equal areas, a colour for each b-value."""
+    weighted = np.linalg.norm(directions, axis=1) > 0.5
+    if not weighted.any():
+        return None
+    upper = directions[weighted] * np.where(directions[weighted, 2:] < 0, -1.0, 1.0)
+    flat = upper[:, :2] / np.sqrt(1 + upper[:, 2:])
+    shells = 100 * np.round(bvals[weighted] / 100)
+    levels = np.unique(shells)
+    palette = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+    with style():
+        figure, box = panel(3.0, 3.0, left=0.1, bottom=0.35)
+        turn = np.linspace(0, 2 * np.pi, 200)
+        box.plot(np.cos(turn), np.sin(turn), color=INK, linewidth=0.8)
+        for k, level in enumerate(levels[:6]):
+            own = shells == level
+            label = f"b = {level:.0f} ({int(own.sum())})"
+            box.plot(*flat[own].T, "o", color=palette[k], markersize=4, label=label, linestyle="none")
+        box.set_aspect("equal")
+        box.set_axis_off()
+        box.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.16), handletextpad=0.1, columnspacing=0.8)
+        return to_svg(figure, name, description="Gradient directions on half a sphere", stamp=stamp)
+
+
+def _url(figure: Any) -> str:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,255 @@
+"""Rows of the plain tables, as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from connectome_tl.report.labels import (
+    UNDEFINED,
+    column_digits,
+    count,
+    interval,
+    metric_label,
+    model_label,
+    number,
+    p_value,
+    signed,
+)
+from connectome_tl.report.tables.scores import interval_of
+from connectome_tl.report.views import TaskView
+from connectome_tl.settings.models import model_order
+from connectome_tl.settings.records.results import CohortRecord, RegionImportance, RunRecord
+from connectome_tl.settings.records.statistics import (
+    ConformalCheck,
+    GroupDifference,
+    Instability,
+    MissingOutcomes,
+    SubgroupScore,
+)
+
+Row = tuple[str, ...]
+_CALIBRATION = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope")
+
+
+def cohort_rows(cohort: CohortRecord) -> list[Row]:
+    """The cohort table, every row as long as its header."""
+    n_columns = len(cohort.table_groups) or 1
+    return [(row.variable, *(row.values + (UNDEFINED,) * n_columns)[:n_columns]) for row in cohort.table]
+
+
+def subgroup_table(groups: Iterable[SubgroupScore]) -> tuple[Row, list[Row]]:
+    """Header, and one row per group with a cell per model; a group that is too small is named without its score."""
+    cells: dict[tuple[str, str], dict[str, SubgroupScore]] = {}
+    for group in groups:
+        cells.setdefault((group.variable, group.group), {})[group.model] = group
+    models = sorted({model for of_group in cells.values() for model in of_group}, key=model_order)
+    rows = [
+        (variable, name, _group_size(of_group.values()), *(_group_cell(of_group.get(model)) for model in models))
+        for (variable, name), of_group in cells.items()
+    ]
+    return ("Variable", "Group", "n", *(model_label(model).label for model in models)), rows
+
+
+def _group_size(members: Iterable[SubgroupScore]) -> str:
+    first = next(iter(members))
+    if first.n is None:
+        return "not shown"
+    return str(first.n) if first.score is None else count(first.n, first.score.n_positive)
+
+
+def _group_cell(group: SubgroupScore | None) -> str:
+    if group is None or group.score is None:
+        return "too few to show"
+    score = group.score
+    return f"{metric_label(score.metric).label} {number(score.value)} {score.reason or interval(score.low, score.high)}"
+
+
+def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
+    """Header and rows: sets of classes for a binary task, intervals for a value."""
+    header: Row = ("Model", "Level asked for", "Coverage")
+    header += ("of positives", "of negatives", "Sets with both classes", "Empty sets") if binary else ()
+    header += () if binary else (f"Half width ({unit})" if unit else "Half width",)
+    rows = []
+    for check in checks:
+        sets = (check.coverage_positive, check.coverage_negative, check.both, check.empty)
+        values = (check.level, check.coverage, *(sets if binary else (check.half_width,)))
+        rows.append((model_label(check.model).label, *map(number, values), str(check.n)))
+    return (*header, "n"), rows
+
+
+def sample_size_rows(record: RunRecord) -> list[Row]:
+    names = {task.name: task.label for task in record.tasks}
+    return [
+        (
+            names.get(size.task, size.task or size.kind),
+            str(size.n_parameters),
+            number(size.anticipated),
+            "; ".join(f"{name}: {n}" for name, n in size.criteria),
+            str(size.needed),
+            str(size.n),
+            "enough" if size.enough else "too few",
+            size.method,
+        )
+        for size in record.sample_sizes
+    ]
+
+
+def power_rows(record: RunRecord) -> list[Row]:
+    """A row per task and test: how often it finds each AUC; and how wide the interval is."""
+    names = {task.name: task.label for task in record.tasks}
+    return [
+        (names.get(one.task, one.task), count(one.n, one.n_positive), test, *(number(share) for share in shares))
+        for one in record.power
+        for test, shares in (
+            ("interval excludes .5", one.interval),
+            ("permutation test rejects", one.permutation),
+            ("median width of the interval", one.width),
+        )
+        if shares
+    ]
+
+
+def instability_rows(found: Iterable[Instability]) -> list[Row]:
+    return [
+        (
+            model_label(one.model).label,
+            number(one.mean_absolute_error),
+            number(float(np.median(np.subtract(one.high, one.low)))),
+            f"{number(100 * one.classification, 0)} %",
+            str(one.n_refits),
+            str(len(one.original)),
+        )
+        for one in sorted(found, key=lambda one: model_order(one.model))
+    ]
+
+
+def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
+    """Per model: raw and recalibrated Brier, scaled Brier, calibration intercept and slope."""
+    raw = {(s.model, s.metric): s for s in record.scores if s.task == task}
+    rows: list[Row] = []
+    for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
+        new = {s.metric: s for s in one.scores}
+        for title, found in (
+            ("raw", {m: raw[one.model, m] for m in new if (one.model, m) in raw}),
+            ("recalibrated", new),
+        ):
+            cells = [found.get(metric) for metric in _CALIBRATION]
+            texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in cells]
+            rows.append((model_label(one.model).label, title, *texts))
+    return rows
+
+
+def threshold_rows(record: RunRecord, task: str) -> list[Row]:
+    """Per model: the thresholds that the inner folds chose, and what they gave in the test folds."""
+    rows: list[Row] = []
+    for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
+        found = {s.metric: s for s in one.scores}
+        shown = [found.get(metric) for metric in ("specificity", "sensitivity")]
+        cut = (
+            f"{number(float(np.median(one.threshold)))} ({number(min(one.threshold))} to {number(max(one.threshold))})"
+        )
+        texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in shown]
+        rows.append((model_label(one.model).label, number(one.specificity), cut, *texts))
+    return rows
+
+
+def missingness_rows(record: RunRecord) -> list[Row]:
+    names = {task.name: task.label for task in record.tasks}
+    return [
+        (
+            names.get(score.task, score.task),
+            metric_label(score.metric).label,
+            number(score.value),
+            interval_of(score),
+            count(score.n, score.n_positive),
+        )
+        for score in record.missingness
+    ]
+
+
+def returner_rows(differences: Iterable[GroupDifference]) -> list[Row]:
+    rows: list[Row] = []
+    for one in differences:
+        digits = column_digits((one.returned, one.lost))
+        rows.append(
+            (
+                one.variable,
+                f"{number(one.returned, digits)} (n = {one.n_returned})",
+                f"{number(one.lost, digits)} (n = {one.n_lost})",
+                signed(one.standardised_difference),
+            )
+        )
+    return rows
+
+
+def missing_outcome_table(record: RunRecord) -> tuple[Row, list[Row]]:
+    """Header, and a row per task and kind of missing outcome with a cell per model."""
+    names = {task.name: task.label for task in record.tasks}
+    cells: dict[tuple[str, str], dict[str, MissingOutcomes]] = {}
+    for one in record.missing_outcomes:
+        cells.setdefault((one.task, one.filled), {})[one.model] = one
+    models = sorted({one.model for one in record.missing_outcomes}, key=model_order)
+    rows = []
+    for (task, filled), by_model in cells.items():
+        first = next(iter(by_model.values()))
+        said = [_missing_cell(by_model.get(model)) for model in models]
+        rows.append((names.get(task, task), str(first.n_observed), f"{first.n_missing} ({filled})", *said))
+    return ("Task", "n observed", "n missing", *(model_label(model).label for model in models)), rows
+
+
+def _missing_cell(one: MissingOutcomes | None) -> str:
+    if one is None:
+        return UNDEFINED
+    observed, weighted, worst, best = map(number, (one.complete_cases, one.weighted, one.worst_case, one.best_case))
+    return f"{observed}; {weighted}; {worst} to {best}"
+
+
+def importance_rows(importance: RegionImportance, longest: int = 10) -> list[Row]:
+    """The regions of largest magnitude; undefined ones are left out."""
+    value = np.array(importance.value, dtype=float)
+    order = [i for i in np.argsort(-np.nan_to_num(np.abs(value)), kind="stable") if np.isfinite(value[i])]
+    stability = importance.stability
+    return [
+        (importance.regions[i], number(float(value[i])), number(stability[i]) if i < len(stability) else UNDEFINED)
+        for i in order[:longest]
+    ]
+
+
+def permutation_rows(record: RunRecord) -> list[Row]:
+    labels = {task.name: task.label for task in record.tasks}
+    return [
+        (
+            labels.get(test.task, test.task),
+            model_label(test.model).label,
+            test.question,
+            metric_label(test.metric).label,
+            number(test.observed),
+            p_value(test.p_value, test.n_permutations),
+            p_value(test.p_value_max, test.n_permutations),
+            str(test.n_permutations),
+            test.method,
+        )
+        for test in record.permutations
+    ]
+
+
+def comparison_rows(views: Iterable[TaskView]) -> list[Row]:
+    return [
+        (
+            view.task.label,
+            row.model.label,
+            row.control.label,
+            row.question,
+            row.metric,
+            row.value,
+            row.interval,
+            row.count,
+            row.verdict,
+            row.resampled_p,
+            row.method,
+        )
+        for view in views
+        for row in (*view.differences, *view.other_differences)
+    ]

@@ -1,0 +1,1 @@
+"""Sentences: the answer, the verdict, methods, references, checklists, the model card."""

@@ -1,0 +1,369 @@
+"""The methods paragraph of a run, written from its settings and counts, so that it says what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from connectome_tl.settings.baselines import describe_baseline
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.models import model_named
+from connectome_tl.settings.records.statistics import AdaptationProbe
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.training import Training
+from connectome_tl.tasks import Task
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What the methods section needs to know of a study's cohorts.
+
+    Attributes:
+        version: of this package.
+        noun: what the target's subjects are (infants, children, subjects).
+        sizes: subjects by role of the cohort.
+        n_train: training rows of a fold, the fewest and the most.
+        n_regions, atlas, measures: of the target; no regions without connectomes.
+        modalities: what the models see. source_tasks: outcomes of stage 1.
+        families: whether the target declares any. sites: number of declared sites.
+        tangent: whether the closed-form core has a block in tangent space.
+        source_scores: whether the core has a block of source scores.
+        regressions: whether an outcome of any stage is a value.
+        baselines: models of that role that were fitted, by name. permuted: those under permuted outcomes too.
+        origins: how the connectomes of the cohorts were made, a sentence each.
+        probes: what the embedding tells before and after stage 2.
+    """
+
+    version: str
+    noun: str
+    sizes: dict[str, int]
+    n_train: tuple[int, int]
+    n_regions: int
+    atlas: str
+    measures: tuple[str, ...]
+    modalities: tuple[str, ...]
+    source_tasks: tuple[str, ...] = ()
+    families: bool = False
+    sites: int = 0
+    tangent: bool = False
+    source_scores: bool = False
+    baselines: tuple[str, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
+    permuted: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    regressions: bool = False
+
+
+def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
+    """Plain sentences for a paper's methods section."""
+    n, noun = facts.sizes["target"], facts.noun
+    what = f"Clinical covariates of {n} {noun}"
+    if "connectome" in facts.modalities:
+        what = f"Connectomes of {n} {noun} ({facts.n_regions} regions, {facts.atlas}; {', '.join(facts.measures)})"
+        what += " and volumes" * _sees_volumes(settings, facts)
+    elif _sees_volumes(settings, facts):
+        what = f"Volumes of {n} {noun}"
+    sentences = [
+        f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
+        *facts.origins,
+        *_model(settings, facts),
+        *_stages(settings, facts),
+        *(_volumes(settings) if _sees_volumes(settings, facts) else ()),
+        *_baselines(settings, facts),
+        *_features(settings),
+        _splits(settings, facts),
+        *_tuning(settings),
+        *_learning_curve(settings),
+        _recalibration(settings, tasks),
+        *_judgement(tasks),
+    ]
+    return " ".join(sentences)
+
+
+def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
+    blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
+    volumes = _sees_volumes(settings, facts)
+    blocks += ["brain volumes with grey-level quantiles", "coarse voxels"] * volumes
+    blocks += [m for m in facts.modalities if m not in ("connectome", "clinical") and not (volumes and m == "image")]
+    unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
+    free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
+    encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
+    networks = settings.stages.finetune.ensemble.networks
+    share = settings.model.modality_dropout
+    hiding = f", which lacked each modality at random with a chance of {share:g} in training" if share else ""
+    return [
+        "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
+        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
+        "whole families of the training rows.",
+        f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
+        f"{networks} networks were each trained without one part of the training rows, which chose the number of "
+        "steps, and averaged.",
+        "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
+        "the core by more than one standard error.",
+        *_heads_and_embeddings(settings, facts),
+    ]
+
+
+def _heads_and_embeddings(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    said = [settings.model.regression.describe()] if facts.regressions else []
+    use = settings.image.embedding
+    said += [use.describe()] if use is not None and "image" in facts.modalities else []
+    return [sentence for sentence in said if sentence]
+
+
+def _tuning(settings: StudySettings) -> list[str]:
+    tuned = settings.tuned
+    if tuned is None:
+        return []
+    how = {"tpe": "a tree-structured Parzen estimator", "random": "random search"}.get(tuned.sampler, tuned.sampler)
+    names = listed([METRICS[metric].words for metric in tuned.objectives])
+    return [
+        f"For each outer fold, {listed(list(tuned.folds[0].settings))} were chosen by {tuned.trials} completed trials "
+        f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; what is said of these "
+        "settings elsewhere in this paragraph are the values before the search. Controls took the same settings, "
+        "baselines those of the study. Permutation tests did not repeat the search."
+    ]
+
+
+def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    stages, found = settings.stages, []
+    images = "image" in facts.modalities
+    if stages.pretrain is not None and "source" in facts.sizes:
+        scores = (
+            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself without a "
+            "penalty, others as the mean of fits with and without them. Its control has the source's outcomes permuted."
+            if facts.source_scores
+            else ""
+        )
+        n = facts.sizes["source"]
+        found.append(
+            f"Stage 1: supervised pretraining of the network on {n} subjects ({listed(list(facts.source_tasks))}; "
+            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}"
+        )
+    if stages.adapt is not None and "pool" in facts.sizes:
+        sight = (
+            f"with the images of the tested {facts.noun} (transductive)"
+            if stages.adapt.transductive
+            else f"without any of the tested {facts.noun} or their family"
+        )
+        n = facts.sizes["pool"]
+        found.append(
+            f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
+            f"{stages.adapt.objective.describe()} on up to {n} subjects without outcomes, {sight} "
+            f"({training_text(stages.adapt.training, n, n, images=images)})."
+        )
+        found += probes_text(facts.probes)
+    found.append(
+        "Last stage: joint training on all outcomes, missing ones masked "
+        f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
+    )
+    if len(found) > 1:
+        found.append(
+            "Controls without a stage start from random weights, train all of them at the full rate for the same "
+            "number of steps, and differ in nothing else; part rates, frozen parts and pulls apply only to weights "
+            "that were taken over."
+        )
+    return found + _only_stage(settings, facts)
+
+
+def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    """Which controls are not there because a single earlier stage makes them the model from scratch."""
+    stages = settings.stages
+    one, two = (
+        stages.pretrain is not None and "source" in facts.sizes,
+        stages.adapt is not None and "pool" in facts.sizes,
+    )
+    if one == two:
+        return []
+    left_out = {"no_pretrain", "network_no_pretrain"} if one else {"no_adapt", "network_no_adapt"}
+    if not left_out & set(settings.controls):
+        return []
+    missing = "" if "scratch" in settings.controls else ", which is not among the controls of this study"
+    return [
+        f"Stage {1 if one else 2} is the only earlier stage, so that a model without it is the one from scratch"
+        f"{missing}; it has no control of its own."
+    ]
+
+
+def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    if not facts.baselines:
+        return []
+    described = [describe_baseline(name, settings.baseline_settings) for name in facts.baselines]
+    text = f"Simple models learnt from the same training rows: {'; '.join(described)}."
+    if facts.permuted:
+        named = listed([model_named(name).label for name in facts.permuted])
+        text += (
+            f" {named} were fitted again under {settings.baseline_permutations} permutations of the outcomes (first "
+            "repeat)."
+        )
+    return [text]
+
+
+def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
+    """What a linear probe of the embedding said before and after stage 2: a sentence, or none."""
+    if not probes:
+        return []
+    parts = [
+        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {probe.before:.2f} before and {probe.after:.2f} "
+        "after it"
+        for probe in probes
+    ]
+    fits = probes[0].n_fits
+    return [
+        f"A ridge probe of the network's embedding, scored on subjects that it was not fitted on, read {listed(parts)} "
+        f"(mean over {fits} {'fit' if fits == 1 else 'fits'} of stage 2)."
+    ]
+
+
+def training_text(training: Training, fewest: int, most: int, *, images: bool = False) -> str:
+    """How a network was trained on so many rows; `images` says whether it sees volumes."""
+    steps = {training.steps_for(n) for n in (fewest, most)}
+    sizes = {training.batch_for(n, images=images) for n in (fewest, most)}
+    falling = " falling to 0 as a cosine" if training.schedule == "cosine" else ""
+    weighted = ", classes weighted by their frequency" if training.class_weights == "balanced" else ""
+    return (
+        f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
+        f"{training.learning_rate:g}{falling}, weight decay {training.weight_decay:g}{weighted}"
+        f"{''.join(_options(training))}"
+    )
+
+
+def _options(training: Training) -> list[str]:
+    """What is not the default of how a network is trained, each with a comma before it."""
+    found = []
+    if training.part_learning_rates:
+        rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
+        found.append(f", factors on the learning rate of carried weights ({rates})")
+    if training.rate_decay < 1:
+        found.append(
+            f", learning rates of carried weights falling by {training.rate_decay:g} from heads to fusion to branches"
+        )
+    if training.freeze:
+        found.append(f", carried weights of {listed(list(training.freeze))} frozen")
+    if training.unfreeze:
+        found.append(
+            f", carried weights unfrozen one part after another over the first {training.unfreeze:.0%} of the steps"
+        )
+    if training.anchor:
+        found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
+    if training.edge_noise:
+        found.append(f", noise of {training.edge_noise:g} SD added to the edges")
+    if training.task_weights != "equal":
+        how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
+        found.append(f", outcomes weighted by {how}")
+    if training.precision == "bf16":
+        found.append(", edges in bfloat16")
+    if training.mixup is not None:
+        near = "" if training.mixup.neighbours is None else f" among the {training.mixup.neighbours} nearest in outcome"
+        found.append(f", mixup of pairs{near} (Beta {training.mixup.alpha:g})")
+    return found
+
+
+def _range(values: set[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:
+    return "image" in facts.modalities and settings.model.reads_volumes
+
+
+def _volumes(settings: StudySettings) -> list[str]:
+    """What was done to volumes: grid, grey levels, augmentation, mirror images, arithmetic."""
+    image, augment = settings.image, settings.image.augment
+    chances = {
+        "flips": augment.flip,
+        "small rotations and shifts": augment.affine,
+        "bias fields": augment.bias,
+        "noise": augment.noise,
+        "changes of contrast": augment.gamma,
+        "inversions of contrast": augment.invert,
+    }
+    used = [name for name, chance in chances.items() if chance]
+    found = [image.describe()]
+    found += [f"Training volumes were changed at random by {listed(used)}."] if used else []
+    if image.flip_test:
+        found.append("Predictions are the mean of those from a volume and from its mirror image.")
+    if image.precision == "bf16":
+        found.append("The networks on volumes were trained in bfloat16.")
+    return found
+
+
+def _features(settings: StudySettings) -> list[str]:
+    found = []
+    tangent = settings.edges.tangent
+    if tangent is not None:
+        found.append(
+            f"Edges were displacements in tangent space from the {tangent.mean} mean of the training {tangent.values}s."
+        )
+    if settings.confounds is not None:
+        found.append(
+            f"{listed(list(settings.confounds.columns))} were regressed out of every edge, fitted on training rows."
+        )
+    if settings.harmonise.method != "none":
+        name = "ComBat" if settings.harmonise.method == "combat" else "a log-link gamma model"
+        found.append(f"Site effects were removed by {name}, fitted on training rows.")
+    if settings.edges.consensus is not None:
+        found.append(f"Only edges that {settings.edges.consensus:.0%} of the training rows have were kept.")
+    if settings.edges.n_edges is not None:
+        found.append(f"Only the {settings.edges.n_edges} edges that vary most over the training rows were kept.")
+    return found
+
+
+def _recalibration(settings: StudySettings, tasks: Sequence[Task]) -> str:
+    inner, given = settings.splits.inner, settings.recalibration
+    if not any(task.is_binary for task in tasks):
+        return "Scalers and imputation were fitted on the training rows of each fold."
+    start = "Scalers and imputation were fitted on the training rows of each fold."
+    if not inner:
+        return f"{start} Classes are those at the threshold {settings.threshold:g}, fixed in advance."
+    name = "Platt scaling" if given.method == "platt" else "temperature scaling"
+    return (
+        f"{start} {name} and the threshold with a specificity of {given.specificity:g} were fitted on held-out risks "
+        "of the training rows of each outer fold and applied to its test fold. Raw risks are reported beside them, "
+        f"with classes at {settings.threshold:g}."
+    )
+
+
+def _splits(settings: StudySettings, facts: StudyFacts) -> str:
+    splits, stratum = settings.splits, settings.splits.stratum
+    by = f", stratified by {stratum}" if stratum else ""
+    kin = "; families stayed on one side" if facts.families else ""
+    if splits.scheme == "site_out":
+        return f"Each of {facts.sites} sites was held out in turn{kin}."
+    if splits.scheme == "few_labels":
+        return (
+            f"In {splits.repeats} draws, {splits.n_labelled} subjects{by} were labelled and the others cut into "
+            f"{splits.outer} test parts, each tested once{kin}."
+        )
+    times = "once" if splits.repeats == 1 else f"{splits.repeats} times"
+    return f"Cross-validation had {splits.outer} folds and was done {times}{by}{kin}."
+
+
+def _learning_curve(settings: StudySettings) -> list[str]:
+    if not settings.learning_curve:
+        return []
+    sizes = listed([str(n) for n in settings.learning_curve])
+    return [
+        f"For the learning curve all models were fitted again on stratified draws of {sizes} labelled subjects from "
+        "the training rows of each fold, smaller draws part of larger ones, and tested on the same folds."
+    ]
+
+
+def _judgement(tasks: Sequence[Task]) -> list[str]:
+    found = []
+    if any(task.is_binary for task in tasks):
+        found.append("AUC counts pairs of a positive and a negative subject within one repeat and test fold.")
+    found.append(
+        "A stage is said to help or harm when the 95 % interval of the paired difference to the model without it "
+        "excludes 0, to bring no benefit when the interval lies within the margin given with each comparison, and "
+        "otherwise nothing is concluded."
+    )
+    return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"

@@ -1,0 +1,144 @@
+"""What a run knows of the topics of reporting checklists, from its record alone; empty where it does not."""
+
+from __future__ import annotations
+
+from connectome_tl.report.labels import metric_label, plain, role_label, task_title
+from connectome_tl.report.text.methods import listed
+from connectome_tl.settings.models import FULL
+from connectome_tl.settings.records.explanations import ExplanationRecord
+from connectome_tl.settings.records.results import CohortRecord, RunRecord
+
+
+def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[str, str]:
+    """Answers by name; one that is empty is open."""
+    target = next((c for c in record.cohorts if c.role == "target"), None)
+    made = bool(record.scores)
+    return {
+        "objective": "Development and internal evaluation; the verdict answers each outcome." if made else "",
+        "sources": _sources(record),
+        "eligibility": _eligibility(target),
+        "preparation": "See Methods (features), and the cohorts' sidecars." if record.methods else "",
+        "outcome": _outcomes(record),
+        "predictors": _predictors(target),
+        "sample_size": _sample_size(record),
+        "missing": _missing(record, target),
+        "analysis": "See Methods." if record.methods else "",
+        "imbalance": _imbalance(record),
+        "fairness": _groups(record),
+        "output": _output(record),
+        "evaluation_data": "The same cohort, other folds (cross-validation)." if made else "",
+        "external": "No external data: cross-validation only." if made else "",
+        "code": f"connectome_tl {record.versions['connectome-tl']}; versions in Provenance."
+        if record.versions.get("connectome-tl")
+        else "",
+        "data_hashes": "Hashes of the cohorts in Provenance; availability is for the authors to say."
+        if any(key.startswith("cohort ") for key in record.provenance)
+        else "",
+        "flow": "Drawn in Cohorts." if any(cohort.flow for cohort in record.cohorts) else "",
+        "numbers": _numbers(record, target),
+        "model": "Settings in study.yaml, fits in models/ of the run folder." if made else "",
+        "performance": _performance(record),
+        "limitations": _limitations(record),
+        "leakage": "Folds hold out whole families; every fitted step is checked for test rows (split plan "
+        f"{record.split_hash[:12]})."
+        if record.split_hash
+        else "",
+        "robustness": _robustness(record),
+        "training": "See Methods and Training." if record.methods and record.curves else "",
+        "explanation": _explanation(explained),
+    }
+
+
+def _titles(record: RunRecord, names: set[str]) -> list[str]:
+    return [task_title(task) for task in record.tasks if task.name in names]
+
+
+def _robustness(record: RunRecord) -> str:
+    names = _titles(record, {one.task for one in record.instability})
+    return f"Bootstrap refits of single risks for {listed(names)}." if names else ""
+
+
+def _sources(record: RunRecord) -> str:
+    parts = [
+        f"{c.people.text if c.people else f'{c.n_subjects} subjects'} ({c.name}; {role_label(c.role).lower()})"
+        for c in record.cohorts
+    ]
+    return f"{'; '.join(parts)}. Places and dates are for the authors." if parts else ""
+
+
+def _eligibility(target: CohortRecord | None) -> str:
+    steps = [step for step in target.flow if step.reason] if target else []
+    return f"Exclusions of the target: {'; '.join(f'{s.n_excluded} {s.reason}' for s in steps)}." if steps else ""
+
+
+def _outcomes(record: RunRecord) -> str:
+    parts = [f"{task.label}{f', {task.edition}' if task.edition else ''}" for task in record.tasks]
+    return f"{'; '.join(parts)}. Assessors and timing are for the authors." if parts else ""
+
+
+def _predictors(target: CohortRecord | None) -> str:
+    if target is None:
+        return ""
+    edges = f"edges of {target.n_regions} regions ({target.atlas}; {', '.join(target.measures)})"
+    return f"{plain(edges) if target.n_regions else 'No connectome'}, and the covariates of study.yaml."
+
+
+def _sample_size(record: RunRecord) -> str:
+    if not record.sample_sizes:
+        return ""
+    few = sum(not size.enough for size in record.sample_sizes)
+    return f"Criteria in Cohorts: too few for {few} of {len(record.sample_sizes)}."
+
+
+def _missing(record: RunRecord, target: CohortRecord | None) -> str:
+    if target is None or not target.outcomes:
+        return ""
+    lost = max(row.lost + row.died + row.untestable + row.unknown for row in target.outcomes)
+    what = "Missing outcomes are masked, never filled in"
+    more = "; bounds and weighting in Cohorts" if record.missing_outcomes else ""
+    return f"{what} (at most {lost} of {target.n_subjects} for an outcome){more}."
+
+
+def _imbalance(record: RunRecord) -> str:
+    rows = [(s.n_positive or 0, s.n) for s in record.scores if s.model == FULL and s.metric == "auc"]
+    if not rows:
+        return ""
+    low, high = min(p / n for p, n in rows), max(p / n for p, n in rows)
+    return f"Share of positives {low:.0%} to {high:.0%}; numbers stand beside every score."
+
+
+def _groups(record: RunRecord) -> str:
+    names = list(dict.fromkeys(plain(group.variable) for group in record.subgroups))
+    return f"Scores by {listed(names)}; too small groups are named and not scored." if names else ""
+
+
+def _output(record: RunRecord) -> str:
+    kinds = {task.kind for task in record.tasks}
+    said = {
+        "binary": "a risk", "regression": "a value", "ordinal": "a risk per level", "multiclass": "a risk per class"
+    }  # fmt: skip
+    words = [said[kind] for kind in said if kind in kinds]
+    return f"{plain(listed(words))}; research only, not for care." if words else ""
+
+
+def _numbers(record: RunRecord, target: CohortRecord | None) -> str:
+    return "In Cohorts and beside every score." if target is not None and record.scores else ""
+
+
+def _performance(record: RunRecord) -> str:
+    metrics = list(dict.fromkeys(metric_label(s.metric).label for s in record.scores if s.model == FULL))
+    return f"{', '.join(metrics)} with 95 % intervals, all models, in Evidence and Scores." if metrics else ""
+
+
+def _limitations(record: RunRecord) -> str:
+    n = len(record.warnings)
+    return f"{n} warning{'' if n == 1 else 's'} of the run are listed; others are for the authors." if n else ""
+
+
+def _explanation(explained: ExplanationRecord | None) -> str:
+    if explained is None:
+        return ""
+    methods = list(dict.fromkeys(one.method for one in explained.maps))
+    if not methods:
+        return "Maps were withheld: no model was above chance."
+    return f"{plain(listed(methods))}, with stability and null; {len(explained.withheld)} withheld."

@@ -1,0 +1,286 @@
+"""The sentences that lead a report: how well, with what interval, better than what, does transfer help.
+
+Words follow rules fixed beforehand and nothing else: intervals (`compare.verdict`) and, where a
+permutation test was run, its p value corrected over tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from connectome_tl.settings.metrics import SECOND, metric_named
+from connectome_tl.settings.models import FULL, model_named
+from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
+from connectome_tl.tasks import Task
+
+_FEW = 10  # of a class: below this a ranking score says next to nothing
+_ALPHA = 0.05
+
+
+def task_verdicts(
+    tasks: Sequence[Task],
+    scores: Sequence[Score],
+    comparisons: Sequence[Comparison],
+    permutations: Sequence[PermutationResult] = (),
+    model: str = FULL,
+    noun: str = "subjects",
+    weights: Sequence[NetworkWeight] = (),
+) -> list[TaskVerdict]:
+    """One verdict per task that `model` was scored on, in the order of the tasks.
+
+    Args:
+        noun: what the subjects are called: infants, children, adults.
+        weights: of the network in the full model.
+    """
+    found = []
+    for task in tasks:
+        mine = [s for s in scores if s.task == task.name]
+        main = _score(mine, model, task.spec.primary)
+        if main is None:
+            continue
+        all_of_it = [c for c in comparisons if c.task == task.name and c.metric == main.metric]
+        ours = {c.control: c for c in all_of_it if c.model == model}
+        # Chance tests of baselines stand in the table of permutation tests; the sentence is about the model.
+        tests = [p for p in permutations if p.task == task.name and not is_of_baseline(p)]
+        best = better_baseline(main, mine)
+        found.append(
+            TaskVerdict(
+                task=task.name,
+                headline=f"{task.label}: {_headline(main, best, ours, tests)}.",
+                how_well=_how_well(task, main, mine, tests, noun),
+                against_nuisance=_against(ours.get("nuisance_only"), "nuisance variables alone"),
+                against_clinical=_against(ours.get("clinical_only"), "clinical covariates alone"),
+                against_site=_against(ours["site_only"], "the site alone") if "site_only" in ours else "",
+                better_baseline="" if best is None else best.model,
+                transfer=(
+                    *(_weight(w) for w in weights if w.task == task.name),
+                    *(_stage(c) for c in all_of_it if model_named(c.control).subject),
+                ),
+                caution=tuple(_cautions(task, main, ours, noun)),
+            )
+        )
+    return found
+
+
+def is_of_baseline(test: PermutationResult) -> bool:
+    """Whether a permutation test asks if a baseline predicts better than chance."""
+    return "chance" in test.question and model_named(test.model).role == "baseline"
+
+
+def _weight(weight: NetworkWeight) -> str:
+    fits = f"{weight.n_fits} fit{'s' if weight.n_fits != 1 else ''}"
+    spread = (
+        f", {number(weight.low)} to {number(weight.high)} over {fits}" if weight.low < weight.high else f" in {fits}"
+    )
+    return f"The network got weight {number(weight.mean)}{spread}, the closed-form core the rest."
+
+
+def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:
+    """The best of the baselines that score better than the model by the same metric, whatever the intervals say."""
+    sign = metric_named(main.metric).sign
+    rivals = [
+        s
+        for s in scores
+        if s.metric == main.metric
+        and model_named(s.model).role == "baseline"
+        and sign * s.value > sign * main.value  # False for NaN
+    ]
+    return max(rivals, key=lambda s: sign * s.value, default=None)
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Two decimals without the leading zero: .78, -.05, +.03; `undefined` for NaN."""
+    if value != value:
+        return "undefined"
+    text = f"{value:+.2f}" if signed else f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
+
+
+def interval(low: float, high: float, signed: bool = False) -> str:
+    return f"95 % interval {number(low, signed)} to {number(high, signed)}"
+
+
+def _score(scores: Sequence[Score], model: str, metric: str) -> Score | None:
+    return next((s for s in scores if (s.model, s.metric) == (model, metric)), None)
+
+
+def level(main: Score) -> str:
+    """What a score's own interval says: predicted better than, worse than, not distinguishable from chance."""
+    metric = metric_named(main.metric)
+    if main.value != main.value or main.low != main.low:
+        reason = " (no fold held both classes)" if metric.chance == 0.5 else ""
+        return f"could not be scored{reason}"
+    assert metric.chance is not None
+    if main.low > metric.chance:
+        return f"predicted better than {metric.uninformed}"
+    if main.high < metric.chance:
+        return f"predicted worse than {metric.uninformed}"
+    return f"not distinguishable from {metric.uninformed}"
+
+
+def reconciled(main: Score, tests: Sequence[PermutationResult]) -> str:
+    """The score's interval and the permutation test in one phrase.
+
+    The test asks whether there is any signal, the interval how much: the first is easier to answer.
+    """
+    said, words = level(main), metric_named(main.metric).uninformed
+    chance = [t for t in tests if t.model == main.model and "chance" in t.question and t.p_value_max == t.p_value_max]
+    if not chance:
+        return said
+    signal = any(t.p_value_max <= _ALPHA for t in chance)
+    if signal and said.startswith("not distinguishable"):
+        return f"some signal (permutation test), but how much better than {words} cannot be told"
+    if not signal and said.startswith("predicted better"):
+        return f"{said} by its interval, which the permutation test does not confirm"
+    return said
+
+
+def _headline(main: Score, best: Score | None, ours: dict[str, Comparison], tests: Sequence[PermutationResult]) -> str:
+    parts = [reconciled(main, tests)]
+    worse = [c for c in ours.values() if c.verdict == "harms" and model_named(c.control).role == "baseline"]
+    if best is not None:
+        parts.insert(0, _beaten(main, best, ours.get(best.model)))
+    parts[1:1] = [
+        f"worse than {model_named(c.control).words}" for c in worse if best is None or c.control != best.model
+    ]
+    known = (
+        ("clinical_only", "clinical covariates"),
+        ("nuisance_only", "nuisance variables"),
+        ("site_only", "the site"),
+    )
+    better = [name for key, name in known if key in ours and ours[key].verdict == "helps"]
+    open_ = [
+        name
+        for key, name in known
+        if key in ours and ours[key].verdict not in ("helps", "harms") and (best is None or key != best.model)
+    ]
+    if better:
+        parts.append(f"better than {_listed(better, 'and')} alone")
+    if open_:
+        parts.append(f"not shown to be better than {_listed(open_, 'or')} alone")
+    transfer = ours.get("scratch")
+    if transfer is not None:
+        parts.append(
+            {
+                "helps": "transfer helps",
+                "harms": "transfer harms (negative transfer)",
+                "no benefit": "transfer brings no benefit",
+                "cannot tell": "whether transfer helps cannot be told",
+                "not applicable": "transfer of the network does not matter, since the network has weight 0",
+            }[transfer.verdict]
+        )
+    return "; ".join(parts)
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+def _beaten(main: Score, best: Score, comparison: Comparison | None) -> str:
+    """A baseline with the better score, and whether the difference is one."""
+    values = f"{metric_named(main.metric).words} {number(best.value)} against {number(main.value)}"
+    what = model_named(best.model).words
+    if comparison is not None and comparison.verdict == "harms":
+        return f"worse than {what} ({values})"
+    return f"a lower score than {what} ({values}), which may be chance"
+
+
+def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[PermutationResult], noun: str) -> str:
+    metric = metric_named(main.metric)
+    text = f"{_capital(metric.words)} {number(main.value)} ({interval(main.low, main.high)}; {who(task, main, noun)})."
+    second = _score(scores, main.model, SECOND[task.kind])
+    if second is not None and second.value == second.value:
+        text += f" {_capital(metric_named(second.metric).words)} {_second(task, second)}."
+    for test in tests:
+        whose = "" if test.model == main.model else f"{model_named(test.model).label}, "
+        text += (
+            f" Permutation test ({whose}{test.n_permutations} permutations; {test.question.rstrip('?').lower()}): "
+            f"p = {test.p_value:.3f}, {test.p_value_max:.3f} corrected over the outcomes."
+        )
+    return text
+
+
+def _second(task: Task, score: Score) -> str:
+    plain = metric_named(score.metric).high == float("inf")  # in the unit of the outcome
+    unit = (f" {task.unit}" if task.unit else " levels" if task.kind == "ordinal" else "") if plain else ""
+    value, low, high = (f"{v:.3g}" if plain else number(v) for v in (score.value, score.low, score.high))
+    return f"{value}{unit} (95 % interval {low} to {high})"
+
+
+def who(task: Task, score: Score, noun: str) -> str:
+    """`33 infants, 7 of them positive`; `60 children: 30 none, 20 mild, 10 severe`."""
+    text = f"{score.n} {noun}"
+    if score.n_positive is not None:
+        return f"{text}, {score.n_positive} of them positive"
+    if score.per_level and len(score.per_level) == len(task.levels):
+        counts = ", ".join(f"{n} {name}" for n, name in zip(score.per_level, task.levels, strict=True))
+        return f"{text}: {counts}"
+    return text
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _difference(comparison: Comparison) -> str:
+    return (
+        f"{metric_named(comparison.metric).words} difference {number(comparison.difference, True)}, "
+        f"{interval(comparison.low, comparison.high, True)}, n = {comparison.n}"
+    )
+
+
+def _against(comparison: Comparison | None, what: str) -> str:
+    if comparison is None:
+        return f"Not compared with {what}: none are given."
+    words = {
+        "helps": f"Better than {what}",
+        "harms": f"Worse than {what}",
+        "no benefit": f"No better than {what}",
+        "cannot tell": f"Whether it is better than {what} cannot be told from these subjects",
+        "not applicable": f"Not applicable: {what}",
+    }
+    return f"{words[comparison.verdict]} ({_difference(comparison)})."
+
+
+def _stage(comparison: Comparison) -> str:
+    control = model_named(comparison.control)
+    what = control.subject if comparison.model == FULL else f"{control.subject}, {model_named(comparison.model).words}"
+    if comparison.verdict == "not applicable":
+        return f"{what}: not applicable, the network has weight 0 in the full model."
+    words = {
+        "helps": "helps",
+        "harms": "harms: this is negative transfer" if control.stage else "harms",
+        "no benefit": "brings no benefit",
+        "cannot tell": "cannot tell",
+    }
+    return f"{what}: {words[comparison.verdict]} ({_difference(comparison)})."
+
+
+def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -> list[str]:
+    found = []
+    fewest, where = _smallest(task, main)
+    if fewest is not None and fewest < _FEW:
+        found.append(f"Only {fewest} {noun} {where}: one more or less changes the result.")
+    if main.high - main.low > 0.3:
+        found.append(f"The interval is {number(main.high - main.low)} wide: these subjects cannot settle the question.")
+    telling = [c for c in ours.values() if c.verdict in ("helps", "harms")]
+    if len(ours) > 1 and telling:
+        found.append(f"{len(ours)} comparisons were made for this outcome, each at 95 %: one in twenty errs by chance.")
+    if level(main).startswith("predicted better"):
+        for name, words in (
+            ("nuisance_only", "Nuisance variables (age at scan, sex, site, motion)"),
+            ("site_only", "The site alone"),
+        ):
+            if name in ours and ours[name].verdict != "helps":
+                found.append(f"{words} may explain what it predicts.")
+    return found
+
+
+def _smallest(task: Task, main: Score) -> tuple[int | None, str]:
+    """Size of the smallest class or level, and where it is."""
+    if main.n_positive is not None:
+        return min(main.n_positive, main.n - main.n_positive), "in the smaller class"
+    if not main.per_level:
+        return None, ""
+    fewest = min(main.per_level)
+    return fewest, f"at level {task.levels[main.per_level.index(fewest)]!r}"

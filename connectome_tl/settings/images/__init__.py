@@ -1,0 +1,1 @@
+"""Settings of volumes and of the methods on them."""

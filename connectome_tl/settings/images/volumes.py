@@ -1,0 +1,203 @@
+"""Images: how volumes become grids of one size, how they are augmented, and the encoders that read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from connectome_tl.settings.base import Settings
+from connectome_tl.settings.encoders import Count, EncoderSettings, Probability
+from connectome_tl.settings.images.embedding import EmbeddingUse
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[int, Field(ge=4, le=512)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Augmentation(Settings):
+    """Random changes of training volumes, drawn from the seed of the fit; a chance of 0 leaves one out.
+
+    Args:
+        flip: chance of a left-right flip.
+        affine: chance of a small rotation and shift. rotate: largest angle (degrees). shift: largest shift
+            (voxels). scale: largest relative change of size; 0 by default, since size tells age.
+        bias: chance of a smooth bias field. noise: chance of Gaussian noise. gamma: chance of a change of
+            contrast. invert: chance that grey levels within the head are turned round, for the contrast
+            inversion of the first year.
+    """
+
+    flip: Share = 0.5
+    affine: Share = 0.5
+    rotate: Annotated[float, Field(ge=0, le=180)] = 8.0
+    shift: Annotated[float, Field(ge=0)] = 2.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bias: Share = 0.0
+    noise: Share = 0.3
+    gamma: Share = 0.3
+    invert: Share = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether a volume is changed at all."""
+        return any((self.flip, self.affine, self.bias, self.noise, self.gamma, self.invert))
+
+
+class ImageSettings(Settings):
+    """How the volumes of all cohorts of a study become grids of one size.
+
+    `grid: isotropic` resamples to `voxel` mm and crops or pads around the head, so that size is kept; `zoom`
+    resizes the whole volume to the grid, which loses size; `raw` takes the native voxels, cropped or padded
+    around the middle of the volume, without resampling. All are turned to RAS first.
+
+    Args:
+        size: voxels of the grid, one number or three.
+        voxel: mm, for `isotropic`.
+        normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
+        over: voxels whose mean, spread and percentiles are taken.
+        outside: what is not foreground becomes 0 (`zero`) or stays (`keep`).
+        nan: what becomes of voxels that are no numbers.
+        shape: a head that is much narrower or lower than heads are is refused or only noted.
+        spread: largest ratio of voxel edges between the volumes of a study before it is refused.
+        flip_test: the mean of predictions from each volume and its mirror image is taken.
+        embedding: precomputed embeddings in the place of volumes, for an encoder of kind `embedding`.
+        precision: of the arithmetic; `auto` is bfloat16 where a probe finds it right and faster.
+    """
+
+    grid: Literal["isotropic", "zoom", "raw"] = "isotropic"
+    size: Size | tuple[Size, Size, Size] = 64
+    voxel: Positive = 2.5
+    normalise: Literal["zscore", "minmax", "none"] = "zscore"
+    over: Literal["foreground", "all"] = "foreground"
+    outside: Literal["zero", "keep"] = "zero"
+    nan: Literal["refuse", "zero"] = "refuse"
+    shape: Literal["refuse", "note"] = "refuse"
+    spread: Annotated[float, Field(ge=1)] = 3.0
+    augment: Augmentation = Augmentation()
+    flip_test: bool = False
+    precision: Literal["float32", "bf16", "auto"] = "float32"
+    embedding: EmbeddingUse | None = None
+
+    @property
+    def shape3(self) -> tuple[int, int, int]:
+        """Voxels of the grid along each axis."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size, self.size)
+
+    @property
+    def gridding(self) -> ImageSettings:
+        """The same without what does not change a grid: what its cache is known by."""
+        rest = ImageSettings()
+        return self.model_copy(
+            update={"augment": rest.augment, "flip_test": rest.flip_test, "precision": rest.precision,
+                    "spread": rest.spread, "embedding": None}
+        )  # fmt: skip
+
+    def describe(self) -> str:
+        """A sentence for the methods section."""
+        size = " x ".join(map(str, self.shape3))
+        how = {
+            "isotropic": f"resampled to {self.voxel:g} mm and cropped or padded around the head to {size} voxels",
+            "zoom": f"resized as a whole to {size} voxels, which loses the size of the head",
+            "raw": f"cropped or padded to {size} native voxels",
+        }[self.grid]
+        levels = {
+            "zscore": f"Grey levels were standardised over {_over(self.over)}.",
+            "minmax": f"Grey levels were scaled between the 1st and 99th percentile of {_over(self.over)}.",
+            "none": "Grey levels were left as they are.",
+        }[self.normalise]
+        return f"Volumes were turned to RAS and {how}. {levels}"
+
+
+def _over(which: str) -> str:
+    return "the foreground" if which == "foreground" else "all voxels"
+
+
+class ImageEncoder(EncoderSettings):
+    """What all encoders of volumes share.
+
+    Args:
+        dropout: of the embedding.
+        weights: a file of weights to start from (`.safetensors`, or `.pth` read by torch's weights-only reader),
+            relative to study.yaml.
+        weights_hash: SHA-256 of that file; filled in by a run, so that a changed file is another fit.
+    """
+
+    modality: ClassVar[str] = "image"
+    dropout: Probability = 0.0
+    weights: str | None = None
+    weights_hash: str = ""
+
+    @property
+    def is_atlas_bound(self) -> bool:
+        return False
+
+    @property
+    def _started(self) -> str:
+        return ", started from a file of weights" if self.weights else ""
+
+
+class ResNetEncoder(ImageEncoder):
+    """A residual network in MedicalNet's layout (Chen et al. 2019, arXiv:1904.00625).
+
+    MedicalNet's own weights have `width: 1`, `norm: batch`, `stem_stride: 2` and were trained with `dilated: true`;
+    they load into the others of equal shapes, too, and then compute something else.
+    """
+
+    kind: Literal["resnet"] = "resnet"
+    depth: Literal[10, 18, 34, 50] = 10
+    width: Annotated[float, Field(gt=0, le=4)] = 0.25
+    norm: Literal["group", "batch", "instance"] = "group"
+    stem_stride: Literal[1, 2] = 2
+    dilated: bool = False
+
+    def describe(self) -> str:
+        dilated = ", last two stages dilated" if self.dilated else ""
+        return (
+            f"a 3D ResNet-{self.depth} on volumes (width {self.width:g}, {self.norm} normalisation, stem stride "
+            f"{self.stem_stride}{dilated}){self._started}"
+        )
+
+
+class SfcnEncoder(ImageEncoder):
+    """The simple fully convolutional network of Peng et al. 2021 (doi:10.1016/j.media.2020.101871), without its
+    soft-label head: five blocks of convolution, norm, max-pooling and ReLU, then one of 1 x 1 x 1."""
+
+    kind: Literal["sfcn"] = "sfcn"
+    widths: tuple[Count, ...] = (32, 64, 128, 256, 256, 64)
+    norm: Literal["group", "batch"] = "group"
+    dropout: Probability = 0.5
+
+    @model_validator(mode="after")
+    def _has_blocks(self) -> SfcnEncoder:
+        if len(self.widths) < 2:
+            raise ValueError("widths needs two blocks or more")
+        return self
+
+    def describe(self) -> str:
+        return f"a simple fully convolutional 3D network (widths {', '.join(map(str, self.widths))}){self._started}"
+
+
+class DenseNetEncoder(ImageEncoder):
+    """A 3D DenseNet (Huang et al. 2017, arXiv:1608.06993): MONAI's, with the number of layers as a setting."""
+
+    kind: Literal["densenet"] = "densenet"
+    init_features: Count = 16
+    growth: Count = 8
+    layers: tuple[Count, ...] = (3, 6, 12, 8)
+    norm: Literal["group", "batch"] = "group"
+
+    def describe(self) -> str:
+        return f"a 3D DenseNet of {sum(self.layers)} dense layers (growth {self.growth}){self._started}"
+
+
+class ScaleDenseEncoder(ImageEncoder):
+    """The dense multi-scale network of TSAN (Cheng et al. 2021, doi:10.1109/TMI.2021.3085948): every block is
+    concatenated with its pooled input, so that the width triples. `width: 8` and five blocks are published."""
+
+    kind: Literal["scaledense"] = "scaledense"
+    width: Count = 4
+    blocks: Annotated[int, Field(ge=1, le=5)] = 3
+    norm: Literal["group", "batch"] = "group"
+
+    def describe(self) -> str:
+        return f"a dense multi-scale 3D network of {self.blocks} blocks (first width {self.width}){self._started}"

@@ -1,0 +1,1 @@
+"""What runs found, as plain records that the report shows; nothing here computes."""

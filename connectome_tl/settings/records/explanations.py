@@ -1,0 +1,140 @@
+"""What `explain` found, as plain records that the report shows."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from connectome_tl.settings.base import Record
+from connectome_tl.settings.records.scores import Number
+
+Method = Literal["pattern", "integrated gradients", "occlusion"]
+ItemKind = Literal["edge", "region", "covariate", "group", "modality"]
+
+
+class MapItem(Record):
+    """One value of a map.
+
+    `stability` is the share of test folds in which the item is among the `top` of its kind; `p` is corrected over
+    all items of its kind in the map, NaN without a null; `drop` is how much the outcome's primary metric falls
+    when the item is occluded. `first` and `second` are positions of regions, for edges.
+    """
+
+    name: str
+    value: Number
+    stability: Number = math.nan
+    p: Number = math.nan
+    drop: Number = math.nan
+    first: int = -1
+    second: int = -1
+
+
+class Stability(Record):
+    """How alike the maps of several folds, repeats or seeds are.
+
+    Means over pairs: Spearman correlation of the absolute values, and the shared part of the `top` largest, with a
+    95 % jackknife interval over the units; `chance` is that part for unrelated maps. Items that are 0 in all maps
+    (edges that nobody has) are left out.
+    """
+
+    kind: ItemKind
+    over: Literal["folds", "repeats", "seeds"]
+    n_units: int
+    rank_correlation: Number
+    overlap: Number
+    low: Number
+    high: Number
+    top: int
+    chance: Number
+
+
+class NullResult(Record):
+    """The map under permuted outcomes: `threshold` is the corrected 5 % limit of the studentised maximum."""
+
+    kind: ItemKind
+    n_permutations: int
+    n_items: int
+    threshold: Number
+    largest: Number
+    p_largest: Number
+    n_beyond: int
+
+
+class ExplanationMap(Record):
+    """One map: a model, an outcome, a method.
+
+    `items` has all regions, covariates, groups and modalities, and the strongest edges; `n_edges` is how many there
+    are. `matrix` holds all edges as base64 of int8 (n_regions, n_regions), scaled so that 127 is `matrix_scale`;
+    several measures are summed by magnitude. `unit` says what a value is, `explained` on which scale predictions
+    are; `gap` by how much the attributions of a subject fail to add up to its prediction, on average, in standard
+    deviations.
+    """
+
+    task: str
+    level: str = ""
+    model: str
+    method: Method
+    unit: str
+    explained: str
+    n_rows: int
+    n_subjects: int
+    gap: Number = 0.0
+    regions: tuple[MapItem, ...] = ()
+    edges: tuple[MapItem, ...] = ()
+    covariates: tuple[MapItem, ...] = ()
+    groups: tuple[MapItem, ...] = ()
+    modalities: tuple[MapItem, ...] = ()
+    n_edges: int = 0
+    matrix: str = ""
+    matrix_scale: Number = math.nan
+    stability: tuple[Stability, ...] = ()
+    null: tuple[NullResult, ...] = ()
+    note: str = ""
+
+
+class Agreement(Record):
+    """Spearman correlation of the absolute values of two maps of one model and outcome, item by item."""
+
+    task: str
+    level: str = ""
+    model: str
+    kind: ItemKind
+    first: Method
+    second: Method
+    rank_correlation: Number
+    overlap: Number
+    top: int
+
+
+class Withheld(Record):
+    """A model that is not above chance for an outcome: no map is shown."""
+
+    task: str
+    model: str
+    reason: str
+
+
+class MapFile(Record):
+    """A table that was written, its size in bytes, its rows and its hash."""
+
+    name: str
+    n_rows: int
+    n_bytes: int
+
+
+class ExplanationRecord(Record):
+    """Everything `explain` found of a run; `configuration` is that of the run it belongs to."""
+
+    configuration: str
+    models: tuple[str, ...]
+    atlas: str = ""
+    space: str = ""
+    regions: tuple[str, ...] = ()
+    lobes: tuple[str, ...] = ()
+    hemispheres: tuple[str, ...] = ()
+    coordinates: tuple[tuple[Number, Number, Number], ...] = ()
+    maps: tuple[ExplanationMap, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
+    withheld: tuple[Withheld, ...] = ()
+    files: tuple[MapFile, ...] = ()
+    notes: tuple[str, ...] = ()

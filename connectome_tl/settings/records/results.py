@@ -1,0 +1,350 @@
+"""What a run found, as plain records: no torch, nothing that computes. The report shows only these."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from connectome_tl.settings.base import Record
+from connectome_tl.settings.records.scores import Number as Number
+from connectome_tl.settings.records.scores import Score as Score
+from connectome_tl.settings.records.statistics import (
+    AdaptationProbe,
+    AgeGapScore,
+    CalibrationCurve,
+    ConformalCheck,
+    DecisionCurve,
+    GroupDifference,
+    Instability,
+    MissingOutcomes,
+    Power,
+    Recalibrated,
+    SampleSize,
+    SubgroupScore,
+)
+from connectome_tl.settings.tuning import FoldChoice, Optimism
+from connectome_tl.tasks import Task
+
+Noun = Literal["infants", "children", "adults", "subjects"]
+_SINGULAR: dict[Noun, str] = {"infants": "infant", "children": "child", "adults": "adult", "subjects": "subject"}
+VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell", "not applicable"]
+
+
+class Comparison(Record):
+    """A paired difference `model - control` of one metric on the same subjects and splits.
+
+    `sign` is +1 where larger values are better (AUC, R2), -1 where smaller are (Brier, MAE);
+    `verdict` follows the rule fixed beforehand: helps/harms when the interval excludes 0, *no
+    benefit* only when it lies within the equivalence margin, else *cannot tell*; *not applicable* where the
+    network that the question is about has weight 0 in the full model. `resampled_p` is that of
+    the corrected resampled t test on squared errors per test fold; NaN outside k-fold cross-validation.
+    """
+
+    task: str
+    metric: str
+    model: str
+    control: str
+    question: str  # "Does pretraining help?", "Is it better than clinical covariates alone?"
+    difference: Number
+    low: Number
+    high: Number
+    sign: int = 1
+    verdict: VerdictWord
+    n: int
+    n_positive: int | None = None
+    margin: float | None = None  # half width of the equivalence band; None where none was fixed
+    resampled_p: Number = math.nan
+    method: str = ""
+
+
+class PermutationResult(Record):
+    """One permutation test; p = (k + 1) / (n + 1). `p_value_max` corrects over tasks (maximum statistic)."""
+
+    task: str
+    model: str
+    metric: str
+    question: str
+    observed: Number
+    null: tuple[Number, ...]
+    p_value: Number
+    p_value_max: Number
+    n_permutations: int
+    method: str = ""
+
+
+class FlowStep(Record):
+    """One step of the flow of subjects: how many are left, how many went, why."""
+
+    label: str
+    n_left: int
+    n_excluded: int = 0
+    reason: str = ""
+
+
+class People(Record):
+    """Who the rows of a cohort are: what they are called, how many subjects, and of how many scans."""
+
+    noun: Noun = "subjects"
+    n_subjects: int
+    n_scans: int
+
+    @property
+    def text(self) -> str:
+        """`33 infants`, or `40 scans of 33 infants`."""
+        who = f"{self.n_subjects} {self.noun if self.n_subjects != 1 else _SINGULAR[self.noun]}"
+        return who if self.n_scans == self.n_subjects else f"{self.n_scans} scans of {who}"
+
+
+class OutcomeCounts(Record):
+    """How many rows of one task are observed, lost, died, untestable, or missing for an unknown reason; positives
+    for binary ones."""
+
+    task: str
+    observed: int
+    lost: int = 0
+    died: int = 0
+    untestable: int = 0
+    unknown: int = 0
+    n_positive: int | None = None
+
+
+class TableRow(Record):
+    """One row of the cohort table: a variable and how it is distributed, one text per group."""
+
+    variable: str
+    values: tuple[str, ...]
+
+
+class CohortRecord(Record):
+    """What the report says of one cohort."""
+
+    name: str
+    role: Literal["source", "pool", "target", "cohort"]
+    n_subjects: int  # rows; they are scans where `people` says so
+    n_regions: int
+    atlas: str
+    measures: tuple[str, ...]
+    people: People | None = None
+    flow: tuple[FlowStep, ...] = ()
+    outcomes: tuple[OutcomeCounts, ...] = ()
+    table_groups: tuple[str, ...] = ()
+    table: tuple[TableRow, ...] = ()
+    missing_regions: tuple[tuple[str, int], ...] = ()  # region name, number of subjects without it
+
+
+class TrainingCurve(Record):
+    """Training loss of one stage of one model, over its fits: median and quartiles at each step."""
+
+    stage: str
+    model: str
+    n_fits: int
+    step: tuple[int, ...]
+    median: tuple[Number, ...]
+    low: tuple[Number, ...]
+    high: tuple[Number, ...]
+
+
+class Prediction(Record):
+    """One row of `predictions.tsv`: out of fold, one repeat.
+
+    `y_pred` is the class, the value, or the median level; `probabilities` has one number per level of an ordinal
+    or multiclass task and is empty for others.
+    """
+
+    subject: str
+    task: str
+    model: str
+    repeat: int
+    fold: int
+    y_true: Number
+    y_score: Number
+    y_pred: Number
+    probabilities: tuple[Number, ...] = ()
+
+
+class NetworkWeight(Record):
+    """Which share of the full model's prediction of one task comes from the network, over its fits."""
+
+    task: str
+    mean: Number
+    low: Number
+    high: Number
+    n_fits: int
+
+
+class TaskVerdict(Record):
+    """The sentences that lead the report, one set per task.
+
+    `better_baseline` names the baseline with the best score where that is better than the full model's, else "".
+    """
+
+    task: str
+    headline: str
+    how_well: str
+    against_nuisance: str
+    against_clinical: str
+    against_site: str = ""
+    better_baseline: str = ""
+    transfer: tuple[str, ...] = ()
+    caution: tuple[str, ...] = ()
+
+
+class LearningPoint(Record):
+    """The leading score of one model with this many labelled subjects in every training fold, `n` tested."""
+
+    task: str
+    model: str
+    metric: str
+    n_labelled: int
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    method: str = ""
+
+
+class ResultTable(Record):
+    """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
+
+    section: Literal["clinical", "missing", "adequacy", "audit"]
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+class EdgeImportance(Record):
+    """How much one edge matters, by the positions of its two regions."""
+
+    first: int
+    second: int
+    value: Number
+
+
+class RegionImportance(Record):
+    """What one model uses for one task: a value per region, and the strongest edges.
+
+    `coordinates` are centroids in mm (RAS+), (n_regions, 3); `stability` is the share of fits in
+    which the region is among the most important, empty where it was not assessed.
+    """
+
+    task: str
+    model: str
+    method: str
+    regions: tuple[str, ...]
+    coordinates: tuple[tuple[float, float, float], ...]
+    value: tuple[Number, ...]
+    stability: tuple[Number, ...] = ()
+    edges: tuple[EdgeImportance, ...] = ()
+
+
+class RunRecord(Record):
+    """Everything the report shows of a run."""
+
+    title: str
+    tasks: tuple[Task, ...]
+    cohorts: tuple[CohortRecord, ...]
+    verdicts: tuple[TaskVerdict, ...]
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    permutations: tuple[PermutationResult, ...] = ()
+    network_weights: tuple[NetworkWeight, ...] = ()
+    probes: tuple[AdaptationProbe, ...] = ()
+    noun: str = "subjects"  # what the target's subjects are: infants, children, adults
+    curves: tuple[TrainingCurve, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    methods: str = ""
+    warnings: tuple[str, ...] = ()
+    calibration_curves: tuple[CalibrationCurve, ...] = ()
+    recalibrated: tuple[Recalibrated, ...] = ()
+    decision_curves: tuple[DecisionCurve, ...] = ()
+    subgroups: tuple[SubgroupScore, ...] = ()
+    conformal: tuple[ConformalCheck, ...] = ()
+    sample_sizes: tuple[SampleSize, ...] = ()
+    power: tuple[Power, ...] = ()
+    instability: tuple[Instability, ...] = ()
+    returners: tuple[GroupDifference, ...] = ()
+    missing_outcomes: tuple[MissingOutcomes, ...] = ()
+    missingness: tuple[Score, ...] = ()  # of a model that knows only which values are missing
+    importances: tuple[RegionImportance, ...] = ()
+    tables: tuple[ResultTable, ...] = ()
+    optimism: tuple[Optimism, ...] = ()
+    tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
+    learning_curve: tuple[LearningPoint, ...] = ()
+    age_gaps: tuple[AgeGapScore, ...] = ()
+    transductive: bool = False
+    simulated: bool = False
+    exploratory: bool = False
+    split_hash: str = ""
+    provenance: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class QualityFinding(Record):
+    """One thing a check found; `subject` is empty where it concerns the whole cohort."""
+
+    level: Literal["error", "warning", "note"]
+    check: str
+    message: str
+    subject: str = ""
+    regions: tuple[str, ...] = ()
+
+
+class SubjectMeasure(Record):
+    """One quality measure over all subjects, in the order of `CohortQualityRecord.subjects`.
+
+    `low` and `high` are the limits beyond which a subject is an outlier, where there are any.
+    """
+
+    name: str
+    values: tuple[Number, ...]
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+class MatrixImage(Record):
+    """A connectome to look at: `values` is (n_rows * n_rows,) row by row, already scaled for viewing."""
+
+    title: str
+    n_rows: int
+    values: tuple[Number, ...]
+    flagged: bool = False
+
+
+class VolumeImage(Record):
+    """Three cuts through one volume on its grid, side by side.
+
+    Attributes:
+        pixels: base64 of (height, width) bytes, row by row from the top. text: what was done to the volume.
+    """
+
+    subject: str
+    height: int
+    width: int
+    pixels: str
+    text: str
+    flagged: bool = False
+
+
+class CohortQualityRecord(Record):
+    """What the cohort report shows beside the `CohortRecord`: checks, matrices, distributions.
+
+    `sites`, `ages` and each measure have one entry per subject; `missing` holds (position of the
+    subject, position of the region) of every region that a subject lacks.
+    """
+
+    subjects: tuple[str, ...]
+    regions: tuple[str, ...]
+    sites: tuple[str, ...] = ()
+    ages: tuple[Number, ...] = ()
+    age_unit: str = ""
+    missing: tuple[tuple[int, int], ...] = ()
+    measures: tuple[SubjectMeasure, ...] = ()
+    findings: tuple[QualityFinding, ...] = ()
+    matrices: tuple[MatrixImage, ...] = ()
+    volumes: tuple[VolumeImage, ...] = ()
+    simulated: bool = False
+    versions: dict[str, str] = Field(default_factory=dict)

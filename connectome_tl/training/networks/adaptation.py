@@ -1,0 +1,90 @@
+"""Stage 2: an objective without outcomes on the pool, and a probe of what it changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.errors import DataError, InternalError
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.branch import Branch
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context
+from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.networks.loop import Pool
+from connectome_tl.training.networks.probe import probe
+from connectome_tl.training.networks.setting import (
+    Setting,
+    goal_of,
+    outcomes_of,
+    result_of,
+    set_up,
+    state_of,
+    trained,
+    unsettled,
+)
+from connectome_tl.training.objectives.objective import PROBE, SOURCE, TRAIN, ObjectiveSizes
+from connectome_tl.training.objectives.table import build_objective
+from connectome_tl.training.plans import FitPlan, RowSet
+
+
+def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
+    """Stage 2: an objective without outcomes on the pool; heads move only where the source is replayed.
+
+    A probe before and after says what the embedding tells of the pool's ages and the source's outcomes.
+    """
+    setting = set_up(plan, context)
+    if plan.objective is None:
+        raise InternalError("an adaptation needs an objective")
+    model, carried = setting.fresh(0)
+    widths = {name: branch.width for name, branch in model.branches.items() if isinstance(branch, Branch)}
+    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
+    ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
+    pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
+    probed = [("pool", setting.batch, {"age": ages})]
+    for role, rows in plan.others:
+        if role in (SOURCE, PROBE):
+            probed.append(("source", *_for_probe(setting, rows, context)))
+        if role != PROBE:
+            pools[role] = _other_pool(setting, role, rows, context)
+    modality = plan.objective.modality
+    before = [probe(model, batch, outcomes, modality) for _, batch, outcomes in probed]
+    curve = trained(setting, model, objective, carried, pools, context)
+    step = setting.training.steps_for(len(setting.batch))
+    states = {f"0/{step}": state_of(model)}
+    result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
+        for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
+            result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})
+    return result
+
+
+def _scaled_ages(ages: np.ndarray) -> Tensor:
+    """(n, 1) ages of the rows in units of their own mean and standard deviation, NaN where unknown."""
+    known = ages[np.isfinite(ages)]
+    if not len(known):
+        raise DataError("no age of the pool is known, and adaptation was to predict it")
+    spread = float(known.std()) or 1.0
+    return torch.from_numpy(((ages - known.mean()) / spread).astype(np.float32))[:, None]
+
+
+def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> Pool:
+    """Rows of another cohort, in the fit's own features; of another atlas, in those of the stage before."""
+    other, features = context.cohort(rows.cohort), setting.features
+    if other.regions != setting.cohort.regions and setting.parent is not None:
+        features = NetworkModel.of(setting.parent.arrays, setting.parent.plain).features
+    batch = to_batch(features.rows(other, rows.ids)).prepared()
+    labels = rows.labels or rows.ids
+    return Pool(batch, goal_of(other, labels, setting.tasks, setting.scaler) if role == SOURCE else None)
+
+
+def _for_probe(setting: Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
+    """The source as the stage before saw it, and the outcomes that it learnt, classes without an order left out."""
+    if setting.parent is None:
+        raise InternalError("only a stage with a stage before can be probed")
+    other = context.cohort(rows.cohort)
+    known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
+    outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)
+    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
+    return to_batch(known.features.rows(other, rows.ids)).prepared(), named

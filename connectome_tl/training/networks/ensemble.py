@@ -1,0 +1,128 @@
+"""An ensemble inside one fit: each network is trained without one inner part, which chooses its step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from connectome_tl.nn.losses import row_losses
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.settings.training import Ensemble
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context, check_name
+from connectome_tl.training.fitted import outputs_of
+from connectome_tl.training.networks.loop import Pool, train
+from connectome_tl.training.networks.outputs import columns_of, predictions_of
+from connectome_tl.training.networks.setting import (
+    Setting,
+    State,
+    result_of,
+    seed_of,
+    state_of,
+    work_of,
+)
+from connectome_tl.training.objectives.objective import TRAIN
+
+
+def fit_ensemble(setting: Setting, context: Context) -> FitResult:
+    """One network per inner part, trained without it; held-out rows choose the step of each outcome."""
+    plan, place = setting.plan, {subject: i for i, subject in enumerate(setting.plan.train.ids)}
+    n_rows, tasks = len(setting.batch), setting.tasks
+    parts = [np.array([place[subject] for subject in part], dtype=int) for part in plan.inner]
+    # Parts may differ by a row or two; all networks take the same steps.
+    total = setting.training.steps_for(n_rows - min(map(len, parts)))
+    steps = Ensemble(checkpoints=plan.checkpoints).steps_at(total)
+    looks = [_HeldOut(setting, steps, part, context if number == 0 else None) for number, part in enumerate(parts)]
+    curves = [_member(setting, look, number, total, context) for number, look in enumerate(looks)]
+    loss = np.full((len(steps), n_rows, len(tasks)), np.nan)
+    out = np.full((len(steps), n_rows, sum(task.n_columns for task in tasks)), np.nan)
+    for look in looks:
+        loss[:, look.part], out[:, look.part] = look.loss, look.out
+    seen = np.isfinite(loss)
+    mean = np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(tasks)}
+    chosen = sorted(set(best.values()))
+    states = {f"{number}/{step}": look.states[step] for number, look in enumerate(looks) for step in chosen}
+    held_out = np.full(out.shape[1:], np.nan)
+    for task in tasks:
+        where = columns_of(tasks)[task.name]
+        held_out[:, where] = out[steps.index(best[task.name])][:, where]
+    late = [name for name, step in best.items() if step == total and total > 0]
+    notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
+    length = max(map(len, curves))
+    curve = np.array([np.pad(one, (0, length - len(one)), constant_values=np.nan) for one in curves])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no network came as far
+        mean_curve = np.nanmean(curve, axis=0)
+    result = result_of(setting, context, states, best, mean_curve, notes)
+    result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
+    result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
+    for number, losses in enumerate(looks[0].checked):
+        result.facts.update({check_name(number, name): value for name, value in losses.items()})
+    return result
+
+
+class _HeldOut:
+    """Loss, predictions and weights at the checkpoints of one network, of the rows that it does not see.
+
+    Training stops early where every outcome was predicted best in the first quarter of the steps taken; what
+    would have come later is taken to be as it is then.
+
+    Args:
+        told: whose `check` hears the mean loss of each outcome at each checkpoint, if anybody's.
+    """
+
+    def __init__(self, setting: Setting, steps: Sequence[int], part: np.ndarray, told: Context | None) -> None:
+        self.setting, self.steps, self.part, self.told = setting, tuple(steps), part, told
+        self.checked: list[dict[str, float]] = []
+        at = torch.from_numpy(part)
+        self.batch, self.goal = setting.batch.rows(at), setting.goal[at].double()
+        n_columns = sum(task.n_columns for task in setting.tasks)
+        self.loss = np.full((len(steps), len(part), len(setting.tasks)), np.nan)
+        self.out = np.full((len(steps), len(part), n_columns), np.nan)
+        self.states: dict[int, State] = {}
+
+    def look(self, model: OutcomeModel, step: int) -> bool:
+        """Record a checkpoint; whether training may stop."""
+        at = self.steps.index(step)
+        outputs = outputs_of(model, self.batch)
+        loss = row_losses(torch.from_numpy(outputs), self.goal, self.setting.outcomes).numpy()
+        loss = np.where(np.isfinite(self.goal.numpy()), loss, np.nan)
+        out, state = predictions_of(outputs, self.setting.tasks, self.setting.scaler), state_of(model)
+        self.loss[at:], self.out[at:] = loss, out
+        self.states.update(dict.fromkeys(self.steps[at:], state))
+        seen = np.isfinite(self.loss[: at + 1])
+        mean = np.where(seen, self.loss[: at + 1], 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+        self._tell(at, mean[at], seen[at].any(axis=0))
+        best = np.array(self.steps)[mean.argmin(axis=0)]
+        return step > 0 and bool((best * 4 <= step).all())
+
+    def _tell(self, at: int, mean: np.ndarray, known: np.ndarray) -> None:
+        tasks = self.setting.tasks
+        self.checked.append({task.name: float(mean[t]) for t, task in enumerate(tasks) if known[t]})
+        if self.told is not None and self.told.check is not None:
+            self.told.check(self.setting.plan, at, self.checked[-1])
+
+
+def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: Context) -> np.ndarray:
+    """Train one network without the rows that `held` looks at; its training curve."""
+    plan = setting.plan
+    model, carried = setting.fresh(number)
+    others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
+    pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
+    torch.manual_seed(seed_of(plan, "noise", number))
+    return train(
+        model,
+        setting.supervised(others.numpy()),
+        pool,
+        setting.training.model_copy(update={"steps": total}),
+        np.random.default_rng(seed_of(plan, "batches", number)),
+        carried=carried,
+        work=work_of(plan, number),
+        watched=held.steps,
+        watch=lambda step: held.look(model, step),
+        hook=context.hook,
+    )

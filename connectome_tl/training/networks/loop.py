@@ -1,0 +1,174 @@
+"""The loop: samplers draw rows, a step moves the model, and the loop counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.errors import DataError
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.parts import Freezing, parameter_groups
+from connectome_tl.training.networks.volumes import Work
+from connectome_tl.training.objectives.objective import TRAIN, Objective
+
+StepHook = Callable[[int, float], None]  # (step, loss); a pruner raises its own exception to stop
+_CURVE = 100  # points of a training curve, at most
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows that batches of one role are drawn from; `targets` (n_rows, n_tasks) or None."""
+
+    batch: Batch
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def drawing(self, order: Iterator[np.ndarray | None]) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Batches of these row numbers (None for all), one after another; the next one takes the place of the last."""
+        place: Batch | None = None
+        for index in order:
+            if index is None:
+                yield self.batch, self.targets
+                continue
+            at = torch.from_numpy(index)
+            fits = place is not None and len(place) >= len(at)
+            drawn = self.batch.rows(at, place if fits else None)
+            place = place if fits else drawn
+            yield drawn, None if self.targets is None else self.targets.index_select(0, at)
+
+
+def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
+    """Row numbers of one batch after another without end; None for all rows.
+
+    Rows are shuffled once per pass and cut into batches of at most `size` (and one more where that would leave a
+    batch of one, since batch statistics need two rows); their sizes differ by one row at most.
+    """
+    n_batches = -(-n_rows // size)
+    while size > 1 and n_batches > 1 and n_rows // n_batches < 2:
+        n_batches -= 1
+    while True:
+        if n_batches <= 1:
+            yield None
+        else:
+            yield from np.array_split(rng.permutation(n_rows), n_batches)
+
+
+def train(
+    model: OutcomeModel,
+    objective: Objective,
+    pools: Mapping[str, Pool],
+    settings: Training,
+    rng: np.random.Generator,
+    *,
+    carried: frozenset[str] = frozenset(),
+    work: Work | None = None,
+    watched: Iterable[int] = (),
+    watch: Callable[[int], bool] | None = None,
+    hook: StepHook | None = None,
+) -> np.ndarray:
+    """Train in place for a fixed number of steps, which follows the rows of the role `train`.
+
+    Args:
+        pools: rows by role; every step draws a batch of each.
+        rng: draws the batches.
+        carried: names of the parameters that were taken over from a parent. Part rates, freezing, unfreezing
+            and the pull towards the start act on these alone.
+        work: device, arithmetic and augmentation; on the processor in float32 by default.
+        watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first);
+            training ends where it returns True.
+
+    Returns:
+        Mean loss of consecutive blocks of steps, at most 100 values.
+
+    Raises:
+        DataError: nothing is left to learn.
+    """
+    n_rows = len(pools[TRAIN])
+    images = "image" in pools[TRAIN].batch.modalities
+    n_steps, size = settings.steps_for(n_rows), settings.batch_for(n_rows, images=images)
+    work = work or Work()
+    work.begin(model)
+    objective.to(work.device)
+    groups = parameter_groups(model, settings, carried)
+    own = list(objective.parameters())
+    if own:
+        decay = settings.weight_decay if objective.decayed else 0.0
+        groups.append({"params": own, "lr": settings.learning_rate, "weight_decay": decay})
+    moving = [parameter for group in groups for parameter in group["params"]]
+    if not moving:
+        raise DataError(
+            "every part of the model is frozen or absent: nothing would be learned",
+            remedy="Leave a part out of `freeze`.",
+        )
+    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    rates = _schedule(optimiser, settings, n_steps)
+    anchored = settings.anchor > 0
+    start = [
+        (p, p.detach().clone()) for n, p in model.named_parameters() if anchored and n in carried and p.requires_grad
+    ]
+    draws = {role: pool.drawing(batches(len(pool), size, rng)) for role, pool in pools.items()}
+    stops = set(watched)
+    losses = np.zeros(n_steps)
+    freezing = Freezing.of(model, settings, carried, n_steps)
+    objective.begin(model)
+    freezing.apply(0)
+    if watch is not None and 0 in stops:
+        _look(model, watch, 0, freezing)
+    for step in range(n_steps):
+        if step and freezing.changes_at(step):
+            freezing.apply(step)
+        optimiser.zero_grad(set_to_none=True)
+        drawn = {role: work.prepared(*next(draw)) for role, draw in draws.items()}
+        with work.arithmetic():
+            terms = objective(model, {r: b for r, (b, _) in drawn.items()}, {r: t for r, (_, t) in drawn.items()})
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        total = loss
+        for parameter, origin in start:
+            total = total + 0.5 * settings.anchor * (parameter - origin).square().sum()
+        total.backward()
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(moving, settings.clip_norm)
+        optimiser.step()
+        if rates is not None:
+            rates.step()
+        losses[step] = float(loss.detach())
+        if hook is not None:
+            hook(step, losses[step])
+        if watch is not None and step + 1 in stops and _look(model, watch, step + 1, freezing):
+            losses = losses[: step + 1]
+            break
+    model.eval().to("cpu")
+    length = -(-n_steps // _CURVE)
+    return np.array([losses[i : i + length].mean() for i in range(0, len(losses), max(length, 1))])
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, settings: Training, n_steps: int
+) -> torch.optim.lr_scheduler.CosineAnnealingLR | None:
+    if settings.schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(n_steps, 1))
+
+
+def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, freezing: Freezing) -> bool:
+    model.eval()
+    stop = watch(step)
+    freezing.apply(step)
+    return stop
+
+
+def has_settled(curve: np.ndarray) -> bool:
+    """Whether a training curve has come to rest: its last tenth lies less than 5 % below the tenth before."""
+    tenth = len(curve) // 10
+    if not tenth:
+        return True
+    last, before = curve[-tenth:].mean(), curve[-2 * tenth : -tenth].mean()
+    return bool(before - last <= 0.05 * abs(before))

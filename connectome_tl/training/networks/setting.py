@@ -1,0 +1,247 @@
+"""What the networks of one fit share: rows, sizes, fresh weights, training, and the result that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, DivergedError, InternalError
+from connectome_tl.features.scaling import TargetScaler
+from connectome_tl.features.steps import Features
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.losses import Outcomes
+from connectome_tl.nn.model import OutcomeModel, build_model, part_of
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.training import Training
+from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context
+from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.networks.loop import Pool, has_settled, train
+from connectome_tl.training.networks.volumes import Work, augmentation
+from connectome_tl.training.networks.weights import start_from_files
+from connectome_tl.training.objectives.objective import Objective
+from connectome_tl.training.objectives.supervised import Supervised
+from connectome_tl.training.plans import FitPlan
+
+State = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What all networks of one fit share."""
+
+    plan: FitPlan
+    cohort: Cohort
+    features: Features
+    batch: Batch
+    tasks: tuple[Task, ...]
+    scaler: TargetScaler
+    goal: Tensor
+    sizes: dict[str, dict[str, int]]
+    heads: dict[str, int]
+    parent: FitResult | None
+
+    @property
+    def outcomes(self) -> Outcomes:
+        return Outcomes({task.name: task.kind for task in self.tasks}, self.heads)
+
+    @property
+    def model(self) -> ModelSettings:
+        if self.plan.model is None:
+            raise InternalError("a network needs model settings")
+        return self.plan.model
+
+    @property
+    def training(self) -> Training:
+        if self.plan.training is None:
+            raise InternalError("a network needs training settings")
+        return self.plan.training
+
+    def supervised(self, rows: np.ndarray) -> Supervised:
+        """The loss of the heads; classes are weighted by their frequency among these training rows if asked for."""
+        positives = {}
+        if self.training.class_weights == "balanced":
+            for t, task in enumerate(self.tasks):
+                known = self.goal[rows, t][torch.isfinite(self.goal[rows, t])]
+                if task.is_binary and len(known) and 0 < float(known.mean()) < 1:
+                    positives[task.name] = float(known.mean())
+        return Supervised(self.outcomes, self.training, positives)
+
+    def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
+        """A network with random weights but for those that the parent gives, and the names of these."""
+        torch.manual_seed(seed_of(self.plan, "weights", number))
+        model = build_model(self.model, self.sizes, self.heads, regressions_of(self.tasks))
+        for t, task in enumerate(self.tasks):
+            if task.name in model.soft_heads and self.goal.shape[1]:
+                model.soft_heads[task.name].cover(self.goal[:, t])
+        start_from_files(model, self.model.branches)
+        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
+
+
+def set_up(plan: FitPlan, context: Context) -> Setting:
+    cohort = context.cohort(plan.train.cohort)
+    parent = context.parent(plan, "stage")
+    features = context.features(plan, cohort)
+    if plan.transfer.scaling == "parent" and parent is not None:
+        features = features.with_steps_of(NetworkModel.of(parent.arrays, parent.plain).features)
+    lower = plan.stage != "adapt" and plan.training is not None and plan.training.precision == "bf16"
+    batch = to_batch(features.rows(cohort, plan.train.ids)).prepared(torch.bfloat16 if lower else None)
+    if plan.stage == "adapt" and parent is not None:
+        known = NetworkModel.of(parent.arrays, parent.plain)
+        tasks, scaler, heads = known.tasks, known.targets, dict(known.heads)
+        goal = torch.zeros((len(batch), 0))
+    else:
+        tasks = tuple(cohort.task(name) for name in plan.tasks)
+        raw = outcomes_of(cohort, plan.train.labels or plan.train.ids, tasks)
+        scaler = TargetScaler.fit(raw, tasks, plan.train.ids)
+        goal = torch.from_numpy(scaler.apply(raw).astype(np.float32))
+        heads = {task.name: task.n_outputs for task in tasks}
+    sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
+    if plan.stage == "adapt" and parent is not None:
+        # What the pool lacks is handed on as it is.
+        sizes = {name: dict(size) for name, size in known.sizes.items()} | sizes
+    return Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
+
+
+def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np.ndarray:
+    return cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
+
+
+def goal_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:
+    """Scaled outcomes of other rows, where their cohort has the outcomes."""
+    known = {task.name for task in cohort.tasks}
+    if not tasks or not all(task.name in known for task in tasks):
+        return None
+    return torch.from_numpy(scaler.apply(outcomes_of(cohort, ids, tasks)).astype(np.float32))
+
+
+def trained(
+    setting: Setting,
+    model: OutcomeModel,
+    objective: Objective,
+    carried: frozenset[str],
+    pools: dict[str, Pool],
+    context: Context,
+) -> np.ndarray:
+    torch.manual_seed(seed_of(setting.plan, "noise", 0))
+    rng = np.random.default_rng(seed_of(setting.plan, "batches", 0))
+    work = work_of(setting.plan, 0)
+    return train(model, objective, pools, setting.training, rng, carried=carried, work=work, hook=context.hook)
+
+
+def work_of(plan: FitPlan, number: int) -> Work:
+    """Device, arithmetic and augmentation of one network."""
+    if "image" not in plan.modalities:
+        return Work(torch.device(plan.device))
+    image = plan.features.image
+    precision = "float32" if image.precision == "auto" else image.precision
+    augment = augmentation(image.augment, seed_of(plan, "augmentation", number))
+    return Work(torch.device(plan.device), precision, augment)
+
+
+def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
+    # The stage's name sets the stages' draws apart; nothing else does, so that a model and its control that
+    # share a stage start from the same weights.
+    return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
+
+
+def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[str]:
+    """Take over the parent's weights of the carried parts, where name and shape agree; their names.
+
+    Raises:
+        DataError: a branch of the parent does not fit.
+    """
+    known = NetworkModel.of(parent.arrays, parent.plain)
+    given = next(iter(known.states.values()))
+    own = model.state_dict()
+    fresh = {f"heads.{task}" for task in plan.transfer.fresh_heads}
+
+    def wanted(name: str) -> bool:
+        part = part_of(name)
+        kind = part if part in ("fusion", "heads") else "encoder"
+        return kind in plan.transfer.carry and ".".join(name.split(".")[:2]) not in fresh
+
+    taken = {
+        name: torch.tensor(value)
+        for name, value in given.items()
+        if wanted(name) and name in own and own[name].shape == value.shape
+    }
+    given_parts = {part_of(name) for name in given}
+    lost = [
+        name
+        for name in own
+        if name.startswith("branches.") and wanted(name) and part_of(name) in given_parts and name not in taken
+    ]
+    if lost:
+        raise DataError(
+            "the encoder of the stage before does not fit this cohort",
+            got=f"{lost[0]} differs",
+            remedy="Use one atlas for all cohorts, or an encoder whose weights are free of it "
+            "(model.encoder: node_features: identity, readout: attention, direct: false).",
+        )
+    model.load_state_dict({**own, **taken})
+    return frozenset(taken)
+
+
+def state_of(model: OutcomeModel) -> State:
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def unsettled(curve: np.ndarray) -> tuple[str, ...]:
+    return () if has_settled(curve) else ("the training loss was still falling at the last step",)
+
+
+def result_of(
+    setting: Setting,
+    context: Context,
+    states: dict[str, State],
+    step: dict[str, int],
+    curve: np.ndarray,
+    notes: tuple[str, ...],
+) -> FitResult:
+    plan = setting.plan
+    if not all(np.isfinite(value).all() for state in states.values() for value in state.values()):
+        raise diverged(plan, "weights are not finite")
+    fitted = NetworkModel(
+        setting.model,
+        setting.sizes,
+        setting.tasks,
+        setting.cohort.regions if "connectome" in setting.features.steps else (),
+        setting.features,
+        setting.scaler,
+        states,
+        step,
+        plan.features.image.flip_test,
+    )
+    arrays, plain = fitted.state()
+    predictions: dict[str, np.ndarray] = {}
+    if plan.predict and plan.stage != "adapt":
+        values = fitted.predict_rows(setting.features.rows(setting.cohort, plan.predict))
+        if not np.isfinite(values).all():
+            raise diverged(plan, "predictions are not finite")
+        predictions = dict(zip(plan.predict, values, strict=True))
+    return FitResult(
+        key=plan.key,
+        stage=plan.stage,
+        rows=context.seen(plan) | frozenset(setting.features.ids),
+        tasks=tuple(task.name for task in setting.tasks),
+        arrays=arrays,
+        plain=plain,
+        curve=curve,
+        predictions=predictions,
+        notes=notes,
+    )
+
+
+def diverged(plan: FitPlan, how: str) -> DivergedError:
+    return DivergedError(
+        f"training of {plan.label} ({plan.stage}) diverged: {how}",
+        remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
+    )

@@ -1,0 +1,32 @@
+"""Stages 1 and 3 of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.context import Context
+from connectome_tl.training.networks.ensemble import fit_ensemble
+from connectome_tl.training.networks.loop import Pool
+from connectome_tl.training.networks.setting import (
+    result_of,
+    set_up,
+    state_of,
+    trained,
+    unsettled,
+)
+from connectome_tl.training.objectives.objective import TRAIN
+from connectome_tl.training.plans import FitPlan
+
+
+def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
+    """Stage 1 on the source, or stage 3 on the target: heads of all outcomes, missing ones masked."""
+    setting = set_up(plan, context)
+    if plan.inner:
+        return fit_ensemble(setting, context)
+    model, carried = setting.fresh(0)
+    objective = setting.supervised(np.arange(len(setting.batch)))
+    curve = trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
+    step = setting.training.steps_for(len(setting.batch))
+    states = {f"0/{step}": state_of(model)}
+    return result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))

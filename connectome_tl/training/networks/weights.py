@@ -1,0 +1,151 @@
+"""Weight files of encoders: the one place that reads what others have trained.
+
+A `.pth` file is read by torch's weights-only reader here and nowhere else, checked and written as safetensors;
+everything later reads that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.nn.encoders.volumes import VolumeBranch
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.provenance import write_bytes
+from connectome_tl.settings.images.volumes import ImageEncoder
+
+LARGEST = 2 << 30  # bytes of a weight file
+LEAST_SHARE = 0.95  # of the encoder's entries that a file must fill
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+_PREFIXES = ("module.", "backbone.", "encoder.", "net.", "branches.image.net.")
+_HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file gave to a network: names of entries.
+
+    Attributes:
+        loaded: taken over. missing: of the network, not in the file. refused: in the file, not taken (another shape,
+            unknown, or a head).
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    refused: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the network's entries that were taken over."""
+        return len(self.loaded) / max(1, len(self.loaded) + len(self.missing))
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """Tensors of a weight file by name, unwrapped, without prefixes that wrappers add.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: too large, not a file of weights, or one that would run code on load.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise MissingInputError("weight file not found", file=path)
+    if path.stat().st_size > LARGEST:
+        raise DataError("the weight file is too large", expected=f"at most {LARGEST >> 20} MiB", file=path)
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader raises almost anything for a file that is no weights
+        raise DataError(
+            f"not a file of weights alone: {str(error).splitlines()[0][:200]}",
+            expected=".safetensors, or what torch.save writes of a state_dict",
+            file=path,
+            remedy="Only tensors are read: a file that holds a whole model or other objects may run code on load.",
+        ) from error
+    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise DataError("the file holds no tensors by name", expected="a state_dict", file=path)
+    return {_bare(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = "") -> Loaded:
+    """Take over every entry of the same name and shape.
+
+    Raises:
+        DataError: less than 95 % of the network's entries were found, or a value is not finite; nothing is then
+            changed.
+    """
+    own = net.state_dict()
+    wanted = {name for name in own if not name.endswith("num_batches_tracked")}
+    taken = {n: t for n, t in weights.items() if n in own and t.shape == own[n].shape}
+    missing = tuple(sorted(wanted - set(taken)))
+    refused = tuple(sorted(set(weights) - set(taken)))
+    found = Loaded(tuple(sorted(set(taken) & wanted)), missing, refused)
+    if found.share < LEAST_SHARE:
+        other = [n for n in missing if n in weights]
+        differ = [f"{n} is {tuple(weights[n].shape)}, not {tuple(own[n].shape)}" for n in other]
+        strange = [n for n in refused if not n.startswith(_HEADS) and n not in own]
+        raise DataError(
+            f"only {found.share:.0%} of the encoder's weights are in the file",
+            expected=f"at least {LEAST_SHARE:.0%}",
+            got="; ".join(
+                part
+                for part in (
+                    f"missing: {_some(missing)}",
+                    f"other shapes: {_some(differ)}" if differ else "",
+                    f"unknown: {_some(strange)}" if strange else "",
+                )
+                if part
+            ),
+            file=file or None,
+            remedy="Give the encoder the depth, width and norm (batch, for MedicalNet) that the file was made with.",
+        )
+    if not all(bool(t.isfinite().all()) for t in taken.values() if t.is_floating_point()):
+        raise DataError("weights are not finite", file=file or None, remedy="The file is damaged; fetch it again.")
+    net.load_state_dict({**own, **{n: t.to(own[n].dtype) for n, t in taken.items()}})
+    return found
+
+
+def keep_as_safetensors(source: str | Path, file: Path) -> Path:
+    """Write the tensors of a weight file as safetensors, once."""
+    if not file.is_file():
+        from safetensors.torch import save
+
+        tensors = {name: value.contiguous().clone() for name, value in sorted(read_weights(source).items())}
+        write_bytes(file, save(tensors))
+    return file
+
+
+def start_from_files(model: OutcomeModel, branches: Mapping[str, object]) -> None:
+    """Load the weight files that encoder settings name into the branches of a fresh model."""
+    for name, branch in model.branches.items():
+        settings = branches.get(name)
+        if isinstance(settings, ImageEncoder) and settings.weights and isinstance(branch, VolumeBranch):
+            load_into(branch.net, read_weights(settings.weights), settings.weights)
+
+
+def _bare(name: str) -> str:
+    while True:
+        prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+        if prefix is None:
+            return name
+        name = name.removeprefix(prefix)
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,1 @@
+"""Commands on data: cohorts checked, matrices converted, tractograms assembled, atlases listed."""

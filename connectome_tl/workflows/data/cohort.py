@@ -1,0 +1,188 @@
+"""`connectome-tl cohort`: check a cohort whole, say what is in it, draw its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectome_tl.atlas import atlas_names, load_atlas
+from connectome_tl.cohort.arrays.degenerate import degenerate
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.describing import describe
+from connectome_tl.cohort.reading import read_subjects
+from connectome_tl.config import load_settings
+from connectome_tl.connectome.quality import (
+    QualityLimits,
+    findings,
+    matrix_images,
+    measure_records,
+    subject_measures,
+)
+from connectome_tl.errors import UsageError
+from connectome_tl.provenance import versions, write_text
+from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.workflows.images.cohort_volumes import volume_images
+from connectome_tl.workflows.progress import Ticker, bar
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedCohort:
+    """A cohort, what is in it, what the checks found, and the quality page where one was asked for."""
+
+    cohort: Cohort
+    record: CohortRecord
+    findings: tuple[QualityFinding, ...]
+    page: Path | None = None
+
+
+def check_cohort(
+    path: str | Path,
+    report: Path | None = None,
+    *,
+    study: str | Path | None = None,
+    console: Console | None = None,
+) -> CheckedCohort:
+    """Read a cohort, print what is in it, and write its quality page where one is asked for.
+
+    Args:
+        study: a study.yaml whose `image` settings the pictures of volumes are made with.
+
+    Raises:
+        UsageError, MissingInputError, DataError: everything wrong, in one list.
+    """
+    screen = console or Console()
+    with Ticker(screen) as ticker:
+        ticker.say("reading the cohort")
+        cohort = read_subjects(path, track=bar(screen))
+        record = describe(cohort)
+        print_cohort(record, cohort.notes, screen)
+        seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
+        connected = bool(cohort.n_regions) and len(seen) >= 2
+        if not connected and (report is None or not any(cohort.volumes)):
+            found = tuple(degenerate(cohort))
+            print_findings(found, screen)
+            if report is not None:
+                raise UsageError("a quality page needs volumes, or the connectomes of at least two subjects", file=path)
+            return CheckedCohort(cohort, record, found)
+        if connected:
+            quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
+        else:
+            quality = _without_connectomes(cohort)
+        if report is not None and any(cohort.volumes):
+            image = load_settings(study, StudySettings).image if study is not None else None
+            ticker.say("pictures of the volumes")
+            images, shown = volume_images(cohort, image)
+            quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
+        print_findings(quality.findings, screen)
+        page = None
+        if report is not None:
+            from connectome_tl.report.cohort_report import render_cohort_report
+
+            ticker.say("writing the page")
+            page = write_text(report, render_cohort_report(record, quality))
+            screen.print(Text(f"report: {page}"))
+    return CheckedCohort(cohort, record, tuple(quality.findings), page)
+
+
+def _without_connectomes(cohort: Cohort) -> CohortQualityRecord:
+    """What the page shows of a cohort of volumes, the volumes apart."""
+    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
+    return CohortQualityRecord(
+        subjects=cohort.ids,
+        regions=(),
+        **_known(cohort),
+        findings=(*degenerate(cohort), *notes),
+        simulated=cohort.simulated,
+        versions=versions(),
+    )
+
+
+def _known(cohort: Cohort) -> dict[str, Any]:
+    """Sites and ages, where they are known."""
+    known_sites, known_ages = any(cohort.site), not np.isnan(cohort.age).all()
+    return {
+        "sites": tuple(str(site) for site in cohort.site) if known_sites else (),
+        "ages": tuple(cohort.age.tolist()) if known_ages else (),
+        "age_unit": cohort.age_unit,
+    }
+
+
+def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: None) -> CohortQualityRecord:
+    """Checks, measures and pictures of a cohort's first edge measure, as the cohort report shows them.
+
+    Args:
+        said: is told which step has begun.
+    """
+    weights, mask = cohort.weights[:, 0], cohort.node_mask
+    atlas = load_atlas(cohort.atlas) if cohort.atlas in atlas_names() else None
+    said("measures of each connectome")
+    measures = subject_measures(weights, mask, cohort.regions, atlas)
+    if cohort.as_read is not None:
+        measures |= {str(name): values.to_numpy(dtype=float) for name, values in cohort.as_read.items()}
+    limits = QualityLimits.fit(measures, cohort.ids)
+    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
+    said("checks of the connectomes")
+    found = [*degenerate(cohort), *findings(weights, mask, cohort.ids, cohort.regions, measures, limits)]
+    said("pictures of the connectomes")
+    return CohortQualityRecord(
+        subjects=cohort.ids,
+        regions=cohort.regions,
+        **_known(cohort),
+        missing=tuple((int(i), int(r)) for i, r in np.argwhere(~mask)),
+        measures=measure_records(measures, limits),
+        findings=(*found, *notes),
+        matrices=matrix_images(weights, mask, cohort.ids, measures["typicality"], [one.subject for one in found]),
+        simulated=cohort.simulated,
+        versions=versions(),
+    )
+
+
+def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
+    """Errors and warnings in full, notes counted."""
+    for one in found:
+        if one.level != "note":
+            console.print(Text(f"{one.level}: {f'{one.subject}: ' if one.subject else ''}{one.message}"))
+    outliers = sum(one.level == "note" and one.check == "outlier" for one in found)
+    if outliers:
+        console.print(Text(f"note: {outliers} outlying values; --report shows them"))
+
+
+def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
+    """The cohort as tables on a terminal. Names from files are shown as text, never as markup."""
+    measures = ", ".join(record.measures) or "no connectomes"
+    who = record.people.text if record.people is not None else f"{record.n_subjects} subjects"
+    regions = f"{record.n_regions} regions ({record.atlas}), " if record.n_regions else ""
+    console.print(Text(f"{record.name}: {who}, {regions}{measures}"))
+    flow = Table(title="Flow", title_justify="left")
+    for heading in ("step", "left", "excluded", "why"):
+        flow.add_column(heading, justify="right" if heading in ("left", "excluded") else "left")
+    for step in record.flow:
+        flow.add_row(Text(step.label), str(step.n_left), str(step.n_excluded or ""), Text(step.reason))
+    console.print(flow)
+    if record.table:
+        table = Table(title=Text("Subjects: median [quartiles], or n (%)"), title_justify="left")
+        table.add_column("variable")
+        for group in record.table_groups:
+            table.add_column(Text(group), justify="right")
+        for row in record.table:
+            table.add_row(Text(row.variable), *(Text(value) for value in row.values))
+        console.print(table)
+    if record.outcomes:
+        outcomes = Table(title="Outcomes", title_justify="left")
+        for heading in ("task", "observed", "lost", "died", "untestable", "unknown", "positive"):
+            outcomes.add_column(heading, justify="left" if heading == "task" else "right")
+        for one in record.outcomes:
+            positive = "" if one.n_positive is None else str(one.n_positive)
+            counts = (str(n) for n in (one.observed, one.lost, one.died, one.untestable, one.unknown))
+            outcomes.add_row(Text(one.task), *counts, positive)
+        console.print(outcomes)
+    for note in notes:
+        console.print(Text(f"note: {note}"))

@@ -1,0 +1,249 @@
+"""`connectome-tl convert`: any matrix file to one that names its rows and says what it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from connectome_tl.atlas import load_atlas
+from connectome_tl.connectome.export import files_written, refuse_overwriting, write_connectome
+from connectome_tl.connectome.formats.table import Format, format_named, is_matrix_name, read_matrix, recognised
+from connectome_tl.connectome.names.labels import read_labels
+from connectome_tl.connectome.names.naming import Layout, RowNames, RowOrder, lined_up
+from connectome_tl.connectome.names.row_order import check_row_order
+from connectome_tl.connectome.names.rows import in_atlas
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.provenance import file_hash, sidecar_path
+from connectome_tl.settings.cohort import NUMBERED
+from connectome_tl.workflows.data.convert_checks import chosen_layout, content_notes, only_measure
+from connectome_tl.workflows.data.convert_names import bids_name
+
+_MEASURE = re.compile(r"_meas-([A-Za-z0-9+]+)")
+Say = Callable[[str], None]
+
+
+def _silent(note: str) -> None:
+    del note
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What was asked for, the same for every file."""
+
+    known: RowNames
+    format: str = "auto"
+    labels: str | Path | None = None
+    atlas: str = ""
+    measure: str | None = None
+    layout: Layout | None = None
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def convert_file(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str = "auto",
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
+    say: Say = _silent,
+) -> tuple[Path, ...]:
+    """Convert one matrix file.
+
+    Args:
+        out: its ending says what is written: .tsv (BIDS relmat style), .csv, .npy, .npz, .mat, .graphml.
+        format: `auto`, a name of `formats.FORMATS`, or `NAME:CHOICE`.
+        labels: table of the rows, for files that do not name them; `numbered` goes without names.
+        atlas: lines the rows up with this atlas, and names them where the file does not.
+        measure: the one to keep of several; the name of the only one where the file does not tell.
+        layout: how a triangle is written, row by row; None means upper, which is said and checked.
+        order: the order of unnamed rows; see `cohort.yaml`.
+        say: called with each note and warning.
+
+    Returns:
+        The files written; one per measure where the output holds one measure only.
+
+    Raises:
+        UsageError: no such format, atlas or ending, or an output that would overwrite an input or another
+            program's JSON. MissingInputError: no such file. DataError: damaged, unnamed rows without labels or
+            atlas, rows that do not fit, or a matrix without a single value.
+    """
+    file, target = Path(source), Path(out)
+    if os.path.realpath(target) == os.path.realpath(file):
+        raise UsageError("input and output are the same file", file=file)
+    job = _job(format, labels, atlas, measure, layout, order)
+    known = _format_of(file, job)
+    name, _, choice = job.format.partition(":")
+    if not choice and known is not None and known.chooses in ("array", "variable") and measure is not None:
+        choice = measure if known.choices is not None and measure in known.choices(file) else ""
+        name = known.name if choice else name
+    made = _convert(file, target, f"{name}:{choice}" if choice else name, job, others=())
+    for note in job.notes:
+        say(note)
+    return made
+
+
+def convert_folder(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str = "auto",
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+    pattern: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
+    track: Callable[[Sequence[Path], str], Iterable[Path]] | None = None,
+    say: Say = _silent,
+) -> tuple[Path, ...]:
+    """Convert every matrix file of a folder, or one file with everything in it, to BIDS-style tables in a folder.
+
+    Names keep their folders and BIDS entities and gain `atlas-` and `meas-`; each atlas and measure of a file
+    becomes a table of its own. What can be converted is, whatever else is wrong.
+
+    Args:
+        source: a folder, or one file. out: the folder to write to.
+        format, labels, atlas, measure, layout, order, say: as `convert_file`; each note is said once.
+        pattern: which files of the folder (`**/*_connectivity.mat`); None means those whose name alone says that
+            they are matrices, so that other tables are left alone.
+        track: wraps the list of files, to show progress.
+
+    Raises:
+        UsageError: an output would overwrite an input. MissingInputError: nothing fits. DataError: every file that
+            could not be read, after the others were written.
+    """
+    root = Path(source)
+    job = _job(format, labels, atlas, measure, layout, order)
+    files = [root] if root.is_file() else _matrix_files(root, pattern, Path(out))
+    if not files:
+        remedy = "Say --pattern, for example '**/*.csv'."
+        raise MissingInputError("no matrix file in the folder", file=root, remedy=remedy)
+    written: dict[Path, Path] = {}
+    problems: list[Problem] = []
+    kinds: set[type[ConnectomeTLError]] = set()
+    for file in files if track is None else track(files, "matrices"):
+        folder = Path(out) / (file.parent.relative_to(root) if root.is_dir() else "")
+        try:
+            for choice in _choices(file, job):
+                target = folder / _name(file, choice, job)
+                made = _convert(file, target, choice, job, others=files, taken=written)
+                written |= dict.fromkeys(made, file)
+        except ConnectomeTLError as error:
+            kinds.add(type(error))
+            problems += [replace(problem, file=problem.file or file) for problem in error.problems]
+    for note, count in job.notes.items():
+        say(note if count == 1 else f"{note} ({count} files)")
+    kind = UsageError if kinds == {UsageError} else DataError
+    raise_all(f"{len(written)} tables were written; some files could not be read", problems, kind)
+    return tuple(written)
+
+
+def _job(
+    format: str,
+    labels: str | Path | None,
+    atlas: str | None,
+    measure: str | None,
+    layout: Layout | None,
+    order: RowOrder | None,
+) -> _Job:
+    numbered = str(labels) == NUMBERED
+    if numbered and atlas is not None:
+        raise UsageError("--labels numbered goes without names, and --atlas gives names", expected="one of them")
+    of_atlas = None if atlas is None else load_atlas(atlas)
+    table = None if labels is None or numbered else read_labels(labels)
+    if of_atlas is not None and table is not None:
+        table = in_atlas(table, of_atlas)
+    known = RowNames(of_atlas, table, order, count_only=numbered)
+    return _Job(known, format, None if numbered else labels, atlas or "", measure, layout)
+
+
+def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
+    """Files of the folder that fit, without hidden ones and what an earlier call has written."""
+    if not root.is_dir():
+        raise MissingInputError("file or folder not found", file=root)
+    if pattern is not None and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
+        raise UsageError("a pattern stays inside the folder", got=pattern)
+    found = []
+    for path in sorted(root.glob(pattern or "**/*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if not path.is_file() or hidden or not (pattern is not None or is_matrix_name(path)):
+            continue
+        if out.resolve() == root.resolve() or not path.resolve().is_relative_to(out.resolve()):
+            found.append(path)
+    return found
+
+
+def _format_of(file: Path, job: _Job) -> Format | None:
+    """The format of a file that is there."""
+    if not file.is_file():
+        return None  # reading it says so
+    name = job.format.partition(":")[0]
+    return recognised(file) if name == "auto" else format_named(name)
+
+
+def _choices(file: Path, job: _Job) -> list[str]:
+    """The format, with a choice for each atlas or variable that the file holds."""
+    known = _format_of(file, job)
+    if ":" in job.format or known is None:
+        return [job.format]
+    several = known.choices(file) if known.choices is not None else ()
+    if len(several) > 1 and known.chooses in ("array", "variable") and job.measure in several:
+        several = (job.measure,)
+    with_choice = len(several) > 1 or (len(several) == 1 and known.chooses == "atlas")
+    return [f"{known.name}:{choice}" for choice in several] if with_choice else [known.name]
+
+
+def _name(file: Path, choice: str, job: _Job) -> str:
+    name, _, chosen = choice.partition(":")
+    of_atlas = name != "auto" and format_named(name).chooses == "atlas"
+    return bids_name(file, job.atlas or (chosen if of_atlas else ""))
+
+
+def _convert(
+    file: Path, target: Path, format: str, job: _Job, *, others: Sequence[Path], taken: dict[Path, Path] | None = None
+) -> tuple[Path, ...]:
+    matrix = read_matrix(file, format=format)
+    name, _, choice = format.partition(":")
+    chooses = "" if name == "auto" else format_named(name).chooses
+    layout, notes = chosen_layout(matrix, job.layout)
+    entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
+    variable = choice if chooses in ("array", "variable") and "," not in choice else ""
+    single = entity.group(1) if entity else job.measure or variable or "weight"  # what the file does not say
+    measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
+    connectome, rows = lined_up(matrix, job.known, measures=measures, layout=layout, file=file)
+    if job.measure is not None:
+        connectome = only_measure(connectome, job.measure, named=bool(matrix.measures), file=file)
+    notes = (*matrix.notes, *rows.notes, *notes)
+    if rows.needs_check(matrix):
+        note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout, assumed_order=rows.assumed)
+        notes += (f"WARNING: {note}",) if note else ()
+    notes += content_notes(connectome, file, estimated=name == "series")
+    files = files_written(target, connectome.measures, always_measure=taken is not None)
+    for made in files:
+        if taken and made in taken:
+            raise DataError(f"would overwrite what {taken[made].name} gave", file=file, got=made.name)
+    beside = [one for one in (sidecar_path(file), file.with_name(f"{file.stem}_labels.txt")) if one.is_file()]
+    labels = [] if job.labels is None else [job.labels]
+    refuse_overwriting(files, [file, *labels, *beside, *others])
+    inputs = {file.name: file_hash(file)} | {Path(one).name: file_hash(one) for one in labels}
+    atlas = job.known.atlas.name if job.known.atlas is not None else choice if chooses == "atlas" else ""
+    settings = {"format": format, "atlas": atlas or None, "labels": Path(labels[0]).name if labels else None}
+    made_files = write_connectome(
+        connectome,
+        target,
+        atlas=atlas,
+        inputs=inputs,
+        settings=settings,
+        notes=notes,
+        always_measure=taken is not None,
+    )
+    job.notes.update(notes)
+    return made_files

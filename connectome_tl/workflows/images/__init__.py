@@ -1,0 +1,1 @@
+"""Commands on volumes of a study: grids, maps, contrasts, embeddings, pruning."""

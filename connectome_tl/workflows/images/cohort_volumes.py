@@ -1,0 +1,82 @@
+"""The volumes of a cohort for its quality page: cuts through each on its grid, and what was done to it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.imaging.grids import Gridded, foreground, gridded
+from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.records.results import QualityFinding, VolumeImage
+
+LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
+"""Settings of the pictures where no study says others."""
+
+
+def volume_images(
+    cohort: Cohort, settings: ImageSettings | None = None, *, done: Callable[[int, int], None] = lambda *_: None
+) -> tuple[tuple[VolumeImage, ...], list[QualityFinding]]:
+    """Cuts through every volume, and an error for each that no grid can be made of.
+
+    Args:
+        settings: how volumes become grids; those of a study, or `LOOKED_AT`.
+        done: is told how many volumes were looked at, of how many.
+    """
+    asked = settings or LOOKED_AT
+    there = [(i, file) for i, file in zip(cohort.ids, cohort.volumes, strict=False) if file]
+    images, found = [], []
+    for n, (subject, file) in enumerate(there):
+        try:
+            made = gridded(file, subject, asked)
+        except (DataError, MissingInputError) as error:
+            found.append(QualityFinding(level="error", check="volume", message=str(error), subject=subject))
+            continue
+        finally:
+            done(n + 1, len(there))
+        images.append(_image(subject, made, asked))
+        found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
+    without = cohort.n_subjects - len(there)
+    if without:
+        found.append(QualityFinding(level="note", check="volume", message=f"{without} subjects have no volume"))
+    return tuple(images), found
+
+
+def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
+    values = made.values.astype(np.float32)
+    # What was made 0 around the head is shown black; standardised grey levels have dark tissue below 0.
+    inside = values != 0 if settings.outside == "zero" else foreground(values)
+    if not inside.any():
+        inside = np.ones(values.shape, dtype=bool)
+    low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))
+    grey = 0.1 + 0.9 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)
+    if settings.outside == "zero":
+        grey = np.where(inside, grey, 0.0)
+    middle = np.rint(np.argwhere(inside).mean(axis=0)).astype(int)
+    cuts = [np.take(grey, middle[axis], axis=axis).T[::-1] for axis in (2, 1, 0)]
+    height = max(cut.shape[0] for cut in cuts)
+    row = np.concatenate([np.pad(cut, ((0, height - cut.shape[0]), (0, 0))) for cut in cuts], axis=1)
+    return VolumeImage(
+        subject=subject,
+        height=row.shape[0],
+        width=row.shape[1],
+        pixels=base64.b64encode(np.rint(255 * row).astype(np.uint8).tobytes()).decode(),
+        text=_text(made, settings),
+        flagged=bool(made.notes),
+    )
+
+
+def _text(made: Gridded, settings: ImageSettings) -> str:
+    """What was done, in short."""
+    native = " x ".join(f"{edge:.2g}" for edge in made.native)
+    grid = " x ".join(map(str, settings.shape3))
+    how = {
+        "isotropic": f"resampled from {native} mm to {settings.voxel:g} mm, cropped or padded to {grid}",
+        "zoom": f"resized from {native} mm to {grid} voxels, its size lost",
+        "raw": f"{native} mm as it is, cropped or padded to {grid}",
+    }[settings.grid]
+    levels = {"zscore": "standardised", "minmax": "scaled to 0 to 1", "none": "left as they are"}[settings.normalise]
+    return f"{how}; grey levels {levels}; head {made.head_ml:.0f} ml"

@@ -1,0 +1,122 @@
+"""`connectome-tl contrasts`: volumes of random contrast from label maps, as a cohort to pretrain on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.provenance import content_hash, write_sidecar
+from connectome_tl.settings.images.synthesis import RandomContrast
+from connectome_tl.simulation.volumes import random_contrast
+
+_MOST_LABELS = 512
+
+
+def contrast_cohort(
+    cohort_file: str | Path,
+    labels: str,
+    out: str | Path,
+    *,
+    settings: RandomContrast | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write volumes with random grey levels per label, and a cohort of them with the outcomes of the original.
+
+    The family of each volume is that of its subject, or its id, so that a study which pretrains on them refuses to be
+    tested on the subject (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
+
+    Args:
+        labels: label maps of the cohort's subjects, relative to its cohort.yaml, with `{id}` in the name; 0 is
+            background.
+        out: folder to write.
+
+    Returns:
+        Path of the new cohort.yaml.
+
+    Raises:
+        UsageError: `labels` has no `{id}`.
+        MissingInputError, DataError: label maps that are missing or are none, all of them in one list.
+    """
+    if "{id}" not in labels:
+        raise UsageError("labels needs {id} where the subject's id stands", got=repr(labels))
+    settings, home = settings or RandomContrast(), Path(out)
+    cohort = read_cohort(cohort_file)
+    files = [Path(cohort_file).parent / labels.replace("{id}", subject) for subject in cohort.ids]
+    maps = _read(cohort, files)
+    rows, volumes = [], []
+    for i, (subject, (data, affine)) in enumerate(zip(cohort.ids, maps, strict=True)):
+        for copy in range(settings.copies):
+            draw = int(content_hash(seed, subject, copy)[:15], 16)
+            volume = random_contrast(data, np.random.default_rng(draw), blur=settings.blur)
+            name = f"{subject}contrast{copy + 1}"
+            file = write_volume(home / "images" / f"sub-{name}_random.nii.gz", volume, affine)
+            write_sidecar(file, settings=settings, seed=seed, Subject=subject, Copy=copy + 1, Simulated=True)
+            volumes.append(str(file))
+            rows.append((i, name))
+    return write_cohort(_copies(cohort, rows, volumes), home)
+
+
+def _read(cohort: Cohort, files: list[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Label maps as small whole numbers, and their affines."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    problems: list[Problem] = []
+    missing = 0
+    for subject, file in zip(cohort.ids, files, strict=True):
+        try:
+            volume = read_volume(file, subject=subject)
+        except (DataError, MissingInputError) as error:
+            problems += error.problems
+            missing += isinstance(error, MissingInputError)
+            continue
+        whole = np.rint(volume.data)
+        if whole.ndim != 3 or not np.array_equal(whole, volume.data) or whole.min() < 0 or not whole.any():
+            problems.append(
+                Problem(
+                    "not a label map",
+                    expected="a volume of whole numbers from 0, with a label",
+                    subject=subject,
+                    file=str(file),
+                )
+            )
+            continue
+        known, codes = np.unique(whole, return_inverse=True)
+        if len(known) > _MOST_LABELS:
+            problems.append(Problem(f"more than {_MOST_LABELS} labels", subject=subject, file=str(file)))
+            continue
+        shift = 0 if known[0] == 0 else 1  # where nothing is background, no label may become it
+        found.append((codes.reshape(whole.shape) + shift, volume.affine))
+    raise_all("label maps cannot be used", problems, MissingInputError if missing == len(problems) else DataError)
+    return found
+
+
+def _copies(cohort: Cohort, rows: list[tuple[int, str]], volumes: list[str]) -> Cohort:
+    """The cohort with one row per volume, without what is not of the image."""
+    at, names = [i for i, _ in rows], [name for _, name in rows]
+    family = [str(cohort.family[i]) or cohort.ids[i] for i in at]
+    taken = cohort.drawn(np.array(at), names)
+    n = len(names)
+    return replace(
+        taken,
+        name=f"{cohort.name} in random contrasts",
+        regions=(),
+        atlas="",
+        measures=(),
+        weights=np.zeros((n, 0, 0, 0), np.float32),
+        node_mask=np.zeros((n, 0), dtype=bool),
+        region_features=None,
+        region_feature_names=(),
+        covariates=pd.DataFrame(index=names),
+        covariate_specs=(),
+        family=np.array(family, dtype=object),
+        volumes=tuple(volumes),
+        as_read=None,
+        simulated=True,
+    )

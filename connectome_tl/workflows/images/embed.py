@@ -1,0 +1,122 @@
+"""`connectome-tl embed`: what the networks of a finished image study make of the images of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.explain.units import planned_folds
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.provenance import versions, write_json
+from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.images.embedding import age_gap, image_embedding
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.training.threads import one_thread
+from connectome_tl.workflows.images.grids import with_grids
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.study_run import read_record
+
+Stage = Literal["finetune", "pretrain"]
+
+
+def embed_cohort(
+    run_dir: str | Path,
+    cohort_file: str | Path,
+    out: str | Path,
+    *,
+    stage: Stage = "finetune",
+    base: str | Path | None = None,
+    show_progress: bool = False,
+) -> ImageEmbeddings:
+    """Embeddings of each image by each fit of a run, with the subjects that the fit has seen, as one JSON file.
+
+    Args:
+        stage: `finetune` takes the networks of each outer fold of the first repeat; `pretrain` that of stage 1, which
+            saw the source cohort alone.
+        base: folder the cohort paths of the run's study.yaml are relative to; by default the run's own.
+
+    Raises:
+        UsageError: the run has no network on volumes, or no such stage; the cohort has no volumes.
+        MissingInputError: no finished run, or a fit is not stored.
+        DataError: images that no grid can be made of.
+    """
+    folder = Path(run_dir)
+    results = read_record(folder)
+    study = load_settings(folder / "study.yaml", StudySettings)
+    if not study.model.reads_volumes:
+        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+    store = FitStore(folder / "models")
+    # The grids lie elsewhere: a finished run stays as it is.
+    with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
+        with steps.step("reading cohorts"):
+            known = read_cohorts(study, Path(base) if base is not None else folder)
+            cohort = read_cohort(cohort_file)
+        if not any(cohort.volumes):
+            raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)
+        with steps.counted("volumes") as progress:
+            asked = known.with_role("target", cohort)
+            grids = with_grids(study, StudyCohorts({"target": asked.target}), Path(cache), progress=progress)
+        cohort = grids.target
+        splits = SplitPlan.load(folder / "split_plan.json")
+        planned = planned_folds(study, known, splits, tasks_of(study, known), "network")
+        fits = _fits([plan for one in planned if one.repeat == 0 for plan in one.plans], store, stage)
+        if not fits:
+            raise UsageError(f"the run has no stage {stage} with a network on volumes", file=folder / "study.yaml")
+        ids = tuple(i for i, image in zip(cohort.ids, cohort.volumes, strict=True) if image)
+        made = []
+        with steps.counted("embeddings") as progress:
+            for i, fit in enumerate(fits):
+                made.append(_embedded(fit, cohort, ids, known.roles.values()))
+                progress(i + 1, len(fits))
+    images = {i: image_hash(image) for i, image in zip(cohort.ids, cohort.volumes, strict=True) if image}
+    made_of = {
+        "study": results.provenance["configuration"],
+        "split plan": results.split_hash,
+        f"cohort {cohort.name}": cohort.rows_hash(cohort.ids),
+        "stage": stage,
+        **{f"version {name}": version for name, version in versions().items()},
+    }
+    record = ImageEmbeddings(made_of=made_of, images=images, fits=tuple(made))
+    write_json(out, record)
+    return record
+
+
+def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[FitResult]:
+    """Stored fits of one stage, each once, whose network sees volumes."""
+    keys = dict.fromkeys(
+        member.key
+        for plan in plans
+        for member in plan.lineage()
+        if member.stage == stage and "image" in member.modalities
+    )
+    found = (store.load(key, state=True) for key in keys)
+    return [fit for fit in found if fit is not None and fit.plain]
+
+
+def _embedded(fit: FitResult, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]) -> EmbeddedFit:
+    families = {i: str(name) for one in known for i, name in zip(one.ids, one.family, strict=True) if name}
+    rows = image_embedding(fit, cohort, ids)
+    gaps, unit = age_gap(fit, cohort, ids)
+    return EmbeddedFit(
+        fit=fit.key,
+        stage=fit.stage,
+        seen=tuple(sorted(fit.rows)),
+        families=tuple(sorted({families[i] for i in fit.rows if i in families})),
+        age_unit=unit,
+        embedding={i: tuple(map(float, row)) for i, row in zip(ids, rows, strict=True)},
+        gap={i: float(gap) for i, gap in zip(ids, gaps, strict=True) if np.isfinite(gap)},
+    )

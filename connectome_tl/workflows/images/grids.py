@@ -1,0 +1,173 @@
+"""Volumes of a study made into grids before anything is fitted, and what a study leaves to the machine settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
+from connectome_tl.provenance import file_hash, write_json
+from connectome_tl.settings.encoders import EncoderSettings
+from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.study import StudySettings
+
+if TYPE_CHECKING:
+    from connectome_tl.training.fit import Progress
+    from connectome_tl.training.schemes import StudyCohorts
+
+CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
+
+
+def with_grids(
+    settings: StudySettings, cohorts: StudyCohorts, folder: Path, *, progress: Progress | None = None
+) -> StudyCohorts:
+    """The cohorts with their volumes as grids under `folder`; the same where the study sees no volumes.
+
+    Raises:
+        DataError, MissingInputError: images that no grid can be made of, all of them in one list.
+    """
+    from connectome_tl.training.schemes import modalities_of
+
+    if "image" not in modalities_of(settings, cohorts) or not settings.model.reads_volumes:
+        return cohorts
+    total = len({path for cohort in cohorts.roles.values() for path in cohort.volumes if path})
+    problems: list[Problem] = []
+    grids: dict[str, StoredGrid] = {}
+    kinds: list[type[ConnectomeTLError]] = []
+    for cohort in cohorts.roles.values():
+        for subject, path in zip(cohort.ids, cohort.volumes, strict=False):
+            if not path or path in grids:
+                continue
+            try:
+                grids[path] = stored_grid(path, subject, settings.image, folder)
+            except (DataError, MissingInputError) as error:
+                problems += error.problems
+                kinds.append(type(error))
+            if progress is not None:
+                progress(len(grids), total)
+    only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
+    raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
+    _check_voxels(settings.image, cohorts, grids)
+    done: dict[int, Cohort] = {}
+    roles = {}
+    for role, cohort in cohorts.roles.items():
+        if id(cohort) not in done:
+            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *_notes(cohort, grids)))
+        roles[role] = done[id(cohort)]
+    return type(cohorts)(roles)
+
+
+def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
+    """The study with what it leaves to the machine decided, and the content of weight files known.
+
+    Raises:
+        UsageError: `device: cuda` without a GPU. MissingInputError: a weight file is not there.
+        DataError: a weight file does not fit its encoder.
+    """
+    changes: dict[str, object] = {}
+    if settings.device != "cpu":
+        from connectome_tl.training.networks.volumes import device_of
+
+        changes["device"] = device_of(settings.device)
+    if settings.image.precision == "auto" and settings.model.reads_volumes:
+        changes["image"] = settings.image.model_copy(update={"precision": _precision(settings, folder)})
+    use = settings.image.embedding
+    if use is not None:
+        known = use.model_copy(update={"hash": file_hash(home / use.file)})
+        changes["image"] = settings.image.model_copy(update={"embedding": known, "precision": "float32"})
+    model = _with_weights(settings.model, home, folder)
+    return settings.model_copy(update={**changes, "model": model})
+
+
+def _precision(settings: StudySettings, folder: Path) -> str:
+    """What the run decided when it began, or what a probe of the study's own network finds now."""
+    begun = folder / "study.yaml"
+    if begun.is_file():
+        found = (yaml.safe_load(begun.read_text("utf-8")) or {}).get("image", {}).get("precision")
+        if found in ("float32", "bf16"):
+            return str(found)
+    encoder = settings.model.branches.get("image")
+    if encoder is None:
+        return "float32"
+    from connectome_tl.nn.branch import build_branch
+    from connectome_tl.nn.encoders import volumes
+    from connectome_tl.nn.voxel.precision import fastest
+
+    branch = build_branch(encoder, {"n_channels": 1})
+    assert isinstance(branch, volumes.VolumeBranch)
+    return fastest(branch.net, (4, 1, *settings.image.shape3))
+
+
+def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettings:
+    """Encoders whose weight files were read, checked against the network and kept as safetensors in the run folder."""
+
+    def kept(encoder: EncoderSettings) -> EncoderSettings:
+        if not isinstance(encoder, ImageEncoder) or not encoder.weights:
+            return encoder
+        source = home / encoder.weights
+        if source.stem == encoder.weights_hash:  # a run's own settings, which name what it kept
+            return encoder.model_copy(update={"weights": str(source.resolve())})
+        number = file_hash(source)
+        file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
+        report = file.with_suffix(".json")
+        if not report.is_file():
+            from connectome_tl.training.networks.weights import keep_as_safetensors
+
+            write_json(report, _checked(encoder, keep_as_safetensors(source, file), source.name))
+        return encoder.model_copy(update={"weights": str(file), "weights_hash": number})
+
+    return model.model_copy(
+        update={"encoder": kept(model.encoder), "others": tuple(kept(other) for other in model.others)}
+    )
+
+
+def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
+    """What the file gives to the encoder: names of entries, and what its shapes do not say."""
+    from connectome_tl.nn.branch import build_branch
+    from connectome_tl.nn.encoders.volumes import VolumeBranch
+    from connectome_tl.training.networks.weights import load_into, read_weights
+
+    branch = build_branch(encoder, {"n_channels": 1})
+    assert isinstance(branch, VolumeBranch)
+    found = load_into(branch.net, read_weights(file), name)
+    layout = {key: getattr(encoder, key) for key in ("stem_stride", "dilated") if hasattr(encoder, key)}
+    return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}  # type: ignore[attr-defined]
+
+
+def _check_voxels(settings: ImageSettings, cohorts: StudyCohorts, grids: dict[str, StoredGrid]) -> None:
+    """Native voxels of very different size cannot be laid side by side as they are."""
+    if settings.grid != "raw" or not grids:
+        return
+    edges = {path: float(np.prod(grid.native) ** (1 / 3)) for path, grid in grids.items()}
+    low, high = min(edges, key=edges.__getitem__), max(edges, key=edges.__getitem__)
+    if edges[high] > settings.spread * edges[low]:
+        names = {p: s for c in cohorts.roles.values() for s, p in zip(c.ids, c.volumes, strict=False) if p}
+        raise DataError(
+            "native voxels differ too much in size for grid: raw",
+            expected=f"edges within a factor of {settings.spread:g}",
+            got=f"{edges[high]:.2f} mm, and {edges[low]:.2f} mm in {low}",
+            subject=names[high],
+            file=high,
+            remedy="Say image.grid: isotropic.",
+        )
+
+
+def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
+    known = [(i, p) for i, p in zip(cohort.ids, cohort.volumes, strict=False) if p]
+    found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
+    owners: dict[str, list[str]] = {}
+    for subject, path in known:
+        owners.setdefault(image_hash(path), []).append(subject)
+    found += [f"{' and '.join(who[:4])} have the same image" for who in owners.values() if len(who) > 1]
+    without = cohort.n_subjects - len(known)
+    if known and without:
+        found.append(f"{without} of {cohort.n_subjects} subjects have no volume")
+    return found

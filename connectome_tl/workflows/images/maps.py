@@ -1,0 +1,119 @@
+"""`connectome-tl maps`: which voxels the networks of a finished image study look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.explain.study import not_above_chance
+from connectome_tl.evaluation.explain.units import planned_folds
+from connectome_tl.evaluation.map_checks import agreement
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.evaluation.study_maps import FoldMaps, fold_maps
+from connectome_tl.imaging.read.images import write_volume
+from connectome_tl.provenance import write_json, write_sidecar, write_table
+from connectome_tl.settings.images.importance import NoiseMap
+from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, VolumeMapsRecord
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.study_run import read_record
+
+FOLDER, SUMMARY, SUBJECTS = "volume_maps", "maps.json", "subjects.tsv"
+KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
+
+
+def map_volumes(
+    run_dir: str | Path,
+    *,
+    model: str = "network",
+    kinds: Sequence[MapKind] = KINDS,
+    n_subjects: int = 10,
+    noise: NoiseMap | None = None,
+    base: str | Path | None = None,
+    show_progress: bool = False,
+) -> VolumeMapsRecord:
+    """Mean maps as NIfTI, measures per subject and a summary in `volume_maps/` of the run's folder.
+
+    Maps are of held-out subjects of each fold of the first repeat, and withheld where the model is not above chance.
+    A mean map means something only where the volumes were registered to one space.
+
+    Args:
+        model: a model of the run with a network on volumes alone.
+        n_subjects: of each fold. noise: of the map by learned noise.
+        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+
+    Raises:
+        UsageError: the study sees no volumes, or has no such model.
+        MissingInputError: no finished run, or a fit is not stored.
+    """
+    folder = Path(run_dir)
+    results = read_record(folder)
+    study = load_settings(folder / "study.yaml", StudySettings)
+    if not study.model.reads_volumes:
+        raise UsageError("this study sees no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
+    splits = SplitPlan.load(folder / "split_plan.json")
+    store, noise = FitStore(folder / "models"), noise or NoiseMap()
+    with Steps(shown=show_progress) as steps, claim(folder):
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(study, Path(base) if base is not None else folder)
+        tasks = tasks_of(study, cohorts)
+        planned = [one for one in planned_folds(study, cohorts, splits, tasks, model) if one.repeat == 0]
+        if not planned:
+            raise UsageError(f"the study has no model {model!r}", expected="one of its models, such as network")
+        withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
+        shown, tables = [], []
+        for task in tasks:
+            if task.name in withheld:
+                continue
+            with steps.counted(f"maps of {task.name}") as progress:
+                folds = []
+                for i, one in enumerate(planned):
+                    folds.append(
+                        fold_maps(
+                            one, cohorts.target, study.image, store, task.name, kinds, noise,
+                            n_subjects=n_subjects, seed=study.seed, check_random=i == 0,
+                        )
+                    )  # fmt: skip
+                    progress(i + 1, len(planned))
+            for kind in kinds:
+                found = [fold[kind] for fold in folds if kind in fold]
+                if found:
+                    shown.append(_write(folder / FOLDER, task.name, kind, found, study))
+                    tables.append(pd.concat([one.subjects for one in found]).assign(task=task.name, kind=kind))
+        record = VolumeMapsRecord(model=model, maps=tuple(shown), withheld=withheld)
+        if tables:
+            path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
+            write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
+        write_json(folder / FOLDER / SUMMARY, record)
+    return record
+
+
+def _write(out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], study: StudySettings) -> VolumeMap:
+    """The mean map over folds, weighted by their subjects."""
+    subjects = pd.concat([fold.subjects for fold in folds])
+    weights = [len(fold.subjects) for fold in folds]
+    mean = np.average([fold.mean for fold in folds], axis=0, weights=weights).astype(np.float32)
+    spacing = study.image.voxel if study.image.grid == "isotropic" else 1.0
+    out.mkdir(parents=True, exist_ok=True)
+    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, np.diag([spacing] * 3 + [1.0]))
+    write_sidecar(path, settings=study.decisive, seed=study.seed, Space="grid of the study", Kind=kind, Outcome=task)
+    inside = np.all([fold.inside for fold in folds], axis=0)
+    areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
+    return VolumeMap(
+        task=task,
+        kind=kind,
+        n_subjects=len(subjects),
+        agreement=agreement([fold.mean for fold in folds], inside) if len(folds) > 1 else float("nan"),
+        randomised=folds[0].likeness,
+        file=path.name,
+        **{str(name): float(value) for name, value in areas.items()},
+    )

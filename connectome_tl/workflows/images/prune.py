@@ -1,0 +1,119 @@
+"""`connectome-tl prune`: smaller networks of a finished image study, beside the unpruned ones with equal training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.explain.units import planned_folds
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.evaluation.study_pruning import pruned_fold
+from connectome_tl.provenance import write_bytes, write_json, write_sidecar
+from connectome_tl.settings.images.pruning import TaylorPruning
+from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore, tensor_bytes
+from connectome_tl.training.threads import one_thread
+from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.study_run import read_record
+
+FOLDER, SUMMARY = "pruning", "pruning.json"
+
+
+def prune_run(
+    run_dir: str | Path,
+    *,
+    task: str | None = None,
+    settings: TaylorPruning | None = None,
+    base: str | Path | None = None,
+    show_progress: bool = False,
+) -> VolumePruningRecord:
+    """Prune every network of the first repeat; weights and a summary go into `pruning/` of the run's folder.
+
+    Each network is pruned and fine-tuned on the rows that it was trained on, and judged on the tested ones beside the
+    unpruned network with as many further steps.
+
+    Args:
+        task: outcome whose head is kept; the first of the study by default.
+        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+
+    Raises:
+        UsageError: the study has no network on volumes alone, or no such outcome.
+        MissingInputError: no finished run, or a fit is not stored.
+        DataError: nothing can be pruned, or not as much as asked.
+    """
+    folder, settings = Path(run_dir), settings or TaylorPruning()
+    read_record(folder)
+    study = load_settings(folder / "study.yaml", StudySettings)
+    if not study.model.reads_volumes:
+        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+    splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
+    with Steps(shown=show_progress) as steps, claim(folder), one_thread():
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(study, Path(base) if base is not None else folder)
+        tasks = tasks_of(study, cohorts)
+        chosen = _task(tasks, task)
+        planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]
+        n_networks = sum(max(1, len(one.plans[0].inner)) for one in planned)
+        kept: list[PrunedNetwork] = []
+        with steps.counted("pruning") as progress:
+            count = 0
+
+            def done() -> None:
+                nonlocal count
+                count += 1
+                progress(count, n_networks)
+
+            for fold in planned:
+                for found, state in pruned_fold(
+                    fold, cohorts.target, study.image, store, chosen, settings, seed=study.seed, done=done
+                ):
+                    name = f"{chosen.name}_fold{found.fold}_network{found.network}.safetensors"
+                    file = write_bytes(folder / FOLDER / name, tensor_bytes(state))
+                    write_sidecar(file, settings=settings, seed=study.seed, Outcome=chosen.name, Fit=fold.plans[0].key)
+                    kept.append(found.model_copy(update={"file": name}))
+        record = _record(chosen, settings, kept)
+        write_json(folder / FOLDER / SUMMARY, record)
+    return record
+
+
+def _task(tasks: Sequence[Task], name: str | None) -> Task:
+    if name is None:
+        return tasks[0]
+    found = next((task for task in tasks if task.name == name), None)
+    if found is None:
+        raise UsageError(f"the study has no outcome {name!r}", expected=", ".join(task.name for task in tasks))
+    return found
+
+
+def _record(task: Task, settings: TaylorPruning, networks: Sequence[PrunedNetwork]) -> VolumePruningRecord:
+    folds = sorted({one.fold for one in networks})
+    own = [[one for one in networks if one.fold == fold] for fold in folds]
+    losses = np.array([[_mean(part, name) for name in ("pruned_loss", "tuned_loss")] for part in own])
+    losses = losses[losses[:, 1] > 0]  # NaN: no tested subject with a volume and a known outcome
+    ratios = losses[:, 0] / losses[:, 1] - 1
+    half = float("nan")
+    if len(ratios) > 1:
+        half = float(stats.t.ppf(0.975, len(ratios) - 1) * ratios.std(ddof=1) / np.sqrt(len(ratios)))
+    mean = float(ratios.mean()) if len(ratios) else float("nan")
+    return VolumePruningRecord(
+        task=task.name,
+        target=settings.target,
+        networks=tuple(networks),
+        relative_loss=mean,
+        low=mean - half,
+        high=mean + half,
+    )
+
+
+def _mean(networks: Sequence[PrunedNetwork], name: str) -> float:
+    return float(np.mean([getattr(one, name) for one in networks]))

@@ -1,0 +1,1 @@
+"""What leaves the lab: bundles made, applied and validated."""

@@ -1,0 +1,64 @@
+"""`connectome-tl predict`: a bundle applied to a cohort, subject by subject, within its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.bundle.individual import COLUMNS, individual_rows
+from connectome_tl.bundle.permission import withheld
+from connectome_tl.provenance import write_sidecar, write_table
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.release.application import open_for
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What was written.
+
+    Attributes:
+        file: the table. rows: its content. withheld: by outcome, why its values are not shown.
+        n_flagged: subjects with something outside the limits.
+    """
+
+    file: Path
+    rows: pd.DataFrame
+    withheld: dict[str, str]
+    n_flagged: int
+
+
+def predict_cohort(
+    bundle_dir: str | Path,
+    cohort_file: str | Path,
+    out: str | Path,
+    *,
+    research_individual: bool = False,
+    show_progress: bool = False,
+) -> Predicted:
+    """Self-test, limits, then one row per subject and outcome.
+
+    Args:
+        research_individual: show values that would be withheld; each row is stamped.
+
+    Raises:
+        MissingInputError: the bundle or a file of the cohort is not there.
+        DataError: the bundle is damaged, or cannot be applied to this cohort.
+    """
+    with Steps(shown=show_progress) as steps:
+        bundle, cohort = open_for(bundle_dir, cohort_file, steps)
+        with steps.step("predicting"):
+            rows = individual_rows(bundle, cohort, research=research_individual)
+    file = write_table(out, rows)
+    why = {one.task.name: withheld(one, bundle.validation) for one in bundle.facts.tasks}
+    write_sidecar(
+        file,
+        inputs={"bundle": bundle.hash, f"cohort {cohort.name}": cohort.rows_hash(cohort.ids)},
+        settings={"research_individual": research_individual},
+        Columns={name: COLUMNS.get(str(name), "probability of one level") for name in rows.columns},
+        Withheld={task: reason for task, reason in why.items() if reason},
+        Simulated=cohort.simulated or bundle.facts.simulated,
+    )
+    n_flagged = int(rows.groupby("subject")["limits"].first().ne("").sum())
+    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged)

@@ -1,0 +1,159 @@
+"""`connectome-tl audit`: is what a run folder claims what its settings and data give?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectome_tl.audit.alone import alone_findings
+from connectome_tl.audit.duplicates import duplicate_findings
+from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
+from connectome_tl.audit.replay import Replay, replay_findings
+from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.provenance import read_json, write_json
+from connectome_tl.settings.records.audit import AuditRecord, Finding
+from connectome_tl.settings.records.results import RunRecord, Score
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
+from connectome_tl.workflows.study.ledger import LEDGER, looks, reveal
+from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.study.tuned import check_tuned
+from connectome_tl.workflows.study.unchanged import changed_cohorts
+
+_FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
+
+
+def audit_run(
+    run_dir: str | Path, *, base: str | Path | None = None, repeat: int = 0, fold: int = 0, show_progress: bool = False
+) -> AuditRecord:
+    """Every check of a finished run; written to `audit.json` in its folder.
+
+    Args:
+        base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+        repeat, fold: which fold's test rows are wrecked to see whether anything fitted moves.
+
+    Raises:
+        MissingInputError: a file of the run, or a cohort, is not there.
+        DataError: a file of the run cannot be read.
+    """
+    folder = Path(run_dir)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise MissingInputError(
+            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Run the study to its end first."
+        )
+    settings = load_settings(folder / "study.yaml", StudySettings)
+    predictions = read_predictions(folder / "predictions.tsv")
+    calibrated = read_predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
+    recorded = _scores(folder / "scores.json")
+    results = read_record(folder)
+    reveal(folder, "audit", results)
+    with Steps(shown=show_progress) as steps:
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            cohorts = with_grids(settings, cohorts, folder / CACHE)
+            tasks = tasks_of(settings, cohorts)
+        target = cohorts.target
+        families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
+        findings = [*_settled(folder, cohorts), _ledger(folder, results), *shown_findings(folder, results, recorded)]
+        try:
+            splits = SplitPlan.load(folder / "split_plan.json")
+        except DataError as error:
+            findings.append(Finding(check="split plan", status="failed", what=str(error)))
+            return _written(folder, settings, findings)
+        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
+        findings += _tuned(settings, cohorts, splits)
+        placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
+        findings += placed
+        findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
+        findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
+        findings += alone_findings(target, tasks)
+        findings += null_findings(results.permutations)
+        with steps.step("looking for children under two names"):
+            findings += duplicate_findings(cohorts.by_name(), splits)
+        if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
+            raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
+        try:
+            with steps.counted("fitting again") as progress:
+                replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
+                fits = replay.refitted(progress)
+                findings += replay_findings(replay, fits, predictions, calibrated, progress)
+            if all(finding.status == "passed" for finding in placed):
+                findings += judged_findings(folder, replay, fits, predictions, results, steps)
+        except ConnectomeTLError as error:
+            findings.append(Finding(check="fitted again", status="failed", what=str(error)))
+    return _written(folder, settings, findings)
+
+
+def _ledger(folder: Path, record: RunRecord) -> Finding:
+    """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
+    check = "ledger of test scores"
+    provenance = read_json(folder / "provenance.json")
+    seen = [one for one in looks(folder, record) if one.how != "audit"]
+    configurations = {one.configuration for one in seen}
+    if provenance.get("configuration") not in configurations:
+        return Finding(
+            check=check,
+            status="warning",
+            what=f"this run is not in its own ledger (log/{LEDGER}): it was removed, or another version made the run",
+        )
+    if len(configurations) > 1:
+        return Finding(
+            check=check,
+            status="warning",
+            what=f"scores of these subjects were seen {len(seen)} times, under {len(configurations)} configurations",
+            remedy="If this one was chosen by its test scores, they are too good: say how many were tried.",
+        )
+    return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
+
+
+def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
+    """The cohorts are those of the run."""
+    changed = changed_cohorts(folder, cohorts)
+    if changed:
+        text = f"changed since the run: {', '.join(changed)}"
+        return [Finding(check="the data are those of the run", status="failed", what=text)]
+    return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+
+
+def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:
+    """Tuned settings are those of this study, these data and these folds. The search itself is not repeated."""
+    if settings.tuned is None:
+        return []
+    check = "tuned settings belong to this study"
+    try:
+        check_tuned(settings, cohorts, splits)
+    except UsageError as error:
+        return [Finding(check=check, status="failed", what=str(error))]
+    text = f"{settings.tuned.trials} trials per fold, found on these data and splits; the search was not repeated"
+    return [Finding(check=check, status="passed", what=text)]
+
+
+def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: StudyCohorts) -> Finding:
+    check = "the split plan is that of the settings"
+    if make_split_plan(cohorts.target, settings.splits).hash == splits.hash:
+        return Finding(check=check, status="passed", what="made again, it has the same hash")
+    return Finding(check=check, status="failed", what="made again from settings and cohort, it is another one")
+
+
+def _scores(path: Path) -> list[Score]:
+    try:
+        # Undefined numbers are written as null.
+        rows = [{k: float("nan") if v is None and k in ("value", "low", "high") else v for k, v in row.items()}
+                for row in read_json(path)]  # fmt: skip
+        return [Score(**row) for row in rows]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"not a list of scores: {error}", file=path) from error
+
+
+def _written(folder: Path, settings: StudySettings, findings: list[Finding]) -> AuditRecord:
+    record = AuditRecord(title=settings.title, findings=tuple(findings))
+    write_json(folder / "audit.json", record)
+    return record

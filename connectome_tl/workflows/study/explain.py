@@ -1,0 +1,159 @@
+"""`connectome-tl explain`: what the models of a finished run look at, from its stored fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.config import load_settings
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.evaluation.explain.study import Explanation, explain_study
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.report.explanations import render_explanations
+from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapFile, MapItem
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, SUMMARY
+from connectome_tl.workflows.study.ledger import reveal
+from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.study_run import read_record
+
+MODELS = ("core", "full")
+COLUMNS = {
+    "value": "see `Unit` in this file",
+    "stability": "share of the test folds in which the item is among the largest",
+    "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
+    "drop": "fall of the outcome's primary metric when the item is occluded",
+}
+_PLURAL = {
+    "edge": "edges", "region": "regions", "covariate": "covariates", "group": "groups", "modality": "modalities"
+}  # fmt: skip
+
+
+def explain_run(
+    run_dir: str | Path,
+    *,
+    models: Sequence[str] = MODELS,
+    n_permutations: int = 199,
+    n_refitted: int = 0,
+    base: str | Path | None = None,
+    show_progress: bool = False,
+) -> ExplanationRecord:
+    """Maps of a finished run: tables, a summary and a page in `explanations/` of its folder.
+
+    Args:
+        models: names of models of the run (full, core, network or a control).
+        n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
+        n_refitted: of the outcomes, for the null of the other models, whose last stage is fitted again; 0 for none.
+        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+
+    Raises:
+        MissingInputError: no finished run, a cohort is not there, or a fit is not stored.
+        DataError: the data are not those of the run.
+        UsageError: the study has no such model.
+    """
+    folder = Path(run_dir)
+    results = read_record(folder)
+    settings = load_settings(folder / "study.yaml", StudySettings)
+    splits = SplitPlan.load(folder / "split_plan.json")
+    with Steps(shown=show_progress) as steps, claim(folder):
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            tasks = tasks_of(settings, cohorts)
+        for name, cohort in cohorts.by_name().items():
+            if results.provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids):
+                raise DataError(
+                    f"the cohort {name} is not that of the run", file=folder, remedy="Run the study again first."
+                )
+        reveal(folder, "explain", results)
+        try:
+            found = explain_study(
+                settings,
+                cohorts,
+                splits,
+                tasks,
+                results.scores,
+                FitStore(folder / "models"),
+                models=models,
+                n_permutations=n_permutations,
+                n_refitted=n_refitted,
+                configuration=results.provenance.get("configuration", ""),
+                counted=steps.counted,
+            )
+        except MissingInputError as error:
+            raise MissingInputError(
+                "the run's fits are not those of these settings, data and version of the package",
+                file=folder / "models",
+                remedy=f"Run it again with this version: connectome-tl run {folder / 'study.yaml'} --out {folder}",
+            ) from error
+        with steps.step("tables and page"):
+            return _write(folder, found, settings)
+
+
+def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:
+    out = folder / FOLDER
+    for stale in (*out.glob("*.tsv"), *out.glob("*.json"), *out.glob("*.html")):  # of models that are shown no more
+        stale.unlink()
+    files = []
+    for record, full in found.full:
+        for kind, items in full.items():
+            if items:
+                files.append(_table(out, record, kind, items, found.record, settings))
+    whole = found.record.model_copy(update={"files": tuple(files)})
+    write_text(out / PAGE, render_explanations(whole, read_record(folder)))
+    write_json(out / SUMMARY, whole)  # last: the mark that all of it is there
+    return whole
+
+
+def _table(
+    out: Path,
+    record: ExplanationMap,
+    kind: str,
+    items: Sequence[MapItem],
+    whole: ExplanationRecord,
+    settings: StudySettings,
+) -> MapFile:
+    level = "_" + re.sub(r"[^A-Za-z0-9]+", "-", record.level) if record.level else ""
+    method = record.method.replace(" ", "-")
+    name = f"{record.task}{level}_{record.model}_{method}_{_PLURAL[kind]}.tsv"
+    rows = [_row(item, kind, whole) for item in items]
+    path = write_table(out / name, pd.DataFrame(rows))
+    write_sidecar(
+        path,
+        settings=settings.decisive,
+        seed=settings.seed,
+        units={"x, y, z": "mm (RAS+)"} if kind in ("edge", "region") else None,
+        Unit=record.unit,
+        Columns=COLUMNS,
+        Rows="training and held-out rows of every fold"
+        if record.method == "pattern"
+        else "held-out rows of every fold",
+        Space=whole.space,
+    )
+    return MapFile(name=name, n_rows=len(rows), n_bytes=path.stat().st_size)
+
+
+def _row(item: MapItem, kind: str, whole: ExplanationRecord) -> dict[str, object]:
+    said: dict[str, object] = {kind: item.name}
+    if kind == "edge":
+        for end, at in (("first", item.first), ("second", item.second)):
+            said |= {end: whole.regions[at]} | {f"{end}_{key}": value for key, value in _place(at, whole).items()}
+    elif kind == "region":
+        said |= _place(whole.regions.index(item.name), whole)
+    said |= {"value": item.value, "stability": item.stability, "p_corrected": item.p}
+    return said if kind == "edge" else {**said, "drop": item.drop}
+
+
+def _place(at: int, whole: ExplanationRecord) -> dict[str, object]:
+    """Hemisphere, lobe and centroid of a region, where the atlas is known."""
+    if not whole.lobes:
+        return {}
+    x, y, z = whole.coordinates[at]
+    return {"hemisphere": whole.hemispheres[at], "lobe": whole.lobes[at], "x": x, "y": y, "z": z}

@@ -1,0 +1,152 @@
+"""Every fit that the results of a study need, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.age_gaps import AgeGaps, age_gaps
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
+from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
+from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
+from connectome_tl.evaluation.clinical.site_only import site_predictions
+from connectome_tl.evaluation.instability import study_instability
+from connectome_tl.evaluation.learning_curve import learning_curve
+from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
+from connectome_tl.evaluation.permutation.baselines import baseline_statistics
+from connectome_tl.evaluation.permutation.beyond_clinical import BeyondClinical, beyond_clinical
+from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.settings.records.results import LearningPoint
+from connectome_tl.settings.records.statistics import Instability
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fit import Progress
+from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.progress import Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Everything that was fitted and predicted for a study.
+
+    Attributes:
+        predictions: out-of-fold predictions of all models. validation: the fits behind them.
+        permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
+        beyond_clinical: tests of value beyond the covariates, or why there are none.
+        recalibrated: recalibrated predictions and what made them; None without inner folds.
+        instability: how risks move under bootstrap refits.
+        missingness: predictions of a model that knows only which values are missing.
+        permuted_baselines: by baseline, its tasks and their statistics.
+        curve: scores at smaller numbers of labelled subjects.
+        gaps: between predicted and true age, or None.
+    """
+
+    predictions: pd.DataFrame
+    validation: CrossValidation
+    permuted: dict[str, np.ndarray]
+    beyond_clinical: BeyondClinical
+    recalibrated: RecalibratedStudy | None
+    instability: Sequence[Instability]
+    missingness: pd.DataFrame
+    permuted_baselines: dict[str, tuple[tuple[Task, ...], np.ndarray]]
+    curve: Sequence[LearningPoint]
+    gaps: AgeGaps | None = None
+
+
+def fit_study(
+    folder: Path,
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    steps: Steps,
+    *,
+    store_of: Callable[[Path], FitStore] = FitStore,
+    validation: CrossValidation | None = None,
+) -> Found:
+    """Everything that has to be fitted for the results of a study.
+
+    Args:
+        store_of: makes the store of fits in a folder.
+        validation: the outer folds' predictions and fits, where they are made already.
+    """
+    target, models = cohorts.target, folder / "models"
+    if validation is None:
+        with steps.counted("fitting models") as progress:
+            validation = cross_validate(settings, cohorts, splits, store=store_of(models), progress=progress)
+    with steps.step("baselines"):
+        tables = [validation.predictions, baseline_predictions(settings, cohorts, splits, tasks)]
+        tables.append(site_predictions(settings, target, splits, tasks))
+        predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
+        missingness = missingness_predictions(settings, target, splits, tasks)
+    recalibrated = None
+    if settings.splits.inner:
+        with steps.step("recalibration"):
+            recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
+    with steps.counted("bootstrap refits") as progress:
+        refits = store_of(models / "resampled")
+        refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
+    permuted = _permute(settings, cohorts, splits, tasks, models, steps.counted, store_of)
+    curve: list[LearningPoint] = []
+    if settings.learning_curve:
+        with steps.counted("learning curve") as progress:
+            curve = learning_curve(settings, cohorts, splits, tasks, store=store_of(models), progress=progress)
+    baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
+    with steps.step("value beyond clinical covariates"):
+        beyond = beyond_clinical(settings, target, splits, tasks)
+    gaps = age_gaps(settings, target, validation)
+    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines, curve, gaps)
+
+
+def _permute(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    models: Path,
+    counted: Callable[[str], AbstractContextManager[Progress]],
+    store_of: Callable[[Path], FitStore],
+) -> dict[str, np.ndarray]:
+    """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
+    found = {}
+    asked = {
+        "core": (settings.permutations, core_statistics),
+        "full": (settings.network_permutations, network_statistics),
+    }
+    for model, (n_permutations, statistics) in asked.items():
+        if n_permutations:
+            moves = label_moves(settings, cohorts.target, n_permutations)
+            with counted(f"permutations of the {model} model") as progress:
+                store = store_of(models if model == "core" else models / "permuted")
+                found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
+    return found
+
+
+def _permute_baselines(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    counted: Callable[[str], AbstractContextManager[Progress]],
+) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
+    if not settings.baseline_permutations:
+        return {}
+    moves = label_moves(settings, cohorts.target, settings.baseline_permutations)
+    with counted("permutations of the baselines") as progress:
+        return baseline_statistics(settings, cohorts, splits, tasks, moves, progress=progress)
+
+
+def label_moves(settings: StudySettings, target: Cohort, n_permutations: int) -> np.ndarray:
+    """(n_permutations, n_subjects) from whom each subject gets its outcomes: within families and sites."""
+    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
+    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
+    return exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)

@@ -1,0 +1,252 @@
+"""What a study will cost before it is run: its fits, CPU time, memory, what is done already, what would be cheaper."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.config import load_settings
+from connectome_tl.settings.base import Record
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.workflows.scans.forecast import duration
+from connectome_tl.workflows.scans.study import forecast_of, scan_cohorts, with_connectomes
+
+if TYPE_CHECKING:  # what fits imports torch
+    from connectome_tl.evaluation.cost import Cost, Measured
+    from connectome_tl.training.schemes import StudyCohorts
+
+WORTH_SAYING = 60.0  # CPU seconds; a shorter study is run without a word
+_STEP, _CORE = 0.004, 0.02  # CPU seconds of a step of one network and of a closed-form fit: no study is quicker
+_SAVES = 0.02  # share of the whole that a change must save to be named
+
+
+class FitCount(Record):
+    """Fits of one model and stage: how many, how many lie there already, CPU seconds of the others."""
+
+    model: str
+    stage: str
+    n_fits: int
+    n_done: int
+    seconds: float
+
+
+class Saving(Record):
+    """A change of the settings, as `--set` takes it, and the CPU seconds that it saves."""
+
+    change: str
+    seconds: float
+
+
+class Forecast(Record):
+    """What a study will cost from here on.
+
+    Attributes:
+        fits: by model and stage, a fit that several models share under the first. steps: CPU seconds beside the fits.
+        n_jobs: processes. memory: bytes at the peak, of all processes together. savings: largest first.
+        scans: lines about scans whose connectomes come first; with some the rest is not predicted.
+    """
+
+    fits: tuple[FitCount, ...] = ()
+    steps: tuple[tuple[str, float], ...] = ()
+    n_jobs: int = 1
+    memory: float = 0.0
+    savings: tuple[Saving, ...] = ()
+    scans: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds."""
+        return sum(count.seconds for count in self.fits) + sum(seconds for _, seconds in self.steps)
+
+    @property
+    def line(self) -> str:
+        """The whole in one line."""
+        if self.scans:
+            return "The fits are predicted once the connectomes are there."
+        n_left = sum(count.n_fits - count.n_done for count in self.fits)
+        fits = sum(count.seconds for count in self.fits)
+        wall = fits / self.n_jobs + self.seconds - fits
+        at_once = f", {_time(wall)} with {self.n_jobs} processes" if self.n_jobs > 1 else ""
+        return (
+            f"{n_left} of {sum(count.n_fits for count in self.fits)} fits to make: roughly {_time(self.seconds)} of "
+            f"CPU time{at_once}, and {self.memory / 1e9:.1f} GB of memory"
+        )
+
+
+def forecast_study(
+    study: str | Path | StudySettings,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    base: str | Path | None = None,
+) -> Forecast:
+    """Predict what `run_study` of the same arguments would cost; nothing is written into its folder.
+
+    A few short fits are made on the study's own rows and timed. Where connectomes are still to be made from scans,
+    only these are predicted; those of an earlier run are taken as they lie.
+
+    Raises:
+        UsageError, DataError, MissingInputError: as `run_study` does before it fits anything.
+    """
+    folder = Path(out)
+    if isinstance(study, StudySettings):
+        settings, home = study, Path(base) if base is not None else Path()
+    else:
+        settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    from_scans = scan_cohorts(settings, home, folder)
+    if not all(one.file.is_file() for one in from_scans):
+        return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
+    settings = with_connectomes(settings, home, from_scans)
+    from connectome_tl.evaluation.nested_cv import tasks_of
+    from connectome_tl.training.checks import check_names
+    from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
+    from connectome_tl.workflows.study.run import read_cohorts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        made = folder / CACHE
+        settings = settled(settings, home, Path(scratch) if not folder.is_dir() else folder)
+        cohorts = read_cohorts(settings, home)
+        check_names(settings, cohorts)
+        cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
+        splits = make_split_plan(cohorts.target, settings.splits)
+        return forecast(settings, cohorts, splits, tasks_of(settings, cohorts), folder)
+
+
+def forecast(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+    *,
+    brief: bool = False,
+) -> Forecast:
+    """The forecast of a study whose cohorts are read; fits that lie in its folder are done.
+
+    Args:
+        brief: for its one line only: timed more roughly, and nothing on what would be cheaper.
+    """
+    from connectome_tl.evaluation.cost import measured, predicted
+    from connectome_tl.evaluation.nested_cv import plan_folds
+    from connectome_tl.training.fit import unique_plans
+
+    planned = plan_folds(settings, cohorts, splits, tasks)
+    unique = unique_plans(plan for item in planned for plan in item.plans)
+    done = frozenset(key for key in unique if (folder / "models" / f"{key}.json").is_file())
+    left = [plan for key, plan in unique.items() if key not in done]
+    with tempfile.TemporaryDirectory() as scratch:
+        known = measured(settings, cohorts, splits, tasks, left, Path(scratch), brief=brief)
+    cost = predicted(settings, cohorts, splits, tasks, known)
+    n_jobs = settings.n_jobs
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Forecast(
+        fits=_counts(cost, done),
+        steps=tuple(cost.steps.items()),
+        n_jobs=n_jobs,
+        memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
+        savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
+    )
+
+
+def is_long(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]) -> bool:
+    """Whether a study may well take longer than is worth a word, told without timing anything."""
+    from connectome_tl.evaluation.nested_cv import plan_folds
+    from connectome_tl.training.fit import unique_plans
+    from connectome_tl.training.timing import steps_of
+
+    planned = plan_folds(settings, cohorts, splits, tasks)
+    plans = unique_plans(plan for item in planned for plan in item.plans).values()
+    least = sum(_STEP * steps_of(plan) * max(len(plan.inner), 1) + _CORE for plan in plans)
+    return least > WORTH_SAYING
+
+
+def _counts(cost: Cost, done: frozenset[str]) -> tuple[FitCount, ...]:
+    found: dict[tuple[str, str], list[tuple[bool, float]]] = {}
+    for plan, seconds in cost.fits:
+        found.setdefault((plan.label, plan.stage), []).append((plan.key in done, seconds))
+    return tuple(
+        FitCount(
+            model=model,
+            stage=stage,
+            n_fits=len(rows),
+            n_done=sum(is_done for is_done, _ in rows),
+            seconds=sum(seconds for is_done, seconds in rows if not is_done),
+        )
+        for (model, stage), rows in found.items()
+    )
+
+
+def _savings(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    tasks: Sequence[Task],
+    known: Measured,
+    cost: Cost,
+    done: frozenset[str],
+) -> tuple[Saving, ...]:
+    """What each of some changes would save, alone."""
+    from connectome_tl.evaluation.cost import predicted
+
+    whole, found = cost.total(done), []
+    for change, key, value in _changes(settings):
+        other = settings.with_settings({key: value})
+        splits = make_split_plan(cohorts.target, other.splits)
+        saved = whole - predicted(other, cohorts, splits, tasks, known).total(done)
+        if saved > _SAVES * whole:
+            found.append(Saving(change=change, seconds=saved))
+    return tuple(sorted(found, key=lambda saving: -saving.seconds))
+
+
+def _changes(settings: StudySettings) -> list[tuple[str, str, object]]:
+    """Changes that make a study cheaper: how `--set` writes them, the key, the value."""
+    networks = settings.stages.finetune.ensemble.networks
+    wanted: list[tuple[str, object, bool]] = [
+        ("splits.repeats", 1, settings.splits.repeats > 1),
+        ("splits.inner", 0, settings.splits.inner > 0),
+        ("n_seeds", 1, settings.n_seeds > 1),
+        ("stages.finetune.ensemble.networks", 2, networks > 2),
+        ("controls", (), bool(settings.controls)),
+        ("permutations", 0, settings.permutations > 0),
+        ("network_permutations", 0, settings.network_permutations > 0),
+        ("baseline_permutations", 0, settings.baseline_permutations > 0),
+        ("refits.network", 0, settings.refits.network > 0),
+        ("refits.linear", 0, settings.refits.linear > 0),
+        ("learning_curve", (), bool(settings.learning_curve)),
+    ]
+    return [(f"{key}={'[]' if value == () else value}", key, value) for key, value, asked in wanted if asked]
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if seconds >= 15 else f"{seconds:.1f} s"
+
+
+def print_forecast(found: Forecast, console: Console | None = None) -> None:
+    """The tables of a forecast on a terminal; `Forecast.line` sums them up."""
+    screen = console or Console()
+    for line in found.scans:
+        screen.print(Text(line))
+    if found.scans:
+        return
+    table = Table(title="Fits", title_justify="left")
+    for heading in ("model", "stage", "fits", "done", "CPU time left"):
+        table.add_column(heading, justify="left" if heading in ("model", "stage") else "right")
+    for count in found.fits:
+        left = _time(count.seconds) if count.n_done < count.n_fits else ""
+        table.add_row(Text(count.model), count.stage, str(count.n_fits), str(count.n_done or ""), left)
+    screen.print(table)
+    for name, seconds in found.steps:
+        screen.print(Text(f"{name}: {_time(seconds)}"))
+    if found.savings:
+        screen.print(Text("Each of these alone makes it cheaper:"))
+    for saving in found.savings:
+        screen.print(Text(f"  --set {saving.change}: {_time(saving.seconds)} less"))

@@ -1,0 +1,200 @@
+"""From fits and predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods.
+
+Nothing is fitted here: every fit that a result needs was made before (`workflows.run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from connectome_tl import __version__
+from connectome_tl.cohort.describing import describe
+from connectome_tl.cohort.people import people_of
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.clinical.recalibration import recalibration_results
+from connectome_tl.evaluation.learning_curve import points
+from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.evaluation.permutation.tests import permutation_results
+from connectome_tl.evaluation.scores.compare import comparisons, without_network
+from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.features.tangent import holds_correlations
+from connectome_tl.provenance import content_hash, versions
+from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
+from connectome_tl.report.text.verdict import task_verdicts
+from connectome_tl.settings.models import in_order, model_named
+from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
+from connectome_tl.workflows.study.fitting import Found
+from connectome_tl.workflows.study.records import (
+    adaptation_probes,
+    clinical_record,
+    network_weights,
+    prediction_records,
+    training_curves,
+    unsettled,
+)
+from connectome_tl.workflows.study.tuned import optimism
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Everything the report shows, and the provenance beside it."""
+
+    record: RunRecord
+    provenance: dict[str, Any]
+
+
+def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> Judgement:
+    """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
+    target = cohorts.target
+    tasks = tasks_of(settings, cohorts)
+    facts = _facts(settings, cohorts, splits, found)
+    families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
+    few = settings.splits.n_labelled
+    scored = scores(found.predictions, tasks, families, n_labelled=few)
+    weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
+    kfold = settings.splits.scheme == "kfold"
+    differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
+    # With network weight 0 a stage can still matter through the source's scores in the core.
+    network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
+    differences = without_network(differences, weights, network_only)
+    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
+    described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
+    hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
+    provenance = {
+        "settings": content_hash(settings.decisive),
+        "configuration": content_hash(settings.nameless, hashes),
+        "infants": content_hash(sorted(target.ids)),
+        "split_plan": splits.hash,
+        "seed": str(settings.seed),
+        **{f"cohort {name}": value for name, value in hashes.items()},
+    }
+    record = RunRecord(
+        title=settings.title,
+        tasks=tasks,
+        cohorts=tuple(described[role] for role in ("target", "pool", "source") if role in described),
+        verdicts=tuple(task_verdicts(tasks, scored, differences, tests, noun=facts.noun, weights=weights)),
+        scores=tuple(scored),
+        comparisons=tuple(differences),
+        permutations=tuple(tests),
+        **vars(clinical_record(target, found.predictions, tasks)),
+        recalibrated=()
+        if found.recalibrated is None
+        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration),
+        instability=tuple(found.instability),
+        missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
+        curves=training_curves(found.validation),
+        learning_curve=_curve(found.curve, scored, tasks, splits),
+        predictions=prediction_records(found.predictions),
+        network_weights=weights,
+        methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
+        warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
+        optimism=optimism(settings.tuned, scored),
+        tuned_folds=() if settings.tuned is None else settings.tuned.folds,
+        probes=probes,
+        age_gaps=() if found.gaps is None else found.gaps.scores,
+        transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
+        simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
+        exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
+        split_hash=splits.hash,
+        provenance=provenance,
+        versions=versions(),
+    )
+    sources = {name: cohort.sources for name, cohort in cohorts.by_name().items()}
+    return Judgement(record, {**provenance, "inputs": sources, "seed": settings.seed, "versions": versions()})
+
+
+def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]:
+    primary = {task.name: task.spec.primary for task in tasks}
+    return tuple(score for score in found if score.metric == primary[score.task])
+
+
+def _curve(
+    smaller: Sequence[LearningPoint], scored: Sequence[Score], tasks: Sequence[Task], splits: SplitPlan
+) -> tuple[LearningPoint, ...]:
+    """The learning curve with the study's own scores as its last point; empty where none was asked for."""
+    if not smaller:
+        return ()
+    whole = int(np.median([len(fold.train) for _, _, fold in splits.folds()]))
+    drawn = {point.model for point in smaller}
+    return (*smaller, *(point for point in points(scored, tasks, whole) if point.model in drawn))
+
+
+_TESTED = {
+    "core": "outcome rows moved between exchangeable subjects, the core fitted again each time, first repeat",
+    "full": "outcome rows moved between exchangeable subjects, core and network fitted again each time, first repeat",
+}
+
+
+def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[PermutationResult]:
+    question = "Does the model predict better than chance?"
+    return [
+        result
+        for model, statistics in permuted.items()
+        for result in permutation_results(statistics, tasks, model, question, _TESTED[model])
+    ]
+
+
+def _baseline_tests(found: Found) -> list[PermutationResult]:
+    """Of the simple models; the correction is over the outcomes of each."""
+    question = "Does the model predict better than chance?"
+    method = "outcome rows moved between exchangeable subjects, everything chosen and fitted again, first repeat"
+    return [
+        result
+        for model, (tasks, statistics) in found.permuted_baselines.items()
+        for result in permutation_results(statistics, tasks, model, question, method)
+    ]
+
+
+def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> StudyFacts:
+    target, source = cohorts.target, cohorts.source
+    use = settings.source
+    names = use.tasks if use is not None and use.tasks is not None else None
+    sizes = [len(fold.train) for _, _, fold in splits.folds()]
+    present = set(found.predictions["model"].astype(str))
+    staged = settings.stages.pretrain is not None and source is not None
+    return StudyFacts(
+        version=__version__,
+        noun=people_of(target).noun,
+        sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
+        n_train=(min(sizes), max(sizes)),
+        n_regions=target.n_regions,
+        atlas=target.atlas,
+        measures=target.measures,
+        modalities=modalities_of(settings, cohorts),
+        source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
+        families=any(name for name in target.family),
+        sites=len({site for site in target.site if site}),
+        tangent="connectome" in modalities_of(settings, cohorts)
+        and settings.edges.tangent is None
+        and holds_correlations(target, splits.repeats[0][0].train),
+        source_scores=staged and bool(scored_by_source(settings, cohorts)),
+        baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
+        permuted=tuple(found.permuted_baselines),
+        origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
+        regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
+    )
+
+
+def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
+    target = cohorts.target
+    found = [f"{cohort.name}: {note}" for cohort in cohorts.by_name().values() for note in cohort.notes]
+    for task in tasks:
+        values = target.targets[task.name]
+        if task.is_binary:
+            smaller = int(min((values == 1).sum(), (values == 0).sum()))
+            if smaller < 10:
+                found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
+    if settings.stages.adapt is not None and settings.stages.adapt.transductive:
+        found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
+    if not any(name for name in target.family):
+        found.append("No family column: twins and siblings, if there are any, may stand on both sides of a fold.")
+    if settings.splits.repeats == 1:
+        found.append("One repeat only: scores also depend on how the folds happened to fall.")
+    return tuple(found)

@@ -1,0 +1,113 @@
+"""`connectome-tl power`: what a study of this size could show, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_subjects
+from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.planning import plan_binary, plan_regression
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.records.statistics import Plan
+from connectome_tl.tasks import Task
+
+
+def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list[Plan]:
+    """Plans of every outcome of a cohort, by the subjects whose outcome is known; printed as they come.
+
+    Raises:
+        UsageError: the cohort has no outcome.
+        DataError, MissingInputError: the cohort cannot be read.
+    """
+    screen = console or Console()
+    cohort = read_subjects(path)
+    if not cohort.tasks:
+        raise UsageError("the cohort has no outcome", file=path, remedy="Give `outcomes` in cohort.yaml.")
+    plans = []
+    for task in cohort.tasks:
+        plan, why = plan_of(cohort, task)
+        if plan is None:
+            screen.print(Text(f"{task.label}: no plan, {why}"))
+        else:
+            print_plan(task, plan, screen)
+            plans.append(plan)
+    return plans
+
+
+def power_of_size(n: int, share: float | None, *, console: Console | None = None) -> Plan:
+    """The plan of one outcome of `n` subjects: binary with this share of positives, or a score where it is None.
+
+    Raises:
+        UsageError: a share outside (0, 1), or a size that is too small or too large to be simulated.
+    """
+    if share is not None and not 0 < share < 1:
+        raise UsageError("the share of positives lies between 0 and 1", got=f"{share:g}")
+    if share is None:
+        task, plan = Task(name="score", kind="regression", column="score"), None
+        plan = plan_regression(task, n)
+    else:
+        task = Task(name="outcome", kind="binary", column="outcome")
+        n_positive = round(share * n)
+        plan = plan_binary(task, n_positive, n - n_positive)
+    if plan is None:
+        what = f"{n} subjects" + ("" if share is None else f", {round(share * n)} of them positive")
+        raise UsageError(
+            "no plan for this size",
+            expected="20 to 500 subjects" if share is None else "at least 3 of each class, at most 500 subjects",
+            got=what,
+        )
+    print_plan(task, plan, console or Console())
+    return plan
+
+
+def summary(plan: Plan) -> str:
+    """One line: how wide the interval is, and how often it lies above chance, at the middle of the true values."""
+    metric, middle = METRICS[plan.metric], len(plan.truth) // 2
+    return (
+        f"{plan.task}, n = {plan.n}: at a true {metric.words} of {plan.truth[middle]:.2f} the interval is "
+        f"{plan.width[middle]:.2f} wide and lies above {metric.chance:g} in {plan.found[middle]:.0%} of studies."
+    )
+
+
+def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
+    """The plan of one outcome, or None and why there is none."""
+    known = cohort.targets[task.name].dropna().to_numpy(dtype=float)
+    if task.is_binary:
+        n_positive = int(known.sum())
+        plan = plan_binary(task, n_positive, known.size - n_positive)
+        return plan, f"{n_positive} positive of {known.size}: at least 3 of each class and at most 500 are simulated"
+    if task.kind == "regression":
+        return plan_regression(task, known.size), f"{known.size} known: 20 to 500 are simulated"
+    return None, f"{task.kind} outcomes are not simulated; plan for a cut-off of it (binary)"
+
+
+def print_plan(task: Task, plan: Plan, screen: Console) -> None:
+    """Two small tables: the score itself, and a gain over a control."""
+    metric = METRICS[plan.metric]
+    size = f"n = {plan.n}" + ("" if plan.n_positive is None else f", {plan.n_positive} positive")
+    columns = {f"true {metric.words}": plan.truth, "width of its interval": plan.width}
+    columns[f"interval above {metric.chance:g}"] = plan.found
+    if plan.permutation:
+        columns["permutation test rejects"] = plan.permutation
+    screen.print(_table(f"{task.label}: {size}", columns))
+    gains = {
+        "true gain": plan.gain,
+        "width of its interval": plan.gain_width,
+        'verdict "helps"': plan.gain_found,
+    }
+    screen.print(_table(f"gain over a control with a true {metric.words} of {plan.base:g}", gains))
+    screen.print(Text(f"Widths are medians, the rest are chances. {plan.method}.\n"))
+
+
+def _table(title: str, columns: dict[str, tuple[float, ...]]) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for values in zip(*columns.values(), strict=True):
+        table.add_row(*(f"{value:.2f}" for value in values))
+    return table

@@ -1,0 +1,137 @@
+"""Fits and predictions as the plain records that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
+from connectome_tl.evaluation.nested_cv import CrossValidation
+from connectome_tl.settings.models import FULL
+from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
+from connectome_tl.settings.records.statistics import AdaptationProbe
+from connectome_tl.tasks import Task
+
+_STAGE_ORDER = ("pretrain", "adapt", "finetune")
+
+
+def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
+    """Loss of each stage of each network over its fits: median and quartiles along the training."""
+    curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for item in validation.planned:
+        for plan in item.plans:
+            for member in plan.lineage():
+                curve = validation.results[member.key].curve
+                if member.stage in _STAGE_ORDER and len(curve):
+                    curves.setdefault((member.stage, item.model), {})[member.key] = curve
+    records = []
+    for (stage, model), by_key in sorted(curves.items(), key=lambda c: _STAGE_ORDER.index(c[0][0])):
+        shortest = min(map(len, by_key.values()))  # fits that stopped early end sooner
+        stacked = np.array([curve[:shortest] for curve in by_key.values()])
+        low, median, high = np.quantile(stacked, [0.25, 0.5, 0.75], axis=0)
+        records.append(
+            TrainingCurve(
+                stage=stage,
+                model=model,
+                n_fits=len(stacked),
+                step=tuple(range(1, shortest + 1)),
+                median=tuple(median),
+                low=tuple(low),
+                high=tuple(high),
+            )
+        )
+    return tuple(records)
+
+
+def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
+    """Weight of the network in the full model, over folds and seeds, by outcome."""
+    found: dict[str, list[float]] = {}
+    for item in validation.planned:
+        for plan in item.plans if item.model == FULL else ():
+            for name, value in validation.results[plan.key].facts.items():
+                if name.startswith("weight "):
+                    found.setdefault(name.removeprefix("weight "), []).append(value)
+    return tuple(
+        NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
+        for task, own in found.items()
+    )
+
+
+def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
+    """What the embedding tells of pool and source before and after stage 2 of the full model, over its fits."""
+    found: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
+    for item in validation.planned:
+        for plan in item.plans if item.model == FULL else ():
+            for member in plan.lineage():
+                for name, value in validation.results[member.key].facts.items():
+                    if name.startswith("probe "):
+                        when, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
+                        scores = found.setdefault((cohort, ", ".join(outcome), metric), {})
+                        scores.setdefault(when, {})[member.key] = value  # folds may share the fit
+    return tuple(
+        AdaptationProbe.model_validate(
+            {
+                "cohort": cohort,
+                "outcome": outcome,
+                "metric": metric,
+                "n_fits": len(scores["before"]),
+                **{when: float(np.mean(list(by_key.values()))) for when, by_key in scores.items()},
+            }
+        )
+        for (cohort, outcome, metric), scores in found.items()
+    )
+
+
+def unsettled(validation: CrossValidation) -> tuple[str, ...]:
+    """A line per model and stage whose training had not come to rest."""
+    counts: dict[tuple[str, str, str], set[str]] = {}
+    totals: dict[tuple[str, str], set[str]] = {}
+    for item in validation.planned:
+        for plan in item.plans:
+            for member in plan.lineage():
+                totals.setdefault((item.model, member.stage), set()).add(member.key)
+                for note in validation.results[member.key].notes:
+                    counts.setdefault((item.model, member.stage, note), set()).add(member.key)
+    return tuple(
+        f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)"
+        for (model, stage, note), keys in counts.items()
+        if model in ("full", "core", "network") and not (model == "full" and stage in ("core", "finetune"))
+    )
+
+
+def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
+    levels = [name for name in table.columns if name.startswith("p_")]
+    rows = table.drop(columns=levels).to_dict("records")
+    found = table[levels].to_numpy(dtype=float)
+    return tuple(
+        Prediction.model_validate(row | {"probabilities": tuple(p[np.isfinite(p)].tolist())})
+        for row, p in zip(rows, found, strict=True)
+    )
+
+
+def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[Task]) -> ClinicalResults:
+    """Calibration, decision curves, subgroups by sex, site and gestational age, sample sizes, missing outcomes."""
+    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    numeric = [spec.column for spec in cohort.covariate_specs if spec.type == "numeric"]
+    groups: dict[str, dict[str, str]] = {}
+    for spec in cohort.covariate_specs:
+        if spec.type == "categorical":
+            groups[spec.column] = _texts(cohort, cohort.covariates[spec.column])
+    if len({site for site in cohort.site if site}) > 1:
+        groups["site"] = dict(zip(cohort.ids, map(str, cohort.site), strict=True))
+    if "gestational_age" in numeric:
+        bands = pd.cut(
+            cohort.covariates["gestational_age"].astype(float),
+            [0, 28, 32, 37, 50],
+            right=False,
+            labels=["under 28 weeks", "28 to 31 weeks", "32 to 36 weeks", "37 weeks and more"],
+        )
+        groups["gestational age"] = _texts(cohort, bands)
+    return clinical_results(predictions, tasks, families, cohort.covariates[numeric], groups, cohort.status)
+
+
+def _texts(cohort: Cohort, column: pd.Series) -> dict[str, str]:
+    return {i: "" if pd.isna(value) else str(value) for i, value in zip(cohort.ids, column, strict=True)}

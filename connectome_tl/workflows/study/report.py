@@ -1,0 +1,95 @@
+"""`connectome-tl report`: a finished run's report, drawn again from its results, with files for a paper beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from connectome_tl.provenance import write_bytes, write_text
+from connectome_tl.report.figures.drawing import drawing_bytes
+from connectome_tl.report.figures.sheet import Export
+from connectome_tl.report.render import render_report
+from connectome_tl.report.tables.downloads import PlainTable, collected, slug
+from connectome_tl.report.text.references import bibliography, references_of
+from connectome_tl.workflows.study.explain_files import read_explanations
+from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
+from connectome_tl.workflows.study.study_run import read_record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FigureKind = Literal["svg", "pdf"]
+_STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+
+
+def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False, dated: bool = False) -> Path:
+    """Write `report.html` anew, with all that the ledger of test scores knows by now; the results are not changed.
+
+    It has the maps of `explain` where they were made for this run.
+
+    Args:
+        figures: also write each figure to `figures/`, as SVG or PDF.
+        tables: also write each table to `tables/` as TSV and LaTeX, and `references.bib`.
+        dated: print when the run ended and how long it took, from its log; without it, equal runs give equal bytes.
+
+    Raises:
+        MissingInputError: the folder holds no finished run.
+        DataError: its results were changed by hand, or by another version.
+    """
+    record = read_record(run_dir)
+    reveal(run_dir, "report", record)
+    seen = looks(run_dir, record)
+    found = read_explanations(run_dir, record.provenance.get("configuration", ""))
+    export = None if figures is None else _saver(run_dir / "figures", figures)
+    with collected() as every:
+        timing = timing_of(run_dir) if dated else []
+        page = render_report(with_ledger(record, seen, until_first=False), found, timing=timing, export=export)
+    if tables:
+        _write_tables(run_dir / "tables", every)
+        write_text(run_dir / "tables" / "references.bib", bibliography(references_of(record, found)))
+    return write_text(run_dir / "report.html", page)
+
+
+def timing_of(run_dir: Path) -> list[tuple[str, str]]:
+    """When a run ended and how long its processes worked on it, from its logs; empty where there are none.
+
+    A run that was stopped and resumed has a log per start; the time between them does not count.
+    """
+    worked, last = 0.0, None
+    for file in sorted((run_dir / "log").glob("*.txt")):
+        text = file.read_text("utf-8", errors="replace").splitlines()
+        stamps = [datetime.fromisoformat(m.group(1)) for line in text if (m := _STAMP.match(line))]
+        if stamps:
+            worked += (stamps[-1] - stamps[0]).total_seconds()
+            last = max(stamps[-1], last) if last is not None else stamps[-1]
+    if last is None:
+        return []
+    return [("Finished", f"{last:%Y-%m-%d %H:%M}"), ("Duration", _duration(worked))]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _saver(folder: Path, kind: FigureKind) -> Export:
+    for stale in folder.glob(f"*.{kind}"):
+        stale.unlink()
+
+    def save(name: str, figure: Figure) -> None:
+        write_bytes(folder / f"{name}.{kind}", drawing_bytes(figure, kind))
+
+    return save
+
+
+def _write_tables(folder: Path, every: Sequence[PlainTable]) -> None:
+    for stale in (*folder.glob("*.tsv"), *folder.glob("*.tex")):
+        stale.unlink()
+    for number, table in enumerate(every, start=1):
+        name = f"{number:02d}-{slug(table.title)}"
+        write_text(folder / f"{name}.tsv", table.tsv)
+        write_text(folder / f"{name}.tex", table.latex)

@@ -1,0 +1,301 @@
+"""`connectome-tl run`: a study from its settings to its report. What the command does, a notebook does too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectome_tl.cohort.embeddings import with_embeddings
+from connectome_tl.cohort.labelled import check_sizes
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.config import dump_settings, load_settings
+from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
+from connectome_tl.files import traced
+from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.workflows.folder import claim, open_log
+from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
+from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
+from connectome_tl.workflows.study.finished import is_finished, mark_finished
+from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
+from connectome_tl.workflows.study.study_run import StudyRun, as_frame, read_run
+from connectome_tl.workflows.study.tuned import check_tuned, read_tuned
+
+if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
+    from connectome_tl.cohort.cohort import Cohort
+    from connectome_tl.training.schemes import StudyCohorts
+    from connectome_tl.workflows.study.fitting import Found
+    from connectome_tl.workflows.study.judge import Judgement
+
+
+def run_study(
+    study: str | Path | StudySettings,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    show_progress: bool = False,
+    base: str | Path | None = None,
+    check: bool = False,
+    tuned: str | Path | None = None,
+    scheduler: str | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> StudyRun:
+    """Run a study and write its folder; the same call resumes one that was stopped.
+
+    Connectomes of cohorts with a `scans:` block are made first, in `scans/` of the folder where they state no other.
+
+    Args:
+        study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
+        overrides: `key.sub=value` texts, as `--set` takes them.
+        show_progress: draw progress bars.
+        check: read and hash all inputs although the run is finished and no size or time stamp has changed.
+        tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
+        scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
+        tell: is called, before a study that takes more than a minute, with a line of what it costs (`forecast_study`).
+
+    Raises:
+        UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
+        DataError: a cohort is wrong (everything that is wrong is listed).
+        LeakageError: something fitted saw a test row.
+    """
+    folder = Path(out)
+    if isinstance(study, StudySettings):
+        settings, home = study, Path(base) if base is not None else Path()
+    else:
+        settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    if tuned is not None:
+        settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
+    from_scans = scan_cohorts(settings, home, folder)
+    settings = settled(with_connectomes(settings, home, from_scans), home, folder)
+    seen_from_there = seen_from(folder, settings, home)
+    if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
+        found_run = read_run(folder)
+        reveal(folder, "run", found_run.record)  # the scores are shown once more
+        return found_run
+    with (
+        Steps(shown=show_progress) as steps,
+        claim(folder),
+        open_log(folder, settings.title) as log,
+        traced() as inputs,
+    ):
+        for one in from_scans:
+            with steps.counted(f"connectomes of {one.settings.name}") as progress:
+                made_from, made = make_cohort(one, settings.n_jobs, progress=progress)
+                inputs |= made_from
+            for scan, problem, _ in made.failed:
+                log.warning("scan %s: %s", scan, problem)
+        with steps.step("reading cohorts"):
+            cohorts = read_cohorts(settings, home)
+        from connectome_tl.evaluation.age_gaps import check_brain_age
+        from connectome_tl.evaluation.nested_cv import tasks_of
+        from connectome_tl.training.checks import check_names
+        from connectome_tl.training.cluster import on_scheduler
+        from connectome_tl.workflows.study.fitting import fit_study
+        from connectome_tl.workflows.study.judge import judge
+
+        tasks = tasks_of(settings, cohorts)
+        check_names(settings, cohorts)
+        check_brain_age(settings, cohorts.target, tasks)
+        check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
+        with steps.counted("volumes") as progress:
+            cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
+        settings = seen_from_there
+        splits = _settle(folder, settings, cohorts.target)
+        log.info("split plan %s", splits.hash)
+        if tell is not None:
+            _tell_cost(tell, settings, cohorts, splits, tasks, folder)
+        with on_scheduler(scheduler):
+            found = fit_study(folder, settings, cohorts, splits, tasks, steps)
+        with steps.step("scores, comparisons, report"):
+            judged = judge(settings, cohorts, splits, found)
+            _write(folder, settings, cohorts, found, judged)
+        mark_finished(folder, dump_settings(settings.decisive), inputs)
+        log.info("done")
+    return read_run(folder)
+
+
+def _tell_cost(
+    tell: Callable[[str], None],
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    folder: Path,
+) -> None:
+    from connectome_tl.workflows.study.forecast import WORTH_SAYING, forecast, is_long
+
+    if is_long(settings, cohorts, splits, tasks):
+        try:
+            found = forecast(settings, cohorts, splits, tasks, folder, brief=True)
+        except ConnectomeTLError as error:  # of a fit cut short to time it; the fits themselves may well succeed
+            tell(f"the cost was not predicted: {error}")
+            return
+        if found.seconds > WORTH_SAYING:
+            tell(f"{found.line}; --dry-run says what would be cheaper")
+
+
+def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
+    """The study's cohorts, lined up by region name in the target's order.
+
+    Raises:
+        DataError: a cohort is wrong, or its regions or measures do not fit the target's.
+    """
+    read: dict[Path, Cohort] = {}
+
+    def load(use: CohortUse) -> Cohort:
+        path = home / use.cohort
+        if path not in read:
+            read[path] = read_cohort(path)
+        return read[path]
+
+    target = load(settings.target)
+    if settings.image.embedding is not None:
+        target = with_embeddings(target, home / settings.image.embedding.file)
+    bound = settings.model.encoder.is_atlas_bound
+    others = {
+        role: _fitted_to(target, load(use), atlas_bound=bound)
+        for role, use in settings.uses.items()
+        if role != "target"
+    }
+    from connectome_tl.training.schemes import StudyCohorts
+
+    return StudyCohorts({"target": target, **others})
+
+
+def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
+    """The cohort with its regions lined up; one without connectomes stays as it is."""
+    if not cohort.regions or not target.regions:
+        return cohort
+    if cohort.measures != target.measures:
+        raise DataError(
+            f"cohorts {cohort.name!r} and {target.name!r} have different edge measures",
+            expected=", ".join(target.measures),
+            got=", ".join(cohort.measures),
+            remedy="Weights of different kinds (counts, FBC, correlations) cannot share an encoder.",
+        )
+    if not atlas_bound and set(cohort.regions) != set(target.regions):
+        return cohort
+    try:
+        return cohort.with_regions(target.regions)
+    except DataError as error:
+        raise DataError(
+            f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
+            problems=(
+                *error.problems[:5],
+                Problem(
+                    "the weights of this encoder belong to one set of regions",
+                    remedy="Cohorts of different atlases need one whose weights do not: a graph encoder with "
+                    "node_features: identity, readout: attention (or clusters, mean) and direct: false.",
+                ),
+            ),
+        ) from error
+
+
+def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
+    """Write the resolved settings and the split plan, or find that they are those of the run to resume.
+
+    Raises:
+        UsageError: the folder holds a run with other settings or splits.
+    """
+    text = dump_settings(settings)
+    settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
+    splits = make_split_plan(target, settings.splits)
+    check_sizes(splits, settings.learning_curve)
+    begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
+    if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
+        raise UsageError(
+            "the folder holds a run with other settings",
+            file=settings_file,
+            remedy="Give another --out, or delete the folder if that run is not needed.",
+        )
+    if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
+        raise UsageError(
+            "the folder holds a run with another split plan: the target cohort has changed",
+            file=plan_file,
+            remedy="Give another --out.",
+        )
+    write_text(settings_file, text)
+    splits.save(plan_file)
+    return splits
+
+
+def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
+    """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
+
+    def moved(use: CohortUse | None) -> CohortUse | None:
+        if use is None or Path(use.cohort).is_absolute():
+            return use
+        return use.model_copy(update={"cohort": Path(os.path.relpath(home / use.cohort, folder)).as_posix()})
+
+    image, use = settings.image, settings.image.embedding
+    if use is not None and not Path(use.file).is_absolute():
+        file = Path(os.path.relpath(home / use.file, folder)).as_posix()
+        image = image.model_copy(update={"embedding": use.model_copy(update={"file": file})})
+    roles = {role: moved(getattr(settings, role)) for role in ("source", "pool", "target")}
+    return settings.model_copy(update={**roles, "image": image})
+
+
+def _without_jobs(text: str) -> str:
+    # The number of processes changes no result, so a run may resume with another.
+    return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
+
+
+PREDICTION_COLUMNS = {
+    "subject": "id of the subject",
+    "task": "outcome",
+    "model": "full model, control or baseline",
+    "repeat": "repeat of the cross-validation, from 0",
+    "fold": "outer fold in which the subject was tested, from 0",
+    "y_true": "observed outcome; n/a where missing (predicted, not scored)",
+    "y_score": "probability of the positive class, or the predicted value",
+    "y_pred": "class at the threshold fixed in the settings, or the predicted value",
+}
+AGE_GAPS = "age_gap.tsv"
+GAP_COLUMNS = {
+    "age": "true age, in the unit of the outcome",
+    "predicted": "predicted age, out of fold, mean over seeds",
+    "gap": "predicted minus true age",
+    "corrected_gap": "the gap after the correction for age, fitted on training rows of the fold",
+    "case": "1 for a case, 0 for a control; n/a where unknown",
+}
+CALIBRATED_COLUMNS = {
+    "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
+    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
+}
+
+
+def _write(
+    folder: Path,
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    fitted: Found,
+    found: Judgement,
+) -> None:
+    from connectome_tl.report.render import render_report
+
+    reveal(folder, "run", found.record)
+    mended = fitted.recalibrated
+    inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
+    tables = {"predictions.tsv": (fitted.predictions, PREDICTION_COLUMNS)}
+    if mended is not None:
+        tables["calibrated.tsv"] = (mended.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
+    for name, (rows, columns) in tables.items():
+        table = write_table(folder / name, rows)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
+    if fitted.gaps is not None:
+        table = write_table(folder / AGE_GAPS, fitted.gaps.table)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=GAP_COLUMNS)
+    write_json(folder / "scores.json", found.record.scores)
+    for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
+        write_table(folder / f"{name}.tsv", as_frame(records))
+    if found.record.learning_curve:
+        write_table(folder / "learning_curve.tsv", as_frame(found.record.learning_curve))
+    write_json(folder / "results.json", found.record)
+    seen = looks(folder, found.record)
+    write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))
+    write_json(folder / "provenance.json", found.provenance)

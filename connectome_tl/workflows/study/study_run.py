@@ -1,0 +1,187 @@
+"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pydantic import ValidationError
+
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.provenance import MISSING
+from connectome_tl.settings.base import Record
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.models import FULL
+from connectome_tl.settings.records.bundles import FitKind
+from connectome_tl.settings.records.results import RunRecord
+
+if TYPE_CHECKING:
+    from connectome_tl.report.figures.plots import RunPlots
+    from connectome_tl.settings.records.explanations import ExplanationRecord
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRun:
+    """A finished run, as tables.
+
+    Attributes:
+        folder: where it was written.
+        report: the HTML page.
+        predictions: out-of-fold predictions, one row per subject, task, model and repeat.
+        scores: one row per task, model and metric, with intervals.
+        comparisons: paired differences to controls and baselines.
+        permutations: label permutation tests.
+        verdicts: the sentences that lead the report.
+        record: everything the report shows.
+    """
+
+    folder: Path
+    report: Path
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    permutations: pd.DataFrame
+    verdicts: pd.DataFrame
+    record: RunRecord
+
+    @property
+    def plot(self) -> RunPlots:
+        """The report's drawings as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
+        from connectome_tl.report.figures.plots import RunPlots
+
+        return RunPlots(self.record)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(task.name for task in self.record.tasks)
+        return f"StudyRun({str(self.folder)!r}, outcomes: {tasks})"
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{escape(str(text))}</li>" for text in self.verdicts["headline"])
+        heads = "".join(f"<th>{word}</th>" for word in ("outcome", "score of the full model", "value", "95 % interval"))
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in self._leading_scores()
+        )
+        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul><table><tr>{heads}</tr>{rows}</table>"
+
+    def _leading_scores(self) -> list[tuple[str, str, str, str]]:
+        """Outcome, metric, value and interval of the full model's leading score."""
+        wanted = {(task.name, task.spec.primary): task.label for task in self.record.tasks}
+        return [
+            (
+                wanted[score.task, score.metric],
+                METRICS[score.metric].label,
+                f"{score.value:.2f}",
+                f"{score.low:.2f} to {score.high:.2f}",
+            )
+            for score in self.record.scores
+            if score.model == FULL and (score.task, score.metric) in wanted
+        ]
+
+    def explain(
+        self,
+        models: Sequence[str] = ("core", "full"),
+        *,
+        n_permutations: int = 199,
+        n_refitted: int = 0,
+        base: str | Path | None = None,
+    ) -> ExplanationRecord:
+        """Maps of what models of the run look at, as `connectome-tl explain` makes them; written into its folder.
+
+        Args:
+            n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
+            n_refitted: of the outcomes, for the null of the other models, which are fitted again; 0 for none.
+            base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+
+        Raises:
+            UsageError: the study has no such model. MissingInputError: a fit or a cohort is not there.
+        """
+        from connectome_tl.workflows.study.explain import explain_run
+
+        return explain_run(self.folder, models=models, n_permutations=n_permutations, n_refitted=n_refitted, base=base)
+
+    def bundle(
+        self,
+        out: str | Path,
+        *,
+        model: str = "full",
+        fit: FitKind = "mean",
+        site_names: bool = False,
+        title: str = "",
+        authors: str = "",
+        licence: str = "",
+        base: str | Path | None = None,
+    ) -> Path:
+        """Pack a model of the run to share it, as `connectome-tl bundle` does; returns the folder.
+
+        Args:
+            fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
+            site_names: names of sites, and what was fitted to each, may leave.
+            title, authors, licence: for the card.
+            base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
+
+        Raises:
+            UsageError: the study has no such model. DataError: a part of it cannot leave.
+        """
+        from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
+
+        options = BundleOptions(model, fit, site_names, title, authors, licence)
+        return bundle_run(self.folder, out, options, base=base)
+
+
+def read_run(folder: str | Path) -> StudyRun:
+    """A finished run from its folder.
+
+    Raises:
+        MissingInputError: the folder holds no finished run.
+        DataError: its results were changed by hand, or are of another version.
+    """
+    where = Path(folder)
+    record = read_record(where)
+    return StudyRun(
+        where,
+        where / "report.html",
+        read_predictions(where / "predictions.tsv"),
+        as_frame(record.scores),
+        as_frame(record.comparisons),
+        as_frame(record.permutations),
+        as_frame(record.verdicts),
+        record,
+    )
+
+
+def read_record(folder: Path) -> RunRecord:
+    """`results.json` of a finished run; raises as `read_run` does."""
+    file = folder / "results.json"
+    try:
+        return RunRecord.model_validate_json(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingInputError(
+            "no finished run here", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
+        ) from error
+    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
+        raise DataError(f"not the results of a run: {what}", file=file) from error
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The prediction table of a run.
+
+    Raises:
+        DataError: it cannot be read as one.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
+        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
+    except FileNotFoundError as error:
+        raise MissingInputError("no finished run here", file=path) from error
+    except (ValueError, KeyError) as error:
+        raise DataError(f"not a table of predictions: {error}", file=path) from error
+
+
+def as_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Records as a table, one row each."""
+    return pd.DataFrame([record.model_dump() for record in records])
