@@ -25,7 +25,7 @@ from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
 from connectome_tl.training.context import Context
-from connectome_tl.training.fitted import check_regions
+from connectome_tl.training.lining_up import check_regions
 from connectome_tl.training.networks.outputs import level_probabilities
 from connectome_tl.training.plans import FitPlan
 
@@ -64,12 +64,12 @@ class CoreModel:
         return Block(SCORES, self.fit.predict(self.blocks(cohort, ids)))
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        check_regions(self, cohort)
+        check_regions(self.regions, cohort)
         return self.from_scores(self.fit.predict(self.blocks(cohort, ids)))
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         """(n_subjects, n_scores) the core's linear scores."""
-        check_regions(self, cohort)
+        check_regions(self.regions, cohort)
         return self.fit.predict(self.blocks(cohort, ids))
 
     def from_scores(self, scores: np.ndarray) -> np.ndarray:

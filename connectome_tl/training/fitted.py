@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError, InternalError, MissingInputError
+from connectome_tl.errors import InternalError, MissingInputError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
@@ -18,6 +18,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.lining_up import check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 
 _CHUNK, _VOLUMES = 256, 8  # rows predicted at once, without and with volumes
@@ -87,7 +88,7 @@ class NetworkModel:
         return [self.model(self.states[name]) for name in chosen]
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        check_regions(self, cohort)
+        check_regions(self.regions, cohort)
         return self.predict_rows(self.features.rows(cohort, ids))
 
     def predict_rows(self, rows: Rows) -> np.ndarray:
@@ -107,7 +108,7 @@ class NetworkModel:
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         """(n_subjects, n_networks * fused_width): the networks' fused layers, one beside the other."""
-        check_regions(self, cohort)
+        check_regions(self.regions, cohort)
         batch = to_batch(self.features.rows(cohort, ids))
         with torch.no_grad():
             return np.concatenate([_chunked(network, network.embed, batch) for network in self.networks()], axis=1)
@@ -266,18 +267,3 @@ def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch:
 def mirrored(batch: Batch) -> Batch:
     """The batch with its volumes mirrored from left to right."""
     return batch.with_image(replace(batch.image, volume=batch.image.volumes.flip(2), where=None, source=None))
-
-
-def check_regions(model: FittedModel, cohort: Cohort) -> None:
-    """Refuse a cohort whose regions are not those of the model, in its order.
-
-    Raises:
-        DataError: other regions, or another order.
-    """
-    if model.regions and model.regions != cohort.regions:
-        raise DataError(
-            f"cohort {cohort.name!r} has other regions than the model, or another order",
-            expected=f"{len(model.regions)} regions: {', '.join(model.regions[:3])} ...",
-            got=f"{cohort.n_regions}: {', '.join(cohort.regions[:3])} ...",
-            remedy="Line its regions up with `with_regions`.",
-        )
