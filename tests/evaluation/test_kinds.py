@@ -15,7 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from connectome_tl.errors import DataError, InternalError, UsageError
+from connectome_tl.errors import DataError, DivergedError, InternalError, UsageError
 from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.intervals.pairs import auc_variance, macro_pairs, within_fold_pairs
 from connectome_tl.evaluation.permutation.tests import FoldRows, linear_statistics, permutation_results
@@ -100,7 +100,7 @@ def test_rows_of_levels_hold_their_probabilities_the_median_and_the_expected_lev
     ],
 )
 def test_outputs_that_do_not_fit_the_task_are_refused(task, outputs):
-    with pytest.raises(InternalError):
+    with pytest.raises((InternalError, DivergedError)):
         prediction_rows(task, "full", 0, 0, ["a", "b"], np.zeros(2), outputs, 0.5)
 
 

@@ -20,6 +20,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, DivergedError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
+from connectome_tl.report.labels import signed
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.study.audit import audit_run
@@ -111,7 +112,7 @@ def test_a_tuned_run_uses_what_was_found_and_says_how_optimistic_it_was(home: Pa
     assert one.inner == pytest.approx(np.mean([fold.values[0] for fold in kept.tuned.folds]))
     assert one.difference == pytest.approx(one.inner - outer.value)
     page = run.report.read_text()
-    assert f"Optimism: {one.difference:+.3f}" in page
+    assert f"Optimism: {signed(one.difference, 3)}" in page
     assert "were chosen by 6 completed trials of a tree-structured Parzen estimator" in page
     stamp = run.report.stat().st_mtime_ns
     run_study(home / "study.yaml", home / "run", tuned=home / "tuned")

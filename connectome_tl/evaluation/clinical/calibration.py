@@ -18,12 +18,12 @@ from connectome_tl.evaluation.scores.losses import brier_interval
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.records.results import Score
+from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.records.statistics import CalibrationCurve
 from connectome_tl.tasks import Task
 
 _LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)
 _LEAST_SPREAD = 0.1  # SD of the logits over subjects below which no slope is estimated
-NOT_ESTIMABLE = "not estimable"
 
 
 def logit(probability: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from connectome_tl.report.labels import number
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import model_named
@@ -205,8 +206,8 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
     if not probes:
         return []
     parts = [
-        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {probe.before:.2f} before and {probe.after:.2f} "
-        "after it"
+        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {number(probe.before)} before and "
+        f"{number(probe.after)} after it"
         for probe in probes
     ]
     fits = probes[0].n_fits

@@ -14,6 +14,8 @@ def _undefined(value: object) -> object:
     return math.nan if value is None else value
 
 
+NOT_ESTIMABLE = "not estimable"  # how sentences, and reasons beside a score, name an undefined number
+
 # A number that may be undefined: NaN in memory, null in JSON, and back again.
 Number = Annotated[float, BeforeValidator(_undefined)]
 

@@ -8,16 +8,21 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.provenance import MISSING
+from connectome_tl.report.labels import number
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.bundles import FitKind
 from connectome_tl.settings.records.results import RunRecord
+
+_NUMBERS = ("repeat", "fold", "y_true", "y_score", "y_pred")
 
 if TYPE_CHECKING:
     from connectome_tl.report.figures.plots import RunPlots
@@ -74,8 +79,8 @@ class StudyRun:
             (
                 wanted[score.task, score.metric],
                 METRICS[score.metric].label,
-                f"{score.value:.2f}",
-                f"{score.low:.2f} to {score.high:.2f}",
+                number(score.value),
+                interval_of(score),
             )
             for score in self.record.scores
             if score.model == FULL and (score.task, score.metric) in wanted
@@ -174,12 +179,36 @@ def read_predictions(path: Path) -> pd.DataFrame:
         DataError: it cannot be read as one.
     """
     try:
-        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
-        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
+        text = {"subject": str, "task": str, "model": str}
+        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype=text)
+        numbers = table.astype(dict.fromkeys(_NUMBERS, float))
+        _check_present(numbers, path)
+        return numbers.astype({"repeat": int, "fold": int})
     except FileNotFoundError as error:
         raise MissingInputError("no finished run here", file=path) from error
     except (ValueError, KeyError) as error:
         raise DataError(f"not a table of predictions: {error}", file=path) from error
+
+
+def _check_present(table: pd.DataFrame, path: Path) -> None:
+    """Only the true outcome, and probabilities of other tasks' levels, may be missing.
+
+    Raises:
+        DataError: another cell is missing or infinite; the first of them is named.
+        KeyError: a column is missing.
+    """
+    for column in ("subject", "task", "model", *_NUMBERS):
+        values = table[column]
+        missing = values.isna() & (column != "y_true")
+        wrong = np.flatnonzero(missing | values.isin([np.inf, -np.inf]))
+        if wrong.size:
+            raise DataError(
+                f"column {column} holds a value that is missing or infinite ({wrong.size} rows)",
+                subject=str(table["subject"].iloc[wrong[0]]),
+                file=path,
+                line=int(wrong[0]) + 2,
+                remedy="The table was changed after the run. Run the study again.",
+            )
 
 
 def as_frame(records: Sequence[Record]) -> pd.DataFrame:
