@@ -1,4 +1,4 @@
-"""Strict YAML to settings and back: an unknown key is an error with its line, path and nearest right key."""
+"""Read YAML strictly into settings and write settings as YAML. Unknown keys are errors with line and path."""
 
 from __future__ import annotations
 

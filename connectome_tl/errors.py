@@ -1,4 +1,4 @@
-"""What can go wrong, said in full: what was expected, what came, which subject and file, what to do.
+"""Errors with exit codes. A message says what was expected, what came, in which file, and what to do.
 
 Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no input, 70 our fault,
 74 input/output, 75 interrupted: run again to resume), so that a scheduler can retry only 74 and 75.

@@ -1,4 +1,4 @@
-"""The door for a user's files: what can be opened, bytes, text, JSON; one message when it cannot be read.
+"""Open and read the user's files (bytes, text, JSON), with one message when a file cannot be read.
 
 Every input of the package goes through `regular_file` before it is opened, so that a pipe, a device or a
 loop of links is an error and not a wait without end.

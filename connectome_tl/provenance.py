@@ -1,4 +1,4 @@
-"""Sidecars, content hashes, atomic writes: what makes a file on disk worth trusting.
+"""Sidecars, content hashes and atomic writes.
 
 Nothing written here holds a time, a host or a run id, so that the same inputs give the same bytes;
 times and ids belong in `log/`.

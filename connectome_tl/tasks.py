@@ -1,4 +1,4 @@
-"""What is predicted: a task, its kind, its unit and its cut-off."""
+"""Prediction tasks: the outcome, its kind, its unit and its cut-off."""
 
 from __future__ import annotations
 

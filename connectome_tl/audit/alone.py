@@ -1,4 +1,4 @@
-"""Does one column, edge, regional measure or missing value alone give the outcome away? Then ask why.
+"""Single columns, edges, regional measures or missing values that predict the outcome almost perfectly.
 
 An AUC above .95 or an R2 above .9 of a single value is rare in nature and common where the outcome has
 crept into the features: a later score among the covariates, a code that only the impaired have, a scan that is

@@ -1,4 +1,4 @@
-"""The same child twice: by id, or by a connectome too like another's, whatever it is called."""
+"""Find subjects that occur twice, by id or by nearly identical connectomes."""
 
 from __future__ import annotations
 

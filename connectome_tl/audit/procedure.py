@@ -1,4 +1,4 @@
-"""Does a procedure see what it must not? Tested by changing exactly that and watching its predictions.
+"""Test whether a procedure uses data that it must not see, by changing these data.
 
 Metadata can look honest; behaviour cannot. Test outcomes, other test rows, names and row order are
 changed one by one; an honest, inductive procedure gives the very same predictions each time.

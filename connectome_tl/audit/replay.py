@@ -1,4 +1,4 @@
-"""Every fold fitted again from nothing, and one of them once more with its test rows wrecked.
+"""Refit every fold, and refit one fold with corrupted test rows.
 
 A run is a function of its settings and data. Whatever was done beside them (edges chosen before the
 split, a threshold or an epoch chosen on test, rows that should not have been there) gives numbers that

@@ -1,4 +1,4 @@
-"""What a run shows (results.json, tables, page), compared with what judging it again gives."""
+"""Compare the results that a run shows (results.json, tables, report) with recomputed ones."""
 
 from __future__ import annotations
 

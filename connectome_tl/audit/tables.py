@@ -1,4 +1,4 @@
-"""What a run folder says of itself, checked against itself: splits, predictions, thresholds, scores."""
+"""Check the tables of a run folder against each other: splits, predictions, thresholds, scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle made and opened again: facts, fits, self-test."""
+"""Create and open a bundle: metadata, fits and self-test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle on disk: seven files of safetensors, JSON and Markdown, and a manifest of their hashes.
+"""Bundle folder: seven safetensors, JSON and Markdown files, and a manifest of their hashes.
 
 Files are found by an allow-list, never by a name that a file holds. Nothing that runs code is ever read.
 """

@@ -1,4 +1,4 @@
-"""The limits of a model's use: taken from its training cohort, and held against a new one."""
+"""Limits of use of a model: ranges of its training cohort, compared with a new cohort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fits of a bundle: to tensors and JSON, and back; together they predict as their mean."""
+"""Convert the fits of a bundle to tensors and JSON and back. A bundle predicts the mean of its fits."""
 
 from __future__ import annotations
 

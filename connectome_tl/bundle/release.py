@@ -1,4 +1,4 @@
-"""What of a fitted model may leave: pooled numbers and weights. Ids, site names and training rows stay.
+"""Select what may be released of a fitted model: pooled numbers and weights, no ids, sites or rows.
 
 Every record type that may leave has a rule in one table; a type without a rule is refused, so that a new
 feature step does not leave by accident.

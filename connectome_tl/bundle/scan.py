@@ -1,4 +1,4 @@
-"""Search everything that would leave for what must not: ids of subjects, names of sites, paths, dates, fingerprints.
+"""Search the files of a bundle for subject ids, site names, paths, dates and other identifying text.
 
 Values, keys, Markdown, names, metadata and whole numbers of tensors are searched. Ids that are short numbers cannot be
 told from other numbers inside a text and count only where they are the whole text.

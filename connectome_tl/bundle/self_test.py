@@ -1,4 +1,4 @@
-"""Simulated subjects that a bundle carries with what it predicts of them: does it still do so, here?"""
+"""Self-test of a bundle: simulated subjects with the predictions that it must reproduce."""
 
 from __future__ import annotations
 

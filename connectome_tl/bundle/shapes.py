@@ -1,4 +1,4 @@
-"""Every tensor of a read bundle has the shape that its place asks for, before anything is computed with it.
+"""Check the shape of every tensor of a bundle before anything is computed with it.
 
 A tensor of another shape could be broadcast to any size, and settings could ask for a network of any size.
 """

@@ -1,4 +1,4 @@
-"""Cores, networks and mixtures of a read bundle fit their inputs, their outcomes and each other."""
+"""Check that cores, networks and mixtures of a bundle match their inputs and outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""External validation: what a bundle predicts of another cohort, scored as everything here is scored."""
+"""External validation: score the predictions of a bundle on another cohort."""
 
 from __future__ import annotations
 

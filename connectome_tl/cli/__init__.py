@@ -1,4 +1,4 @@
-"""`connectome-tl`: arguments to one workflow call, errors to exit codes. Workflows are imported on call."""
+"""Command line: map arguments to workflows and errors to exit codes. Workflows are imported on call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command itself, its groups and the options that many commands share."""
+"""The main command, its groups, and options shared by several commands."""
 
 from __future__ import annotations
 

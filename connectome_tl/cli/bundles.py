@@ -1,4 +1,4 @@
-"""Commands on models that leave the lab."""
+"""Commands on model bundles."""
 
 from __future__ import annotations
 

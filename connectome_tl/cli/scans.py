@@ -1,4 +1,4 @@
-"""Commands that begin with scans."""
+"""Commands that start from scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for the terminal and the editor: completion, schemas of the settings."""
+"""Commands for shell completion and for JSON schemas of the settings."""
 
 from __future__ import annotations
 

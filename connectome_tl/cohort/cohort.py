@@ -1,4 +1,4 @@
-"""The cohort: every subject's connectome, covariates, outcomes and kinships, in one order."""
+"""`Cohort`: connectomes, covariates, outcomes and families of all subjects, in one order."""
 
 from __future__ import annotations
 

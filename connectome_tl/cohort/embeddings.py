@@ -1,4 +1,4 @@
-"""Precomputed image embeddings of a cohort: read, and checked to be those of its images."""
+"""Read precomputed image embeddings of a cohort, and check that they belong to its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading a cohort found: problems and notes, one line for each cause however many subjects it concerns."""
+"""Problems and notes that are found while a cohort is read, one line per cause."""
 
 from __future__ import annotations
 

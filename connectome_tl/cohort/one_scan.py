@@ -1,4 +1,4 @@
-"""One scan of each subject: the first, the last, or that nearest to an age."""
+"""Select one scan per subject: the first, the last, or the one nearest to an age."""
 
 from __future__ import annotations
 

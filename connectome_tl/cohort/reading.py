@@ -1,4 +1,4 @@
-"""`read_cohort`: a `cohort.yaml` to a `Cohort`, or one error that lists everything wrong at once."""
+"""`read_cohort`: read `cohort.yaml` into a `Cohort`, or raise one error that lists all problems."""
 
 from __future__ import annotations
 

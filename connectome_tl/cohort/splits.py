@@ -1,4 +1,4 @@
-"""SplitPlan: who trains and who tests, made first, frozen, hashed, saved.
+"""`SplitPlan`: training and test rows, drawn first, frozen, hashed and saved.
 
 It sees ids, families, sites and one declared stratum column, and nothing else.
 """

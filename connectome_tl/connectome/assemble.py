@@ -1,4 +1,4 @@
-"""Streamlines and labels to a connectome: the same numbers as MRtrix3's `tck2connectome`, from flat arrays.
+"""Assemble a connectome from streamlines and labels, as MRtrix3's `tck2connectome` does.
 
 Counts, lengths, node volumes and means follow Hagmann et al. 2008 (doi:10.1371/journal.pbio.0060159) as
 MRtrix3 computes them (Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137). Every streamline is

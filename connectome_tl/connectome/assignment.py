@@ -1,4 +1,4 @@
-"""Where both ends of every streamline go: to a row of the table, to a label beyond it, or nowhere."""
+"""Assign both ends of every streamline to a row of the connectome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connectome of one subject: weights, the names of its rows, and which regions are there at all."""
+"""`Connectome`: weights of one subject, names of its rows, and a mask of present regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connectome to a file that says what it is: BIDS-style table with sidecar, and others for other tools.
+"""Write a connectome as a BIDS-style table with sidecar, or in formats of other tools.
 
 Naming follows the BIDS draft for connectivity matrices (BEP017) and is held here, in one place.
 """

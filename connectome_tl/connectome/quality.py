@@ -1,4 +1,4 @@
-"""Checks of matrices that name subject and region: what to look at before anything is trained.
+"""Quality checks of matrices, with the subject and region of each finding.
 
 Everything here describes; nothing is excluded. Limits for outliers are fitted on the rows given and
 remember them, so that inside a fold they come from training rows.

@@ -1,4 +1,4 @@
-"""Would other infants of the same kind have taught another risk? Every model refitted on bootstrap samples.
+"""Instability of risks: refit every model on bootstrap samples and compare its predictions.
 
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
 rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of

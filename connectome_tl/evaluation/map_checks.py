@@ -1,4 +1,4 @@
-"""Whether a voxel map can be believed: against a planted region, by deletion and insertion, against a randomised
+"""Sanity checks of voxel maps: planted region, deletion and insertion, randomised network, seeds.
 network, and over seeds."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Before anything is trained: how wide will intervals be, and how often would a gain be found, at this size?
+"""Expected interval widths and power at a given sample size, before training.
 
 Whole studies of this size are simulated, their truth known: `N_FEATURES` independent normal features, a linear
 model fitted in each training fold of two repeats, and the shipped intervals on its out-of-fold predictions.

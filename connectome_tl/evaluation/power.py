@@ -1,4 +1,4 @@
-"""What could these infants show at all? Whole studies of this size are simulated, their truth known."""
+"""Simulate studies of a given size with known truth, to estimate their power."""
 
 from __future__ import annotations
 

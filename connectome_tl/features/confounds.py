@@ -1,4 +1,4 @@
-"""The linear part of confounds in every edge, fitted on training rows and taken out."""
+"""Remove linear effects of confounds from edges, fitted on training rows."""
 
 from __future__ import annotations
 

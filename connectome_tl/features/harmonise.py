@@ -1,4 +1,4 @@
-"""Site effects, fitted on training rows and passed in, with a policy for sites never seen.
+"""Remove site effects fitted on training rows, with a policy for unseen sites.
 
 An edge that is constant in training, a site of one subject, missing regions, a single site and
 covariates that a site determines are all ordinary here: they are what small folds look like.

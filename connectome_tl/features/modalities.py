@@ -1,4 +1,4 @@
-"""Steps of the built-in modalities: the connectome with its regional measures, and clinical covariates."""
+"""Feature steps of the built-in modalities: connectome with regional measures, clinical covariates."""
 
 from __future__ import annotations
 

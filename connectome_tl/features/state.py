@@ -1,4 +1,4 @@
-"""Fitted records as arrays and plain JSON, and back: what a checkpoint saves of everything that was fitted.
+"""Convert fitted feature steps to arrays and JSON and back, for checkpoints.
 
 Only the record types of a closed table are made on reading, so that a file can name no other class.
 """

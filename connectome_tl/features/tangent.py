@@ -1,4 +1,4 @@
-"""Tangent space of correlations or covariances, fitted on training rows: what a subject adds to their mean.
+"""Tangent space of correlation or covariance matrices at the mean of the training rows.
 
 A row becomes the matrix logarithm of W C W, with W the inverse square root of the training mean (Varoquaux
 et al. 2010, doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.

@@ -1,4 +1,4 @@
-"""Programs that are not ours: whether they are there, which version, whether they succeeded, and what they left."""
+"""Run external programs: availability, version, exit status and output files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A volume onto the grid of a study: orientation, resampling, cropping and padding, grey levels.
+"""Resample a volume to the grid of a study: orientation, spacing, cropping, padding, intensity.
 
 Nothing here is fitted: each volume is made into its grid by its own voxels and the settings alone.
 """

@@ -1,4 +1,4 @@
-"""Grids on disk: made once, half precision, mapped into memory; known by the image's content and the settings."""
+"""Cache of resampled volumes on disk, memory-mapped and in half precision."""
 
 from __future__ import annotations
 

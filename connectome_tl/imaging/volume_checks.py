@@ -1,4 +1,4 @@
-"""What is wrong with an image before it becomes a grid: one message per fault, with subject and file."""
+"""Check images before they are resampled; one message per fault with subject and file."""
 
 from __future__ import annotations
 

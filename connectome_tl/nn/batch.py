@@ -1,4 +1,4 @@
-"""What a model sees of some subjects: one record per modality, and who has which."""
+"""`Batch`: the modalities of some subjects, with masks of presence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each region starts from, before any message is passed."""
+"""Initial node features of regions, before message passing."""
 
 from __future__ import annotations
 

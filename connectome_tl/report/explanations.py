@@ -1,4 +1,4 @@
-"""What `explain` found, as a page of its own and as a section of the run's page."""
+"""Explanation report: a page of its own and a section of the run report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cohort.yaml`: where a cohort's tables and matrices lie and what their columns mean."""
+"""`cohort.yaml`: location of a cohort's tables and matrices, and the meaning of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the columns of a participants table mean: ages, covariates, outcomes, and what their cells stand for."""
+"""Settings of table columns: ages, covariates, outcomes, missing codes."""
 
 from __future__ import annotations
 

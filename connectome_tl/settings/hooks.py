@@ -1,4 +1,4 @@
-"""Programs of the user's own that are called within a scan: for distortion, brain extraction and tissues."""
+"""Settings of user-supplied programs for distortion correction, brain extraction and tissues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every knob of the imaging half. Units are in the names; defaults are for neonates, with their sources."""
+"""Settings of the imaging pipeline. Units are in the names; defaults are for neonates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`study.yaml`: cohorts by role, stages, a model, a split plan. Every number that decides a run."""
+"""`study.yaml`: cohorts by role, stages, model, split plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates and their label images: one for all scans, or one for each age."""
+"""Settings of templates and their label images, for all scans or by age."""
 
 from __future__ import annotations
 

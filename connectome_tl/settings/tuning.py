@@ -1,4 +1,4 @@
-"""The search space of `tune`, and the settings that it found for each outer fold."""
+"""Settings of the search space of `tune`, and of the results of a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three cohorts with a known truth: older subjects, neonates without outcomes, very preterm infants.
+"""Simulate three cohorts with known truth: older subjects, neonates, very preterm infants.
 
 Edges are log-normal around a distance-dependent backbone. A subject's maturation (from age), sex and
 latent vulnerability move known edges; Bayley scores follow the vulnerability and the clinical course.

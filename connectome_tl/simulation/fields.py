@@ -1,4 +1,4 @@
-"""Random functions of the place in the brain, alike in every atlas."""
+"""Random smooth functions of position in the brain, comparable between atlases."""
 
 from __future__ import annotations
 

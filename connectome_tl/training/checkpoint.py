@@ -1,4 +1,4 @@
-"""Fits on disk: safetensors for numbers, JSON for the rest; nothing that runs code on load is ever read."""
+"""Save and load fits as safetensors and JSON. Nothing that executes code is read."""
 
 from __future__ import annotations
 

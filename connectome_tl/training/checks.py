@@ -1,4 +1,4 @@
-"""What a study asks for against what its cohorts have, before anything is written or fitted."""
+"""Check the requests of a study against its cohorts, before anything is fitted."""
 
 from __future__ import annotations
 

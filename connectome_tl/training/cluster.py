@@ -1,4 +1,4 @@
-"""Fits on the workers of a Dask scheduler: the same keys, the same store, the same bytes as here.
+"""Run fits on the workers of a Dask scheduler, with the same keys, store and results.
 
 Workers only compute: what they return is stored by the process that asked, so that no shared disk is needed.
 A worker that dies loses the chunk that it was at, which another one makes again. Rows and parents are tasks of

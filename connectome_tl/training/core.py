@@ -1,4 +1,4 @@
-"""The closed-form core as a fit: features to blocks, source scores, predictions of every kind of outcome."""
+"""Fit the closed-form core of a plan: blocks, source scores, predictions."""
 
 from __future__ import annotations
 

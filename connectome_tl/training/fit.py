@@ -1,4 +1,4 @@
-"""`fit(plans) -> results`. Each key is fitted once; what is stored is not fitted again.
+"""`fit(plans) -> results`: fit each key once and reuse stored fits.
 
 A fit does not depend on what else is fitted, nor on the number of processes: its random draws are a
 function of its own seed and stage, on one thread.

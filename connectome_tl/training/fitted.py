@@ -1,4 +1,4 @@
-"""Finished fits that can be applied again: `predict` and `embed` for subjects of any cohort that fits."""
+"""Fitted models: `predict` and `embed` for subjects of any compatible cohort."""
 
 from __future__ import annotations
 

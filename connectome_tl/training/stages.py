@@ -1,4 +1,4 @@
-"""The three stages, and every model of a study, as fit plans. A new scheme adds a record here, not a method."""
+"""Build the fit plans of all models of a study from its three stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot teach a model anything: connectomes that are constant or all the same, outcomes of a single class."""
+"""Find data that cannot be learned from: constant or identical connectomes, outcomes of a single class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which file is whose: patterns with `{id}`, and matching the ids of tables, files and stacks."""
+"""Find the file of each subject by patterns with `{id}`, and match ids of tables, files and stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All matrices of a cohort, from one file per subject or one stack, lined up to one set of regions."""
+"""Read the matrices of a cohort (one file per subject or one stack) and align their regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regional measures, thickness, volume, FA per region: beside the connectome, or what it is made from."""
+"""Read regional measures (thickness, volume, FA, ...) of a cohort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One array with all matrices, and a table that says whose is whose."""
+"""Read a stack: one array of all matrices, and a table that assigns its rows to subjects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of a stack are: which array holds the matrices, whose each one is, and which region each row is."""
+"""Find the array of matrices in a stack, the subject of each matrix and the region of each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image of each subject: by a pattern with `{id}`, or from a column of the table."""
+"""Find the image of each subject, by a pattern with `{id}` or a column of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of categories: one spelling for each, codes for a missing value, names of levels, sexes, families.
+"""Categorical columns: spelling variants, missing codes, names of levels.
 
 Categories that differ by case or blanks are one; what might be two things is asked about.
 """

@@ -1,4 +1,4 @@
-"""Subject ids: checked, joined from several columns, compared, and put together to families."""
+"""Check, join and compare subject ids, and group subjects into families."""
 
 from __future__ import annotations
 

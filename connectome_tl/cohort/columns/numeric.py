@@ -1,4 +1,4 @@
-"""Columns of numbers: decimal commas, weeks and days, units behind the number, censored values, missing codes.
+"""Numeric columns: decimal commas, weeks and days, units in cells, censored values, missing codes.
 
 What can be read in one way only is read, and said in a note; what can be read in two ways is asked about.
 """

@@ -1,4 +1,4 @@
-"""Outcome columns: scores, targets, and why a target is missing.
+"""Outcome columns: scores, targets, and the reasons for missing targets.
 
 A missing outcome is NaN and has a status, `unknown` where no table says why it is missing. What death,
 untestable and a censored score mean for a task is said by the user; where they occur and nothing is

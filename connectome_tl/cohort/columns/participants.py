@@ -1,4 +1,4 @@
-"""The columns of a participants table, read once: ages, site, kin, covariates, outcomes."""
+"""Read the columns of a participants table: ages, site, family, covariates, outcomes."""
 
 from __future__ import annotations
 

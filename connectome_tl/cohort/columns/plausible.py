@@ -1,4 +1,4 @@
-"""Is an age plausible in its unit, and are all ages of a column in one unit?"""
+"""Check that ages are plausible in their unit and that a column has a single unit."""
 
 from __future__ import annotations
 

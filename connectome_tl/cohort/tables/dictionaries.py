@@ -1,4 +1,4 @@
-"""What the JSON beside a table says of its columns: units, levels of categories, codes for a missing value.
+"""Read data dictionaries (JSON sidecars of tables): units, levels, missing codes.
 
 BIDS `participants.json` and `phenotype/*.json`. A level is a text or an object with a Description.
 """

@@ -1,4 +1,4 @@
-"""Which rows of the participants table a cohort keeps: `select`, the rules of `exclude`, and the flow of numbers."""
+"""Rows of the participants table that a cohort keeps: `select`, `exclude`, and the flow of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further tables beside the participants: sessions, phenotype, scans, upstream quality control.
+"""Additional tables of a cohort: sessions, phenotype, scans, quality control.
 
 Read and joined by id, never recomputed: QSIPrep's `image_qc.tsv` and `dwiqc.json`, eddy QUAD's `qc.json`,
 dHCP's sessions, BIDS phenotype tables, REDCap exports.

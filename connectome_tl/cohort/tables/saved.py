@@ -1,4 +1,4 @@
-"""Tables as they are saved: byte order marks, UTF-16, commas, semicolons or tabs, spreadsheets; every cell as text."""
+"""Read text tables and spreadsheets with any encoding and separator; every cell as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`select` and `exclude`: which rows of a table to keep, as a small safe language.
+"""`select` and `exclude`: parse and evaluate conditions on rows, without `eval`.
 
 Comparisons of one column with one value (`age < 13`, `sex == 'F'`, `site in ['A', 'B']`), joined by
 and, or, not and brackets; a column name that is no word stands in backticks (`` `Age (weeks)` > 38 ``).

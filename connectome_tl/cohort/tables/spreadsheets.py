@@ -1,4 +1,4 @@
-"""Excel sheets as rows of text, with openpyxl where it is installed. Nothing is computed: stored values are read."""
+"""Read Excel sheets as rows of text with openpyxl. Formulas are not computed; their stored values are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AS_TEXT = "Save the sheet as a .csv or .tsv file (UTF-8)."
 
 
 def is_spreadsheet(path: str | Path) -> bool:
-    """Is it an Excel file, whatever its name says?
+    """Return whether a file is an Excel file, whatever its name.
 
     Raises:
         DataError: a spreadsheet of another kind (.xls, .ods, .numbers).
@@ -47,7 +47,7 @@ def is_spreadsheet(path: str | Path) -> bool:
 
 
 def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
-    """Cells of the one sheet that holds something, as text.
+    """Read the cells of the only sheet that is not empty, as text.
 
     Raises:
         UsageError: openpyxl is not installed. DataError: damaged, several filled sheets, merged cells below
@@ -68,7 +68,7 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
         if len(sheets) > 1:
             names = ", ".join(repr(sheet.title) for sheet in sheets[:8])
             raise DataError(
-                "several sheets hold something, and a table is one sheet",
+                "the workbook has several sheets that are not empty, and a table must be one sheet",
                 file=path,
                 got=names,
                 remedy="Save the wanted sheet as a file of its own (.xlsx, .csv or .tsv).",
@@ -97,7 +97,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             "merged cells hold one value for several rows or columns",
             file=path,
             got=where,
-            remedy="Unmerge them and write each cell's own value.",
+            remedy="Delete titles above the header. Unmerge the other cells and give each its own value.",
         )
     rows = []
     for values, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):
@@ -114,7 +114,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
 
 
 def _text(value: Any) -> str:
-    """A stored value as a person would type it."""
+    """Format a stored value as a person would type it."""
     if value is None:
         return ""
     if isinstance(value, float):

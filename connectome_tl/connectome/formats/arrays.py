@@ -1,4 +1,4 @@
-"""Matrices as NumPy arrays. Nothing that runs code on load is ever read: no pickles."""
+"""Read matrices from NumPy files. Pickled arrays are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells of a text matrix as numbers: decimal points, decimal commas, and what can be read in two ways."""
+"""Parse cells of a text matrix: decimal points, decimal commas and ambiguous numbers."""
 
 from __future__ import annotations
 

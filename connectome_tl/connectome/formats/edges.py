@@ -1,4 +1,4 @@
-"""Lists of edges as text: two columns of nodes, and one column per measure (Connectome Mapper 3)."""
+"""Read edge lists: two columns of nodes and one column per measure (Connectome Mapper 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices as graphs: GraphML of Connectome Mapper, of networkx, of this package."""
+"""Read GraphML files of Connectome Mapper, networkx and this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MATLAB files of version 5 to 7, read with every length checked first.
+"""Read MATLAB files of versions 5 to 7, with all lengths checked before use.
 
 scipy's reader trusts the lengths that a file states and can end the whole process on a damaged one;
 a cohort of hundreds of files needs the one that is broken named instead. Numbers, sparse matrices, text,

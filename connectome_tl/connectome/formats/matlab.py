@@ -1,4 +1,4 @@
-"""Matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix with its names."""
+"""Read matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`*_connectivity.mat` of QSIRecon and QSIPrep: several atlases, several measures, and SIFT2's mu beside it."""
+"""Read `*_connectivity.mat` of QSIRecon and QSIPrep: several atlases, several measures, SIFT2's mu."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Region time series as files: a table of frames by regions, to a functional connectome through nilearn."""
+"""Read region time series (frames by regions) as functional connectomes."""
 
 from __future__ import annotations
 

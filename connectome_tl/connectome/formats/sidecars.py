@@ -1,4 +1,4 @@
-"""Matrices whose meaning lies in a file beside them or in their own name: BIDS relmat, XCP-D, qsiparc, dipy."""
+"""Read matrices described by a sidecar or their file name: BIDS relmat, XCP-D, qsiparc, dipy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large arrays on disk, some rows at a time: a stack of connectomes need not fit into memory."""
+"""Read large arrays from disk in blocks of rows, without loading the whole stack."""
 
 from __future__ import annotations
 

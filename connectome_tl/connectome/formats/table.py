@@ -1,4 +1,4 @@
-"""Every matrix file a lab holds, in: one table of formats, one small importer each.
+"""Table of all matrix formats and their importers.
 
 An importer says what the file says and no more: values, and the names or label numbers of its rows
 if it has any. Naming, lining up and checks are the same for all (`naming.connectome_from`).

@@ -1,4 +1,4 @@
-"""Matrices as text: CSV, TSV, semicolons or blanks; with or without names; decimal commas."""
+"""Read text matrices: CSV, TSV, semicolons or blanks, with or without names, decimal commas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names the rows of a file: its own names or numbers, or one list in or beside it that fits."""
+"""Find what names the rows of a file: its own names or numbers, or a list in or beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One reader per kind of label table that labs keep beside their matrices.
+"""Readers of label tables, one per kind.
 
 A table with a `name` column (BIDS `dseg.tsv`, `regions.tsv` of this package), colour tables of FreeSurfer, MRtrix3
 and Connectome Workbench, ITK-SNAP, FSL's XML, JSON (brainlife, qsiparc), number and name without a header (SPM, DSI

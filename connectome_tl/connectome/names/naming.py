@@ -1,4 +1,4 @@
-"""From what a file says to a `Connectome`: name the rows, line them up, mask what is missing.
+"""Build a `Connectome` from a matrix file: name its rows, align them, mask missing regions.
 
 Rows are matched by name or label number (`rows.named_rows`). Where a file has neither, its rows are taken in a
 declared order and only when the sizes agree: a matrix that lost its last region must not shift the others.

@@ -1,4 +1,4 @@
-"""A check of unnamed rows: does another order, or the other triangle, fit the atlas far better?"""
+"""Check unnamed rows: does another order or the other triangle fit the atlas much better?"""
 
 from __future__ import annotations
 

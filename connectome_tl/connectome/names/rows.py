@@ -1,4 +1,4 @@
-"""Which region each row of a file is: by name, by label number, or by a declared order where the file has neither."""
+"""Match rows of a file to regions by name, by label number, or by declared order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the cohort large enough? What Riley et al. ask for."""
+"""Sample size that a prediction model needs (Riley et al.)."""
 
 from __future__ import annotations
 

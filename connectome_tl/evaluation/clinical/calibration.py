@@ -1,4 +1,4 @@
-"""Are the risks true? Calibration in the large, slope, curve, scaled Brier; and recalibration."""
+"""Calibration in the large, slope, curve, scaled Brier score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Risks made true, and a threshold chosen, on the inner folds of each outer fold; its test rows only receive them.
+"""Recalibrate risks and choose a threshold on the inner folds of each outer fold.
 
 Held-out risks of the training rows of an outer fold teach one Platt (or temperature) scaling and one threshold,
 which the outer fold's own model then takes. The inner models have fewer infants than the outer one, so

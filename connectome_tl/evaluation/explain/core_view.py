@@ -1,4 +1,4 @@
-"""A closed-form core on some rows, its input columns with their places and their distance from the mean training row.
+"""Evaluate a closed-form core on rows, with the places of its input columns.
 
 Columns are those of the core's blocks after clipping. A source core's scores are followed back to the edges: their
 columns are what each edge adds to a score, so that the whole stays linear in the target's weights.

@@ -1,4 +1,4 @@
-"""Core, network and mixture behind one face: the explained number, its attributions, what occlusion takes from it."""
+"""Common interface to explain core, network and mixture: prediction, attributions, occlusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of any model under permuted outcomes, each fitted again: the null of what has no algebra.
+"""Maps of refitted models under permuted outcomes, for models without a closed form.
 
 One map of a labeling is made as the observed one is: every fold of the first repeat, one seed, the whole training. What
 does not see the target's outcomes (stages 1 and 2) is taken from the run.

@@ -1,4 +1,4 @@
-"""All maps of the models of a finished study."""
+"""Compute the maps of all models of a finished study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of single fits: every fold, repeat and seed of a model, on the rows that the fit has not seen."""
+"""Maps of single fits (fold, repeat, seed), each on rows that the fit has not seen."""
 
 from __future__ import annotations
 

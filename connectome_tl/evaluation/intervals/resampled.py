@@ -1,4 +1,4 @@
-"""The corrected resampled t test, for k-fold cross-validation only."""
+"""Corrected resampled t test, for k-fold cross-validation only."""
 
 from __future__ import annotations
 

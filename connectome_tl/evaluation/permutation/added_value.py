@@ -1,4 +1,4 @@
-"""Does the connectome add to the clinical covariates? By permuting what it holds beyond them.
+"""Permutation test of the value that the connectome adds to clinical covariates.
 
 Permuting labels would test whether covariates *or* connectome predict, and the covariates do. Here
 each edge is split into the part the covariates explain and the rest; the rest moves between subjects,

@@ -1,4 +1,4 @@
-"""The test of value beyond clinical covariates, for a study's target cohort and folds."""
+"""Run the test of value beyond clinical covariates on a study's target cohort and folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of out-of-fold predictions: its rows made, and read into arrays, one model and task at a time."""
+"""The table of out-of-fold predictions: build its rows, and read them as arrays per model and task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sampler whose draws are a function of the seed and of what was tried before.
+"""Optuna sampler whose draws depend only on the seed and the earlier trials.
 
 Optuna's own samplers draw from one stream: a study that was killed and goes on would draw its first numbers
 again, and two workers with the same seed would try the same. Here every trial has a seed of its own, by

@@ -1,4 +1,4 @@
-"""The search of one outer fold: one Optuna study, one trial at a time, by any number of workers."""
+"""Search of one outer fold: one Optuna study that any number of workers share."""
 
 from __future__ import annotations
 

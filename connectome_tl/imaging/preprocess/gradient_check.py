@@ -1,4 +1,4 @@
-"""Is the gradient table flipped? Fibres followed under every flip and swap of the image's axes; only warns.
+"""Detect flipped or swapped gradient axes by fibre coherence. Only warns.
 
 As MRtrix3's `dwigradcheck` does it (Jeurissen et al. 2014, doi:10.1016/j.media.2014.05.012): main directions of
 the tensor are followed by FACT (Mori et al. 1999) from many seeds, and the right table gives the longest

@@ -1,4 +1,4 @@
-"""Tissue maps: read where somebody made them (MRtrix's 5TT, dHCP's Draw-EM, probability maps), else segmented simply.
+"""Tissue maps: read (5TT, Draw-EM, probability maps) or segmented from the image.
 
 The simple way is k-means over one image's intensities (scikit-learn) and the Gaussians of its three classes, which know
 no anatomy: whatever rests on it is exploratory. A mixture fitted to the end jumped between solutions when one voxel of

@@ -1,4 +1,4 @@
-"""Everything that is measured of a scan's quality: a table with a row per volume, numbers for the scan, warnings."""
+"""Quality record of a scan: a table with one row per volume, summary numbers, warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do b-values and gradient directions go with the signal? A table shifted by a volume, shells that are relabelled.
+"""Check b-values and gradient directions against the signal.
 
 The logarithm of a volume's mean signal falls as b rises, but for what its direction changes. A fit of both (a falling
 step function of b, and a tensor) leaves little where the table is right. Directions alone are compared with the

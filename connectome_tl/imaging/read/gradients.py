@@ -1,4 +1,4 @@
-"""Gradient tables: b-values and b-vectors from files, what is wrong with them, and vectors that are not of length 1."""
+"""Read and check gradient tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers of image files: what they claim is compared with what the file holds before any voxel is read.
+"""Check image headers against file contents before voxels are read.
 
 NIfTI-1 and NIfTI-2 in one file (nifti.nimh.nih.gov), FreeSurfer's MGH. Space without orientation, lengths
 that are not in mm, and a file longer or shorter than its header says are errors: a default in their place

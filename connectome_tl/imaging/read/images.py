@@ -1,4 +1,4 @@
-"""Images from disk with their faults found first: size before memory, checksum before numbers, left before right.
+"""Read images with checks of size, checksum and orientation.
 
 NIfTI readers accept a wrong checksum, a missing orientation and a NaN scale without a word, and try to
 allocate whatever a header claims. Each of these is one error here, naming subject and file.

@@ -1,4 +1,4 @@
-"""Diffusion images of one session: which are meant, in which order they were acquired, and what goes with each.
+"""Select and order the diffusion runs of a session, with their companion files.
 
 Unweighted volumes of the other phase direction lie in `fmap/*_epi.nii.gz` or beside the data in `dwi/`.
 """

@@ -1,4 +1,4 @@
-"""GIFTI surfaces with regions, and the voxels that these regions are."""
+"""Read GIFTI surfaces with region labels, and project them to voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a BIDS folder's tables say against its files: participants.tsv, scans.tsv, labels that look like twins."""
+"""Check participants.tsv and scans.tsv of a BIDS folder against its files."""
 
 from __future__ import annotations
 

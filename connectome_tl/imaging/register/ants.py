@@ -1,4 +1,4 @@
-"""Engine `ants`: affine and SyN of ANTs through antspyx, seeded and on one thread: equal images give equal maps.
+"""Registration engine `ants`: affine and SyN by antspyx, seeded and single-threaded.
 
 Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps take mutual information, which does not
 mind an inverted contrast; on one thread its local correlation takes many times as long (`benchmarks/registration.py`).

@@ -1,4 +1,4 @@
-"""The gate behind a registration: do brains and images fit, and did the labels come through whole?"""
+"""Quality gate of a registration: overlap of brains, similarity of images, completeness of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A template brought into a scan with what belongs to it: bias field, orientation, engine; and what to say of them."""
+"""Fit a template to a scan: bias field, orientation, engine, and remarks on the result."""
 
 from __future__ import annotations
 

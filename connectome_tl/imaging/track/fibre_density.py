@@ -1,4 +1,4 @@
-"""Weights of streamlines that make their density that of the fibres, as SIFT2 does with another penalty.
+"""Streamline weights that match fibre density, similar to SIFT2 with another penalty.
 
 Each lobe of an orientation density (a fixel) has an integral, the volume of fibre in the voxel. Streamlines that
 cross the voxel along the lobe have to fill it: the sum of weight times length within the voxel should be that

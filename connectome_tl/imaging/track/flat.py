@@ -1,4 +1,4 @@
-"""Streamlines as flat buffers: all points in a row, and where each streamline begins."""
+"""Streamlines as flat arrays of points and offsets."""
 
 from __future__ import annotations
 

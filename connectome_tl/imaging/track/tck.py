@@ -1,4 +1,4 @@
-"""MRtrix track files: read with numpy alone, since the file is a flat buffer already; written without a time stamp."""
+"""Read and write MRtrix track files (.tck) with NumPy."""
 
 from __future__ import annotations
 

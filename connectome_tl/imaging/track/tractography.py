@@ -1,4 +1,4 @@
-"""Seeds to streamlines: the same seed gives the same streamlines, whatever the threads and the size of the image.
+"""Tractography from seeds. Results depend on the seed only, not on threads or image size.
 
 A streamline ends where no density along its way reaches the cutoff, or at the mask. Where tissue maps exist, only
 streamlines with both ends in grey matter are kept (anatomically constrained tracking, Smith et al. 2012,

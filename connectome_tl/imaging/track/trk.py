@@ -1,4 +1,4 @@
-"""TrackVis files (trackvis.org/docs/?subsect=fileformat), whose header must say where the points lie.
+"""Read TrackVis files (.trk, trackvis.org/docs/?subsect=fileformat).
 
 nibabel takes the identity for a missing affine and LPS for a missing order of axes, and believes the
 number of streamlines; all three are checked here. The transformation itself is nibabel's.

@@ -1,4 +1,4 @@
-"""TRX files (tee-ar-ex/trx-spec): a zip archive of arrays, whose lengths must be those of its header."""
+"""Read TRX files (tee-ar-ex/trx-spec): zip archives of arrays."""
 
 from __future__ import annotations
 

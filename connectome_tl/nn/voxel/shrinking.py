@@ -1,4 +1,4 @@
-"""Take channels out of a network for good, so that it becomes smaller and faster."""
+"""Remove channels from a network permanently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A glass brain without an image: regions at their centroids, seen from the right, from behind, from above."""
+"""Glass brain without an image: region centroids in right, back and top view."""
 
 from __future__ import annotations
 

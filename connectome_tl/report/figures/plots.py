@@ -1,4 +1,4 @@
-"""The report's drawings as matplotlib figures, for notebooks."""
+"""The report's figures as matplotlib figures, for notebooks."""
 
 from __future__ import annotations
 

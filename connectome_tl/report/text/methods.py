@@ -1,4 +1,4 @@
-"""The methods paragraph of a run, written from its settings and counts, so that it says what was done."""
+"""Methods paragraph of a run, derived from its settings and counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run knows of the topics of reporting checklists, from its record alone; empty where it does not."""
+"""Answers to items of reporting checklists, derived from the record of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sentences that lead a report: how well, with what interval, better than what, does transfer help.
+"""Verdict sentences: performance with interval, comparison with baselines, benefit of transfer.
 
 Words follow rules fixed beforehand and nothing else: intervals (`compare.verdict`) and, where a
 permutation test was run, its p value corrected over tasks.

@@ -1,4 +1,4 @@
-"""What a run found, as plain records: no torch, nothing that computes. The report shows only these."""
+"""Result records of a run; nothing else is passed to the report."""
 
 from __future__ import annotations
 

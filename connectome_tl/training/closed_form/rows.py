@@ -1,4 +1,4 @@
-"""Training rows as kernels and unpenalised columns, and the fit of outcomes that miss the same rows."""
+"""Training rows as kernels and unpenalised columns; joint fit of outcomes with equal missingness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The brain-age gap: its dependence on age, fitted on training rows, and what it says about cases and controls.
+"""Brain-age gap: age correction fitted on training rows, and group differences.
 
 Predicted ages lean towards the mean, so that the gap falls with age (de Lange and Cole 2020,
 doi:10.1016/j.nicl.2020.102229). A correction by the true age makes every error small and its mean absolute error says

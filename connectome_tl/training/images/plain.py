@@ -1,4 +1,4 @@
-"""One network of a fit on volumes alone as plain layers: what pruning cuts and weighs."""
+"""Extract the plain layers of a volume network, for pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of volumes that the methods of this room learn from."""
+"""Rows of volumes for the image methods."""
 
 from __future__ import annotations
 

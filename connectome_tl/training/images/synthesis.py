@@ -1,4 +1,4 @@
-"""Synthetic volumes for training: mixed in the latent maps of a task-guided encoder-decoder, or voxel by voxel.
+"""Synthetic training volumes, by mixing latent maps or voxels.
 
 After Li et al. 2021 (arXiv:2108.01659): a generator reconstructs volumes under a critic with a gradient penalty, an
 absolute error and the error of an age network; two training subjects of one age bin are then mixed.

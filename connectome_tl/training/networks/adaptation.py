@@ -1,4 +1,4 @@
-"""Stage 2: an objective without outcomes on the pool, and a probe of what it changes."""
+"""Stage 2: adaptation on the pool without outcomes, and a linear probe of its effect."""
 
 from __future__ import annotations
 

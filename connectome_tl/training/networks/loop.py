@@ -1,4 +1,4 @@
-"""The loop: samplers draw rows, a step moves the model, and the loop counts."""
+"""Training loop: sample rows, update the model, count steps."""
 
 from __future__ import annotations
 

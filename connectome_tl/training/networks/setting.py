@@ -1,4 +1,4 @@
-"""What the networks of one fit share: rows, sizes, fresh weights, training, and the result that is kept."""
+"""State shared by the networks of one fit: rows, sizes, initial weights, result."""
 
 from __future__ import annotations
 

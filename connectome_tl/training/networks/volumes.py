@@ -1,4 +1,4 @@
-"""What the training loop does with volumes: the device, the arithmetic and augmentation.
+"""Device, precision and augmentation of volumes during training.
 
 There is one loop (`training.loop`). A `Work` prepares each batch that it draws: volumes are read and augmented
 there, by random numbers of the fit alone.

@@ -1,4 +1,4 @@
-"""Weight files of encoders: the one place that reads what others have trained.
+"""Read pretrained weight files of encoders.
 
 A `.pth` file is read by torch's weights-only reader here and nowhere else, checked and written as safetensors;
 everything later reads that.

@@ -1,4 +1,4 @@
-"""`connectome-tl atlas`: which atlases there are, what is in one, and whether an image fits its table."""
+"""`connectome-tl atlas`: list, show and install atlases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl cohort`: check a cohort whole, say what is in it, draw its quality."""
+"""`connectome-tl cohort`: check and describe a cohort, and report its quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl convert`: any matrix file to one that names its rows and says what it is."""
+"""`connectome-tl convert`: convert matrix files to a format with region names and metadata."""
 
 from __future__ import annotations
 

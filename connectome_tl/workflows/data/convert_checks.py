@@ -1,4 +1,4 @@
-"""What is decided and checked on the way from a matrix file to its conversion."""
+"""Decisions and checks of a conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl fetch`: public data through nilearn's own fetcher, for users with a network."""
+"""`connectome-tl fetch`: download public data with nilearn or TemplateFlow."""
 
 from __future__ import annotations
 

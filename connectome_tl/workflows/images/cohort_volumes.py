@@ -1,4 +1,4 @@
-"""The volumes of a cohort for its quality page: cuts through each on its grid, and what was done to it."""
+"""Volumes of a cohort for its report: slices on the grid, and preprocessing steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl embed`: what the networks of a finished image study make of the images of a cohort."""
+"""`connectome-tl embed`: compute image embeddings of a cohort with a finished image study."""
 
 from __future__ import annotations
 

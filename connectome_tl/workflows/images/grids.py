@@ -1,4 +1,4 @@
-"""Volumes of a study made into grids before anything is fitted, and what a study leaves to the machine settled."""
+"""Resample the volumes of a study before training, and resolve its `auto` settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl maps`: which voxels the networks of a finished image study look at."""
+"""`connectome-tl maps`: voxel importance of the networks of a finished image study."""
 
 from __future__ import annotations
 

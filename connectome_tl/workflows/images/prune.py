@@ -1,4 +1,4 @@
-"""`connectome-tl prune`: smaller networks of a finished image study, beside the unpruned ones with equal training."""
+"""`connectome-tl prune`: prune the networks of a finished image study and compare them."""
 
 from __future__ import annotations
 

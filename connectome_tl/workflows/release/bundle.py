@@ -1,4 +1,4 @@
-"""`connectome-tl bundle`: a model of a finished run as a folder that may leave the lab."""
+"""`connectome-tl bundle`: write a model of a finished run as a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fits of a finished run that go into a bundle, found again by their keys or refitted."""
+"""Collect the fits of a finished run for a bundle, by key or by refitting."""
 
 from __future__ import annotations
 

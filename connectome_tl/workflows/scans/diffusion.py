@@ -1,4 +1,4 @@
-"""One scan of diffusion MRI, from its files to connectomes: what `connectome-tl connectomes` makes of each."""
+"""Process one diffusion scan, from its files to connectomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All scans of a folder, one after the other or at the same time.
+"""Process all scans of a folder, one by one or in parallel.
 
 Everything that is missing or doubled is listed before anything is computed. A scan that fails stops no other. What
 is done already is left as it is.

@@ -1,4 +1,4 @@
-"""What a run is about to do: the files and choices of each scan, and roughly how long it takes and what it holds."""
+"""Dry run: files, choices, estimated time and memory of each scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl connectomes BIDS_DIR OUT_DIR group`: one response of the scans that are done, for a second run."""
+"""`connectome-tl connectomes BIDS_DIR OUT_DIR group`: mean response of all finished scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of the user's own at work on one scan: what they get, what they must leave, and what is taken of it."""
+"""Run user-supplied programs on a scan, and check and collect their output."""
 
 from __future__ import annotations
 

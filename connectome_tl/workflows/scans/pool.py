@@ -1,4 +1,4 @@
-"""Many scans, one after the other or at the same time, by one process or by several that share an output folder."""
+"""Process scans serially or in parallel, also by several processes that share an output folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scan of structural MRI, from images to a network of regions: what `connectome-tl morphometry` makes of each."""
+"""Process one structural scan, from images to a network of regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cohorts of a study whose connectomes are made from scans before it is run.
+"""Make connectomes from scans for cohorts of a study before it runs.
 
 A `cohort.yaml` with a `scans:` block becomes, in the folder of the run, one without: `scans/ROLE.yaml` names the
 connectomes that were made, and a table that says of each subject which scan it has and why it has no connectome.

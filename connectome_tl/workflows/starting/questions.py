@@ -1,4 +1,4 @@
-"""What the files do not say, and who answers it."""
+"""Questions that the files leave open, and their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cohort.yaml and study.yaml of what was found, with comments for the person who checks them."""
+"""Text of the generated cohort.yaml and study.yaml, with comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl audit`: is what a run folder claims what its settings and data give?"""
+"""`connectome-tl audit`: check a finished run against its settings and data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From fits and predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods.
+"""Compute the results of a study: scores, comparisons, tests, verdicts, warnings.
 
 Nothing is fitted here: every fit that a result needs was made before (`workflows.run`).
 """

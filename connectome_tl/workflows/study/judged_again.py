@@ -1,4 +1,4 @@
-"""The run judged once more from its predictions and data, and what its folder shows compared with that."""
+"""Recompute the results of a run from its predictions and data, and compare them with its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl power`: what a study of this size could show, before anything is trained."""
+"""`connectome-tl power`: what a study of this size can show, estimated by simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl run`: a study from its settings to its report. What the command does, a notebook does too."""
+"""`connectome-tl run`: run a study from its settings to its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+"""`StudyRun`: read a finished run as tables, without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl tune`: settings searched for each outer fold, on its inner folds alone.
+"""`connectome-tl tune`: search settings for each outer fold on its inner folds.
 
 Any number of these commands may work on one folder, or on one database, at the same time; each may be killed.
 """

@@ -1,4 +1,4 @@
-"""What a search found: written, read again, put into a study, and held against its outer scores."""
+"""Results of a search: write, read, apply to a study, compare with outer scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge for few rows and thousands of edges: one eigendecomposition per fold, all labelings at once.
+"""Ridge for few rows and many edges: one eigendecomposition per fold for all labelings.
 
 Label permutations share the rows and so the kernel: after one decomposition of the (n, n) kernel
 every permutation and every alpha is a matrix product. Scores equal scikit-learn's `RidgeClassifierCV`
