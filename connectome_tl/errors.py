@@ -14,7 +14,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, with everything a reader needs to mend it."""
+    """One thing that is wrong, with everything a reader needs to fix it."""
 
     what: str
     expected: str | None = None
@@ -117,7 +117,7 @@ class OutputError(ConnectomeTLError):
 
 
 class InterruptedRunError(ConnectomeTLError):
-    """Stopped before the end; the same command goes on from there: exit 75."""
+    """Stopped before the end; the same command resumes: exit 75."""
 
     exit_code = 75
 

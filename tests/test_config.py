@@ -263,7 +263,7 @@ def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
     for text in ("age: {column: Age [weeks], unit: weeks}", "age: {column: [Age, unit: weeks}", "site: @site"):
         with pytest.raises(UsageError) as caught:
             parse_settings(f"participants: p.tsv\n{text}\n", CohortSettings, file="cohort.yaml")
-        assert "in quotes: column: 'Age [weeks]'" in str(caught.value)
+        assert "must be quoted: column: 'Age [weeks]'" in str(caught.value)
     text = "participants: p.tsv\nage: {column: 'Age [weeks]', unit: weeks, reference: birth}\n"
     assert parse_settings(text, CohortSettings).age is not None
 

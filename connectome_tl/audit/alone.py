@@ -44,7 +44,7 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
             check=_CHECK,
             status="warning",
             what="; ".join(found[:8]) + more,
-            remedy="Ask whether it was known when the scan was made, and whether it was made from the outcome.",
+            remedy="Check whether it was known at the time of the scan, and whether it was derived from the outcome.",
         )
     ]
 

@@ -62,7 +62,7 @@ def audit_procedure(
     """
     for train, test in folds:
         if set(train.tolist()) & set(test.tolist()):
-            raise DataError("a fold trains on rows it tests", remedy="Mend the split plan first.")
+            raise DataError("a fold tests rows that it trains on", remedy="Fix the split plan first.")
     rng = np.random.default_rng(seed)
     honest = [procedure(rows, *fold) for fold in folds]
     again = [procedure(rows, *fold) for fold in folds]

@@ -69,7 +69,7 @@ class Replay:
         return plan_folds(self.study, self.cohorts, self.splits, self.tasks)
 
     def refitted(self, progress: Progress | None = None) -> dict[str, FitResult]:
-        """All networks of all folds, fitted anew."""
+        """All networks of all folds, fitted again."""
         return _fit(self, self.everything, self.cohorts, progress)
 
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
@@ -88,7 +88,7 @@ def replay_findings(
     calibrated: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Compare networks and baselines fitted anew with what the run recorded; then try to make one fold leak.
+    """Compare networks and baselines fitted again with what the run recorded; then try to make one fold leak.
 
     Args:
         results: from `Replay.refitted`.
@@ -207,7 +207,7 @@ def _poisoned(
             check=check,
             status="failed",
             what=f"fitted numbers changed with the test rows: {', '.join(sorted(set(moved)))}",
-            remedy="A step saw test rows. This is a fault of the program; please report it.",
+            remedy="A step used test rows. This is a bug; please report it.",
         )
     return Finding(check=check, status="passed", what="wrecking the test rows changes no fitted bit")
 

@@ -125,11 +125,11 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
                 problems.append(Problem(what, expected=said, remedy="Add it to `covariates` in cohort.yaml."))
         elif (spec.type, spec.unit) != (wanted.type, wanted.unit) and (wanted.needed or spec.type == wanted.type):
             got = f"{spec.type}{f' in {spec.unit}' if spec.unit else ', without a unit'}"
-            problems.append(Problem(f"covariate {wanted.column!r} is another one", expected=said, got=got))
+            problems.append(Problem(f"covariate {wanted.column!r} is defined differently", expected=said, got=got))
     if limits.age is not None and cohort.age_unit and cohort.age_reference != limits.age_reference:
         problems.append(
             Problem(
-                "ages count from another moment",
+                "ages have another reference",
                 expected=limits.age_reference,
                 got=cohort.age_reference,
                 remedy=f"Give `to: {limits.age_reference}` beside the age in cohort.yaml, with gestational_age.",
@@ -227,7 +227,7 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
         DataError: says which limit; edges in another unit, or subjects of another age.
     """
     problems = [
-        Problem(f"no subject lies within the limits of {what}", expected=limit, got=here)
+        Problem(f"no subject is within the limits of {what}", expected=limit, got=here)
         for what, limit, outside, here in flags(facts, cohort)
         if outside.all() and cohort.n_subjects and _decides(what)
     ]

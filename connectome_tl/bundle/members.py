@@ -129,7 +129,7 @@ def _unpack(
     if kind == "mixture":
         parts = {name: _unpack(plain[name], f"{prefix}/{name}", arrays, sources) for name in ("core", "network")}
         if not isinstance(parts["core"], CoreModel) or not isinstance(parts["network"], NetworkModel):
-            raise DataError("a mixture is of a core and a network")
+            raise DataError("a mixture needs a core and a network")
         return MixtureModel(parts["core"], parts["network"], {str(k): float(v) for k, v in plain["weights"]})
     if kind == "core":
         return _core_of(plain, prefix, arrays, sources)
@@ -144,7 +144,7 @@ def _core_of(
     state = plain["state"]
     number = state["source"]
     if number is not None and (type(number) is not int or not 0 <= number < len(sources)):
-        raise DataError("a core names a source core that is not there")
+        raise DataError("the source core that a core refers to is missing")
     found = CoreModel.of(_below(arrays, prefix), state, None if number is None else sources[number])
     return replace(found, source_key=None if number is None else str(number))
 

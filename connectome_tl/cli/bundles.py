@@ -25,7 +25,7 @@ def bundle(
     authors: Annotated[str, typer.Option(help="Who made it, for the card.")] = "",
     licence: Annotated[str, typer.Option(help="Under which licence it may be used, for the card.")] = "",
     site_names: Annotated[
-        bool, typer.Option("--site-names", help="Names of sites, and what was fitted to each, may leave.")
+        bool, typer.Option("--site-names", help="Release the names of sites and what was fitted to each.")
     ] = False,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
@@ -70,8 +70,7 @@ def predict(
         shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
         terminal.say(f"{task}: {shown}: {why}.")
     terminal.say(
-        f"{n} subjects, {done.n_flagged} with something outside the limits of the model: {done.file}. "
-        "Research only, not for care."
+        f"{n} subjects, {done.n_flagged} outside the limits of the model: {done.file}. Research only, not for care."
     )
 
 

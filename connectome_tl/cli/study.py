@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
     if images and scans:
-        raise UsageError("--images and --scans are two demos; give one of them")
+        raise UsageError("--images and --scans are different demos; give only one of them")
     if scans:
         from connectome_tl.workflows.starting.scans_demo import run_scans_demo
 
@@ -186,7 +186,9 @@ def tune(
     for one in found.folds:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in zip(found.objectives, one.values, strict=True))
         terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
-    terminal.say("These are the best of many and too good; `connectome-tl run --tuned` gives the score.")
+    terminal.say(
+        "These are the best of many trials, so optimistic; `connectome-tl run --tuned` gives the out-of-fold score."
+    )
     terminal.say(f"\nReport: {page}")
 
 
@@ -305,7 +307,7 @@ def power(
         raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")
     if cohort_file is not None:
         if share is not None:
-            raise UsageError("--share goes with --n; a cohort has its own", got=f"--share {share:g}")
+            raise UsageError("--share is used with --n; a cohort has its own prevalence", got=f"--share {share:g}")
         plans = power_of_cohort(cohort_file, console=terminal.console())
     elif n is not None:
         plans = [power_of_size(n, share, console=terminal.console())]

@@ -84,7 +84,7 @@ def prune(
     try:
         settings = TaylorPruning(target=target, after=usual.after.model_copy(update={"steps": steps}))
     except ValidationError as error:
-        raise UsageError("--target is a share between 0 and 1", got=f"{target:g}") from error
+        raise UsageError("--target must be a fraction between 0 and 1", got=f"{target:g}") from error
     found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
     terminal.answer(folder=run_dir / FOLDER, pruned=found)
     for one in found.networks:

@@ -24,7 +24,7 @@ def read_embeddings(file: str | Path) -> ImageEmbeddings:
         return ImageEmbeddings.model_validate_json(path.read_text("utf-8"))
     except OSError as error:
         raise MissingInputError(
-            "no embeddings here", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
+            "embeddings not found", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not text"
@@ -44,7 +44,7 @@ def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
     for subject, image in zip(cohort.ids, cohort.volumes, strict=False):
         if image and subject in found.images and image_hash(image) != found.images[subject]:
             raise DataError(
-                "the embedding was made of another image than this subject has now",
+                "the embedding was computed from another image than the subject's current one",
                 subject=subject,
                 file=image,
                 remedy="Make the embeddings again with `connectome-tl embed`.",

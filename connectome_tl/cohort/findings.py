@@ -50,7 +50,7 @@ def grouped(problems: Iterable[Problem]) -> list[Problem]:
     found = _by(_same_but_names, found, _of_many_names)
     if len(found) > _MOST_LINES:
         rest = len(found) - _MOST_LINES
-        found = [*found[:_MOST_LINES], Problem(f"{rest} more problems", remedy="Mend these first.")]
+        found = [*found[:_MOST_LINES], Problem(f"{rest} more problems", remedy="Fix these first.")]
     return found
 
 

@@ -57,9 +57,9 @@ def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
     settings = load_settings(file, CohortSettings)
     if settings.scans is not None:
         raise UsageError(
-            "the connectomes of this cohort are still to be made from scans",
+            "the connectomes of this cohort have not been computed from scans yet",
             file=file,
-            remedy="`connectome-tl run` makes them first and leaves a cohort.yaml with them in its folder, in scans/.",
+            remedy="`connectome-tl run` computes them first and writes a cohort.yaml to scans/ in its folder.",
         )
     return assemble_cohort(settings, file.parent, track=track)
 

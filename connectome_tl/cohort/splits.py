@@ -47,7 +47,7 @@ class Fold:
                 f"{step} was fitted on {len(seen)} subjects of the test fold",
                 expected="training rows only",
                 got=", ".join(seen[:5]) + (" ..." if len(seen) > 5 else ""),
-                remedy="Nothing was reported. Fit this step on fold.train.",
+                remedy="No results were written. Fit this step on fold.train.",
             )
 
 
@@ -221,7 +221,7 @@ def _outer(
         unknown = [subject for subject, where in zip(ids, site, strict=True) if not where]
         if unknown:
             raise UsageError(
-                f"scheme site_out needs everybody's site; {len(unknown)} subjects have none",
+                f"scheme site_out needs the site of every subject; {len(unknown)} subjects have none",
                 got=", ".join(unknown[:5]),
                 remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
             )

@@ -121,7 +121,7 @@ def assemble(
         if len(joined) and not known.any():
             raise DataError(
                 f"no streamline that joins two regions has a value of {measure}",
-                expected="an image in the streamlines' space with numbers where they run",
+                expected="an image in the streamlines' space with values along them",
                 subject=labels.subject,
                 file=streamlines.sources.get(measure, streamlines.file),
             )
@@ -183,7 +183,7 @@ def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | 
     file = file or streamlines.file
     if weights.shape != (streamlines.n_streamlines,):
         raise DataError(
-            "the weights do not fit the streamlines",
+            "the weights do not match the streamlines",
             expected=f"{streamlines.n_streamlines} values",
             got=str(weights.size),
             file=file,
@@ -205,7 +205,7 @@ def _node_volumes(labels: Volume, regions: RegionTable, warnings: list[str]) -> 
     volumes = np.array([size.get(number, 0) for number in regions.numbers], dtype=np.int64)
     if not volumes.any():
         raise DataError(
-            "the parcellation has none of the labels of the table",
+            "the parcellation contains none of the labels of the table",
             expected=f"labels such as {', '.join(str(n) for n in regions.numbers[:5])}",
             got=f"labels such as {', '.join(str(n) for n in present[:5])}",
             subject=labels.subject,

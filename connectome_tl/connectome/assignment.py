@@ -72,7 +72,7 @@ def labels_of_ends(streamlines: Ends, labels: Volume, settings: AssemblySettings
             got=f"{len(whole) // 2} streamlines of {streamlines.file}" if streamlines.file else f"{len(whole) // 2}",
             subject=labels.subject,
             file=labels.file,
-            remedy="Streamlines and parcellation must lie in one space, in mm.",
+            remedy="Streamlines and parcellation must be in the same space, in mm.",
         )
     return found
 

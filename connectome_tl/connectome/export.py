@@ -134,7 +134,7 @@ def _is_ours(sidecar: Path) -> bool:
 
 def _writer(target: Path) -> tuple[Callable[[Connectome, Path], None], bool]:
     if target.suffix not in WRITERS:
-        raise UsageError("no output format ends like this", file=target, expected=", ".join(WRITERS))
+        raise UsageError("no output format has this extension", file=target, expected=", ".join(WRITERS))
     return WRITERS[target.suffix]
 
 

@@ -244,7 +244,7 @@ def findings(
                 regions=tuple(lonely),
                 message=f"{len(lonely)} regions without a single edge: {', '.join(lonely[:_SHOWN])}"
                 + (" ..." if len(lonely) > _SHOWN else "")
-                + "; if they were not measured, say zero_rows: missing",
+                + "; if they were not measured, set zero_rows: missing",
             )
         )
     length = measures.get("length")

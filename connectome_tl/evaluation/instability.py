@@ -97,7 +97,7 @@ def bootstrap_risks(
     """
     tested = np.concatenate([fold.test for fold in folds])
     if np.unique(tested).size < tested.size:
-        raise DataError("instability needs the folds of one repeat", expected="nobody tested twice")
+        raise DataError("instability needs the folds of one repeat", expected="no subject tested twice")
     rng = np.random.default_rng(seed)
     risks = np.full((1 + n_refits, y.size), np.nan)
     for fold in folds:

@@ -50,7 +50,7 @@ def unpack(plain: Any, arrays: Arrays, known: Iterable[type]) -> Any:
         return _unpack(plain, arrays, types)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(
-            f"fitted state cannot be read: {error!r}", remedy="Delete the fit and run again; it will be made anew."
+            f"fitted state cannot be read: {error!r}", remedy="Delete the fit and run again; it will be made again."
         ) from error
 
 

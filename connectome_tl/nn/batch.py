@@ -208,7 +208,7 @@ class ImageRows(Modality):
         if self.volume is not None:
             return self.volume
         if self.where is None or self.source is None:
-            raise InternalError("a batch of images has neither volumes nor where to read them")
+            raise InternalError("a batch of images has neither volumes nor files")
         return torch.from_numpy(self.source.read(self.where.tolist())).to(self.where.device)
 
     @property

@@ -254,14 +254,14 @@ class CohortSettings(Settings):
             raise ValueError(f"covariate columns occur twice: {', '.join(doubled)}")
         if self.age is not None and self.age.unit == "weeks" and "reference" not in self.age.model_fields_set:
             raise ValueError(
-                "weeks from what? Say reference: birth, postmenstrual (from the last menstrual period) or corrected"
+                "weeks from what? Set reference: birth, postmenstrual (from the last menstrual period) or corrected"
             )
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
-            raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
+            raise ValueError("converting an age to another reference needs gestational_age; give its column")
         if self.scans is not None and (self.connectomes is not None or self.region_features is not None):
             raise ValueError("connectomes and region_features are made from scans: give either these or scans")
         if self.scans is not None and self.volumes is not None:
-            raise ValueError("with scans, say which image is the volume there: scans: {volumes: T2w}")
+            raise ValueError("with scans, set the image that is the volume: scans: {volumes: T2w}")
         if self.region_features is not None and self.connectomes is None:
             raise ValueError("region_features go with connectomes, which name the regions (or network: similarity)")
         made = self.connectomes is not None and self.connectomes.network is not None

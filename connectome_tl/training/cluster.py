@@ -70,12 +70,12 @@ class Cluster:
                 future.release()
         except KilledWorker as error:
             raise InterruptedRunError(
-                "several workers died at the same fits",
+                "several workers died during the same fits",
                 remedy="Give the workers more memory, then run the same command again; finished fits are kept.",
             ) from error
         except (CancelledError, OSError) as error:
             raise InterruptedRunError(
-                f"the Dask scheduler {self.address} is gone",
+                f"the Dask scheduler {self.address} has stopped",
                 remedy="Start it again and run the same command; finished fits are kept.",
             ) from error
         finally:

@@ -279,5 +279,5 @@ def check_regions(model: FittedModel, cohort: Cohort) -> None:
             f"cohort {cohort.name!r} has other regions than the model, or another order",
             expected=f"{len(model.regions)} regions: {', '.join(model.regions[:3])} ...",
             got=f"{cohort.n_regions}: {', '.join(cohort.regions[:3])} ...",
-            remedy="Line its regions up with `with_regions`.",
+            remedy="Align its regions with `with_regions`.",
         )

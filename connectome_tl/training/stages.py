@@ -241,12 +241,12 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     if found is None:
         seen = sorted(set(fold.test) & set(made.fits[0].seen))
         raise LeakageError(
-            "the encoder of every fit of image.embedding saw subjects of a test fold, or kin of one",
-            expected="for each test fold a fit that saw none of its subjects",
+            "the encoder of every fit of image.embedding was trained on subjects of a test fold, or their relatives",
+            expected="for each test fold, a fit that was not trained on its subjects",
             got=", ".join(seen[:5]) or "kin of tested subjects",
             remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
             "stage that saw other subjects only (`connectome-tl embed --stage pretrain`). Inner folds (splits.inner, "
-            "tune) need the latter: every fit of stage finetune saw subjects of the inner test folds.",
+            "tune) need the latter: every fit of stage finetune was trained on subjects of the inner test folds.",
         )
     return found.fit
 
@@ -290,8 +290,8 @@ def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
     if shared:
         raise LeakageError(
-            f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or kin of one who is",
-            expected="no subject and no family in both",
+            f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or have relatives in it",
+            expected="no common subject or family",
             got=", ".join(shared[:5]),
             remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids and families "
             "if they are other people.",

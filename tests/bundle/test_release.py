@@ -225,7 +225,7 @@ def test_few_subjects_are_refused() -> None:
     assert isinstance(steps, ConnectomeSteps)
     few = replace(steps, scaler=replace(steps.scaler, ids=case.fold.train[:9]))
     model = replace(core, features=replace(core.features, steps={"connectome": few}))
-    with pytest.raises(DataError, match="fit of so few subjects cannot leave"):
+    with pytest.raises(DataError, match="fit on so few subjects cannot be released"):
         Release(case.cohorts.by_name()).model(model)
     train = case.cohorts.target.take(case.fold.train)
     mask = train.node_mask.copy()

@@ -557,7 +557,7 @@ def test_a_score_of_a_dead_child_needs_no_column_of_its_own(on_disk: OnDisk) -> 
     on_disk.table.pop("cog_status")
     on_disk.table["cog"][4] = "Died"
     del on_disk.settings["outcomes"][0]["status"]
-    remedy = on_disk.problems()[0].split("Say status: ")[1]
+    remedy = on_disk.problems()[0].split("Set status: ")[1]
     assert remedy.startswith("{column: cog, died: missing")
     on_disk.settings["outcomes"][0]["status"] = {"column": "cog", "died": "missing"}
     assert on_disk.read().status["cognitive"].tolist()[4] == "died"

@@ -32,9 +32,9 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     tail = "/".join(parts[fixed:])
     if "{id}*" in tail or "*{id}" in tail:
         raise UsageError(
-            "{id} and * stand side by side, and nothing says where the id ends",
+            "{id} and * are adjacent, so the end of the id is ambiguous",
             got=pattern,
-            remedy="Write what stands between them, for example {id}_*.csv.",
+            remedy="Write the text between them, for example {id}_*.csv.",
         )
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
@@ -48,7 +48,7 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         subject = match.group("id")
         if not subject.isprintable():
             findings.problems.append(
-                Problem("a file name holds characters that cannot be shown", got=ascii(path.name), file=root)
+                Problem("a file name contains characters that cannot be displayed", got=ascii(path.name), file=root)
             )
             continue
         if subject in found:

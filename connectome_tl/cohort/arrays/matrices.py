@@ -236,7 +236,9 @@ def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
         return spec.format
     known = recognised(path) if spec.format == "auto" else format_named(spec.format.partition(":")[0])
     if known.chooses not in ("array", "variable"):
-        raise UsageError(f"key names an array of .npz or .mat files, and these are of format {known.name}", file=path)
+        raise UsageError(
+            f"key selects an array of .npz or .mat files, but these have the format {known.name}", file=path
+        )
     return f"{known.name}:{keys[part] if part is not None and len(keys) > 1 else ','.join(keys)}"
 
 

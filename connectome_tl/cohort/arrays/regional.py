@@ -106,7 +106,7 @@ def _from_stack(spec: RegionFeatureFiles, matrices: Matrices, folder: Path) -> n
         values = load_array(folder / str(spec.stack), spec.key)
     if values.shape != expected:
         raise DataError(
-            "region features do not fit the connectomes",
+            "region features do not match the connectomes",
             file=folder / str(spec.stack),
             expected=f"{expected} (subjects, regions, features)",
             got=str(values.shape),
@@ -149,10 +149,10 @@ def _check_sides(spec: RegionFeatureFiles, known: RowNames, tables: Mapping[str,
             if beside != name and beside not in spec.tables and there and sides == {one[0].upper()}:
                 search.findings.problems.append(
                     Problem(
-                        "the tables of region features hold one hemisphere only",
+                        "the tables of region features cover one hemisphere only",
                         file=search.folder / name,
-                        got=f"those of the other lie beside them: {beside}",
-                        remedy=f'Say table: "{name.replace(one, "{hemi}", 1)}".',
+                        got=f"those of the other are in the same folder:  {beside}",
+                        remedy=f'Set table: "{name.replace(one, "{hemi}", 1)}".',
                     )
                 )
 
@@ -198,13 +198,13 @@ def _from_wide(
             part = _measure_columns(table, spec.columns.replace("{name}", name), owners, path, findings, marks)
             twice = [region for region in part if region in found]
             if twice:
-                raise DataError(f"regions of {name!r} stand in two tables", file=path, got=listed(twice))
+                raise DataError(f"regions of {name!r} occur in two tables", file=path, got=listed(twice))
             found |= part
         if not found:
             raise DataError(
                 f"no column of measure {name!r}", file=path,
                 expected=f"columns called {spec.columns.replace('{name}', name).replace('{region}', 'REGION')}",
-                got=", ".join(map(str, table.columns[:6])), remedy="Say region_features.columns.",
+                got=", ".join(map(str, table.columns[:6])), remedy="Set region_features.columns.",
             )  # fmt: skip
         columns[name] = found
     regions = list(columns[spec.names[0]])
@@ -244,7 +244,7 @@ def _in_order(
     if owners and rows != owners:
         if sorted(rows) != sorted(owners):
             differ = sorted(set(rows) ^ set(owners))
-            raise DataError("the tables of region features hold different subjects", file=path, got=listed(differ))
+            raise DataError("the tables of region features have different subjects", file=path, got=listed(differ))
         table = table.set_index(column, drop=False).loc[owners]
     return table.drop(columns=[column]), owners or rows
 

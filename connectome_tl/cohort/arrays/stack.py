@@ -109,7 +109,7 @@ def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.n
     if mask is None:
         return np.ones((len(taken), len(rows)), dtype=bool)
     if mask.dtype != bool or mask.ndim != 2 or len(mask) <= taken.max(initial=0) or mask.shape[1] <= rows.max():
-        raise DataError(f"{key} does not fit the stack", file=path, got=f"{mask.dtype} {mask.shape}")
+        raise DataError(f"{key} does not match the stack", file=path, got=f"{mask.dtype} {mask.shape}")
     return mask[taken][:, rows]
 
 

@@ -63,7 +63,7 @@ def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: 
     numeric = {name: array for name, array in large.items() if name not in _NOT_MATRICES}
     if not spec.keys and len(numeric) != 1:
         raise DataError(
-            "the stack does not say which array holds the matrices",
+            "it is not clear which array contains the matrices",
             file=path,
             expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
         )
@@ -127,7 +127,7 @@ def row_owners(
         owners, where = own["ids"], path
     elif spec.rows is None:
         raise DataError(
-            "nothing says whose row of the stack is whose",
+            "the rows of the stack are not assigned to subjects",
             file=path,
             remedy="Give rows: a table with the ids in the order of the stack (it may be the participants table).",
         )
@@ -178,7 +178,7 @@ def stack_layout(
     named = arrays.get("regions")
     own = safe_texts(named) if named is not None and named.dtype.kind in "US" and named.ndim == 1 else None
     if values.shape[0] == 0 or math.prod(values.shape) == 0:
-        raise DataError("the stack holds no subject", file=path)
+        raise DataError("the stack has no subjects", file=path)
     n_values, is_triangle = values.shape[-1], spec.layout != "full"
     one = np.zeros((1, n_values)) if is_triangle else np.zeros((1, n_values, n_values))
     counts = MatrixFile(one).row_counts

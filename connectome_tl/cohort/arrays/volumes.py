@@ -49,14 +49,14 @@ def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> d
     for subject, file in found.items():
         if not (search.folder / cells[subject]).is_file():
             search.findings.problems.append(
-                Problem("the image that the table names is not there", subject=subject, file=file)
+                Problem("the image named in the table was not found", subject=subject, file=file)
             )
     without = [i for i in search.ids if i not in found]
     if without and search.unmatched == "refuse":
         search.findings.problems.append(
             Problem(
                 f"{len(without)} subjects have no image in column {spec.column!r}: {listed(without, 6)}",
-                remedy="Name their images, leave them out (`select`), or say volumes.missing: allow.",
+                remedy="Name their images, leave them out (`select`), or set volumes.missing: allow.",
             )
         )
     elif without:

@@ -139,7 +139,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
     ),
     "censored": (
         "holds censored values and no rule says what they are",
-        "Say censored: limit (each is read as its limit) or censored: missing beside this column's name.",
+        "Set censored: limit (each is read as its limit) or censored: missing beside this column's name.",
     ),
     "range": (
         "holds ranges where a number belongs",
@@ -218,7 +218,7 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
         lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
         findings.notes.append(
-            f"{name}: {lowest} below values that are 0 or more; if it means missing, say missing: [...]"
+            f"{name}: {lowest} below values that are 0 or more; if it means missing, set missing: [...]"
         )
     if not is_code.any() or rest.size == 0:
         return values
@@ -235,6 +235,6 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         elif code >= 777:
             findings.notes.append(
                 f"{name}: {code:g} in {int(hits.sum())} rows was read as a value; "
-                f"if it means missing, say missing: ['{code:g}']"
+                f"if it means missing, set missing: ['{code:g}']"
             )
     return values

@@ -75,7 +75,7 @@ def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
                 expected=f"{word}s",
                 got=f"unit: {spec.unit}",
                 file=file,
-                remedy=f"Say unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
+                remedy=f"Set unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
             )
         )
 
@@ -89,7 +89,7 @@ def check_beside_gestation(values: np.ndarray, spec: AgeColumn, file: str | Path
                 f"age {spec.column!r} looks like postmenstrual weeks",
                 got=f"{known[0]:g} to {known[-1]:g} {spec.unit}, and gestational ages",
                 file=file,
-                remedy="Say unit: weeks, reference: postmenstrual; or, if they are right, "
+                remedy="Set unit: weeks, reference: postmenstrual; or, if they are right, "
                 f"range: [{np.floor(known[0]):g}, {np.ceil(known[-1]):g}].",
             )
         )

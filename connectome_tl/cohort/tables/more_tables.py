@@ -142,7 +142,7 @@ def _records(path: Path) -> pd.DataFrame:
     said = read_json_object(path, limit=_MAX_BYTES)
     if "data_no_subjects" in said:
         raise DataError(
-            "eddy SQUAD's database does not say whose row is whose",
+            "eddy SQUAD's database does not assign its rows to subjects",
             file=path,
             remedy="Give the qc.json of each subject: file: .../{id}/.../qc.json.",
         )
@@ -197,7 +197,7 @@ def _joined(
             if filled is None:
                 findings.problems.append(
                     Problem(
-                        f"column {name!r} stands in two tables and holds other values in them",
+                        f"column {name!r} occurs in two tables with different values",
                         file=file,
                         remedy="Leave it out of `columns`.",
                     )
@@ -237,7 +237,7 @@ def _matched(
                 expected=f"ids such as {names[0]!r}",
                 got=f"ids such as {found.index[0]!r}" if len(found) else "no rows",
                 file=file,
-                remedy="Is `id` its right column?",
+                remedy="Is `id` the right column?",
             )
         )
     return found.reindex(names).fillna("n/a").set_axis(table.index), np.asarray(known)

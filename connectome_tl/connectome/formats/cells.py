@@ -88,9 +88,7 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
     if wrong:
         line, column, cell = wrong[0]
         more = f", and {len(wrong) - 1} more cells" if len(wrong) > 1 else ""
-        raise DataError(
-            f"line {line}, value {column + 1} is text where a number belongs{more}", file=path, got=ascii(cell[:40])
-        )
+        raise DataError(f"line {line}, value {column + 1} is text, not a number{more}", file=path, got=ascii(cell[:40]))
 
 
 def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:

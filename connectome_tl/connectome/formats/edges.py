@@ -58,7 +58,7 @@ def read_edges(path: Path) -> MatrixFile:
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if not text.endswith("\n"):
         remedy = "It may be cut off; if it is whole, end it with a line break."
-        raise DataError("the last line of the list of edges does not end", file=path, remedy=remedy)
+        raise DataError("the last line of the edge list is incomplete", file=path, remedy=remedy)
     rows = split_cells(lines, path)
     header = [cell.strip('"') for cell in rows[0]]
     if not _ends(header) or len(header) < 3 or len(rows) < 2:

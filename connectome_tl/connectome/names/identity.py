@@ -141,7 +141,7 @@ def _check_unused(lists: Sequence[RowList], place: Place) -> None:
         first = min(numbers)
         if first in (0, 1) and numbers != sorted(numbers) and max(numbers) - first == len(numbers) - 1:
             raise place.error(
-                f"{one.where} holds 1 to n in another order, which may be that of the rows",
+                f"{one.where} contains 1 to n in another order, which may be that of the rows",
                 got=listed(numbers),
                 remedy="Leave it out if it is not; write names, or label numbers as `labels`, if it is.",
             )
@@ -160,7 +160,7 @@ def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
         found, _ = resolved_names(names, known)
         if set(found) <= set(declared) and tuple(found) != declared:
             raise place.error(
-                f"{one.where} beside it names as many rows in another order than {known.where}",
+                f"{one.where} in the same folder names as many rows in another order than {known.where}",
                 expected=f"row 1 is {declared[0]}" if found[0] != declared[0] else f"the order of {known.where}",
                 got=listed(found, 3),
                 remedy=f"If it belongs to this file, give it as labels: {one.where}.",

@@ -137,7 +137,7 @@ def squared(
                 subject=subject,
                 file=file,
                 got=f"{values.shape[-1]} values",
-                remedy="If it is a triangle of a matrix, row by row, say layout: upper or layout: lower (nilearn's).",
+                remedy="If it is a triangle of a matrix, row by row, set layout: upper or layout: lower (nilearn's).",
             )
         return from_triangle(values, n_rows, layout)
     if layout == "full" and not matrix.triangle:
@@ -151,7 +151,7 @@ def squared(
             f"not {'a lower' if half == 'lower' else 'an upper'} triangle: the other half holds other values",
             subject=subject,
             file=file,
-            remedy="Say layout: full for a symmetric matrix; directed connectomes are not supported.",
+            remedy="Set layout: full for a symmetric matrix; directed connectomes are not supported.",
         )
     diagonal = np.einsum("mii->mi", values)
     out = own + own.swapaxes(1, 2)

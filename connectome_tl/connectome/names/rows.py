@@ -138,7 +138,7 @@ def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Plac
         # A table without numbers: its first row is number 1.
         if sorted(labels) != list(range(1, len(known.names) + 1)):
             raise place.error(
-                "the file numbers its rows, and the label table has no numbers",
+                "the file numbers its rows, but the label table has no numbers",
                 got=listed(labels),
                 remedy="Give a label table with a column index.",
             )

@@ -193,7 +193,7 @@ def recalibrate_study(
 
 def recalibration_results(
     predictions: pd.DataFrame,
-    mended: RecalibratedStudy,
+    fixed: RecalibratedStudy,
     tasks: Sequence[Task],
     clusters: Mapping[str, str],
     settings: Recalibration,
@@ -203,7 +203,7 @@ def recalibration_results(
     Args:
         predictions: the raw table, for the prevalence that the scaled Brier is measured against.
     """
-    table, calibrators = mended.predictions, mended.calibrators
+    table, calibrators = fixed.predictions, fixed.calibrators
     if not calibrators:
         return ()
     base = predictions[predictions["model"] == BASE_MODEL]

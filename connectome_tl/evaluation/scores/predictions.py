@@ -52,7 +52,7 @@ def prediction_rows(
     probabilities = task.spec.by_level or task.is_binary
     if not np.isfinite(values).all() or (probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any())):
         raise InternalError(
-            f"task {task.name}: model {model} gave a prediction that is no finite number or probability"
+            f"task {task.name}: model {model} gave a prediction that is not a finite number or probability"
         )
     if not np.allclose(total, 1.0, atol=1e-4):
         raise InternalError(
@@ -274,7 +274,7 @@ def _check_rows(
     if (last[subject] != y).any():
         raise DataError(f"{what}: the outcome of a subject differs between repeats")
     if task.n_levels and not np.isin(y, np.arange(task.n_levels)).all():
-        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
+        raise DataError(f"{what}: an outcome is not a level", expected=f"0 to {task.n_levels - 1}")
 
 
 def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> np.ndarray:

@@ -23,7 +23,7 @@ from connectome_tl.settings.tuning import TuneSettings
 
 
 class PlacedSampler(BaseSampler):
-    """Another sampler, made anew for each trial with the seed of its place."""
+    """Another sampler, made again for each trial with the seed of its place."""
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed

@@ -95,7 +95,7 @@ class FoldSearch:
                 f"repeat {self.repeat}, fold {self.number}: {counts['PRUNED']} trials ended early, "
                 f"{counts['COMPLETE']} did not",
                 got="; ".join(f"{text} ({n})" for text, n in why.most_common(3)),
-                remedy="Search a space in which training does not diverge, or say tune.prune: false.",
+                remedy="Search a space in which training does not diverge, or set tune.prune: false.",
             )
         if counts["WAITING"] or sum(counts[state] for state in ("COMPLETE", "RUNNING", "WAITING")) < wanted:
             return "a trial"

@@ -100,7 +100,7 @@ def unreachable(url: str, error: Exception) -> OutputError:
     cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
     return OutputError(
         f"the database of trials {shown(url)} cannot be reached or read ({type(cause).__name__})",
-        remedy="Check that it runs and that the file is whole; the same command goes on from there.",
+        remedy="Check that it runs and that the file is whole; the same command resumes.",
     )
 
 

@@ -51,11 +51,11 @@ def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Pr
     if lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
         return None
     return Problem(
-        f"{_LOOKS_WRONG}: fibres go on longer with it {best}",
-        expected="the longest streamlines with the table as it stands",
+        f"{_LOOKS_WRONG}: fibres are longer with it {best}",
+        expected="the longest streamlines with the table unchanged",
         got=f"{lengths[best]:.1f} mm against {lengths[AS_IT_STANDS]:.1f} mm",
         subject=subject,
-        remedy="Nothing was changed. Look at a colour map of directions; correct the b-vectors at their source.",
+        remedy="Nothing was changed. Check a colour map of directions, and correct the b-vectors at their source.",
     )
 
 

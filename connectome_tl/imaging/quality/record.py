@@ -63,7 +63,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
     left = ~empty
     if empty.any() and (not dwi.is_b0[left].any() or (left & ~dwi.is_b0).sum() < 6):
         raise DataError(
-            "too few volumes hold a signal",
+            "too few volumes contain signal",
             expected="an unweighted and six weighted volumes",
             got=f"{int(left.sum())} of {len(left)} volumes",
             subject=dwi.subject,
@@ -71,7 +71,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
         )
     check = check_signal(dwi, empty)
     if check.problem is not None and refuse:
-        raise DataError("the gradient table cannot be right", problems=[check.problem])
+        raise DataError("the gradient table must be wrong", problems=[check.problem])
     if not empty.any():
         return dwi, empty, check
     return dwi.part(left), empty, check
@@ -125,7 +125,7 @@ def _numbers(
 
 
 def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, ...]:
-    said = [] if check.problem is None else [f"the gradient table cannot be right: {check.problem.what}"]
+    said = [] if check.problem is None else [f"the gradient table must be wrong: {check.problem.what}"]
     if empty.any():
         which = ", ".join(str(v + 1) for v in np.flatnonzero(empty)[:10])
         said.append(f"{int(empty.sum())} volumes hold nothing and are left out: {which}")

@@ -187,7 +187,7 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     sure = ratio < _DIRECTIONS_SURE
     return Problem(
         f"the b-vectors {'are' if sure else 'may be'} shifted by {_volumes(shift)} against the images",
-        expected="tensors that fit as the table stands",
+        expected="tensors that fit with the table unchanged",
         got=f"{1 - ratio:.0%} less misfit with the vectors moved",
         subject=dwi.subject,
         file=dwi.file,

@@ -80,7 +80,7 @@ def padding_problems(subjects: set[str]) -> list[Problem]:
     for subject in sorted(subjects):
         groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
     return [
-        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they one child?")
+        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they the same child?")
         for same in groups.values()
         if len(same) > 1
     ]

@@ -108,7 +108,7 @@ def _image(ants: Any, volume: Volume) -> Any:
             "the axes of the image are not at right angles",
             subject=volume.subject,
             file=volume.file,
-            remedy="ANTs cannot hold it: resample it, or take registration.engine: dipy.",
+            remedy="ANTs cannot represent it: resample it, or take registration.engine: dipy.",
         )
     return ants.from_numpy(
         np.asarray(volume.data, dtype=np.float32),

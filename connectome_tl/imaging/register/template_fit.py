@@ -116,6 +116,6 @@ def _refuse_mirrored(orientation: Orientation, image: Volume) -> None:
             got=f"{orientation.mirrored:.2f}",
             subject=image.subject,
             file=image.file,
-            remedy="Convert it anew from the scanner's files, or mend the header. Where a one-sided lesion misleads "
+            remedy="Convert it again from the scanner's files, or fix the header. Where a one-sided lesion misleads "
             "this check, give its mask or set registration.orientation: header.",
         )

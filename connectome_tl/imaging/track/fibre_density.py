@@ -93,7 +93,7 @@ def streamline_weights(
     crossed = np.flatnonzero(np.bincount(lengths.indices, minlength=lengths.shape[1]))
     if not len(crossed):
         raise DataError(
-            "no streamline that joins two regions runs along a fibre", subject=subject,
+            "no streamline that connects two regions follows a fibre", subject=subject,
             remedy="Check the labels, the mask and the gradient table.",
         )  # fmt: skip
     weights[chosen] = _fitted(lengths[:, crossed], fixels.volumes.ravel()[crossed])

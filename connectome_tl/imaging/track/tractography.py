@@ -90,7 +90,7 @@ def track(
     seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask)
     if not len(seeds_from):
         raise DataError(
-            "there is nowhere to seed",
+            "there are no voxels to seed",
             expected=f"amplitudes of {max(settings.seed_amplitude, settings.fod_cutoff)} inside the mask",
             subject=subject,
         )

@@ -120,7 +120,7 @@ def _checked(y: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
     unknown = sorted(set(kinds) - set(KINDS))
     if y.ndim != 2 or y.shape[1] != len(kinds) or unknown:
         expected = f"one of {', '.join(KINDS)} per column"
-        raise InternalError("outcomes and kinds do not fit", expected=expected, got=f"{y.shape}, {tuple(kinds)}")
+        raise InternalError("outcomes and kinds do not match", expected=expected, got=f"{y.shape}, {tuple(kinds)}")
     if np.isinf(y).any():
         raise DataError("an outcome is infinite", remedy="Correct it, or leave it empty (missing).")
     binary = y[:, [kind == "binary" for kind in kinds]]

@@ -102,7 +102,7 @@ def classify_by_gap(table: pd.DataFrame, case: np.ndarray, *, column: str = "cor
     for k in np.unique(fold):
         train, test = fold != k, fold == k
         if len(np.unique(case[train])) < 2:
-            raise DataError(f"without fold {k} there are only cases or only controls", remedy="Use stratified folds.")
+            raise DataError(f"outside fold {k} there are only cases or only controls", remedy="Use stratified folds.")
         machine = make_pipeline(StandardScaler(), SVC(kernel="linear")).fit(gap[train], case[train])
         score[test], found[test] = machine.decision_function(gap[test]), machine.predict(gap[test])
     return pd.DataFrame({"subject": table["subject"], "fold": fold, "y_true": case, "y_score": score, "y_pred": found})

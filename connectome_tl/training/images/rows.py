@@ -39,7 +39,7 @@ class VolumeRows:
         wrong = [f"{name} {size}" for name, size in sizes.items() if size != len(self.ids)]
         if wrong or self.volumes.ndim != 5:
             raise DataError(
-                "rows of volumes do not belong together",
+                "rows of volumes do not match",
                 expected=f"{len(self.ids)} subjects and volumes (n, n_channels, depth, height, width)",
                 got=", ".join([*wrong, f"volumes {tuple(self.volumes.shape)}"]),
             )
@@ -62,9 +62,9 @@ class VolumeRows:
         broken = ~torch.isfinite(rows.volumes.flatten(1)).all(dim=1)
         if bool(broken.any()):
             raise DataError(
-                "the volume has voxels that are no finite numbers",
+                "the volume has voxels that are not finite",
                 subject=rows.ids[int(broken.nonzero()[0])],
-                remedy="Mend the volume, or leave the subject out.",
+                remedy="Fix the volume, or leave the subject out.",
             )
         return rows
 

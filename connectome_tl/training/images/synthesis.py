@@ -157,7 +157,7 @@ def synthesise(
     """
     if model is not None and set(model.ids) != set(ids):
         raise DataError(
-            "the synthesiser was fitted on other subjects than those to be mixed",
+            "the synthesiser was not fitted on the subjects to be mixed",
             remedy="Fit it on the training rows of this fold.",
         )
     rows = rows.of(ids)
@@ -186,7 +186,7 @@ def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) 
     members = [rows for rows in members if len(rows) > 1]
     if not members:
         raise DataError(
-            "no age bin holds two training subjects",
+            "no age bin contains two training subjects",
             got=f"bins of {width:g} for {len(ages)} subjects",
             remedy="Set a larger `bin_width`.",
         )

@@ -158,7 +158,7 @@ def _check_sides(atlas: Atlas, labels: Volume, source: Path) -> None:
     left, right = ([places[r.index][0] for r in atlas.regions if r.hemisphere == s and r.index in places] for s in "LR")
     if left and right and np.mean(left) > np.mean(right):
         raise DataError(
-            "left and right are exchanged: labels of the left hemisphere lie on the right",
+            "left and right are exchanged: labels of the left hemisphere are on the right",
             file=source,
-            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is mended.",
+            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is fixed.",
         )

@@ -70,7 +70,9 @@ def check_cohort(
             found = tuple(degenerate(cohort))
             print_findings(found, screen)
             if report is not None:
-                raise UsageError("a quality page needs volumes, or the connectomes of at least two subjects", file=path)
+                raise UsageError(
+                    "a quality report needs volumes, or the connectomes of at least two subjects", file=path
+                )
             return CheckedCohort(cohort, record, found)
         if connected:
             quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
@@ -78,7 +80,7 @@ def check_cohort(
             quality = _without_connectomes(cohort)
         if report is not None and any(cohort.volumes):
             image = load_settings(study, StudySettings).image if study is not None else None
-            ticker.say("pictures of the volumes")
+            ticker.say("drawing the volumes")
             images, shown = volume_images(cohort, image)
             quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
         print_findings(quality.findings, screen)
@@ -86,7 +88,7 @@ def check_cohort(
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
-            ticker.say("writing the page")
+            ticker.say("writing the report")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
     return CheckedCohort(cohort, record, tuple(quality.findings), page)

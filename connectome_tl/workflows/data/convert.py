@@ -124,7 +124,7 @@ def convert_folder(
     job = _job(format, labels, atlas, measure, layout, order)
     files = [root] if root.is_file() else _matrix_files(root, pattern, Path(out))
     if not files:
-        remedy = "Say --pattern, for example '**/*.csv'."
+        remedy = "Give --pattern, for example '**/*.csv'."
         raise MissingInputError("no matrix file in the folder", file=root, remedy=remedy)
     written: dict[Path, Path] = {}
     problems: list[Problem] = []
@@ -170,7 +170,7 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
     if not root.is_dir():
         raise MissingInputError("file or folder not found", file=root)
     if pattern is not None and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
-        raise UsageError("a pattern stays inside the folder", got=pattern)
+        raise UsageError("a pattern must stay inside the folder", got=pattern)
     found = []
     for path in sorted(root.glob(pattern or "**/*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
@@ -229,7 +229,7 @@ def _convert(
     files = files_written(target, connectome.measures, always_measure=taken is not None)
     for made in files:
         if taken and made in taken:
-            raise DataError(f"would overwrite what {taken[made].name} gave", file=file, got=made.name)
+            raise DataError(f"would overwrite the output of {taken[made].name}", file=file, got=made.name)
     beside = [one for one in (sidecar_path(file), file.with_name(f"{file.stem}_labels.txt")) if one.is_file()]
     labels = [] if job.labels is None else [job.labels]
     refuse_overwriting(files, [file, *labels, *beside, *others])

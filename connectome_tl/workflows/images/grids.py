@@ -156,7 +156,7 @@ def _check_voxels(settings: ImageSettings, cohorts: StudyCohorts, grids: dict[st
             got=f"{edges[high]:.2f} mm, and {edges[low]:.2f} mm in {low}",
             subject=names[high],
             file=high,
-            remedy="Say image.grid: isotropic.",
+            remedy="Set image.grid: isotropic.",
         )
 
 

@@ -94,7 +94,7 @@ def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progr
         found = _fitted(study, scheme, kind, linear=linear, progress=progress)
         if found is not None:
             return found
-    raise InternalError("a core without radial kernels has one")
+    raise InternalError("a core without radial kernels has a radial kernel")
 
 
 def _fitted(

@@ -183,14 +183,16 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
         expected = f"another folder, as {root / 'derivatives' / 'connectome_tl'}"
-        raise UsageError("the results would lie among the scans", expected=expected, got=str(out))
+        raise UsageError("the output folder is inside the scan folder", expected=expected, got=str(out))
     description = out / "dataset_description.json"
     if description.is_file() and "connectome-tl" not in description.read_text("utf-8", "replace"):
-        raise UsageError("the output folder holds another dataset", expected="a new folder", got=str(out))
+        raise UsageError("the output folder contains another dataset", expected="a new folder", got=str(out))
     other = "anat" if datatype == "dwi" else "dwi"
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
-        raise UsageError(f"the output folder holds results of `{made}`", expected="a folder of its own", got=str(out))
+        raise UsageError(
+            f"the output folder contains results of `{made}`", expected="a folder of its own", got=str(out)
+        )
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
@@ -203,13 +205,13 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
     kept = sorted(set(others) - run)
     if kept:
         raise UsageError(
-            "the output folder holds scans that were made otherwise",
-            expected="one folder, one setting",
+            "the output folder contains scans made with other settings",
+            expected="one set of settings per folder",
             got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
             file=plan.out,
-            remedy="Give another OUT_DIR, or run for all participants at once: then all are made anew.",
+            remedy="Give another OUT_DIR, or run for all participants at once: then all are made again.",
         )
-    if others:  # they are made anew, and until then no cohort holds them
+    if others:  # they are made again, and until then no cohort holds them
         (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 

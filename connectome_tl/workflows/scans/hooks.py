@@ -134,10 +134,10 @@ def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.nd
     if not file.is_file():
         if "motion" in hook.corrects or "bvec" in hook.outputs:
             raise DataError(
-                "hooks.distortion has written no b-vectors, which turn with the volumes that it moved",
+                "hooks.distortion wrote no b-vectors, which must rotate with the volumes",
                 expected=file.name,
                 subject=scan.name,
-                remedy="Say in `outputs: {bvec: ...}` what they are called.",
+                remedy="Give in `outputs: {bvec: ...}` what they are called.",
             )
         return dwi.directions
     vectors = read_bvecs(file, subject=scan.name)

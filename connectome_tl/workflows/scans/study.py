@@ -195,7 +195,7 @@ def _scans_of(one: ScanCohort, subjects: Cohort, inventory: Inventory) -> dict[s
             found[subject] = own[0]
         elif own:
             several.append(Problem("the subject has several scans", got=", ".join(own[:4]), subject=subject))
-    remedy = "Say id: [SUBJECT COLUMN, SESSION COLUMN] in the cohort, with a row for each scan."
+    remedy = "Set id: [SUBJECT COLUMN, SESSION COLUMN] in the cohort, with a row for each scan."
     raise_all(
         f"cohort {one.settings.name!r}: which scan is meant?",
         [replace(problem, file=one.bids, remedy=remedy) for problem in several],

@@ -47,7 +47,7 @@ def audit_run(
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise MissingInputError(
-            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Run the study to its end first."
+            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Complete the run first."
         )
     settings = load_settings(folder / "study.yaml", StudySettings)
     predictions = read_predictions(folder / "predictions.tsv")
@@ -76,7 +76,7 @@ def audit_run(
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
         findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)
-        with steps.step("looking for children under two names"):
+        with steps.step("searching for duplicate subjects"):
             findings += duplicate_findings(cohorts.by_name(), splits)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
             raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
@@ -109,7 +109,7 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
             check=check,
             status="warning",
             what=f"scores of these subjects were seen {len(seen)} times, under {len(configurations)} configurations",
-            remedy="If this one was chosen by its test scores, they are too good: say how many were tried.",
+            remedy="If this one was chosen by its test scores, these are optimistic: report the number tried.",
         )
     return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
 
@@ -140,7 +140,7 @@ def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: Study
     check = "the split plan is that of the settings"
     if make_split_plan(cohorts.target, settings.splits).hash == splits.hash:
         return Finding(check=check, status="passed", what="made again, it has the same hash")
-    return Finding(check=check, status="failed", what="made again from settings and cohort, it is another one")
+    return Finding(check=check, status="failed", what="made again from settings and cohort, it is defined differently")
 
 
 def _scores(path: Path) -> list[Score]:

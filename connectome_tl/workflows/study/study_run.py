@@ -119,12 +119,12 @@ class StudyRun:
 
         Args:
             fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
-            site_names: names of sites, and what was fitted to each, may leave.
+            site_names: names of sites, and what was fitted to each, may be released.
             title, authors, licence: for the card.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
-            UsageError: the study has no such model. DataError: a part of it cannot leave.
+            UsageError: the study has no such model. DataError: a part of it cannot be released.
         """
         from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
@@ -160,7 +160,7 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.model_validate_json(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise MissingInputError(
-            "no finished run here", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
+            "not a finished run", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
         ) from error
     except (ValidationError, UnicodeDecodeError, RecursionError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
@@ -177,7 +177,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
         return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
     except FileNotFoundError as error:
-        raise MissingInputError("no finished run here", file=path) from error
+        raise MissingInputError("not a finished run", file=path) from error
     except (ValueError, KeyError) as error:
         raise DataError(f"not a table of predictions: {error}", file=path) from error
 

@@ -60,7 +60,7 @@ def read_tuned(folder: str | Path) -> Tuned:
     file = Path(folder) / TUNED
     if not file.is_file():
         raise MissingInputError(
-            "no finished search here", file=file, remedy="Run `connectome-tl tune` to its end; it goes on where it was."
+            "not a finished search", file=file, remedy="Run `connectome-tl tune` to its end; it resumes."
         )
     content = read_json(file)
     try:

@@ -57,7 +57,7 @@ def fit_edge_scaler(x_train: np.ndarray, train_ids: Sequence[str] = ()) -> EdgeS
     if train_ids and len(train_ids) != len(x_train):
         raise InternalError("training ids and rows differ", expected=str(len(x_train)), got=str(len(train_ids)))
     if np.isinf(x_train).any():
-        raise DataError("infinite edge weights in the training rows", remedy="Mask them (NaN) or mend the files.")
+        raise DataError("infinite edge weights in the training rows", remedy="Mask them (NaN) or fix the files.")
     masked = np.isnan(x_train)
     n_seen = (~masked).sum(axis=0)
     filled = np.where(masked, 0.0, x_train)
