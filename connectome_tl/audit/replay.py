@@ -20,6 +20,7 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
@@ -159,7 +160,7 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classe
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
         turned = int((rows["y_pred"] != rows["y_pred_recorded"]).sum())
         if classes and turned > _MAY_TURN * len(rows):
-            wrong.append(f"{model} on {task}: {turned} subjects are in the other class")
+            wrong.append(f"{model} on {task}: {counted(turned, 'subject is', 'subjects are')} in the other class")
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
         spread = max(float(everyone.std()), 1e-6)
         largest = max(largest, float(gap.max()))

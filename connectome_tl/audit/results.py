@@ -45,7 +45,9 @@ def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Fin
     """A table of the folder (cells as text) beside the same table made from `results.json`."""
     check = f"{name} is that of results.json"
     if list(recorded.columns) != list(again.columns) or len(recorded) != len(again):
-        text = f"{len(recorded)} rows of {len(recorded.columns)} columns, expected {len(again)} of {len(again.columns)}"
+        text = (
+            f"rows and columns: {recorded.shape[0]} x {recorded.shape[1]}, expected {again.shape[0]} x {again.shape[1]}"
+        )
         return Finding(check=check, status="failed", what=text, remedy=_REMEDY)
     wrong = []
     for column in again.columns:

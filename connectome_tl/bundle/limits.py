@@ -12,6 +12,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.settings.records.bundles import (
     BundleFacts,
@@ -154,8 +155,8 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
         strange = [name for name in cohort.regions if name not in inputs.regions]
         found.append(
             Problem(
-                f"{len(strange)} regions are not of the model's atlas ({inputs.atlas})",
-                expected=f"{len(inputs.regions)} regions: {', '.join(inputs.regions[:3])} ...",
+                f"{counted(len(strange), 'region is', 'regions are')} not of the model's atlas ({inputs.atlas})",
+                expected=f"{counted(len(inputs.regions), 'region')}: {', '.join(inputs.regions[:3])} ...",
                 got=", ".join(strange[:3]),
                 remedy="Make connectomes of that atlas, or leave the other regions out (connectomes.regions).",
             )

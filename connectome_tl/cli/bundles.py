@@ -10,6 +10,7 @@ import typer
 from connectome_tl.cli.app import Out, app
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import UsageError
+from connectome_tl.plurals import counted
 
 BundleDir = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
@@ -72,7 +73,8 @@ def predict(
         shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
         terminal.say(f"{task}: {shown}: {why}.")
     terminal.say(
-        f"{n} subjects, {done.n_flagged} outside the limits of the model: {done.file}. Research only, not for care."
+        f"{counted(n, 'subject')}, {done.n_flagged} outside the limits of the model: {done.file}. Research "
+        f"only, not for care."
     )
 
 

@@ -16,6 +16,7 @@ from connectome_tl.cli.app import (
     fetches,
 )
 from connectome_tl.cli.terminal import command, terminal
+from connectome_tl.plurals import counted
 
 
 @command(app)
@@ -126,7 +127,8 @@ def assemble(
     account = made.assembly.account
     terminal.answer(written=made.file, streamlines=vars(account), warnings=made.assembly.warnings)
     terminal.say(
-        f"wrote {made.file}: {account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned "
+        f"wrote {made.file}: {counted(account.total, 'streamline')} = {account.edges} in edges + "
+        f"{account.unassigned} unassigned "
         f"+ {account.too_short} too short"
     )
 
@@ -172,7 +174,7 @@ def atlas_list() -> None:
 
     names = list_atlases(terminal.console())
     terminal.answer(atlases=names)
-    terminal.say(f"{len(names)} atlases")
+    terminal.say(counted(len(names), "atlas"))
 
 
 @command(atlases, "show", within="atlas")
@@ -189,7 +191,7 @@ def atlas_show(name: str) -> None:
         licence=atlas.licence,
         regions=[vars(region) for region in atlas.regions],
     )
-    terminal.say(f"{atlas.name}: {atlas.n_regions} regions")
+    terminal.say(f"{atlas.name}: {counted(atlas.n_regions, 'region')}")
 
 
 @command(atlases, "install", within="atlas")

@@ -17,6 +17,7 @@ from connectome_tl.cli.app import (
 )
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import DataError, UsageError
+from connectome_tl.plurals import counted
 
 
 @command(app)
@@ -164,7 +165,10 @@ def tune(
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Completed trials per outer fold.")] = None,
     space: Annotated[Path | None, typer.Option("--space", help="YAML file instead of the `tune:` block.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
-    heartbeat: Annotated[int, typer.Option("--heartbeat", min=1, help="Seconds between heartbeats of a worker; too few fail running trials.")] = 60,
+    heartbeat: Annotated[
+        int,
+        typer.Option("--heartbeat", min=1, help="Seconds between heartbeats of a worker; too few fail running trials."),
+    ] = 60,
     scheduler: Scheduler = None,
 ) -> None:
     """Search settings on the inner folds of each outer fold. Run again to resume; then use `run --tuned`."""
@@ -185,7 +189,7 @@ def tune(
     terminal.answer(folder=out, report=page, trials=found.trials, objectives=found.objectives, folds=found.folds)
     for one in found.folds:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in zip(found.objectives, one.values, strict=True))
-        terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
+        terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({counted(found.trials, 'trial')})")
     terminal.say(
         "These are the best of many trials, so optimistic; `connectome-tl run --tuned` gives the out-of-fold score."
     )
@@ -225,7 +229,7 @@ def explain(
     for note in found.notes:
         terminal.say(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
-    terminal.say(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
+    terminal.say(f"{counted(len(found.maps), 'map')}, {counted(len(found.files), 'table')} ({size:.1f} MB)")
     terminal.say(f"\nPage: {page}")
 
 
@@ -289,8 +293,8 @@ def cohort(
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
     terminal.say(
-        f"{cohort_file}: {found.record.n_subjects} subjects, {found.record.n_regions} regions, "
-        f"{counts['error']} errors, {counts['warning']} warnings"
+        f"{cohort_file}: {counted(found.record.n_subjects, 'subject')}, {counted(found.record.n_regions, 'region')}, "
+        f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 from connectome_tl.cli.app import app
 from connectome_tl.cli.terminal import command, terminal
+from connectome_tl.plurals import counted
 
 
 @command(app)
@@ -62,7 +63,7 @@ def embed(
 
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
     terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
-    terminal.say(f"{len(found.images)} images, {len(found.fits)} fits: {out}")
+    terminal.say(f"{counted(len(found.images), 'image')}, {counted(len(found.fits), 'fit')}: {out}")
 
 
 @command(app)

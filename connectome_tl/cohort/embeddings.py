@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.embedding import ImageEmbeddings
 
 
@@ -59,5 +60,5 @@ def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
             remedy="Make the embeddings from this cohort.yaml, which needs `volumes`.",
         )
     lost = sum(map(bool, cohort.volumes)) - sum(map(bool, images))
-    notes = (f"{lost} images have no embedding and count as missing",) if lost else ()
+    notes = (f"{counted(lost, 'image has', 'images have')} no embedding (missing)",) if lost else ()
     return replace(cohort, embeddings=found, volumes=images, notes=(*cohort.notes, *notes))

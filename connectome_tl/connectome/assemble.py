@@ -32,6 +32,7 @@ from connectome_tl.connectome.regions import (
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AssemblySettings
 
 __all__ = [
@@ -127,7 +128,9 @@ def assemble(
             )
         unknown = len(np.setdiff1d(cell[~known & (low != high)], cell[known]))
         if unknown:
-            warnings.append(f"{unknown} edges have streamlines but no value of {measure}; they are written as 0")
+            warnings.append(
+                f"{counted(unknown, 'edge has', 'edges have')} streamlines but no value of {measure} (written as 0)"
+            )
         share = known.astype(float) if w is None else np.where(known, w, 0.0)
         sums, shares = total(np.where(known, values, 0.0) * share), total(share)
         return np.divide(sums, shares, out=np.zeros_like(sums), where=shares > 0)
@@ -184,7 +187,7 @@ def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | 
     if weights.shape != (streamlines.n_streamlines,):
         raise DataError(
             "the weights do not match the streamlines",
-            expected=f"{streamlines.n_streamlines} values",
+            expected=counted(streamlines.n_streamlines, "value"),
             got=str(weights.size),
             file=file,
         )
@@ -225,7 +228,7 @@ def _refuse_empty(
     """A table of zeros is no result."""
     if matrix.any():
         return
-    got = f"{account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned + " + (
+    got = f"{counted(account.total, 'streamline')} = {account.edges} in edges + {account.unassigned} unassigned + " + (
         f"{account.too_short} too short"
     )
     if account.edges and account.edges == account.within_one_region:

@@ -13,6 +13,7 @@ from connectome_tl.connectome.regions import MAX_TABLE
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AssemblySettings
 
 
@@ -115,7 +116,7 @@ def say_unlisted(
         raise DataError(
             "labels that are not in the table take streamline ends",
             expected=f"at most {settings.max_unlisted_ends:.0%} of the ends (max_unlisted_ends)",
-            got=f"{share:.1%} in {len(extra.unknown)} labels: {said}",
+            got=f"{share:.1%} in {counted(len(extra.unknown), 'label')}: {said}",
             subject=labels.subject,
             file=labels.file,
             remedy="Add them to the table; or set them to 0 in the image where they are no regions; or allow more.",

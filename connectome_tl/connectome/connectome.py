@@ -9,6 +9,7 @@ import numpy as np
 
 from connectome_tl.atlas import order_of
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
         first = np.argwhere(bad)[0]
         found.append(
             problem(
-                f"{int(bad.sum())} entries are NaN or infinite",
+                f"{counted(int(bad.sum()), 'entry is', 'entries are')} NaN or infinite",
                 got=f"first at {connectome.regions[first[1]]} - {connectome.regions[first[2]]}",
                 remedy="A region without data is left out or masked, not filled with NaN.",
             )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Settings
 
 # Other rooms import the columns from here.
@@ -82,7 +83,8 @@ class ConnectomeFiles(Settings):
         for name, given in (("key", self.key), ("transform", self.transform)):
             if isinstance(given, tuple) and len(given) != len(self.measures):
                 raise ValueError(
-                    f"{name} has {len(given)} entries for {len(self.measures)} measures: give one for each"
+                    f"{name} has {counted(len(given), 'entry')} for {counted(len(self.measures), 'measure')}: "
+                    f"give one for each"
                 )
         if self.labels == NUMBERED and self.atlas is not None:
             raise ValueError("labels: numbered goes without names, and atlas gives names: use one of them")

@@ -15,6 +15,7 @@ from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
 from connectome_tl.nn.model import OutcomeModel, build_model
+from connectome_tl.plurals import counted
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
@@ -277,7 +278,7 @@ def check_regions(model: FittedModel, cohort: Cohort) -> None:
     if model.regions and model.regions != cohort.regions:
         raise DataError(
             f"cohort {cohort.name!r} has other regions than the model, or another order",
-            expected=f"{len(model.regions)} regions: {', '.join(model.regions[:3])} ...",
+            expected=f"{counted(len(model.regions), 'region')}: {', '.join(model.regions[:3])} ...",
             got=f"{cohort.n_regions}: {', '.join(cohort.regions[:3])} ...",
             remedy="Align its regions with `with_regions`.",
         )

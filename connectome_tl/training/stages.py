@@ -11,6 +11,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of
 from connectome_tl.errors import InternalError, LeakageError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.study import StudySettings
@@ -290,7 +291,8 @@ def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
     if shared:
         raise LeakageError(
-            f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or have relatives in it",
+            f"the source cohort {source.name!r} has {counted(len(shared), 'subject')} of a test fold, or "
+            f"relatives of them",
             expected="no common subject or family",
             got=", ".join(shared[:5]),
             remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids and families "

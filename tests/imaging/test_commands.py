@@ -39,8 +39,8 @@ def run(hook: BrainHook, folder: Path, **values: str) -> None:
         ({"command": []}, "at least 1"),
         ({"command": [["tool"], []]}, "an empty command"),
         ({"command": ["tool"], "outputs": {"labels": "x.nii.gz"}}, "outputs are some of mask"),
-        ({"command": ["tool"], "outputs": {"mask": "../x.nii.gz"}}, "lie in the folder"),
-        ({"command": ["tool"], "outputs": {"mask": "/x.nii.gz"}}, "lie in the folder"),
+        ({"command": ["tool"], "outputs": {"mask": "../x.nii.gz"}}, "must be in the folder"),
+        ({"command": ["tool"], "outputs": {"mask": "/x.nii.gz"}}, "must be in the folder"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(given: dict[str, object], message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.errors import MissingInputError, Problem, UsageError
+from connectome_tl.plurals import counted
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
@@ -144,7 +145,7 @@ class Search:
         extra = [name for name in extra if name not in settled]
         if self.unmatched != "refuse":
             if without:
-                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {listed(without)}")
+                findings.notes.append(f"{counted(len(without), 'row')} without {what} {lacking}: {listed(without)}")
             if extra:
                 findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
             return found

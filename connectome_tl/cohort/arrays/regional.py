@@ -22,6 +22,7 @@ from connectome_tl.connectome.morphometric import similarity_network
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.connectome.names.naming import RowNames
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles, RegionFeatureFiles
 
@@ -95,7 +96,7 @@ def similarity_matrices(
             findings.problems += error.problems
             continue
         weights[i], node_mask[i] = made.weights, made.node_mask
-    sources = {f"region features ({len(hashes)} files)": content_hash(sorted(hashes))}
+    sources = {f"region features ({counted(len(hashes), 'file')})": content_hash(sorted(hashes))}
     return Matrices(tuple(tables), regions, weights, node_mask, sources, values)
 
 
@@ -262,7 +263,7 @@ def _measure_columns(
         if (match := fitting.fullmatch(c))
     }
     if own.notes:
-        more = f", and so in {len(own.notes) - 1} more columns" if len(own.notes) > 1 else ""
+        more = f", and so in {counted(len(own.notes) - 1, 'more column')}" if len(own.notes) > 1 else ""
         findings.notes.append(f"{path.name}: {own.notes[0]}{more}")
     return found
 
@@ -296,7 +297,7 @@ def _lined_up(
             )
             continue
         if other:
-            findings.notes.append(f"{file}: {len(other)} columns name no region and were left out: {other[0]}, ...")
+            findings.notes.append(f"{file}: {counted(len(other), 'column')} without a region left out: {other[0]}, ...")
         here = [name for name in rows if name in known]
         out[i, order_of(here, regions, where="the connectomes")] = table.to_numpy()[[name in known for name in rows]]
     return out

@@ -15,6 +15,7 @@ from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, r
 from connectome_tl.connectome.names.naming import RowNames
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
 
@@ -75,7 +76,9 @@ def read_stack(
         released(weights)
     findings.problems += faults[:_SHOWN]
     if len(faults) > _SHOWN:
-        findings.problems.append(Problem(f"{len(faults) - _SHOWN} more matrices are not usable", file=path))
+        findings.problems.append(
+            Problem(f"{counted(len(faults) - _SHOWN, 'more matrix is', 'more matrices are')} not usable", file=path)
+        )
     features = arrays.get("region_features")
     on_regions: np.ndarray | None = None
     if features is not None and features.ndim == 3 and features.shape[:2] == (len(owners), layout.n_file_rows):
@@ -126,7 +129,7 @@ def _faults(
         if len(wrong):
             found.append(
                 Problem(
-                    f"{len(wrong)} entries are NaN or infinite",
+                    f"{counted(len(wrong), 'entry is', 'entries are')} NaN or infinite",
                     got=f"first at {regions[wrong[0][1]]} - {regions[wrong[0][2]]}",
                     subject=subject,
                     file=path,

@@ -19,6 +19,7 @@ from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.connectome.names.naming import Layout, MatrixFile, RowNames, from_triangle
 from connectome_tl.connectome.names.rows import named_rows
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import ConnectomeFiles
 
 _ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "id")
@@ -144,7 +145,9 @@ def row_owners(
     ]
     if len(owners) != n_rows:
         problems.append(
-            Problem("the stack and its row table differ", expected=f"{len(owners)} rows", got=str(n_rows), file=path)
+            Problem(
+                "the stack and its row table differ", expected=counted(len(owners), "row"), got=str(n_rows), file=path
+            )
         )
     raise_all("the rows of the stack cannot be assigned", problems)
     _check_own_ids(owners, own, where, path)

@@ -9,6 +9,7 @@ from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import VolumeFiles
 
 
@@ -55,10 +56,11 @@ def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> d
     if without and search.unmatched == "refuse":
         search.findings.problems.append(
             Problem(
-                f"{len(without)} subjects have no image in column {spec.column!r}: {listed(without, 6)}",
+                f"{counted(len(without), 'subject has', 'subjects have')} no image in column {spec.column!r}: "
+                f"{listed(without, 6)}",
                 remedy="Name their images, leave them out (`select`), or set volumes.missing: allow.",
             )
         )
     elif without:
-        search.findings.notes.append(f"{len(without)} subjects have no image and stay without one")
+        search.findings.notes.append(f"{counted(len(without), 'subject has', 'subjects have')} no image")
     return found

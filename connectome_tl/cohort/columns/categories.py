@@ -17,6 +17,7 @@ from connectome_tl.cohort.columns.numeric import CODES, without_codes
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 
 SEX_COLUMNS = ("sex", "gender")
 _SEXES = {
@@ -132,13 +133,13 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
             findings.problems.append(
                 Problem(
                     f"column {name!r}: is {cell} a family, or does it mean that there is none?",
-                    got=f"{count[cell]} rows; the largest of the others has {largest}",
+                    got=f"{counted(count[cell], 'row')}; the largest of the others has {largest}",
                     file=file,
                     remedy=f"Set missing: ['{cell}'], or write it as F{cell} where it is one.",
                 )
             )
     for cell in sorted(nobody):
-        findings.notes.append(f"{name}: {cell} in {count[cell]} rows was read as no family")
+        findings.notes.append(f"{name}: {cell} in {counted(count[cell], 'row')} was read as no family")
     return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)
 
 

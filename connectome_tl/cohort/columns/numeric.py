@@ -16,6 +16,7 @@ import pandas as pd
 
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, texts
+from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
 CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
@@ -230,11 +231,11 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
         hits = values == code
         if outside:
-            findings.notes.append(f"{name}: {code:g} in {int(hits.sum())} rows was read as missing")
+            findings.notes.append(f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as missing")
             values = np.where(hits, np.nan, values)
         elif code >= 777:
             findings.notes.append(
-                f"{name}: {code:g} in {int(hits.sum())} rows was read as a value; "
+                f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as a value; "
                 f"if it means missing, set missing: ['{code:g}']"
             )
     return values

@@ -11,6 +11,7 @@ import numpy as np
 from connectome_tl.cohort.columns.numeric import unit_word
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeColumn
 
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
@@ -51,7 +52,8 @@ def check_ages(
             Problem(
                 f"age {spec.column!r} looks as if it were in two units",
                 expected=f"all in {spec.unit} from {_from(spec)}",
-                got=f"{len(below)} values from {below[0]:g} to {below[-1]:g} and {len(above)} from {above[0]:g} to "
+                got=f"{counted(len(below), 'value')} from {below[0]:g} to {below[-1]:g} and {len(above)} from "
+                f"{above[0]:g} to "
                 f"{above[-1]:g}",
                 file=file,
                 remedy=f"Convert one group; or, if all are {spec.unit} from {_from(spec)}, say {span} in `age`.",

@@ -23,6 +23,7 @@ from connectome_tl.cohort.tables.selection import selected
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
 from connectome_tl.files import read_json_object
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import MoreTable
 
@@ -109,7 +110,7 @@ def _one_per_subject(
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += error.problems
-    sources[f"{spec.file} ({len(hashes)} files)"] = content_hash(sorted(hashes))
+    sources[f"{spec.file} ({counted(len(hashes), 'file')})"] = content_hash(sorted(hashes))
     return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
 
 
@@ -128,7 +129,7 @@ def _rows_of(
         raise DataError(
             "not one row per subject",
             file=path,
-            got=f"{len(rows)} rows",
+            got=counted(len(rows), "row"),
             remedy="Its `select` keeps one, for example select: session_id == 'ses-1'.",
         )
     if doubled(keys):
@@ -207,7 +208,9 @@ def _joined(
                 findings.notes += [f"{name}: {n_new} missing cells were filled from {spec.file}"] if n_new else []
                 table = table.assign(**{name: filled})
     if not known.all():
-        findings.notes.append(f"{spec.file}: nothing on {int((~known).sum())} subjects; their values are missing")
+        findings.notes.append(
+            f"{spec.file}: nothing on {counted(int((~known).sum()), 'subject')}; their values are missing"
+        )
     return pd.concat([table, matched[wanted]], axis=1)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.plurals import counted
 
 _ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _MAX_BYTES = 100_000_000  # of all parts once unpacked
@@ -88,7 +89,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             "too many cells for a spreadsheet",
             file=path,
             expected=f"at most {_MAX_CELLS}",
-            got=f"{sheet.max_row} rows, {sheet.max_column} columns",
+            got=f"{counted(sheet.max_row, 'row')}, {counted(sheet.max_column, 'column')}",
             remedy="Delete what lies far from the table, or save it as .csv.",
         )
     if sheet.merged_cells.ranges:

@@ -11,6 +11,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.spelling import BACKGROUND, resolved_names
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 _DIGITS = re.compile(r"[0-9]{1,9}")
 SHORT = (
@@ -107,7 +108,7 @@ def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
             return one  # the doubled name is reported with the others
         raise place.error(
             f"matrix and names in {one.where} differ in size",
-            expected=f"{len(one)} rows",
+            expected=counted(len(one), "row"),
             got=" or ".join(str(n) for n in matrix.row_counts),
             remedy=SHORT if matrix.n_rows < len(one) else "A name was lost; export the file again.",
         )

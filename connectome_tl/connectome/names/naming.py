@@ -18,6 +18,7 @@ from connectome_tl.connectome.matrix_file import Layout, MatrixFile, RowList, Ro
 from connectome_tl.connectome.names.labels import printable
 from connectome_tl.connectome.names.rows import Rows, named_rows
 from connectome_tl.errors import DataError, raise_all
+from connectome_tl.plurals import counted
 
 _CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0)
 _FAR_CODES = (-999.0, -9999.0, -99999.0)
@@ -136,7 +137,7 @@ def squared(
                 "a list of edges, not a matrix",
                 subject=subject,
                 file=file,
-                got=f"{values.shape[-1]} values",
+                got=counted(values.shape[-1], "value"),
                 remedy="If it is a triangle of a matrix, row by row, set layout: upper or layout: lower (nilearn's).",
             )
         return from_triangle(values, n_rows, layout)

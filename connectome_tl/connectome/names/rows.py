@@ -15,6 +15,7 @@ from connectome_tl.connectome.names.identity import SHORT, Place, identity
 from connectome_tl.connectome.names.labels import LabelTable, listed, name_problems, twice_problems
 from connectome_tl.connectome.names.spelling import AAL_CODES, BACKGROUND, resolved_names
 from connectome_tl.errors import Problem, raise_all
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +213,7 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
     if len(declared) not in counts:
         raise place.error(
             "an unnamed matrix and its labels differ in size",
-            expected=f"{len(declared)} rows ({known.where})",
+            expected=f"{counted(len(declared), 'row')} ({known.where})",
             got=" or ".join(str(n) for n in counts),
             remedy=_size_remedy(matrix, counts[0], len(declared), known),
         )

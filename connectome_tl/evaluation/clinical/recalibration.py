@@ -20,6 +20,7 @@ from connectome_tl.evaluation.clinical.calibration import Platt, calibration_cur
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, tasks_of
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
 from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.statistics import Recalibrated
 from connectome_tl.settings.study import Recalibration, StudySettings
 from connectome_tl.tasks import Task
@@ -223,7 +224,7 @@ def recalibration_results(
                 slope=tuple(c.scaling.slope for c in mine),
                 threshold=tuple(c.threshold for c in mine),
                 method=f"{settings.method} scaling and threshold from inner out-of-fold risks of the training rows, "
-                f"one of each per outer fold ({len(mine)} folds)",
+                f"one of each per outer fold ({counted(len(mine), 'fold')})",
             )
         )
     return tuple(records)

@@ -15,6 +15,7 @@ from connectome_tl.evaluation.permutation.covariate_effects import CovariateEffe
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -83,7 +84,7 @@ def _tested(
     method = (
         "ridge on the models' own edges; what the covariates leave of each edge (Theil's residuals) moved between "
         f"subjects{' of a site' if sites else ''}, everything refitted; taken out: {effects.words}; first repeat, "
-        f"{len(some.ids)} subjects with all covariates"
+        f"{counted(len(some.ids), 'subject')} with all covariates"
     )
     return tuple(permutation_results(statistics, tasks, "ridge", QUESTION, method))
 

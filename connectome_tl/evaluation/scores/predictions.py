@@ -10,6 +10,7 @@ import pandas as pd
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import Estimand, metric_named
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Task
@@ -260,7 +261,7 @@ def _check_rows(
         twice = int(counts.argmax())
         raise DataError(
             f"{what}: predicted twice in a repeat",
-            got=f"{counts[twice]} rows",
+            got=counted(counts[twice], "row"),
             subject=str(subjects[twice % len(subjects)]),
         )
     finite = np.isfinite(outputs).all(axis=1)

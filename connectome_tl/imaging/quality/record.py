@@ -13,6 +13,7 @@ from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_mea
 from connectome_tl.imaging.quality.signal_check import SignalCheck, check_signal
 from connectome_tl.imaging.quality.volumes import Slices, check_slices, empty_volumes
 from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.plurals import counted
 
 POSES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # as fMRIPrep and QSIPrep call them
 COLUMNS = {  # of the table: what they are, and their unit
@@ -128,5 +129,5 @@ def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, .
     said = [] if check.problem is None else [f"the gradient table must be wrong: {check.problem.what}"]
     if empty.any():
         which = ", ".join(str(v + 1) for v in np.flatnonzero(empty)[:10])
-        said.append(f"{int(empty.sum())} volumes hold nothing and are left out: {which}")
+        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {which}")
     return (*said, *slices.warnings(original=np.flatnonzero(~empty)), *check.warnings)

@@ -11,6 +11,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, too_long
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_bytes
 
 _ROWS = 1 << 16  # points of one block
@@ -101,7 +102,7 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
         )
     if promised is not None and promised < found:
         # MRtrix writes the count last: a run that was stopped leaves whole streamlines and an old count.
-        note = f"the header of {file.name} counts {promised} streamlines; all {found} of the file were read"
+        note = f"the header of {file.name} counts {counted(promised, 'streamline')}; all {found} of the file were read"
         nothing = np.zeros(0, dtype=np.int64)
         yield Streamlines(buffer[:0], nothing, nothing, str(file), (note,))
 

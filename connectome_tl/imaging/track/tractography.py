@@ -18,6 +18,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.orientation_field import GridValues, grid_values, peak_amplitudes, polynomials
 from connectome_tl.imaging.track.propagation import Front, Step, deterministic, probabilistic, seeds, seeds_on_peaks
 from connectome_tl.imaging.track.reconstruction import Orientations
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import TrackingSettings
 
 _BATCH = 1_000  # seeds followed together; part of the result, since each batch draws by its own number
@@ -123,7 +124,7 @@ def track(
             break
     if not kept:
         raise DataError(
-            "no streamline was found", got=f"{n_seeds} seeds", subject=subject,
+            "no streamline was found", got=counted(n_seeds, "seed"), subject=subject,
             remedy="Check the orientation map, the mask and the gradient table.",
         )  # fmt: skip
     return Tracking(kept[: settings.n_streamlines], n_seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectome_tl.plurals import counted
 from connectome_tl.report import labels
 from connectome_tl.report.figures.fits import permutation_figure
 from connectome_tl.report.figures.learning_curve import curve_figure
@@ -132,7 +133,7 @@ def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:
     return sheet.draw(
         lambda name: permutation_figure(test, name, stamp=sheet.stamp),
         f"Permutation test: {test.question}" if test.question else "Permutation test",
-        f"{labels.model_label(test.model).label}, {test.n_permutations} permutations: "
+        f"{labels.model_label(test.model).label}, {counted(test.n_permutations, 'permutation')}: "
         f"p = {labels.p_value(test.p_value, test.n_permutations)}, corrected over tasks "
         f"p = {labels.p_value(test.p_value_max, test.n_permutations)}. Orange: as large as observed, or larger. "
         f"{labels.plain(test.method)}{'.' if test.method else ''}",

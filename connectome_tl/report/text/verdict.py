@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import SECOND, metric_named
 from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
@@ -194,7 +195,8 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
     for test in tests:
         whose = "" if test.model == main.model else f"{model_named(test.model).label}, "
         text += (
-            f" Permutation test ({whose}{test.n_permutations} permutations; {test.question.rstrip('?').lower()}): "
+            f" Permutation test ({whose}{counted(test.n_permutations, 'permutation')}; "
+            f"{test.question.rstrip('?').lower()}): "
             f"p = {test.p_value:.3f}, {test.p_value_max:.3f} corrected over the outcomes."
         )
     return text

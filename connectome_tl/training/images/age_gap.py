@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 Correction = Literal["none", "gap", "prediction"]
 _LEAST_SLOPE = 0.05  # a prediction that hardly follows age cannot be divided by its slope
@@ -52,7 +53,9 @@ def fit_age_bias(ids: Sequence[str], predicted: np.ndarray, age: np.ndarray, kin
         return AgeBias(kind, 0.0, 0.0, tuple(ids))
     if len(age) < 3 or np.ptp(age) == 0:
         raise DataError(
-            "the age bias needs three training rows of different ages", got=f"{len(age)} rows", remedy="Set it to none."
+            "the age bias needs three training rows of different ages",
+            got=counted(len(age), "row"),
+            remedy="Set it to none.",
         )
     slope, intercept = np.polyfit(age, predicted - age if kind == "gap" else predicted, 1)
     if kind == "prediction" and slope < _LEAST_SLOPE:

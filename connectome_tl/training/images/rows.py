@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, LeakageError
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class VolumeRows:
         if wrong or self.volumes.ndim != 5:
             raise DataError(
                 "rows of volumes do not match",
-                expected=f"{len(self.ids)} subjects and volumes (n, n_channels, depth, height, width)",
+                expected=f"{counted(len(self.ids), 'subject')} and volumes (n, n_channels, depth, height, width)",
                 got=", ".join([*wrong, f"volumes {tuple(self.volumes.shape)}"]),
             )
 
@@ -106,7 +107,7 @@ def refuse_seen(fitted: Sequence[str], test: Sequence[str], what: str) -> None:
     """
     both = sorted(set(fitted) & set(test))
     if both:
-        raise LeakageError(f"{what} was fitted on {len(both)} subjects of the test fold", subject=both[0])
+        raise LeakageError(f"{what} was fitted on {counted(len(both), 'subject')} of the test fold", subject=both[0])
 
 
 @contextmanager

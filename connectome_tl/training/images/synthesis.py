@@ -15,6 +15,7 @@ from torch import Tensor
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.adversarial import AgeGuide, Critic, EncoderDecoder, gradient_penalty
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
@@ -187,7 +188,7 @@ def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) 
     if not members:
         raise DataError(
             "no age bin contains two training subjects",
-            got=f"bins of {width:g} for {len(ages)} subjects",
+            got=f"bins of {width:g} for {counted(len(ages), 'subject')}",
             remedy="Set a larger `bin_width`.",
         )
     counts = np.array([len(rows) for rows in members], dtype=float)

@@ -16,6 +16,7 @@ from connectome_tl.connectome.assignment import some
 from connectome_tl.connectome.places import Fit, centroids, check_places
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, write_bytes, write_json, write_table
 
 
@@ -144,7 +145,7 @@ def _check_labels(atlas: Atlas, labels: Volume, source: Path) -> None:
     if len(absent) > 10:
         problems.append(
             Problem(
-                f"{len(absent) - 10} more labels are not in the image",
+                f"{counted(len(absent) - 10, 'more label is', 'more labels are')} not in the image",
                 file=source,
                 remedy=f"Is this the image of {atlas.name}? {atlas.image}",
             )

@@ -26,6 +26,7 @@ from connectome_tl.connectome.quality import (
     subject_measures,
 )
 from connectome_tl.errors import UsageError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
 from connectome_tl.settings.study import StudySettings
@@ -160,8 +161,8 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
     """The cohort as tables on a terminal. Names from files are shown as text, never as markup."""
     measures = ", ".join(record.measures) or "no connectomes"
-    who = record.people.text if record.people is not None else f"{record.n_subjects} subjects"
-    regions = f"{record.n_regions} regions ({record.atlas}), " if record.n_regions else ""
+    who = record.people.text if record.people is not None else counted(record.n_subjects, "subject")
+    regions = f"{counted(record.n_regions, 'region')} ({record.atlas}), " if record.n_regions else ""
     console.print(Text(f"{record.name}: {who}, {regions}{measures}"))
     flow = Table(title="Flow", title_justify="left")
     for heading in ("step", "left", "excluded", "why"):

@@ -17,6 +17,7 @@ from connectome_tl.connectome.names.naming import Layout, RowNames, RowOrder, li
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.connectome.names.rows import in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, sidecar_path
 from connectome_tl.settings.cohort import NUMBERED
 from connectome_tl.workflows.data.convert_checks import chosen_layout, content_notes, only_measure
@@ -140,9 +141,11 @@ def convert_folder(
             kinds.add(type(error))
             problems += [replace(problem, file=problem.file or file) for problem in error.problems]
     for note, count in job.notes.items():
-        say(note if count == 1 else f"{note} ({count} files)")
+        say(note if count == 1 else f"{note} ({counted(count, 'file')})")
     kind = UsageError if kinds == {UsageError} else DataError
-    raise_all(f"{len(written)} tables were written; some files could not be read", problems, kind)
+    raise_all(
+        f"{counted(len(written), 'table was', 'tables were')} written; some files could not be read", problems, kind
+    )
     return tuple(written)
 
 

@@ -24,6 +24,7 @@ from connectome_tl.errors import (
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.gradient_check import about_gradients
 from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
@@ -207,7 +208,7 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
         raise UsageError(
             "the output folder contains scans made with other settings",
             expected="one set of settings per folder",
-            got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
+            got=f"{counted(len(kept), 'scan')}, among them {kept[0]} ({others[kept[0]]})",
             file=plan.out,
             remedy="Give another OUT_DIR, or run for all participants at once: then all are made again.",
         )

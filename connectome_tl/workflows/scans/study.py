@@ -26,6 +26,7 @@ from connectome_tl.errors import (
     raise_all,
 )
 from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, read_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, Covariate, MoreTable, VolumeFiles
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -119,7 +120,9 @@ def make_cohort(
     subjects, plan, ready, inventory = planned(one)
     run = process_folder(plan, ready, inventory, n_workers, progress=progress)
     short = [Problem(text) for _, text, code in run.failed if code == _INTERRUPTED]
-    raise_all(f"{len(short)} scans of {one.settings.name} were not finished", short, InterruptedRunError)
+    raise_all(
+        f"{one.settings.name}: {counted(len(short), 'scan was', 'scans were')} not finished", short, InterruptedRunError
+    )
     if not run.done:
         raise worst_of(run)(
             f"no scan of cohort {one.settings.name!r} worked (see {run.page})",

@@ -13,6 +13,7 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import read_json, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
@@ -108,7 +109,8 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
         return Finding(
             check=check,
             status="warning",
-            what=f"scores of these subjects were seen {len(seen)} times, under {len(configurations)} configurations",
+            what=f"scores of these subjects were seen {len(seen)} times, under "
+            f"{counted(len(configurations), 'configuration')}",
             remedy="If this one was chosen by its test scores, these are optimistic: report the number tried.",
         )
     return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
@@ -132,7 +134,10 @@ def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         check_tuned(settings, cohorts, splits)
     except UsageError as error:
         return [Finding(check=check, status="failed", what=str(error))]
-    text = f"{settings.tuned.trials} trials per fold, found on these data and splits; the search was not repeated"
+    text = (
+        f"{counted(settings.tuned.trials, 'trial')} per fold, found on these data and splits; the search was "
+        f"not repeated"
+    )
     return [Finding(check=check, status="passed", what=text)]
 
 

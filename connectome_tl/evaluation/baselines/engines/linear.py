@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
+from connectome_tl.plurals import counted
 
 DEFAULT_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(0, 6, 13))
 
@@ -36,7 +37,7 @@ class EdgeScaler:
     def transform(self, x: np.ndarray) -> np.ndarray:
         """(n_rows, n_edges) to (n_rows, n_kept); a masked edge (NaN) becomes 0, the training mean."""
         if x.ndim != 2 or x.shape[1] != self.kept.size:
-            raise DataError("rows do not fit the scaler", expected=f"{self.kept.size} edges", got=str(x.shape))
+            raise DataError("rows do not fit the scaler", expected=counted(self.kept.size, "edge"), got=str(x.shape))
         z = (x[:, self.kept] - self.mean[self.kept]) / self.scale[self.kept]
         return np.nan_to_num(z, copy=False, nan=0.0)
 
