@@ -26,7 +26,8 @@ from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 REFERENCE_SITE = "reference"
 
@@ -111,6 +112,7 @@ def _connectome(steps: ConnectomeSteps, train: Cohort, release: Release) -> Conn
         tuple(release._record(step, train) for step in steps.edge_steps),
         release._record(steps.scaler, train),
         None if steps.regional is None else release._record(steps.regional, train),
+        steps.some_absent,
     )
 
 

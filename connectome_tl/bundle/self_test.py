@@ -15,7 +15,8 @@ from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel
+from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.interface import FittedModel
 
 N_ROWS = 6
 TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit numbers in another order

@@ -9,8 +9,9 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import SCORES, CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 def check_members(members: Members, inputs: Inputs) -> None:
@@ -101,6 +102,8 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
             found["edges"] = sizes.n_measures * sizes.n_edges
             if sizes.n_features:
                 found["regional"] = sizes.n_regions * sizes.n_features
+            if steps.some_absent:
+                found[CONNECTOME_PRESENCE] = 1
         elif isinstance(steps, ClinicalSteps):
             free = int(steps.encoder.made_of(model.unpenalised).sum()) if model.unpenalised else 0
             found[name] = len(steps.encoder.names) + 1 - free

@@ -16,7 +16,8 @@ from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.targets import Target, slope_of
 from connectome_tl.features.steps import Features
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 class Explained(Protocol):

@@ -22,7 +22,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import FittedModel, fitted_model, stored_model
+from connectome_tl.training.fitted import fitted_model, stored_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 

@@ -6,9 +6,9 @@ fits, and, for few families, (A) a likelihood-weighted mean over the scales of t
 in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
 
 Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
-outcome that is itself among them (`own`) gets its column unpenalised, with slope 1 or, where its errors without
-the family are clearly lower, with a free slope. Any other is the mean of fits with and without the block of
-scores. `predict` then needs the scores as one more block.
+outcome that is itself among them (`own`) is a weighted mean of three fits: with its column at slope 1, with a free
+slope, and without it; the weights follow their errors without the family. Any other is the mean of fits with and
+without the block of scores. `predict` then needs the scores as one more block.
 
 What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
