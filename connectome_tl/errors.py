@@ -1,4 +1,4 @@
-"""What can go wrong, said in full: what was expected, what came, which subject and file, what to do.
+"""Errors with exit codes. A message says what was expected, what came, in which file, and what to do.
 
 Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no input, 70 our fault,
 74 input/output, 75 interrupted: run again to resume), so that a scheduler can retry only 74 and 75.
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, with everything a reader needs to mend it."""
+    """One thing that is wrong, with everything a reader needs to fix it."""
 
     what: str
     expected: str | None = None
@@ -117,7 +117,7 @@ class OutputError(ConnectomeTLError):
 
 
 class InterruptedRunError(ConnectomeTLError):
-    """Stopped before the end; the same command goes on from there: exit 75."""
+    """Stopped before the end; the same command resumes: exit 75."""
 
     exit_code = 75
 

@@ -1,4 +1,4 @@
-"""Sidecars, content hashes, atomic writes: what makes a file on disk worth trusting.
+"""Sidecars, content hashes and atomic writes.
 
 Nothing written here holds a time, a host or a run id, so that the same inputs give the same bytes;
 times and ids belong in `log/`.
@@ -139,7 +139,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         raise OutputError(
             f"could not write: {error.strerror or error}",
             file=target,
-            remedy="Check free space and permissions; what was written before is untouched.",
+            remedy="Check free space and permissions; files written before are intact.",
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -177,7 +177,9 @@ def read_json(path: str | Path) -> Any:
         raise MissingInputError("file not found", file=path) from error
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"cannot be read as JSON: {error}", file=path, remedy="Delete the file and run again; it will be made anew."
+            f"cannot be read as JSON: {error}",
+            file=path,
+            remedy="Delete the file and run again; it will be made again.",
         ) from error
 
 

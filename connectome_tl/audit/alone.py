@@ -1,4 +1,4 @@
-"""Does one column, edge, regional measure, missing value or summary alone give the outcome away? Then ask why.
+"""Single columns, edges, regional measures, missing values or summaries that predict the outcome almost perfectly.
 
 An AUC above .95 or an R2 above .9 of a single value is rare in nature and common where the outcome has
 crept into the features: a later score among the covariates, a code that only the impaired have, a scan that is
@@ -48,7 +48,7 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
             check=_CHECK,
             status="warning",
             what="; ".join(found[:8]) + more,
-            remedy="Ask whether it was known when the scan was made, and whether it was made from the outcome.",
+            remedy="Check whether it was known at the time of the scan, and whether it was derived from the outcome.",
         )
     ]
 

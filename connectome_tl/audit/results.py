@@ -1,4 +1,4 @@
-"""What a run shows (results.json, tables, page), compared with what judging it again gives."""
+"""Compare the results that a run shows (results.json, tables, report) with recomputed ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Fin
     """A table of the folder (cells as text) beside the same table made from `results.json`."""
     check = f"{name} is that of results.json"
     if list(recorded.columns) != list(again.columns) or len(recorded) != len(again):
-        text = f"{len(recorded)} rows of {len(recorded.columns)} columns, expected {len(again)} of {len(again.columns)}"
+        text = (
+            f"rows and columns: {recorded.shape[0]} x {recorded.shape[1]}, expected {again.shape[0]} x {again.shape[1]}"
+        )
         return Finding(check=check, status="failed", what=text, remedy=_REMEDY)
     wrong = []
     for column in again.columns:

@@ -1,4 +1,4 @@
-"""Simulated subjects that a bundle carries with what it predicts of them: does it still do so, here?"""
+"""Self-test of a bundle: simulated subjects with the predictions that it must reproduce."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel
+from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.interface import FittedModel
 
 N_ROWS = 6
 TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit numbers in another order
@@ -115,9 +116,9 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
     shapes = {"weights": (n_rows, n_measures, n_regions, n_regions), "node_mask": (n_rows, n_regions)}
     wanted = (shapes | ({"region_features": features} if features[2] else {})) if n_regions else {}
     if {name: array.shape for name, array in arrays.items()} != wanted:
-        raise DataError("the matrices of the self-test do not fit its subjects")
+        raise DataError("the matrices of the self-test do not match its subjects")
     if arrays and (arrays["node_mask"].dtype != bool or not np.isfinite(arrays["weights"]).all()):
-        raise DataError("the matrices of the self-test are not of numbers")
+        raise DataError("the matrices of the self-test are not numeric")
     ids = tuple(f"simulated{i + 1}" for i in range(n_rows))
     table = pd.DataFrame(index=list(ids))
     for spec in facts.limits.covariates:
@@ -186,13 +187,13 @@ def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: 
     expected = np.array(test.predictions, dtype=float)
     found = members.predict(cohort, cohort.ids)
     if expected.shape != found.shape or not np.isfinite(found).all():
-        raise DataError("the bundle does not predict its own simulated subjects as it says")
+        raise DataError("the bundle does not reproduce the predictions of its self-test")
     distance = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
     if not distance <= TOLERANCE:
         raise DataError(
-            "the bundle does not predict its own simulated subjects as it says",
+            "the bundle does not reproduce the predictions of its self-test",
             expected=f"the same to {TOLERANCE:g}",
             got=f"a difference of {distance:.3g}",
-            remedy="It was changed, or the versions of numpy and torch here compute otherwise: see its model card.",
+            remedy="It was changed, or the installed numpy and torch compute differently: see its model card.",
         )
     return distance

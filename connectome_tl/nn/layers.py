@@ -1,4 +1,4 @@
-"""Layers that all branches share."""
+"""Layers shared by all branches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of rows that stay as they are, such as edges, with what is learned.
+"""Products of constant rows, such as edges, with learned weights.
 
 They are made in the precision of the rows. Where no gradient of the rows is asked for, the way with the least reading
 of memory is taken; elsewhere they are plain torch.

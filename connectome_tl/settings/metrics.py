@@ -1,4 +1,4 @@
-"""The table of metrics: names, direction, chance, margins, and how wide their intervals have to be."""
+"""Table of metrics: names, direction, chance level, margins, interval factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study asks for against what its cohorts have, before anything is written or fitted."""
+"""Check the requests of a study against its cohorts, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
     clinical = [spec.column for spec in clinical_specs(cohorts.target.covariate_specs)]
     problems += [
         Problem(
-            f"core.unpenalised: {name!r} is no clinical covariate of {cohorts.target.name}",
+            f"core.unpenalised: {name!r} is not a clinical covariate of {cohorts.target.name}",
             expected=f"one of {', '.join(clinical) or '(none)'}",
         )
         for name in study.core.unpenalised
@@ -134,7 +134,7 @@ def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
             problems.append(
                 Problem(
                     f"stage {stage} learns from {nouns}, and the {role} cohort {cohort.name} has none",
-                    remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
+                    remedy=f"Give them in its cohort.yaml, or set stages.{stage}: null.",
                 )
             )
     adapt, pool = study.stages.adapt, cohorts.pool

@@ -252,4 +252,4 @@ def test_a_mean_without_any_value_is_refused_and_one_edge_without_is_said(three_
         else:
             assembly = assemble(ends, three_blocks, regions_of_image(three_blocks), ("FA",))
             assert assembly.connectome.weights[0, 0, 2] == 0.25
-            assert assembly.warnings == ("1 edges have streamlines but no value of FA; they are written as 0",)
+            assert assembly.warnings == ("1 edge has streamlines but no value of FA (written as 0)",)

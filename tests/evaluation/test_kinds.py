@@ -325,7 +325,7 @@ def test_each_kind_has_a_verdict_with_its_numbers(task):
 
 def test_an_outcome_that_is_no_level_and_missing_probabilities_are_refused():
     rows = levels_table(np.random.default_rng(15), DIAGNOSIS)
-    with pytest.raises(DataError, match="no level"):
+    with pytest.raises(DataError, match="not a level"):
         scores(rows.assign(y_true=rows["y_true"] + 1), [DIAGNOSIS])
     with pytest.raises(DataError, match="p_2"):
         scores(rows.drop(columns="p_2"), [DIAGNOSIS])

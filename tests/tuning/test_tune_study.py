@@ -90,7 +90,7 @@ def test_more_trials_go_on_with_the_same_search(home: Path, tmp_path: Path) -> N
     found = tune_study(study, tmp_path / "tuned", base=home, trials=6)
     assert found == read_tuned(home / "tuned")
     other = study.model_copy(update={"seed": 1})
-    with pytest.raises(UsageError, match="the folder holds the search of another study"):
+    with pytest.raises(UsageError, match="the folder contains the search of another study"):
         tune_study(other, tmp_path / "tuned", base=home)
 
 

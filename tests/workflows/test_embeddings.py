@@ -128,7 +128,7 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
 def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: Path) -> None:
     """Other splits: every fit saw somebody of each fold."""
     splits = {"repeats": 1, "outer": 2, "stratum": "cognitive", "seed": 5}
-    with pytest.raises(LeakageError, match="saw subjects of a test fold") as caught:
+    with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
     assert not list((tmp_path / "run" / "models").rglob("*.json"))
     assert "--stage pretrain" in str(caught.value)

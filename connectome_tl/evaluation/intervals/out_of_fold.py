@@ -1,4 +1,4 @@
-"""Intervals that cover at n = 33, for out-of-fold scores of a procedure that was trained again and again.
+"""Confidence intervals of out-of-fold scores for small samples.
 
 Every subject acts twice: it is tested, and it trains the models that test the others. An interval
 that knows only the first (DeLong, the percentile bootstrap of out-of-fold scores) covers 78-84 %

@@ -1,4 +1,4 @@
-"""Ranking scores: pairs of subjects that met in a test fold, and the intervals of AUC and concordance."""
+"""Pairs of subjects within test folds, and intervals of AUC and concordance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired differences between models on the same subjects and splits, and the rule that words them."""
+"""Paired differences between models, and the rule that turns them into verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of out-of-fold predictions, per subject, and the intervals of their means."""
+"""Per-subject losses of out-of-fold predictions and intervals of their means."""
 
 from __future__ import annotations
 

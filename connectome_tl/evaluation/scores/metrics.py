@@ -1,4 +1,4 @@
-"""Scores of out-of-fold predictions, each with an interval, for every kind of task."""
+"""Metrics of out-of-fold predictions, each with an interval, for every kind of task."""
 
 from __future__ import annotations
 

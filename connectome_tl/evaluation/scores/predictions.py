@@ -1,4 +1,4 @@
-"""The table of out-of-fold predictions: its rows made, and read into arrays, one model and task at a time."""
+"""The table of out-of-fold predictions: build its rows, and read them as arrays per model and task."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import Estimand, metric_named
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Task
@@ -57,7 +58,7 @@ def prediction_rows(
             remedy="Look for extreme values in this subject's data, or lower the learning rate.",
         )
     if probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any()):
-        raise InternalError(f"task {task.name}: model {model} gave a prediction that is no probability")
+        raise InternalError(f"task {task.name}: model {model} gave a prediction that is not a probability")
     if not np.allclose(total, 1.0, atol=1e-4):
         raise InternalError(
             f"task {task.name}: probabilities of model {model} must sum to 1",
@@ -264,7 +265,7 @@ def _check_rows(
         twice = int(counts.argmax())
         raise DataError(
             f"{what}: predicted twice in a repeat",
-            got=f"{counts[twice]} rows",
+            got=counted(counts[twice], "row"),
             subject=str(subjects[twice % len(subjects)]),
         )
     finite = np.isfinite(outputs).all(axis=1)
@@ -278,7 +279,7 @@ def _check_rows(
     if (last[subject] != y).any():
         raise DataError(f"{what}: the outcome of a subject differs between repeats")
     if task.n_levels and not np.isin(y, np.arange(task.n_levels)).all():
-        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
+        raise DataError(f"{what}: an outcome is not a level", expected=f"0 to {task.n_levels - 1}")
 
 
 def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which of several files of a session is meant: the one that can be, or a problem that names them all."""
+"""Choose between several candidate files of a session, or report them as ambiguous."""
 
 from __future__ import annotations
 

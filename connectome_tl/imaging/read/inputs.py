@@ -1,4 +1,4 @@
-"""What a BIDS folder, QSIPrep's derivatives or a dHCP release offer, scan by scan, and everything wrong with it.
+"""List the scans of a BIDS folder, QSIPrep derivatives or a dHCP release, with their problems.
 
 One walk over the folder, names only: nothing is opened but small tables. All faults are listed before
 anything is computed.

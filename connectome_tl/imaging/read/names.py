@@ -1,4 +1,4 @@
-"""Files of a folder by their BIDS names: taken apart, put right where they lie wrong, gradients inherited."""
+"""Parse BIDS file names, detect misplaced files, and find inherited gradient files."""
 
 from __future__ import annotations
 

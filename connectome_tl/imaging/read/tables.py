@@ -1,4 +1,4 @@
-"""What a BIDS folder's tables say against its files: participants.tsv, scans.tsv, labels that look like twins."""
+"""Check participants.tsv and scans.tsv of a BIDS folder against its files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def padding_problems(subjects: set[str]) -> list[Problem]:
     for subject in sorted(subjects):
         groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
     return [
-        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they one child?")
+        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they the same child?")
         for same in groups.values()
         if len(same) > 1
     ]

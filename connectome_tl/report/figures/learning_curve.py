@@ -1,4 +1,4 @@
-"""Scores against the number of labelled subjects: a figure of the telling models and a table of all."""
+"""Learning curve: a figure of the main models and a table of all models."""
 
 from __future__ import annotations
 

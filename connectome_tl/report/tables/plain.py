@@ -1,4 +1,4 @@
-"""Rows of the plain tables, as texts."""
+"""Rows of the plain tables, as text."""
 
 from __future__ import annotations
 

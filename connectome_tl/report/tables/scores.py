@@ -1,4 +1,4 @@
-"""The table of all scores of a task: a row per model, a cell per metric, n beside them."""
+"""Table of all scores of a task: one row per model, one column per metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of the settings that a search found for each outer fold."""
+"""Table of the settings that a search chose for each outer fold."""
 
 from __future__ import annotations
 

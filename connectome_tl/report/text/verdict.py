@@ -1,4 +1,4 @@
-"""The sentences that lead a report: how well, with what interval, better than what, does transfer help.
+"""Verdict sentences: performance with interval, comparison with baselines, benefit of transfer.
 
 Words follow rules fixed beforehand and nothing else: intervals (`compare.verdict`) and, where a
 permutation test was run, its p value corrected over tasks.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import SECOND, metric_named
 from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
@@ -204,7 +205,8 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
     for test in tests:
         whose = "" if test.model == main.model else f"{model_named(test.model).label}, "
         text += (
-            f" Permutation test ({whose}{test.n_permutations} permutations; {test.question.rstrip('?').lower()}): "
+            f" Permutation test ({whose}{counted(test.n_permutations, 'permutation')}; "
+            f"{test.question.rstrip('?').lower()}): "
             f"p = {_p(test.p_value)}, {_p(test.p_value_max)} corrected over the outcomes."
         )
     return text

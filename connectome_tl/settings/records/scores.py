@@ -1,4 +1,4 @@
-"""A score with its interval, and numbers that may be undefined."""
+"""Records of scores with intervals, and of numbers that may be undefined."""
 
 from __future__ import annotations
 

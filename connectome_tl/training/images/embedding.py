@@ -1,4 +1,4 @@
-"""What a finished network makes of images: its embedding before the fusion, and the age that it says."""
+"""Embeddings of images by a finished network, and its predicted ages."""
 
 from __future__ import annotations
 

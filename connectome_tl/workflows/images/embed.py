@@ -1,4 +1,4 @@
-"""`connectome-tl embed`: what the networks of a finished image study make of the images of a cohort."""
+"""`connectome-tl embed`: compute image embeddings of a cohort with a finished image study."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def embed_cohort(
     results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
     # The grids lie elsewhere: a finished run stays as it is.
     with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():

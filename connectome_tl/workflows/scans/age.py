@@ -1,4 +1,4 @@
-"""Age at scan, where the tables of a folder tell it: sessions.tsv of each subject, else participants.tsv."""
+"""Age at scan from sessions.tsv or participants.tsv of a folder."""
 
 from __future__ import annotations
 

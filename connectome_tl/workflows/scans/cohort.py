@@ -1,4 +1,4 @@
-"""All scans of an output folder together: the page, `cohort.yaml`, and each scan beside the others.
+"""Group level of an output folder: report, `cohort.yaml`, comparison of scans.
 
 Everything is read from what lies in the folder, so that scans may be made one by one, by many jobs, and the
 last command sees all of them.

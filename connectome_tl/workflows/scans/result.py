@@ -1,4 +1,4 @@
-"""What all scans of a run share, and what is found for one."""
+"""Data shared by all scans of a run, and the result of one scan."""
 
 from __future__ import annotations
 

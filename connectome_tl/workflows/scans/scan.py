@@ -1,4 +1,4 @@
-"""One scan: its key, whether it is done already, and the mark that says so once it is."""
+"""One scan: its key and its completion mark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions of a scan's cortical surfaces as labels of its anatomical image."""
+"""Map regions of cortical surfaces to labels of the anatomical image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study will cost before it is run: its fits, CPU time, memory, what is done already, what would be cheaper."""
+"""Forecast of a study: fits, CPU time, memory, finished fits, cheaper alternatives."""
 
 from __future__ import annotations
 

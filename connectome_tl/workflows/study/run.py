@@ -1,4 +1,4 @@
-"""`connectome-tl run`: a study from its settings to its report. What the command does, a notebook does too."""
+"""`connectome-tl run`: run a study from its settings to its report."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
         return cohort.with_regions(target.regions)
     except DataError as error:
         raise DataError(
-            f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
+            f"cohort {cohort.name!r} ({cohort.atlas}) does not match the target's atlas ({target.atlas})",
             problems=(
                 *error.problems[:5],
                 Problem(
@@ -200,7 +200,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     """Write the resolved settings and the split plan, or find that they are those of the run to resume.
 
     Raises:
-        UsageError: the folder holds a run with other settings or splits.
+        UsageError: the folder contains a run with other settings or splits.
     """
     text = dump_settings(settings)
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
@@ -209,13 +209,13 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
     if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
-            "the folder holds a run with other settings",
+            "the folder contains a run with other settings",
             file=settings_file,
             remedy="Give another --out, or delete the folder if that run is not needed.",
         )
     if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
         raise UsageError(
-            "the folder holds a run with another split plan: the target cohort has changed",
+            "the folder contains a run with another split plan: the target cohort has changed",
             file=plan_file,
             remedy="Give another --out.",
         )
@@ -279,11 +279,11 @@ def _write(
     from connectome_tl.report.render import render_report
 
     reveal(folder, "run", found.record)
-    mended = fitted.recalibrated
+    fixed = fitted.recalibrated
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     tables = {"predictions.tsv": (fitted.predictions, PREDICTION_COLUMNS)}
-    if mended is not None:
-        tables["calibrated.tsv"] = (mended.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
+    if fixed is not None:
+        tables["calibrated.tsv"] = (fixed.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
     for name, (rows, columns) in tables.items():
         table = write_table(folder / name, rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)

@@ -1,4 +1,4 @@
-"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+"""`StudyRun`: read a finished run as tables, without torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import MISSING
 from connectome_tl.report.labels import number
 from connectome_tl.report.tables.scores import interval_of
@@ -124,12 +125,12 @@ class StudyRun:
 
         Args:
             fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
-            site_names: names of sites, and what was fitted to each, may leave.
+            site_names: names of sites, and what was fitted to each, may be released.
             title, authors, licence: for the card.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
-            UsageError: the study has no such model. DataError: a part of it cannot leave.
+            UsageError: the study has no such model. DataError: a part of it cannot be released.
         """
         from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
@@ -165,7 +166,7 @@ def read_record(folder: Path) -> RunRecord:
         return RunRecord.model_validate_json(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise MissingInputError(
-            "no finished run here", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
+            "not a finished run", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
         ) from error
     except (ValidationError, UnicodeDecodeError, RecursionError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
@@ -185,7 +186,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         _check_present(numbers, path)
         return numbers.astype({"repeat": int, "fold": int})
     except FileNotFoundError as error:
-        raise MissingInputError("no finished run here", file=path) from error
+        raise MissingInputError("not a finished run", file=path) from error
     except (ValueError, KeyError) as error:
         raise DataError(f"not a table of predictions: {error}", file=path) from error
 
@@ -203,7 +204,7 @@ def _check_present(table: pd.DataFrame, path: Path) -> None:
         wrong = np.flatnonzero(missing | values.isin([np.inf, -np.inf]))
         if wrong.size:
             raise DataError(
-                f"column {column} holds a value that is missing or infinite ({wrong.size} rows)",
+                f"column {column} holds a value that is missing or infinite ({counted(wrong.size, 'row')})",
                 subject=str(table["subject"].iloc[wrong[0]]),
                 file=path,
                 line=int(wrong[0]) + 2,

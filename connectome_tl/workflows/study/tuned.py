@@ -1,4 +1,4 @@
-"""What a search found: written, read again, put into a study, and held against its outer scores."""
+"""Results of a search: write, read, apply to a study, compare with outer scores."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_tuned(folder: str | Path) -> Tuned:
     file = Path(folder) / TUNED
     if not file.is_file():
         raise MissingInputError(
-            "no finished search here", file=file, remedy="Run `connectome-tl tune` to its end; it goes on where it was."
+            "not a finished search", file=file, remedy="Run `connectome-tl tune` to its end; it resumes."
         )
     content = read_json(file)
     try:
