@@ -12,6 +12,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.results import RunRecord
@@ -221,4 +222,9 @@ def _finding(check: str, wrong: Sequence[str], more: str = "") -> Finding:
     if not wrong:
         return Finding(check=check, status="passed", what="every value is the same")
     text = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-    return Finding(check=check, status="failed", what=f"{len(wrong)} values differ: {text}", remedy=_REMEDY + more)
+    return Finding(
+        check=check,
+        status="failed",
+        what=f"{counted(len(wrong), 'value differs', 'values differ')}: {text}",
+        remedy=_REMEDY + more,
+    )

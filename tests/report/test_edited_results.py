@@ -74,7 +74,7 @@ def test_an_edit_of_any_field_is_named(record):
         tried += 1
         wrong = edited(record, path, other(value))
         (found, *_) = results_findings(wrong, record)
-        if found.status != "failed" or not found.what.startswith("1 values differ: " + str(path[0])):
+        if found.status != "failed" or not found.what.startswith("1 value differs: " + str(path[0])):
             unseen.append(path)
     assert unseen == []
     assert tried > 120
@@ -109,4 +109,4 @@ def test_an_edited_drawing_or_table_for_download_is_named(record):
     forged = page[:start] + "Rm9y" + page[start + 4 :]
     found = page_finding(forged, [page])
     assert found.status == "failed"
-    assert found.what.startswith("1 values differ: 'For")
+    assert found.what.startswith("1 value differs: 'For")
