@@ -164,7 +164,7 @@ def test_a_ribbon_says_which_voxels(folder: Path) -> None:
 def test_surfaces_that_lie_elsewhere_or_are_damaged_are_refused(folder: Path, tmp_path: Path) -> None:
     white, pial, labels = hemisphere(folder, "L")
     away = Volume(np.ones((10, 10, 10), dtype=np.float32), np.eye(4), "sub-01", "T2w.nii.gz")
-    with pytest.raises(DataError, match=r"lie elsewhere.*--to-scanner"):
+    with pytest.raises(DataError, match=r"not aligned.*--to-scanner"):
         voxels_of(read_cortex(white, pial, labels), away, None)
     points, faces = sphere(200)
     write_mesh(tmp_path / "small.surf.gii", points, faces)

@@ -172,7 +172,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             f"the header gives lengths in {unit}",
             expected="mm",
             file=file,
-            remedy="If they are mm, correct the header:  "
+            remedy="If they are mm, correct the header: "
             "i = nibabel.load(IN); i.header.set_xyzt_units('mm'); nibabel.save(i, OUT).",
         )
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
