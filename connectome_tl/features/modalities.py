@@ -88,7 +88,7 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
         tuple(steps),
         EdgeScaler.fit(train.weights, train.node_mask, ids),
         None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
-        _both_are_many(train.node_mask.any(axis=1)),
+        _both_are_many(np.asarray(train.node_mask.any(axis=1))),
     )
 
 

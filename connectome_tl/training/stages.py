@@ -242,7 +242,7 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
         seen = sorted(set(fold.test) & set(made.fits[0].seen))
         raise LeakageError(
             "the encoder of every fit of image.embedding saw subjects of a test fold, or kin of one",
-            expected="for each test fold a fit that saw none of its subjects",
+            expected="for each test fold, inner ones included, a fit that saw none of its subjects",
             got=", ".join(seen[:5]) or "kin of tested subjects",
             remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
             "stage that saw other subjects only (`connectome-tl embed --stage pretrain`). Inner folds (splits.inner, "
