@@ -7,7 +7,7 @@ Simulated cohorts with new subjects as test rows. Design seeds are 9000 and abov
 
 `encoders`: networks from scratch, with and without messages, and the closed-form core. Two kinds of cohort:
   footprint  60 infants, 24 regions: the outcome moves the connections of some regions (as `simulate_study` has it).
-  spread     100 subjects, 24 regions, one measure per region (a lesion load): the outcome is what the load of each
+  spread     300 subjects, 24 regions, one measure per region (a lesion load): the outcome is what the load of each
              region does at the regions that it is connected to in that very subject. Messages compute just that;
              a linear model of edges and measures cannot (`connectome_tl/simulation/spread.py`). Ridge on the loads as
              they arrive is the best that can be hoped for.
@@ -133,7 +133,7 @@ def fitted(
 
 
 def encoders_of(seed: int, kind: str) -> Iterator[Row]:
-    part, n_train = f"encoders {kind}", 60 if kind == "footprint" else 100
+    part, n_train = f"encoders {kind}", 60 if kind == "footprint" else 300
     if kind == "footprint":
         cohorts = footprint(seed, n_train)
     else:
