@@ -93,7 +93,7 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
-        from connectome_tl.training.checks import check_names
+        from connectome_tl.training.checks import check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.study.fitting import fit_study
         from connectome_tl.workflows.study.judge import judge
@@ -101,7 +101,9 @@ def run_study(
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks)
-        check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
+        asked = make_split_plan(cohorts.target, settings.splits)
+        check_tuned(settings, cohorts, asked)
+        check_embedded(cohorts.target, asked)
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there

@@ -82,6 +82,9 @@ def tune_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         splits = make_split_plan(cohorts.target, settings.splits)
+        from connectome_tl.training.checks import check_embedded
+
+        check_embedded(cohorts.target, splits)
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)
         from connectome_tl.evaluation.tuning.storage import open_storage
