@@ -117,11 +117,12 @@ def connectomes(
     """
     if level == "group":
         from connectome_tl.workflows.scans.group_response import write_group_response
+        from connectome_tl.workflows.scans.result import n_scans
 
         file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
         terminal.answer(written=file, n_scans=n)
         terminal.say(
-            f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
+            f"wrote {file}, the mean of {n_scans(n)}; name it as reconstruction.response_file in another folder's run"
         )
         return
     from connectome_tl.workflows.scans.connectomes import build_connectomes

@@ -32,7 +32,7 @@ from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.cohort import finish
 from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
-from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.result import Plan, n_scans
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
 from connectome_tl.workflows.scans.template import contrast_note
 
@@ -88,8 +88,9 @@ def run_folder(
     """
     run = process_folder(plan, scans, inventory, n_workers, tell)
     if run.failed:
+        others = "; the others are done" if len(run.failed) < len(scans) else ""
         raise worst_of(run)(
-            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            f"{len(run.failed)} of {n_scans(len(scans))} failed{others} (see {run.page})",
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     return run
@@ -148,7 +149,7 @@ def process_folder(
             failed.append((name, _in_a_line(result.problems), result.exit_code))
             reasons[name] = _in_words(result.problems)
     if tell is not None and turned > _MAX_TOLD:
-        tell(f"the gradient tables of {turned - _MAX_TOLD} more scans: see the report")
+        tell(f"the gradient tables of {n_scans(turned - _MAX_TOLD)} more: see the report")
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
@@ -205,7 +206,7 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
         raise UsageError(
             "the output folder holds scans that were made otherwise",
             expected="one folder, one setting",
-            got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
+            got=f"{n_scans(len(kept))}, among them {kept[0]} ({others[kept[0]]})",
             file=plan.out,
             remedy="Give another OUT_DIR, or run for all participants at once: then all are made anew.",
         )

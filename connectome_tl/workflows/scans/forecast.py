@@ -10,7 +10,7 @@ import nibabel as nib
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.hooks import hooks_of
-from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.result import Plan, n_scans
 
 # Seconds on one core of a laptop, measured on phantoms; a real scan may take half or twice as long.
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
@@ -21,7 +21,7 @@ _BYTES_PER_VALUE, _BYTES_AT_LEAST = 24, 600e6
 
 def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
     """Lines that tell what is used of each scan, and what is wrong with the folder."""
-    lines = [f"{inventory.kind} folder {inventory.root}: {len(scans)} scans"]
+    lines = [f"{inventory.kind} folder {inventory.root}: {n_scans(len(scans))}"]
     for scan in scans:
         lines.append(f"{scan.name}: " + ("cannot be used" if scan.problems else _seconds_text(plan, scan)))
         lines += [f"  {problem}" for problem in scan.problems]
@@ -45,7 +45,7 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
     hooks = "; programs of your own (hooks) come on top" if hooks_of(plan.settings) else ""
     return (
-        f"{len(costs)} scans, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where none is done, "
+        f"{n_scans(len(costs))}, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where none is done, "
         f"and {held / 1e9:.1f} GB of memory{hooks}"
     )
 

@@ -54,6 +54,11 @@ def stamps_of(warnings: Sequence[str]) -> list[str]:
 SettingsT = TypeVar("SettingsT", bound=AnyScanSettings, covariant=True)
 
 
+def n_scans(n: int) -> str:
+    """`1 scan`, `2 scans`."""
+    return f"{n} scan" if n == 1 else f"{n} scans"
+
+
 @dataclass(frozen=True)
 class Plan(Generic[SettingsT]):
     """What all scans of a run share. Paths are absolute.
@@ -118,9 +123,9 @@ class Plan(Generic[SettingsT]):
         return said | ({"Age": self.ages.of(scan)} if aged else {})
 
     @property
-    def surface_regions(self) -> RegionTable | None:
-        """Rows by the label tables of surfaces; None where a table or an atlas says which they are."""
-        return self.regions if self.settings.labels is None and self.settings.atlas is None else None
+    def rows_are_given(self) -> bool:
+        """Whether a label table or an atlas of the user's says which the rows are."""
+        return self.settings.labels is not None or self.settings.atlas is not None
 
     def told(self, scan: str) -> str:
         """The template in a sentence, for the page."""

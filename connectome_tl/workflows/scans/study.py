@@ -36,7 +36,7 @@ from connectome_tl.workflows.scans.connectomes import plan_connectomes
 from connectome_tl.workflows.scans.folder import FolderRun, process_folder, worst_of
 from connectome_tl.workflows.scans.forecast import forecast
 from connectome_tl.workflows.scans.planning import folder_settings
-from connectome_tl.workflows.scans.result import Plan, stamps_of
+from connectome_tl.workflows.scans.result import Plan, n_scans, stamps_of
 
 FOLDER = "scans"  # inside a run folder
 _REASON, _SCAN, _VOLUME = "connectome_problem", "scan", "scan_volume"
@@ -119,7 +119,7 @@ def make_cohort(
     subjects, plan, ready, inventory = planned(one)
     run = process_folder(plan, ready, inventory, n_workers, progress=progress)
     short = [Problem(text) for _, text, code in run.failed if code == _INTERRUPTED]
-    raise_all(f"{len(short)} scans of {one.settings.name} were not finished", short, InterruptedRunError)
+    raise_all(f"{n_scans(len(short))} of {one.settings.name} not finished", short, InterruptedRunError)
     if not run.done:
         raise worst_of(run)(
             f"no scan of cohort {one.settings.name!r} worked (see {run.page})",
