@@ -1,4 +1,4 @@
-"""What a study found out of fold about a model, as the pooled numbers that may leave with it."""
+"""Out-of-fold results of a model, as the pooled numbers that a bundle may contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits of a model's use: taken from its training cohort, and held against a new one."""
+"""Limits of use of a model: ranges of its training cohort, compared with a new cohort."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectome_tl.bundle.spans import Flag, outward
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import (
@@ -117,11 +118,11 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
                 problems.append(Problem(what, expected=said, remedy="Add it to `covariates` in cohort.yaml."))
         elif (spec.type, spec.unit) != (wanted.type, wanted.unit) and (wanted.needed or spec.type == wanted.type):
             got = f"{spec.type}{f' in {spec.unit}' if spec.unit else ', without a unit'}"
-            problems.append(Problem(f"covariate {wanted.column!r} is another one", expected=said, got=got))
+            problems.append(Problem(f"covariate {wanted.column!r} is defined differently", expected=said, got=got))
     if limits.age is not None and cohort.age_unit and cohort.age_reference != limits.age_reference:
         problems.append(
             Problem(
-                "ages count from another moment",
+                "ages have another reference",
                 expected=limits.age_reference,
                 got=cohort.age_reference,
                 remedy=f"Give `to: {limits.age_reference}` beside the age in cohort.yaml, with gestational_age.",
@@ -146,8 +147,8 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
         strange = [name for name in cohort.regions if name not in inputs.regions]
         found.append(
             Problem(
-                f"{len(strange)} regions are not of the model's atlas ({inputs.atlas})",
-                expected=f"{len(inputs.regions)} regions: {', '.join(inputs.regions[:3])} ...",
+                f"{counted(len(strange), 'region is', 'regions are')} not of the model's atlas ({inputs.atlas})",
+                expected=f"{counted(len(inputs.regions), 'region')}: {', '.join(inputs.regions[:3])} ...",
                 got=", ".join(strange[:3]),
                 remedy="Make connectomes of that atlas, or leave the other regions out (connectomes.regions).",
             )
@@ -221,7 +222,7 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
         DataError: says which limit; edges or voxels in another unit, or subjects of another age.
     """
     problems = [
-        Problem(f"no subject lies within the limits of {what}", expected=limit, got=here)
+        Problem(f"no subject is within the limits of {what}", expected=limit, got=here)
         for what, limit, outside, here in flags(facts, cohort)
         if outside.all() and cohort.n_subjects and _decides(what)
     ]

@@ -1,4 +1,4 @@
-"""`configs/metadata.json`: the keys of a MONAI bundle, and under `connectome_tl` everything that we read."""
+"""`configs/metadata.json`: the keys of a MONAI bundle, and our own under `connectome_tl`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this cohort the one that the model was trained on? Told from pooled means alone, since a bundle knows nobody.
+"""Compare a cohort with the pooled means of a bundle, to detect that the model was trained on it.
 
 The mean of a model's own scaled training rows is 0. In other subjects it is 0 only up to chance: its expected
 square is 1/n_train + 1/n_new per column, and more where the cohorts differ. A cohort whose mean is far

@@ -1,4 +1,4 @@
-"""Search everything that would leave for what must not: ids of subjects, names of sites, paths, dates, fingerprints.
+"""Search the files of a bundle for subject ids, site names, paths, dates and other identifying text.
 
 Values, keys, Markdown, names, metadata and whole numbers of tensors are searched. Ids that are short numbers cannot be
 told from other numbers inside a text and count only where they are the whole text.
@@ -139,7 +139,7 @@ def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
     for name, data in files.items():
         for place, value in _texts(name, data):
             hits = secrets.found_in(value) if isinstance(value, str) else secrets.found_in_number(value)
-            problems += [Problem(f"{place} holds {what}", got=repr(hit)[:80], file=name) for what, hit in hits]
+            problems += [Problem(f"{place} contains {what}", got=repr(hit)[:80], file=name) for what, hit in hits]
     return problems
 
 
@@ -155,9 +155,7 @@ def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets, what: str, reme
     found = scan(files, secrets)
     if found:
         more = f" (the first 12 of {len(found)})" if len(found) > 12 else ""
-        raise DataError(
-            f"nothing was written: {what} would give away what must stay{more}. {remedy}", problems=found[:12]
-        )
+        raise DataError(f"nothing was written: {what} would release private data{more}. {remedy}", problems=found[:12])
 
 
 def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:

@@ -1,4 +1,4 @@
-"""Simulated subjects that a bundle carries with what it predicts of them: does it still do so, here?"""
+"""Self-test of a bundle: simulated subjects with the predictions that it must reproduce."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from connectome_tl.imaging.grids import Gridded
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel
+from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.interface import FittedModel
 
 N_ROWS = 6
 TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit numbers in another order
@@ -127,12 +128,12 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
     if inputs.image is not None and having:
         wanted["volumes"] = (len(having), *inputs.image.grid.shape3)
     if {name: array.shape for name, array in arrays.items()} != wanted:
-        raise DataError("the matrices of the self-test do not fit its subjects")
+        raise DataError("the matrices of the self-test do not match its subjects")
     numbers = [array for name, array in arrays.items() if name in ("weights", "volumes")]
     if not all(np.isfinite(array).all() for array in numbers):
-        raise DataError("the matrices of the self-test are not of numbers")
+        raise DataError("the matrices of the self-test are not numeric")
     if n_regions and arrays["node_mask"].dtype != bool:
-        raise DataError("the matrices of the self-test are not of numbers")
+        raise DataError("the matrices of the self-test are not numeric")
     grids: dict[str, Gridded] = {}
     for at, i in enumerate(having):
         record = rows[i].volume
@@ -199,13 +200,13 @@ def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: 
     expected = np.array(test.predictions, dtype=float)
     found = members.predict(cohort, cohort.ids)
     if expected.shape != found.shape or not np.isfinite(found).all():
-        raise DataError("the bundle does not predict its own simulated subjects as it says")
+        raise DataError("the bundle does not reproduce the predictions of its self-test")
     distance = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())
     if not distance <= TOLERANCE:
         raise DataError(
-            "the bundle does not predict its own simulated subjects as it says",
+            "the bundle does not reproduce the predictions of its self-test",
             expected=f"the same to {TOLERANCE:g}",
             got=f"a difference of {distance:.3g}",
-            remedy="It was changed, or the versions of numpy and torch here compute otherwise: see its model card.",
+            remedy="It was changed, or the installed numpy and torch compute differently: see its model card.",
         )
     return distance

@@ -1,4 +1,4 @@
-"""External validation: what a bundle predicts of another cohort, scored as everything here is scored."""
+"""External validation: score the predictions of a bundle on another cohort."""
 
 from __future__ import annotations
 
@@ -85,16 +85,16 @@ def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
         if differ:
             problems.append(
                 Problem(
-                    f"outcome {task.name!r} is another one than the bundle's",
+                    f"outcome {task.name!r} is defined differently in the bundle",
                     expected=_said(one.task, differ),
                     got=_said(task, differ),
-                    remedy="Define it as the bundle does (see its model card), or call it otherwise.",
+                    remedy="Define it as the bundle does (see its model card), or give it another name.",
                 )
             )
         elif int(cohort.targets[task.name].notna().sum()) < SMALLEST_COUNT:
             problems.append(
                 Problem(
-                    f"outcome {task.name!r} is known of too few subjects for a validation",
+                    f"outcome {task.name!r} is known for too few subjects for a validation",
                     expected=f"{SMALLEST_COUNT} or more",
                     got=str(int(cohort.targets[task.name].notna().sum())),
                 )
@@ -129,7 +129,7 @@ def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
             "training mean than that of other subjects could be",
             expected="another cohort",
             got=f"{found:.2g} of the expected distance",
-            remedy="Validate on subjects whom the model has not seen.",
+            remedy="Validate on subjects that were not used for training.",
         )
 
 

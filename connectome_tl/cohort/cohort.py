@@ -1,4 +1,4 @@
-"""The cohort: every subject's connectome, covariates, outcomes and kinships, in one order."""
+"""`Cohort`: connectomes, covariates, outcomes and families of all subjects, in one order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from connectome_tl.atlas import order_of
 from connectome_tl.cohort.places import region_places
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.images.embedding import ImageEmbeddings
@@ -127,7 +128,7 @@ class Cohort:
     def __repr__(self) -> str:
         tasks = ", ".join(task.name for task in self.tasks) or "none"
         return (
-            f"Cohort({self.name!r}: {self.n_subjects} subjects, {self.n_regions} regions, "
+            f"Cohort({self.name!r}: {counted(self.n_subjects, 'subject')}, {counted(self.n_regions, 'region')}, "
             f"measures: {', '.join(self.measures) or 'none'}, outcomes: {tasks})"
         )
 

@@ -1,4 +1,4 @@
-"""A `Cohort` back to `cohort.yaml`, a table and one stack: what `read_cohort` reads to an equal cohort."""
+"""Write a `Cohort` as `cohort.yaml`, a table and one stack, so that `read_cohort` returns an equal one."""
 
 from __future__ import annotations
 

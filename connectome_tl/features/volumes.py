@@ -1,4 +1,4 @@
-"""Volumes as features: rows that read their grid when a batch asks for it, and a summary for the closed-form core."""
+"""Volumes as features: rows that load their grid on request, and a summary for the core."""
 
 from __future__ import annotations
 

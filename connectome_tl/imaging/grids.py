@@ -1,4 +1,4 @@
-"""A volume onto the grid of a study: orientation, resampling, cropping and padding, grey levels.
+"""Resample a volume to the grid of a study: orientation, spacing, cropping, padding, intensity.
 
 Nothing here is fitted: each volume is made into its grid by its own voxels and the settings alone.
 """
@@ -68,21 +68,21 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     inside = foreground(volume.data)
     voxel_ml = float(np.prod(volume.zooms)) / 1000
     if not inside.any() or inside.all():
-        raise DataError("no head stands out from the background", subject=subject, file=path)
+        raise DataError("no head can be distinguished from the background", subject=subject, file=path)
     odd = head_problem(volume, inside)
     if odd and settings.shape == "refuse":
-        raise DataError(odd, subject=subject, file=path, remedy="Mend the image, or say image.shape: note.")
+        raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or say image.shape: note.")
     levels = volume.data[inside].astype(np.float64)
     values, mask, zooms = _placed(volume, inside, settings)
     values = normalised(values, mask, settings)
     if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
         raise DataError(
-            "grey levels are too large to be kept in half precision",
+            "grey levels are too large for half precision",
             expected=f"at most {_LARGEST:g}",
             got=f"{np.abs(values).max():g}",
             subject=subject,
             file=path,
-            remedy="Say image.normalise: zscore.",
+            remedy="Set image.normalise: zscore.",
         )
     return Gridded(
         values.astype(np.float16),

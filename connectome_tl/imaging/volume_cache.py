@@ -1,4 +1,4 @@
-"""Grids on disk: made once, half precision, mapped into memory; known by the image's content and the settings."""
+"""Cache of resampled volumes on disk, memory-mapped and in half precision."""
 
 from __future__ import annotations
 
@@ -97,5 +97,5 @@ def _numbers(made: Gridded) -> dict[str, object]:
 
 def _damaged(file: Path, how: str) -> OutputError:
     return OutputError(
-        f"a damaged grid: {how}", file=file, remedy="Delete the file and run again; it will be made anew."
+        f"a damaged grid: {how}", file=file, remedy="Delete the file and run again; it will be made again."
     )

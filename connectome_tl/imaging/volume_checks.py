@@ -1,4 +1,4 @@
-"""What is wrong with an image before it becomes a grid: one message per fault, with subject and file."""
+"""Check images before they are resampled; one message per fault with subject and file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
                 raw,
                 "voxels are no numbers",
                 got=f"{unknown.sum()} of {unknown.size}",
-                remedy="Mend the image, or say image.nan: zero.",
+                remedy="Fix the image, or say image.nan: zero.",
             )
         data = np.where(unknown, np.float32(0), data)
     low, high = float(data.min()), float(data.max())
@@ -63,7 +63,7 @@ def check_contrast(path: str, subject: str, contrast: str) -> None:
     named = _named(path)
     if named and contrast not in named:
         raise DataError(
-            "the name of the image says another contrast",
+            "the name of the image implies another contrast",
             expected=contrast,
             got=", ".join(sorted(named)),
             subject=subject,

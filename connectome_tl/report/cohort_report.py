@@ -1,4 +1,4 @@
-"""One cohort to one HTML file: what it is, what the checks found, how it looks."""
+"""Cohort report: description, checks and figures of one cohort as one HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run, or one cohort, to one HTML file that needs nothing else: no network, no script."""
+"""Render a run as one self-contained HTML file without scripts or network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages about scans: one of each, and an index of all. Text, pictures and numbers come in; HTML goes out."""
+"""Pages of scans: one per scan and an index. Text, figures and numbers are rendered as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a search."""
+"""Report of a hyperparameter search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of an external validation: what a bundle is worth on other subjects."""
+"""Report of an external validation."""
 
 from __future__ import annotations
 

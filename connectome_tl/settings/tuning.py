@@ -1,4 +1,4 @@
-"""The search space of `tune`, and the settings that it found for each outer fold."""
+"""Settings of the search space of `tune`, and of the results of a search."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class TuneSettings(Settings):
         for key in self.space:
             below = [other for other in self.space if other.startswith(f"{key}.")]
             if below:
-                raise ValueError(f"space names both {key} and {below[0]}, which lies in it; give one of them")
+                raise ValueError(f"space names both {key} and {below[0]}, which is part of it; give one of them")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Simulated volumes as cohorts on disk: NIfTI files, a table, a `cohort.yaml`."""
+"""Write simulated volumes as cohorts on disk: NIfTI files, a table, a `cohort.yaml`."""
 
 from __future__ import annotations
 

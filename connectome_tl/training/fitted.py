@@ -1,10 +1,10 @@
-"""Finished fits that can be applied again: `predict` and `embed` for subjects of any cohort that fits."""
+"""Fitted models: `predict` and `embed` for subjects of any compatible cohort."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,34 +18,12 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.lining_up import check_regions
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.interface import FittedModel, check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 
 _CHUNK, _VOLUMES = 256, 8  # rows predicted at once, without and with volumes
 Arrays = dict[str, np.ndarray]
-
-
-class FittedModel(Protocol):
-    """What every finished fit offers.
-
-    Attributes:
-        tasks: outcomes in the order of the columns.
-        regions: names of the regions it was fitted on, in order; empty without connectomes.
-    """
-
-    @property
-    def tasks(self) -> tuple[Task, ...]: ...
-
-    @property
-    def regions(self) -> tuple[str, ...]: ...
-
-    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_columns): probabilities, or values in the outcome's unit."""
-        ...
-
-    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, width) what the model makes of a subject before its heads."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +66,7 @@ class NetworkModel:
         return [self.model(self.states[name]) for name in chosen]
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        check_regions(self.regions, cohort)
+        check_regions(self, cohort)
         return self.predict_rows(self.features.rows(cohort, ids))
 
     def predict_rows(self, rows: Rows) -> np.ndarray:
@@ -108,7 +86,7 @@ class NetworkModel:
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         """(n_subjects, n_networks * fused_width): the networks' fused layers, one beside the other."""
-        check_regions(self.regions, cohort)
+        check_regions(self, cohort)
         batch = to_batch(self.features.rows(cohort, ids))
         with torch.no_grad():
             return np.concatenate([_chunked(network, network.embed, batch) for network in self.networks()], axis=1)
@@ -200,8 +178,6 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
     Raises:
         InternalError: the fit did not keep its state.
     """
-    from connectome_tl.training.core import CoreModel
-
     if not result.plain:
         raise InternalError("this fit did not keep its state", remedy="Plan it with keep=True.")
     if result.stage == "mixture":

@@ -218,7 +218,7 @@ def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(h
     everywhere(text)
     (both / STRUCTURE).write_text(json.dumps(text))
     signed(both)
-    with pytest.raises(DataError, match="do not fit its subjects"):
+    with pytest.raises(DataError, match="do not match its subjects"):
         open_bundle(both)
     unknown = tmp_path / "three"
     shutil.copytree(home.bundle, unknown)
@@ -226,5 +226,5 @@ def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(h
     tensors["volumes"][0, 0, 0, 0] = np.nan
     save_file(tensors, unknown / SELF_TEST_ROWS)
     signed(unknown)
-    with pytest.raises(DataError, match="not of numbers"):
+    with pytest.raises(DataError, match="not numeric"):
         open_bundle(unknown)

@@ -155,9 +155,9 @@ def test_a_cohort_that_the_model_is_not_for_is_refused(home: Path, tmp_path: Pat
     cohort = infants_elsewhere()
     wrong = {
         "measure": (replace(cohort, measures=("fa",)), "edges are another measure"),
-        "older": (replace(cohort, age=cohort.age + 7.5), "no subject lies within the limits of"),
-        "unit": (replace(cohort, weights=cohort.weights * 1000), "no subject lies within the limits of mean fbc"),
-        "reference": (replace(cohort, age=cohort.age - 36, age_reference="birth"), "ages count from another moment"),
+        "older": (replace(cohort, age=cohort.age + 7.5), "no subject is within the limits of"),
+        "unit": (replace(cohort, weights=cohort.weights * 1000), "no subject is within the limits of mean fbc"),
+        "reference": (replace(cohort, age=cohort.age - 36, age_reference="birth"), "ages have another reference"),
         "covariate": (
             replace(cohort, covariates=cohort.covariates.drop(columns="ivh_grade"),
                     covariate_specs=tuple(s for s in cohort.covariate_specs if s.column != "ivh_grade")),

@@ -30,7 +30,7 @@ HEAD = "target: {cohort: target/cohort.yaml}\ntune:\n  space:\n"
         ("    edges.n_edges: {choices: [4]}", "line 4: .*at least two different values"),
         ("    edges.n_edges: {low: 0, high: 4, log: true}", "line 4: .*starts above 0"),
         ("    edges.n_edges: {lo: 0, high: 4}", r"line 4: tune\.space\.edges\.n_edges\.lo: unknown key.*low"),
-        ("    edges: {choices: [{n_edges: 3}, {}]}\n    edges.n_edges: {low: 2, high: 3}", "which lies in it"),
+        ("    edges: {choices: [{n_edges: 3}, {}]}\n    edges.n_edges: {low: 2, high: 3}", "which is part of it"),
     ],
 )  # fmt: skip
 def test_a_wrong_space_is_refused_with_its_line_and_the_nearest_key(line: str, said: str) -> None:

@@ -101,7 +101,7 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
 def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no model 'core_scratch'"):
         explain_run(run.folder, models=("core_scratch",))
-    with pytest.raises(MissingInputError, match="no finished run"):
+    with pytest.raises(MissingInputError, match="not a finished run"):
         explain_run(tmp_path)
     monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "")
     monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "another version")

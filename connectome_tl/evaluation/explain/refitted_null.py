@@ -1,4 +1,4 @@
-"""Maps of any model under permuted outcomes, each fitted again: the null of what has no algebra.
+"""Maps of refitted models under permuted outcomes, for models without a closed form.
 
 One map of a labeling is made as the observed one is: every fold of the first repeat, one seed, the whole training. What
 does not see the target's outcomes (stages 1 and 2) is taken from the run. Fits are kept until the maps are written, so
@@ -25,7 +25,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore, LayeredStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import FittedModel, fitted_model, stored_model
+from connectome_tl.training.fitted import fitted_model, stored_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 

@@ -1,4 +1,4 @@
-"""All maps of the models of a finished study."""
+"""Compute the maps of all models of a finished study."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.features.steps import Features
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.records.scores import Score
@@ -148,7 +149,8 @@ def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> 
     n_fits = n_refits(planned, n_refitted or FEWEST_REFITTED)
     if n_refitted:
         return (
-            f"p values of the {model} model: {n_refitted} permutations of the outcomes, {n_fits} fits of its last "
+            f"p values of the {model} model: {counted(n_refitted, 'permutation')} of the outcomes, "
+            f"{counted(n_fits, 'fit')} of its last "
             "stage (first repeat, one seed)."
         )
     return (

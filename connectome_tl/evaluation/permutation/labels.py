@@ -1,4 +1,4 @@
-"""The core, or the whole full model, fitted again under permuted outcomes: what chance alone would give."""
+"""Refit the core, or the full model, under permuted outcomes."""
 
 from __future__ import annotations
 

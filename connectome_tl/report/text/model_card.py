@@ -1,4 +1,4 @@
-"""The model card of a bundle: one set of sections, written as Markdown and as JSON.
+"""Model card of a bundle, as Markdown and JSON.
 
 After Mitchell et al. 2019 (doi:10.1145/3287560.3287596); the head is that of a Hugging Face card.
 """

@@ -1,4 +1,4 @@
-"""What a model bundle says of itself, and what an external validation of it found: plain records, no torch."""
+"""Records of model bundles and of external validations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The volumes of a cohort for its quality page: cuts through each on its grid, and what was done to it."""
+"""Volumes of a cohort for its report: slices on the grid, and preprocessing steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.grids import Gridded, foreground, gridded
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
 
@@ -41,7 +42,11 @@ def volume_images(
         found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
     without = cohort.n_subjects - len(there)
     if without:
-        found.append(QualityFinding(level="note", check="volume", message=f"{without} subjects have no volume"))
+        found.append(
+            QualityFinding(
+                level="note", check="volume", message=f"{counted(without, 'subject has', 'subjects have')} no volume"
+            )
+        )
     return tuple(images), found
 
 

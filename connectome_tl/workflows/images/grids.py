@@ -1,4 +1,4 @@
-"""Volumes of a study made into grids before anything is fitted, and what a study leaves to the machine settled."""
+"""Resample the volumes of a study before training, and resolve its `auto` settings."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _check_voxels(settings: ImageSettings, cohorts: Sequence[Cohort], grids: dic
             got=f"{edges[high]:.2f} mm, and {edges[low]:.2f} mm in {low}",
             subject=names[high],
             file=high,
-            remedy="Say image.grid: isotropic.",
+            remedy="Set image.grid: isotropic.",
         )
 
 

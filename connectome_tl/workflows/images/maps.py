@@ -1,4 +1,4 @@
-"""`connectome-tl maps`: which voxels the networks of a finished image study look at."""
+"""`connectome-tl maps`: voxel importance of the networks of a finished image study."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def map_volumes(
     results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
     splits = SplitPlan.load(folder / "split_plan.json")
     store, noise = FitStore(folder / "models"), noise or NoiseMap()
     with Steps(shown=show_progress) as steps, claim(folder):

@@ -1,4 +1,4 @@
-"""`connectome-tl prune`: smaller networks of a finished image study, beside the unpruned ones with equal training."""
+"""`connectome-tl prune`: prune the networks of a finished image study and compare them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prune_run(
     read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):

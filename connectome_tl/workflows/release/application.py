@@ -1,4 +1,4 @@
-"""A bundle and a cohort that it can be applied to, as `predict` and `validate` open them."""
+"""Open a bundle and a compatible cohort, for `predict` and `validate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fits of a finished run that go into a bundle, found again by their keys or refitted."""
+"""Collect the fits of a finished run for a bundle, by key or by refitting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress
 from connectome_tl.training.fit import fit as fit_plans
-from connectome_tl.training.fitted import FittedModel, fitted_model
+from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, Scheme, StudyCohorts, schemes_of
 from connectome_tl.workflows.images.grids import CACHE, with_grids
@@ -95,7 +96,7 @@ def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progr
         found = _fitted(study, scheme, kind, linear=linear, progress=progress)
         if found is not None:
             return found
-    raise InternalError("a core without radial kernels has one")
+    raise InternalError("a core without radial kernels has a radial kernel")
 
 
 def _fitted(

@@ -1,4 +1,4 @@
-"""`connectome-tl predict`: a bundle applied to a cohort, subject by subject, within its limits."""
+"""`connectome-tl predict`: apply a bundle to a cohort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl validate`: the external validation of a bundle on a cohort with outcomes."""
+"""`connectome-tl validate`: external validation of a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl explain`: what the models of a finished run look at, from its stored fits."""
+"""`connectome-tl explain`: explain the models of a finished run from its stored fits."""
 
 from __future__ import annotations
 

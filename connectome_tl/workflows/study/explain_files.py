@@ -1,4 +1,4 @@
-"""Where the explanations of a run lie, and how they are read back; torch is not needed."""
+"""Files of the explanations of a run: paths and reading, without torch."""
 
 from __future__ import annotations
 

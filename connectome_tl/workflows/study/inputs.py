@@ -61,7 +61,7 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
         return cohort.with_regions(target.regions)
     except DataError as error:
         raise DataError(
-            f"cohort {cohort.name!r} ({cohort.atlas}) does not fit the target's atlas ({target.atlas})",
+            f"cohort {cohort.name!r} ({cohort.atlas}) does not match the target's atlas ({target.atlas})",
             problems=(
                 *error.problems[:5],
                 Problem(

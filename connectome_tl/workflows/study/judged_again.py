@@ -1,4 +1,4 @@
-"""The run judged once more from its predictions and data, and what its folder shows compared with that."""
+"""Recompute the results of a run from its predictions and data, and compare them with its files."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def judged_findings(
     recorded: RunRecord,
     steps: Steps,
 ) -> list[Finding]:
-    """Scores, comparisons, tests, verdicts and warnings made anew, beside those of `results.json`.
+    """Scores, comparisons, tests, verdicts and warnings made again, beside those of `results.json`.
 
     Permuted and resampled networks are read from the run's store, a few of the permuted ones trained again;
-    everything else is fitted anew.
+    everything else is fitted again.
 
     Args:
-        fits: all networks fitted anew. predictions: the run's, which have been compared with these.
+        fits: all networks fitted again. predictions: the run's, which have been compared with these.
     """
     study, cohorts = replay.study, replay.cohorts
     validation = CrossValidation(predictions, replay.everything, fits)

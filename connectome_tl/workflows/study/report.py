@@ -1,4 +1,4 @@
-"""`connectome-tl report`: a finished run's report, drawn again from its results, with files for a paper beside it."""
+"""`connectome-tl report`: render the report of a finished run again, with files for a paper."""
 
 from __future__ import annotations
 

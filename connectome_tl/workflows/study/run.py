@@ -1,4 +1,4 @@
-"""`connectome-tl run`: a study from its settings to its report. What the command does, a notebook does too."""
+"""`connectome-tl run`: run a study from its settings to its report."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
-        from connectome_tl.training.checks import check_names
+        from connectome_tl.training.checks import check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.study.fitting import fit_study
         from connectome_tl.workflows.study.judge import judge
@@ -100,7 +100,9 @@ def run_study(
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks)
-        check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
+        asked = make_split_plan(cohorts.target, settings.splits)
+        check_tuned(settings, cohorts, asked)
+        check_embedded(cohorts.target, asked)
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
@@ -142,7 +144,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     """Write the resolved settings and the split plan, or find that they are those of the run to resume.
 
     Raises:
-        UsageError: the folder holds a run with other settings or splits.
+        UsageError: the folder contains a run with other settings or splits.
     """
     text = dump_settings(settings)
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
@@ -151,13 +153,13 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
     if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
-            "the folder holds a run with other settings",
+            "the folder contains a run with other settings",
             file=settings_file,
             remedy="Give another --out, or delete the folder if that run is not needed.",
         )
     if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
         raise UsageError(
-            "the folder holds a run with another split plan: the target cohort has changed",
+            "the folder contains a run with another split plan: the target cohort has changed",
             file=plan_file,
             remedy="Give another --out.",
         )
@@ -205,11 +207,11 @@ def _write(
     from connectome_tl.report.render import render_report
 
     reveal(folder, "run", found.record)
-    mended = fitted.recalibrated
+    fixed = fitted.recalibrated
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     tables = {"predictions.tsv": (fitted.predictions, PREDICTION_COLUMNS)}
-    if mended is not None:
-        tables["calibrated.tsv"] = (mended.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
+    if fixed is not None:
+        tables["calibrated.tsv"] = (fixed.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
     for name, (rows, columns) in tables.items():
         table = write_table(folder / name, rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)

@@ -1,4 +1,4 @@
-"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+"""`StudyRun`: read a finished run as tables, without torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from connectome_tl.report.labels import number
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.bundles import FitKind
@@ -71,8 +73,8 @@ class StudyRun:
             (
                 wanted[score.task, score.metric],
                 METRICS[score.metric].label,
-                f"{score.value:.2f}",
-                f"{score.low:.2f} to {score.high:.2f}",
+                number(score.value),
+                interval_of(score),
             )
             for score in self.record.scores
             if score.model == FULL and (score.task, score.metric) in wanted
@@ -116,12 +118,12 @@ class StudyRun:
 
         Args:
             fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
-            site_names: names of sites, and what was fitted to each, may leave.
+            site_names: names of sites, and what was fitted to each, may be released.
             title, authors, licence: for the card.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
-            UsageError: the study has no such model. DataError: a part of it cannot leave.
+            UsageError: the study has no such model. DataError: a part of it cannot be released.
         """
         from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 

@@ -1,4 +1,4 @@
-"""Are the cohorts still those that a run was made from?"""
+"""Check whether the cohorts of a run have changed since."""
 
 from __future__ import annotations
 
