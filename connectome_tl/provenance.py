@@ -113,7 +113,12 @@ def file_hash(path: str | Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror or error}", file=path) from error
+        remedy = f"Ask its owner for the right to read it: chmod a+r {Path(path).name}."
+        raise MissingInputError(
+            f"cannot be read: {error.strerror or error}",
+            file=path,
+            remedy=remedy if isinstance(error, PermissionError) else None,
+        ) from error
     return digest.hexdigest()
 
 

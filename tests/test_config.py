@@ -270,7 +270,7 @@ def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
 
 def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> None:
     outcome = "participants: p.tsv\noutcomes: [{name: a, column: a, kind: binary, levels: [%s]}]\n"
-    with pytest.raises(UsageError, match="must be quoted"):
+    with pytest.raises(UsageError, match="quote it"):
         parse_settings(outcome % "no, yes", CohortSettings)
     assert parse_settings(outcome % "'no', 'yes'", CohortSettings).outcomes[0].levels == ("no", "yes")
     assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")

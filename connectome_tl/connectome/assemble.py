@@ -239,8 +239,8 @@ def _refuse_empty(
         got=got + (f" of {streamlines.file}" if streamlines.file else ""),
         subject=labels.subject,
         file=labels.file,
-        remedy="Do streamlines and parcellation lie in one space? Of an image with two orientations "
-        "(sform, qform) the sform counts."
+        remedy="Are streamlines and parcellation in the same space? If an image has two orientations "
+        "(sform, qform), the sform is used."
         if account.unassigned
         else None,
     )

@@ -31,7 +31,7 @@ class Gridded:
         zooms: mm of a voxel of the grid.
         head_ml: volume of the foreground in the image itself. tissue_ml: of its dark, middle and bright part.
         quantiles: of the foreground's grey levels, as multiples of their mean (`QUANTILES`).
-        native: (3,) voxel edges of the image in mm.
+        native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
         notes: what was odd and let pass.
     """
 
@@ -41,6 +41,7 @@ class Gridded:
     tissue_ml: tuple[float, float, float]
     quantiles: tuple[float, ...]
     native: tuple[float, float, float]
+    extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
     notes: tuple[str, ...] = ()
 
     def read(self) -> np.ndarray:
@@ -52,10 +53,18 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
     """Read an image and put it on the grid.
 
     Raises:
-        MissingInputError, DataError: as `checked_volume`; no foreground; a head of impossible extent; grey levels
-            that half precision cannot hold.
+        MissingInputError, DataError: as `checked_volume` and `onto_grid`.
     """
-    volume = to_ras(checked_volume(path, subject, settings))
+    return onto_grid(checked_volume(path, subject, settings), settings)
+
+
+def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
+    """Put a volume on the grid.
+
+    Raises:
+        DataError: no foreground; a head of impossible extent; grey levels that half precision cannot hold.
+    """
+    volume, subject, path = to_ras(image), image.subject, image.file
     inside = foreground(volume.data)
     voxel_ml = float(np.prod(volume.zooms)) / 1000
     if not inside.any() or inside.all():
@@ -81,9 +90,14 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
         tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
-        (float(volume.zooms[0]), float(volume.zooms[1]), float(volume.zooms[2])),
+        _three(volume.zooms),
+        _three(volume.zooms * volume.shape),
         (odd,) if odd else (),
     )
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -145,9 +159,8 @@ def _placed(
     """Values and foreground on the grid, and its voxel edges."""
     shape = settings.shape3
     if settings.grid == "raw":
-        z = volume.zooms
         both = [cropped(one, shape) for one in (volume.data, inside)]
-        return both[0], both[1], (float(z[0]), float(z[1]), float(z[2]))
+        return both[0], both[1], _three(volume.zooms)
     if settings.grid == "zoom":
         ratio = np.array(volume.shape) / np.array(shape)
         zooms = volume.zooms * ratio
@@ -164,7 +177,7 @@ def _placed(
     data = _smoothed(volume.data, ratio)
     values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
     mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
-    return values, mask, (float(zooms[0]), float(zooms[1]), float(zooms[2]))
+    return values, mask, _three(zooms)
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ AGE_WORDS = (
 def _as_written(value: Any) -> Any:
     """A code as the table has it; YAML reads 7 as a number and no as false."""
     if isinstance(value, (bool, datetime.date)):
-        raise ValueError("YAML does not read this word as text: quote it, as  'no' or '2020-01-01'")
+        raise ValueError("YAML does not read this word as text: quote it, as 'no' or '2020-01-01'")
     return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
 
 

@@ -62,7 +62,7 @@ class Hook(Settings):
         try:
             parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
         except ValueError as error:
-            raise ValueError(f"an unclosed brace:  {error} (a literal brace is {{{{)") from error
+            raise ValueError(f"an unclosed brace: {error} (a literal brace is {{{{)") from error
         formed = next((name for _, name, form, change in parsed if name is not None and (form or change)), None)
         if formed is not None:
             raise ValueError(f"{{{formed}}} is put in as it is: no format after `:` or `!`")

@@ -54,7 +54,7 @@ class TemplatesByAge(Settings):
     def _is_whole(self) -> TemplatesByAge:
         if self.by_age == "templateflow":
             if self.labels is None:
-                raise ValueError("give labels, for example labels:  desc-structures (dhcpVol's 87)")
+                raise ValueError("give labels, for example labels: desc-structures (dhcpVol's 87)")
             return self
         if self.labels is not None:
             raise ValueError("labels is for TemplateFlow; your own templates have their labels in the list")

@@ -12,7 +12,7 @@ import pytest
 
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, METADATA, WEIGHTS
-from connectome_tl.bundle.limits import outward
+from connectome_tl.bundle.spans import outward
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.core import CoreSettings

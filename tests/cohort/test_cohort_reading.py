@@ -313,7 +313,7 @@ def test_a_stack_with_other_rows_than_its_table_is_refused(on_disk: OnDisk) -> N
     on_disk.settings["connectomes"]["rows"] = "rows.tsv"
     assert any("row table differ" in problem for problem in on_disk.problems())
     del on_disk.settings["connectomes"]["rows"]
-    assert any("whose row" in problem for problem in on_disk.problems())
+    assert any("not assigned to subjects" in problem for problem in on_disk.problems())
 
 
 def test_a_stack_of_another_atlas_is_refused(on_disk: OnDisk) -> None:
@@ -399,7 +399,7 @@ def test_masks_and_region_features_come_with_the_stack(on_disk: OnDisk) -> None:
     assert (cohort.weights[1, 0, 7] == 0).all()
     np.testing.assert_array_equal(cohort.region_features, features)
     on_disk.settings["region_features"]["names"] = ["thickness"]
-    assert any("do not fit" in problem for problem in on_disk.problems())
+    assert any("do not match the connectomes" in problem for problem in on_disk.problems())
 
 
 def test_region_features_of_single_files_are_matched_by_name(on_disk: OnDisk) -> None:

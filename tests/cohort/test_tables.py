@@ -47,7 +47,7 @@ def test_one_table_however_it_was_saved(tmp_path: Path, data: bytes) -> None:
         (b"id\tid\n1\t2\n", "occurs twice"),
         (b"id\tage\n\xff\xfe1\t2\n", "UTF-8"),
         (b"id\tage\n\x00\t2\n", "zero bytes"),
-        (b'id,age\n"1,2\n', "cells"),
+        (b'id,age\n"1,2\n', "1 cell"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, data: bytes, said: str) -> None:

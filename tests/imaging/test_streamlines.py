@@ -267,7 +267,7 @@ def changed_trk(path: Path, field: str, value: object) -> Path:
         ("voxel_sizes", 0.0, "size of a voxel"),
         ("nb_streamlines", 39, "differs from the header"),
         ("nb_streamlines", 41, "differs from the header"),
-        ("nb_scalars_per_point", 1, "ends within|not what|not a finite"),
+        ("nb_scalars_per_point", 1, "ends within|differs from|not a finite"),
         ("nb_properties_per_streamline", -1, "negative number of streamlines"),
         ("hdr_size", 999, "damaged"),
     ],

@@ -26,7 +26,8 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.images.plain import PlainNetwork, network_of, plain_networks, rebuilt
 from connectome_tl.workflows.images.prune import prune_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 
 BRIEF = TaylorPruning(
     target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)

@@ -152,7 +152,7 @@ def _check_sides(spec: RegionFeatureFiles, known: RowNames, tables: Mapping[str,
                     Problem(
                         "the tables of region features cover one hemisphere only",
                         file=search.folder / name,
-                        got=f"those of the other are in the same folder:  {beside}",
+                        got=f"those of the other are in the same folder: {beside}",
                         remedy=f'Set table: "{name.replace(one, "{hemi}", 1)}".',
                     )
                 )

@@ -178,7 +178,7 @@ class _Rows:
             near = nearest(name, self.table.columns, 1)
             written = [one if one.isidentifier() else f"`{one}`" for one in near]
             raise DataError(
-                f"select uses a column that does not exist:  {name!r}",
+                f"select uses a column that does not exist: {name!r}",
                 file=self.file,
                 remedy=f"Did you mean {written[0]}?" if near else None,
             )

@@ -21,10 +21,10 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.study.ledger import LEDGER, looks, reveal
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.tuned import check_tuned
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
