@@ -18,7 +18,8 @@ from connectome_tl.settings.records.scores import Number
 TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges", "image")
 # Whole stages decide which models a study has; a transductive study says so on every table.
 _IMAGE = ("image.augment", "image.flip_test")
-_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", "model.others")
+_LEAK = "stages.finetune.ensemble.choose_on"
+_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", _LEAK, "model.others")
 
 
 def tunable_keys() -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
-        check_brain_age(settings, cohorts.target, tasks)
+        check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         check_tuned(settings, cohorts, make_split_plan(cohorts.target, settings.splits))
         with steps.counted("volumes") as progress:
             cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
