@@ -13,13 +13,16 @@ others (few_labels).
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds
     python benchmarks/coverage.py --studies 200      # quick
+    python benchmarks/coverage.py --state FILE       # a stopped one goes on where it was
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -308,6 +311,35 @@ CONFIRM = [
     ),
 ]
 WANTED = 0.93
+Measured = dict[str, dict[str, float]]  # of each metric
+
+
+def measured(cell: Cell, n_studies: int, seed: int) -> Measured:
+    """Coverage and widths of every metric of a cell."""
+    return {
+        metric: {
+            "truth": float(np.mean(tally.own_truth)),
+            **{kind: tally.coverage(kind) for kind in ("procedure", "fitted", "plain")},
+            "width": tally.width("procedure"),
+            "fitted width": tally.width("fitted"),
+            "ideal": tally.ideal,
+        }
+        for metric, tally in run(cell, n_studies, seed).items()
+    }
+
+
+def kept(state: Path | None, cell: Cell, n_studies: int, seed: int) -> Measured:
+    """The same, read from the file of a stopped benchmark where it is there, else measured and added to it."""
+    key = f"{cell} {n_studies} {seed}"
+    if state is not None and state.is_file():
+        found = dict(json.loads(line) for line in state.read_text("utf-8").splitlines())
+        if key in found:
+            return dict(found[key])
+    made = measured(cell, n_studies, seed)
+    if state is not None:
+        with open(state, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps([key, made]) + "\n")
+    return made
 
 
 def allowed(cell: Cell) -> float:
@@ -321,6 +353,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 1000 when tuning)")
     parser.add_argument("--only", choices=("binary", "regression"))
     parser.add_argument("--seed", type=int, default=None, help="another seed (11; 1 when tuning)")
+    parser.add_argument("--state", type=Path, help="file that keeps finished cells, so that a stopped run goes on")
     parser.add_argument("--quick", action="store_true", help="two cells, 20 studies each")
     given = parser.parse_args()
     if given.quick:
@@ -340,25 +373,30 @@ def main() -> None:
         "covered, fitted | width | covered by the test-only interval |\n" + "|---" * 12 + "|"
     )
     lowest: dict[str, float] = {}
-    short, wide, n_cells = [], [], 0
+    short, wide = [], []
+    ratios: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
-        for metric, tally in run(cell, n_studies, seed).items():
-            covered = {kind: tally.coverage(kind) for kind in ("procedure", "fitted", "plain")}
-            ratio = tally.width("procedure") / max(tally.ideal, 1e-9)
-            n_cells += 1
-            short += [f"{cell.name} | {metric}"] if covered["procedure"] < enough else []
+        for metric, one in kept(given.state, cell, n_studies, seed).items():
+            ratio = one["width"] / max(one["ideal"], 1e-9)
+            ratios.setdefault(metric, []).append((ratio, allowed(cell)))
+            short += [f"{cell.name} | {metric}, {kind}" for kind in ("procedure", "fitted") if one[kind] < enough]
             wide += [f"{cell.name} | {metric} | {ratio:.1f}"] if ratio > allowed(cell) else []
-            for kind, share in covered.items():
-                lowest[f"{metric}, {kind}"] = min(lowest.get(f"{metric}, {kind}", 1.0), share)
+            for kind in ("procedure", "fitted", "plain"):
+                lowest[f"{metric}, {kind}"] = min(lowest.get(f"{metric}, {kind}", 1.0), one[kind])
             print(
-                f"| {cell.name} | {metric} | {np.mean(tally.own_truth):.3f} | {covered['procedure']:.3f} | "
-                f"{tally.width('procedure'):.2f} | {tally.ideal:.2f} | {ratio:.1f} | {covered['fitted']:.3f} | "
-                f"{tally.width('fitted'):.2f} | {covered['plain']:.3f} |",
+                f"| {cell.name} | {metric} | {one['truth']:.3f} | {one['procedure']:.3f} | {one['width']:.2f} | "
+                f"{one['ideal']:.2f} | {ratio:.1f} | {one['fitted']:.3f} | {one['fitted width']:.2f} | "
+                f"{one['plain']:.3f} |",
                 flush=True,
             )
+    n_cells = sum(map(len, ratios.values()))
+    for metric, found in ratios.items():
+        within = sum(ratio <= most for ratio, most in found)
+        each = [ratio for ratio, _ in found]
+        print(f"{metric}: ratio {np.median(each):.1f}, largest {max(each):.1f}, as allowed in {within} of {len(found)}")
     print("\nlowest coverage over the cells: " + ", ".join(f"{name} {c:.3f}" for name, c in sorted(lowest.items())))
-    for what, found in ((f"covers significantly less than {WANTED}", short), ("wider than allowed", wide)):
-        print(f"\n{what}: {len(found)} of {n_cells}", *found, sep="\n  ")
+    for what, named in ((f"covers significantly less than {WANTED}", short), ("wider than allowed", wide)):
+        print(f"\n{what}: {len(named)} of {n_cells}", *named, sep="\n  ")
     print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
 
 

@@ -1,6 +1,6 @@
 """Does the leakage guard catch every leak, and whom does it accuse wrongly? Procedures and run folders.
 
-    python benchmarks/detector.py [--seed 1000] [--leaky 3] [--procedures 60] [--runs 60] [--ridge 100]
+    python benchmarks/detector.py [--seed 1000] [--leaky 3] [--only NAME] [--procedures 60] [--runs 60] [--ridge 100]
                                   [--state detector.jsonl] [--quick]
 
 Procedures are audited by their behaviour (`audit_procedure`), run folders by `connectome-tl audit`. The leaky
@@ -178,10 +178,12 @@ def ridge_study(kind: Callable[[Cohort, np.random.Generator], Cohort], seed: int
         return caught(audit_run(Path(folder) / "run"))
 
 
-def leaky_table(kept: Kept, seeds: range, runs: Sequence[Callable[[Path, int], None]]) -> None:
+def leaky_table(
+    kept: Kept, seeds: range, procedures: Sequence[Any], runs: Sequence[Callable[[Path, int], None]]
+) -> None:
     print(f"{'leaky':12}{'variant':38}{'caught':8}by", flush=True)
     hits = tried = 0
-    for what, variants, make in (("procedure", LEAKY, leaky_procedure), ("run folder", runs, leaky_run)):
+    for what, variants, make in (("procedure", procedures, leaky_procedure), ("run folder", runs, leaky_run)):
         for variant in variants:
             name = variant.__name__
             found = [kept.of(f"{what} {name} {seed}", lambda v=variant, s=seed, m=make: m(v, s)) for seed in seeds]
@@ -222,6 +224,7 @@ def main() -> None:
     parser.add_argument("--procedures", type=int, default=60, help="honest procedures")
     parser.add_argument("--runs", type=int, default=60, help="honest run folders of all three stages")
     parser.add_argument("--ridge", type=int, default=100, help="honest run folders of ridge alone")
+    parser.add_argument("--only", default="", help="leaky variants whose names hold this")
     parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a stopped benchmark goes on")
     parser.add_argument("--quick", action="store_true", help="one seed of a few kinds")
     asked = parser.parse_args()
@@ -229,8 +232,9 @@ def main() -> None:
         asked.leaky, asked.procedures, asked.runs, asked.ridge = 1, len(HONEST), 1, 1
     warnings.simplefilter("ignore")
     begun, kept = time.process_time(), Kept(asked.state)
-    runs = QUICK_RUNS if asked.quick else LEAKY_RUNS
-    leaky_table(kept, range(asked.seed, asked.seed + asked.leaky), runs)
+    runs = [run for run in (QUICK_RUNS if asked.quick else LEAKY_RUNS) if asked.only in run.__name__]
+    procedures = [one for one in LEAKY if asked.only in one.__name__]
+    leaky_table(kept, range(asked.seed, asked.seed + asked.leaky), procedures, runs)
     honest_table(kept, asked.seed, asked.procedures, asked.runs, asked.ridge)
     print(f"\n{time.process_time() - begun:.0f} s of CPU time")
 

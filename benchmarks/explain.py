@@ -195,7 +195,9 @@ def network_null_row(seed: int, n_permutations: int) -> dict[str, float]:
         fit([plan for item in planned for plan in item.plans], cohorts.by_name(), store=store)
         items = items_of(cohort, [features_of(stored_model(store, planned[0].plans[0].key))])
         moves = exchangeable_permutations(cohort.ids, n_permutations, seed)
-        return any_beyond(refitted_null_maps(study, cohorts, planned, store, items, moves, lambda _: True))
+        return any_beyond(
+            refitted_null_maps(study, cohorts, planned, store, Path(folder) / "permuted", items, moves, lambda _: True)
+        )
 
 
 def any_beyond(nulls: NullMaps) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """ABIDE-33: what 627 older subjects give to 33 labelled children, both arms, raw and residualised edges.
 
     python benchmarks/transfer.py [--draws 30] [--network-draws 10] [--arm a|b] [--edges raw|residualised]
-                                  [--keep FOLDER] [--quick]
+                                  [--core-alone] [--keep FOLDER] [--quick]
 
 Needs the folder abide_fc_aal116 in CONNECTOME_TL_DATA (or ../shared/data); says so and stops where it is absent. Only
 the development children are read: the locked sites are left out by the config's `select`. Linear models (the core,
-its controls and the baselines) have all draws, networks the first ones. Prints the leading score of every
-outcome within test parts, pooled over draws, and paired differences over children with their intervals; a
-bare AUC here is no claim. Fits are kept in the folder of `--keep`, so that a killed run goes on.
+its controls and the baselines) have all draws, networks the first ones. `--core-alone` leaves the baselines out.
+Prints the leading score of every outcome within test parts, pooled over draws, and paired differences over children
+with their intervals; a bare AUC here is no claim. Fits are kept in the folder of `--keep`, so that a killed
+run goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 ROOT = Path(__file__).parents[1]
 ARM_B = "source.tasks=[age, sex, fiq, viq, piq]"
@@ -52,14 +53,15 @@ def data_folder() -> Path | None:
 
 
 def linear_predictions(
-    settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, store: FitStore
+    settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, store: FitStore, baselines: bool = True
 ) -> pd.DataFrame:
     """The core with its controls, the baselines, the source's core without any label of a child, and head motion."""
     target, tasks = cohorts.target, tasks_of(settings, cohorts)
     planned = [item for item in plan_folds(settings, cohorts, splits, tasks) if item.model in LINEAR]
     results = fit([p for item in planned for p in item.plans], cohorts.by_name(), store=store, n_jobs=settings.n_jobs)
     tables = [fold_predictions(item, results, cohorts, settings.threshold) for item in planned]
-    tables.append(baseline_predictions(settings, cohorts, splits, tasks))
+    if baselines:
+        tables.append(baseline_predictions(settings, cohorts, splits, tasks))
     source_plan = next(parent for item in planned for plan in item.plans for _, parent in plan.parents)
     source = CoreModel.of(results[source_plan.key].arrays, results[source_plan.key].plain)
     motion = target.covariates["mean_fd"].to_numpy(float)
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--network-draws", type=int, default=10)
     parser.add_argument("--arm", choices=["a", "b"])
     parser.add_argument("--edges", choices=["raw", "residualised"])
+    parser.add_argument("--core-alone", action="store_true", help="the core and its controls, no baseline")
     parser.add_argument("--keep", type=Path, help="folder for the fits, so that a stopped run resumes")
     parser.add_argument("--quick", action="store_true", help="one draw of linear models, arm A, raw edges")
     arguments = parser.parse_args()
@@ -150,7 +153,7 @@ def main() -> None:
                 flush=True,
             )
             splits = make_split_plan(cohorts.target, settings.splits)
-            tables = [linear_predictions(settings, cohorts, splits, FitStore(keep))]
+            tables = [linear_predictions(settings, cohorts, splits, FitStore(keep), not arguments.core_alone)]
             if arguments.network_draws:
                 first = SplitPlan(splits.repeats[: arguments.network_draws])
                 tables.append(network_predictions(settings, cohorts, first, FitStore(keep)))

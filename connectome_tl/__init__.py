@@ -1,4 +1,4 @@
-"""connectome_tl: from an infant's scan to neurodevelopmental outcome, with honest intervals.
+"""Predict neurodevelopmental outcome from infant MRI, with baselines, controls and intervals.
 
 For research, not for care. The few nouns are loaded when they are asked for, so that importing the
 package loads neither torch nor anything else that is slow.

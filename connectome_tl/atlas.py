@@ -1,4 +1,4 @@
-"""Atlas and Region: which row of a matrix is which part of the brain.
+"""Atlases: names, labels, centroids and lobes of the regions in the rows of a matrix.
 
 A table of names, hemispheres, lobes and centroids with source and licence; never an image.
 """

@@ -1,4 +1,4 @@
-"""Strict YAML to settings and back: an unknown key is an error with its line, path and nearest right key."""
+"""Read YAML strictly into settings and write settings as YAML. Unknown keys are errors with line and path."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def parse_settings(
             f"not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}",
             file=file,
             line=None if mark is None else mark.line + 1,
-            remedy="A text that holds one of [ ] { } , : # @ ` % & * stands in quotes: column: 'Age [weeks]'.",
+            remedy="A text that contains one of [ ] { } , : # @ ` % & * must be quoted: column: 'Age [weeks]'.",
         ) from error
     except RecursionError as error:
-        raise UsageError("nested too deeply, or an alias that holds itself", file=file) from error
+        raise UsageError("nested too deeply, or an alias that contains itself", file=file) from error
     raise_all("the settings cannot be read", problems, UsageError)
     if not isinstance(value, dict):
         raise UsageError("settings are a mapping of keys to values", file=file, got=type(value).__name__)
@@ -165,7 +165,7 @@ def _plain(text: str, where: str, file: str | Path | None, line: int | None = No
     odd = _ODD.search(text)
     if odd:
         raise UsageError(
-            f"{where}: a text holds a character that cannot be shown: {odd.group()!a}", file=file, line=line
+            f"{where}: a text contains a character that cannot be displayed: {odd.group()!a}", file=file, line=line
         )
     return text
 
@@ -194,7 +194,7 @@ def _override(value: dict[str, Any], text: str) -> Path_:
         path.append(at)
         here = here[at] if isinstance(here, list) else here.setdefault(at, {})
         if not isinstance(here, (dict, list)):
-            raise UsageError(f"{parent} is a single value, nothing can be set below it", got=text)
+            raise UsageError(f"{parent} is a single value and has no keys", got=text)
     at = _item(here, last, text) if isinstance(here, list) else last
     here[at] = new
     return (*path, at)
@@ -241,7 +241,7 @@ def _problem(
     if item["type"] == "union_tag_not_found":
         kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
         expected = f"kind: one of {', '.join(kinds)}"
-        return Problem(f"{where}: say which kind", file=file, line=line, expected=expected)
+        return Problem(f"{where}: set `kind`", file=file, line=line, expected=expected)
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")

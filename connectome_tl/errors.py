@@ -1,4 +1,4 @@
-"""What can go wrong, said in full: what was expected, what came, which subject and file, what to do.
+"""Errors with exit codes. A message says what was expected, what came, in which file, and what to do.
 
 Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no input, 70 our fault,
 74 input/output, 75 interrupted: run again to resume), so that a scheduler can retry only 74 and 75.
@@ -7,14 +7,14 @@ Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, with everything a reader needs to mend it."""
+    """One thing that is wrong, with everything a reader needs to fix it."""
 
     what: str
     expected: str | None = None
@@ -73,6 +73,17 @@ class ConnectomeTLError(Exception):
         return (_rebuild, (type(self), str(self), self.problems))
 
 
+def with_subject(error: ConnectomeTLError, subject: str) -> ConnectomeTLError:
+    """The same error, its problems naming the subject where they name none."""
+    if all(problem.subject is not None for problem in error.problems):
+        return error
+    named = tuple(
+        problem if problem.subject is not None else replace(problem, subject=subject) for problem in error.problems
+    )
+    text = str(error) if len(named) > 1 or str(error) != str(error.problems[0]) else str(named[0])
+    return _rebuild(type(error), text, named)
+
+
 def _rebuild(kind: type[ConnectomeTLError], text: str, problems: tuple[Problem, ...]) -> ConnectomeTLError:
     error = kind.__new__(kind)
     Exception.__init__(error, text)
@@ -117,7 +128,7 @@ class OutputError(ConnectomeTLError):
 
 
 class InterruptedRunError(ConnectomeTLError):
-    """Stopped before the end; the same command goes on from there: exit 75."""
+    """Stopped before the end; the same command resumes: exit 75."""
 
     exit_code = 75
 

@@ -1,4 +1,4 @@
-"""`connectome_tl.extend`: encoders, objectives, modalities and importers from outside, by one call or an entry point.
+"""`connectome_tl.extend`: register encoders, objectives, modalities and importers of other packages.
 
 A settings file names only a registered `kind` or `format`, never a class or a path.
 """

@@ -1,4 +1,4 @@
-"""The door for a user's files: what can be opened, bytes, text, JSON; one message when it cannot be read.
+"""Open and read the user's files (bytes, text, JSON), with one message when a file cannot be read.
 
 Every input of the package goes through `regular_file` before it is opened, so that a pipe, a device or a
 loop of links is an error and not a wait without end.
@@ -46,7 +46,7 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
         what: the file's role, for messages.
 
     Raises:
-        MissingInputError: nothing there, a link that leads nowhere or to itself, or a folder.
+        MissingInputError: nothing there, a broken link or to itself, or a folder.
         DataError: a pipe, a device or a socket, or a name that no file can have.
     """
     file = Path(path)
@@ -57,17 +57,17 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             raise MissingInputError(f"{what} not found", subject=subject, file=file) from error
         if isinstance(error, OSError) and os.path.islink(file):
             raise MissingInputError(
-                "a link that leads nowhere",
+                "a broken link",
                 subject=subject,
                 file=file,
                 remedy="In a DataLad dataset, `datalad get` it first.",
             ) from error
         raise DataError(f"cannot be read: {error}", subject=subject, file=file) from error
     if stat.S_ISDIR(mode):
-        raise MissingInputError(f"a folder stands where the {what} should be", subject=subject, file=file)
+        raise MissingInputError(f"the {what} is a folder", subject=subject, file=file)
     if not stat.S_ISREG(mode):
         raise DataError(
-            f"the {what} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}",
+            f"the {what} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}",
             expected="a regular file",
             subject=subject,
             file=file,

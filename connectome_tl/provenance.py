@@ -1,4 +1,4 @@
-"""Sidecars, content hashes, atomic writes: what makes a file on disk worth trusting.
+"""Sidecars, content hashes and atomic writes.
 
 Nothing written here holds a time, a host or a run id, so that the same inputs give the same bytes;
 times and ids belong in `log/`.
@@ -113,7 +113,12 @@ def file_hash(path: str | Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror or error}", file=path) from error
+        remedy = f"Ask its owner for the right to read it: chmod a+r {Path(path).name}."
+        raise MissingInputError(
+            f"cannot be read: {error.strerror or error}",
+            file=path,
+            remedy=remedy if isinstance(error, PermissionError) else None,
+        ) from error
     return digest.hexdigest()
 
 
@@ -139,7 +144,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         raise OutputError(
             f"could not write: {error.strerror or error}",
             file=target,
-            remedy="Check free space and permissions; what was written before is untouched.",
+            remedy="Check free space and permissions; files written before are intact.",
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -177,8 +182,28 @@ def read_json(path: str | Path) -> Any:
         raise MissingInputError("file not found", file=path) from error
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"cannot be read as JSON: {error}", file=path, remedy="Delete the file and run again; it will be made anew."
+            f"cannot be read as JSON: {error}",
+            file=path,
+            remedy="Delete the file and run again; it will be made again.",
         ) from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """A JSON object from disk.
+
+    Raises:
+        MissingInputError: the file is not there.
+        OutputError: it cannot be read as JSON, or holds something else than an object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise OutputError(
+            "does not hold a JSON object",
+            got=type(found).__name__,
+            file=path,
+            remedy="Delete the file and run again; it will be made again.",
+        )
+    return found
 
 
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:

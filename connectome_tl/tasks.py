@@ -1,4 +1,4 @@
-"""What is predicted: a task, its kind, its unit and its cut-off."""
+"""Prediction tasks: the outcome, its kind, its unit and its cut-off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectome_tl.errors import UsageError
+from connectome_tl.plurals import counted
 
 KindName = Literal["binary", "regression", "ordinal", "multiclass"]
 Operator = Literal["<", "<=", ">", ">="]
@@ -123,7 +124,7 @@ class Task(BaseModel):
             return 2 if self.is_binary else 0
         if len(self.levels) < 2:
             raise UsageError(
-                f"task {self.name!r} is {self.kind} and has {len(self.levels)} levels",
+                f"task {self.name!r} is {self.kind} and has {counted(len(self.levels), 'level')}",
                 expected="two levels or more",
                 remedy='Give them in cohort.yaml, from low to high: levels: ["0", "1", "2"].',
             )

@@ -263,14 +263,14 @@ def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
     for text in ("age: {column: Age [weeks], unit: weeks}", "age: {column: [Age, unit: weeks}", "site: @site"):
         with pytest.raises(UsageError) as caught:
             parse_settings(f"participants: p.tsv\n{text}\n", CohortSettings, file="cohort.yaml")
-        assert "in quotes: column: 'Age [weeks]'" in str(caught.value)
+        assert "must be quoted: column: 'Age [weeks]'" in str(caught.value)
     text = "participants: p.tsv\nage: {column: 'Age [weeks]', unit: weeks, reference: birth}\n"
     assert parse_settings(text, CohortSettings).age is not None
 
 
 def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> None:
     outcome = "participants: p.tsv\noutcomes: [{name: a, column: a, kind: binary, levels: [%s]}]\n"
-    with pytest.raises(UsageError, match="in quotes"):
+    with pytest.raises(UsageError, match="quote it"):
         parse_settings(outcome % "no, yes", CohortSettings)
     assert parse_settings(outcome % "'no', 'yes'", CohortSettings).outcomes[0].levels == ("no", "yes")
     assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")
@@ -280,5 +280,5 @@ def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> 
 def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
     said = refusal(COHORTS + f'title: "a{odd}b"\n')
     assert "line 4: title" in said
-    assert "cannot be shown" in said
+    assert "cannot be displayed" in said
     said.encode()

@@ -1,1 +1,1 @@
-"""The leakage guard: what a run promises, tested by what it does and not by what it says."""
+"""Audit of a finished run: refit, recompute, and test for leakage."""

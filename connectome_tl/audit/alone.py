@@ -1,4 +1,4 @@
-"""Does one column, edge, regional measure or missing value alone give the outcome away? Then ask why.
+"""Single columns, edges, regional measures, missing values or summaries that predict the outcome almost perfectly.
 
 An AUC above .95 or an R2 above .9 of a single value is rare in nature and common where the outcome has
 crept into the features: a later score among the covariates, a code that only the impaired have, a scan that is
@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from connectome_tl.audit.duplicates import edges_of
+from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.settings.records.audit import Finding
@@ -36,15 +37,18 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
         outcome = cohort.targets[task.name].to_numpy(dtype=float)
         for kind, names, values in _kinds(cohort, task):
             found += [f"{task.name} from {kind} {text}" for text in _too_good(values, names, outcome, task)]
+        for name, column in _categories(cohort, task):
+            text = telling_levels(column, outcome, task)
+            found += [f"{task.name} from column {name} ({text})"] if text else []
     if not found:
-        return [Finding(check=_CHECK, status="passed", what="no column, edge, region or missing value does")]
+        return [Finding(check=_CHECK, status="passed", what="no column, edge, region, missing value or summary does")]
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     return [
         Finding(
             check=_CHECK,
             status="warning",
             what="; ".join(found[:8]) + more,
-            remedy="Ask whether it was known when the scan was made, and whether it was made from the outcome.",
+            remedy="Check whether it was known at the time of the scan, and whether it was derived from the outcome.",
         )
     ]
 
@@ -63,6 +67,16 @@ def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndar
         yield "regional measure", labels, cohort.region_features.reshape(cohort.n_subjects, -1).astype(float)
     gaps = _gaps(cohort)
     yield "missing", list(gaps), _stack(gaps, cohort.n_subjects)
+    whole = summaries(cohort)
+    yield "all edges or regions:", list(whole), _stack(whole, cohort.n_subjects)
+
+
+def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
+    """Columns whose levels are looked at together."""
+    for spec in cohort.covariate_specs:
+        if spec.type != "numeric" and spec.column != task.column:
+            yield spec.column, cohort.covariates[spec.column]
+    yield "site", pd.Series([site or None for site in cohort.site])
 
 
 def _columns(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The same child twice: by id, or by a connectome too like another's, whatever it is called."""
+"""Find subjects that occur twice, by id or by nearly identical connectomes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from connectome_tl.audit.likeness import Pair, alike_by_edges
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.audit import Finding
 
 
@@ -86,7 +87,7 @@ def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
     return Finding(
         check=check,
         status="failed",
-        what=f"{len(pairs)} pairs {what}: {_named(pairs)}",
+        what=f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}",
         remedy="Give both rows one id (or one family), or leave one out.",
     )
 

@@ -1,4 +1,4 @@
-"""Rows that are too alike to be two people, judged by the gap between the nearest and the next neighbours.
+"""Find rows that are too similar to be two people, from nearest-neighbour distances.
 
 No fixed distance says who is one person: twins are close, and low-rank matrices are all close. Among
 distinct people with locally even density in d dimensions, the ratio of the distances to neighbour k + 1 and

@@ -1,4 +1,4 @@
-"""Is the outcome that of the scanner, the age or the head motion? Each nuisance variable tried alone."""
+"""Association of each nuisance variable (site, age, head motion) with the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a procedure see what it must not? Tested by changing exactly that and watching its predictions.
+"""Test whether a procedure uses data that it must not see, by changing these data.
 
 Metadata can look honest; behaviour cannot. Test outcomes, other test rows, names and row order are
 changed one by one; an honest, inductive procedure gives the very same predictions each time.
@@ -62,7 +62,7 @@ def audit_procedure(
     """
     for train, test in folds:
         if set(train.tolist()) & set(test.tolist()):
-            raise DataError("a fold trains on rows it tests", remedy="Mend the split plan first.")
+            raise DataError("a fold tests rows that it trains on", remedy="Fix the split plan first.")
     rng = np.random.default_rng(seed)
     honest = [procedure(rows, *fold) for fold in folds]
     again = [procedure(rows, *fold) for fold in folds]

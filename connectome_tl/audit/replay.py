@@ -1,4 +1,4 @@
-"""Every fold fitted again from nothing, and one of them once more with its test rows wrecked.
+"""Refit every fold, and refit one fold with corrupted test rows.
 
 A run is a function of its settings and data. Whatever was done beside them (edges chosen before the
 split, a threshold or an epoch chosen on test, rows that should not have been there) gives numbers that
@@ -20,6 +20,7 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
@@ -78,7 +79,7 @@ class Replay:
         return plan_folds(self.study, self.cohorts, self.splits, self.tasks)
 
     def refitted(self, progress: Progress | None = None) -> dict[str, FitResult]:
-        """All networks of all folds, fitted anew."""
+        """All networks of all folds, fitted again."""
         return _fit(self, self.everything, self.cohorts, progress)
 
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
@@ -97,7 +98,7 @@ def replay_findings(
     calibrated: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Compare networks and baselines fitted anew with what the run recorded; then try to make one fold leak.
+    """Compare networks and baselines fitted again with what the run recorded; then try to make one fold leak.
 
     Args:
         results: from `Replay.refitted`.
@@ -168,7 +169,7 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classe
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
         turned = int((rows["y_pred"] != rows["y_pred_recorded"]).sum())
         if classes and turned > _MAY_TURN * len(rows):
-            wrong.append(f"{model} on {task}: {turned} subjects are in the other class")
+            wrong.append(f"{model} on {task}: {counted(turned, 'subject is', 'subjects are')} in the other class")
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
         spread = max(float(everyone.std()), 1e-6)
         largest = max(largest, float(gap.max()))
@@ -216,7 +217,7 @@ def _poisoned(
             check=check,
             status="failed",
             what=f"fitted numbers changed with the test rows: {', '.join(sorted(set(moved)))}",
-            remedy="A step saw test rows. This is a fault of the program; please report it.",
+            remedy="A step used test rows. This is a bug; please report it.",
         )
     return Finding(check=check, status="passed", what="wrecking the test rows changes no fitted bit")
 

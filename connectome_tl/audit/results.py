@@ -1,7 +1,8 @@
-"""What a run shows (results.json, tables, page), compared with what judging it again gives."""
+"""Compare the results that a run shows (results.json, tables, report) with recomputed ones."""
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.results import RunRecord
@@ -19,6 +21,12 @@ from connectome_tl.settings.records.results import RunRecord
 _TOLERANCES = {"curves": 0.02, "network_weights": 0.02, "null": 2e-4}
 _EXACT = 1e-6
 _REMEDY = "These numbers do not come from the study's settings and data. Run the study again."
+# Attributes that say where something is drawn and how large it is, or hold what a link saves.
+_SHOWN = re.compile(
+    r'\s(?:(?P<name>d|points|transform|[xy][12]?|c[xy]|r|width|height|style)="(?P<value>[^"]*)"'
+    r'|href="data:text/[^"]*;base64,(?P<file>[^"]+)")'
+)
+_NUMBER = re.compile(r"-?\d+\.\d+")
 _MANY = 4000  # text pieces beyond which a changed page is not compared piece by piece
 
 
@@ -45,7 +53,9 @@ def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Fin
     """A table of the folder (cells as text) beside the same table made from `results.json`."""
     check = f"{name} is that of results.json"
     if list(recorded.columns) != list(again.columns) or len(recorded) != len(again):
-        text = f"{len(recorded)} rows of {len(recorded.columns)} columns, expected {len(again)} of {len(again.columns)}"
+        text = (
+            f"rows and columns: {recorded.shape[0]} x {recorded.shape[1]}, expected {again.shape[0]} x {again.shape[1]}"
+        )
         return Finding(check=check, status="failed", what=text, remedy=_REMEDY)
     wrong = []
     for column in again.columns:
@@ -72,7 +82,13 @@ def page_finding(page: str, candidates: Iterable[str]) -> Finding:
         expected = _pieces(again)
         one, two = _where_they_differ(shown, expected)
         if not one and not two:
-            return Finding(check=check, status="passed", what=f"all {len(expected)} pieces of text are the same")
+            one, two = _where_they_differ(_marks(page), _marks(again))
+        if not one and not two:
+            return Finding(
+                check=check,
+                status="passed",
+                what=f"its {len(expected)} pieces of text, drawings and tables are the same",
+            )
         if closest is None or len(one) + len(two) < len(closest[0]) + len(closest[1]):
             closest = one, two
     remedy = "Draw it again from the results: connectome-tl report RUN_DIR."
@@ -132,11 +148,35 @@ def _same_number(one: str, two: str) -> bool:
         return False
 
 
+def _bare(page: str) -> str:
+    return re.sub(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", " ", page, flags=re.DOTALL | re.IGNORECASE)
+
+
 def _pieces(page: str) -> list[str]:
     """Visible text of an HTML page in order, that in figures included."""
-    bare = re.sub(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", " ", page, flags=re.DOTALL | re.IGNORECASE)
-    pieces = (" ".join(unescape(piece).split()) for piece in re.split(r"<[^>]*>", bare))
+    pieces = (" ".join(unescape(piece).split()) for piece in re.split(r"<[^>]*>", _bare(page)))
     return [piece for piece in pieces if piece]
+
+
+def _marks(page: str) -> list[str]:
+    """Places, sizes and colours of what a page draws, in order, and the tables that it offers as files."""
+    return [
+        _saved(match["file"]) if match["file"] else f"{match['name']} {_rounded(match['value'])}"
+        for match in _SHOWN.finditer(_bare(page))
+    ]
+
+
+def _rounded(value: str) -> str:
+    """An attribute with its numbers to one decimal."""
+    return _NUMBER.sub(lambda number: f"{float(number.group()):.1f}", value)
+
+
+def _saved(encoded: str) -> str:
+    """The text of a file that a link holds."""
+    try:
+        return " ".join(base64.b64decode(encoded).decode("utf-8", "replace").split())
+    except ValueError:
+        return encoded
 
 
 def _where_they_differ(shown: list[str], expected: list[str]) -> tuple[list[str], list[str]]:
@@ -156,7 +196,17 @@ def _page_differences(one: list[str], two: list[str]) -> Iterator[str]:
         return
     for tag, a, b, c, d in SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
         if tag != "equal":
-            yield f"{_text(' '.join(one[a:b]))}, expected {_text(' '.join(two[c:d]))}"
+            yield ", expected ".join(map(_text, _from_difference(" ".join(one[a:b]), " ".join(two[c:d]))))
+
+
+def _from_difference(one: str, two: str) -> tuple[str, str]:
+    """Long texts from a little before the first place where they differ."""
+    if max(len(one), len(two)) < 90:
+        return one, two
+    same = next((k for k, (a, b) in enumerate(zip(one, two)) if a != b), min(len(one), len(two)))
+    start = max(0, same - 40)
+    before = "..." if start else ""
+    return before + one[start:], before + two[start:]
 
 
 def _other_version(recorded: RunRecord, again: RunRecord) -> str:
@@ -172,4 +222,9 @@ def _finding(check: str, wrong: Sequence[str], more: str = "") -> Finding:
     if not wrong:
         return Finding(check=check, status="passed", what="every value is the same")
     text = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-    return Finding(check=check, status="failed", what=f"{len(wrong)} values differ: {text}", remedy=_REMEDY + more)
+    return Finding(
+        check=check,
+        status="failed",
+        what=f"{counted(len(wrong), 'value differs', 'values differ')}: {text}",
+        remedy=_REMEDY + more,
+    )

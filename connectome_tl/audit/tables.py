@@ -1,4 +1,4 @@
-"""What a run folder says of itself, checked against itself: splits, predictions, thresholds, scores."""
+"""Check the tables of a run folder against each other: splits, predictions, thresholds, scores."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
             check=check,
             status="warning",
             what=f"permuted outcomes are predicted: {', '.join(strange)}",
-            remedy="Blocks (sites, families) may carry the outcome; otherwise something sees outcomes it must not.",
+            remedy="Blocks (sites, families) may carry the outcome; otherwise a step uses outcomes that it must not.",
         )
     ]
 

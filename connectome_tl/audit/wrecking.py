@@ -1,4 +1,4 @@
-"""Rows of a cohort turned to something else: what no fit may notice where they are test rows."""
+"""Corrupt rows of a cohort, to test that fits do not use their test rows."""
 
 from __future__ import annotations
 

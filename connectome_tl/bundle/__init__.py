@@ -1,1 +1,1 @@
-"""Models that leave the lab: what may go, what is checked, how they are read again."""
+"""Model bundles: what may be released, how it is checked and how it is read."""

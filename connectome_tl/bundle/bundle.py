@@ -1,4 +1,4 @@
-"""A bundle made and opened again: facts, fits, self-test."""
+"""Create and open a bundle: metadata, fits and self-test."""
 
 from __future__ import annotations
 
@@ -98,6 +98,6 @@ def _validation(folder: BundleFolder) -> Validation | None:
             file=file,
             expected=folder.hash[:12],
             got=found.bundle[:12],
-            remedy="Take it out, or validate this bundle.",
+            remedy="Remove it, or validate this bundle.",
         )
     return found

@@ -1,4 +1,4 @@
-"""A bundle on disk: seven files of safetensors, JSON and Markdown, and a manifest of their hashes.
+"""Bundle folder: seven safetensors, JSON and Markdown files, and a manifest of their hashes.
 
 Files are found by an allow-list, never by a name that a file holds. Nothing that runs code is ever read.
 """
@@ -72,7 +72,9 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> str:
         OutputError: it cannot be written.
     """
     if path.exists() and (not path.is_dir() or set(_names(path)) - {*FILES, MANIFEST, VALIDATION}):
-        raise UsageError("something else lies there", file=path, remedy="Give an empty or a new folder as --out.")
+        raise UsageError(
+            "the folder is not empty and is not a bundle", file=path, remedy="Give an empty or a new folder as --out."
+        )
     for name in (MANIFEST, VALIDATION):  # of a bundle that stood there before
         (path / name).unlink(missing_ok=True)
     for name in FILES:
@@ -100,19 +102,19 @@ def open_folder(path: str | Path) -> BundleFolder:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise MissingInputError("no bundle there", file=folder, remedy="Make one with `connectome-tl bundle`.")
+        raise MissingInputError("not a bundle", file=folder, remedy="Make one with `connectome-tl bundle`.")
     with as_bad_data(folder):
         names = set(_names(folder))
         strange = sorted(names - {*FILES, MANIFEST, VALIDATION})
         if strange:
             raise DataError(
-                "the folder holds what no bundle holds",
+                "the folder has files that do not belong to a bundle",
                 file=folder,
                 got=repr(strange[0])[:100],
-                remedy="Ask for the bundle again; if you put it there yourself, take it out.",
+                remedy="Ask for the bundle again; if you added them yourself, remove them.",
             )
         if MANIFEST not in names:
-            raise DataError("no bundle: manifest.json is missing", file=folder)
+            raise DataError("not a bundle: manifest.json is missing", file=folder)
         data = _whole(folder / MANIFEST, _SMALL)
         manifest = Manifest.model_validate(parsed(data, folder / MANIFEST))
         if set(manifest.files) != set(FILES):
@@ -121,7 +123,7 @@ def open_folder(path: str | Path) -> BundleFolder:
         for name in FILES:
             if name.endswith(".json") and manifest.files[name].bytes > max(_SMALL, total // _SHARE):
                 # Parsed JSON takes many times its length.
-                raise DataError("larger than this file of a bundle is", file=folder / name)
+                raise DataError("larger than this file of a bundle may be", file=folder / name)
             _check_file(folder / name, manifest.files[name])
         return BundleFolder(folder, content_hash(data), manifest)
 
@@ -131,10 +133,10 @@ def _check_file(file: Path, claim: FileClaim) -> None:
         raise DataError("a file of the bundle is missing", file=file)
     size = file.stat().st_size
     if size != claim.bytes:
-        raise DataError("not the size that the manifest says", file=file, expected=str(claim.bytes), got=str(size))
+        raise DataError("the size differs from the manifest", file=file, expected=str(claim.bytes), got=str(size))
     if file_hash(file) != claim.sha256:
         raise DataError(
-            "not the content that the manifest says",
+            "the content differs from the manifest",
             file=file,
             remedy="The bundle was damaged or changed: ask for it again.",
         )
@@ -191,7 +193,7 @@ def parsed(data: bytes, file: Path) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Predictions of single subjects with their intervals and conformal sets."""
+"""Predictions for single subjects, with intervals and conformal sets."""
 
 from __future__ import annotations
 

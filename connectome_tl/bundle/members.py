@@ -1,4 +1,4 @@
-"""The fits of a bundle: to tensors and JSON, and back; together they predict as their mean."""
+"""Convert the fits of a bundle to tensors and JSON and back. A bundle predicts the mean of its fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from connectome_tl.errors import DataError
 from connectome_tl.features.steps import Features
 from connectome_tl.tasks import Task
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.networks.outputs import columns_of
 
 Arrays = dict[str, np.ndarray]
@@ -129,7 +130,7 @@ def _unpack(
     if kind == "mixture":
         parts = {name: _unpack(plain[name], f"{prefix}/{name}", arrays, sources) for name in ("core", "network")}
         if not isinstance(parts["core"], CoreModel) or not isinstance(parts["network"], NetworkModel):
-            raise DataError("a mixture is of a core and a network")
+            raise DataError("a mixture needs a core and a network")
         return MixtureModel(parts["core"], parts["network"], {str(k): float(v) for k, v in plain["weights"]})
     if kind == "core":
         return _core_of(plain, prefix, arrays, sources)
@@ -144,7 +145,7 @@ def _core_of(
     state = plain["state"]
     number = state["source"]
     if number is not None and (type(number) is not int or not 0 <= number < len(sources)):
-        raise DataError("a core names a source core that is not there")
+        raise DataError("the source core that a core refers to is missing")
     found = CoreModel.of(_below(arrays, prefix), state, None if number is None else sources[number])
     return replace(found, source_key=None if number is None else str(number))
 

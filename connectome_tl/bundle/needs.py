@@ -1,4 +1,4 @@
-"""Which covariates the feature steps of a model cannot do without."""
+"""Covariates that the feature steps of a model require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""May risks of single subjects be shown? Only of a model that beat the clinical one and was validated elsewhere."""
+"""Whether risks of single subjects may be shown: the model must beat covariates and be validated."""
 
 from __future__ import annotations
 

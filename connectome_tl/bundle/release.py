@@ -1,6 +1,6 @@
-"""What of a fitted model may leave: pooled numbers and weights. Ids, site names and training rows stay.
+"""Select what may be released of a fitted model: pooled numbers and weights, no ids, sites or rows.
 
-Every record type that may leave has a rule in one table; a type without a rule is refused, so that a new
+Every record type that may be released has a rule in one table; a type without a rule is refused, so that a new
 feature step does not leave by accident.
 """
 
@@ -23,10 +23,15 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler, TargetScaler, edge_mask
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.volumes import VolumeSteps
+from connectome_tl.settings.encoders import EncoderSettings
+from connectome_tl.settings.images.volumes import ImageEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 REFERENCE_SITE = "reference"
 
@@ -37,7 +42,7 @@ class Release:
 
     Attributes:
         cohorts: by role; they tell from how many subjects a number was made.
-        site_names: whether names of sites, and what was fitted to each, may leave.
+        site_names: whether names of sites, and what was fitted to each, may be released.
     """
 
     cohorts: Mapping[str, Cohort]
@@ -49,7 +54,7 @@ class Release:
         A mixture whose network has weight 0 for every outcome leaves as its core.
 
         Raises:
-            DataError: a part cannot leave; the message says which and what to do.
+            DataError: a part cannot be released; the message says which and what to do.
         """
         if isinstance(model, MixtureModel):
             if not any(model.weights.values()):
@@ -65,8 +70,9 @@ class Release:
             )
         if isinstance(model, NetworkModel):
             targets = TargetScaler(model.targets.mean, model.targets.scale, ())
-            return replace(model, features=self.features(model.features), targets=targets)
-        raise DataError(f"a model of the type {type(model).__name__} cannot leave in a bundle")
+            settings = _without_weight_files(model.settings)
+            return replace(model, features=self.features(model.features), targets=targets, settings=settings)
+        raise DataError(f"a model of the type {type(model).__name__} cannot be released in a bundle")
 
     def _core(self, model: CoreModel) -> CoreModel:
         found = self.model(model)
@@ -80,7 +86,7 @@ class Release:
     def _rows(self, ids: Sequence[str]) -> Cohort:
         if len(ids) < SMALLEST_COUNT:
             raise DataError(
-                "a fit of so few subjects cannot leave: its means are nearly their own values",
+                "a fit on so few subjects cannot be released: its means are close to their own values",
                 expected=f"{SMALLEST_COUNT} training subjects or more",
                 got=str(len(ids)),
                 remedy="Use fewer folds, or more subjects.",
@@ -89,7 +95,7 @@ class Release:
             if set(ids) <= set(cohort.ids):
                 return cohort.take(ids)
         raise DataError(
-            "a feature step was fitted on subjects that no cohort of the study has",
+            "a feature step was fitted on subjects that are in no cohort of the study",
             remedy="Were the cohorts changed after the run? Run the study again.",
         )
 
@@ -97,8 +103,8 @@ class Release:
         rule = RULES.get(type(record))
         if rule is None:
             raise DataError(
-                f"a feature step of the type {type(record).__name__} has no rule for what of it may leave",
-                remedy="Bundle a model that does without it (--model), or leave the step out of study.yaml.",
+                f"a feature step of the type {type(record).__name__} has no rule for its release",
+                remedy="Bundle a model without it (--model), or remove the step from study.yaml.",
             )
         return rule(record, train, self)
 
@@ -111,6 +117,7 @@ def _connectome(steps: ConnectomeSteps, train: Cohort, release: Release) -> Conn
         tuple(release._record(step, train) for step in steps.edge_steps),
         release._record(steps.scaler, train),
         None if steps.regional is None else release._record(steps.regional, train),
+        steps.some_absent,
     )
 
 
@@ -132,7 +139,7 @@ def _edges(scaler: EdgeScaler, train: Cohort, release: Release) -> EdgeScaler:
         region = train.regions[int(np.argwhere(few)[0][1])]
         raise DataError(
             f"edges of region {region!r} were learned from fewer than {SMALLEST_COUNT} subjects, and their mean "
-            "cannot leave",
+            "cannot be released",
             remedy="Leave the region out (connectomes.regions in cohort.yaml), and run again.",
         )
     return replace(scaler, ids=())
@@ -148,8 +155,8 @@ def _regional(scaler: RegionScaler, train: Cohort, release: Release) -> RegionSc
     if (used & (known < SMALLEST_COUNT)).any():
         region, measure = np.argwhere(used & (known < SMALLEST_COUNT))[0]
         raise DataError(
-            f"{train.region_feature_names[measure]} of region {train.regions[region]!r} is known of fewer than "
-            f"{SMALLEST_COUNT} training subjects, and its mean cannot leave",
+            f"{train.region_feature_names[measure]} of region {train.regions[region]!r} is known for fewer than "
+            f"{SMALLEST_COUNT} training subjects, and its mean cannot be released",
             remedy="Leave the region or the measure out, and run again.",
         )
     return replace(scaler, mean=np.where(used, scaler.mean, 0.0), ids=())
@@ -161,15 +168,43 @@ def _covariates(encoder: CovariateEncoder, train: Cohort, release: Release) -> C
         known = int(train.covariates[column].notna().sum())
         if known < SMALLEST_COUNT:
             raise DataError(
-                f"covariate {column!r} is known of fewer than {SMALLEST_COUNT} training subjects, and its median "
-                "cannot leave",
+                f"covariate {column!r} is known for fewer than {SMALLEST_COUNT} training subjects, and its median "
+                "cannot be released",
                 remedy="Leave the covariate out of cohort.yaml, and run again.",
             )
     return replace(encoder, mean=np.where(np.isfinite(encoder.scale), encoder.mean, 0.0), ids=())
 
 
+def _volumes(steps: VolumeSteps, train: Cohort, release: Release) -> VolumeSteps:
+    del release
+    known = sum(map(bool, train.volumes))
+    if known < SMALLEST_COUNT:
+        raise DataError(
+            f"fewer than {SMALLEST_COUNT} training subjects have a volume, and its means cannot leave",
+            remedy="Use fewer folds, or bundle a model without volumes (--model no_image).",
+        )
+    return replace(
+        steps,
+        mean=np.where(np.isfinite(steps.scale), steps.mean, 0.0),
+        coarse_mean=np.where(np.isfinite(steps.coarse_scale), steps.coarse_mean, 0.0),
+        ids=(),
+    )
+
+
+def _without_weight_files(settings: ModelSettings) -> ModelSettings:
+    """Encoders without the file that they started from: its path stays, and its weights have been trained on."""
+
+    def bare(encoder: EncoderSettings) -> EncoderSettings:
+        if not isinstance(encoder, ImageEncoder):
+            return encoder
+        return encoder.model_copy(update={"weights": None, "weights_hash": ""})
+
+    others = tuple(bare(one) for one in settings.others)
+    return settings.model_copy(update={"encoder": bare(settings.encoder), "others": others})
+
+
 def _harmoniser(step: Harmoniser, train: Cohort, release: Release) -> Harmoniser:
-    """All sites where names may leave, else the reference site alone, under another name.
+    """All sites where names may be released, else the reference site alone, under another name.
 
     A new site is unknown to the model either way. Under the policy `refuse` it could then predict nobody.
     """
@@ -185,7 +220,7 @@ def _harmoniser(step: Harmoniser, train: Cohort, release: Release) -> Harmoniser
     if few:
         raise DataError(
             f"site effects of {len(few)} site{'s' if len(few) > 1 else ''} were fitted on fewer than "
-            f"{SMALLEST_COUNT} training subjects and cannot leave",
+            f"{SMALLEST_COUNT} training subjects and cannot be released",
             remedy="Bundle without --site-names, use fewer folds, or set harmonise.reference to a larger site.",
         )
     names = wanted if release.site_names else (REFERENCE_SITE,)
@@ -230,4 +265,5 @@ RULES: dict[type, Rule] = {
     EdgeScaler: _edges,
     RegionScaler: _regional,
     CovariateEncoder: _covariates,
+    VolumeSteps: _volumes,
 }

@@ -1,4 +1,4 @@
-"""Search everything that would leave for what must not: ids of subjects, names of sites, paths, dates, fingerprints.
+"""Search the files of a bundle for subject ids, site names, paths, dates and other identifying text.
 
 Values, keys, Markdown, names, metadata and whole numbers of tensors are searched. Ids that are short numbers cannot be
 told from other numbers inside a text and count only where they are the whole text.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _LONG_NAMES = "January|February|March|April|May|June|July|August|September|October|November|December"
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -30,7 +31,8 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
             rf"(?<!\d)(?<!\d[.])(?:{_YEAR}[-/._]{_MONTH}[-/._]{_DAY}|{_DAY}[-/._]{_MONTH}[-/._]{_YEAR})(?!\d)"
             rf"|(?<![0-9A-Za-z.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![0-9A-Za-z])"
             rf"|\b{_DAY}(?:st|nd|rd|th)?\.?[ -](?:{_MONTHS}|{_LONG_NAMES})\.?,?[ -](?:{_YEAR}|\d\d)\b"
-            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b",
+            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b"
+            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.?,? {_YEAR}\b|(?<![\w./-]){_YEAR}-(?:0[1-9]|1[0-2])(?![\w./-])",
             re.IGNORECASE,
         ),
     ),
@@ -53,6 +55,11 @@ _MOST_PARTS = 8  # of an id such as sub-01_ses-2_run-1
 _LONG_NUMBER = 5  # digits from which a number may be an id
 
 
+def _folded(text: str) -> str:
+    """Without case, and with one form of letters and digits that can be written in several (Unicode's NFKC)."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 @dataclass(frozen=True)
 class Secrets:
     """What must not leave: texts by what they are, lower case.
@@ -73,7 +80,7 @@ class Secrets:
         whole: dict[str, str] = {}
 
         def add(texts: Iterable[Any], what: str) -> None:
-            for text in {str(one).strip().casefold() for one in texts} - {""}:
+            for text in {_folded(str(one)).strip() for one in texts} - {""}:
                 short = len(text) < 3 or (text.isdigit() and len(text) < _LONG_NUMBER)
                 (whole if short else words).setdefault(text, what)
 
@@ -81,20 +88,22 @@ class Secrets:
             add(cohort.ids, "the id of a subject")
             add(cohort.children, "the id of a subject")
             add(cohort.family, "the name of a family")
+            add((Path(file).name for file in cohort.volumes), "the name of an image")
             if not site_names:
                 add(cohort.site, "the name of a site")
         host = socket.gethostname()
         if len(host) > 5 and host.casefold() not in ("localhost", "ubuntu", "debian"):
             add([host], "the name of this machine")
-        return Secrets(words, whole, frozenset(one.casefold() for one in public))
+        return Secrets(words, whole, frozenset(map(_folded, public)))
 
     def found_in(self, text: str) -> Iterator[tuple[str, str]]:
         """(what it is, the text that gives it away)."""
         for what, pattern in PATTERNS:
-            match = pattern.search(text)
-            if match is not None and match.group().casefold() not in self.public:
-                yield what, match.group().strip()
-        lower = text.casefold().strip()
+            for match in pattern.finditer(text):
+                if _folded(match.group()) not in self.public:
+                    yield what, match.group().strip()
+                    break
+        lower = _folded(text).strip()
         if lower in self.whole and lower not in self.public:
             yield self.whole[lower], text
         # Dates, paths and most ids consist of words with something between them: every run of words is looked up.
@@ -130,7 +139,7 @@ def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
     for name, data in files.items():
         for place, value in _texts(name, data):
             hits = secrets.found_in(value) if isinstance(value, str) else secrets.found_in_number(value)
-            problems += [Problem(f"{place} holds {what}", got=repr(hit)[:80], file=name) for what, hit in hits]
+            problems += [Problem(f"{place} contains {what}", got=repr(hit)[:80], file=name) for what, hit in hits]
     return problems
 
 
@@ -146,9 +155,7 @@ def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets, what: str, reme
     found = scan(files, secrets)
     if found:
         more = f" (the first 12 of {len(found)})" if len(found) > 12 else ""
-        raise DataError(
-            f"nothing was written: {what} would give away what must stay{more}. {remedy}", problems=found[:12]
-        )
+        raise DataError(f"nothing was written: {what} would release private data{more}. {remedy}", problems=found[:12])
 
 
 def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:

@@ -1,4 +1,4 @@
-"""Every tensor of a read bundle has the shape that its place asks for, before anything is computed with it.
+"""Check the shape of every tensor of a bundle before anything is computed with it.
 
 A tensor of another shape could be broadcast to any size, and settings could ask for a network of any size.
 """
@@ -21,6 +21,9 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.volumes import VolumeSteps, n_coarse
+from connectome_tl.imaging.grids import QUANTILES
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import Inputs
 
 DTYPES = ("float32", "float64", "bool", "int64")
@@ -33,10 +36,12 @@ class Sizes:
     n_measures: int
     n_regions: int
     n_features: int
+    grid: ImageSettings | None = None
 
     @staticmethod
     def of(inputs: Inputs) -> Sizes:
-        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features))
+        grid = None if inputs.image is None else inputs.image.grid
+        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features), grid)
 
     @property
     def matrices(self) -> tuple[int, ...]:
@@ -49,7 +54,7 @@ class Sizes:
 
 def check_features(features: Features, sizes: Sizes) -> None:
     for name, steps in features.steps.items():
-        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps}.get(name)
+        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps, "image": VolumeSteps}.get(name)
         if wanted is None or type(steps) is not wanted:
             raise DataError(f"unknown feature steps for the modality {name!r}"[:120])
         _check_record(steps, sizes)
@@ -58,24 +63,24 @@ def check_features(features: Features, sizes: Sizes) -> None:
 def _check_record(record: Any, sizes: Sizes) -> None:
     check = CHECKS.get(type(record))
     if check is None:
-        raise DataError(f"a feature step of the type {type(record).__name__} is not one that a bundle holds")
+        raise DataError(f"a feature step of the type {type(record).__name__} is not allowed in a bundle")
     check(record, sizes)
 
 
 def _connectome(steps: ConnectomeSteps, sizes: Sizes) -> None:
     if type(steps.scaler) is not EdgeScaler or type(steps.edge_steps) is not tuple:
-        raise DataError("the steps of the connectome are not in their places")
+        raise DataError("the steps of the connectome are in the wrong order")
     if steps.regional is not None and type(steps.regional) is not RegionScaler:
-        raise DataError("the steps of the connectome are not in their places")
+        raise DataError("the steps of the connectome are in the wrong order")
     if (steps.regional is not None) != (sizes.n_features > 0):
-        raise DataError("regional measures and their scaler do not belong together")
+        raise DataError("regional measures do not match their scaler")
     for step in (*steps.edge_steps, steps.scaler, *([steps.regional] if steps.regional is not None else [])):
         _check_record(step, sizes)
 
 
 def _clinical(steps: ClinicalSteps, sizes: Sizes) -> None:
     if type(steps.encoder) is not CovariateEncoder:
-        raise DataError("the steps of the covariates are not in their places")
+        raise DataError("the steps of the covariates are in the wrong order")
     _check_record(steps.encoder, sizes)
 
 
@@ -85,17 +90,17 @@ def _tangent(step: TangentEdges, sizes: Sizes) -> None:
     check_shape("tangent mean", step.mean, (kept, kept))
     check_shape("tangent whitening", step.whitening, (kept, kept))
     if type(step.correlation) is not bool or not 0 <= _number(step.shrinkage) < 1 or sizes.n_measures != 1:
-        raise DataError("a tangent space is not as it was fitted")
+        raise DataError("a tangent space has been altered")
 
 
 def _harmoniser(step: Harmoniser, sizes: Sizes) -> None:
     if len(step.models) != sizes.n_measures or step.unseen not in ("refuse", "reference", "none"):
-        raise DataError("site effects are not as they were fitted")
+        raise DataError("site effects have been altered")
     n_columns = len(step.columns)
     for model in step.models:
         n_sites = len(model.sites)
         if step.reference not in model.sites or model.sites != step.models[0].sites:
-            raise DataError("site effects are not as they were fitted")
+            raise DataError("site effects have been altered")
         if isinstance(model, ComBat):
             for name in ("mean", "pooled"):
                 check_shape(name, getattr(model, name), (sizes.n_edges,))
@@ -134,13 +139,29 @@ def _covariates(encoder: CovariateEncoder, sizes: Sizes) -> None:
     n = len(encoder.names)
     n_levels = sum(len(levels) - (len(levels) == 2) for levels in encoder.levels.values())
     if n != len(encoder.medians) + len(encoder.indicators) + n_levels or n > 100_000:
-        raise DataError("the columns of the covariates do not fit together")
+        raise DataError("the columns of the covariates do not match")
     if not set(encoder.indicators) <= set(encoder.columns):
-        raise DataError("the columns of the covariates do not fit together")
+        raise DataError("the columns of the covariates do not match")
     check_shape("covariate mean", encoder.mean, (n,))
     check_shape("covariate scale", encoder.scale, (n,), infinite=True)
     for value in encoder.medians.values():
         _number(value)
+
+
+def n_summary() -> int:
+    """Columns of the summary of a volume: head, three tissues, quantiles."""
+    return 4 + len(QUANTILES)
+
+
+def _volumes(steps: VolumeSteps, sizes: Sizes) -> None:
+    if sizes.grid is None or type(steps.grid) is not str or steps.grid != sizes.grid.model_dump_json():
+        raise DataError("volumes of a fit have another grid than the bundle")
+    for mean, scale, n in (
+        (steps.mean, steps.scale, n_summary()),
+        (steps.coarse_mean, steps.coarse_scale, n_coarse(sizes.grid.shape3)),
+    ):
+        check_shape("volume mean", mean, (n,))
+        check_shape("volume scale", scale, (n,), infinite=True)
 
 
 CHECKS: dict[type, Callable[[Any, Sizes], None]] = {
@@ -153,6 +174,7 @@ CHECKS: dict[type, Callable[[Any, Sizes], None]] = {
     EdgeScaler: _edges,
     RegionScaler: _regional,
     CovariateEncoder: _covariates,
+    VolumeSteps: _volumes,
 }
 
 
@@ -167,13 +189,13 @@ def check_shape(
 ) -> None:
     """Refuse another shape, another kind of number, or numbers that are not finite where they must be."""
     if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
-        raise DataError(f"{what} is no array of numbers")
+        raise DataError(f"{what} is not a numeric array")
     if array.shape != shape:
-        raise DataError(f"{what} has another shape than its place asks for", expected=str(shape), got=str(array.shape))
+        raise DataError(f"{what} has an unexpected shape", expected=str(shape), got=str(array.shape))
     if kind is bool and array.dtype != bool:
-        raise DataError(f"{what} is not of true and false")
+        raise DataError(f"{what} is not boolean")
     if kind is float and array.dtype.kind != "f":
-        raise DataError(f"{what} is not of numbers")
+        raise DataError(f"{what} is not numeric")
     if array.dtype.kind == "f":
         wrong = np.isinf(array) if undefined else np.isnan(array) if infinite else ~np.isfinite(array)
         if wrong.any():
@@ -182,5 +204,5 @@ def check_shape(
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise DataError("a number of a feature step is none")
+        raise DataError("a value of a feature step is not a number")
     return float(value)

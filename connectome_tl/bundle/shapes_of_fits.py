@@ -1,16 +1,18 @@
-"""Cores, networks and mixtures of a read bundle fit their inputs, their outcomes and each other."""
+"""Check that cores, networks and mixtures of a bundle match their inputs and outcomes."""
 
 from __future__ import annotations
 
 from connectome_tl.bundle.members import Members
-from connectome_tl.bundle.shapes import Sizes, check_features, check_shape
+from connectome_tl.bundle.shapes import Sizes, check_features, check_shape, n_summary
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
+from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import SCORES, CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 def check_members(members: Members, inputs: Inputs) -> None:
@@ -23,7 +25,7 @@ def check_members(members: Members, inputs: Inputs) -> None:
     by_name = {task.name: task for task in members.tasks}
     for model in members.models:
         if any(by_name.get(task.name) != task for task in model.tasks):
-            raise DataError("a fit has other outcomes than the bundle")
+            raise DataError("a fit and the bundle have different outcomes")
         _check_model(model, inputs, sizes)
 
 
@@ -39,7 +41,7 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
     if not isinstance(model, (CoreModel, NetworkModel)):
         raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
     if model.regions != (inputs.regions if "connectome" in model.features.steps else ()):
-        raise DataError("a fit has other regions than the bundle")
+        raise DataError("a fit and the bundle have different regions")
     check_features(model.features, sizes)
     if isinstance(model, CoreModel):
         _check_core(model, inputs, sizes)
@@ -49,9 +51,9 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
 
 def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     if model.tangent is not None:
-        check_features(model.tangent, Sizes(sizes.n_measures, sizes.n_regions, sizes.n_features))
+        check_features(model.tangent, sizes)
         if set(model.tangent.steps) != {"connectome"}:
-            raise DataError("a tangent block is of the connectome")
+            raise DataError("a tangent block needs the connectome")
     if model.source is not None:
         if model.source.source is not None:
             raise DataError("the core of a source has no source")
@@ -60,9 +62,9 @@ def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     widths = _block_widths(model, sizes)
     fit = model.fit
     if len(fit.kinds) != n_scores or set(fit.linear) - set(widths) or {c.name for c in fit.columns} != set(widths):
-        raise DataError("a core does not fit its blocks or outcomes")
+        raise DataError("a core does not match its blocks or outcomes")
     if fit.radial:
-        raise DataError("a core with a radial kernel: it holds rows of training subjects")
+        raise DataError("a core has a radial kernel, which contains rows of training subjects")
     for columns in fit.columns:
         shape = (widths[columns.name],)
         check_shape("centre of a block", columns.center, shape)
@@ -73,7 +75,7 @@ def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     _check_outputs(fit, n_scores)
     ordinal = {task.name: task.n_outputs for task in model.tasks if task.kind == "ordinal"}
     if set(model.thresholds) != set(ordinal):
-        raise DataError("thresholds of a core do not fit its outcomes")
+        raise DataError("thresholds of a core do not match its outcomes")
     for name, risks in model.thresholds.items():
         for part in vars(risks).values():
             check_shape("threshold", part, (ordinal[name],))
@@ -101,11 +103,15 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
             found["edges"] = sizes.n_measures * sizes.n_edges
             if sizes.n_features:
                 found["regional"] = sizes.n_regions * sizes.n_features
+            if steps.some_absent:
+                found[CONNECTOME_PRESENCE] = 1
         elif isinstance(steps, ClinicalSteps):
             free = int(steps.encoder.made_of(model.unpenalised).sum()) if model.unpenalised else 0
             found[name] = len(steps.encoder.names) + 1 - free
             if free:
                 found[f"{name}, unpenalised"] = free
+        elif isinstance(steps, VolumeSteps) and sizes.grid is not None:
+            found["image"], found["image voxels"] = n_summary() + 1, n_coarse(sizes.grid.shape3)
     if model.tangent is not None:
         found["tangent"] = sizes.n_measures * (sizes.n_edges + sizes.n_regions)
     if model.source is not None:
@@ -129,20 +135,22 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             }
         elif isinstance(steps, ClinicalSteps):
             expected[name] = {"n_columns": len(steps.encoder.names)}
+        elif isinstance(steps, VolumeSteps):
+            expected[name] = {"n_channels": 1}
     # Where regions lie follows from the atlas, which may have no places here; the weights say whether they are needed.
     told = {name: {key: n for key, n in one.items() if key != "n_places"} for name, one in model.sizes.items()}
     if told != expected or any(type(n) is not int for one in model.sizes.values() for n in one.values()):
-        raise DataError("the sizes of a network do not fit its features")
+        raise DataError("the sizes of a network do not match its features")
     n_tasks = len(model.tasks)
     check_shape("outcome mean", model.targets.mean, (n_tasks,))
     check_shape("outcome scale", model.targets.scale, (n_tasks,))
     if set(model.step) != {task.name for task in model.tasks}:
-        raise DataError("a network does not say which of its states predicts an outcome")
+        raise DataError("a network does not name the state that predicts an outcome")
     with torch.device("meta"):
         wanted = build_model(model.settings, model.sizes, model.heads, regressions_of(model.tasks)).state_dict()
     for name, state in model.states.items():
         if set(state) != set(wanted):
-            raise DataError("the weights of a network are not those that its settings ask for", got=name[:40])
+            raise DataError("the weights of a network do not match its settings", got=name[:40])
         for parameter, tensor in wanted.items():
             check_shape(parameter, state[parameter], tuple(tensor.shape), None)
     for step in model.step.values():

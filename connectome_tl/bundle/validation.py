@@ -1,4 +1,4 @@
-"""External validation: what a bundle predicts of another cohort, scored as everything here is scored."""
+"""External validation: score the predictions of a bundle on another cohort."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.bundle.bundle import Bundle
-from connectome_tl.bundle.evidence import rounded
+from connectome_tl.bundle.evidence import released_scores
 from connectome_tl.bundle.individual import prediction_table
 from connectome_tl.bundle.limits import shifts
 from connectome_tl.bundle.overlap import NEAR, likeness
@@ -25,6 +25,7 @@ from connectome_tl.settings.records.bundles import (
     SMALLEST_COUNT,
     BundledTask,
     PassedTask,
+    ShiftRow,
     ValidatedTask,
     Validation,
     ValidationRecord,
@@ -84,16 +85,16 @@ def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
         if differ:
             problems.append(
                 Problem(
-                    f"outcome {task.name!r} is another one than the bundle's",
+                    f"outcome {task.name!r} is defined differently in the bundle",
                     expected=_said(one.task, differ),
                     got=_said(task, differ),
-                    remedy="Define it as the bundle does (see its model card), or call it otherwise.",
+                    remedy="Define it as the bundle does (see its model card), or give it another name.",
                 )
             )
         elif int(cohort.targets[task.name].notna().sum()) < SMALLEST_COUNT:
             problems.append(
                 Problem(
-                    f"outcome {task.name!r} is known of too few subjects for a validation",
+                    f"outcome {task.name!r} is known for too few subjects for a validation",
                     expected=f"{SMALLEST_COUNT} or more",
                     got=str(int(cohort.targets[task.name].notna().sum())),
                 )
@@ -128,7 +129,7 @@ def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
             "training mean than that of other subjects could be",
             expected="another cohort",
             got=f"{found:.2g} of the expected distance",
-            remedy="Validate on subjects whom the model has not seen.",
+            remedy="Validate on subjects that were not used for training.",
         )
 
 
@@ -186,14 +187,20 @@ def passed(record: ValidationRecord) -> Validation:
         tasks=tuple(
             PassedTask(
                 task=one.task.name,
-                n=count_text(int(one.n)),
-                n_positive=count_text(int(one.n_positive)) if one.n_positive else "",
-                scores=tuple(rounded(score) for score in one.scores),
+                n=count_text(int(one.n), record.n_subjects),
+                n_positive=count_text(int(one.n_positive), int(one.n)) if one.n_positive else "",
+                scores=released_scores(one.scores, int(one.n), int(one.n_positive) if one.n_positive else None),
                 above_chance=one.above_chance,
             )
             for one in record.tasks
         ),
-        shifts=tuple(row.model_copy(update={"here": ""}) for row in record.shifts),
+        shifts=tuple(_passed_shift(row, record.n_subjects) for row in record.shifts),
         simulated=record.simulated,
         versions={"connectome-tl": record.versions.get("connectome-tl", "")},
     )
+
+
+def _passed_shift(row: ShiftRow, n_subjects: int) -> ShiftRow:
+    """Without what the cohort has, and without a count from which a few that lie inside would follow."""
+    outside = count_text(int(row.outside), n_subjects) if row.outside.isdigit() and row.outside != "0" else row.outside
+    return row.model_copy(update={"here": "", "outside": outside})

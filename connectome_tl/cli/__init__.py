@@ -1,4 +1,4 @@
-"""`connectome-tl`: arguments to one workflow call, errors to exit codes. Workflows are imported on call."""
+"""Command line: map arguments to workflows and errors to exit codes. Workflows are imported on call."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _fail(error: Exception) -> None:
         raise error
     problem = Problem(
         f"{type(error).__name__}: {error}",
-        remedy="This is a fault of connectome-tl, not of your data. Run again with --debug and report the traceback.",
+        remedy="This is a bug, not a fault of your data. Run again with --debug and report the traceback.",
     )
     terminal.error(str(problem))
     terminal.end(70, (problem,))

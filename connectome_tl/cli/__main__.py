@@ -1,4 +1,4 @@
-"""`python -m connectome_tl.cli`."""
+"""Entry point of `python -m connectome_tl.cli`."""
 
 from connectome_tl.cli import main
 

@@ -1,4 +1,4 @@
-"""The command itself, its groups and the options that many commands share."""
+"""The main command, its groups, and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From an infant's scan to neurodevelopmental outcome: connectomes, three-stage transfer learning, "
+    help="Predict neurodevelopmental outcome from infant MRI: connectomes, three-stage transfer learning, "
     "honest intervals. For research, not for care.",
 )
-atlases = typer.Typer(no_args_is_help=True, help="Atlas tables: names, hemispheres, centroids; images are yours.")
+atlases = typer.Typer(no_args_is_help=True, help="List, show and install atlases (label images are not included).")
 app.add_typer(atlases, name="atlas")
-fetches = typer.Typer(no_args_is_help=True, help="Public data, fetched by the library that keeps the fetcher.")
+fetches = typer.Typer(no_args_is_help=True, help="Download public data with nilearn or TemplateFlow.")
 app.add_typer(fetches, name="fetch")
-Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
 Labels = Annotated[Path | None, typer.Option("--labels", help="Table of the regions, in the order of the rows.")]
 AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas, as `atlas list` prints it.")]
-Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Only these.")]
-Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Only these.")]
-ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML of imaging settings.")]
-Workers = Annotated[int, typer.Option("--n-cpus", min=1, help="Scans at the same time; of one scan, its threads.")]
-FilterFile = Annotated[Path | None, typer.Option("--bids-filter-file", help="JSON: which images are meant.")]
+Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Process only these.")]
+Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Process only these.")]
+ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML file of imaging settings.")]
+Workers = Annotated[
+    int, typer.Option("--n-cpus", min=1, help="Number of scans in parallel; for a single scan, number of threads.")
+]
+FilterFile = Annotated[
+    Path | None, typer.Option("--bids-filter-file", help="BIDS filter file (JSON) that selects images.")
+]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:8786, for the fits.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and choices of each scan; write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the files and choices of each scan; write nothing.")]
 
 
 def _version(show: bool) -> None:

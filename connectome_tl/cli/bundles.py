@@ -1,4 +1,4 @@
-"""Commands on models that leave the lab."""
+"""Commands on model bundles."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from connectome_tl.cli.app import Out, app
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import UsageError
+from connectome_tl.plurals import counted
 
 BundleDir = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
@@ -19,19 +20,21 @@ CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
 def bundle(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Out,
-    model: Annotated[str, typer.Option(help="Which model of the study.")] = "full",
-    fit: Annotated[str, typer.Option(help="mean: over the fits of the cross-validation; refit: one on all.")] = "mean",
-    title: Annotated[str, typer.Option(help="Title on the card; default: the study's.")] = "",
-    authors: Annotated[str, typer.Option(help="Who made it, for the card.")] = "",
-    licence: Annotated[str, typer.Option(help="Under which licence it may be used, for the card.")] = "",
+    model: Annotated[str, typer.Option(help="Model of the study.")] = "full",
+    fit: Annotated[
+        str, typer.Option(help="mean: all fits of the cross-validation, averaged; refit: one fit on all subjects.")
+    ] = "mean",
+    title: Annotated[str, typer.Option(help="Title of the model card; default: the study's.")] = "",
+    authors: Annotated[str, typer.Option(help="Authors, for the model card.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence, for the model card.")] = "",
     site_names: Annotated[
-        bool, typer.Option("--site-names", help="Names of sites, and what was fitted to each, may leave.")
+        bool, typer.Option("--site-names", help="Release the names of sites and what was fitted to each.")
     ] = False,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Pack a model of a finished run to share it: weights, limits, card; no subject, no path, no date."""
+    """Write a model of a finished run as a bundle to share: weights, limits of use, model card."""
     from connectome_tl.provenance import content_hash
     from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
@@ -51,10 +54,10 @@ def predict(
     cohort_file: CohortFile,
     out: Annotated[Path, typer.Option("--out", help="Table to write (.tsv).")],
     research_individual: Annotated[
-        bool, typer.Option("--research-individual", help="Show values of single subjects that would be withheld.")
+        bool, typer.Option("--research-individual", help="Show values of single subjects that are withheld by default.")
     ] = False,
 ) -> None:
-    """Apply a bundle to a cohort: risks with intervals, flagged where a subject is outside its limits."""
+    """Apply a bundle to a cohort: predictions with intervals, and flags outside its limits of use."""
     from connectome_tl.workflows.release.predict import predict_cohort
 
     done = predict_cohort(
@@ -70,14 +73,14 @@ def predict(
         shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
         terminal.say(f"{task}: {shown}: {why}.")
     terminal.say(
-        f"{n} subjects, {done.n_flagged} with something outside the limits of the model: {done.file}. "
-        "Research only, not for care."
+        f"{counted(n, 'subject')}, {done.n_flagged} outside the limits of the model: {done.file}. Research "
+        f"only, not for care."
     )
 
 
 @command(app)
 def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
-    """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, a report."""
+    """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, report."""
     from connectome_tl.workflows.release.validate import validate_on
 
     done = validate_on(bundle_dir, cohort_file, out, show_progress=terminal.shows_progress)

@@ -16,27 +16,26 @@ from connectome_tl.cli.app import (
     fetches,
 )
 from connectome_tl.cli.terminal import command, terminal
+from connectome_tl.plurals import counted
 
 
 @command(app)
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A matrix file, or a folder of them.")],
-    out: Annotated[
-        Path, typer.Option("--out", help="File to write (.tsv is BIDS relmat style), or a folder for everything.")
-    ],
-    format_: Annotated[str, typer.Option("--format", help="Format of the input; auto looks at the file.")] = "auto",
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A matrix file or a folder of matrix files.")],
+    out: Annotated[Path, typer.Option("--out", help="Output file (.tsv: BIDS relmat style), or output folder.")],
+    format_: Annotated[str, typer.Option("--format", help="Format of the input; auto detects it.")] = "auto",
     labels: Labels = None,
     atlas: AtlasName = None,
     pattern: Annotated[
-        str | None, typer.Option(help="Which files of the folder, e.g. '**/*.csv'; default: names that say it.")
+        str | None, typer.Option(help="Files of the folder, e.g. '**/*.csv'; default: files with recognised names.")
     ] = None,
-    measure: Annotated[str | None, typer.Option(help="The measure to keep, or the name of the only one.")] = None,
+    measure: Annotated[str | None, typer.Option(help="Measure to keep, or a name for the only one.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="How a triangle is written, row by row: upper, lower (nilearn's), or full.")
+        str | None, typer.Option(help="Layout of the values, row by row: upper, lower (nilearn's) or full.")
     ] = None,
     order: Annotated[str | None, typer.Option(help="Order of unnamed rows: table or label.")] = None,
 ) -> None:
-    """Read any matrix file a lab holds; write it with region names and a sidecar.
+    """Convert a matrix file of any supported format; write it with region names and a sidecar.
 
     Where --out is a folder, every atlas and measure of every file becomes a table of its own.
     """
@@ -98,16 +97,16 @@ def assemble(
     labels: Labels = None,
     atlas: AtlasName = None,
     max_unlisted_ends: Annotated[
-        float, typer.Option(help="Share of streamline ends that labels beyond the table may take.")
+        float, typer.Option(help="Largest fraction of streamline ends in labels that the table does not list.")
     ] = 0.05,
     max_misplaced: Annotated[
-        float, typer.Option(help="Share of regions that may lie elsewhere than the atlas has them; 1: any.")
+        float, typer.Option(help="Largest fraction of regions that may be far from their place in the atlas; 1: any.")
     ] = 0.1,
     precise: Annotated[
-        bool, typer.Option("--precise", help="Means of an image: voxels by the length within them, no interpolation.")
+        bool, typer.Option("--precise", help="Means of an image: weight voxels by length, without interpolation.")
     ] = False,
 ) -> None:
-    """Streamlines and a parcellation to a connectome."""
+    """Assemble a connectome from streamlines and a parcellation."""
     from connectome_tl.config import checked
     from connectome_tl.settings.imaging import AssemblySettings
     from connectome_tl.workflows.data.assemble import assemble_files
@@ -128,7 +127,8 @@ def assemble(
     account = made.assembly.account
     terminal.answer(written=made.file, streamlines=vars(account), warnings=made.assembly.warnings)
     terminal.say(
-        f"wrote {made.file}: {account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned "
+        f"wrote {made.file}: {counted(account.total, 'streamline')} = {account.edges} in edges + "
+        f"{account.unassigned} unassigned "
         f"+ {account.too_short} too short"
     )
 
@@ -136,9 +136,9 @@ def assemble(
 @command(fetches, "abide", within="fetch")
 def fetch_abide(
     out: Out = Path("abide"),
-    n_subjects: Annotated[int | None, typer.Option(help="How many; all when left out.")] = None,
+    n_subjects: Annotated[int | None, typer.Option(help="Number of subjects; default: all.")] = None,
 ) -> None:
-    """Fetch ABIDE I's region time series and phenotypes with nilearn. Needs a network; research use only."""
+    """Download ABIDE I's region time series and phenotypes with nilearn. Research use only."""
     from connectome_tl.workflows.data import fetch
 
     folder = fetch.fetch_abide(out, n_subjects=n_subjects)
@@ -152,12 +152,14 @@ def fetch_template(
     unit: Annotated[str, typer.Option(help="weeks, months, years or days")],
     reference: Annotated[str, typer.Option(help="birth, postmenstrual or corrected")],
     labels: Annotated[
-        str | None, typer.Option(help="Label image to fetch with it, by its entities: desc-structures of dhcpVol.")
+        str | None, typer.Option(help="Label image to fetch too, by its entities, e.g. desc-structures of dhcpVol.")
     ] = None,
     contrast: Annotated[str | None, typer.Option(help="T1w or T2w; default: that of the age.")] = None,
-    name_only: Annotated[bool, typer.Option("--name-only", help="Say which it is; fetch nothing.")] = False,
+    name_only: Annotated[
+        bool, typer.Option("--name-only", help="Print the name of the template; download nothing.")
+    ] = False,
 ) -> None:
-    """The template for an age with its brain mask, by TemplateFlow's own client. Needs a network."""
+    """Download the template for an age, with its brain mask, by TemplateFlow's client."""
     from connectome_tl.workflows.data.fetch import template_of_age
 
     template = template_of_age(age, unit, reference, labels=labels, contrast=contrast, fetch=not name_only)
@@ -167,17 +169,17 @@ def fetch_template(
 
 @command(atlases, "list", within="atlas")
 def atlas_list() -> None:
-    """All atlases with their sizes and spaces."""
+    """List all atlases with their sizes and spaces."""
     from connectome_tl.workflows.data.atlas import list_atlases
 
     names = list_atlases(terminal.console())
     terminal.answer(atlases=names)
-    terminal.say(f"{len(names)} atlases")
+    terminal.say(counted(len(names), "atlas"))
 
 
 @command(atlases, "show", within="atlas")
 def atlas_show(name: str) -> None:
-    """One atlas: source, licence, where to get the image, regions."""
+    """Show one atlas: source, licence, regions, and where to get the image."""
     from connectome_tl.workflows.data.atlas import show_atlas
 
     atlas = show_atlas(name, terminal.console())
@@ -189,7 +191,7 @@ def atlas_show(name: str) -> None:
         licence=atlas.licence,
         regions=[vars(region) for region in atlas.regions],
     )
-    terminal.say(f"{atlas.name}: {atlas.n_regions} regions")
+    terminal.say(f"{atlas.name}: {counted(atlas.n_regions, 'region')}")
 
 
 @command(atlases, "install", within="atlas")

@@ -1,4 +1,4 @@
-"""Packages of the optional extras: which extra a missing package belongs to."""
+"""Map a missing package to the optional extra that installs it."""
 
 from __future__ import annotations
 

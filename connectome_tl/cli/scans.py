@@ -1,4 +1,4 @@
-"""Commands that begin with scans."""
+"""Commands that start from scans."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 @command(app)
 def morphometry(
     first: Annotated[
-        Path, typer.Argument(metavar="BIDS_DIR | PARCELLATION", help="A folder, or one subject's label image.")
+        Path,
+        typer.Argument(metavar="BIDS_DIR | PARCELLATION", help="A BIDS folder, or the label image of one subject."),
     ],
     others: Annotated[
         list[Path],
-        typer.Argument(metavar="OUT_DIR [participant] | IMAGES...", help="Or images on its grid: T1w, T2w, FA."),
+        typer.Argument(
+            metavar="OUT_DIR [participant] | IMAGES...",
+            help="Output folder, or images on the grid of the labels: T1w, T2w, FA.",
+        ),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="One subject: table to write (.tsv).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="For one subject: table to write (.tsv).")] = None,
     network: Annotated[str | None, typer.Option(help="divergence (default) or similarity")] = None,
     labels: Labels = None,
     atlas: AtlasName = None,
@@ -47,7 +51,7 @@ def morphometry(
     filter_file: FilterFile = None,
     dry_run: DryRun = False,
 ) -> None:
-    """From structural MRI alone to networks of regions: a whole BIDS folder, or one subject's images."""
+    """Compute morphometric networks from structural MRI, for a BIDS folder or one subject."""
     from connectome_tl.workflows.scans.morphometry import build_networks, morphometry_files
 
     if first.is_dir():
@@ -77,7 +81,7 @@ def morphometry(
 
 
 def _teller(dry_run: bool) -> Callable[[str], None] | None:
-    """What prints the lines that a folder's run tells: they are the result of a dry run, else remarks."""
+    """Function that prints the lines of a run over scans: results of a dry run, else remarks."""
     if dry_run:
         return terminal.say
     return partial(terminal.note, colour=typer.colors.YELLOW) if terminal.shows_progress else None
@@ -101,7 +105,9 @@ def _participant_level(level: str) -> None:
 def connectomes(
     bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset, QSIPrep derivatives or a dHCP release.")],
     out_dir: Annotated[Path, typer.Argument(help="Folder for the connectomes.")],
-    level: Annotated[str, typer.Argument(help="participant; group: one response of OUT_DIR's scans.")] = "participant",
+    level: Annotated[
+        str, typer.Argument(help="participant, or group: average the responses of OUT_DIR's scans.")
+    ] = "participant",
     participant: Participants = None,
     session: Sessions = None,
     atlas: AtlasName = None,
@@ -111,17 +117,19 @@ def connectomes(
     filter_file: FilterFile = None,
     dry_run: DryRun = False,
 ) -> None:
-    """From a folder of diffusion and structural MRI to atlas connectomes. Run again to resume.
+    """Compute connectomes from a folder of diffusion and structural MRI. Run again to resume.
 
     The level `group` averages the responses of the scans that are done in OUT_DIR, for a second run with one response.
     """
     if level == "group":
+        from connectome_tl.plurals import counted
         from connectome_tl.workflows.scans.group_response import write_group_response
 
         file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
         terminal.answer(written=file, n_scans=n)
         terminal.say(
-            f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
+            f"wrote {file}, the mean of {counted(n, 'scan')}; "
+            "name it as reconstruction.response_file in another folder's run"
         )
         return
     from connectome_tl.workflows.scans.connectomes import build_connectomes

@@ -1,4 +1,4 @@
-"""Commands for the terminal and the editor: completion, schemas of the settings."""
+"""Commands for shell completion and for JSON schemas of the settings."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Kind(StrEnum):
 
 
 @app.command()
-def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
-    """Print the script that completes commands and options.
+def completion(shell: Annotated[Shell, typer.Argument(help="Name of the shell.")]) -> None:
+    """Print the shell completion script.
 
     bash: connectome-tl completion bash >> ~/.bashrc
     zsh: connectome-tl completion zsh >> ~/.zshrc
@@ -39,10 +39,10 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> N
 
 @app.command()
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which settings.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write; without it, print.")] = None,
+    kind: Annotated[Kind, typer.Argument(help="Kind of settings.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: print.")] = None,
 ) -> None:
-    """JSON schema of a settings file, for editors that check YAML.
+    """Print the JSON schema of a settings file, for editors that validate YAML.
 
     Write it beside the file and name it in the first line: # yaml-language-server: $schema=study.schema.json
     """

@@ -17,18 +17,19 @@ from connectome_tl.cli.app import (
 )
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import DataError, UsageError
+from connectome_tl.plurals import counted
 
 
 @command(app)
 def demo(
     out: Out = Path("demo"),
     seed: Annotated[int, typer.Option(help="Seed of the simulated cohorts.")] = 0,
-    images: Annotated[bool, typer.Option("--images", help="A study of volumes instead: brain age to injury.")] = False,
-    scans: Annotated[bool, typer.Option("--scans", help="A study from raw scans instead: images to report.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Run a study of volumes: brain age to injury.")] = False,
+    scans: Annotated[bool, typer.Option("--scans", help="Run a study from raw scans to the report.")] = False,
 ) -> None:
-    """Simulate cohorts and run a whole study on them: stages, controls and baselines."""
+    """Simulate cohorts and run a complete study on them, with stages, controls and baselines."""
     if images and scans:
-        raise UsageError("--images and --scans are two demos; give one of them")
+        raise UsageError("--images and --scans are different demos; give only one of them")
     if scans:
         from connectome_tl.workflows.starting.scans_demo import run_scans_demo
 
@@ -47,14 +48,16 @@ def demo(
 
 @command(app)
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for the files that are written.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("."),
     table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
     matrices: Annotated[Path | None, typer.Option("--matrices", help="Folder with your matrices.")] = None,
     atlas: AtlasName = None,
-    pattern: Annotated[str | None, typer.Option(help="Which matrices, e.g. '{id}_fbc.csv'.")] = None,
-    answer: Annotated[list[str] | None, typer.Option("--answer", help="KEY=VALUE instead of being asked.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Pattern of the matrix files, e.g. '{id}_fbc.csv'.")] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option("--answer", help="Answer a question in advance: KEY=VALUE.")
+    ] = None,
 ) -> None:
-    """Write settings to start from: for your own table and matrices, or commented examples of everything.
+    """Write initial settings: for your own table and matrices, or commented examples of every command.
 
     With --from and --matrices it looks at your files, asks what they do not say, and writes cohort.yaml and
     study.yaml. Without a terminal it does not ask: it names what is open, for --answer.
@@ -110,16 +113,16 @@ def run(
     study: Annotated[Path, typer.Argument(help="study.yaml")],
     out: Out,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Hash all inputs of a finished run again.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Verify the hashes of all inputs of a finished run.")] = False,
     tuned: Annotated[
-        Path | None, typer.Option("--tuned", help="Folder of a finished tune: settings per outer fold.")
+        Path | None, typer.Option("--tuned", help="Folder of a finished `tune`: settings per outer fold.")
     ] = None,
     scheduler: Scheduler = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and what would be cheaper; run nothing.")
+        bool, typer.Option("--dry-run", help="Print fits, CPU time, memory and cheaper alternatives; run nothing.")
     ] = False,
 ) -> None:
-    """Run a study: three stages, controls, baselines, permutations, report. Run again to resume."""
+    """Run a study: stages, controls, baselines, permutation tests, report. Run again to resume."""
     if dry_run:
         from connectome_tl.workflows.study.forecast import forecast_study, print_forecast
 
@@ -163,11 +166,12 @@ def tune(
     space: Annotated[Path | None, typer.Option("--space", help="YAML file instead of the `tune:` block.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override one setting: key.sub=value")] = None,
     heartbeat: Annotated[
-        int, typer.Option("--heartbeat", min=1, help="Seconds between signs of life; short ones fail living trials.")
+        int,
+        typer.Option("--heartbeat", min=1, help="Seconds between heartbeats of a worker; too few fail running trials."),
     ] = 60,
     scheduler: Scheduler = None,
 ) -> None:
-    """Search settings for each outer fold on its inner folds. Run again, or beside, to go on; then run --tuned."""
+    """Search settings on the inner folds of each outer fold. Run again to resume; then use `run --tuned`."""
     from connectome_tl.workflows.study.tune import tune_study
 
     found = tune_study(
@@ -185,8 +189,10 @@ def tune(
     terminal.answer(folder=out, report=page, trials=found.trials, objectives=found.objectives, folds=found.folds)
     for one in found.folds:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in zip(found.objectives, one.values, strict=True))
-        terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({found.trials} trials)")
-    terminal.say("These are the best of many and too good; `connectome-tl run --tuned` gives the score.")
+        terminal.say(f"repeat {one.repeat}, fold {one.fold}: inner {scores} ({counted(found.trials, 'trial')})")
+    terminal.say(
+        "These are the best of many trials, so optimistic; `connectome-tl run --tuned` gives the out-of-fold score."
+    )
     terminal.say(f"\nReport: {page}")
 
 
@@ -194,17 +200,17 @@ def tune(
 def explain(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="full, core, network or a control; may be given again.")
+        list[str] | None, typer.Option("--model", help="full, core, network or a control; may be repeated.")
     ] = None,
-    permutations: Annotated[int, typer.Option(min=0, help="Of the outcomes, for the core's maps.")] = 199,
+    permutations: Annotated[int, typer.Option(min=0, help="Permutations of the outcomes for the core's maps.")] = 199,
     refitted: Annotated[
-        int, typer.Option(min=0, help="Permutations with the other models fitted again, fold by fold; 49 are enough.")
+        int, typer.Option(min=0, help="Permutations that refit the other models in every fold; 49 are enough.")
     ] = 0,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """What the models of a finished run look at: maps with stability and null, withheld where it is chance."""
+    """Explain the models of a finished run: maps with stability and null distribution."""
     from connectome_tl.workflows.study.explain import MODELS, explain_run
     from connectome_tl.workflows.study.explain_files import FOLDER, PAGE
 
@@ -223,20 +229,22 @@ def explain(
     for note in found.notes:
         terminal.say(note)
     size = sum(file.n_bytes for file in found.files) / 1e6
-    terminal.say(f"{len(found.maps)} maps, {len(found.files)} tables ({size:.1f} MB)")
+    terminal.say(f"{counted(len(found.maps), 'map')}, {counted(len(found.files), 'table')} ({size:.1f} MB)")
     terminal.say(f"\nPage: {page}")
 
 
 @command(app)
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    figures: Annotated[str | None, typer.Option("--figures", help="svg or pdf: save each in RUN_DIR/figures.")] = None,
+    figures: Annotated[
+        str | None, typer.Option("--figures", help="svg or pdf: save every figure to RUN_DIR/figures.")
+    ] = None,
     tables: Annotated[
-        bool, typer.Option("--tables", help="Save each as TSV and LaTeX in RUN_DIR/tables, with references.bib.")
+        bool, typer.Option("--tables", help="Save every table as TSV and LaTeX to RUN_DIR/tables, with references.bib.")
     ] = False,
-    dated: Annotated[bool, typer.Option("--dated", help="Print when the run ended and how long it took.")] = False,
+    dated: Annotated[bool, typer.Option("--dated", help="Show when the run ended and how long it took.")] = False,
 ) -> None:
-    """Draw the report of a finished run again, with its explanations; save figures and tables for a paper."""
+    """Render the report of a finished run again, with explanations; save figures and tables for a paper."""
     from connectome_tl.workflows.study.report import draw_report
 
     if figures not in (None, "svg", "pdf"):
@@ -251,10 +259,10 @@ def report(
 def audit(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Check a finished run for leakage: splits, scores, duplicates, all folds fitted again, one attacked."""
+    """Check a finished run: splits, scores, duplicates, refitted folds, and a test for leakage."""
     from connectome_tl.workflows.study.audit import audit_run
 
     record = audit_run(run_dir, base=base, show_progress=terminal.shows_progress)
@@ -275,18 +283,18 @@ def cohort(
     cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
     study: Annotated[
-        Path | None, typer.Option("--study", help="A study.yaml whose image settings the page's volumes are shown by.")
+        Path | None, typer.Option("--study", help="A study.yaml with the image settings for the volumes of the report.")
     ] = None,
 ) -> None:
-    """Check a cohort: what is in it, and everything that is wrong at once."""
+    """Check and describe a cohort; list all problems at once."""
     from connectome_tl.workflows.data.cohort import check_cohort
 
     found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
     terminal.say(
-        f"{cohort_file}: {found.record.n_subjects} subjects, {found.record.n_regions} regions, "
-        f"{counts['error']} errors, {counts['warning']} warnings"
+        f"{cohort_file}: {counted(found.record.n_subjects, 'subject')}, {counted(found.record.n_regions, 'region')}, "
+        f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
     )
 
 
@@ -295,17 +303,18 @@ def power(
     cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
     n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
     share: Annotated[
-        float | None, typer.Option("--share", help="With --n: share of positives; without it, a score.")
+        float | None,
+        typer.Option("--share", help="With --n: fraction of positive subjects. Without it, the outcome is a score."),
     ] = None,
 ) -> None:
-    """What a study of this size could show: widths of intervals, chances of findings. Nothing is trained."""
+    """Estimate what a study of this size can show: widths of intervals and power, by simulation."""
     from connectome_tl.workflows.study.power import power_of_cohort, power_of_size, summary
 
     if (cohort_file is None) == (n is None):
         raise UsageError("power needs a cohort or a size", expected="COHORT.yaml, or --n with or without --share")
     if cohort_file is not None:
         if share is not None:
-            raise UsageError("--share goes with --n; a cohort has its own", got=f"--share {share:g}")
+            raise UsageError("--share is used with --n; a cohort has its own prevalence", got=f"--share {share:g}")
         plans = power_of_cohort(cohort_file, console=terminal.console())
     elif n is not None:
         plans = [power_of_size(n, share, console=terminal.console())]

@@ -1,4 +1,4 @@
-"""What a command says, for people and for programs: the only place that writes to stdout and stderr.
+"""Terminal and JSON output of all commands. Nothing else writes to stdout or stderr.
 
 For people, results go to stdout as text, notes and progress to stderr. `--quiet` leaves errors and the last line of the
 text. `--json` puts one JSON object on stdout and everything else on stderr; docs/howto/scripts.md documents its fields.

@@ -9,19 +9,20 @@ import typer
 
 from connectome_tl.cli.app import app
 from connectome_tl.cli.terminal import command, terminal
+from connectome_tl.plurals import counted
 
 
 @command(app)
 def maps(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
-    model: Annotated[str, typer.Option("--model", help="A model with a network on volumes alone.")] = "network",
-    subjects: Annotated[int, typer.Option(min=1, help="Held-out subjects of each fold.")] = 10,
+    model: Annotated[str, typer.Option("--model", help="A model whose only input is the volume.")] = "network",
+    subjects: Annotated[int, typer.Option(min=1, help="Number of held-out subjects of each fold.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the map by learned noise.")] = 300,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Which voxels the networks of a finished run look at: learned noise, occlusion, integrated gradients."""
+    """Compute voxel maps of a finished image study: learned noise, occlusion, integrated gradients."""
     from connectome_tl.settings.images.descent import Descent
     from connectome_tl.settings.images.importance import NoiseMap
     from connectome_tl.workflows.images.maps import FOLDER, map_volumes
@@ -45,35 +46,39 @@ def maps(
 @command(app)
 def embed(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
-    cohort: Annotated[Path, typer.Argument(help="The cohort.yaml of the subjects whose images are embedded.")],
+    cohort: Annotated[Path, typer.Argument(help="cohort.yaml of the subjects with images.")],
     out: Annotated[Path, typer.Option("--out", help="JSON file to write, for `image.embedding.file` of a study.")],
     stage: Annotated[
         Literal["finetune", "pretrain"],
-        typer.Option("--stage", help="Networks of each outer fold, or that of stage 1, which saw the source alone."),
+        typer.Option(
+            "--stage", help="Networks of the outer folds, or the network of stage 1, trained on the source only."
+        ),
     ] = "finetune",
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Embeddings of images by the networks of a finished run, and the brain-age gap where they predict age."""
+    """Compute image embeddings with the networks of a finished run, and brain-age gaps if they predict age."""
     from connectome_tl.workflows.images.embed import embed_cohort
 
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
     terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
-    terminal.say(f"{len(found.images)} images, {len(found.fits)} fits: {out}")
+    terminal.say(f"{counted(len(found.images), 'image')}, {counted(len(found.fits), 'fit')}: {out}")
 
 
 @command(app)
 def prune(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
-    target: Annotated[float, typer.Option("--target", help="Share of the multiply-accumulates to remove.")] = 0.4,
+    target: Annotated[
+        float, typer.Option("--target", help="Fraction of the multiply-accumulate operations to remove.")
+    ] = 0.4,
     task: Annotated[str | None, typer.Option("--task", help="Outcome whose head is kept; default: the first.")] = None,
-    steps: Annotated[int, typer.Option("--steps", min=0, help="Fine-tuning steps after the last removal.")] = 100,
+    steps: Annotated[int, typer.Option("--steps", min=0, help="Fine-tuning steps after pruning.")] = 100,
     base: Annotated[
-        Path | None, typer.Option("--base", help="Folder the cohort paths of study.yaml are relative to.")
+        Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,
 ) -> None:
-    """Smaller networks of a finished run: filters removed by Taylor scores, beside the unpruned networks."""
+    """Prune filters of the networks of a finished run by Taylor scores, and compare with the unpruned ones."""
     from pydantic import ValidationError
 
     from connectome_tl.errors import UsageError
@@ -84,7 +89,7 @@ def prune(
     try:
         settings = TaylorPruning(target=target, after=usual.after.model_copy(update={"steps": steps}))
     except ValidationError as error:
-        raise UsageError("--target is a share between 0 and 1", got=f"{target:g}") from error
+        raise UsageError("--target must be a fraction between 0 and 1", got=f"{target:g}") from error
     found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
     terminal.answer(folder=run_dir / FOLDER, pruned=found)
     for one in found.networks:
@@ -108,13 +113,15 @@ def prune(
 
 @command(app)
 def contrasts(
-    cohort: Annotated[Path, typer.Argument(help="The cohort.yaml of the subjects whose label maps are used.")],
-    labels: Annotated[str, typer.Option("--labels", help="Label maps with {id} in the name, beside cohort.yaml.")],
+    cohort: Annotated[Path, typer.Argument(help="cohort.yaml of the subjects with label maps.")],
+    labels: Annotated[
+        str, typer.Option("--labels", help="Pattern of the label maps with {id}, relative to cohort.yaml.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write volumes and a cohort.yaml into.")],
     copies: Annotated[int, typer.Option("--copies", min=1, help="Volumes per label map.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the grey levels.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the grey levels.")] = 0,
 ) -> None:
-    """Volumes of random contrast from label maps, as a cohort to pretrain a study of another contrast on."""
+    """Synthesise volumes of random contrast from label maps, as a cohort for pretraining."""
     from connectome_tl.settings.images.synthesis import RandomContrast
     from connectome_tl.workflows.images.contrasts import contrast_cohort
 

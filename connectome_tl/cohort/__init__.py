@@ -1,1 +1,1 @@
-"""Who is in the study: subjects, tables, outcomes, and the plan of who trains and who tests."""
+"""Cohorts: subjects, tables, outcomes, and the plan of training and test rows."""

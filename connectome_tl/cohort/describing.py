@@ -1,4 +1,4 @@
-"""What a cohort is, as a record for tables and reports: counts, distributions, who is missing."""
+"""Describe a cohort for tables and reports: counts, distributions, missing outcomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precomputed image embeddings of a cohort: read, and checked to be those of its images."""
+"""Read precomputed image embeddings of a cohort, and check that they belong to its images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.embedding import ImageEmbeddings
 
 
@@ -24,7 +25,7 @@ def read_embeddings(file: str | Path) -> ImageEmbeddings:
         return ImageEmbeddings.model_validate_json(path.read_text("utf-8"))
     except OSError as error:
         raise MissingInputError(
-            "no embeddings here", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
+            "embeddings not found", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not text"
@@ -44,7 +45,7 @@ def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
     for subject, image in zip(cohort.ids, cohort.volumes, strict=False):
         if image and subject in found.images and image_hash(image) != found.images[subject]:
             raise DataError(
-                "the embedding was made of another image than this subject has now",
+                "the embedding was computed from another image than the subject's current one",
                 subject=subject,
                 file=image,
                 remedy="Make the embeddings again with `connectome-tl embed`.",
@@ -59,5 +60,5 @@ def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
             remedy="Make the embeddings from this cohort.yaml, which needs `volumes`.",
         )
     lost = sum(map(bool, cohort.volumes)) - sum(map(bool, images))
-    notes = (f"{lost} images have no embedding and count as missing",) if lost else ()
+    notes = (f"{counted(lost, 'image has', 'images have')} no embedding (missing)",) if lost else ()
     return replace(cohort, embeddings=found, volumes=images, notes=(*cohort.notes, *notes))

@@ -1,4 +1,4 @@
-"""What reading a cohort found: problems and notes, one line for each cause however many subjects it concerns."""
+"""Problems and notes that are found while a cohort is read, one line per cause."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 
 _SHOWN = 12
 _MOST_LINES = 40
@@ -30,7 +31,7 @@ class Findings:
         elif rows:
             pairs = [f"{subject}: {value}" for subject, value in rows]
             self.problems.append(
-                Problem(f"{what}, in {len(rows)} rows", got=listed(pairs), file=file, remedy=remedy),
+                Problem(f"{what}, in {counted(len(rows), 'row')}", got=listed(pairs), file=file, remedy=remedy),
             )
 
 
@@ -50,7 +51,7 @@ def grouped(problems: Iterable[Problem]) -> list[Problem]:
     found = _by(_same_but_names, found, _of_many_names)
     if len(found) > _MOST_LINES:
         rest = len(found) - _MOST_LINES
-        found = [*found[:_MOST_LINES], Problem(f"{rest} more problems", remedy="Mend these first.")]
+        found = [*found[:_MOST_LINES], Problem(counted(rest, "more problem"), remedy="Fix these first.")]
     return found
 
 
@@ -84,7 +85,7 @@ def _one(group: list[Problem]) -> list[Problem]:
     values = list(dict.fromkeys(one.got for one in group if one.got is not None))
     who = listed([f"{one.subject}: {one.got}" for one in group] if len(values) > 1 else subjects)
     got = f"{values[0]}, for {who}" if len(values) == 1 else who
-    return [replace(first, what=f"{first.what}, for {len(subjects)} subjects", got=got, subject=None)]
+    return [replace(first, what=f"{first.what}, for {counted(len(subjects), 'subject')}", got=got, subject=None)]
 
 
 def _of_many_names(group: list[Problem]) -> list[Problem]:

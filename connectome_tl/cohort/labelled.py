@@ -1,4 +1,4 @@
-"""Split plans with fewer labelled subjects: the same test folds, draws of a given size to train on."""
+"""Split plans with fewer labelled training subjects and the same test folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scan of each subject: the first, the last, or that nearest to an age."""
+"""Select one scan per subject: the first, the last, or the one nearest to an age."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import OneScan
 from connectome_tl.settings.records.results import FlowStep
 
@@ -25,7 +26,7 @@ def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:
     unknown = [cohort.ids[i] for i in np.flatnonzero(np.isin(subjects, several) & np.isnan(cohort.age))]
     if unknown:
         raise DataError(
-            f"one_scan: the age of {len(unknown)} scans is not known, and their subjects have several",
+            f"one_scan: {counted(len(unknown), 'scan has', 'scans have')} no age, and their subjects have several",
             got=", ".join(unknown[:5]),
             remedy="Give `age` in cohort.yaml, or leave these scans out (`select`).",
         )

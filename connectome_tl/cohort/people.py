@@ -1,4 +1,4 @@
-"""Who the rows of a cohort are: infants, children, adults or subjects, and how many scans they are of."""
+"""Count subjects and scans, and name the subjects (infants, children, adults) by their ages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the regions of a cohort lie, in numbers that mean the same in every atlas."""
+"""Coordinates of a cohort's regions that are comparable between atlases."""
 
 from __future__ import annotations
 

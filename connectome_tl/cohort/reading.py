@@ -1,4 +1,4 @@
-"""`read_cohort`: a `cohort.yaml` to a `Cohort`, or one error that lists everything wrong at once."""
+"""`read_cohort`: read `cohort.yaml` into a `Cohort`, or raise one error that lists all problems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, re
 from connectome_tl.cohort.arrays.regional import read_region_features, similarity_matrices
 from connectome_tl.cohort.arrays.stack import read_stack
 from connectome_tl.cohort.arrays.transforms import transformed
-from connectome_tl.cohort.arrays.volumes import volume_files
+from connectome_tl.cohort.arrays.volumes import contrast_of, volume_files
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ids import subject_ids, whole_ids
 from connectome_tl.cohort.columns.participants import SubjectColumns, column_problems, marks_of, with_columns_of
@@ -34,6 +34,7 @@ from connectome_tl.cohort.tables.more_tables import joined_tables
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.records.results import FlowStep
@@ -57,9 +58,9 @@ def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
     settings = load_settings(file, CohortSettings)
     if settings.scans is not None:
         raise UsageError(
-            "the connectomes of this cohort are still to be made from scans",
+            "the connectomes of this cohort have not been computed from scans yet",
             file=file,
-            remedy="`connectome-tl run` makes them first and leaves a cohort.yaml with them in its folder, in scans/.",
+            remedy="`connectome-tl run` computes them first and writes a cohort.yaml to scans/ in its folder.",
         )
     return assemble_cohort(settings, file.parent, track=track)
 
@@ -182,7 +183,7 @@ def _matrices(
     findings.notes += _masked(found)
     told = [f"{subject} ({reason})" for subject, reason in found.without.items() if subject in search.reasons]
     if told:
-        findings.notes.append(f"{len(told)} subjects have no connectome: {listed(told)}")
+        findings.notes.append(f"{counted(len(told), 'subject has', 'subjects have')} no connectome: {listed(told)}")
     return found
 
 
@@ -192,14 +193,20 @@ def _masked(found: Matrices) -> list[str]:
     absent, n_seen = (~found.node_mask[seen]).sum(axis=0), int(seen.sum())
     everywhere = [region for region, n in zip(found.regions, absent, strict=True) if n == n_seen]
     notes = [
-        f"region {region} is missing in {n} subjects and is masked there"
+        f"region {region} is missing in {counted(n, 'subject')} and is masked there"
         for region, n in zip(found.regions, absent, strict=True)
         if 0 < n < n_seen
     ]
     if len(notes) > _MOST_NOTES:
-        notes = [*notes[:_MOST_NOTES], f"{len(notes) - _MOST_NOTES} more regions are missing in some subjects"]
+        notes = [
+            *notes[:_MOST_NOTES],
+            f"{counted(len(notes) - _MOST_NOTES, 'more region is', 'more regions are')} missing in some subjects",
+        ]
     if everywhere:
-        notes.append(f"{len(everywhere)} regions are missing in every subject and masked: {listed(everywhere, 6)}")
+        notes.append(
+            f"{counted(len(everywhere), 'region is', 'regions are')} missing in every subject and masked: "
+            f"{listed(everywhere, 6)}"
+        )
     return notes
 
 
@@ -268,6 +275,7 @@ def _joined(
         scores=people.scores,
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
+        volume_contrast=contrast_of(settings.volumes, volumes),
         transforms=() if spec is None else spec.transforms,
         as_read=pd.DataFrame(as_read, index=index) if as_read else None,
         children=people.children,

@@ -1,4 +1,4 @@
-"""SplitPlan: who trains and who tests, made first, frozen, hashed, saved.
+"""`SplitPlan`: training and test rows, drawn first, frozen, hashed and saved.
 
 It sees ids, families, sites and one declared stratum column, and nothing else.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, LeakageError, Problem, UsageError, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, read_json, write_json
 from connectome_tl.settings.study import SplitSettings
 
@@ -44,10 +45,10 @@ class Fold:
         seen = sorted(set(ids) & set(self.test))
         if seen:
             raise LeakageError(
-                f"{step} was fitted on {len(seen)} subjects of the test fold",
+                f"{step} was fitted on {counted(len(seen), 'subject')} of the test fold",
                 expected="training rows only",
                 got=", ".join(seen[:5]) + (" ..." if len(seen) > 5 else ""),
-                remedy="Nothing was reported. Fit this step on fold.train.",
+                remedy="No results were written. Fit this step on fold.train.",
             )
 
 
@@ -226,7 +227,8 @@ def _outer(
         unknown = [subject for subject, where in zip(ids, site, strict=True) if not where]
         if unknown:
             raise UsageError(
-                f"scheme site_out needs everybody's site; {len(unknown)} subjects have none",
+                f"scheme site_out needs the site of every subject; "
+                f"{counted(len(unknown), 'subject has', 'subjects have')} none",
                 got=", ".join(unknown[:5]),
                 remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
             )

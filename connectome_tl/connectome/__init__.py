@@ -1,1 +1,1 @@
-"""Matrices with names: the connectome, how it is made, read, measured and checked."""
+"""Connectomes: assembly, reading, naming of rows, measures and checks."""

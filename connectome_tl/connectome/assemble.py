@@ -1,4 +1,4 @@
-"""Streamlines and labels to a connectome: the same numbers as MRtrix3's `tck2connectome`, from flat arrays.
+"""Assemble a connectome from streamlines and labels, as MRtrix3's `tck2connectome` does.
 
 Counts, lengths, node volumes and means follow Hagmann et al. 2008 (doi:10.1371/journal.pbio.0060159) as
 MRtrix3 computes them (Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137). Every streamline is
@@ -32,6 +32,7 @@ from connectome_tl.connectome.regions import (
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AssemblySettings
 
 __all__ = [
@@ -121,13 +122,15 @@ def assemble(
         if len(joined) and not known.any():
             raise DataError(
                 f"no streamline that joins two regions has a value of {measure}",
-                expected="an image in the streamlines' space with numbers where they run",
+                expected="an image in the streamlines' space with values along them",
                 subject=labels.subject,
                 file=streamlines.sources.get(measure, streamlines.file),
             )
         unknown = len(np.setdiff1d(cell[~known & (low != high)], cell[known]))
         if unknown:
-            warnings.append(f"{unknown} edges have streamlines but no value of {measure}; they are written as 0")
+            warnings.append(
+                f"{counted(unknown, 'edge has', 'edges have')} streamlines but no value of {measure} (written as 0)"
+            )
         share = known.astype(float) if w is None else np.where(known, w, 0.0)
         sums, shares = total(np.where(known, values, 0.0) * share), total(share)
         return np.divide(sums, shares, out=np.zeros_like(sums), where=shares > 0)
@@ -183,8 +186,8 @@ def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | 
     file = file or streamlines.file
     if weights.shape != (streamlines.n_streamlines,):
         raise DataError(
-            "the weights do not fit the streamlines",
-            expected=f"{streamlines.n_streamlines} values",
+            "the weights do not match the streamlines",
+            expected=counted(streamlines.n_streamlines, "value"),
             got=str(weights.size),
             file=file,
         )
@@ -205,7 +208,7 @@ def _node_volumes(labels: Volume, regions: RegionTable, warnings: list[str]) -> 
     volumes = np.array([size.get(number, 0) for number in regions.numbers], dtype=np.int64)
     if not volumes.any():
         raise DataError(
-            "the parcellation has none of the labels of the table",
+            "the parcellation contains none of the labels of the table",
             expected=f"labels such as {', '.join(str(n) for n in regions.numbers[:5])}",
             got=f"labels such as {', '.join(str(n) for n in present[:5])}",
             subject=labels.subject,
@@ -225,7 +228,7 @@ def _refuse_empty(
     """A table of zeros is no result."""
     if matrix.any():
         return
-    got = f"{account.total} streamlines = {account.edges} in edges + {account.unassigned} unassigned + " + (
+    got = f"{counted(account.total, 'streamline')} = {account.edges} in edges + {account.unassigned} unassigned + " + (
         f"{account.too_short} too short"
     )
     if account.edges and account.edges == account.within_one_region:
@@ -236,8 +239,8 @@ def _refuse_empty(
         got=got + (f" of {streamlines.file}" if streamlines.file else ""),
         subject=labels.subject,
         file=labels.file,
-        remedy="Do streamlines and parcellation lie in one space? Of an image with two orientations "
-        "(sform, qform) the sform counts."
+        remedy="Are streamlines and parcellation in the same space? If an image has two orientations "
+        "(sform, qform), the sform is used."
         if account.unassigned
         else None,
     )

@@ -1,4 +1,4 @@
-"""Where both ends of every streamline go: to a row of the table, to a label beyond it, or nowhere."""
+"""Assign both ends of every streamline to a row of the connectome."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectome_tl.connectome.regions import MAX_TABLE
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.track.sampling import Ends
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AssemblySettings
 
 
@@ -72,7 +73,7 @@ def labels_of_ends(streamlines: Ends, labels: Volume, settings: AssemblySettings
             got=f"{len(whole) // 2} streamlines of {streamlines.file}" if streamlines.file else f"{len(whole) // 2}",
             subject=labels.subject,
             file=labels.file,
-            remedy="Streamlines and parcellation must lie in one space, in mm.",
+            remedy="Streamlines and parcellation must be in the same space, in mm.",
         )
     return found
 
@@ -115,7 +116,7 @@ def say_unlisted(
         raise DataError(
             "labels that are not in the table take streamline ends",
             expected=f"at most {settings.max_unlisted_ends:.0%} of the ends (max_unlisted_ends)",
-            got=f"{share:.1%} in {len(extra.unknown)} labels: {said}",
+            got=f"{share:.1%} in {counted(len(extra.unknown), 'label')}: {said}",
             subject=labels.subject,
             file=labels.file,
             remedy="Add them to the table; or set them to 0 in the image where they are no regions; or allow more.",

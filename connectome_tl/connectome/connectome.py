@@ -1,4 +1,4 @@
-"""The connectome of one subject: weights, the names of its rows, and which regions are there at all."""
+"""`Connectome`: weights of one subject, names of its rows, and a mask of present regions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from connectome_tl.atlas import order_of
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
         first = np.argwhere(bad)[0]
         found.append(
             problem(
-                f"{int(bad.sum())} entries are NaN or infinite",
+                f"{counted(int(bad.sum()), 'entry is', 'entries are')} NaN or infinite",
                 got=f"first at {connectome.regions[first[1]]} - {connectome.regions[first[2]]}",
                 remedy="A region without data is left out or masked, not filled with NaN.",
             )

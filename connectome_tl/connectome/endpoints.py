@@ -1,4 +1,4 @@
-"""Which region a streamline's end belongs to: end voxel, or radial search as in MRtrix3's `tck2connectome`.
+"""Find the region at a streamline's end by end voxel or radial search, as in MRtrix3.
 
 Radial search takes, among the labelled voxels whose centre is less than a radius away from the end point,
 the one whose centre is nearest (Smith et al. 2015, doi:10.1016/j.neuroimage.2014.09.034, use it with 2 mm;

@@ -1,4 +1,4 @@
-"""A connectome to a file that says what it is: BIDS-style table with sidecar, and others for other tools.
+"""Write a connectome as a BIDS-style table with sidecar, or in formats of other tools.
 
 Naming follows the BIDS draft for connectivity matrices (BEP017) and is held here, in one place.
 """
@@ -134,7 +134,7 @@ def _is_ours(sidecar: Path) -> bool:
 
 def _writer(target: Path) -> tuple[Callable[[Connectome, Path], None], bool]:
     if target.suffix not in WRITERS:
-        raise UsageError("no output format ends like this", file=target, expected=", ".join(WRITERS))
+        raise UsageError("no output format has this extension", file=target, expected=", ".join(WRITERS))
     return WRITERS[target.suffix]
 
 

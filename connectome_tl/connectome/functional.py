@@ -1,4 +1,4 @@
-"""Region time series to functional connectomes, through nilearn.
+"""Functional connectomes from region time series, through nilearn.
 
 Correlation and partial correlation need one subject only. Tangent space needs a reference, which is
 fitted on training rows and passed in (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25).

@@ -1,4 +1,4 @@
-"""What one matrix file says, and what the user said about its rows."""
+"""Contents of one matrix file, and what the user declares about its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graph measures of whole cohorts at once: pure maths on (n_subjects, n_regions, n_regions).
+"""Graph measures of whole cohorts, on arrays of shape (n_subjects, n_regions, n_regions).
 
 All take symmetric weights of 0 and more, ignore the diagonal, and leave out missing regions
 (`node_mask` False): those are NaN in nodal measures and do not count in global ones. Each function

@@ -1,4 +1,4 @@
-"""Networks from structural MRI alone: regions are joined by how alike they are in shape, tissue and intensity.
+"""Morphometric networks: similarity of regions in shape, tissue and intensity (structural MRI only).
 
 Similarity: morphometric similarity network (Seidlitz et al. 2018, doi:10.1016/j.neuron.2017.11.039).
 Divergence: MIND (Sebenius et al. 2023, doi:10.1038/s41593-023-01376-7). Both use one subject only, so nothing

@@ -89,19 +89,19 @@ def check_places(labels: Volume, atlas: Atlas, *, max_misplaced: float = MAX_MIS
         return None
     if fit.misplaced > max_misplaced * len(fit.distances):
         raise DataError(
-            f"the image is not one of {atlas.name}: its regions lie elsewhere",
+            f"the image is not one of {atlas.name}: its regions have other positions",
             expected=f"centroids as in the atlas's table, within {fit.far:.0f} mm after an affine map",
             got=f"{fit.misplaced} of {len(fit.distances)} farther off, {fit.worst} by {fit.distances.max():.0f} mm",
             subject=labels.subject,
             file=labels.file,
-            remedy="Another atlas, another release or another numbering? Give a table of its own labels by --labels.",
+            remedy="Another atlas, another release or another numbering? Give a table of its labels with --labels.",
         )
     if fit.mirrored:
         raise DataError(
-            "left and right are exchanged: labels of the left hemisphere lie on the right",
+            "left and right are exchanged: labels of the left hemisphere are on the right",
             expected=f"the sides of {atlas.name}",
             subject=labels.subject,
             file=labels.file,
-            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is mended.",
+            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is fixed.",
         )
     return fit

@@ -1,4 +1,4 @@
-"""Checks of matrices that name subject and region: what to look at before anything is trained.
+"""Quality checks of matrices, with the subject and region of each finding.
 
 Everything here describes; nothing is excluded. Limits for outliers are fitted on the rows given and
 remember them, so that inside a fold they come from training rows.
@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from connectome_tl.atlas import Atlas
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import MatrixImage, QualityFinding, SubjectMeasure
 
 _SAME = 0.999  # correlation of edges at which two subjects are taken for one matrix
@@ -242,15 +243,15 @@ def findings(
                 check="isolated",
                 subject=ids[i],
                 regions=tuple(lonely),
-                message=f"{len(lonely)} regions without a single edge: {', '.join(lonely[:_SHOWN])}"
+                message=f"{counted(len(lonely), 'region')} without a single edge: {', '.join(lonely[:_SHOWN])}"
                 + (" ..." if len(lonely) > _SHOWN else "")
-                + "; if they were not measured, say zero_rows: missing",
+                + "; if they were not measured, set zero_rows: missing",
             )
         )
     length = measures.get("length")
     if length is not None and (length > 0).any():
         odd = [ids[i] for i in np.flatnonzero(length > 0).tolist()]
-        text = f"{len(odd)} subjects whose far regions are connected more strongly than near ones"
+        text = f"{counted(len(odd), 'subject')} whose far regions are connected more strongly than near ones"
         found.append(QualityFinding(level="warning", check="length", message=f"{text}: {', '.join(odd[:_SHOWN])}"))
     for name, beyond in limits.outliers(measures).items():
         low, high = limits.limits[name]

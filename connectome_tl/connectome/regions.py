@@ -1,4 +1,4 @@
-"""Who the rows of a connectome are: names in row order and the label of each in the image."""
+"""Regions of a connectome: names in row order and their labels in the image."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How good is it, really: folds, scores with intervals, baselines, controls, permutations, the verdict."""
+"""Evaluation: folds, scores with intervals, baselines, controls, permutation tests."""

@@ -1,4 +1,4 @@
-"""The brain-age gap of a study: corrected by training rows of each fold, and compared between cases and controls."""
+"""Brain-age gap of a study, corrected on the training rows of each fold and compared between groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study costs in CPU time before it is run: its fits, and everything that is computed beside them.
+"""Predicted CPU time of a study: its fits and all other computations.
 
 The steps beside the fits are timed on one fold or two and scaled to all; how long a study takes to be judged and drawn
 follows the number of its predictions, by constants measured on simulated studies (`benchmarks/predicted_cost.py`).

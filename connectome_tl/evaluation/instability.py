@@ -1,4 +1,4 @@
-"""Would other infants of the same kind have taught another risk? Every model refitted on bootstrap samples.
+"""Instability of risks: refit every model on bootstrap samples and compare its predictions.
 
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
 rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
@@ -97,7 +97,7 @@ def bootstrap_risks(
     """
     tested = np.concatenate([fold.test for fold in folds])
     if np.unique(tested).size < tested.size:
-        raise DataError("instability needs the folds of one repeat", expected="nobody tested twice")
+        raise DataError("instability needs the folds of one repeat", expected="no subject tested twice")
     rng = np.random.default_rng(seed)
     risks = np.full((1 + n_refits, y.size), np.nan)
     for fold in folds:

@@ -1,4 +1,4 @@
-"""Scores against the number of labelled subjects: every model fitted again on draws of each size, the test folds kept.
+"""Learning curves: refit all models on subsets of the labelled subjects, with the same test folds.
 
 Stages that see no outcome of the target are shared with the study through their keys.
 """

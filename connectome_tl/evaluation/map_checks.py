@@ -1,4 +1,4 @@
-"""Whether a voxel map can be believed: against a planted region, by deletion and insertion, against a randomised
+"""Sanity checks of voxel maps: planted region, deletion and insertion, randomised network, seeds.
 network, and over seeds."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def planted_auc(found: np.ndarray, region: np.ndarray, inside: np.ndarray) -> fl
     values, planted = found[inside].astype(float), region[inside].astype(bool)
     n_in, n_out = int(planted.sum()), int((~planted).sum())
     if n_in == 0 or n_out == 0:
-        raise DataError("a planted region needs voxels of the brain in it and outside it", got=f"{n_in} and {n_out}")
+        raise DataError("a planted region needs brain voxels inside and outside it", got=f"{n_in} and {n_out}")
     rank = stats.rankdata(values)[planted].sum()
     return float((rank - n_in * (n_in + 1) / 2) / (n_in * n_out))
 

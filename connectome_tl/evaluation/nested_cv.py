@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of every model of a study: the same folds, the same rows, for all."""
+"""Out-of-fold predictions of all models of a study on the same folds and rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before anything is trained: how wide will intervals be, and how often would a gain be found, at this size?
+"""Expected interval widths and power at a given sample size, before training.
 
 Whole studies of this size are simulated, their truth known: `N_FEATURES` independent normal features, a linear
 model fitted in each training fold of two repeats, and the shipped intervals on its out-of-fold predictions.
@@ -25,6 +25,7 @@ from connectome_tl.evaluation.power import (
 from connectome_tl.evaluation.scores.compare import paired_difference, verdict
 from connectome_tl.evaluation.scores.metrics import regression_metrics
 from connectome_tl.evaluation.scores.predictions import OutOfFold
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.statistics import Plan
 from connectome_tl.tasks import Task
@@ -131,7 +132,8 @@ def plan_regression(task: Task, n: int, *, n_folds: int = 5, seed: int = 0) -> P
         gain_width=tuple(width for width, _ in found),
         gain_found=tuple(share for _, share in found),
         n_studies=N_STUDIES,
-        method=f"{N_STUDIES} simulated studies per value: {N_FEATURES} independent features, ridge, {n_folds} folds, "
+        method=f"{N_STUDIES} simulated studies per value: {N_FEATURES} independent features, ridge, "
+        f"{counted(n_folds, 'fold')}, "
         "2 repeats",
     )
 

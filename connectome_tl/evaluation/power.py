@@ -1,4 +1,4 @@
-"""What could these infants show at all? Whole studies of this size are simulated, their truth known."""
+"""Simulate studies of a given size with known truth, to estimate their power."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from scipy import optimize, stats
 
 from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
 from connectome_tl.evaluation.scores.counts import within_fold_counts
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.statistics import Power
 
@@ -43,7 +44,7 @@ def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, 
         width=tuple(three for _, _, three in both),
         n_studies=N_STUDIES,
         method=f"{N_STUDIES} simulated studies per AUC: {N_FEATURES} independent features, difference of class means, "
-        f"{n_folds} folds, 2 repeats; {_N_PERMUTATIONS} permutations",
+        f"{counted(n_folds, 'fold')}, 2 repeats; {_N_PERMUTATIONS} permutations",
     )
 
 

@@ -1,4 +1,4 @@
-"""Voxel maps of the networks of a finished study, of subjects that they have not seen."""
+"""Voxel maps of the networks of a finished study, on subjects not used for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of a finished study pruned on their own training rows and judged on the held-out ones."""
+"""Prune networks of a finished study on training rows and evaluate them on held-out rows."""
 
 from __future__ import annotations
 

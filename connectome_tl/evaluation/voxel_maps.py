@@ -1,4 +1,4 @@
-"""Maps of what a predictor of volumes looks at, by occlusion and by integrated gradients (captum)."""
+"""Voxel maps of a predictor by occlusion and by integrated gradients (captum)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Rows to tensors. Everything here is fitted on training rows, remembers them, and is passed in."""
+"""Feature steps: fitted on training rows and applied to any rows."""

@@ -1,4 +1,4 @@
-"""What features are before they become tensors."""
+"""Feature arrays before their conversion to tensors."""
 
 from __future__ import annotations
 

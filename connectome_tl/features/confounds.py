@@ -1,4 +1,4 @@
-"""The linear part of confounds in every edge, fitted on training rows and taken out."""
+"""Remove linear effects of confounds from edges, fitted on training rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.features.scaling import edge_mask
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,9 @@ def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str,
         if name in covariates.columns and not pd.api.types.is_numeric_dtype(covariates[name]):
             found[name] = tuple(sorted(str(level) for level in covariates[name].dropna().unique()))
             if len(found[name]) > 2:
-                raise UsageError(f"confounds: {name!r} has {len(found[name])} categories, at most 2 can be a confound")
+                raise UsageError(
+                    f"confounds: {name!r} has {counted(len(found[name]), 'category')}, at most 2 can be a confound"
+                )
     return found
 
 

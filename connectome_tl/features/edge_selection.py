@@ -1,4 +1,4 @@
-"""Which edges are learned from: a consensus of the training rows, and those that vary most among them."""
+"""Select edges by consensus and by variance over the training rows."""
 
 from __future__ import annotations
 

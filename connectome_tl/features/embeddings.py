@@ -1,4 +1,4 @@
-"""Precomputed image embeddings as features: scaled on training rows, with the rows that their encoder saw."""
+"""Precomputed image embeddings as features, with the ids that their encoder was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Site effects of positive edges: a gamma model with log link; a zero stays a zero.
+"""Remove site effects from positive edges by a gamma model with log link; zeros stay zero.
 
 Gaussian ComBat turns weights negative and zeros into connections. Here log E[w] = site + covariates
 for the rows where the edge is there (w > 0), as Shen et al. 2025 (doi:10.1002/hbm.70256) found best

@@ -1,4 +1,4 @@
-"""Connectomes to PyTorch Geometric and back, with names, coordinates and masks.
+"""Convert connectomes to PyTorch Geometric data and back.
 
 networkx both ways is `connectome.formats.graphs.to_networkx` and `from_networkx`; it needs no torch.
 """

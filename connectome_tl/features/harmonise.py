@@ -1,4 +1,4 @@
-"""Site effects, fitted on training rows and passed in, with a policy for sites never seen.
+"""Remove site effects fitted on training rows, with a policy for unseen sites.
 
 An edge that is constant in training, a site of one subject, missing regions, a single site and
 covariates that a site determines are all ordinary here: they are what small folds look like.
@@ -72,7 +72,7 @@ class Harmoniser:
                         f"site {site!r} was not among the training rows",
                         subject=cohort.ids[int(np.flatnonzero(sites == site)[0])],
                         expected=", ".join(sorted(known)),
-                        remedy="Say unseen: reference or none, or hold the split within sites.",
+                        remedy="Set unseen: reference or none, or hold the split within sites.",
                     )
                     for site in dict.fromkeys(sites[strange])
                 ],
@@ -108,7 +108,7 @@ def fit_harmoniser(training: Cohort, settings: HarmoniseSettings) -> Harmoniser 
     unknown = [subject for subject, site in zip(training.ids, sites, strict=True) if not site]
     if unknown:
         raise DataError(
-            f"the site of {len(unknown)} training rows is not known, and an unknown site is no site of its own",
+            f"the site of {len(unknown)} training rows is not known, and unknown is not treated as a site",
             got=", ".join(unknown[:5]),
             file=training.name,
             remedy="Give their sites, or leave them out (`select` in cohort.yaml).",

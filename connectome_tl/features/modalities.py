@@ -1,4 +1,4 @@
-"""Steps of the built-in modalities: the connectome with its regional measures, and clinical covariates."""
+"""Feature steps of the built-in modalities: connectome with regional measures, clinical covariates."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from connectome_tl.features.tangent import TangentEdges, fit_tangent
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.features import FeatureSettings
 
+_ENOUGH = 5  # rows on either side; of fewer nothing can be learnt
 EdgeStep = TangentEdges | Harmoniser | ConfoundModel | ConsensusMask
 
 
@@ -27,11 +28,14 @@ class ConnectomeSteps:
     Attributes:
         edge_steps: in the order in which they are applied.
         scaler: of what they leave. regional: of the regions' own measures.
+        some_absent: whether enough training rows lack the connectome, and enough have it, that the closed-form core
+            learns from its absence.
     """
 
     edge_steps: tuple[EdgeStep, ...]
     scaler: EdgeScaler
     regional: RegionScaler | None
+    some_absent: bool = False
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -84,7 +88,12 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
         tuple(steps),
         EdgeScaler.fit(train.weights, train.node_mask, ids),
         None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
+        _both_are_many(np.asarray(train.node_mask.any(axis=1))),
     )
+
+
+def _both_are_many(present: np.ndarray) -> bool:
+    return bool(min(present.sum(), (~present).sum()) >= _ENOUGH)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Scalers and imputation: fitted on training rows, each remembering their ids."""
+"""Scalers and imputation, fitted on training rows; each stores the ids of these rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitted records as arrays and plain JSON, and back: what a checkpoint saves of everything that was fitted.
+"""Convert fitted feature steps to arrays and JSON and back, for checkpoints.
 
 Only the record types of a closed table are made on reading, so that a file can name no other class.
 """
@@ -50,7 +50,7 @@ def unpack(plain: Any, arrays: Arrays, known: Iterable[type]) -> Any:
         return _unpack(plain, arrays, types)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise OutputError(
-            f"fitted state cannot be read: {error!r}", remedy="Delete the fit and run again; it will be made anew."
+            f"fitted state cannot be read: {error!r}", remedy="Delete the fit and run again; it will be made again."
         ) from error
 
 

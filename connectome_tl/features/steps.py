@@ -1,4 +1,4 @@
-"""The one door from subjects to features: a list of fitted steps per modality.
+"""Fit and apply the feature steps of a cohort: a list of fitted steps per modality.
 
 Networks, the closed-form core, baselines, permutations and explanation take their rows from here. Every
 step is fitted on the given rows alone and remembers their ids.

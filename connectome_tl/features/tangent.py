@@ -1,4 +1,4 @@
-"""Tangent space of correlations or covariances, fitted on training rows: what a subject adds to their mean.
+"""Tangent space of correlation or covariance matrices at the mean of the training rows.
 
 A row becomes the matrix logarithm of W C W, with W the inverse square root of the training mean (Varoquaux
 et al. 2010, doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, InternalError
+from connectome_tl.plurals import counted
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
 _AT_ONCE = 128  # matrices; a bound on memory
@@ -63,7 +64,9 @@ class TangentEdges:
         if settings.values == "off":
             raise InternalError("a tangent space was fitted although it is off")
         if weights.shape[1] != 1:
-            raise DataError("a tangent space is of one measure, the covariance", got=f"{weights.shape[1]} measures")
+            raise DataError(
+                "a tangent space is of one measure, the covariance", got=counted(weights.shape[1], "measure")
+            )
         there = np.asarray(node_mask.any(axis=1))  # a subject without a connectome has no say
         known = [subject for subject, one in zip(ids, there, strict=True) if one]
         regions = np.asarray(node_mask[there].all(axis=0))

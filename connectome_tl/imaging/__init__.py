@@ -1,1 +1,1 @@
-"""From images to streamlines: reading, checking, registering, reconstructing, tracking."""
+"""Imaging: reading, checking, preprocessing, registration, reconstruction and tractography."""

@@ -1,4 +1,4 @@
-"""Programs that are not ours: whether they are there, which version, whether they succeeded, and what they left."""
+"""Run external programs: availability, version, exit status and output files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str 
     said = " | ".join(lines[-_LAST_LINES:])[-_LAST_LETTERS:]
     if done.returncode < 0:
         raise InterruptedRunError(
-            f"{what} was killed (signal {-done.returncode}), most often for want of memory",
+            f"{what} was killed (signal {-done.returncode}), usually for lack of memory",
             subject=subject,
             remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
         )
@@ -65,7 +65,7 @@ def require_hook(hook: Hook, name: str, config: Path) -> None:
         program = _filled(command[0], {"config": str(config)})
         if shutil.which(program) is None:
             raise MissingInputError(
-                f"the program of hooks.{name} is not there",
+                f"the program of hooks.{name} was not found",
                 expected=f"{program}, on the PATH or as a path ({{config}} is the folder of the configuration)",
                 remedy="Install it, or take the hook out of the configuration.",
             )
@@ -145,7 +145,7 @@ def run_hook(
     absent = sorted(hook.used - set(values))
     if absent:
         raise MissingInputError(
-            f"hooks.{name} asks for {{{absent[0]}}}, which this scan has not", subject=subject, file=file
+            f"hooks.{name} asks for {{{absent[0]}}}, which this scan does not have", subject=subject, file=file
         )
     threads = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(n_threads))
     told: list[str] = []
@@ -193,7 +193,7 @@ def output_of(
         except MissingInputError as error:
             there = sorted(path.name for path in folder.iterdir())
             raise DataError(
-                f"hooks.{name} has not written its output {result}",
+                f"hooks.{name} did not write its output {result}",
                 expected=relative,
                 got=", ".join(there[:12]) or "an empty folder",
                 subject=like.subject,

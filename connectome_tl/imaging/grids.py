@@ -1,4 +1,4 @@
-"""A volume onto the grid of a study: orientation, resampling, cropping and padding, grey levels.
+"""Resample a volume to the grid of a study: orientation, spacing, cropping, padding, intensity.
 
 Nothing here is fitted: each volume is made into its grid by its own voxels and the settings alone.
 """
@@ -32,7 +32,7 @@ class Gridded:
         head_ml: volume of the foreground in the image itself: the head above the neck, or the brain of a stripped
             image. tissue_ml: of its dark, middle and bright part.
         quantiles: of the foreground's grey levels, as multiples of their mean (`QUANTILES`).
-        native: (3,) voxel edges of the image in mm.
+        native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
         is_stripped: the image has an empty background, as after skull stripping.
         notes: what was odd and let pass.
     """
@@ -43,7 +43,8 @@ class Gridded:
     tissue_ml: tuple[float, float, float]
     quantiles: tuple[float, ...]
     native: tuple[float, float, float]
-    is_stripped: bool
+    extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    is_stripped: bool = False
     notes: tuple[str, ...] = ()
 
     def read(self) -> np.ndarray:
@@ -55,29 +56,37 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
     """Read an image and put it on the grid.
 
     Raises:
-        MissingInputError, DataError: as `checked_volume`; no foreground; a head of impossible extent; grey levels
-            that half precision cannot hold.
+        MissingInputError, DataError: as `checked_volume` and `onto_grid`.
     """
-    volume = to_ras(checked_volume(path, subject, settings))
+    return onto_grid(checked_volume(path, subject, settings), settings)
+
+
+def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
+    """Put a volume on the grid.
+
+    Raises:
+        DataError: no foreground; a head of impossible extent; grey levels that half precision cannot hold.
+    """
+    volume, subject, path = to_ras(image), image.subject, image.file
     shown = find_foreground(volume.data, volume.zooms)
     inside = shown.mask
     voxel_ml = float(np.prod(volume.zooms)) / 1000
     if not inside.any() or inside.all():
-        raise DataError("no head stands out from the background", subject=subject, file=path)
+        raise DataError("no head can be distinguished from the background", subject=subject, file=path)
     odd = head_problem(volume, inside)
     if odd and settings.shape == "refuse":
-        raise DataError(odd, subject=subject, file=path, remedy="Mend the image, or say image.shape: note.")
+        raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or say image.shape: note.")
     levels = volume.data[inside].astype(np.float64)
     values, mask, zooms = _placed(volume, inside, settings)
     values = normalised(values, mask, settings)
     if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
         raise DataError(
-            "grey levels are too large to be kept in half precision",
+            "grey levels are too large for half precision",
             expected=f"at most {_LARGEST:g}",
             got=f"{np.abs(values).max():g}",
             subject=subject,
             file=path,
-            remedy="Say image.normalise: zscore.",
+            remedy="Set image.normalise: zscore.",
         )
     return Gridded(
         values.astype(np.float16),
@@ -85,10 +94,15 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
         tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
-        (float(volume.zooms[0]), float(volume.zooms[1]), float(volume.zooms[2])),
+        _three(volume.zooms),
+        _three(volume.zooms * volume.shape),
         shown.is_stripped,
         (odd,) if odd else (),
     )
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -132,9 +146,8 @@ def _placed(
     """Values and foreground on the grid, and its voxel edges."""
     shape = settings.shape3
     if settings.grid == "raw":
-        z = volume.zooms
         both = [cropped(one, shape) for one in (volume.data, inside)]
-        return both[0], both[1], (float(z[0]), float(z[1]), float(z[2]))
+        return both[0], both[1], _three(volume.zooms)
     if settings.grid == "zoom":
         ratio = np.array(volume.shape) / np.array(shape)
         zooms = volume.zooms * ratio
@@ -151,7 +164,7 @@ def _placed(
     data = _smoothed(volume.data, ratio)
     values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
     mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
-    return values, mask, (float(zooms[0]), float(zooms[1]), float(zooms[2]))
+    return values, mask, _three(zooms)
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Grids on disk: made once, half precision, mapped into memory; known by the image's content and the settings."""
+"""Cache of resampled volumes on disk, memory-mapped and in half precision."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
+_TUPLES = ("tissue_ml", "quantiles", "zooms", "native", "extent", "notes")
+
 
 @dataclass(frozen=True, eq=False)
 class StoredGrid:
@@ -26,6 +28,7 @@ class StoredGrid:
     quantiles: tuple[float, ...]
     zooms: tuple[float, ...]
     native: tuple[float, ...]
+    extent: tuple[float, ...]
     is_stripped: bool
     notes: tuple[str, ...]
 
@@ -58,7 +61,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_json(record_file)
     try:
-        numbers = {name: tuple(record[name]) for name in ("tissue_ml", "quantiles", "zooms", "native", "notes")}
+        numbers = {name: tuple(record[name]) for name in _TUPLES}
         return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(record_file, repr(error)) from error
@@ -90,11 +93,10 @@ def _code() -> str:
 
 
 def _numbers(made: Gridded) -> dict[str, object]:
-    names = ("head_ml", "tissue_ml", "quantiles", "zooms", "native", "is_stripped", "notes")
-    return {name: getattr(made, name) for name in names}
+    return {name: getattr(made, name) for name in ("head_ml", "is_stripped", *_TUPLES)}
 
 
 def _damaged(file: Path, how: str) -> OutputError:
     return OutputError(
-        f"a damaged grid: {how}", file=file, remedy="Delete the file and run again; it will be made anew."
+        f"a damaged grid: {how}", file=file, remedy="Delete the file and run again; it will be made again."
     )

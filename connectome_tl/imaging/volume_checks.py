@@ -1,6 +1,8 @@
-"""What is wrong with an image before it becomes a grid: one message per fault, with subject and file."""
+"""Check images before they are resampled; one message per fault with subject and file."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
                 raw,
                 "voxels are no numbers",
                 got=f"{unknown.sum()} of {unknown.size}",
-                remedy="Mend the image, or say image.nan: zero.",
+                remedy="Fix the image, or say image.nan: zero.",
             )
         data = np.where(unknown, np.float32(0), data)
     low, high = float(data.min()), float(data.max())
@@ -58,18 +60,29 @@ def check_contrast(path: str, subject: str, contrast: str) -> None:
     Raises:
         DataError: it does.
     """
-    stem = path.rsplit("/", 1)[-1].split(".")[0]
-    words = [word for word in stem.replace("-", "_").split("_") if word]
-    named = {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
+    named = _named(path)
     if named and contrast not in named:
         raise DataError(
-            "the name of the image says another contrast",
+            "the name of the image implies another contrast",
             expected=contrast,
             got=", ".join(sorted(named)),
             subject=subject,
             file=path,
             remedy="Name the right files in `volumes`, or correct its contrast.",
         )
+
+
+def named_contrast(paths: Iterable[str]) -> str:
+    """The one contrast that the names of all these files say; "" where a name says none, or they differ."""
+    found = {frozenset(_named(path)) for path in paths}
+    one = next(iter(found)) if len(found) == 1 else frozenset()
+    return next(iter(one)) if len(one) == 1 else ""
+
+
+def _named(path: str) -> set[str]:
+    stem = path.rsplit("/", 1)[-1].split(".")[0]
+    words = [word for word in stem.replace("-", "_").split("_") if word]
+    return {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
 
 
 def head_problem(volume: Volume, foreground: np.ndarray) -> str:

@@ -1,1 +1,1 @@
-"""Ordinary torch modules: tensors and settings only, no file, table or subject."""
+"""Torch modules: tensors and settings only, no files, tables or subjects."""

@@ -1,4 +1,4 @@
-"""Graph attention over dense connectomes. Edges enter as channels, so that connections of any sign take part.
+"""Graph attention over dense connectomes, with edges as channels.
 
 Layers as in `message_layers`: features h (batch, n_regions, n_in) and a `Graph` to (batch, n_regions, n_out);
 with `n_measures` 0 no messages are passed.

@@ -1,4 +1,4 @@
-"""What a model sees of some subjects: one record per modality, and who has which."""
+"""`Batch`: the modalities of some subjects, with masks of presence."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class ImageRows(Modality):
         if self.volume is not None:
             return self.volume
         if self.where is None or self.source is None:
-            raise InternalError("a batch of images has neither volumes nor where to read them")
+            raise InternalError("a batch of images has neither volumes nor files")
         return torch.from_numpy(self.source.read(self.where.tolist())).to(self.where.device)
 
     @property

@@ -1,4 +1,4 @@
-"""A branch: the rows of one modality to an embedding. One table says which settings make which branch."""
+"""Branches: map the rows of one modality to an embedding; table of settings and branches."""
 
 from __future__ import annotations
 

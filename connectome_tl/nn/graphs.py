@@ -1,4 +1,4 @@
-"""The connections of a batch as message-passing layers see them."""
+"""Adjacency of a batch for message-passing layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: the fused embedding to the outputs of one outcome."""
+"""Heads: map the fused embedding to the outputs of one outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that all branches share."""
+"""Layers shared by all branches."""
 
 from __future__ import annotations
 
@@ -31,12 +31,9 @@ class SharedDropout(nn.Module):
         """
         weight = linear.weight
         mask = self.mask(x.shape[1:], weight)
-        if mask is not None:
-            if len(x) <= 2 * linear.out_features and x.dtype == weight.dtype:
-                x = x * mask
-            else:
-                weight = weight * mask
-        out = wide_linear(x, weight)
+        if mask is not None and len(x) <= 2 * linear.out_features and x.dtype == weight.dtype:
+            x, mask = x * mask, None
+        out = wide_linear(x, weight, mask)
         return out if linear.bias is None else out + linear.bias
 
     def mask(self, shape: torch.Size | tuple[int, ...], like: Tensor) -> Tensor | None:

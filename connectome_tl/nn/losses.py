@@ -1,4 +1,4 @@
-"""Masked multi-task loss: a missing outcome is NaN in the data, a mask here, and nothing anywhere else."""
+"""Masked multi-task loss. Missing outcomes (NaN) contribute nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers over dense connectomes: message passing is a matrix product.
+"""Message-passing layers over dense connectomes, as matrix products.
 
 Every layer takes features h (batch, n_regions, n_in) and a `Graph`, and gives (batch, n_regions, n_out). With
 `n_measures` 0 it passes no messages, and keeps what it does to a region's own features.

@@ -1,4 +1,4 @@
-"""The network: branches, fusion, one head per outcome, put together in one visible place."""
+"""The network: branches, fusion, and one head per outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each region starts from, before any message is passed."""
+"""Initial node features of regions, before message passing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NodeFeatures(nn.Module):
             )
         if settings.needs_places and n_places == 0:
             raise UsageError(
-                "node_features: identity needs an atlas that says where its regions lie, and the cohort's does not",
+                "node_features: identity needs an atlas with the coordinates of its regions, and the cohort's has none",
                 remedy="Take an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
             )
         per_measure = {"profile": sizes["n_regions"], "strength": 3, "identity": 3, "measures": 0}[self.kind]

@@ -1,4 +1,4 @@
-"""From the features of the regions to one vector per subject; regions that do not exist are left out."""
+"""Pool region features to one vector per subject; missing regions are masked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of rows that stay as they are, such as edges, with what is learned.
+"""Products of constant rows, such as edges, with learned weights.
 
 They are made in the precision of the rows. Where no gradient of the rows is asked for, the way with the least reading
 of memory is taken; elsewhere they are plain torch.
@@ -22,11 +22,16 @@ def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
     return cast(Tensor, _PlusMessages.apply(own, adjacency, sent))
 
 
-def wide_linear(rows: Tensor, weight: Tensor) -> Tensor:
-    """`rows @ weight.T` for rows (batch, n_in) with many more columns than rows, and weight (n_out, n_in)."""
+def wide_linear(rows: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`rows @ (weight * mask).T` for rows (batch, n_in) with many more columns than rows.
+
+    Args:
+        weight: (n_out, n_in). mask: (n_in,) factors without a gradient, or None for 1.
+    """
     if rows.requires_grad or rows.dtype == weight.dtype:
-        return functional.linear(rows, weight.to(rows.dtype)).to(weight.dtype)
-    return cast(Tensor, _WideLinear.apply(rows, weight))
+        masked = weight if mask is None else weight * mask
+        return functional.linear(rows, masked.to(rows.dtype)).to(weight.dtype)
+    return cast(Tensor, _WideLinear.apply(rows, weight, mask))
 
 
 class _PlusMessages(torch.autograd.Function):
@@ -35,7 +40,8 @@ class _PlusMessages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
         ctx.save_for_backward(adjacency)
-        return (adjacency @ sent).add_(own)
+        # Parts of a wider product: adding them as they lie would go row by row.
+        return (adjacency @ sent.contiguous()).add_(own.contiguous())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
@@ -44,15 +50,24 @@ class _PlusMessages(torch.autograd.Function):
 
 
 class _WideLinear(torch.autograd.Function):
-    """In lower precision: forward a few rows at a time, backward all at once."""
+    """In lower precision: forward a few rows at a time, backward all at once.
+
+    Weights are as large as many rows, so that mask and change of precision are one pass over them.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        lower = weight.to(rows.dtype)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, mask)
+        ctx.dtype = weight.dtype
+        lower = torch.empty_like(weight, dtype=rows.dtype)
+        if mask is None:
+            lower.copy_(weight)
+        else:
+            torch.mul(weight, mask, out=lower)
         return torch.cat([functional.linear(part, lower) for part in rows.split(_ROWS_AT_ONCE)]).to(weight.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        (rows,), (gradient,) = ctx.saved_tensors, gradients
-        return None, (gradient.to(rows.dtype).T @ rows).to(gradient.dtype)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        (rows, mask), (gradient,) = ctx.saved_tensors, gradients
+        found = gradient.to(rows.dtype).T @ rows
+        return None, found.to(ctx.dtype) if mask is None else torch.mul(found, mask), None

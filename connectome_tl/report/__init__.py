@@ -1,1 +1,1 @@
-"""Result records to one self-contained HTML file. Knows settings only; never torch."""
+"""Reports: render result records as one self-contained HTML file. Imports settings only."""

@@ -1,9 +1,10 @@
-"""What `explain` found, as a page of its own and as a section of the run's page."""
+"""Explanation report: a page of its own and a section of the run report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from connectome_tl.plurals import counted
 from connectome_tl.report import labels
 from connectome_tl.report.figures.explanations import (
     BRAIN_EDGES,
@@ -15,6 +16,7 @@ from connectome_tl.report.figures.explanations import (
 )
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.labels import number
+from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
 from connectome_tl.settings.records.results import RunRecord
 
@@ -93,7 +95,8 @@ def _lead(maps: list[ExplanationMap]) -> str:
     parts = [f"{one.method}: {test.n_beyond} of {test.n_items} {_KINDS[test.kind].lower()}" for one, test in tested]
     n = tested[0][1].n_permutations
     return (
-        f"Beyond what permuted outcomes give, corrected over all items of a map ({n} permutations): {'; '.join(parts)}."
+        f"Beyond what permuted outcomes give, corrected over all items of a map "
+        f"({counted(n, 'permutation')}): {'; '.join(parts)}."
     )
 
 
@@ -114,7 +117,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     )
     figures += sheet.draw(
         lambda name: matrix_figure(one, found, name, sheet.stamp),
-        f"All {one.n_edges} edges, ordered by lobe",
+        f"All {counted(one.n_edges, 'edge')}, ordered by lobe",
         "Red: more of it, higher prediction.",
     )
     lobes = dict(zip(found.regions, found.lobes, strict=True)) if found.lobes else {}
@@ -192,7 +195,6 @@ def file_rows(found: ExplanationRecord) -> list[Row]:
 
 def render_explanations(found: ExplanationRecord, record: RunRecord) -> str:
     """The page of explanations. The same records give the same bytes."""
-    from connectome_tl.report.render import render, stamps_of
 
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
     sheet = Sheet(" · ".join(short for short, _ in stamps), prefix="x")

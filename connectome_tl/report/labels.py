@@ -1,4 +1,4 @@
-"""Human names, colours and number formats: one place, so that a model looks the same everywhere."""
+"""Names, colours and number formats of models and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the templates show, worked out: rows with their texts and their places on an axis in per cent."""
+"""View models of the templates: texts of rows and their positions on an axis in per cent."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Every knob, as small frozen models checked at birth; and the torch-free records that the report shows."""
+"""Settings as frozen, validated models, and torch-free result records."""

@@ -1,4 +1,4 @@
-"""The one base of all settings: frozen, strict, with the reason of each refusal."""
+"""Base class of all settings: frozen, strict, with clear reasons for refusals."""
 
 from __future__ import annotations
 

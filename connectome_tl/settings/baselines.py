@@ -1,4 +1,4 @@
-"""Numbers of the simple models, and the sentence that the methods section has for each of them."""
+"""Settings of the baselines, with their sentences for the methods section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cohort.yaml`: where a cohort's tables and matrices lie and what their columns mean."""
+"""`cohort.yaml`: location of a cohort's tables and matrices, and the meaning of columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Settings
 
 # Other rooms import the columns from here.
@@ -82,7 +83,8 @@ class ConnectomeFiles(Settings):
         for name, given in (("key", self.key), ("transform", self.transform)):
             if isinstance(given, tuple) and len(given) != len(self.measures):
                 raise ValueError(
-                    f"{name} has {len(given)} entries for {len(self.measures)} measures: give one for each"
+                    f"{name} has {counted(len(given), 'entry')} for {counted(len(self.measures), 'measure')}: "
+                    f"give one for each"
                 )
         if self.labels == NUMBERED and self.atlas is not None:
             raise ValueError("labels: numbered goes without names, and atlas gives names: use one of them")
@@ -254,14 +256,14 @@ class CohortSettings(Settings):
             raise ValueError(f"covariate columns occur twice: {', '.join(doubled)}")
         if self.age is not None and self.age.unit == "weeks" and "reference" not in self.age.model_fields_set:
             raise ValueError(
-                "weeks from what? Say reference: birth, postmenstrual (from the last menstrual period) or corrected"
+                "weeks from what? Set reference: birth, postmenstrual (from the last menstrual period) or corrected"
             )
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
-            raise ValueError("an age is turned into another reckoning with gestational_age; name its column")
+            raise ValueError("converting an age to another reference needs gestational_age; give its column")
         if self.scans is not None and (self.connectomes is not None or self.region_features is not None):
             raise ValueError("connectomes and region_features are made from scans: give either these or scans")
         if self.scans is not None and self.volumes is not None:
-            raise ValueError("with scans, say which image is the volume there: scans: {volumes: T2w}")
+            raise ValueError("with scans, set the image that is the volume: scans: {volumes: T2w}")
         if self.region_features is not None and self.connectomes is None:
             raise ValueError("region_features go with connectomes, which name the regions (or network: similarity)")
         made = self.connectomes is not None and self.connectomes.network is not None

@@ -1,4 +1,4 @@
-"""What the columns of a participants table mean: ages, covariates, outcomes, and what their cells stand for."""
+"""Settings of table columns: ages, covariates, outcomes, missing codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AGE_WORDS = (
 def _as_written(value: Any) -> Any:
     """A code as the table has it; YAML reads 7 as a number and no as false."""
     if isinstance(value, (bool, datetime.date)):
-        raise ValueError("YAML reads this word as something else than text: put it in quotes, as 'no' or '2020-01-01'")
+        raise ValueError("YAML does not read this word as text: quote it, as 'no' or '2020-01-01'")
     return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
 
 
@@ -149,7 +149,7 @@ class Outcome(Settings):
         if self.kind == "regression" and not self.unit and self.column.lower() in AGE_WORDS:
             raise ValueError(f"{self.column}: {WHICH_UNIT}")
         if not self.edition and any(word in f"{self.name} {self.column}".lower() for word in ("bayley", "bsid")):
-            raise ValueError("say the edition (edition: Bayley-III); scores of different editions do not mix")
+            raise ValueError("give the edition (edition: Bayley-III); scores of different editions cannot be mixed")
         return self
 
     def task(self) -> Task:

@@ -1,4 +1,4 @@
-"""Numbers of the closed-form core: penalties, clipping, and from which size on a part is used."""
+"""Settings of the closed-form core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders: how the rows of one modality become an embedding. One class per kind."""
+"""Settings of encoders, one class per kind."""
 
 from __future__ import annotations
 

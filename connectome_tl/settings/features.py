@@ -1,4 +1,4 @@
-"""What is fitted on training rows to turn subjects into features, and in which order."""
+"""Settings of the feature steps that are fitted on training rows, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of the user's own that are called within a scan: for distortion, brain extraction and tissues."""
+"""Settings of user-supplied programs for distortion correction, brain extraction and tissues."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class Hook(Settings):
     @model_validator(mode="after")
     def _words_are_whole(self) -> Hook:
         if not all(self.command):
-            raise ValueError("a command without a word")
+            raise ValueError("an empty command")
         unknown = sorted(self.used - {*self.names, *self.common})
         if unknown:
             known = ", ".join(f"{{{name}}}" for name in (*self.names, *self.common))
-            raise ValueError(f"{{{unknown[0]}}} is not known here; there are {known} (a brace itself is {{{{)")
+            raise ValueError(f"{{{unknown[0]}}} is not known here; there are {known} (a literal brace is {{{{)")
         strange = sorted(set(self.outputs) - set(self.results))
         if strange:
             raise ValueError(f"outputs are some of {', '.join(self.results)}; not {strange[0]}")
         names = [name for given in self.outputs.values() for name in ((given,) if isinstance(given, str) else given)]
         outside = [name for name in names if not name or name.startswith("/") or ".." in name.split("/")]
         if outside:
-            raise ValueError(f"outputs lie in the folder that the command runs in; not {outside[0]!r}")
+            raise ValueError(f"outputs must be in the folder that the command runs in; not {outside[0]!r}")
         return self
 
     @property
@@ -62,7 +62,7 @@ class Hook(Settings):
         try:
             parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
         except ValueError as error:
-            raise ValueError(f"a brace is open: {error} (a brace itself is {{{{)") from error
+            raise ValueError(f"an unclosed brace: {error} (a literal brace is {{{{)") from error
         formed = next((name for _, name, form, change in parsed if name is not None and (form or change)), None)
         if formed is not None:
             raise ValueError(f"{{{formed}}} is put in as it is: no format after `:` or `!`")

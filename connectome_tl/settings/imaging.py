@@ -1,4 +1,4 @@
-"""Every knob of the imaging half. Units are in the names; defaults are for neonates, with their sources."""
+"""Settings of the imaging pipeline. Units are in the names; defaults are for neonates."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ScanSettings(Settings):
         if self.surfaces is not None and (self.template is not None or self.parcellation is not None):
             raise ValueError("labels come from surfaces, template or parcellation: give one of them")
         if self.age is not None and self.age.to is not None:
-            raise ValueError("age.to is of cohort.yaml; here the age is taken as its column has it")
+            raise ValueError("age.to belongs to cohort.yaml; here the age is used as it is in its column")
         return self
 
 
@@ -225,9 +225,9 @@ class ConnectomesSettings(ScanSettings):
         if wanted and not self.reconstruction.free_water:
             raise ValueError(f"measure {wanted[0]} needs reconstruction: {{free_water: true}}")
         if self.reconstruction.normalise and self.engine != "mrtrix3":
-            raise ValueError("reconstruction.normalise is MRtrix3's; use engine: mrtrix3")
+            raise ValueError("reconstruction.normalise needs MRtrix3; use engine: mrtrix3")
         if self.tracking.weights != "none" and self.engine == "mrtrix3":
-            raise ValueError("tracking.weights is the dipy engine's; engine: mrtrix3 always weights by SIFT2")
+            raise ValueError("tracking.weights is for engine: dipy; engine: mrtrix3 always uses SIFT2 weights")
         return self
 
 

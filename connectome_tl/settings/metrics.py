@@ -1,4 +1,4 @@
-"""The table of metrics: names, direction, chance, margins, and how wide their intervals have to be."""
+"""Table of metrics: names, direction, chance level, margins, interval factors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Estimand = Literal["procedure", "fitted"]
 # Where a subject matters as much in training as in testing (kernels are symmetric), its influence is doubled and
 # the variance quadrupled.
 MOST_WIDENING = 4.0
+MOST_ADDED = 1.6  # by the coefficients that a learner is free in
 
 
 class Widening(NamedTuple):
@@ -23,13 +24,28 @@ class Widening(NamedTuple):
     `growth` adds to the factor with log(n_subjects / 33): the larger a cohort with a weak signal, the
     more its AUC hangs on what the training sets happened to teach. The floor is for models that
     hardly differ from the prevalence: their losses barely vary over the tested subjects, so all of
-    the variance comes from the training sets.
+    the variance comes from the training sets. `coefficient` adds to the factor for each coefficient beyond one that a
+    penalty leaves free (`intervals.taught`), `MOST_ADDED` at most. `larger` is for the end of a larger loss, where
+    that is not the same.
     """
 
     factor: float
     floor: float = 0.0
     growth: float = 0.0
     between: float = 0.0
+    coefficient: float = 0.0
+    larger: Widening | None = None
+
+    def taught(self, coefficients: float) -> Widening:
+        """The widening of a learner that is free in so many coefficients."""
+        added = min(MOST_ADDED, self.coefficient * max(0.0, coefficients - 1.0))
+        larger = None if self.larger is None else self.larger.taught(coefficients)
+        return self._replace(factor=self.factor + added, larger=larger)
+
+    def words(self, n_subjects: int) -> str:
+        """The factor as a sentence has it: `2.2`, or `0.9 to 1.6` where the ends differ."""
+        factors = sorted({self.at(n_subjects), (self.larger or self).at(n_subjects)})
+        return " to ".join(f"{factor:.2g}" for factor in factors)
 
     def at(self, n_subjects: int) -> float:
         """The factor for a cohort of this size, at most `MOST_WIDENING`."""
@@ -79,9 +95,18 @@ class Metric:
 _INF = math.inf
 _PAIRS: dict[Estimand, Widening] = {"procedure": Widening(2.2, growth=0.5), "fitted": Widening(1.9)}
 _CALLS: dict[Estimand, Widening] = {"procedure": Widening(2.2), "fitted": Widening(2.2)}
-_BRIER: dict[Estimand, Widening] = {"procedure": Widening(2.0, 2.0, between=1.5), "fitted": Widening(2.0, 0.8)}
+# Of a procedure, the least and the most: see `intervals.calls`.
+_RECALL: dict[Estimand, Widening] = {"procedure": Widening(1.1, larger=Widening(2.2)), "fitted": Widening(1.3)}
+_BRIER: dict[Estimand, Widening] = {
+    "procedure": Widening(1.0, 2.6, between=4.0, coefficient=0.8, larger=Widening(1.3, 1.6, coefficient=0.8)),
+    "fitted": Widening(2.0, 0.8),
+}
 _MAE: dict[Estimand, Widening] = {"procedure": Widening(1.3, 1.5), "fitted": Widening(1.3, 0.8)}
-_R2: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7, between=1.0), "fitted": Widening(2.0, 1.6)}
+_R2: dict[Estimand, Widening] = {
+    "procedure": Widening(0.9, 2.6, between=4.0, larger=Widening(1.6, 2.6, coefficient=0.4)),
+    "fitted": Widening(2.0, 1.6),
+}
+_KAPPA: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7), "fitted": Widening(2.0, 1.6)}
 _WITHIN = "pairs within repeat and test fold"
 _LOG = "t interval over families on the log scale"
 _LOGISTIC = "logistic recalibration per repeat, sandwich variance over families"
@@ -107,7 +132,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "weighted_kappa", "Weighted kappa", "quadratic weighted kappa", 1, -1.0, 1.0, ("ordinal",), 0.0,
             interval="quadratic weights, mean over repeats; t interval over families, log of the disagreement",
-            widening=_R2,
+            widening=_KAPPA,
         ),
         Metric(
             "balanced_accuracy", "Balanced accuracy", "balanced accuracy", 1, 0.0, 1.0, ("binary", "multiclass"),
@@ -115,11 +140,11 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over positives", widening=_CALLS,
+            interval="Wilson interval over positives, as wide as the calls may swing", widening=_RECALL,
         ),
         Metric(
             "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over negatives", widening=_CALLS,
+            interval="Wilson interval over negatives, as wide as the calls may swing", widening=_RECALL,
         ),
         Metric(
             "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("binary",), margin=0.01,

@@ -1,4 +1,4 @@
-"""The network: one encoder per modality, fusion, heads."""
+"""Settings of the network: one encoder per modality, fusion, heads."""
 
 from __future__ import annotations
 

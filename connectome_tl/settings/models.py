@@ -1,4 +1,4 @@
-"""The table of models: names, labels, colours, what each is for and which question it answers."""
+"""Table of models: names, labels, colours, roles and the question that each answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What adaptation minimises."""
+"""Settings of the adaptation objectives."""
 
 from __future__ import annotations
 

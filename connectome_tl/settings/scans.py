@@ -1,4 +1,4 @@
-"""The `scans:` block of a cohort: a BIDS folder whose connectomes `run` makes before it reads the cohort."""
+"""The `scans:` block of a cohort: a BIDS folder from which `run` makes connectomes."""
 
 from __future__ import annotations
 

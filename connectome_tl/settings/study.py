@@ -1,4 +1,4 @@
-"""`study.yaml`: cohorts by role, stages, a model, a split plan. Every number that decides a run."""
+"""`study.yaml`: cohorts by role, stages, model, split plan."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ class StudySettings(Settings):
             except KeyError as error:
                 raise UsageError(
                     f"this study has no setting {key}",
-                    remedy="Give the block that it lies in, or name a setting of the block's kind.",
+                    remedy="Give the block that contains it, or a setting of the block's kind.",
                 ) from error
             except ValidationError as error:
                 reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()[:3])

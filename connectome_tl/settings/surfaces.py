@@ -1,4 +1,4 @@
-"""Regions that are drawn on the cortex's surface: GIFTI files of each hemisphere."""
+"""Settings of cortical surface regions (GIFTI files of each hemisphere)."""
 
 from __future__ import annotations
 

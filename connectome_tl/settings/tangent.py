@@ -1,4 +1,4 @@
-"""The tangent space of correlations or covariances."""
+"""Settings of the tangent space of correlations or covariances."""
 
 from __future__ import annotations
 

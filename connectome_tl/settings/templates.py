@@ -1,4 +1,4 @@
-"""Templates and their label images: one for all scans, or one for each age."""
+"""Settings of templates and their label images, for all scans or by age."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class TemplatesByAge(Settings):
     def _is_whole(self) -> TemplatesByAge:
         if self.by_age == "templateflow":
             if self.labels is None:
-                raise ValueError("say which labels, for example labels: desc-structures (dhcpVol's 87)")
+                raise ValueError("give labels, for example labels: desc-structures (dhcpVol's 87)")
             return self
         if self.labels is not None:
-            raise ValueError("labels: of templateflow; a template of your own has its labels in the list")
+            raise ValueError("labels is for TemplateFlow; your own templates have their labels in the list")
         ranges = sorted(template.ages for template in self.by_age if isinstance(template, TemplateOfAges))
         for (_, end), (start, _) in pairwise(ranges):
             if start < end:

@@ -1,4 +1,4 @@
-"""How one fit is trained, and the three stages."""
+"""Settings of training and of the three stages."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Cohorts, phantoms and volumes with a known truth."""
+"""Simulated cohorts, phantoms and volumes with known truth."""

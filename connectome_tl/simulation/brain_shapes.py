@@ -1,4 +1,4 @@
-"""The anatomy of simulated brains: head, fluid, folded cortex, white matter, deep grey matter, ventricles."""
+"""Anatomy of simulated brains: head, fluid, cortex, white matter, deep grey matter, ventricles."""
 
 from __future__ import annotations
 

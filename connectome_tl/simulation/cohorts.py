@@ -1,4 +1,4 @@
-"""Three cohorts with a known truth: older subjects, neonates without outcomes, very preterm infants.
+"""Simulate three cohorts with known truth: older subjects, neonates, very preterm infants.
 
 Edges are log-normal around a distance-dependent backbone. A subject's maturation (from age), sex and
 latent vulnerability move known edges; Bayley scores follow the vulnerability and the clinical course.
@@ -67,7 +67,7 @@ def simulate_study(
     of_adults, of_infants = load_atlas(adult), load_atlas(infant)
     alike = of_adults.node_set == of_infants.node_set
     if not alike and not smooth:
-        raise UsageError(f"the footprints of twelve regions of {adult} are nowhere in {infant}", remedy="Say smooth.")
+        raise UsageError(f"the footprints of twelve regions of {adult} are not in {infant}", remedy="Set smooth.")
     older = _Draws(seed, of_adults, smooth)
     draw = older if alike else _Draws(seed, of_infants, smooth)
     base = draw.atlas

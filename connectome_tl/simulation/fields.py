@@ -1,4 +1,4 @@
-"""Random functions of the place in the brain, alike in every atlas."""
+"""Random smooth functions of position in the brain, comparable between atlases."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def smooth_field(rng: np.random.Generator, atlas: Atlas) -> np.ndarray:
     waves, phases = rng.normal(0, 1.2, (4, 3)), rng.uniform(0, 2 * np.pi, 4)
     places = region_places(atlas.name, atlas.names)
     if places is None:
-        raise UsageError(f"atlas {atlas.name} does not say where its regions lie")
+        raise UsageError(f"atlas {atlas.name} has no coordinates of its regions")
     values = np.sin(places[:, :3] @ waves.T + phases).sum(axis=1)
     return (values - values.mean()) / values.std()

@@ -1,4 +1,4 @@
-"""A head whose fibres are known: bundles between labelled regions, crossing, with noise and motion.
+"""Diffusion phantom with known bundles between labelled regions, crossings, noise and motion.
 
 Bundles are tubes around smooth curves; where tubes overlap, fibres cross. Each fibre is an axially symmetric
 tensor in tissue whose diffusivities and b-values are a newborn's (dHCP's shells 400, 1000 and 2600 s/mm2,

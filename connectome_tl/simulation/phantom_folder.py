@@ -1,4 +1,4 @@
-"""The phantom as a raw BIDS folder, with a template, its atlas, and the truth beside it."""
+"""Write the phantom as a raw BIDS folder, with template, atlas and truth."""
 
 from __future__ import annotations
 

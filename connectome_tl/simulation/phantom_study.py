@@ -1,4 +1,4 @@
-"""Phantom infants with a planted outcome as raw scans, and older subjects and neonates as simulated connectomes.
+"""Phantom infants as raw scans with a planted outcome, with simulated source and pool cohorts.
 
 A hidden vulnerability thins the same few bundles in infants and older subjects, and lowers their scores. Bundles of
 the infants are scanned, so that their connectomes have to be made from images; those of the others are drawn from the

@@ -1,4 +1,4 @@
-"""Simulated volumes as cohorts on disk: NIfTI files, a table, a `cohort.yaml`."""
+"""Write simulated volumes as cohorts on disk: NIfTI files, a table, a `cohort.yaml`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def write_volumes(
         family=np.full(n_subjects, "", dtype=object),
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
         volumes=tuple(files),
+        volume_contrast=settings.contrast,
         simulated=True,
     )
 

@@ -1,4 +1,4 @@
-"""Brain volumes of known age: ventricles, cortex, a contrast that inverts in infancy, planted lesions, scanners.
+"""Simulate brain volumes of known age: ventricles, cortex, contrast inversion, lesions, scanners.
 
 Everything that a volume shows of age follows one hidden number, the maturity of the brain: age plus an individual
 lead or lag. The best prediction that any method can make from a volume is therefore known (`oracle_age`).

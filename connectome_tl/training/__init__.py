@@ -1,1 +1,1 @@
-"""Fits: one loop, plans in, results out; three stages as records."""
+"""Training: fit plans in, fitted models and predictions out."""

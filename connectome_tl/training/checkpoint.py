@@ -1,4 +1,4 @@
-"""Fits on disk: safetensors for numbers, JSON for the rest; nothing that runs code on load is ever read."""
+"""Save and load fits as safetensors and JSON. Nothing that executes code is read."""
 
 from __future__ import annotations
 
@@ -104,13 +104,24 @@ class FitStore:
         write_json(self.folder / f"{result.key}.json", {**record, "content": content_hash(record)})
 
 
+@dataclass(frozen=True)
+class LayeredStore(FitStore):
+    """A store above another one: fits are taken from both and kept in the upper one alone."""
+
+    below: FitStore
+
+    def load(self, key: str, *, state: bool) -> FitResult | None:
+        own = super().load(key, state=state)
+        return self.below.load(key, state=state) if own is None else own
+
+
 def _result(record: dict[str, Any]) -> FitResult:
     content = record.pop("content")
     if content != content_hash(record):
         raise ValueError("the record was changed after it was saved")
     predictions = _vectors(record["predictions"])
     if not isinstance(record["tensors"], (str, type(None))) or set(record["predicted"]) != set(predictions):
-        raise ValueError("the parts of the record do not fit together")
+        raise ValueError("the parts of the record do not match")
     return FitResult(
         key=record["key"],
         stage=record["stage"],
@@ -150,7 +161,7 @@ def _damaged(file: Path, how: str) -> OutputError:
     return OutputError(
         f"a damaged fit: {how}",
         file=file,
-        remedy="Delete the file and run again; it will be fitted anew.",
+        remedy="Delete the file and run again; it will be fitted again.",
     )
 
 

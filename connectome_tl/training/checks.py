@@ -1,4 +1,4 @@
-"""What a study asks for against what its cohorts have, before anything is written or fitted."""
+"""Check the requests of a study against its cohorts, before anything is fitted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.features.confounds import confound_column
 from connectome_tl.features.harmonise import protection_problems
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts, learnt_early, modalities_of
+from connectome_tl.training.stages import unseen_fit
 
 _NOUNS = {"connectome": "connectomes", "image": "volumes"}
 
@@ -74,13 +77,27 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
     clinical = [spec.column for spec in clinical_specs(cohorts.target.covariate_specs)]
     problems += [
         Problem(
-            f"core.unpenalised: {name!r} is no clinical covariate of {cohorts.target.name}",
+            f"core.unpenalised: {name!r} is not a clinical covariate of {cohorts.target.name}",
             expected=f"one of {', '.join(clinical) or '(none)'}",
         )
         for name in study.core.unpenalised
         if name not in clinical
     ]
     raise_all("the study asks for what its cohorts do not have", problems, UsageError)
+
+
+def check_embedded(target: Cohort, splits: SplitPlan) -> None:
+    """Refuse precomputed embeddings without a fit for each fold, inner ones included, before anything is fitted.
+
+    Raises:
+        LeakageError: the encoder of every fit saw a row that a fold tests, or kin of one.
+    """
+    if target.embeddings is None:
+        return
+    for _, _, fold in splits.folds():
+        unseen_fit(target, fold)
+        for inner in fold.inner:
+            unseen_fit(target, Fold(inner.train, (*inner.test, *fold.test)))
 
 
 def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
@@ -134,7 +151,7 @@ def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
             problems.append(
                 Problem(
                     f"stage {stage} learns from {nouns}, and the {role} cohort {cohort.name} has none",
-                    remedy=f"Give them in its cohort.yaml, or say stages.{stage}: null.",
+                    remedy=f"Give them in its cohort.yaml, or set stages.{stage}: null.",
                 )
             )
     adapt, pool = study.stages.adapt, cohorts.pool

@@ -1,4 +1,4 @@
-"""Fits on the workers of a Dask scheduler: the same keys, the same store, the same bytes as here.
+"""Run fits on the workers of a Dask scheduler, with the same keys, store and results.
 
 Workers only compute: what they return is stored by the process that asked, so that no shared disk is needed.
 A worker that dies loses the chunk that it was at, which another one makes again. Rows and parents are tasks of
@@ -70,12 +70,12 @@ class Cluster:
                 future.release()
         except KilledWorker as error:
             raise InterruptedRunError(
-                "several workers died at the same fits",
+                "several workers died during the same fits",
                 remedy="Give the workers more memory, then run the same command again; finished fits are kept.",
             ) from error
         except (CancelledError, OSError) as error:
             raise InterruptedRunError(
-                f"the Dask scheduler {self.address} is gone",
+                f"the Dask scheduler {self.address} has stopped",
                 remedy="Start it again and run the same command; finished fits are kept.",
             ) from error
         finally:

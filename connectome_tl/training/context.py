@@ -1,4 +1,4 @@
-"""What fitters share: cohorts by role, finished parents, and features that several fits need."""
+"""Data that fitters share: cohorts by role, finished parents, common features."""
 
 from __future__ import annotations
 

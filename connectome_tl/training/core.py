@@ -1,4 +1,4 @@
-"""The closed-form core as a fit: features to blocks, source scores, predictions of every kind of outcome."""
+"""Fit the closed-form core of a plan: blocks, source scores, predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connectome_tl.cohort.splits import kinship_groups
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import InternalError
 from connectome_tl.features.arrays import Arrays
-from connectome_tl.features.modalities import ClinicalSteps
+from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.steps import Features, Steps
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
@@ -25,11 +25,12 @@ from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
 from connectome_tl.training.context import Context
-from connectome_tl.training.fitted import check_regions
+from connectome_tl.training.interface import check_regions
 from connectome_tl.training.networks.outputs import level_probabilities
 from connectome_tl.training.plans import FitPlan
 
 SCORES = "source scores"
+CONNECTOME_PRESENCE = "connectome presence"
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +188,9 @@ def blocks_of(
 ) -> list[Block]:
     """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality.
 
+    Where several training rows lack the connectome, `connectome presence` is 1 for those that have it and 0 for the
+    others, whose edges and regional measures stand at the training mean. Further modalities have this as a column.
+
     Args:
         unpenalised: clinical covariates that become a block of their own, which is not penalised.
     """
@@ -200,6 +204,9 @@ def blocks_of(
             regional = arrays.rows["regional"].reshape(len(ids), -1).astype(float)
             if regional.shape[1]:
                 blocks.append(Block("regional", regional, kernel="both"))
+            steps = features.steps[name]
+            if isinstance(steps, ConnectomeSteps) and steps.some_absent:
+                blocks.append(Block(CONNECTOME_PRESENCE, arrays.present[:, None].astype(float)))
         elif arrays.blocks:
             present = arrays.present[:, None].astype(float)
             for i, (block, columns) in enumerate(arrays.blocks.items()):

@@ -1,4 +1,4 @@
-"""What `connectome_tl.extend` does for the learning core: tables of branches, objectives and modalities, and the
+"""Implementation of `connectome_tl.extend` for branches, objectives and modalities.
 kinds that settings accept."""
 
 from __future__ import annotations

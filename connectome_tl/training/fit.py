@@ -1,4 +1,4 @@
-"""`fit(plans) -> results`. Each key is fitted once; what is stored is not fitted again.
+"""`fit(plans) -> results`: fit each key once and reuse stored fits.
 
 A fit does not depend on what else is fitted, nor on the number of processes: its random draws are a
 function of its own seed and stage, on one thread.
@@ -21,7 +21,8 @@ from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Check, Context
 from connectome_tl.training.core import fit_core_stage
 from connectome_tl.training.extension import calls, extend_learning
-from connectome_tl.training.fitted import FittedModel, fitted_model
+from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.networks.adaptation import fit_adaptation
 from connectome_tl.training.networks.loop import StepHook

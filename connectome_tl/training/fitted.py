@@ -1,16 +1,16 @@
-"""Finished fits that can be applied again: `predict` and `embed` for subjects of any cohort that fits."""
+"""Fitted models: `predict` and `embed` for subjects of any compatible cohort."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError, InternalError, MissingInputError
+from connectome_tl.errors import InternalError, MissingInputError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
@@ -18,33 +18,12 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.interface import FittedModel, check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 
 _CHUNK, _VOLUMES = 256, 8  # rows predicted at once, without and with volumes
 Arrays = dict[str, np.ndarray]
-
-
-class FittedModel(Protocol):
-    """What every finished fit offers.
-
-    Attributes:
-        tasks: outcomes in the order of the columns.
-        regions: names of the regions it was fitted on, in order; empty without connectomes.
-    """
-
-    @property
-    def tasks(self) -> tuple[Task, ...]: ...
-
-    @property
-    def regions(self) -> tuple[str, ...]: ...
-
-    def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_columns): probabilities, or values in the outcome's unit."""
-        ...
-
-    def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, width) what the model makes of a subject before its heads."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +178,6 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
     Raises:
         InternalError: the fit did not keep its state.
     """
-    from connectome_tl.training.core import CoreModel
-
     if not result.plain:
         raise InternalError("this fit did not keep its state", remedy="Plan it with keep=True.")
     if result.stage == "mixture":
@@ -266,18 +243,3 @@ def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch:
 def mirrored(batch: Batch) -> Batch:
     """The batch with its volumes mirrored from left to right."""
     return batch.with_image(replace(batch.image, volume=batch.image.volumes.flip(2), where=None, source=None))
-
-
-def check_regions(model: FittedModel, cohort: Cohort) -> None:
-    """Refuse a cohort whose regions are not those of the model, in its order.
-
-    Raises:
-        DataError: other regions, or another order.
-    """
-    if model.regions and model.regions != cohort.regions:
-        raise DataError(
-            f"cohort {cohort.name!r} has other regions than the model, or another order",
-            expected=f"{len(model.regions)} regions: {', '.join(model.regions[:3])} ...",
-            got=f"{cohort.n_regions}: {', '.join(cohort.regions[:3])} ...",
-            remedy="Line its regions up with `with_regions`.",
-        )

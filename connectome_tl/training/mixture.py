@@ -1,4 +1,4 @@
-"""The network mixed into the core, with a weight per outcome that held-out rows give it."""
+"""Mixture of core and network, with weights per outcome chosen on held-out training rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fit, said before it is made: rows, parents, settings, seed. Equal plans have equal keys and are fitted once."""
+"""`FitPlan`: rows, parents, settings and seed of a fit. Equal plans have equal keys."""
 
 from __future__ import annotations
 

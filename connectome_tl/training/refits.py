@@ -1,4 +1,4 @@
-"""The closed-form core fitted again on many labelings of the same training rows: permutation tests by algebra."""
+"""Refit the closed-form core on many labelings of the same rows, for permutation tests."""
 
 from __future__ import annotations
 

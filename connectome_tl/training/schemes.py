@@ -1,4 +1,4 @@
-"""The models of a study: which engine, which stages, what the last stage sees. A new model adds a record here."""
+"""Table of the models of a study: engine, stages, and inputs of the last stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three stages, and every model of a study, as fit plans. A new scheme adds a record here, not a method."""
+"""Build the fit plans of all models of a study from its three stages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of, split_groups
 from connectome_tl.errors import InternalError, LeakageError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.study import StudySettings
@@ -248,12 +249,12 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     if found is None:
         seen = sorted(set(fold.test) & set(made.fits[0].seen))
         raise LeakageError(
-            "the encoder of every fit of image.embedding saw subjects of a test fold, or kin of one",
-            expected="for each test fold a fit that saw none of its subjects",
+            "the encoder of every fit of image.embedding was trained on subjects of a test fold, or their relatives",
+            expected="for each test fold, inner ones included, a fit that was not trained on its subjects",
             got=", ".join(seen[:5]) or "kin of tested subjects",
             remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
             "stage that saw other subjects only (`connectome-tl embed --stage pretrain`). Inner folds (splits.inner, "
-            "tune) need the latter: every fit of stage finetune saw subjects of the inner test folds.",
+            "tune) need the latter: every fit of stage finetune was trained on subjects of the inner test folds.",
         )
     return found.fit
 
@@ -297,8 +298,9 @@ def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
     if shared:
         raise LeakageError(
-            f"{len(shared)} subjects of the source cohort {source.name!r} are in a test fold, or kin of one who is",
-            expected="no subject and no family in both",
+            f"the source cohort {source.name!r} has {counted(len(shared), 'subject')} of a test fold, or "
+            f"relatives of them",
+            expected="no common subject or family",
             got=", ".join(shared[:5]),
             remedy="Leave them out of the source (`select` in its cohort.yaml), or give them other ids and families "
             "if they are other people.",

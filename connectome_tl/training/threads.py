@@ -1,4 +1,4 @@
-"""One thread for everything that is fitted, so that no result depends on the number of cores."""
+"""Limit fits to one thread, so that results do not depend on the number of cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fits of a study cost in CPU time, from a few that are made for it on the study's own rows.
+"""Estimate the CPU time of fits from a few timed ones on the study's own rows.
 
 Of each kind of fit one is made: a network with few steps, twice, so that what a step costs is told from what a fit
 costs whatever its length; a closed-form core as it is. Nothing is kept.

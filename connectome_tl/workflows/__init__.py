@@ -1,1 +1,1 @@
-"""One module per command, imported when it is called; what the command line and notebooks share."""
+"""Workflows: one module per command, shared by the command line and notebooks."""

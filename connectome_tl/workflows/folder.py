@@ -1,4 +1,4 @@
-"""A run's folder: one writer at a time of the whole or of a part, a log of its own for times and run ids."""
+"""Run folder: exclusive locks and its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line per step, a bar where there is something to count."""
+"""Progress on the terminal: one line per step, with a bar where steps are counted."""
 
 from __future__ import annotations
 

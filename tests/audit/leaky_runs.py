@@ -34,11 +34,13 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.fitting import fit_study
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.judged_again import StoredFits
 from connectome_tl.workflows.study.ledger import looks, with_ledger
-from connectome_tl.workflows.study.run import read_cohorts, run_study
-from connectome_tl.workflows.study.study_run import as_frame, read_record
+from connectome_tl.workflows.study.results import as_frame, read_record
+from connectome_tl.workflows.study.run import run_study
+from tests.audit.leaky_data import LEAKY_DATA, Maker, half_positive, infants_in_the_source_under_new_ids
 from tests.small_study import FLAT, small_cohorts, small_settings
 
 TASK = "cognitive"
@@ -87,7 +89,7 @@ def target_of(home: Path) -> Cohort:
 
 
 def leaky_ridge(home: Path, predictions: pd.DataFrame, how: str) -> pd.DataFrame:
-    """The ridge baseline on edges chosen, or freed of site effects, over all rows with their outcomes."""
+    """The ridge baseline on edges chosen, centred by group, or freed of site effects, with the outcomes of all rows."""
     cohort = target_of(home)
     upper = np.triu_indices(cohort.n_regions, 1)
     x = cohort.weights[:, 0][:, upper[0], upper[1]].astype(float)
@@ -96,6 +98,9 @@ def leaky_ridge(home: Path, predictions: pd.DataFrame, how: str) -> pd.DataFrame
     if how == "selection":
         gap = np.abs(x[seen][y[seen] == 1].mean(axis=0) - x[seen][y[seen] == 0].mean(axis=0))
         x = x[:, np.argsort(-gap)[:10]]
+    elif how == "groups":
+        for group in (0.0, 1.0):
+            x[y == group] -= 0.5 * x[y == group].mean(axis=0)
     else:
         # The location step of ComBat with the outcome of all rows as a protected covariate.
         site = (cohort.site == cohort.site[0]).astype(float)
@@ -384,6 +389,26 @@ def dense_cohorts(seed: int, *, n_target: int = 33, n_regions: int = 24) -> Stud
     return cohorts
 
 
+def run_of(maker: Maker) -> Callable[[Path, int], None]:
+    """The variant that runs a ridge-only study on the cohorts of a maker of `leaky_data`."""
+
+    def variant(home: Path, seed: int) -> None:
+        rng = np.random.default_rng([seed, 9])
+        honest_run(home, seed, maker(half_positive(dense_cohorts(seed), rng), rng), **RIDGE_ONLY)
+
+    variant.__name__ = maker.__name__
+    return variant
+
+
+DATA_RUNS = tuple(run_of(maker) for maker in LEAKY_DATA)
+
+
+def rows_scaled_by_outcome_group(home: Path, seed: int) -> None:
+    """Ridge gets test rows from which half of their own outcome group's mean was taken."""
+    honest_run(home, seed, **RIDGE_ONLY)
+    rewrite(home, leaky_ridge(home, predictions_of(home), "groups"))
+
+
 LEDGER_CHECK = "ledger of test scores"
 ALONE_CHECK = "no single value gives the outcome away"
 # What a folder cannot be accused of, a warning points out.
@@ -392,6 +417,11 @@ CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     six_infants_left_out_after_a_look: LEDGER_CHECK,
     the_outcome_in_a_column: ALONE_CHECK,
     the_outcome_in_what_is_missing: ALONE_CHECK,
+    **{
+        run: ALONE_CHECK
+        for run, maker in zip(DATA_RUNS, LEAKY_DATA, strict=True)
+        if maker is not infants_in_the_source_under_new_ids
+    },
 }
 
 LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
@@ -415,6 +445,8 @@ LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
     six_infants_left_out_after_a_look,
     the_outcome_in_a_column,
     the_outcome_in_what_is_missing,
+    rows_scaled_by_outcome_group,
+    *DATA_RUNS,
 )
 
 

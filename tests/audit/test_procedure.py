@@ -75,5 +75,5 @@ def test_a_procedure_with_a_random_seed_of_its_own_cannot_be_audited():
 
 def test_overlapping_folds_are_refused():
     rows, _ = study(6)
-    with pytest.raises(DataError, match="trains on rows it tests"):
+    with pytest.raises(DataError, match="tests rows that it trains on"):
         audit_procedure(honest_ridge, rows, [(np.arange(30), np.arange(28, 36))])

@@ -7,11 +7,13 @@ import json
 import pytest
 
 from connectome_tl.audit.results import page_finding, results_findings
+from connectome_tl.errors import DataError
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.judged_again import shown_findings
 from connectome_tl.workflows.study.report import draw_report
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.study_run import read_run
 from tests.audit.leaky_runs import write_results
 
 FOLLOWS = "results.json follows from predictions and data"
@@ -66,6 +68,26 @@ def test_a_file_edited_alone_is_named(run_copy, name):
     assert check.startswith(name)
     path.write_text(text[: len(text) // 2], "utf-8")
     assert set(shown(run_copy)) == {check}
+
+
+def test_numbers_that_are_missing_or_infinite_are_named_and_never_a_fault_of_ours(run_copy):
+    path = run_copy / "run" / "scores.tsv"
+    text = path.read_text("utf-8")
+    rows = [line.split("\t") for line in text.splitlines()]
+    value = rows[0].index("value")
+    for written in ("nan", "inf", "n/a", ""):
+        rows[1][value] = written
+        path.write_text("\n".join("\t".join(row) for row in rows) + "\n", "utf-8")
+        assert f"row 1, value: {written}, expected" in shown(run_copy)["scores.tsv is that of results.json"]
+    path.write_text(text, "utf-8")
+    path = run_copy / "run" / "predictions.tsv"
+    lines = path.read_text("utf-8").splitlines()
+    cells = lines[3].split("\t")
+    cells[lines[0].split("\t").index("y_score")] = "n/a"
+    path.write_text("\n".join([*lines[:3], "\t".join(cells), *lines[4:]]) + "\n", "utf-8")
+    for read in (audit_run, read_run):
+        with pytest.raises(DataError, match="line 4: column y_score holds a value that is missing or infinite"):
+            read(run_copy / "run")
 
 
 def test_a_page_drawn_again_when_the_ledger_knows_more_is_honest_and_a_word_added_to_it_is_not(run_copy):

@@ -12,7 +12,7 @@ import pytest
 
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, METADATA, WEIGHTS
-from connectome_tl.bundle.limits import outward
+from connectome_tl.bundle.spans import outward
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.core import CoreSettings
@@ -72,16 +72,20 @@ def test_wrong_use_and_damage_leave_with_their_exit_codes(home: Path, bundle_cop
     out = bundle_copy.parent / "p.tsv"
     assert leave("bundle", home / "run", "--out", bundle_copy, "--model", "ridge")[0] == 64
     assert leave("bundle", home / "run", "--out", bundle_copy, "--fit", "median")[0] == 64
-    assert leave("bundle", home / "run", "--out", home / "target")[0] == 64  # something else lies there
+    assert (
+        leave("bundle", home / "run", "--out", home / "target")[0] == 64
+    )  # the folder is not empty and is not a bundle
     assert leave("bundle", home / "nothing", "--out", bundle_copy)[0] == 66
     assert leave("predict", home / "nothing", cohort, "--out", out)[0] == 66
     assert leave("predict", home / "target", cohort, "--out", out)[0] == 65  # a folder that is no bundle
     (bundle_copy / WEIGHTS).write_bytes(b"x")
     code, said = leave("predict", bundle_copy, cohort, "--out", out)
     assert code == 65
-    assert "not the size that the manifest says" in said
+    assert "the size differs from the manifest" in said
     (bundle_copy / "more.pkl").write_bytes(b"x")
-    assert "the folder holds what no bundle holds" in leave("validate", bundle_copy, cohort, "--out", out)[1]
+    assert (
+        "the folder has files that do not belong to a bundle" in leave("validate", bundle_copy, cohort, "--out", out)[1]
+    )
 
 
 def test_the_same_run_gives_the_same_bytes_from_python(home: Path, tmp_path: Path) -> None:

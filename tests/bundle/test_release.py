@@ -21,7 +21,8 @@ from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import FittedModel, MixtureModel, fitted_model
+from connectome_tl.training.fitted import MixtureModel, fitted_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.schemes import StudyCohorts
 from tests.training.kinds_of_study import KINDS_OF_STUDY, Case
 
@@ -225,7 +226,7 @@ def test_few_subjects_are_refused() -> None:
     assert isinstance(steps, ConnectomeSteps)
     few = replace(steps, scaler=replace(steps.scaler, ids=case.fold.train[:9]))
     model = replace(core, features=replace(core.features, steps={"connectome": few}))
-    with pytest.raises(DataError, match="fit of so few subjects cannot leave"):
+    with pytest.raises(DataError, match="fit on so few subjects cannot be released"):
         Release(case.cohorts.by_name()).model(model)
     train = case.cohorts.target.take(case.fold.train)
     mask = train.node_mask.copy()

@@ -154,7 +154,7 @@ def test_another_definition_of_an_outcome_is_refused(home: Path, tmp_path: Path)
         task.model_copy(update={"cutoff": 70.0}) if task.name == "cognitive" else task for task in cohort.tasks
     )
     path = write_cohort(replace(cohort, tasks=tasks), tmp_path / "cut")
-    with pytest.raises(DataError, match="another one than the bundle's; expected cutoff 85"):
+    with pytest.raises(DataError, match="defined differently in the bundle; expected cutoff 85"):
         validate_on(home / "bundle", path, tmp_path / "v")
     bare = infants_elsewhere("bare", tasks=(), targets=cohort.targets.iloc[:, :0], status=cohort.status.iloc[:, :0])
     bare = replace(bare, targets=bare.targets.set_axis(list(bare.ids)), status=bare.status.set_axis(list(bare.ids)))
@@ -178,6 +178,6 @@ def test_what_would_go_back_into_the_bundle_names_nobody(
         return whole.model_copy(update={"shifts": (whole.shifts[0].model_copy(update={"here": "as elsewhere7"}),)})
 
     monkeypatch.setattr("connectome_tl.workflows.release.validate.passed", planted)
-    with pytest.raises(DataError, match=r"nothing was written: validation\.json would give away"):
+    with pytest.raises(DataError, match=r"nothing was written: validation\.json would release private data"):
         validate_on(home / "bundle", home / "elsewhere" / "cohort.yaml", tmp_path / "v")
     assert not (tmp_path / "v").exists()

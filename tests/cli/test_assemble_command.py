@@ -34,7 +34,7 @@ ASSEMBLE = ("assemble", "t.tck", "parc.nii.gz", "--out", "o.tsv", "--labels", "l
 def test_labels_beyond_the_table_are_refused_or_said_with_their_share(inputs: Path, command: Command) -> None:
     answer = command(*ASSEMBLE)
     assert answer.code == 65
-    assert "16.7% in 1 labels: 9 (16.7%)" in answer.err
+    assert "16.7% in 1 label: 9 (16.7%)" in answer.err
     assert len(answer.err.strip().splitlines()) == 1
     answer = command(*ASSEMBLE, "--max-unlisted-ends", "0.2")
     assert answer.code == 0

@@ -141,6 +141,6 @@ def test_an_image_that_the_table_names_and_that_is_not_there_is_named(
         main(["run", str(study), "--out", str(study.parent / "run")])
     error = capsys.readouterr().err
     assert left.value.code == 65
-    assert "not there" in error
+    assert "was not found" in error
     assert SUBJECT in error
     assert f"sub-{SUBJECT}_T1w.nii.gz" in error

@@ -97,7 +97,7 @@ def test_a_fault_of_ours_says_so_and_shows_a_traceback_only_on_request(
     monkeypatch.setattr(init, "write_examples", broken)
     answer = command("init", tmp_path)
     assert answer.code == 70
-    assert "fault of connectome-tl" in answer.err
+    assert "This is a bug" in answer.err
     assert "Traceback" not in answer.err
     from connectome_tl import cli
 

@@ -87,7 +87,7 @@ def test_a_region_the_file_lacks_is_masked_and_listed_not_zero(on_disk: OnDisk) 
     assert cohort.node_mask.sum() == 6 * 90 - 1
     assert not cohort.node_mask[2, 10]
     assert cohort.weights[2, 0, 10].sum() == 0
-    assert any("IFGoperc.L is missing in 1 subjects" in note for note in cohort.notes)
+    assert any("IFGoperc.L is missing in 1 subject" in note for note in cohort.notes)
 
 
 def test_rows_are_matched_by_name_whatever_their_order(on_disk: OnDisk) -> None:
@@ -313,7 +313,7 @@ def test_a_stack_with_other_rows_than_its_table_is_refused(on_disk: OnDisk) -> N
     on_disk.settings["connectomes"]["rows"] = "rows.tsv"
     assert any("row table differ" in problem for problem in on_disk.problems())
     del on_disk.settings["connectomes"]["rows"]
-    assert any("whose row" in problem for problem in on_disk.problems())
+    assert any("not assigned to subjects" in problem for problem in on_disk.problems())
 
 
 def test_a_stack_of_another_atlas_is_refused(on_disk: OnDisk) -> None:
@@ -399,7 +399,7 @@ def test_masks_and_region_features_come_with_the_stack(on_disk: OnDisk) -> None:
     assert (cohort.weights[1, 0, 7] == 0).all()
     np.testing.assert_array_equal(cohort.region_features, features)
     on_disk.settings["region_features"]["names"] = ["thickness"]
-    assert any("do not fit" in problem for problem in on_disk.problems())
+    assert any("do not match the connectomes" in problem for problem in on_disk.problems())
 
 
 def test_region_features_of_single_files_are_matched_by_name(on_disk: OnDisk) -> None:
@@ -536,7 +536,7 @@ def test_files_under_another_pattern_are_one_line_that_shows_both_names(on_disk:
     assert len(problems) == 1
     assert all(part in problems[0] for part in ("6 of 6 rows", "sub-01_sc.tsv", "there lie", "sub-01.tsv"))
     on_disk.settings["connectomes"]["files"] = "{id}*.tsv"
-    assert "side by side" in on_disk.problems(UsageError)[0]
+    assert "are adjacent" in on_disk.problems(UsageError)[0]
     on_disk.settings["connectomes"]["files"] = "elsewhere/{id}.tsv"
     problems = on_disk.problems(MissingInputError)
     assert len(problems) == 1
@@ -557,7 +557,7 @@ def test_a_score_of_a_dead_child_needs_no_column_of_its_own(on_disk: OnDisk) -> 
     on_disk.table.pop("cog_status")
     on_disk.table["cog"][4] = "Died"
     del on_disk.settings["outcomes"][0]["status"]
-    remedy = on_disk.problems()[0].split("Say status: ")[1]
+    remedy = on_disk.problems()[0].split("Set status: ")[1]
     assert remedy.startswith("{column: cog, died: missing")
     on_disk.settings["outcomes"][0]["status"] = {"column": "cog", "died": "missing"}
     assert on_disk.read().status["cognitive"].tolist()[4] == "died"

@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_listed_with_everything_else(on_disk: OnDisk) -> No
         {"file": "clash.tsv", "columns": ["sex", "height"]},
     ).problems()
     text = "\n".join(problems)
-    for part in ("no id column", "file not found", "stands in two tables", "'height'", "'late'"):
+    for part in ("no id column", "file not found", "occurs in two tables", "'height'", "'late'"):
         assert part in text, part
 
 
@@ -121,7 +121,7 @@ def test_a_column_of_two_tables_fills_gaps_and_never_overwrites(on_disk: OnDisk)
     cohort = with_tables(on_disk, {"file": "more.tsv", "columns": ["cog"]}).read()
     np.testing.assert_array_equal(cohort.scores["cog"], [101, 84, 77, 90, np.nan, 95])
     (on_disk.folder / "more.tsv").write_text("participant_id\tcog\nsub-01\t99\n")
-    assert "stands in two tables" in on_disk.problems()[0]
+    assert "occurs in two tables" in on_disk.problems()[0]
 
 
 def test_ids_of_a_further_table_in_another_spelling_or_of_nobody_are_refused(on_disk: OnDisk) -> None:

@@ -179,7 +179,7 @@ def test_one_hemisphere_alone_is_refused_where_the_other_lies_beside_it(on_disk:
     on_disk.settings["region_features"]["table"] = "lh.aparc.{name}.tsv"
     problems = on_disk.problems()
     assert len(problems) == 1
-    on_disk.settings["region_features"]["table"] = problems[0].split('Say table: "')[1].split('"')[0]
+    on_disk.settings["region_features"]["table"] = problems[0].split('Set table: "')[1].split('"')[0]
     np.testing.assert_array_equal(on_disk.read().region_features, VALUES)
 
 

@@ -72,7 +72,7 @@ def test_one_scan_needs_the_ages_of_scans_and_an_age_to_be_near_to(on_disk: OnDi
     on_disk.table["pma"] = ["n/a", "40.9", "40.0", "40.0", "40.0", "40.0"]
     on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "postmenstrual"}
     on_disk.settings["one_scan"] = {"keep": "first"}
-    with pytest.raises(DataError, match="age of 1 scans is not known"):
+    with pytest.raises(DataError, match="1 scan has no age"):
         on_disk.read()
     on_disk.settings["one_scan"] = {"keep": "nearest"}
     with pytest.raises(UsageError, match="goes with an age"):

@@ -70,7 +70,7 @@ def test_nothing_else_is_understood(expression: str, tmp_path: Path, monkeypatch
 def test_unknown_columns_and_text_by_size_are_named() -> None:
     with pytest.raises(DataError, match="Did you mean age"):
         selected(TABLE, "agee < 3", IDS)
-    with pytest.raises(DataError, match="no size"):
+    with pytest.raises(DataError, match="cannot be compared by size"):
         selected(TABLE, "site < 'B'", IDS)
     with pytest.raises(DataError, match="text where a number"):
         selected(TABLE, "sex < 2", IDS)

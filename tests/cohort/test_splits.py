@@ -224,7 +224,7 @@ def test_rare_strata_do_not_stop_the_split() -> None:
 def test_a_step_that_saw_test_rows_is_stopped_and_named() -> None:
     fold = Fold(("a", "b"), ("c", "d"))
     fold.admit("scaler", ("a", "b"))
-    with pytest.raises(LeakageError, match="edge scaler was fitted on 1 subjects") as caught:
+    with pytest.raises(LeakageError, match="edge scaler was fitted on 1 subject of") as caught:
         fold.admit("edge scaler", iter(["a", "d"]))
     assert caught.value.problems[0].got == "d"
 

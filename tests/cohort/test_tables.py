@@ -43,11 +43,11 @@ def test_one_table_however_it_was_saved(tmp_path: Path, data: bytes) -> None:
     [
         (b"", "empty"),
         (b"id\tage\n", "no rows"),
-        (b"id\tage\n1\n", "line 2 has 1 cells"),
+        (b"id\tage\n1\n", "line 2 has 1 cell"),
         (b"id\tid\n1\t2\n", "occurs twice"),
         (b"id\tage\n\xff\xfe1\t2\n", "UTF-8"),
         (b"id\tage\n\x00\t2\n", "zero bytes"),
-        (b'id,age\n"1,2\n', "cells"),
+        (b'id,age\n"1,2\n', "1 cell"),
     ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
@@ -105,7 +105,7 @@ def test_codes_far_from_all_values_are_missing_and_said(cells: list[str], kept: 
     np.testing.assert_array_equal(values, kept)
     assert any("was read as missing" in note for note in findings.notes) == bool(np.isnan(values).any())
     kept_code = "999" in cells and 999 in kept
-    assert any("999 in 1 rows was read as a value" in note for note in findings.notes) == kept_code
+    assert any("999 in 1 row was read as a value" in note for note in findings.notes) == kept_code
 
 
 @pytest.mark.parametrize("cell", ["1_000", "0x1f", "inf", "=1+1", "12abc", "1e999", "<img onerror=alert(1)>"])

@@ -219,7 +219,7 @@ def test_a_connectome_without_any_edge_is_no_result(three_blocks: Volume) -> Non
         assemble(reduce_streamlines([]), three_blocks, regions)
     nowhere, within = ((1, 1, 1), (13.5, 1, 1)), ((1, 1, 1), (2, 1, 1))
     near = AssemblySettings(radius_mm=2)
-    with pytest.raises(DataError, match=r"every edge of count is 0.* 1 streamlines = 0 in edges \+ 1 unassigned"):
+    with pytest.raises(DataError, match=r"every edge of count is 0.* 1 streamline = 0 in edges \+ 1 unassigned"):
         assemble(straight(nowhere), three_blocks, regions, settings=near)
     with pytest.raises(DataError, match="begin and end in one region"):
         assemble(straight(within), three_blocks, regions)
@@ -252,4 +252,4 @@ def test_a_mean_without_any_value_is_refused_and_one_edge_without_is_said(three_
         else:
             assembly = assemble(ends, three_blocks, regions_of_image(three_blocks), ("FA",))
             assert assembly.connectome.weights[0, 0, 2] == 0.25
-            assert assembly.warnings == ("1 edges have streamlines but no value of FA; they are written as 0",)
+            assert assembly.warnings == ("1 edge has streamlines but no value of FA (written as 0)",)

@@ -81,5 +81,5 @@ def test_a_text_cell_is_said_as_such_and_not_as_a_shape(tmp_path: Path) -> None:
         rows = [["0", "1", "2"], ["1", "0", "3"], ["2", "3", "0"]]
         rows[1][at] = "abc"
         (tmp_path / "m.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
-        with pytest.raises(DataError, match=r"line 2.*text where a number belongs.*abc"):
+        with pytest.raises(DataError, match=r"line 2.*is text, not a number.*abc"):
             read_matrix(tmp_path / "m.csv")

@@ -362,7 +362,7 @@ def test_unknown_formats_pickles_and_choices_are_refused(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="nothing to choose"):
         read_matrix(path, format="npy:x")
     (tmp_path / "x.gpickle").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(DataError, match="never read"):
+    with pytest.raises(DataError, match="are not read"):
         read_matrix(tmp_path / "x.gpickle")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="never read"):

@@ -103,9 +103,7 @@ def test_numbered_columns_and_arrays_need_the_right_number_of_regions(tmp_path: 
         read(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"), [("a\tb\n1\t2\n3\n", "line 3"), ("a\tb\n1\tx\n", "text where"), ("", "empty")]
-)
+@pytest.mark.parametrize(("text", "said"), [("a\tb\n1\t2\n3\n", "line 3"), ("a\tb\n1\tx\n", "is text"), ("", "empty")])
 def test_damaged_series_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.tsv").write_text(text)
     with pytest.raises(DataError, match=said):

@@ -105,5 +105,5 @@ def test_a_source_that_holds_a_tested_infant_stops_the_baselines_that_learn_from
         cohorts = COHORTS.with_role("source", replace(source, family=kin))
         cohorts = cohorts.with_role("target", replace(TARGET, family=target_kin))
         (baseline, *_) = BASELINES[name](Ground(small_settings(), cohorts, (TARGET.task("cognitive"),)))
-        with pytest.raises(LeakageError, match="kin of one who is"):
+        with pytest.raises(LeakageError, match="of a test fold, or relatives of them"):
             baseline.design(FOLD)

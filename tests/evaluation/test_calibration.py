@@ -97,8 +97,8 @@ def test_curve_groups_hold_everyone_and_average_the_risk():
 
 def test_platt_mends_stretched_risks_and_never_turns_their_order():
     y, p = simulated(n=4000, slope=3.0, seed=4)
-    mended = fit_platt(p, y).apply(p)
-    found = by_metric(calibration_scores(rows_of(y, mended), MOTOR, "full"))
+    fixed = fit_platt(p, y).apply(p)
+    found = by_metric(calibration_scores(rows_of(y, fixed), MOTOR, "full"))
     assert found["calibration_slope"].value == pytest.approx(1, abs=0.02)
     assert found["calibration_intercept"].value == pytest.approx(0, abs=0.02)
     turned = fit_platt(1 - p[:30], y[:30])

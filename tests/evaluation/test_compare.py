@@ -171,5 +171,11 @@ def test_a_task_without_scores_has_no_verdict():
 
 
 def test_numbers_read_as_in_a_paper():
-    assert [number(v) for v in (0.5, -0.05, 1.0, 12.345, float("nan"))] == [".50", "-.05", "1.00", "12.35", "undefined"]
+    assert [number(v) for v in (0.5, -0.05, 1.0, 12.345, float("nan"))] == [
+        ".50",
+        "-.05",
+        "1.00",
+        "12.35",
+        "not estimable",
+    ]
     assert number(0.03, signed=True) == "+.03"

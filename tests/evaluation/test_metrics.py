@@ -19,10 +19,10 @@ from sklearn.metrics import (
 )
 
 from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals.calls import HALF_SELDOM, RARE_OFTEN, RARE_SELDOM, SWINGING, call_intervals
 from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
     between_folds,
-    call_intervals,
     positive_mean_interval,
     proportion_interval,
     r2_interval,
@@ -168,8 +168,9 @@ def test_a_score_carries_the_intervals_of_both_estimands():
 
 def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort():
     called, positive = np.tile([0.0, 0.0, 1.0], 400), np.arange(1200) % 2 == 0
-    alone, wide = np.arange(1200), METRICS["sensitivity"].widening["procedure"]
-    usual = proportion_interval(called[positive], alone[positive], wide)
+    alone, wide = np.arange(1200), TEST_ONLY._replace(factor=SWINGING)
+    usual = proportion_interval(called[positive], alone[positive], TEST_ONLY._replace(factor=HALF_SELDOM))
+    tested = proportion_interval(called[positive], alone[positive], METRICS["sensitivity"].widening["fitted"])
     telling, little, nothing, fitted = (
         call_intervals(called, positive, alone, auc, estimand)
         for auc, estimand in (
@@ -179,7 +180,8 @@ def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort()
             ((0.48, 0.55), "fitted"),
         )
     )
-    assert telling.sensitivity[1:] == fitted.sensitivity[1:] == pytest.approx(usual)
+    assert telling.sensitivity[1:] == pytest.approx(usual)
+    assert fitted.sensitivity[1:] == pytest.approx(tested)
     assert little.sensitivity[1:] == pytest.approx(proportion_interval(called[positive], alone[positive], wide, 6.0))
     assert nothing.sensitivity[1:] == (0.0, pytest.approx(little.sensitivity[2]))
     assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
@@ -191,15 +193,40 @@ def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort()
 
 def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     called, positive, alone = np.tile([0.0, 0.0, 0.0, 0.1], 300), np.arange(1200) % 5 == 0, np.arange(1200)
-    wide = METRICS["sensitivity"].widening["procedure"]
     nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
-    # Almost nobody is called: the specificity is steady and worth more subjects than the sensitivity.
-    right, steady = 1 - called[~positive], wide._replace(factor=1.2)
-    assert nothing.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], wide, 40.0))
+    # Almost nobody is called: the specificity is steady; a sensitivity above 0 may be that of this cohort only.
+    steady, low, high = (TEST_ONLY._replace(factor=f) for f in (RARE_OFTEN[0], *RARE_SELDOM))
+    right, caught = 1 - called[~positive], called[positive]
     assert little.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady))
-    caught = called[positive]
-    assert nothing.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide, 20.0))
-    assert little.sensitivity[1:] == pytest.approx(proportion_interval(caught, alone[positive], wide))
+    assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
+    assert little.sensitivity[1] == pytest.approx(proportion_interval(caught, alone[positive], low)[0])
+    assert little.sensitivity[2] == pytest.approx(proportion_interval(caught, alone[positive], high)[1])
+    assert nothing.sensitivity[1:] == (0.0, pytest.approx(little.sensitivity[2]))
+
+
+def test_where_half_are_called_an_auc_that_may_be_chance_opens_no_end():
+    called, positive, alone = np.tile([0.0, 1.0, 1.0, 0.0], 30), np.arange(120) % 2 == 0, np.arange(120)
+    nothing, telling = (call_intervals(called, positive, alone, auc) for auc in ((0.42, 0.6), (0.7, 0.9)))
+    assert nothing.sensitivity == pytest.approx(telling.sensitivity)
+    assert 0.2 < nothing.sensitivity[1] < nothing.sensitivity[2] < 0.8
+    few = call_intervals(called * (np.arange(120) < 60), positive, alone, (0.42, 0.6))
+    assert few.specificity[2] == 1.0
+    assert few.sensitivity[1] == 0.0
+
+
+def test_a_loss_has_a_longer_end_towards_the_smaller_losses_of_other_cohorts():
+    rng = np.random.default_rng(3)
+    loss, y = rng.gamma(4.0, 0.06, 40), np.arange(40) % 2 * 1.0
+    wide = METRICS["brier"].widening["procedure"]
+    low, high = positive_mean_interval(loss, np.arange(40), wide, y, between=0.002)
+    same = positive_mean_interval(loss, np.arange(40), wide._replace(larger=None), y, between=0.002)
+    other = positive_mean_interval(loss, np.arange(40), wide.larger, y, between=0.002)
+    assert low == pytest.approx(same[0])
+    assert high == pytest.approx(other[1])
+    assert np.log(loss.mean() / low) > np.log(high / loss.mean())
+    assert wide.taught(0.4) == wide
+    assert wide.taught(2.0).larger.factor == pytest.approx(wide.larger.factor + 0.8)
+    assert wide.taught(50.0).factor == pytest.approx(wide.factor + 1.6)
 
 
 def test_predictions_that_hang_on_who_trained_count_their_coefficients():
@@ -232,7 +259,7 @@ def test_the_widening_falls_with_the_recall_and_never_jumps():
         low, high = call_intervals(called.astype(float), positive, alone, (0.7, 0.8)).sensitivity[1:]
         widths.append(high - low)
     assert np.abs(np.diff(widths)).max() < 0.02
-    assert widths[80] < 0.8 * widths[20]  # of binomials with as much variance
+    assert widths[80] < 0.9 * widths[20]  # of binomials with as much variance
 
 
 def test_few_labels_set_the_floor_of_a_loss():
@@ -257,7 +284,7 @@ def test_a_brier_interval_counts_what_varies_within_the_classes():
     value, y = np.where(np.arange(40) < 8, 0.64, 0.04), (np.arange(40) < 8) * 1.0
     wide = METRICS["brier"].widening["procedure"]
     apart = positive_mean_interval(value, np.arange(40), wide, y)
-    assert np.log(apart[1] / apart[0]) / 2 == pytest.approx(2.0227 * wide.floor / 40, rel=1e-3)
+    assert np.log(apart[1] / apart[0]) == pytest.approx(2.0227 * (wide.floor + wide.larger.floor) / 40, rel=1e-3)
     whole = positive_mean_interval(value, np.arange(40), wide)
     assert whole[1] - whole[0] > 5 * (apart[1] - apart[0])
     noisy = value + np.random.default_rng(0).normal(0, 0.02, 40)

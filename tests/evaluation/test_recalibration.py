@@ -1,4 +1,4 @@
-"""What the inner folds teach is taught by training rows alone, mends risks that are too bold, and keeps their order."""
+"""What the inner folds teach is taught by training rows alone, fixes risks that are too bold, and keeps their order."""
 
 from __future__ import annotations
 
@@ -95,15 +95,15 @@ def test_bold_risks_become_true_and_the_threshold_holds_its_specificity(method: 
     table, plan = bold(6000, 3.0)
     inner = table.assign(fold=1 - table["fold"])  # each half teaches the fold that tests the other
     settings = Recalibration.model_validate({"method": method, "specificity": 0.8})
-    mended = RecalibratedStudy(recalibrate(table, found := fit_calibrators(inner, plan, [MOTOR], settings), 0.5), found)
-    (record,) = recalibration_results(table, mended, [MOTOR], {}, settings)
+    fixed = RecalibratedStudy(recalibrate(table, found := fit_calibrators(inner, plan, [MOTOR], settings), 0.5), found)
+    (record,) = recalibration_results(table, fixed, [MOTOR], {}, settings)
     scores = {s.metric: s.value for s in record.scores}
     assert scores["calibration_slope"] == pytest.approx(1, abs=0.08)
     assert scores["calibration_intercept"] == pytest.approx(0, abs=0.12)
     assert scores["specificity"] == pytest.approx(0.8, abs=0.02)
     assert record.slope == pytest.approx((1 / 3, 1 / 3), rel=0.1)
     assert len(record.threshold) == 2
-    raw, new = (t.sort_values("subject") for t in (table, mended.predictions))
+    raw, new = (t.sort_values("subject") for t in (table, fixed.predictions))
     for k in (0, 1):
         one, two = (t.loc[t["fold"] == k, "y_score"].to_numpy() for t in (raw, new))
         assert (np.argsort(one) == np.argsort(two)).all()
@@ -115,10 +115,10 @@ def test_a_fold_whose_training_rows_have_one_class_keeps_its_risks() -> None:
     inner.loc[inner["fold"] == 0, "y_true"] = 0.0
     found = fit_calibrators(inner, plan, [MOTOR], Recalibration())
     assert [c.fold for c in found] == [1]
-    mended = recalibrate(table, found, 0.5)
-    here = mended["fold"] == 0
-    assert (mended.loc[here, "y_score"].to_numpy() == table.loc[table["fold"] == 0, "y_score"].to_numpy()).all()
-    assert (mended.loc[here, "y_pred"] == (mended.loc[here, "y_score"] >= 0.5)).all()
+    fixed = recalibrate(table, found, 0.5)
+    here = fixed["fold"] == 0
+    assert (fixed.loc[here, "y_score"].to_numpy() == table.loc[table["fold"] == 0, "y_score"].to_numpy()).all()
+    assert (fixed.loc[here, "y_pred"] == (fixed.loc[here, "y_score"] >= 0.5)).all()
 
 
 def test_recalibration_on_a_test_row_is_refused() -> None:

@@ -34,13 +34,13 @@ def run(hook: BrainHook, folder: Path, **values: str) -> None:
     ("given", "message"),
     [
         ({"command": ["tool", "{dwi}"]}, r"\{dwi\} is not known here; there are \{image\}"),
-        ({"command": ["tool", "{image"]}, "a brace is open"),
+        ({"command": ["tool", "{image"]}, "an unclosed brace"),
         ({"command": ["tool", "{image:>9}"]}, r"\{image\} is put in as it is"),
         ({"command": []}, "at least 1"),
-        ({"command": [["tool"], []]}, "a command without a word"),
+        ({"command": [["tool"], []]}, "an empty command"),
         ({"command": ["tool"], "outputs": {"labels": "x.nii.gz"}}, "outputs are some of mask"),
-        ({"command": ["tool"], "outputs": {"mask": "../x.nii.gz"}}, "lie in the folder"),
-        ({"command": ["tool"], "outputs": {"mask": "/x.nii.gz"}}, "lie in the folder"),
+        ({"command": ["tool"], "outputs": {"mask": "../x.nii.gz"}}, "must be in the folder"),
+        ({"command": ["tool"], "outputs": {"mask": "/x.nii.gz"}}, "must be in the folder"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(given: dict[str, object], message: str) -> None:
@@ -75,7 +75,7 @@ def test_a_failure_is_one_error_with_the_last_lines_that_were_said(tmp_path: Pat
     assert "line 87 " not in text
     with pytest.raises(InterruptedRunError, match="killed"):
         run(shell("kill -9 $$"), tmp_path)
-    with pytest.raises(MissingInputError, match=r"asks for \{image\}, which this scan has not"):
+    with pytest.raises(MissingInputError, match=r"asks for \{image\}, which this scan does not have"):
         run(brain("cp", "{image}", "{out}"), tmp_path)
 
 

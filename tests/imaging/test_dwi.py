@@ -136,7 +136,7 @@ def test_text_and_ragged_files_are_refused(tmp_path: Path) -> None:
         (lambda d: d * 0 + 7, "hold nothing but 7"),
         (lambda d: d - 2, "of the unweighted signal is negative"),
         (lambda d: (d * 60000).astype(np.uint16).view(np.int16), "numbers too large for their type"),
-        (lambda d: d.astype(np.complex64), "no single real numbers"),
+        (lambda d: d.astype(np.complex64), "not real numbers"),
     ],
 )
 def test_what_no_scanner_makes_is_refused(change: object, message: str, tmp_path: Path) -> None:

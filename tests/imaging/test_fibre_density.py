@@ -73,7 +73,7 @@ def test_streamlines_that_are_not_used_weigh_nothing_and_take_nothing(
     weights = streamline_weights([*lines, *short], orientations, orientations.mask, 0.2, used=used)
     alone = streamline_weights(lines, orientations, orientations.mask, 0.2)
     np.testing.assert_array_equal(weights, np.concatenate([alone, np.zeros(len(short))]))
-    with pytest.raises(DataError, match="no streamline that joins two regions"):
+    with pytest.raises(DataError, match="no streamline that connects two regions"):
         streamline_weights(lines, orientations, orientations.mask, 0.2, used=np.zeros(len(lines), dtype=bool))
 
 

@@ -47,8 +47,8 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "flipped byte": (lambda d: d[:60] + bytes([d[60] ^ 255]) + d[61:], "damaged|cannot be read|ends before|NIfTI"),
     "not gzip": (lambda _: b"hello" * 100, "damaged|cannot be read"),
     "empty": (lambda _: b"", "not a NIfTI"),
-    "30000^3": (patched(40, "<8h", 3, 30000, 30000, 30000, 1, 1, 1, 1), "more than can be held"),
-    "negative size": (patched(40, "<8h", 3, -3, 4, 5, 1, 1, 1, 1), "without voxels|cannot be read"),
+    "30000^3": (patched(40, "<8h", 3, 30000, 30000, 30000, 1, 1, 1, 1), "too large according to its header"),
+    "negative size": (patched(40, "<8h", 3, -3, 4, 5, 1, 1, 1, 1), "no voxels according|cannot be read"),
     "more voxels than bytes": (patched(40, "<8h", 3, 30, 40, 50, 1, 1, 1, 1), "ends before"),
     "no orientation": (patched(252, "<2h", 0, 0), "no orientation"),
     "NaN scale": (patched(112, "<2f", float("nan"), 0.0), "scale"),
@@ -57,9 +57,9 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "unknown type": (patched(70, "<h", 9999), "cannot be read"),
     "lengths in metres": (patched(123, "<B", 1), "lengths in metres"),
     "lengths in micrometres": (patched(123, "<B", 3 | 8), "lengths in micrometres"),
-    "fewer voxels than bytes": (patched(40, "<8h", 3, 2, 4, 5, 1, 1, 1, 1), "more than its header says"),
+    "fewer voxels than bytes": (patched(40, "<8h", 3, 2, 4, 5, 1, 1, 1, 1), "longer than its header says"),
     "voxels of another size": (patched(72, "<h", 16), "contradicts itself"),
-    "offset before the voxels": (patched(108, "<f", 348.0), "more than its header says|cannot be read"),
+    "offset before the voxels": (patched(108, "<f", 348.0), "longer than its header says|cannot be read"),
     "offset beyond the file": (patched(108, "<f", 1e9), "ends before"),
 }
 
@@ -146,7 +146,7 @@ def test_two_orientations_of_one_space_are_refused_when_they_disagree(tmp_path: 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").mkdir()
-    with pytest.raises(MissingInputError, match="folder stands where"):
+    with pytest.raises(MissingInputError, match="is a folder"):
         read_volume(tmp_path / "a.nii.gz")
 
 

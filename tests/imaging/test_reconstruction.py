@@ -190,5 +190,5 @@ def test_nothing_to_track_is_said(scanned: tuple[Anatomy, Head, Dwi]) -> None:
     orientations = deconvolve(dwi.with_mask(part), estimate_response(dwi, maps_of(dwi), settings), settings)
     with pytest.raises(DataError, match="mask is empty"):
         track(orientations, np.zeros_like(part), TrackingSettings(), subject="sub-01")
-    with pytest.raises(DataError, match="nowhere to seed"):
+    with pytest.raises(DataError, match="no voxels to seed"):
         track(orientations, part, TrackingSettings(fod_cutoff=1e6), subject="sub-01")

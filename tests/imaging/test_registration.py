@@ -112,7 +112,7 @@ def test_affine_maps_compose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("shift", "misses"), ("lost", "labels are lost"), ("grown", "share differs")]
+    ("fault", "message"), [("shift", "does not overlap"), ("lost", "labels are lost"), ("grown", "fraction differs")]
 )
 def test_a_bad_fit_is_refused(fault: str, message: str) -> None:
     image, labels = head()

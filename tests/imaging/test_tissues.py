@@ -95,7 +95,7 @@ def test_a_few_voxels_more_or_less_change_no_class() -> None:
 
 def test_what_is_no_tissue_map_is_refused(tmp_path: Path) -> None:
     labels = classes()
-    with pytest.raises(DataError, match="not a tissue image"):
+    with pytest.raises(DataError, match="not a known kind of tissue image"):
         read_tissues([write_volume(tmp_path / "a.nii.gz", (labels * 100).astype(np.int16), AFFINE)])
     with pytest.raises(DataError, match="no white matter"):
         read_tissues([write_volume(tmp_path / "b.nii.gz", (labels == 2).astype(np.int16) * 2, AFFINE)])

@@ -269,7 +269,7 @@ def test_the_flat_encoder_has_the_published_demo_s_parameters() -> None:
 
 def test_regions_known_by_their_place_need_an_atlas_that_knows_it() -> None:
     sizes = {key: n for key, n in OF_CONNECTOME.items() if key != "n_places"}
-    with pytest.raises(UsageError, match="says where its regions lie"):
+    with pytest.raises(UsageError, match="the coordinates of its regions"):
         build_branch(GATv2Encoder(node_features="identity"), sizes)
 
 

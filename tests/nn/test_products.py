@@ -57,6 +57,20 @@ def test_wide_map_has_the_value_and_gradients_of_plain_torch() -> None:
     torch.testing.assert_close(weight.grad, pull.T @ rows, rtol=2**-4, atol=0.1)
 
 
+def test_a_mask_of_the_wide_map_is_the_same_as_masked_weights_bit_by_bit() -> None:
+    torch.manual_seed(0)
+    rows, mask, pull = torch.randn(70, 300).to(BF16), (torch.rand(300) < 0.5) / 0.5, torch.randn(70, 4)
+    found = []
+    for given in (None, mask):
+        weight = torch.linspace(-1, 1, 1200).reshape(4, 300).requires_grad_()
+        made = wide_linear(rows, weight * mask) if given is None else wide_linear(rows, weight, given)
+        (made * pull).sum().backward()
+        assert weight.grad is not None
+        found.append((made.detach(), weight.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
 @pytest.mark.parametrize("settings", [GraphEncoder(width=4), GATv2Encoder(width=4)], ids=lambda s: s.kind)
 def test_subjects_a_few_at_a_time_learn_the_same(settings: GraphEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = make_batch(dtype=torch.float64)

@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 from page import Page
 
+from connectome_tl.evaluation.clinical.net_benefit import subgroup_scores
+from connectome_tl.evaluation.learning_curve import points
 from connectome_tl.evaluation.scores.compare import comparisons
 from connectome_tl.evaluation.scores.metrics import scores
-from connectome_tl.evaluation.scores.predictions import prediction_rows
+from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
+from connectome_tl.report.figures.learning_curve import curve_table
 from connectome_tl.report.render import render_report
+from connectome_tl.report.tables.plain import subgroup_table
 from connectome_tl.report.text.verdict import level, reconciled, task_verdicts
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.metrics import METRICS
@@ -73,9 +77,12 @@ def simulated(seed: int) -> RunRecord:
         )
     ] * int(rng.random() < 0.6)  # fmt: skip
     verdicts = task_verdicts([task], found, differences, tests, noun="children")
+    rows = out_of_fold(predictions, task, "full", families)
+    groups = subgroup_scores(rows, {str(s): "all" for s in rows.subjects}, "everyone", task, "full")
     return RunRecord(
         title="Simulated", tasks=(task,), cohorts=(), verdicts=tuple(verdicts), scores=tuple(found),
-        comparisons=tuple(differences), permutations=tuple(tests), noun="children",
+        comparisons=tuple(differences), permutations=tuple(tests), noun="children", subgroups=tuple(groups),
+        learning_curve=tuple(points(found, [task], n)),
     )  # fmt: skip
 
 
@@ -97,6 +104,13 @@ def check(record: RunRecord) -> set[str]:
         assert "not distinguishable" not in headline
     elif record.permutations and above:
         assert "does not confirm" in headline
+    # The tables of subgroups and of the learning curve: where they show the same quantity, the same interval.
+    row = next(row for row in view.forest if row.model.name == "full")
+    curve = dict(one[:2] for one in curve_table(record, task.name)[1])
+    assert curve[row.model.label] == f"{row.value} {row.interval}".rstrip()
+    if task.kind != "regression":  # a group of one has a MAE
+        (group,) = subgroup_table(record.subgroups)[1]
+        assert group[3] in ("too few to show", f"{view.metric} {row.value} {row.interval}".rstrip())
     # Each rival: headline, sentence, table row and at-a-glance mark.
     for name, words_of in (
         ("clinical_only", "clinical covariates"),

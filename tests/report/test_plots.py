@@ -32,9 +32,9 @@ def test_differences_show_the_numbers_of_the_table() -> None:
 
 
 def test_an_outcome_that_does_not_suit_the_figure_is_refused() -> None:
-    with pytest.raises(UsageError, match="no such outcome"):
+    with pytest.raises(UsageError, match="does not exist for the outcome"):
         PLOTS.roc("nothing")
-    with pytest.raises(UsageError, match="no such outcome"):
+    with pytest.raises(UsageError, match="does not exist for the outcome"):
         PLOTS.scatter(example_record().tasks[0].name)
 
 

@@ -279,8 +279,8 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
 def test_without_inner_folds_it_is_said_that_risks_are_raw(record: RunRecord) -> None:
     raw = record.model_copy(update={"recalibrated": ()})
     assert "No inner folds" in Page(render_report(raw)).visible
-    mended = Page(render_report(record)).visible
-    assert "Recalibrated risks, and sensitivity at a fixed specificity" in mended
+    fixed = Page(render_report(record)).visible
+    assert "Recalibrated risks, and sensitivity at a fixed specificity" in fixed
 
 
 def test_classes_are_named_by_their_cut_off() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from small_study import FLAT, small_cohorts, small_settings, with_correlations
+from small_study import FLAT, small_cohorts, small_settings, with_correlations, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
@@ -28,6 +28,11 @@ def with_region_features(cohort: Cohort) -> Cohort:
     """The cohort with two measures of every region."""
     features = np.random.default_rng(1).normal(size=(cohort.n_subjects, cohort.n_regions, 2))
     return replace(cohort, region_features=features, region_feature_names=("thickness", "volume"))
+
+
+def without_connectomes(cohort: Cohort) -> Cohort:
+    """The cohort with five training rows and a test row of `Case.fold` that have no region."""
+    return with_rows(cohort, [*cohort.ids[:16:3][:5], cohort.ids[17]], node_mask=False, weights=0.0)
 
 
 def with_every_kind(cohort: Cohort) -> Cohort:
@@ -104,7 +109,7 @@ def _cases() -> dict[str, Case]:
         ),
         "unpenalised covariates": Case(
             small_settings(**plain, target=target, stages=stages, core=CoreSettings(unpenalised=("gestational_age",))),
-            alone,
+            StudyCohorts({"target": without_connectomes(every.target)}),
             EVERY_KIND,
             ("full",),
             few,

@@ -24,7 +24,7 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 FREE = {"kind": "graph", "node_features": "identity", "readout": "attention", "direct": False, "dropout": 0.1}
 TASK = "cognitive_score"
@@ -123,9 +123,9 @@ def test_files_of_two_atlases_are_read_for_such_an_encoder_and_refused_for_other
         read_cohorts(bound, tmp_path)
     assert "'older'" in str(refusal.value)
     # What the message says is what works.
-    mended = yaml.safe_load(dump_settings(bound))
-    mended["model"]["encoder"] |= {"node_features": "identity", "readout": "attention", "direct": False}
-    read_cohorts(StudySettings.model_validate(mended), tmp_path)
+    fixed = yaml.safe_load(dump_settings(bound))
+    fixed["model"]["encoder"] |= {"node_features": "identity", "readout": "attention", "direct": False}
+    read_cohorts(StudySettings.model_validate(fixed), tmp_path)
 
 
 def test_an_atlas_without_places_is_refused_by_name() -> None:
@@ -138,5 +138,5 @@ def test_an_atlas_without_places_is_refused_by_name() -> None:
 
 
 def test_smooth_footprints_are_asked_for_where_atlases_differ() -> None:
-    with pytest.raises(UsageError, match="Say smooth"):
+    with pytest.raises(UsageError, match="Set smooth"):
         simulate_study(n_source=4, n_pool=4, n_target=4, adult="aal116")

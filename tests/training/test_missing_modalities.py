@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_study import FLAT, GRAPH, TASKS, plan_of, small_cohorts, small_settings, with_rows
+from sklearn.linear_model import Ridge
+from small_study import FLAT, GRAPH, TASKS, plan_of, small_cohorts, small_settings, with_correlations, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.closed_form.spectrum import Design, Families, Spectrum
+from connectome_tl.training.core import CONNECTOME_PRESENCE, CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel, stored_model
 
@@ -59,3 +62,64 @@ def test_a_prediction_without_a_modality_is_that_of_the_others_alone(tmp_path: P
     np.testing.assert_array_equal(model.predict(other, [BARE, BLIND]), want)
     seen = model.predict(TARGET, [BARE, BLIND])
     assert not np.isclose(seen, want, rtol=1e-6).any()
+
+
+def lacking(n: int, cohort: Cohort = TARGET) -> tuple[Cohort, tuple[str, ...]]:
+    """The cohort with n training rows and `BLIND` without a connectome, and those training rows."""
+    chosen = FOLD.train[:: max(1, len(FOLD.train) // n)][:n] if n else ()
+    return without(cohort, (), (*chosen, BLIND)), chosen
+
+
+def core_of(target: Cohort) -> CoreModel:
+    cohorts = COHORTS.with_role("target", target)
+    plan = plan_of(FOLD, cohorts=cohorts, scheme="core_scratch")
+    result = fit([plan], cohorts.by_name())[plan.key]
+    return CoreModel.of(result.arrays, result.plain)
+
+
+def test_an_absence_that_says_something_is_learnt_from() -> None:
+    target, absent = lacking(6)
+    low = target.targets.copy()
+    low.loc[list(absent), "motor_score"] = low["motor_score"].min() - 3 * low["motor_score"].std()
+    model = core_of(replace(target, targets=low))
+    column = [task.name for task in model.tasks].index("motor_score")
+    blind, seen = (model.predict(one, [BLIND])[0, column] for one in (target, TARGET))
+    usual = low["motor_score"].drop(list(absent)).std()
+    assert blind < seen - usual
+
+
+@pytest.mark.parametrize("correlated", [False, True], ids=["edges", "tangent"])
+def test_presence_is_a_block_where_enough_rows_lack_a_connectome(correlated: bool) -> None:
+    """And whoever lacks one stands at the training mean of everything else, whatever the arrays hold."""
+    given = with_correlations(TARGET) if correlated else TARGET
+    target, absent = lacking(5, given)
+    model = core_of(target)
+    ids = [*absent, BLIND]
+    blocks = {block.name: block.values for block in model.blocks(target, ids)}
+    assert ("tangent" in blocks) == correlated
+    assert not blocks[CONNECTOME_PRESENCE].any()
+    assert not any(blocks[name].any() for name in ("edges", "tangent") if name in blocks)
+    others = model.blocks(target, [i for i in FOLD.test if i != BLIND])
+    assert {b.name: b.values for b in others}[CONNECTOME_PRESENCE].all()
+    filled = with_rows(target, ids, weights=55.0)
+    np.testing.assert_array_equal(model.predict(filled, ids), model.predict(target, ids))
+    # Four say too little.
+    few = core_of(lacking(4, given)[0])
+    assert CONNECTOME_PRESENCE not in {block.name for block in few.blocks(target, ids)}
+
+
+def test_predictions_that_leave_out_rows_without_a_connectome_equal_refits() -> None:
+    target, _ = lacking(5)
+    model = core_of(target)
+    y = target.targets["motor_score"].to_numpy(float)[target.positions(FOLD.train)]
+    known = np.isfinite(y)
+    blocks = [block for block in model.blocks(target, FOLD.train) if block.penalised]
+    rows = np.concatenate([b.values / np.sqrt((b.values**2).sum() + 1e-12) for b in blocks], axis=1)[known]
+    y = y[known, None]
+    design = Design.of(np.ones((len(y), 1)), Families.of([str(i) for i in range(len(y))]))
+    errors = design.residuals(y)
+    path = Spectrum.of(rows @ rows.T, np.arange(len(y)), design).path(y, errors, np.array([0.1]))
+    for i in range(len(y)):
+        others = np.arange(len(y)) != i
+        want = Ridge(alpha=0.1).fit(rows[others], y[others, 0]).predict(rows[[i]])
+        np.testing.assert_allclose(y[i] - errors[i] + path[0, i], want, rtol=1e-7)

@@ -83,7 +83,7 @@ def test_freezing_all_there_is_is_an_error() -> None:
     study = small_settings(source={"cohort": "s", "tasks": list(TASKS)})
     plan = plan_of(Fold(FOLD.train, ()), study, cohorts=cohorts, scheme="network", inner=(), checkpoints=())
     plan = replace(retrained(plan, freeze=("connectome", "fusion", "heads")), modalities=("connectome",))
-    with pytest.raises(DataError, match="nothing would be learned"):
+    with pytest.raises(DataError, match="nothing can be learned"):
         one(plan, cohorts)
 
 
@@ -185,7 +185,7 @@ def test_an_encoder_of_other_regions_cannot_be_carried() -> None:
     source = small_cohorts(n_regions=10).source
     assert source is not None
     cohorts = COHORTS.with_role("source", source)
-    with pytest.raises(DataError, match="does not fit this cohort"):
+    with pytest.raises(DataError, match="does not match this cohort"):
         one(plan_of(FOLD, cohorts=cohorts, scheme="network"), cohorts)
 
 

@@ -72,13 +72,13 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="weight file not found"):
         read_weights(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(DataError, match="not a file of weights alone"):
+    with pytest.raises(DataError, match="not a file of weights only"):
         read_weights(tmp_path / "text.pth")
     torch.save({"state_dict": {"a": 1}}, tmp_path / "empty.pth")
-    with pytest.raises(DataError, match="no tensors by name"):
+    with pytest.raises(DataError, match="no named tensors"):
         read_weights(tmp_path / "empty.pth")
     torch.save(net(), tmp_path / "model.pth")  # a pickled class
-    with pytest.raises(DataError, match="may run code on load"):
+    with pytest.raises(DataError, match="can run code when it is loaded"):
         read_weights(tmp_path / "model.pth")
 
 

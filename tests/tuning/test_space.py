@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.tuning.search import best_of
 from connectome_tl.evaluation.tuning.space import check_space
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.settings.tuning import Dimension, TuneSettings, tunable_keys
+from connectome_tl.settings.tuning import _SECTIONS, Dimension, TuneSettings, tunable_keys
 
 HEAD = "target: {cohort: target/cohort.yaml}\ntune:\n  space:\n"
 
@@ -30,7 +30,7 @@ HEAD = "target: {cohort: target/cohort.yaml}\ntune:\n  space:\n"
         ("    edges.n_edges: {choices: [4]}", "line 4: .*at least two different values"),
         ("    edges.n_edges: {low: 0, high: 4, log: true}", "line 4: .*starts above 0"),
         ("    edges.n_edges: {lo: 0, high: 4}", r"line 4: tune\.space\.edges\.n_edges\.lo: unknown key.*low"),
-        ("    edges: {choices: [{n_edges: 3}, {}]}\n    edges.n_edges: {low: 2, high: 3}", "which lies in it"),
+        ("    edges: {choices: [{n_edges: 3}, {}]}\n    edges.n_edges: {low: 2, high: 3}", "which is part of it"),
     ],
 )  # fmt: skip
 def test_a_wrong_space_is_refused_with_its_line_and_the_nearest_key(line: str, said: str) -> None:
@@ -95,3 +95,10 @@ def test_of_several_metrics_the_best_mean_rank_wins() -> None:
         values = rng.integers(0, 4, (12, 2)).astype(float)
         best = values[best_of(values)]
         assert not ((values >= best).all(axis=1) & (values > best).any(axis=1)).any()
+
+
+def test_the_sections_that_are_searched_are_those_of_a_study() -> None:
+    """Their classes are named in `settings.tuning`, which the study's settings import."""
+    for name, section in _SECTIONS.items():
+        annotation = StudySettings.model_fields[name].annotation
+        assert section in (annotation, *get_args(annotation)), name

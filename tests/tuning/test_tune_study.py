@@ -20,6 +20,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, DivergedError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
+from connectome_tl.report.labels import signed
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.study.audit import audit_run
@@ -89,7 +90,7 @@ def test_more_trials_go_on_with_the_same_search(home: Path, tmp_path: Path) -> N
     found = tune_study(study, tmp_path / "tuned", base=home, trials=6)
     assert found == read_tuned(home / "tuned")
     other = study.model_copy(update={"seed": 1})
-    with pytest.raises(UsageError, match="the folder holds the search of another study"):
+    with pytest.raises(UsageError, match="the folder contains the search of another study"):
         tune_study(other, tmp_path / "tuned", base=home)
 
 
@@ -111,7 +112,7 @@ def test_a_tuned_run_uses_what_was_found_and_says_how_optimistic_it_was(home: Pa
     assert one.inner == pytest.approx(np.mean([fold.values[0] for fold in kept.tuned.folds]))
     assert one.difference == pytest.approx(one.inner - outer.value)
     page = run.report.read_text()
-    assert f"Optimism: {one.difference:+.3f}" in page
+    assert f"Optimism: {signed(one.difference, 3)}" in page
     assert "were chosen by 6 completed trials of a tree-structured Parzen estimator" in page
     stamp = run.report.stat().st_mtime_ns
     run_study(home / "study.yaml", home / "run", tuned=home / "tuned")

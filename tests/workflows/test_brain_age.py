@@ -21,7 +21,8 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.training.images.age_gap import fit_age_bias
 from connectome_tl.workflows.images.grids import with_grids
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 

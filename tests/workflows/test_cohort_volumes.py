@@ -36,7 +36,7 @@ def test_the_page_shows_every_volume_and_what_was_done_to_it(cohort_file: Path, 
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count('alt="Cuts through the volume of') == 4
     assert "resampled from 10 x 10 x 10 mm to 3.5 mm" in page
-    assert "1 subjects have no volume" in page
+    assert "1 subject has no volume" in page
     assert "Connectome of" not in page
 
 

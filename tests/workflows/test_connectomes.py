@@ -164,7 +164,7 @@ def test_content_that_was_not_fetched_is_named_and_what_is_there_is_used(
         build_connectomes(root, out, config=root / "config.yaml")
     assert read_cohort(out / "cohort.yaml").age.tolist() == [38.5]
     told = (out / "inventory.txt").read_text()
-    assert all(f"{name}: a link that leads nowhere" in told for name in absent)
+    assert all(f"{name}: a broken link" in told for name in absent)
 
 
 def test_what_is_odd_about_a_gradient_table_is_also_told_at_once(folder: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ BROKEN = {
     "huge": (
         "dwi/{}_dwi.nii.gz",
         header(40, "<8h", 4, 30000, 30000, 30000, 9, 1, 1, 1),
-        "more than can be held",
+        "too large according to its header",
         DataError,
     ),
     "no sform": ("dwi/{}_dwi.nii.gz", header(252, "<2h", 0, 0), "no orientation", DataError),

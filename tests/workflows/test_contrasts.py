@@ -85,7 +85,7 @@ def test_a_study_pretrains_on_them(home: Path, made: Path) -> None:
 
 
 def test_a_study_that_tests_their_subjects_is_refused(home: Path, made: Path) -> None:
-    with pytest.raises(LeakageError, match="kin of one who is"):
+    with pytest.raises(LeakageError, match="of a test fold, or relatives of them"):
         run_study(study(home, made, home / "older" / "cohort.yaml"), home / "leak")
 
 

@@ -13,8 +13,9 @@ import yaml
 from small_study import FLAT, small_cohorts
 from voxel_study import STUDY
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
@@ -25,10 +26,15 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checks import check_embedded
+from connectome_tl.training.images.embedding import image_embedding
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit
 from connectome_tl.workflows.images.embed import embed_cohort
+from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 N = 20
@@ -89,6 +95,13 @@ def run(home: Path) -> StudyRun:
     return run_study(fused(home), home / "fused", base=home)
 
 
+def with_grids_of(home: Path, cohort: Cohort) -> Cohort:
+    """The cohort as its volumes study reads it."""
+    return with_grids(
+        load_settings(home / "volumes.yaml", StudySettings), StudyCohorts({"target": cohort}), home / "grids"
+    ).target
+
+
 def made_by(home: Path, name: str = "embedding") -> ImageEmbeddings:
     return ImageEmbeddings.model_validate_json((home / f"{name}.json").read_text())
 
@@ -128,7 +141,7 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
 def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: Path) -> None:
     """Other splits: every fit saw somebody of each fold."""
     splits = {"repeats": 1, "outer": 2, "stratum": "cognitive", "seed": 5}
-    with pytest.raises(LeakageError, match="saw subjects of a test fold") as caught:
+    with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
     assert not list((tmp_path / "run" / "models").rglob("*.json"))
     assert "--stage pretrain" in str(caught.value)
@@ -137,6 +150,44 @@ def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: P
         fused(home, splits=splits, image={"embedding": {"file": "of_source.json"}}), tmp_path / "other", base=home
     )
     assert np.isfinite(found.predictions["y_score"]).all()
+
+
+def test_inner_folds_are_refused_before_anything_is_fitted_and_the_remedy_serves(home: Path, tmp_path: Path) -> None:
+    """Every fit of stage finetune saw the rows that inner folds test."""
+    splits = {"repeats": 1, "outer": 2, "inner": 2, "stratum": "cognitive"}
+    with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
+        run_study(fused(home, splits=splits), tmp_path / "run", base=home)
+    assert not list((tmp_path / "run" / "models").rglob("*.json"))
+    assert "--stage pretrain" in str(caught.value)
+    study = fused(home, splits=splits, image={"embedding": {"file": "of_source.json"}})
+    target = read_cohorts(study, home).target
+    check_embedded(target, make_split_plan(target, study.splits))
+
+
+def test_the_embedding_of_a_training_row_is_that_of_the_network_that_had_not_seen_it(home: Path) -> None:
+    store, cohort = FitStore(home / "run" / "models"), read_cohort(home / "infants" / "cohort.yaml")
+    for one in made_by(home).fits:
+        fit = store.load(one.fit, state=True)
+        assert fit is not None
+        ids = tuple(one.embedding)
+        plain = image_embedding(fit, with_grids_of(home, cohort), ids)
+        rows = np.array([one.embedding[i] for i in ids])
+        width = rows.shape[1]
+        assert plain.shape[1] == 2 * width
+        # The first network's axes are the common ones: its held-out rows are as it made them.
+        first = [k for k, row in enumerate(rows) if np.allclose(row, plain[k, :width], atol=1e-5)]
+        assert {ids[k] for k in first} < set(one.seen)
+        assert 0 < len(first) < len(set(ids) & set(one.seen))
+
+
+def test_a_cohort_with_few_of_the_training_rows_is_refused_and_the_remedy_serves(home: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(home / "infants" / "cohort.yaml")
+    write_cohort(cohort.take(cohort.ids[:1]), tmp_path / "few")
+    file = tmp_path / "few" / "cohort.yaml"
+    with pytest.raises(UsageError, match="too few of the subjects") as caught:
+        embed_cohort(home / "run", file, tmp_path / "few.json")
+    assert "--stage pretrain" in str(caught.value)
+    assert len(embed_cohort(home / "run", file, tmp_path / "few.json", stage="pretrain").images) == 1
 
 
 def test_kin_of_whom_the_encoder_saw_counts_as_seen(home: Path) -> None:

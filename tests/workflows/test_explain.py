@@ -21,9 +21,9 @@ from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study.explain import explain_run
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, SUMMARY, read_explanations
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
 from connectome_tl.workflows.study.report import draw_report
-from connectome_tl.workflows.study.run import StudyRun
+from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
 
@@ -55,6 +55,7 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     }  # fmt: skip
     out = run.folder / FOLDER
     assert {file.name for file in out.glob("*.tsv")} == {file.name for file in found.files}
+    assert not (out / PERMUTED).exists()
     edges = pd.read_csv(out / "motor_score_core_pattern_edges.tsv", sep="\t", na_values="n/a")
     regions = pd.read_csv(out / "motor_score_core_pattern_regions.tsv", sep="\t", na_values="n/a")
     summed = [
@@ -100,7 +101,7 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
 def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no model 'core_scratch'"):
         explain_run(run.folder, models=("core_scratch",))
-    with pytest.raises(MissingInputError, match="no finished run"):
+    with pytest.raises(MissingInputError, match="not a finished run"):
         explain_run(tmp_path)
     monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "")
     monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "another version")

@@ -95,5 +95,5 @@ def test_there_is_no_mean_of_nothing_nor_of_a_mean(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="sub-09"):
         write_group_response(tmp_path, participants=["01", "09"])
     finished(tmp_path, responses(2), of="declared group")
-    with pytest.raises(DataError, match="was made with a group's response"):
+    with pytest.raises(DataError, match="was made with a group response"):
         write_group_response(tmp_path)

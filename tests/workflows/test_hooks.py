@@ -127,7 +127,7 @@ def test_volumes_and_vectors_are_those_that_the_program_has_written(folder: Path
         with pytest.raises(DataError, match=message):
             without_distortion(dwi, *hook(folder, tmp_path, text))
 
-    refused('{command: [cp, "{dwi}", "{out}"], corrects: [motion]}', "no b-vectors, which turn with the volumes")
+    refused('{command: [cp, "{dwi}", "{out}"], corrects: [motion]}', "no b-vectors, which must rotate with the volumes")
     write_volume(folder / "short.nii.gz", dwi.data[..., :9], dwi.affine)
     refused('{command: [cp, "{config}/short.nii.gz", "{out}"]}', "number of volumes; expected 26; got 9")
     refused('{command: [[cp, "{dwi}", "{out}"], [cp, "{bval}", out.bvec]]}', "wrong shape")

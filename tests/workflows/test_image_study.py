@@ -37,7 +37,8 @@ from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 
@@ -221,7 +222,7 @@ def test_images_of_a_table_that_are_not_there_and_of_another_contrast_are_refuse
     with pytest.raises(DataError, match="another contrast"):
         read_cohort(folder / "t1w.yaml")
     next(iter(sorted((folder / "images").glob("*")))).unlink()
-    with pytest.raises(DataError, match="not there") as caught:
+    with pytest.raises(DataError, match="was not found") as caught:
         read_cohort(folder / "cohort.yaml")
     assert caught.value.problems[0].subject == "target0001"
 

@@ -94,6 +94,6 @@ def test_another_version_of_the_method_is_another_setting(
 ) -> None:
     run(folder, tmp_path)
     monkeypatch.setattr(scan_module, "_CODE", -1)
-    with pytest.raises(UsageError, match="one folder, one setting"):
+    with pytest.raises(UsageError, match="one set of settings per folder"):
         run(folder, tmp_path, "01")
     assert run(folder, tmp_path) == ["computed"] * 3

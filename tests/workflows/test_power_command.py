@@ -47,7 +47,7 @@ def test_every_outcome_of_a_cohort_has_a_plan_at_its_own_size(tmp_path: Path) ->
         (["--n", "4000"], 64, "20 to 500"),
         ([], 64, "needs a cohort or a size"),
         (["none.yaml", "--n", "33"], 64, "needs a cohort or a size"),
-        (["none.yaml", "--share", "0.2"], 64, "--share goes with --n"),
+        (["none.yaml", "--share", "0.2"], 64, "--share is used with --n"),
         (["none.yaml"], 66, "none.yaml"),
     ],
 )

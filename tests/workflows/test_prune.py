@@ -39,7 +39,8 @@ from connectome_tl.training.images.plain import (
 )
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.workflows.images.prune import prune_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 
 BRIEF = TaylorPruning(
     target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)

@@ -24,7 +24,7 @@ from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySetti
 from connectome_tl.settings.training import Stages
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
-from connectome_tl.workflows.study.run import StudyRun
+from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
 
@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monke
     monkeypatch.setattr("connectome_tl.provenance.os.replace", no_space)
     settings = load_settings(run.folder / "study.yaml", StudySettings)
     for _ in tuple(full):
-        with pytest.raises(OutputError, match=r"No space left on device.*what was written before is untouched"):
+        with pytest.raises(OutputError, match=r"No space left on device.*files written before are intact"):
             run_study(settings, out, base=run.folder)
         assert not list(out.rglob("*.part"))
     assert (out / "scores.json").is_file()

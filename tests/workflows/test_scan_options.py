@@ -64,5 +64,5 @@ def test_a_dry_run_tells_files_and_choices_and_writes_nothing(
     told = capsys.readouterr().out
     for part in ("bids folder", "sub-01: roughly", "dwi: sub-01/dwi/sub-01_acq-b_run-01_dwi.nii.gz", "raw diffusion"):
         assert part in told
-    assert "1 scans, 1 at a time" in told
+    assert "1 scan, 1 at a time" in told
     assert not out.exists()

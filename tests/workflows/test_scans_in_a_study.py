@@ -223,7 +223,7 @@ def test_labels_beside_the_scans_are_inputs_of_the_study(raw: Path, made: tuple[
 def test_a_cohort_whose_scans_are_still_to_be_made_is_not_read_as_one_without_connectomes(
     raw: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="still to be made from scans"):
+    with pytest.raises(UsageError, match="have not been computed from scans yet"):
         read_cohort(raw / "cohort.yaml")
     assert not check_cohort(raw / "cohort.yaml").cohort.n_regions  # the tables alone
     power_of_cohort(raw / "cohort.yaml")

@@ -92,12 +92,12 @@ def test_without_the_setting_several_images_are_still_a_question(folder: Path) -
 def test_images_that_the_setting_does_not_ask_for_are_not_joined(folder: Path, tmp_path: Path) -> None:
     (scan,) = take_inventory(folder, meant={"acq": "b2600"}, join=True).scans
     assert scan.runs == ()
-    assert "no diffusion image is as `dwi` asks; expected acq-b2600" in str(scan.problems[0])
+    assert "no diffusion image matches `dwi`; expected acq-b2600" in str(scan.problems[0])
     other = Path(shutil.copytree(folder, tmp_path / "bids"))
     file = next(other.rglob("*run-01*_dwi.nii.gz"))
     file.with_name(file.name.removesuffix(".gz")).write_bytes(gzip.decompress(file.read_bytes()))
     (scan,) = take_inventory(other, join=True).scans
-    assert "a run is there under two endings" in str(scan.problems[0])
+    assert "a run exists with two file extensions" in str(scan.problems[0])
 
 
 def test_runs_on_different_grids_are_refused_by_name(folder: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Matrices, regional measures and volumes of a cohort: whose is which, and their checks."""
+"""Matrices, regional measures and volumes of a cohort: matching to subjects and checks."""

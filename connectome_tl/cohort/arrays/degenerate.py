@@ -1,4 +1,4 @@
-"""What cannot teach a model anything: connectomes that are constant or all the same, outcomes of a single class."""
+"""Find data that cannot be learned from: constant or identical connectomes, outcomes of a single class."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import QualityFinding
 
 
@@ -22,12 +23,12 @@ def nothing_to_learn(cohort: Cohort) -> list[Problem]:
         empty = not any(cohort.weights[i].any() for i in rows)
         what = "no connectome has a single edge" if empty else "in every connectome all edges are the same"
         n = len(rows) or cohort.n_subjects
-        return [Problem(what, got=f"{n} subjects", remedy="Look at the matrices and their measure.")]
+        return [Problem(what, got=counted(n, "subject"), remedy="Look at the matrices and their measure.")]
     if len(rows) > 1 and all(np.array_equal(cohort.weights[rows[0]], cohort.weights[i]) for i in rows[1:]):
         return [
             Problem(
                 "all connectomes are the same",
-                got=f"{len(rows)} subjects",
+                got=counted(len(rows), "subject"),
                 remedy="Was one matrix copied to all of them?",
             )
         ]
@@ -44,7 +45,7 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
             found.append(QualityFinding(level="error", check="constant", message=text))
         bare = [cohort.ids[i] for i in np.flatnonzero(~cohort.node_mask.any(axis=1))]
         if bare:
-            text = f"{len(bare)} subjects have no connectome: {listed(bare, 6)}"
+            text = f"{counted(len(bare), 'subject has', 'subjects have')} no connectome: {listed(bare, 6)}"
             found.append(QualityFinding(level="warning", check="no connectome", message=text))
     for task in cohort.tasks:
         values = cohort.targets[task.name].to_numpy(dtype=float)

@@ -1,4 +1,4 @@
-"""Which file is whose: patterns with `{id}`, and matching the ids of tables, files and stacks."""
+"""Find the file of each subject by patterns with `{id}`, and match ids of tables, files and stacks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.errors import MissingInputError, Problem, UsageError
+from connectome_tl.plurals import counted
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
@@ -32,9 +33,9 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     tail = "/".join(parts[fixed:])
     if "{id}*" in tail or "*{id}" in tail:
         raise UsageError(
-            "{id} and * stand side by side, and nothing says where the id ends",
+            "{id} and * are adjacent, so the end of the id is ambiguous",
             got=pattern,
-            remedy="Write what stands between them, for example {id}_*.csv.",
+            remedy="Write the text between them, for example {id}_*.csv.",
         )
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
@@ -48,7 +49,7 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         subject = match.group("id")
         if not subject.isprintable():
             findings.problems.append(
-                Problem("a file name holds characters that cannot be shown", got=ascii(path.name), file=root)
+                Problem("a file name contains characters that cannot be displayed", got=ascii(path.name), file=root)
             )
             continue
         if subject in found:
@@ -144,7 +145,7 @@ class Search:
         extra = [name for name in extra if name not in settled]
         if self.unmatched != "refuse":
             if without:
-                findings.notes.append(f"{len(without)} rows without {what} {lacking}: {listed(without)}")
+                findings.notes.append(f"{counted(len(without), 'row')} without {what} {lacking}: {listed(without)}")
             if extra:
                 findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
             return found

@@ -1,4 +1,4 @@
-"""All matrices of a cohort, from one file per subject or one stack, lined up to one set of regions."""
+"""Read the matrices of a cohort (one file per subject or one stack) and align their regions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from connectome_tl.connectome.names.naming import MatrixFile, RowNames, lined_up
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.connectome.names.rows import Rows, in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import NUMBERED, ConnectomeFiles
 
@@ -197,7 +198,7 @@ class _Gathered:
         self.node_mask[[self.wanted.index(subject) for subject in without]] = False
         note = self.unnamed.check(self.known, where, self.spec)
         self.findings.notes += [note] if note else []
-        sources = {f"connectomes ({len(self.hashes)} files)": content_hash(sorted(self.hashes))}
+        sources = {f"connectomes ({counted(len(self.hashes), 'file')})": content_hash(sorted(self.hashes))}
         names = tuple(self.regions[i] for i in self.kept)
         return Matrices(
             self.wanted, names, self.weights, self.node_mask, sources, as_read=self.as_read, without=without
@@ -236,7 +237,9 @@ def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
         return spec.format
     known = recognised(path) if spec.format == "auto" else format_named(spec.format.partition(":")[0])
     if known.chooses not in ("array", "variable"):
-        raise UsageError(f"key names an array of .npz or .mat files, and these are of format {known.name}", file=path)
+        raise UsageError(
+            f"key selects an array of .npz or .mat files, but these have the format {known.name}", file=path
+        )
     return f"{known.name}:{keys[part] if part is not None and len(keys) > 1 else ','.join(keys)}"
 
 

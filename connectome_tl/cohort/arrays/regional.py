@@ -1,4 +1,4 @@
-"""Regional measures, thickness, volume, FA per region: beside the connectome, or what it is made from."""
+"""Read regional measures (thickness, volume, FA, ...) of a cohort."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from connectome_tl.connectome.morphometric import similarity_network
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.connectome.names.naming import RowNames
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles, RegionFeatureFiles
 
@@ -95,7 +96,7 @@ def similarity_matrices(
             findings.problems += error.problems
             continue
         weights[i], node_mask[i] = made.weights, made.node_mask
-    sources = {f"region features ({len(hashes)} files)": content_hash(sorted(hashes))}
+    sources = {f"region features ({counted(len(hashes), 'file')})": content_hash(sorted(hashes))}
     return Matrices(tuple(tables), regions, weights, node_mask, sources, values)
 
 
@@ -106,7 +107,7 @@ def _from_stack(spec: RegionFeatureFiles, matrices: Matrices, folder: Path) -> n
         values = load_array(folder / str(spec.stack), spec.key)
     if values.shape != expected:
         raise DataError(
-            "region features do not fit the connectomes",
+            "region features do not match the connectomes",
             file=folder / str(spec.stack),
             expected=f"{expected} (subjects, regions, features)",
             got=str(values.shape),
@@ -149,10 +150,10 @@ def _check_sides(spec: RegionFeatureFiles, known: RowNames, tables: Mapping[str,
             if beside != name and beside not in spec.tables and there and sides == {one[0].upper()}:
                 search.findings.problems.append(
                     Problem(
-                        "the tables of region features hold one hemisphere only",
+                        "the tables of region features cover one hemisphere only",
                         file=search.folder / name,
-                        got=f"those of the other lie beside them: {beside}",
-                        remedy=f'Say table: "{name.replace(one, "{hemi}", 1)}".',
+                        got=f"those of the other are in the same folder: {beside}",
+                        remedy=f'Set table: "{name.replace(one, "{hemi}", 1)}".',
                     )
                 )
 
@@ -198,13 +199,13 @@ def _from_wide(
             part = _measure_columns(table, spec.columns.replace("{name}", name), owners, path, findings, marks)
             twice = [region for region in part if region in found]
             if twice:
-                raise DataError(f"regions of {name!r} stand in two tables", file=path, got=listed(twice))
+                raise DataError(f"regions of {name!r} occur in two tables", file=path, got=listed(twice))
             found |= part
         if not found:
             raise DataError(
                 f"no column of measure {name!r}", file=path,
                 expected=f"columns called {spec.columns.replace('{name}', name).replace('{region}', 'REGION')}",
-                got=", ".join(map(str, table.columns[:6])), remedy="Say region_features.columns.",
+                got=", ".join(map(str, table.columns[:6])), remedy="Set region_features.columns.",
             )  # fmt: skip
         columns[name] = found
     regions = list(columns[spec.names[0]])
@@ -244,7 +245,7 @@ def _in_order(
     if owners and rows != owners:
         if sorted(rows) != sorted(owners):
             differ = sorted(set(rows) ^ set(owners))
-            raise DataError("the tables of region features hold different subjects", file=path, got=listed(differ))
+            raise DataError("the tables of region features have different subjects", file=path, got=listed(differ))
         table = table.set_index(column, drop=False).loc[owners]
     return table.drop(columns=[column]), owners or rows
 
@@ -262,7 +263,7 @@ def _measure_columns(
         if (match := fitting.fullmatch(c))
     }
     if own.notes:
-        more = f", and so in {len(own.notes) - 1} more columns" if len(own.notes) > 1 else ""
+        more = f", and so in {counted(len(own.notes) - 1, 'more column')}" if len(own.notes) > 1 else ""
         findings.notes.append(f"{path.name}: {own.notes[0]}{more}")
     return found
 
@@ -296,7 +297,7 @@ def _lined_up(
             )
             continue
         if other:
-            findings.notes.append(f"{file}: {len(other)} columns name no region and were left out: {other[0]}, ...")
+            findings.notes.append(f"{file}: {counted(len(other), 'column')} without a region left out: {other[0]}, ...")
         here = [name for name in rows if name in known]
         out[i, order_of(here, regions, where="the connectomes")] = table.to_numpy()[[name in known for name in rows]]
     return out

@@ -1,4 +1,4 @@
-"""One array with all matrices, and a table that says whose is whose."""
+"""Read a stack: one array of all matrices, and a table that assigns its rows to subjects."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, r
 from connectome_tl.connectome.names.naming import RowNames
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles
 
@@ -75,7 +76,9 @@ def read_stack(
         released(weights)
     findings.problems += faults[:_SHOWN]
     if len(faults) > _SHOWN:
-        findings.problems.append(Problem(f"{len(faults) - _SHOWN} more matrices are not usable", file=path))
+        findings.problems.append(
+            Problem(f"{counted(len(faults) - _SHOWN, 'more matrix is', 'more matrices are')} not usable", file=path)
+        )
     features = arrays.get("region_features")
     on_regions: np.ndarray | None = None
     if features is not None and features.ndim == 3 and features.shape[:2] == (len(owners), layout.n_file_rows):
@@ -109,7 +112,7 @@ def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.n
     if mask is None:
         return np.ones((len(taken), len(rows)), dtype=bool)
     if mask.dtype != bool or mask.ndim != 2 or len(mask) <= taken.max(initial=0) or mask.shape[1] <= rows.max():
-        raise DataError(f"{key} does not fit the stack", file=path, got=f"{mask.dtype} {mask.shape}")
+        raise DataError(f"{key} does not match the stack", file=path, got=f"{mask.dtype} {mask.shape}")
     return mask[taken][:, rows]
 
 
@@ -126,7 +129,7 @@ def _faults(
         if len(wrong):
             found.append(
                 Problem(
-                    f"{len(wrong)} entries are NaN or infinite",
+                    f"{counted(len(wrong), 'entry is', 'entries are')} NaN or infinite",
                     got=f"first at {regions[wrong[0][1]]} - {regions[wrong[0][2]]}",
                     subject=subject,
                     file=path,

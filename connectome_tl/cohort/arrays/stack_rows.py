@@ -1,4 +1,4 @@
-"""What the rows of a stack are: which array holds the matrices, whose each one is, and which region each row is."""
+"""Find the array of matrices in a stack, the subject of each matrix and the region of each row."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.connectome.names.naming import Layout, MatrixFile, RowNames, from_triangle
 from connectome_tl.connectome.names.rows import named_rows
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import ConnectomeFiles
 
 _ID_COLUMNS = ("participant_id", "subject", "sub", "subject_id", "id")
@@ -63,7 +64,7 @@ def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: 
     numeric = {name: array for name, array in large.items() if name not in _NOT_MATRICES}
     if not spec.keys and len(numeric) != 1:
         raise DataError(
-            "the stack does not say which array holds the matrices",
+            "it is not clear which array contains the matrices",
             file=path,
             expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
         )
@@ -127,7 +128,7 @@ def row_owners(
         owners, where = own["ids"], path
     elif spec.rows is None:
         raise DataError(
-            "nothing says whose row of the stack is whose",
+            "the rows of the stack are not assigned to subjects",
             file=path,
             remedy="Give rows: a table with the ids in the order of the stack (it may be the participants table).",
         )
@@ -144,7 +145,9 @@ def row_owners(
     ]
     if len(owners) != n_rows:
         problems.append(
-            Problem("the stack and its row table differ", expected=f"{len(owners)} rows", got=str(n_rows), file=path)
+            Problem(
+                "the stack and its row table differ", expected=counted(len(owners), "row"), got=str(n_rows), file=path
+            )
         )
     raise_all("the rows of the stack cannot be assigned", problems)
     _check_own_ids(owners, own, where, path)
@@ -178,7 +181,7 @@ def stack_layout(
     named = arrays.get("regions")
     own = safe_texts(named) if named is not None and named.dtype.kind in "US" and named.ndim == 1 else None
     if values.shape[0] == 0 or math.prod(values.shape) == 0:
-        raise DataError("the stack holds no subject", file=path)
+        raise DataError("the stack has no subjects", file=path)
     n_values, is_triangle = values.shape[-1], spec.layout != "full"
     one = np.zeros((1, n_values)) if is_triangle else np.zeros((1, n_values, n_values))
     counts = MatrixFile(one).row_counts

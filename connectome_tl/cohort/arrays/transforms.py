@@ -1,4 +1,4 @@
-"""Edge transforms that need no fitting: log1p for counts, Fisher's z for correlations; the diagonal."""
+"""Edge transforms that need no fitting: log1p for counts, Fisher's z for correlations."""
 
 from __future__ import annotations
 

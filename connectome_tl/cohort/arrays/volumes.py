@@ -1,14 +1,15 @@
-"""The image of each subject: by a pattern with `{id}`, or from a column of the table."""
+"""Find the image of each subject, by a pattern with `{id}` or a column of the table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.imaging.volume_checks import check_contrast, named_contrast
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import VolumeFiles
 
 
@@ -33,6 +34,13 @@ def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, s
     return tuple(found.get(subject, "") for subject in search.ids)
 
 
+def contrast_of(spec: VolumeFiles | None, files: Sequence[str]) -> str:
+    """The contrast of the volumes: as cohort.yaml says, else as the names of all files do, else ""."""
+    if spec is None:
+        return ""
+    return spec.contrast or named_contrast(file for file in files if file)
+
+
 def _by_pattern(spec: VolumeFiles, search: Search) -> dict[str, str]:
     assert spec.files is not None
     try:
@@ -49,16 +57,17 @@ def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> d
     for subject, file in found.items():
         if not (search.folder / cells[subject]).is_file():
             search.findings.problems.append(
-                Problem("the image that the table names is not there", subject=subject, file=file)
+                Problem("the image named in the table was not found", subject=subject, file=file)
             )
     without = [i for i in search.ids if i not in found]
     if without and search.unmatched == "refuse":
         search.findings.problems.append(
             Problem(
-                f"{len(without)} subjects have no image in column {spec.column!r}: {listed(without, 6)}",
-                remedy="Name their images, leave them out (`select`), or say volumes.missing: allow.",
+                f"{counted(len(without), 'subject has', 'subjects have')} no image in column {spec.column!r}: "
+                f"{listed(without, 6)}",
+                remedy="Name their images, leave them out (`select`), or set volumes.missing: allow.",
             )
         )
     elif without:
-        search.findings.notes.append(f"{len(without)} subjects have no image and stay without one")
+        search.findings.notes.append(f"{counted(len(without), 'subject has', 'subjects have')} no image")
     return found

@@ -1,1 +1,1 @@
-"""What columns mean: ids, ages, numbers, categories, outcomes."""
+"""Interpretation of table columns: ids, ages, numbers, categories, outcomes."""

@@ -1,4 +1,4 @@
-"""Ages: always with a unit, possible in it, counted from birth, from conception or from term."""
+"""Ages with units: conversion, plausibility, and reference (birth, conception or term)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of categories: one spelling for each, codes for a missing value, names of levels, sexes, families.
+"""Categorical columns: spelling variants, missing codes, names of levels.
 
 Categories that differ by case or blanks are one; what might be two things is asked about.
 """
@@ -17,6 +17,7 @@ from connectome_tl.cohort.columns.numeric import CODES, without_codes
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 
 SEX_COLUMNS = ("sex", "gender")
 _SEXES = {
@@ -61,9 +62,9 @@ def covariate_categories(
     if none:
         findings.problems.append(
             Problem(
-                f"column {name!r}: is {none[0]!r} a category, or a missing value?",
+                f"column {name!r}: does {none[0]!r} mean a category or a missing value?",
                 file=file,
-                remedy=f"Say levels: {{{none[0]}: {none[0]}, ...}} for this covariate, or missing: ['{none[0]}'].",
+                remedy=f"Set levels: {{{none[0]}: {none[0]}, ...}} for this covariate, or missing: ['{none[0]}'].",
             )
         )
     _refuse_errors(cells, name, ids, file, findings)
@@ -132,13 +133,13 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
             findings.problems.append(
                 Problem(
                     f"column {name!r}: is {cell} a family, or does it mean that there is none?",
-                    got=f"{count[cell]} rows; the largest of the others has {largest}",
+                    got=f"{counted(count[cell], 'row')}; the largest of the others has {largest}",
                     file=file,
-                    remedy=f"Say missing: ['{cell}'], or write it as F{cell} where it is one.",
+                    remedy=f"Set missing: ['{cell}'], or write it as F{cell} where it is one.",
                 )
             )
     for cell in sorted(nobody):
-        findings.notes.append(f"{name}: {cell} in {count[cell]} rows was read as no family")
+        findings.notes.append(f"{name}: {cell} in {counted(count[cell], 'row')} was read as no family")
     return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)
 
 
@@ -167,7 +168,7 @@ def largest_family(
                 f"one family of {size} rows; the next has {second}",
                 file=file,
                 got=f"{label[:60]!r} in {', '.join(columns)}",
-                remedy=f"If it means that there is no family, say missing: ['{label[:60]}']; "
+                remedy=f"If it means that there is no family, set missing: ['{label[:60]}']; "
                 f"if it is one family, largest_family: {size}.",
             )
         )
@@ -274,7 +275,7 @@ def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: st
     rows = [
         (ids[i] if ids else f"row {i + 1}", cell) for i, cell in enumerate(cells) if fold(cell) in SPREADSHEET_ERRORS
     ]
-    findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Mend the formulas, or say n/a.")
+    findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Fix the formulas, or say n/a.")
 
 
 def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Findings) -> None:
@@ -285,7 +286,7 @@ def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Fi
         example = ", ".join(f"{code}: ..." for code in codes)
         findings.problems.append(
             Problem(
-                f"column {name!r} holds codes that nothing explains",
+                f"column {name!r} has codes without an explanation",
                 file=file,
                 got=", ".join(sorted(known.values())),
                 remedy=f"Name them: levels: {{{example}}}, with M and F or male and female; "

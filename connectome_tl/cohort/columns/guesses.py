@@ -1,4 +1,4 @@
-"""What the columns of a table probably are, by their names and cells: a start for a cohort file, for a person to check.
+"""Guess the meaning of table columns from names and cells, for a cohort file that a person then checks.
 
 Nothing here decides anything alone. A unit of age is taken from a column's name or asked for, never from its values.
 """

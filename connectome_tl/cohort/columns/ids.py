@@ -1,4 +1,4 @@
-"""Subject ids: checked, joined from several columns, compared, and put together to families."""
+"""Check, join and compare subject ids, and group subjects into families."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import fold, is_missing
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _EATEN = re.compile(
@@ -49,7 +50,7 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, tabl
     twice = [one for one in doubled(ids) if not is_missing(one)]
     count = Counter(ids)
     findings.several(
-        [(one, f"{count[one]} rows") for one in twice], "the subject id occurs twice", file, _one_row_each(table)
+        [(one, counted(count[one], "row")) for one in twice], "the subject id occurs twice", file, _one_row_each(table)
     )
     padded: dict[str, list[str]] = {}
     for subject in known:

@@ -1,4 +1,4 @@
-"""Columns of numbers: decimal commas, weeks and days, units behind the number, censored values, missing codes.
+"""Numeric columns: decimal commas, weeks and days, units in cells, censored values, missing codes.
 
 What can be read in one way only is read, and said in a note; what can be read in two ways is asked about.
 """
@@ -16,6 +16,7 @@ import pandas as pd
 
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, texts
+from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
 CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
@@ -139,7 +140,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
     ),
     "censored": (
         "holds censored values and no rule says what they are",
-        "Say censored: limit (each is read as its limit) or censored: missing beside this column's name.",
+        "Set censored: limit (each is read as its limit) or censored: missing beside this column's name.",
     ),
     "range": (
         "holds ranges where a number belongs",
@@ -218,7 +219,7 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
         lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
         findings.notes.append(
-            f"{name}: {lowest} below values that are 0 or more; if it means missing, say missing: [...]"
+            f"{name}: {lowest} below values that are 0 or more; if it means missing, set missing: [...]"
         )
     if not is_code.any() or rest.size == 0:
         return values
@@ -230,11 +231,11 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
         hits = values == code
         if outside:
-            findings.notes.append(f"{name}: {code:g} in {int(hits.sum())} rows was read as missing")
+            findings.notes.append(f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as missing")
             values = np.where(hits, np.nan, values)
         elif code >= 777:
             findings.notes.append(
-                f"{name}: {code:g} in {int(hits.sum())} rows was read as a value; "
-                f"if it means missing, say missing: ['{code:g}']"
+                f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as a value; "
+                f"if it means missing, set missing: ['{code:g}']"
             )
     return values

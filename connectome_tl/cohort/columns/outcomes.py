@@ -1,4 +1,4 @@
-"""Outcome columns: scores, targets, and why a target is missing.
+"""Outcome columns: scores, targets, and the reasons for missing targets.
 
 A missing outcome is NaN and has a status, `unknown` where no table says why it is missing. What death,
 untestable and a censored score mean for a task is said by the user; where they occur and nothing is
@@ -76,7 +76,7 @@ def read_outcome(
                 [(ids[i], state) for i in rows],
                 f"no rule says what {state!r} means for outcome {spec.name!r}",
                 file,
-                f"Say status: {{column: {_status_column(table, spec) or spec.column}, "
+                f"Set status: {{column: {_status_column(table, spec) or spec.column}, "
                 f"{state}: missing, positive or negative}} for this outcome.",
             )
         if rule in ("positive", "negative"):
@@ -156,7 +156,7 @@ def _decide(
         open_,
         f"a censored score does not decide whether outcome {spec.name!r} is {spec.operator} {spec.cutoff:g}",
         file,
-        "Say censored: missing for this outcome, or another cutoff.",
+        "Set censored: missing for this outcome, or another cutoff.",
     )
 
 
@@ -234,7 +234,7 @@ def missing_columns(spec: Outcome, table: pd.DataFrame, file: str | Path) -> lis
     wanted = [spec.column] + ([spec.status.column] if spec.status is not None else [])
     return [
         Problem(
-            f"outcome {spec.name!r} names column {column!r}, which is not there",
+            f"outcome {spec.name!r} needs column {column!r}, which is missing",
             expected=f"one of {', '.join(table.columns[:30])}",
             file=file,
             remedy=f"Did you mean {' or '.join(near)}?" if (near := nearest(column, table.columns)) else None,

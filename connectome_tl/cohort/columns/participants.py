@@ -1,4 +1,4 @@
-"""The columns of a participants table, read once: ages, site, kin, covariates, outcomes."""
+"""Read the columns of a participants table: ages, site, family, covariates, outcomes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
 from connectome_tl.cohort.tables.dictionaries import Dictionary
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.columns import AgeUnit, Covariate
 
@@ -94,7 +95,9 @@ class SubjectColumns:
         if not kin and "singleton" in table.columns:
             multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
             if multiple:
-                findings.notes.append(f"{multiple} rows are of multiple births and no family column is named")
+                findings.notes.append(
+                    f"{counted(multiple, 'row is', 'rows are')} of multiple births and no family column is named"
+                )
 
     def rows(self, at: np.ndarray) -> SubjectRows:
         """What the cohort keeps of these rows, in their order."""

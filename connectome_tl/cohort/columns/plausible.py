@@ -1,4 +1,4 @@
-"""Is an age plausible in its unit, and are all ages of a column in one unit?"""
+"""Check that ages are plausible in their unit and that a column has a single unit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from connectome_tl.cohort.columns.numeric import unit_word
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.errors import Problem
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeColumn
 
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
@@ -51,7 +52,8 @@ def check_ages(
             Problem(
                 f"age {spec.column!r} looks as if it were in two units",
                 expected=f"all in {spec.unit} from {_from(spec)}",
-                got=f"{len(below)} values from {below[0]:g} to {below[-1]:g} and {len(above)} from {above[0]:g} to "
+                got=f"{counted(len(below), 'value')} from {below[0]:g} to {below[-1]:g} and {len(above)} from "
+                f"{above[0]:g} to "
                 f"{above[-1]:g}",
                 file=file,
                 remedy=f"Convert one group; or, if all are {spec.unit} from {_from(spec)}, say {span} in `age`.",
@@ -75,7 +77,7 @@ def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
                 expected=f"{word}s",
                 got=f"unit: {spec.unit}",
                 file=file,
-                remedy=f"Say unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
+                remedy=f"Set unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
             )
         )
 
@@ -89,7 +91,7 @@ def check_beside_gestation(values: np.ndarray, spec: AgeColumn, file: str | Path
                 f"age {spec.column!r} looks like postmenstrual weeks",
                 got=f"{known[0]:g} to {known[-1]:g} {spec.unit}, and gestational ages",
                 file=file,
-                remedy="Say unit: weeks, reference: postmenstrual; or, if they are right, "
+                remedy="Set unit: weeks, reference: postmenstrual; or, if they are right, "
                 f"range: [{np.floor(known[0]):g}, {np.ceil(known[-1]):g}].",
             )
         )

@@ -1,1 +1,1 @@
-"""Tables as they are saved: cells, dictionaries, sheets, and which rows are kept."""
+"""Reading tables: cells, data dictionaries, spreadsheets, and selection of rows."""

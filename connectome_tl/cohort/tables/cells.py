@@ -1,4 +1,4 @@
-"""What one cell of a table says: its text without invisible characters, whether it means "missing"."""
+"""Clean a table cell, and decide whether it means "missing"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the JSON beside a table says of its columns: units, levels of categories, codes for a missing value.
+"""Read data dictionaries (JSON sidecars of tables): units, levels, missing codes.
 
 BIDS `participants.json` and `phenotype/*.json`. A level is a text or an object with a Description.
 """
@@ -16,6 +16,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import MISSING_WORDS, clean, fold, whole
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.files import read_json_object
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import sidecar_path
 from connectome_tl.settings.columns import AgeColumn
 
@@ -58,7 +59,7 @@ class Dictionary:
             if hits.any():
                 table = table.assign(**{column: table[column].where(~hits, "n/a")})
                 findings.notes.append(
-                    f"{column}: {', '.join(codes)} in {int(hits.sum())} rows is missing, says {sidecar.name}"
+                    f"{column}: {', '.join(codes)} in {counted(int(hits.sum()), 'row')} is missing, says {sidecar.name}"
                 )
             kept = {code: text for code, text in levels.items() if code not in codes}
             if kept:

@@ -1,4 +1,4 @@
-"""Which rows of the participants table a cohort keeps: `select`, the rules of `exclude`, and the flow of numbers."""
+"""Rows of the participants table that a cohort keeps: `select`, `exclude`, and the flow of numbers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _excluded(
             [(ids[i], "a missing value") for i in np.flatnonzero(open_).tolist()],
             f"the exclusion {rule.when!r} cannot be decided",
             file,
-            "Say unknown: keep or unknown: exclude in this rule.",
+            "Set unknown: keep or unknown: exclude in this rule.",
         )
     n_open = int(open_.sum())
     out = out | open_ if rule.unknown == "exclude" else out

@@ -1,4 +1,4 @@
-"""Further tables beside the participants: sessions, phenotype, scans, upstream quality control.
+"""Additional tables of a cohort: sessions, phenotype, scans, quality control.
 
 Read and joined by id, never recomputed: QSIPrep's `image_qc.tsv` and `dwiqc.json`, eddy QUAD's `qc.json`,
 dHCP's sessions, BIDS phenotype tables, REDCap exports.
@@ -23,6 +23,7 @@ from connectome_tl.cohort.tables.selection import selected
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
 from connectome_tl.files import read_json_object
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import MoreTable
 
@@ -109,7 +110,7 @@ def _one_per_subject(
             hashes.append(file_hash(path))
         except ConnectomeTLError as error:
             findings.problems += error.problems
-    sources[f"{spec.file} ({len(hashes)} files)"] = content_hash(sorted(hashes))
+    sources[f"{spec.file} ({counted(len(hashes), 'file')})"] = content_hash(sorted(hashes))
     return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
 
 
@@ -128,7 +129,7 @@ def _rows_of(
         raise DataError(
             "not one row per subject",
             file=path,
-            got=f"{len(rows)} rows",
+            got=counted(len(rows), "row"),
             remedy="Its `select` keeps one, for example select: session_id == 'ses-1'.",
         )
     if doubled(keys):
@@ -142,7 +143,7 @@ def _records(path: Path) -> pd.DataFrame:
     said = read_json_object(path, limit=_MAX_BYTES)
     if "data_no_subjects" in said:
         raise DataError(
-            "eddy SQUAD's database does not say whose row is whose",
+            "eddy SQUAD's database does not assign its rows to subjects",
             file=path,
             remedy="Give the qc.json of each subject: file: .../{id}/.../qc.json.",
         )
@@ -197,7 +198,7 @@ def _joined(
             if filled is None:
                 findings.problems.append(
                     Problem(
-                        f"column {name!r} stands in two tables and holds other values in them",
+                        f"column {name!r} occurs in two tables with different values",
                         file=file,
                         remedy="Leave it out of `columns`.",
                     )
@@ -207,7 +208,9 @@ def _joined(
                 findings.notes += [f"{name}: {n_new} missing cells were filled from {spec.file}"] if n_new else []
                 table = table.assign(**{name: filled})
     if not known.all():
-        findings.notes.append(f"{spec.file}: nothing on {int((~known).sum())} subjects; their values are missing")
+        findings.notes.append(
+            f"{spec.file}: nothing on {counted(int((~known).sum()), 'subject')}; their values are missing"
+        )
     return pd.concat([table, matched[wanted]], axis=1)
 
 
@@ -237,7 +240,7 @@ def _matched(
                 expected=f"ids such as {names[0]!r}",
                 got=f"ids such as {found.index[0]!r}" if len(found) else "no rows",
                 file=file,
-                remedy="Is `id` its right column?",
+                remedy="Is `id` the right column?",
             )
         )
     return found.reindex(names).fillna("n/a").set_axis(table.index), np.asarray(known)

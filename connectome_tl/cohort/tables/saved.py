@@ -1,4 +1,4 @@
-"""Tables as they are saved: byte order marks, UTF-16, commas, semicolons or tabs, spreadsheets; every cell as text."""
+"""Read text tables and spreadsheets with any encoding and separator; every cell as text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
@@ -44,12 +45,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
     body = rows[1:]
     header, body = _without_copies(*_without_empty_columns(header, body))
     problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
-    short = [f"line {i} has {len(row)}" for i, row in body if len(row) != len(header)]
+    short = [f"line {i} has {counted(len(row), 'cell')}" for i, row in body if len(row) != len(header)]
     if short:
-        more = f", and so have {len(short) - 1} more lines" if len(short) > 1 else ""
+        more = f", and {counted(len(short) - 1, 'more line differs', 'more lines differ')}" if len(short) > 1 else ""
         problems.append(
             Problem(
-                f"{short[0]} cells{more}",
+                f"{short[0]}{more}",
                 expected=f"{len(header)}, as the header (line {first})",
                 file=path,
                 remedy="The table may be cut off, hold an unquoted separator, or have lines above its header.",

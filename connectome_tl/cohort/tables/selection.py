@@ -1,4 +1,4 @@
-"""`select` and `exclude`: which rows of a table to keep, as a small safe language.
+"""`select` and `exclude`: parse and evaluate conditions on rows, without `eval`.
 
 Comparisons of one column with one value (`age < 13`, `sex == 'F'`, `site in ['A', 'B']`), joined by
 and, or, not and brackets; a column name that is no word stands in backticks (`` `Age (weeks)` > 38 ``).
@@ -156,7 +156,7 @@ class _Rows:
         """Cells that are the category `value`, or are not; "" and words for missing stand for a missing cell."""
         if not isinstance(op, (ast.Eq, ast.NotEq)):
             raise DataError(
-                f"text has no size: select compares {self.names.get(name, name)!r} with {value!r}",
+                f"text cannot be compared by size: select compares {self.names.get(name, name)!r} with {value!r}",
                 file=self.file,
                 got=self.expression,
             )
@@ -178,7 +178,7 @@ class _Rows:
             near = nearest(name, self.table.columns, 1)
             written = [one if one.isidentifier() else f"`{one}`" for one in near]
             raise DataError(
-                f"select names a column that is not there: {name!r}",
+                f"select uses a column that does not exist: {name!r}",
                 file=self.file,
                 remedy=f"Did you mean {written[0]}?" if near else None,
             )

@@ -1,4 +1,4 @@
-"""Excel sheets as rows of text, with openpyxl where it is installed. Nothing is computed: stored values are read."""
+"""Read Excel sheets as rows of text with openpyxl. Formulas are not computed; their stored values are read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.plurals import counted
 
 _ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _MAX_BYTES = 100_000_000  # of all parts once unpacked
@@ -18,7 +19,7 @@ _AS_TEXT = "Save the sheet as a .csv or .tsv file (UTF-8)."
 
 
 def is_spreadsheet(path: str | Path) -> bool:
-    """Is it an Excel file, whatever its name says?
+    """Return whether a file is an Excel file, whatever its name.
 
     Raises:
         DataError: a spreadsheet of another kind (.xls, .ods, .numbers).
@@ -47,7 +48,7 @@ def is_spreadsheet(path: str | Path) -> bool:
 
 
 def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
-    """Cells of the one sheet that holds something, as text.
+    """Read the cells of the only sheet that is not empty, as text.
 
     Raises:
         UsageError: openpyxl is not installed. DataError: damaged, several filled sheets, merged cells below
@@ -68,7 +69,7 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
         if len(sheets) > 1:
             names = ", ".join(repr(sheet.title) for sheet in sheets[:8])
             raise DataError(
-                "several sheets hold something, and a table is one sheet",
+                "the workbook has several sheets that are not empty, and a table must be one sheet",
                 file=path,
                 got=names,
                 remedy="Save the wanted sheet as a file of its own (.xlsx, .csv or .tsv).",
@@ -88,7 +89,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             "too many cells for a spreadsheet",
             file=path,
             expected=f"at most {_MAX_CELLS}",
-            got=f"{sheet.max_row} rows, {sheet.max_column} columns",
+            got=f"{counted(sheet.max_row, 'row')}, {counted(sheet.max_column, 'column')}",
             remedy="Delete what lies far from the table, or save it as .csv.",
         )
     if sheet.merged_cells.ranges:
@@ -97,7 +98,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             "merged cells hold one value for several rows or columns",
             file=path,
             got=where,
-            remedy="Unmerge them and write each cell's own value.",
+            remedy="Delete titles above the header. Unmerge the other cells and give each its own value.",
         )
     rows = []
     for values, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):
@@ -114,7 +115,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
 
 
 def _text(value: Any) -> str:
-    """A stored value as a person would type it."""
+    """Format a stored value as a person would type it."""
     if value is None:
         return ""
     if isinstance(value, float):

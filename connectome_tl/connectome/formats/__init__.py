@@ -1,1 +1,1 @@
-"""One importer per file format that labs write, behind one table."""
+"""Importers of matrix files, one module per file format."""

@@ -1,4 +1,4 @@
-"""Matrices as NumPy arrays. Nothing that runs code on load is ever read: no pickles."""
+"""Read matrices from NumPy files. Pickled arrays are refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
     measures = () if len(keys) > 1 else _texts(arrays.get("measures")) or ()
     if measures and matrix.values.ndim == 3 and len(measures) != len(matrix.values):
         raise DataError(
-            "measures do not fit the matrix", file=path, expected=str(len(matrix.values)), got=", ".join(measures)
+            "measures do not match the matrix", file=path, expected=str(len(matrix.values)), got=", ".join(measures)
         )
     mask = arrays.get("node_mask")
     if mask is not None:
@@ -69,7 +69,7 @@ def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
 
 def _mask(values: np.ndarray, mask: np.ndarray, path: str | Path) -> None:
     if mask.dtype != bool or mask.shape != (values.shape[-1],) or values.ndim != 3:
-        raise DataError("node_mask does not fit the matrix", file=path, got=f"{mask.dtype} {mask.shape}")
+        raise DataError("node_mask does not match the matrix", file=path, got=f"{mask.dtype} {mask.shape}")
     values[:, ~mask, :] = np.nan
     values[:, :, ~mask] = np.nan
 
@@ -124,11 +124,11 @@ def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     if array.ndim in (2, 3) and array.shape[-1] == array.shape[-2] > 1:
         return MatrixFile((array if array.ndim == 3 else array[None]).astype(float))
     raise DataError(
-        "the array is no connectome",
+        "the array is not a connectome",
         file=path,
         expected="(n, n), (n_measures, n, n), or a triangle of n (n - 1) / 2 or n (n + 1) / 2 values",
         got=str(array.shape),
-        remedy="It may be cut off, or hold many subjects: those are read with `stack`.",
+        remedy="It may be cut off, or contain many subjects: those are read with `stack`.",
     )
 
 

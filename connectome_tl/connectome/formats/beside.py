@@ -1,4 +1,4 @@
-"""Lists of regions that lie beside a matrix without names: of its own name, or one for the whole folder."""
+"""Find a list of region names in the folder of a matrix that has no names."""
 
 from __future__ import annotations
 

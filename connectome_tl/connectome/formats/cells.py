@@ -1,4 +1,4 @@
-"""Cells of a text matrix as numbers: decimal points, decimal commas, and what can be read in two ways."""
+"""Parse cells of a text matrix: decimal points, decimal commas and ambiguous numbers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 MISSING = frozenset({"n/a", "na", "nan", "-nan", "+nan", ""})
 _LONGEST = 60  # characters; no number is longer, and patterns stay fast
@@ -53,7 +54,7 @@ def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int)
     for i, row in enumerate(rows, first_line):
         if len(row) != width:
             raise DataError(
-                f"line {i} has {len(row)} values",
+                f"line {i} has {counted(len(row), 'value')}",
                 file=path,
                 expected=str(width),
                 remedy="It may be cut off; export it again.",
@@ -87,10 +88,8 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
     ]
     if wrong:
         line, column, cell = wrong[0]
-        more = f", and {len(wrong) - 1} more cells" if len(wrong) > 1 else ""
-        raise DataError(
-            f"line {line}, value {column + 1} is text where a number belongs{more}", file=path, got=ascii(cell[:40])
-        )
+        more = f", and {counted(len(wrong) - 1, 'more cell')}" if len(wrong) > 1 else ""
+        raise DataError(f"line {line}, value {column + 1} is text, not a number{more}", file=path, got=ascii(cell[:40]))
 
 
 def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
@@ -104,7 +103,7 @@ def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
         raise DataError(
             "points that may be decimal or separate thousands",
             file=path,
-            got=f"{points[0]}, and {len(points) - 1} more such cells beside whole numbers",
+            got=f"{points[0]}, and {counted(len(points) - 1, 'more such cell')} beside whole numbers",
             remedy="Write numbers without thousands separators, or all with the same number of decimals.",
         )
 
@@ -125,6 +124,6 @@ def _check_commas(rows: Sequence[Sequence[str]], path: str | Path, first_line: i
     raise DataError(
         f"line {line}: a comma that may be decimal or separate thousands",
         file=path,
-        got=ascii(cell) + (f", and {len(doubtful) - 1} more such cells" if len(doubtful) > 1 else ""),
+        got=ascii(cell) + (f", and {counted(len(doubtful) - 1, 'more such cell')}" if len(doubtful) > 1 else ""),
         remedy="Write numbers with decimal points and without thousands separators.",
     )

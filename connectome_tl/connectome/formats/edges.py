@@ -1,4 +1,4 @@
-"""Lists of edges as text: two columns of nodes, and one column per measure (Connectome Mapper 3)."""
+"""Read edge lists: two columns of nodes and one column per measure (Connectome Mapper 3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connectome_tl.connectome.formats.text import split_cells
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _ENDS = (
     ("source", "target"),
@@ -58,7 +59,7 @@ def read_edges(path: Path) -> MatrixFile:
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if not text.endswith("\n"):
         remedy = "It may be cut off; if it is whole, end it with a line break."
-        raise DataError("the last line of the list of edges does not end", file=path, remedy=remedy)
+        raise DataError("the last line of the edge list is incomplete", file=path, remedy=remedy)
     rows = split_cells(lines, path)
     header = [cell.strip('"') for cell in rows[0]]
     if not _ends(header) or len(header) < 3 or len(rows) < 2:
@@ -66,7 +67,7 @@ def read_edges(path: Path) -> MatrixFile:
     short = next((i for i, row in enumerate(rows[1:], 2) if len(row) != len(header)), None)
     if short is not None:
         raise DataError(
-            f"line {short} has {len(rows[short - 1])} values",
+            f"line {short} has {counted(len(rows[short - 1]), 'value')}",
             file=path,
             expected=str(len(header)),
             remedy="It may be cut off; export it again.",
@@ -87,7 +88,7 @@ def _matrix(ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[st
     if numbered is not None:
         nodes = [str(number) for number in sorted(numbered)]
     if not 2 <= len(nodes) <= _MOST_NODES:
-        raise DataError("not a list of edges between regions", file=path, got=f"{len(nodes)} nodes")
+        raise DataError("not a list of edges between regions", file=path, got=counted(len(nodes), "node"))
     position = {node: i for i, node in enumerate(nodes)}
     values = np.zeros((len(measures), len(nodes), len(nodes)))
     seen = np.zeros((len(nodes), len(nodes)), dtype=bool)

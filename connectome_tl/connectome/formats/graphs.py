@@ -1,4 +1,4 @@
-"""Matrices as graphs: GraphML of Connectome Mapper, of networkx, of this package."""
+"""Read GraphML files of Connectome Mapper, networkx and this package."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from connectome_tl.connectome.formats.identity import row_lists
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _MAX_BYTES = 200_000_000
 _NAME_KEYS = ("name", "dn_name", "dn_fsname", "label")
@@ -83,7 +84,11 @@ def _edges(graph: Any, nodes: list[Any], path: str | Path) -> tuple[np.ndarray, 
     if not measures:
         raise DataError("no edge carries a number", file=path)
     if len(measures) * len(nodes) ** 2 > _MOST_VALUES:
-        raise DataError("too large for a connectome", file=path, got=f"{len(measures)} measures, {len(nodes)} nodes")
+        raise DataError(
+            "too large for a connectome",
+            file=path,
+            got=f"{counted(len(measures), 'measure')}, {counted(len(nodes), 'node')}",
+        )
     position = {node: i for i, node in enumerate(nodes)}
     values = np.zeros((len(measures), len(nodes), len(nodes)))
     for first, second, data in graph.edges(data=True):

@@ -1,4 +1,4 @@
-"""Lists inside an archive that may name the rows of its matrix: text or whole numbers, as many as there are rows."""
+"""Find lists in an archive that may name the rows of its matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MATLAB files of version 4, as DSI Studio writes them; every length is checked before it is used.
+"""Read MATLAB files of version 4 (DSI Studio), with all lengths checked before use.
 
 Layout after the MAT-File Format document of The MathWorks, chapter on level 4.
 """

@@ -1,4 +1,4 @@
-"""MATLAB files of version 5 to 7, read with every length checked first.
+"""Read MATLAB files of versions 5 to 7, with all lengths checked before use.
 
 scipy's reader trusts the lengths that a file states and can end the whole process on a damaged one;
 a cohort of hundreds of files needs the one that is broken named instead. Numbers, sparse matrices, text,
@@ -14,6 +14,8 @@ import zlib
 from typing import Any
 
 import numpy as np
+
+from connectome_tl.plurals import counted
 
 _HEADER = 128
 _STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8", 12: "<i8", 13: "<u8"}
@@ -115,7 +117,7 @@ def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
     if kind in _NUMERIC:
         values, _ = _numbers(view, at)
         if values.size != size:
-            raise DamagedMat(f"{values.size} values for shape {shape}")
+            raise DamagedMat(f"{counted(values.size, 'value')} for shape {shape}")
         if int(flags[0]) & 0x0800:
             return name, None  # complex numbers are no connectome
         return name, values.reshape(shape, order="F")
@@ -150,7 +152,7 @@ def _sparse(view: memoryview, at: int, shape: tuple[int, ...], is_complex: bool)
     starts, at = _numbers(view, at)
     values, _ = _numbers(view, at)
     if len(shape) != 2 or len(starts) != shape[1] + 1:
-        raise DamagedMat(f"a sparse matrix of shape {shape} with {len(starts) - 1} columns")
+        raise DamagedMat(f"a sparse matrix of shape {shape} with {counted(len(starts) - 1, 'column')}")
     return None if is_complex else dense(shape[0], values, rows, starts)
 
 
@@ -162,7 +164,7 @@ def dense(n_rows: int, values: np.ndarray, rows: np.ndarray, starts: np.ndarray)
     """
     n_columns = len(starts) - 1
     if n_columns < 0 or n_rows < 0 or n_rows * n_columns > _MOST_DENSE:
-        raise DamagedMat(f"a sparse matrix of {n_rows} rows and {n_columns} columns")
+        raise DamagedMat(f"a sparse matrix of {n_rows} rows and {counted(n_columns, 'column')}")
     starts, rows = starts.astype(np.int64), rows.astype(np.int64)
     n_values = int(starts[-1])
     if starts[0] != 0 or (np.diff(starts) < 0).any() or n_values > min(len(rows), len(values)):
@@ -178,7 +180,7 @@ def dense(n_rows: int, values: np.ndarray, rows: np.ndarray, starts: np.ndarray)
 def _cells(view: memoryview, at: int, count: int, depth: int) -> list[tuple[Any, int]]:
     """`count` arrays one after the other, each with where the next begins."""
     if count > len(view) - at:  # an array takes at least a tag
-        raise DamagedMat(f"{count} cells in {len(view) - at} bytes")
+        raise DamagedMat(f"{counted(count, 'cell')} in {len(view) - at} bytes")
     found = []
     for _ in range(count):
         kind, body, at = _element(view, at)

@@ -1,4 +1,4 @@
-"""MATLAB files of version 7.3, which are HDF5 inside: what `mat5.parse_mat` gives, from the other format.
+"""Read MATLAB files of version 7.3 (HDF5); returns what `mat5.parse_mat` returns.
 
 Only what lies in the file itself is read: no link to another file, no external or virtual storage, no
 filter that would load a plug-in, no reference chain without end, and no array larger than the file can

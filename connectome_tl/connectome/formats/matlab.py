@@ -1,4 +1,4 @@
-"""Matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix with its names."""
+"""Read matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_bytes
+from connectome_tl.plurals import counted
 
 _MAX_BYTES = 4_000_000_000
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
@@ -111,7 +112,7 @@ def read_conn(path: Path) -> MatrixFile:
         raise DataError(
             "holds many subjects",
             file=path,
-            got=f"{stack.shape[0]} subjects",
+            got=counted(stack.shape[0], "subject"),
             remedy="In cohort.yaml give it as stack, with a row table.",
         )
     return MatrixFile(next(stack.blocks()), ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
@@ -138,7 +139,7 @@ def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
     n = len(names)
     if n != large.shape[1] or large.shape[2] < n:
         shape = f"{large.shape[1:]} for each of {large.shape[0]} subjects"
-        raise DataError("Z and names differ in size", file=path, expected=f"{n} rows", got=shape)
+        raise DataError("Z and names differ in size", file=path, expected=counted(n, "row"), got=shape)
     second = variables.get("names2")
     if second is not None and names_of(second, path)[:n] != names:
         raise DataError("rows and columns of Z carry different names", file=path)

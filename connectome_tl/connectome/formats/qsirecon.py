@@ -1,4 +1,4 @@
-"""`*_connectivity.mat` of QSIRecon and QSIPrep: several atlases, several measures, and SIFT2's mu beside it."""
+"""Read `*_connectivity.mat` of QSIRecon and QSIPrep: several atlases, several measures, SIFT2's mu."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connectome_tl.connectome.formats.matlab import names_of, read_mat, square_o
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
 
@@ -98,7 +99,7 @@ def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: boo
         raise DataError(
             "the matrix does not have one row for each label number",
             file=path,
-            expected=f"{labels.max()} rows, the largest label of the atlas",
+            expected=f"{counted(labels.max(), 'row')}, the largest label of the atlas",
             got=str(len(matrix)),
             remedy="tck2connectome drops the last labels where the image lacks them; export the matrix again.",
         )

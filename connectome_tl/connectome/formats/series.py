@@ -1,4 +1,4 @@
-"""Region time series as files: a table of frames by regions, to a functional connectome through nilearn."""
+"""Read region time series (frames by regions) as functional connectomes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.spelling import default_positions
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _KINDS: dict[str, Kind] = {
     "correlation": "correlation",
@@ -76,7 +77,7 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
     if not body:
         raise DataError("a header without frames", file=path)
     if header and len(body[0]) != len(header):
-        raise DataError(f"line 2 has {len(body[0])} values", file=path, expected=str(len(header)))
+        raise DataError(f"line 2 has {counted(len(body[0]), 'value')}", file=path, expected=str(len(header)))
     values = numbers(body, path, first_line=1 + len(rows) - len(body) + len(comments))
     counts = (np.arange(len(values)), np.arange(1, len(values) + 1))
     if header and header[0] == "" and any(np.array_equal(values[:, 0], count) for count in counts):

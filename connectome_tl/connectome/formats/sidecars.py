@@ -1,4 +1,4 @@
-"""Matrices whose meaning lies in a file beside them or in their own name: BIDS relmat, XCP-D, qsiparc, dipy."""
+"""Read matrices described by a sidecar or their file name: BIDS relmat, XCP-D, qsiparc, dipy."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def read_from_zero(path: Path) -> MatrixFile:
             "the rows are numbered, and not by label from 0",
             file=path,
             got=listed(matrix.labels),
-            remedy="Say format: auto, which uses the numbers.",
+            remedy="Set format: auto, which uses the numbers.",
         )
     used = (matrix.values != 0).any(axis=(0, 2))
     used[0] = False
@@ -125,7 +125,7 @@ def _bare(matrix: MatrixFile, path: Path) -> None:
             "the rows have names, and this format goes by row number",
             file=path,
             got=listed(matrix.names, 3),
-            remedy="Say format: auto, which uses the names.",
+            remedy="Set format: auto, which uses the names.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Large arrays on disk, some rows at a time: a stack of connectomes need not fit into memory."""
+"""Read large arrays from disk in blocks of rows, without loading the whole stack."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
                 else:
                     left -= info.file_size
                     if left < 0:
-                        raise ValueError("names, masks and features are far larger than any of a cohort")
+                        raise ValueError("names, masks and features are too large for a cohort")
                     with archive.open(info) as stream:
                         small[name] = npy.read_array(stream, allow_pickle=False)
         by_column_too = {name: in_memory(array) for name, array in small.items() if array.dtype.kind in "fiu"}
@@ -144,7 +144,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_column, dtype = read(stream)
     if dtype.hasobject:
-        raise ValueError("objects, which are never unpickled")
+        raise ValueError("pickled objects, which are not read")
     return tuple(shape), bool(by_column), dtype
 
 

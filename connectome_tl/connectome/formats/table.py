@@ -1,4 +1,4 @@
-"""Every matrix file a lab holds, in: one table of formats, one small importer each.
+"""Table of all matrix formats and their importers.
 
 An importer says what the file says and no more: values, and the names or label numbers of its rows
 if it has any. Naming, lining up and checks are the same for all (`naming.connectome_from`).
@@ -131,14 +131,14 @@ def recognised(path: Path) -> Format:
     """
     name = path.name.lower()
     if name.endswith((".gpickle", ".pkl", ".pickle", ".pt", ".joblib")):
-        raise DataError("a pickle runs code when it is loaded, and is never read", file=path)
+        raise DataError("pickle files can run code when they are loaded and are not read", file=path)
     for known in FORMATS:
         fits = known.automatic and name.endswith(known.suffixes)
         if fits and (known.recognises is None or known.recognises(path)):
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
     remedy = "If you know what it is, say format: text (--format text), or another of its kind."
-    raise DataError("no matrix format ends like this", file=path, expected=", ".join(endings), remedy=remedy)
+    raise DataError("no matrix format has this extension", file=path, expected=", ".join(endings), remedy=remedy)
 
 
 def is_matrix_name(path: Path) -> bool:

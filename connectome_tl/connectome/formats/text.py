@@ -1,4 +1,4 @@
-"""Matrices as text: CSV, TSV, semicolons or blanks; with or without names; decimal commas."""
+"""Read text matrices: CSV, TSV, semicolons or blanks, with or without names, decimal commas."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowOrder
 from connectome_tl.connectome.names.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
+from connectome_tl.plurals import counted
 
 _MAX_BYTES = 150_000_000
 _CLEARLY = 10  # rows from which a whole-numbered first row and column are no chance
@@ -148,11 +149,13 @@ def _check_square(grid: _Grid, path: str | Path) -> None:
     numbers(body, path, first_line=grid.first_line)  # a text cell or a short line says more than the shape
     n_columns = len(body[0])
     if 1 in (len(body), n_columns):
-        raise DataError("a table, not a matrix", file=path, got=f"{len(body)} rows, {n_columns} columns")
+        raise DataError(
+            "a table, not a matrix", file=path, got=f"{counted(len(body), 'row')}, {counted(n_columns, 'column')}"
+        )
     raise DataError(
         "the matrix is not square",
         file=path,
-        got=f"{len(body)} rows, {n_columns} columns",
+        got=f"{counted(len(body), 'row')}, {counted(n_columns, 'column')}",
         remedy="It may be cut off; export it again.",
     )
 

@@ -1,1 +1,1 @@
-"""Which region each row of a matrix is: labels, tables of labels, spellings, orders."""
+"""Matching of matrix rows to regions: labels, label tables, spellings, order."""

@@ -1,4 +1,4 @@
-"""What names the rows of a file: its own names or numbers, or one list in or beside it that fits."""
+"""Find what names the rows of a file: its own names or numbers, or a list in or beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.spelling import BACKGROUND, resolved_names
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 _DIGITS = re.compile(r"[0-9]{1,9}")
 SHORT = (
@@ -107,7 +108,7 @@ def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
             return one  # the doubled name is reported with the others
         raise place.error(
             f"matrix and names in {one.where} differ in size",
-            expected=f"{len(one)} rows",
+            expected=counted(len(one), "row"),
             got=" or ".join(str(n) for n in matrix.row_counts),
             remedy=SHORT if matrix.n_rows < len(one) else "A name was lost; export the file again.",
         )
@@ -141,7 +142,7 @@ def _check_unused(lists: Sequence[RowList], place: Place) -> None:
         first = min(numbers)
         if first in (0, 1) and numbers != sorted(numbers) and max(numbers) - first == len(numbers) - 1:
             raise place.error(
-                f"{one.where} holds 1 to n in another order, which may be that of the rows",
+                f"{one.where} contains 1 to n in another order, which may be that of the rows",
                 got=listed(numbers),
                 remedy="Leave it out if it is not; write names, or label numbers as `labels`, if it is.",
             )
@@ -160,7 +161,7 @@ def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
         found, _ = resolved_names(names, known)
         if set(found) <= set(declared) and tuple(found) != declared:
             raise place.error(
-                f"{one.where} beside it names as many rows in another order than {known.where}",
+                f"{one.where} in the same folder names as many rows in another order than {known.where}",
                 expected=f"row 1 is {declared[0]}" if found[0] != declared[0] else f"the order of {known.where}",
                 got=listed(found, 3),
                 remedy=f"If it belongs to this file, give it as labels: {one.where}.",

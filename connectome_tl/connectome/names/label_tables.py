@@ -1,4 +1,4 @@
-"""One reader per kind of label table that labs keep beside their matrices.
+"""Readers of label tables, one per kind.
 
 A table with a `name` column (BIDS `dseg.tsv`, `regions.tsv` of this package), colour tables of FreeSurfer, MRtrix3
 and Connectome Workbench, ITK-SNAP, FSL's XML, JSON (brainlife, qsiparc), number and name without a header (SPM, DSI
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from connectome_tl.errors import DataError, Problem, raise_all
+from connectome_tl.plurals import counted
 
 _NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name", "region_name", "roi_name")
 _NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity", "voxel_value")
@@ -203,6 +204,6 @@ def _same_width(rows: list[list[str]], path: str | Path) -> None:
     wrong = [(i, len(row)) for i, row in enumerate(rows[1:], 2) if len(row) != len(rows[0])]
     if wrong:
         line, width = wrong[0]
-        more = f", and {len(wrong) - 1} more lines" if len(wrong) > 1 else ""
-        problem = Problem(f"line {line} has {width} cells{more}", expected=str(len(rows[0])), file=path)
+        more = f", and {counted(len(wrong) - 1, 'more line')}" if len(wrong) > 1 else ""
+        problem = Problem(f"line {line} has {counted(width, 'cell')}{more}", expected=str(len(rows[0])), file=path)
         raise_all("the label table is cut off", [problem])

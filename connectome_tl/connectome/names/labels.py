@@ -1,4 +1,4 @@
-"""Label tables: which row or which number of a matrix is which region.
+"""Label tables: map rows or label numbers of a matrix to regions.
 
 `label_tables` holds one reader per kind of file; this module holds what they have in common.
 """

@@ -1,4 +1,4 @@
-"""From what a file says to a `Connectome`: name the rows, line them up, mask what is missing.
+"""Build a `Connectome` from a matrix file: name its rows, align them, mask missing regions.
 
 Rows are matched by name or label number (`rows.named_rows`). Where a file has neither, its rows are taken in a
 declared order and only when the sizes agree: a matrix that lost its last region must not shift the others.
@@ -18,6 +18,7 @@ from connectome_tl.connectome.matrix_file import Layout, MatrixFile, RowList, Ro
 from connectome_tl.connectome.names.labels import printable
 from connectome_tl.connectome.names.rows import Rows, named_rows
 from connectome_tl.errors import DataError, raise_all
+from connectome_tl.plurals import counted
 
 _CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0)
 _FAR_CODES = (-999.0, -9999.0, -99999.0)
@@ -136,8 +137,8 @@ def squared(
                 "a list of edges, not a matrix",
                 subject=subject,
                 file=file,
-                got=f"{values.shape[-1]} values",
-                remedy="If it is a triangle of a matrix, row by row, say layout: upper or layout: lower (nilearn's).",
+                got=counted(values.shape[-1], "value"),
+                remedy="If it is a triangle of a matrix, row by row, set layout: upper or layout: lower (nilearn's).",
             )
         return from_triangle(values, n_rows, layout)
     if layout == "full" and not matrix.triangle:
@@ -151,7 +152,7 @@ def squared(
             f"not {'a lower' if half == 'lower' else 'an upper'} triangle: the other half holds other values",
             subject=subject,
             file=file,
-            remedy="Say layout: full for a symmetric matrix; directed connectomes are not supported.",
+            remedy="Set layout: full for a symmetric matrix; directed connectomes are not supported.",
         )
     diagonal = np.einsum("mii->mi", values)
     out = own + own.swapaxes(1, 2)

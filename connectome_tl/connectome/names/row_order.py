@@ -1,4 +1,4 @@
-"""A check of unnamed rows: does another order, or the other triangle, fit the atlas far better?"""
+"""Check unnamed rows: does another order or the other triangle fit the atlas much better?"""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_row_order(
     if values.ndim == 1 and layout in _OTHER:
         other = _OTHER[layout]
         turned = fit_of(from_triangle(values, len(names), other), place, atlas)
-        others.append((f"the {other} triangle, row by row,", f"Say layout: {other} (--layout {other}).", turned))
+        others.append((f"the {other} triangle, row by row,", f"Set layout: {other} (--layout {other}).", turned))
     clear = [one for one in others if one[2].clearly_better(assumed)]
     if clear:
         what, remedy, fit = max(clear, key=lambda one: one[2].near + one[2].pairs)
@@ -102,9 +102,9 @@ def other_orders(known: RowNames, place: np.ndarray) -> Iterator[tuple[str, str,
         return
     table = np.arange(atlas.n_regions)
     if not np.array_equal(place, table):
-        yield "the table", "Say order: table if that is so; best of all give labels.", table
+        yield "the table", "Set order: table if that is so; best of all give labels.", table
     if not np.array_equal(place, atlas.label_order):
-        remedy = "Say order: label (or --format mrtrix), or order: table if that is so; best of all give labels."
+        remedy = "Set order: label (or --format mrtrix), or order: table if that is so; best of all give labels."
         yield "the label numbers", remedy, atlas.label_order
     side = np.array(["LRM".index(region.hemisphere) for region in atlas.regions])
     pair = np.minimum(table, atlas.partners)

@@ -1,4 +1,4 @@
-"""Which region each row of a file is: by name, by label number, or by a declared order where the file has neither."""
+"""Match rows of a file to regions by name, by label number, or by declared order."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from connectome_tl.connectome.names.identity import SHORT, Place, identity
 from connectome_tl.connectome.names.labels import LabelTable, listed, name_problems, twice_problems
 from connectome_tl.connectome.names.spelling import AAL_CODES, BACKGROUND, resolved_names
 from connectome_tl.errors import Problem, raise_all
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Plac
         # A table without numbers: its first row is number 1.
         if sorted(labels) != list(range(1, len(known.names) + 1)):
             raise place.error(
-                "the file numbers its rows, and the label table has no numbers",
+                "the file numbers its rows, but the label table has no numbers",
                 got=listed(labels),
                 remedy="Give a label table with a column index.",
             )
@@ -212,7 +213,7 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
     if len(declared) not in counts:
         raise place.error(
             "an unnamed matrix and its labels differ in size",
-            expected=f"{len(declared)} rows ({known.where})",
+            expected=f"{counted(len(declared), 'row')} ({known.where})",
             got=" or ".join(str(n) for n in counts),
             remedy=_size_remedy(matrix, counts[0], len(declared), known),
         )

@@ -1,4 +1,4 @@
-"""One region, several spellings: names as tools change them, resolved to those of the atlas or label table."""
+"""Resolve spelling variants of region names to those of an atlas or label table."""
 
 from __future__ import annotations
 

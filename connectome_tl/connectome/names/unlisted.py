@@ -1,4 +1,4 @@
-"""Labels of an image that the table of regions leaves out: tissue, regions left out on purpose, or unknown.
+"""Labels of an image that the region table does not list: tissue, omitted regions, or unknown.
 
 A streamline that ends in white matter or fluid is looked for a region nearby, as after MRtrix3's
 `labelconvert`; one that ends in a region which the table leaves out has no place in the connectome.

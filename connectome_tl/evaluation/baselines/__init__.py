@@ -1,1 +1,1 @@
-"""Simple models that any network has to beat, on the same splits and rows."""
+"""Baselines: simple models on the same splits and feature rows."""

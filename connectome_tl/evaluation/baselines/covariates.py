@@ -1,4 +1,4 @@
-"""Baselines that see no connectome: the prevalence, nuisance variables, clinical covariates."""
+"""Baselines without a connectome: prevalence, nuisance variables, clinical covariates."""
 
 from __future__ import annotations
 

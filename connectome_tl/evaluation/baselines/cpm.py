@@ -1,4 +1,4 @@
-"""Connectome-based predictive modelling: edges correlated with the outcome, summed, in a linear model.
+"""Connectome-based predictive modelling: selected edges, summed, in a linear model.
 
 Shen et al. 2017, doi:10.1038/nprot.2016.178. A binary outcome is 0 and 1 (the point-biserial correlation).
 """

@@ -1,4 +1,4 @@
-"""What a baseline is: the features of a fold, the tasks that share them, and what learns from them."""
+"""Definition of a baseline: features of a fold, tasks that share them, and the learner."""
 
 from __future__ import annotations
 

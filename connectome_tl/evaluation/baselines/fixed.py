@@ -1,4 +1,4 @@
-"""What any model must beat, on the same splits and the same rows of features: one row per baseline."""
+"""Table of the fixed baselines of a study."""
 
 from __future__ import annotations
 

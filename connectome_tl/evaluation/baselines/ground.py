@@ -1,4 +1,4 @@
-"""A study as the makers of baselines see it."""
+"""The data of a study in the form that baselines take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Five controls of an image study, on the same splits and grids: what a trained network on volumes must beat."""
+"""Five baselines of an image study, on the same splits and grids as the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernel ridge on edges: correlation between subjects, or a radial kernel."""
+"""Kernel ridge on edges, with a correlation kernel or a radial kernel."""
 
 from __future__ import annotations
 

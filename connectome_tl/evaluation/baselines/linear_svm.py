@@ -1,4 +1,4 @@
-"""Linear support vector machine on edges, by scikit-learn's libsvm; support vector regression of a score."""
+"""Linear support vector machine on edges, by libsvm; support vector regression for scores."""
 
 from __future__ import annotations
 

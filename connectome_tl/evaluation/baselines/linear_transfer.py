@@ -1,4 +1,4 @@
-"""Ridge towards the weights of the source: b + c u + z v, u what the source's model predicts, v penalised.
+"""Ridge towards the source's weights: b + c u + z v, with u the source's prediction and v penalised.
 
 The least of |y - b - z w|^2 + a |w - c w0|^2 is w = c w0 + v with v the ridge of y - c z w0, so every pull c is a
 ridge of another target on the same kernel. Pull, penalty and, where the source has not the same outcome, the source

@@ -1,4 +1,4 @@
-"""Meta-matching: source outcomes predicted in the target, stacked on the training rows.
+"""Meta-matching: predict source outcomes in the target and stack them on the training rows.
 
 He et al. 2022, doi:10.1038/s41593-022-01059-9; Chen et al. 2024, doi:10.1162/imag_a_00233.
 """

@@ -1,4 +1,4 @@
-"""Ridge on edges, on everything the model sees, and in tangent space."""
+"""Ridge on edges, on all inputs of the model, and in tangent space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge models of a source cohort's outcomes, for the baselines that take something from it."""
+"""Ridge models of the source cohort's outcomes, for transfer baselines."""
 
 from __future__ import annotations
 

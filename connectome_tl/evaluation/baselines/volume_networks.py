@@ -1,4 +1,4 @@
-"""Two methods on volumes as baselines of a regression: age in two stages, and training with synthetic volumes."""
+"""Baselines of regressions on volumes: two-stage brain age, and training with synthetic volumes."""
 
 from __future__ import annotations
 

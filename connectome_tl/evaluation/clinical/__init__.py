@@ -1,1 +1,1 @@
-"""What a clinician asks of risks: calibration, net benefit, missing outcomes, sample size."""
+"""Clinical evaluation: calibration, net benefit, missing outcomes, sample size."""

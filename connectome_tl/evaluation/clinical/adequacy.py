@@ -1,4 +1,4 @@
-"""Is the cohort large enough? What Riley et al. ask for."""
+"""Sample size that a prediction model needs (Riley et al.)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def riley_binary(n_parameters: int, prevalence: float, n: int, r2_cox_snell: flo
     """
     if not 0 < prevalence < 1 or n_parameters < 1:
         raise DataError(
-            "no sample size for this",
+            "no sample size can be computed",
             expected="a prevalence inside (0, 1) and a parameter or more",
             got=f"{prevalence}",
         )
@@ -70,7 +70,9 @@ def riley_continuous(n_parameters: int, n: int, r2: float = 0.15) -> SampleSize:
     """
     p = n_parameters
     if not 0 < r2 < 1 or p < 1:
-        raise DataError("no sample size for this", expected="an R2 inside (0, 1) and a parameter or more", got=str(r2))
+        raise DataError(
+            "no sample size can be computed", expected="an R2 inside (0, 1) and a parameter or more", got=str(r2)
+        )
 
     def shrinkage(size: float) -> float:
         apparent = (r2 * (size - p - 1) + p) / (size - 1)

@@ -1,4 +1,4 @@
-"""Are the risks true? Calibration in the large, slope, curve, scaled Brier; and recalibration."""
+"""Calibration in the large, slope, curve, scaled Brier score."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
 )
 from connectome_tl.evaluation.scores.losses import brier_interval
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.records.results import Score
+from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.records.statistics import CalibrationCurve
 from connectome_tl.tasks import Task
 
 _LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)
 _LEAST_SPREAD = 0.1  # SD of the logits over subjects below which no slope is estimated
-NOT_ESTIMABLE = "not estimable"
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
@@ -156,7 +157,7 @@ def fit_platt(
     """
     y = np.asarray(y, dtype=float)
     if y.size < 2 or not np.isin(y, (0.0, 1.0)).all():
-        raise DataError("recalibration needs two or more labels of 0 and 1", got=f"{y.size} labels")
+        raise DataError("recalibration needs two or more labels of 0 and 1", got=counted(y.size, "label"))
     n_positive = y.sum()
     target = np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (y.size - n_positive + 2))
     x = logit(np.asarray(probability, dtype=float))

@@ -1,4 +1,4 @@
-"""Who is missing, and how much could it matter: returners, weights, best and worst case."""
+"""Sensitivity to missing outcomes: returners, inverse-probability weights, best and worst case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a clinician asks: net benefit at a threshold, and whether groups fare alike."""
+"""Decision curves (net benefit by threshold) and scores of subgroups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Risks made true, and a threshold chosen, on the inner folds of each outer fold; its test rows only receive them.
+"""Recalibrate risks and choose a threshold on the inner folds of each outer fold.
 
 Held-out risks of the training rows of an outer fold teach one Platt (or temperature) scaling and one threshold,
 which the outer fold's own model then takes. The inner models have fewer infants than the outer one, so
@@ -20,6 +20,7 @@ from connectome_tl.evaluation.clinical.calibration import Platt, calibration_cur
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, tasks_of
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
 from connectome_tl.evaluation.scores.predictions import out_of_fold, prediction_rows
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.statistics import Recalibrated
 from connectome_tl.settings.study import Recalibration, StudySettings
 from connectome_tl.tasks import Task
@@ -193,7 +194,7 @@ def recalibrate_study(
 
 def recalibration_results(
     predictions: pd.DataFrame,
-    mended: RecalibratedStudy,
+    fixed: RecalibratedStudy,
     tasks: Sequence[Task],
     clusters: Mapping[str, str],
     settings: Recalibration,
@@ -203,7 +204,7 @@ def recalibration_results(
     Args:
         predictions: the raw table, for the prevalence that the scaled Brier is measured against.
     """
-    table, calibrators = mended.predictions, mended.calibrators
+    table, calibrators = fixed.predictions, fixed.calibrators
     if not calibrators:
         return ()
     base = predictions[predictions["model"] == BASE_MODEL]
@@ -223,7 +224,7 @@ def recalibration_results(
                 slope=tuple(c.scaling.slope for c in mine),
                 threshold=tuple(c.threshold for c in mine),
                 method=f"{settings.method} scaling and threshold from inner out-of-fold risks of the training rows, "
-                f"one of each per outer fold ({len(mine)} folds)",
+                f"one of each per outer fold ({counted(len(mine), 'fold')})",
             )
         )
     return tuple(records)

@@ -1,4 +1,4 @@
-"""Everything clinical that a table of predictions gives, in one call."""
+"""Compute all clinical results from a table of predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the site alone predict the outcome? A model that knows nothing else, on the same folds."""
+"""Predict the outcome from the site alone, on the same folds."""
 
 from __future__ import annotations
 

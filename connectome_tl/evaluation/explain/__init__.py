@@ -1,1 +1,1 @@
-"""What fitted models look at: maps over edges, regions and covariates, computed on held-out rows."""
+"""Explanations of fitted models on held-out rows: maps over edges, regions and covariates."""

@@ -1,4 +1,4 @@
-"""A closed-form core on some rows, its input columns with their places and their distance from the mean training row.
+"""Evaluate a closed-form core on rows, with the places of its input columns.
 
 Columns are those of the core's blocks after clipping. A source core's scores are followed back to the edges: their
 columns are what each edge adds to a score, so that the whole stays linear in the target's weights.
@@ -20,7 +20,7 @@ from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occ
 from connectome_tl.features.steps import Features
 from connectome_tl.training.closed_form.blocks import Block
 from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import SCORES, CoreModel, blocks_of, unpenalised_columns
+from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel, blocks_of, unpenalised_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +252,8 @@ def block_places(
     if name == "regional":
         region = columns // (n_columns // items.n_regions)
         return Places.of(n_columns, items.modalities.index("regional measures"), region=region)
+    if name == CONNECTOME_PRESENCE:
+        return Places.of(n_columns, items.modalities.index("edges"))
     modality, _, free = name.partition(", ")  # unpenalised columns are a block of their own
     covariate = np.full(n_columns, -1)  # the last column says who has the modality at all, and is no covariate
     if modality == "clinical":

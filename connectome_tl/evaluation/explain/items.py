@@ -1,4 +1,4 @@
-"""What a map has values for, and which input columns of a model belong to which of them."""
+"""Items of a map (edges, regions, covariates) and the model inputs that belong to each."""
 
 from __future__ import annotations
 

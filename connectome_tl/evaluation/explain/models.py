@@ -1,4 +1,4 @@
-"""Core, network and mixture behind one face: the explained number, its attributions, what occlusion takes from it."""
+"""Common interface to explain core, network and mixture: prediction, attributions, occlusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.targets import Target, slope_of
 from connectome_tl.features.steps import Features
 from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 class Explained(Protocol):

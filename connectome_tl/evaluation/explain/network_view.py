@@ -1,4 +1,4 @@
-"""Networks on some rows: the explained number as a differentiable function, its attributions and occlusions."""
+"""Evaluate networks on rows: prediction as a differentiable function, attributions, occlusion."""
 
 from __future__ import annotations
 

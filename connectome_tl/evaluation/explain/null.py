@@ -1,4 +1,4 @@
-"""Maps of the closed-form core under permuted outcomes, by algebra, and what is beyond the largest of them.
+"""Maps of the closed-form core under permuted outcomes, and family-wise thresholds.
 
 All maps of a fold share its decompositions. Each item is studentised by its own spread over the labelings, and the
 largest one of each labeling gives p values that are corrected over all items (Westfall & Young 1993). The observed

@@ -1,4 +1,4 @@
-"""A model's features as plain columns with places: what patterns are correlated with and attributions are signed by."""
+"""Features of a model as plain columns, for patterns and signs of attributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrated gradients (captum), and radial kernels under them and under occlusion.
+"""Integrated gradients (captum) and occlusion for radial kernels.
 
 Integrated gradients: Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
 """

@@ -1,4 +1,4 @@
-"""How alike maps of several folds, repeats or seeds are, and which items are always among the strongest."""
+"""Stability of maps over folds, repeats and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All maps of the models of a finished study."""
+"""Compute the maps of all models of a finished study."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
 from connectome_tl.features.steps import Features
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.records.scores import Score
@@ -53,6 +55,7 @@ def explain_study(
     tasks: Sequence[Task],
     scores: Sequence[Score],
     store: FitStore,
+    scratch: Path,
     *,
     models: Sequence[str],
     n_permutations: int,
@@ -64,6 +67,7 @@ def explain_study(
 
     Args:
         scores: of the run; its intervals decide what is withheld.
+        scratch: folder where fits under permuted outcomes are kept, for a call that goes on after this one was stopped.
         n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
         n_refitted: of the outcomes, for the null of the other models, each fitted again; 0 for none.
 
@@ -92,7 +96,7 @@ def explain_study(
         with counted(f"maps of the {model} model") as progress:
             units = list(unit_maps(planned, target, store, items, shown, progress))
         wanted = n_permutations if model == "core" else n_refitted
-        nulls = _nulls(study, cohorts, planned, store, items, wanted, shown, counted, notes) if wanted else {}
+        nulls = _nulls(study, cohorts, planned, store, scratch, items, wanted, shown, counted, notes) if wanted else {}
         found += summaries(units, items, model, nulls)
         if model != "core":
             notes.append(_how_tested(model, planned, n_refitted))
@@ -119,6 +123,7 @@ def _nulls(
     cohorts: StudyCohorts,
     planned: Sequence[PlannedFold],
     store: FitStore,
+    scratch: Path,
     items: Items,
     n_permutations: int,
     shown: Callable[[Task], bool],
@@ -137,14 +142,15 @@ def _nulls(
     with counted(f"maps of the {model} model under permuted outcomes") as progress:
         if model == "core":
             return null_maps(planned, cohorts, store, items, moves, shown, progress)
-        return refitted_null_maps(study, cohorts, planned, store, items, moves, shown, progress)
+        return refitted_null_maps(study, cohorts, planned, store, scratch, items, moves, shown, progress)
 
 
 def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:
     n_fits = n_refits(planned, n_refitted or FEWEST_REFITTED)
     if n_refitted:
         return (
-            f"p values of the {model} model: {n_refitted} permutations of the outcomes, {n_fits} fits of its last "
+            f"p values of the {model} model: {counted(n_refitted, 'permutation')} of the outcomes, "
+            f"{counted(n_fits, 'fit')} of its last "
             "stage (first repeat, one seed)."
         )
     return (

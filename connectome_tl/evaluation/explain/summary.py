@@ -1,4 +1,4 @@
-"""From the maps of single fits to the records that are written and shown."""
+"""Summarise the maps of single fits as the records that are saved and shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is explained of an outcome: one number per subject on a scale on which the models are near linear."""
+"""The explained quantity: one number per subject, on a scale where models are close to linear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of single fits: every fold, repeat and seed of a model, on the rows that the fit has not seen."""
+"""Maps of single fits (fold, repeat, seed), each on rows that the fit has not seen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import FittedModel, stored_model
+from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.schemes import StudyCohorts
 
 METHODS: tuple[Method, ...] = ("pattern", "integrated gradients", "occlusion")

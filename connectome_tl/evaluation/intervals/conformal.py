@@ -1,4 +1,4 @@
-"""Prediction sets and intervals that hold the truth as often as they say, whatever the model.
+"""Conformal prediction sets and intervals.
 
 Calibrated on out-of-fold predictions of the same procedure (cross-conformal: Vovk 2015,
 doi:10.1007/s10472-013-9368-4). Sets are calibrated within each class, so the few positives are

@@ -1,4 +1,4 @@
-"""Intervals that cover at n = 33, for out-of-fold scores of a procedure that was trained again and again.
+"""Confidence intervals of out-of-fold scores for small samples.
 
 Every subject acts twice: it is tested, and it trains the models that test the others. An interval
 that knows only the first (DeLong, the percentile bootstrap of out-of-fold scores) covers 78-84 %
@@ -9,28 +9,18 @@ for: `settings.metrics`, tuned and confirmed by `benchmarks/coverage.py` on diff
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy import stats
 
-from connectome_tl.settings.metrics import METRICS, MOST_WIDENING, Estimand, Widening
+from connectome_tl.settings.metrics import MOST_WIDENING, Estimand, Widening
 
 ESTIMANDS: dict[Estimand, str] = {
     "procedure": "this procedure on a new cohort of this size",
     "fitted": "this fitted model on new subjects",
 }
 Z95 = float(stats.norm.ppf(0.975))
-CALLS = METRICS["sensitivity"].widening
 TEST_ONLY = Widening(1.0)
-# Subjects that tell of the calls of a model that may know little: of the class that it calls less often, and more.
-MOST_TELLING, FEW_TELLING = (20.0, 40.0), (6.0, 14.0)
-# Recalls between which the widening falls from its whole to this; a recall near 1 hardly moves from cohort to cohort.
-STEADY: dict[Estimand, float] = {"procedure": 1.2, "fitted": 1.5}
-FROM_RECALL, TO_RECALL = 0.5, 0.8
-# Of models that hang on who trained (`taught`): what each coefficient beyond one adds to the factor, at most.
-PER_COEFFICIENT, MOST_ADDED = 0.8, 1.6
-TELLING_AUC, NEAR = 0.6, 0.3
+LONGEST_LOG = 7.0  # half an interval on the log scale; beyond it (a factor of 1,000 to each side) nothing is known
 
 
 def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
@@ -42,10 +32,15 @@ def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
     return max(1.0, float((together**2).sum()) / independent)
 
 
+def one_family(cluster: np.ndarray) -> bool:
+    """Whether all subjects (several) are of one family: then nothing is known of how others would differ."""
+    return cluster.size > 1 and np.unique(cluster).size == 1
+
+
 def proportion_interval(
     value: np.ndarray,
     cluster: np.ndarray,
-    widening: Widening = CALLS["procedure"],
+    widening: Widening = TEST_ONLY,
     most: float = float("inf"),
 ) -> tuple[float, float]:
     """Wilson interval of a mean of values in [0, 1] (n_subjects,), for families and training sets.
@@ -61,68 +56,6 @@ def proportion_interval(
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
     # At 0 and 1 the ends meet the estimate; rounding must not exclude a truth of exactly 0 or 1.
     return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
-
-
-class CallIntervals(NamedTuple):
-    """(value, low, high) of each."""
-
-    sensitivity: tuple[float, float, float]
-    specificity: tuple[float, float, float]
-    balanced_accuracy: tuple[float, float, float]
-
-
-def call_intervals(
-    called: np.ndarray,
-    positive: np.ndarray,
-    cluster: np.ndarray,
-    auc: tuple[float, float],
-    estimand: Estimand = "procedure",
-) -> CallIntervals:
-    """Intervals of what a model calls.
-
-    A model that knows little gives everybody about the prevalence. Where that lies near the threshold, most cohorts
-    teach it to call nobody, some to call half, and one cohort, however large, cannot know which it is. So with a
-    share of positives from .3 to .7, where the AUC may be below `TELLING_AUC` (or above its mirror image) a
-    procedure's interval rests on `FEW_TELLING` subjects at most, and where it cannot be told from .5 the end towards
-    "calls nobody" (or everybody, if it calls most) is open. With rarer classes its calls hardly change from cohort to
-    cohort: `MOST_TELLING` subjects at most where the AUC may be .5. The recall of the class that is called more often
-    is the steadier one. Where the AUC can be told from .5, a recall above one half asks for less widening, down to
-    `STEADY` from .8 on. The mean of the two needs none of it.
-
-    Args:
-        called: (n_subjects,) share of the repeats in which a subject is called positive.
-        positive: (n_subjects,) True for positives.
-        auc: the procedure's interval of the AUC.
-    """
-    widening = CALLS[estimand]
-    near = positive.size > 0 and NEAR <= positive.mean() <= 1.0 - NEAR
-    knows_little, knows_nothing = (
-        estimand == "procedure" and not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5)
-    )
-    unbounded = (float("inf"), float("inf"))
-    most = FEW_TELLING if near and knows_little else MOST_TELLING if knows_nothing else unbounded
-    calls_few = bool(called.size) and bool(called.mean() < 0.5)
-    found, usual = [], []
-    for value, families, is_positive in (
-        (called[positive], cluster[positive], True),
-        (1.0 - called[~positive], cluster[~positive], False),
-    ):
-        mean = float(value.mean()) if value.size else float("nan")
-        usual.append((mean, *proportion_interval(value, families, widening)))
-        often = calls_few != is_positive
-        wide = widening if knows_nothing else _steadied(widening, mean, estimand)
-        low, high = proportion_interval(value, families, wide, most[often])
-        if near and knows_nothing and value.size:
-            low, high = (low, 1.0) if often else (0.0, high)
-        found.append((mean, low, high))
-    balanced = (usual[0][0] + usual[1][0]) / 2.0
-    return CallIntervals(found[0], found[1], (balanced, *mean_interval(usual[0], usual[1])))
-
-
-def _steadied(widening: Widening, recall: float, estimand: Estimand) -> Widening:
-    """The widening for a class of this recall."""
-    share = min(1.0, max(0.0, (recall - FROM_RECALL) / (TO_RECALL - FROM_RECALL)))
-    return widening._replace(factor=widening.factor + share * (STEADY[estimand] - widening.factor))
 
 
 def mean_interval(*parts: tuple[float, float, float]) -> tuple[float, float]:
@@ -157,8 +90,36 @@ def positive_mean_interval(
         return 0.0, 0.0
     influence = centred(value, strata) / (mean * value.size)
     freedom = float("inf") if strata is None else welch_freedom(influence, strata)
-    half = clustered_half_width(influence, cluster, widening, _relative(between, mean), n_learning, freedom)
-    return mean * float(np.exp(-half)), mean * float(np.exp(half))
+    below, above = log_ends(influence, cluster, widening, _relative(between, mean), n_learning, freedom)
+    return mean * float(np.exp(-below)), mean * float(np.exp(above))
+
+
+def log_ends(
+    influence: np.ndarray,
+    cluster: np.ndarray,
+    widening: Widening,
+    between: float = 0.0,
+    n_learning: float | None = None,
+    freedom: float = float("inf"),
+) -> tuple[float, float]:
+    """Distances to the ends of an interval of a mean loss on the log scale, towards a smaller and a larger one.
+
+    They differ where the record of the metric says so (`Widening.larger`): a cohort in which a model learnt little
+    shows a loss that hardly varies over subjects, and only the smaller losses of other cohorts are far from it.
+
+    Args: see `clustered_half_width`.
+    """
+    ends = (widening, widening.larger or widening)
+    below, above = (clustered_half_width(influence, cluster, w, between, n_learning, freedom) for w in ends)
+    return log_half_width(below), log_half_width(above)
+
+
+def log_half_width(half: float) -> float:
+    """Half the width of an interval on the log scale; NaN where it is too long to say anything, or would overflow.
+
+    So it is with two families: the t quantile with one degree of freedom is 12.7.
+    """
+    return half if half <= LONGEST_LOG else float("nan")
 
 
 def _relative(variance: float, mean: float) -> float:
@@ -258,9 +219,9 @@ def r2_interval(
     if np.array_equal(loss, base):
         return 0.0, 0.0
     influence = (loss / loss.mean() - base / base.mean()) / loss.size
-    half = clustered_half_width(influence, cluster, widening, _relative(between, float(loss.mean())), n_learning)
+    below, above = log_ends(influence, cluster, widening, _relative(between, float(loss.mean())), n_learning)
     ratio = float(loss.mean() / base.mean())
-    return 1.0 - ratio * float(np.exp(half)), 1.0 - ratio * float(np.exp(-half))
+    return 1.0 - ratio * float(np.exp(above)), 1.0 - ratio * float(np.exp(-below))
 
 
 def clustered_half_width(

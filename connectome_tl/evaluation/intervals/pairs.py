@@ -1,4 +1,4 @@
-"""Ranking scores: pairs of subjects that met in a test fold, and the intervals of AUC and concordance."""
+"""Pairs of subjects within test folds, and intervals of AUC and concordance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from connectome_tl.evaluation.intervals.out_of_fold import Z95, design_effect
+from connectome_tl.evaluation.intervals.out_of_fold import Z95, design_effect, one_family
 from connectome_tl.settings.metrics import Widening
 
 
@@ -176,8 +176,8 @@ def score_interval(
 
 
 def auc_interval(pairs: Ranking, cluster: np.ndarray, widening: Widening) -> tuple[float, float]:
-    """95 % interval of the within-fold AUC; (0.5, 0.5) when all pairs tie, NaN without pairs."""
-    if not np.isfinite(pairs.auc):
+    """95 % interval of the within-fold AUC; (0.5, 0.5) when all pairs tie, NaN without pairs or with one family."""
+    if not np.isfinite(pairs.auc) or (pairs.decided and one_family(cluster)):
         return float("nan"), float("nan")
     if not pairs.decided:
         return 0.5, 0.5

@@ -1,4 +1,4 @@
-"""The corrected resampled t test, for k-fold cross-validation only."""
+"""Corrected resampled t test, for k-fold cross-validation only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 # As published the test rejects 10-13 % of true nulls between ridge models (benchmarks/null.py): its
 # correlation of n_test / (n_train + n_test) between folds is a guess, and too small.
@@ -44,7 +45,7 @@ def corrected_resampled_t(
     differences = np.asarray(differences, dtype=float)
     n = differences.size
     if n < 2 or not np.isfinite(differences).all():
-        raise DataError("the corrected t test needs two or more finite fold differences", got=f"{n} folds")
+        raise DataError("the corrected t test needs two or more finite fold differences", got=counted(n, "fold"))
     if n_test > n_train:
         raise DataError(
             "the corrected resampled t test is for k-fold cross-validation",

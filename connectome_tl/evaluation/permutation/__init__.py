@@ -1,1 +1,1 @@
-"""Permutation tests that refit everything under permuted outcome rows."""
+"""Permutation tests that refit models under permuted outcome rows."""

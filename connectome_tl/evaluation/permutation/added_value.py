@@ -1,4 +1,4 @@
-"""Does the connectome add to the clinical covariates? By permuting what it holds beyond them.
+"""Permutation test of the value that the connectome adds to clinical covariates.
 
 Permuting labels would test whether covariates *or* connectome predict, and the covariates do. Here
 each edge is split into the part the covariates explain and the rest; the rest moves between subjects,
@@ -27,6 +27,7 @@ from scipy.linalg import qr
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.baselines.engines.linear import DEFAULT_ALPHAS, fit_ridge, missing_patterns, solve_ridge
 from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
+from connectome_tl.plurals import counted
 from connectome_tl.tasks import Task
 
 COVARIATE_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(-1, 3, 9))
@@ -65,7 +66,7 @@ class ResidualEdges:
             raise DataError(
                 "too many covariates to test what the connectome adds",
                 expected="at least 10 subjects more than covariates",
-                got=f"{len(x)} subjects, {covariates.shape[1]} covariates",
+                got=f"{counted(len(x), 'subject')}, {counted(covariates.shape[1], 'covariate')}",
             )
         x = np.asarray(x, dtype=float)
         filled = np.where(np.isnan(x), _column_means(x), x)

@@ -1,4 +1,4 @@
-"""Baselines fitted again under permuted outcomes, all permutations of a fold in one decomposition."""
+"""Refit baselines under permuted outcomes, all permutations of a fold in one decomposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The test of value beyond clinical covariates, for a study's target cohort and folds."""
+"""Run the test of value beyond clinical covariates on a study's target cohort and folds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from connectome_tl.evaluation.permutation.covariate_effects import CovariateEffe
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import blocks_of
+from connectome_tl.training.core import CONNECTOME_PRESENCE, blocks_of
 
 QUESTION = "Does the connectome add to clinical covariates?"
 
@@ -83,7 +84,7 @@ def _tested(
     method = (
         "ridge on the models' own edges; what the covariates leave of each edge (Theil's residuals) moved between "
         f"subjects{' of a site' if sites else ''}, everything refitted; taken out: {effects.words}; first repeat, "
-        f"{len(some.ids)} subjects with all covariates"
+        f"{counted(len(some.ids), 'subject')} with all covariates"
     )
     return tuple(permutation_results(statistics, tasks, "ridge", QUESTION, method))
 
@@ -91,11 +92,13 @@ def _tested(
 def _rows(study: StudySettings, cohort: Cohort, fold: Fold, some: Cohort) -> np.ndarray:
     """(n_subjects, n_columns) edges and regional measures of everybody, as the fold's training rows make them.
 
-    What a row lacks stands at the training mean. A subject without every covariate helps to fit the steps.
+    What a row lacks stands at the training mean, and who lacks a connectome is not told: the question is what
+    connectomes add. A subject without every covariate helps to fit the steps.
     """
     features = fit_steps(cohort, fold.train, study.features, ("connectome",))
     fold.admit("value beyond clinical covariates", features.ids)
-    return np.concatenate([block.values for block in blocks_of(features, None, some, some.ids)], axis=1)
+    blocks = blocks_of(features, None, some, some.ids)
+    return np.concatenate([block.values for block in blocks if block.name != CONNECTOME_PRESENCE], axis=1)
 
 
 def _able(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> tuple[list[Task], tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Covariates as the columns that take their effects out of edges: linear, curved, and together with age.
+"""Design columns that remove covariate effects from edges: linear, curved, interactions with age.
 
 Gestational age acts on a connectome as a curve, and more strongly the younger the child. A test of what the connectome
 adds must take that out first, or it finds the curve again in the edges.

@@ -1,4 +1,4 @@
-"""Permutation tests that keep their error: whole outcome rows, exchangeable blocks, everything refitted.
+"""Permutation tests with exchangeable blocks and whole outcome rows.
 
 A permutation that does not refit (shuffling labels against finished out-of-fold scores) forgets that
 the same subjects trained the models, and rejects a true null two to three times too often.

@@ -1,1 +1,1 @@
-"""Out-of-fold predictions to scores and paired differences."""
+"""Scores and paired differences of out-of-fold predictions."""

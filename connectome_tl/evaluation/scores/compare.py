@@ -1,4 +1,4 @@
-"""Paired differences between models on the same subjects and splits, and the rule that words them."""
+"""Paired differences between models, and the rule that turns them into verdicts."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from connectome_tl.evaluation.scores.losses import (
     squared_errors,
     squared_errors_by_repeat,
     values_between,
+    values_widening,
 )
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
@@ -208,7 +209,8 @@ def _r2_estimate(rows: OutOfFold, base: OutOfFold | None, widening: Widening) ->
     loss, reference = r2_losses(rows, base)
     if not reference.any():
         return Estimate(*(float("nan"),) * 3, np.zeros(loss.size))
-    low, high = r2_interval(loss, reference, rows.cluster, widening, values_between(rows, base), rows.n_learning)
+    wide = values_widening(widening, rows)
+    low, high = r2_interval(loss, reference, rows.cluster, wide, values_between(rows, base), rows.n_learning)
     ratio = float(loss.mean() / reference.mean())
     influence = (ratio * reference - loss) / (reference.mean() * loss.size)
     return Estimate(1.0 - ratio, low, high, influence)

@@ -1,4 +1,4 @@
-"""Pairs of many labelings at once, for permutation tests."""
+"""Count concordant pairs for many labelings at once."""
 
 from __future__ import annotations
 

@@ -1,18 +1,16 @@
-"""Losses of out-of-fold predictions, per subject, and the intervals of their means."""
+"""Per-subject losses of out-of-fold predictions and intervals of their means."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
-    MOST_ADDED,
-    PER_COEFFICIENT,
     between_folds,
     positive_mean_interval,
     taught,
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
-from connectome_tl.settings.metrics import METRICS, Estimand
+from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 
 def squared_errors(rows: OutOfFold) -> np.ndarray:
@@ -47,6 +45,12 @@ def values_between(rows: OutOfFold, base: OutOfFold | None) -> float:
     return between_folds((rows.predicted - centre) ** 2, rows.fold)
 
 
+def values_widening(widening: Widening, rows: OutOfFold) -> Widening:
+    """The widening of R2 for the learner that made these predictions."""
+    loss = float(np.nanmean((rows.predicted - rows.y_true) ** 2))
+    return widening if rows.n_learning is not None else widening.taught(taught(rows.predicted, rows.fold, loss))
+
+
 def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval:
     """Brier score with its interval, for cohorts with this share of each class."""
     loss, record = squared_errors(rows), METRICS[metric]
@@ -58,8 +62,7 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
     between, wide = between_folds(spread, rows.fold), record.widening[estimand]
     if estimand == "procedure" and rows.n_learning is None:
         score = rows.score if rows.probability is None else rows.probability
-        coefficients = taught(score, rows.fold, float(loss.mean()))
-        wide = wide._replace(factor=wide.factor + min(MOST_ADDED, PER_COEFFICIENT * max(0.0, coefficients - 1.0)))
+        wide = wide.taught(taught(score, rows.fold, float(loss.mean())))
     low, high = positive_mean_interval(loss, rows.cluster, wide, rows.y_true, between, rows.n_learning)
     return float(loss.mean()), low, float(np.minimum(high, record.high))
 

@@ -1,4 +1,4 @@
-"""Scores of out-of-fold predictions, each with an interval, for every kind of task."""
+"""Metrics of out-of-fold predictions, each with an interval, for every kind of task."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.evaluation.clinical.calibration import calibration_scores
+from connectome_tl.evaluation.intervals.calls import call_intervals
 from connectome_tl.evaluation.intervals.out_of_fold import (
-    call_intervals,
     clustered_half_width,
+    log_half_width,
     mean_interval,
+    one_family,
     proportion_interval,
     r2_interval,
 )
@@ -22,6 +24,7 @@ from connectome_tl.evaluation.scores.losses import (
     mean_loss,
     r2_losses,
     values_between,
+    values_widening,
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
 from connectome_tl.settings.metrics import METRICS, Estimand
@@ -123,7 +126,7 @@ def regression_metrics(rows: OutOfFold, base: OutOfFold | None, estimand: Estima
     """Out-of-fold R2 against the training folds' mean, and MAE."""
     loss, reference = r2_losses(rows, base)
     r2 = float(1.0 - loss.mean() / reference.mean()) if reference.any() else float("nan")
-    wide, between = METRICS["r2"].widening[estimand], values_between(rows, base)
+    wide, between = values_widening(METRICS["r2"].widening[estimand], rows), values_between(rows, base)
     return {
         "r2": (r2, *r2_interval(loss, reference, rows.cluster, wide, between, rows.n_learning)),
         "mae": mean_loss("mae", absolute_errors(rows), rows, estimand),
@@ -150,9 +153,10 @@ def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand)
         inside = rows.y_true == level
         right = _mean_over_repeats(rows.predicted[:, inside] == level, rows.predicted[:, inside])
         recalls.append((float(right.mean()), *proportion_interval(right, rows.cluster[inside], wide)))
+    balanced = (float("nan"),) * 2 if one_family(rows.cluster) else mean_interval(*recalls)
     return {
         "macro_auc": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["macro_auc"].widening[estimand])),
-        "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *mean_interval(*recalls)),
+        "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *balanced),
         "multiclass_brier": brier_interval("multiclass_brier", rows, estimand),
     }
 
@@ -191,6 +195,7 @@ def _kappa(rows: OutOfFold, estimand: Estimand) -> Interval:
     value = float(np.mean(values))
     if not np.isfinite(value) or value == 1.0:
         return value, float("nan"), float("nan")
-    half = clustered_half_width(influences.mean(axis=0), rows.cluster, METRICS["weighted_kappa"].widening[estimand])
+    wide = METRICS["weighted_kappa"].widening[estimand]
+    half = log_half_width(clustered_half_width(influences.mean(axis=0), rows.cluster, wide))
     ratio = 1.0 - value
     return value, float(np.maximum(-1.0, 1.0 - ratio * np.exp(half))), 1.0 - ratio * float(np.exp(-half))

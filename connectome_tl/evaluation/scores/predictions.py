@@ -1,4 +1,4 @@
-"""The table of out-of-fold predictions: its rows made, and read into arrays, one model and task at a time."""
+"""The table of out-of-fold predictions: build its rows, and read them as arrays per model and task."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from connectome_tl.errors import DataError, InternalError
+from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import Estimand, metric_named
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Task
@@ -41,7 +42,7 @@ def prediction_rows(
         Columns `COLUMNS`, and `p_0`, `p_1`, ... for ordinal and multiclass tasks.
 
     Raises:
-        InternalError: outputs of another shape, not finite, or no probabilities.
+        DivergedError: outputs that are not finite. InternalError: of another shape, or no probabilities.
     """
     values = np.asarray(outputs, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
@@ -50,10 +51,14 @@ def prediction_rows(
         raise InternalError(f"task {task.name}: outputs of model {model}", expected=str(shape), got=str(values.shape))
     total = values.sum(axis=1) if task.spec.by_level else np.ones(len(values))
     probabilities = task.spec.by_level or task.is_binary
-    if not np.isfinite(values).all() or (probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any())):
-        raise InternalError(
-            f"task {task.name}: model {model} gave a prediction that is no finite number or probability"
+    if not np.isfinite(values).all():
+        raise DivergedError(
+            f"task {task.name}: model {model} gave a prediction that is not finite",
+            subject=str(ids[int((~np.isfinite(values)).any(axis=1).argmax())]),
+            remedy="Look for extreme values in this subject's data, or lower the learning rate.",
         )
+    if probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any()):
+        raise InternalError(f"task {task.name}: model {model} gave a prediction that is not a probability")
     if not np.allclose(total, 1.0, atol=1e-4):
         raise InternalError(
             f"task {task.name}: probabilities of model {model} must sum to 1",
@@ -185,9 +190,9 @@ class OutOfFold:
         """How the interval of a metric was made."""
         record = metric_named(metric)
         repeats = f"{self.n_repeats} repeat{'s' if self.n_repeats > 1 else ''}"
-        factor = record.widening[estimand].at(self.y_true.size)
         return (
-            f"out of fold, {repeats}; {record.interval}; variance x {factor:.2g} for training sets; "
+            f"out of fold, {repeats}; {record.interval}; variance x "
+            f"{record.widening[estimand].words(self.y_true.size)} for training sets; "
             f"95 % for {ESTIMANDS[estimand]}"
         )
 
@@ -260,7 +265,7 @@ def _check_rows(
         twice = int(counts.argmax())
         raise DataError(
             f"{what}: predicted twice in a repeat",
-            got=f"{counts[twice]} rows",
+            got=counted(counts[twice], "row"),
             subject=str(subjects[twice % len(subjects)]),
         )
     finite = np.isfinite(outputs).all(axis=1)
@@ -274,7 +279,7 @@ def _check_rows(
     if (last[subject] != y).any():
         raise DataError(f"{what}: the outcome of a subject differs between repeats")
     if task.n_levels and not np.isin(y, np.arange(task.n_levels)).all():
-        raise DataError(f"{what}: an outcome is no level", expected=f"0 to {task.n_levels - 1}")
+        raise DataError(f"{what}: an outcome is not a level", expected=f"0 to {task.n_levels - 1}")
 
 
 def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> np.ndarray:

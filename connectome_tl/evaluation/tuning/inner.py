@@ -1,4 +1,4 @@
-"""How good some settings are on the inner folds of one outer fold; its test rows take no part."""
+"""Score a configuration on the inner folds of one outer fold."""
 
 from __future__ import annotations
 

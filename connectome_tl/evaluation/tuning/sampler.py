@@ -1,4 +1,4 @@
-"""A sampler whose draws are a function of the seed and of what was tried before.
+"""Optuna sampler whose draws depend only on the seed and the earlier trials.
 
 Optuna's own samplers draw from one stream: a study that was killed and goes on would draw its first numbers
 again, and two workers with the same seed would try the same. Here every trial has a seed of its own, by
@@ -23,7 +23,7 @@ from connectome_tl.settings.tuning import TuneSettings
 
 
 class PlacedSampler(BaseSampler):
-    """Another sampler, made anew for each trial with the seed of its place."""
+    """Another sampler, made again for each trial with the seed of its place."""
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed

@@ -1,4 +1,4 @@
-"""The search of one outer fold: one Optuna study, one trial at a time, by any number of workers."""
+"""Search of one outer fold: one Optuna study that any number of workers share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from connectome_tl.evaluation.tuning.inner import InnerFolds
 from connectome_tl.evaluation.tuning.space import decoded, suggest
 from connectome_tl.evaluation.tuning.storage import BEGUN, SET_ASIDE, requeue_lost, surplus
 from connectome_tl.evaluation.tuning.watch import STOPPED, Watch
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.tuning import FoldChoice, TuneSettings
@@ -92,10 +93,10 @@ class FoldSearch:
         if counts["PRUNED"] > 10 * wanted + _PATIENCE:
             why = Counter(str(t.user_attrs.get(STOPPED, "pruned")) for t in self.study.get_trials(deepcopy=False))
             raise DataError(
-                f"repeat {self.repeat}, fold {self.number}: {counts['PRUNED']} trials ended early, "
+                f"repeat {self.repeat}, fold {self.number}: {counted(counts['PRUNED'], 'trial')} ended early, "
                 f"{counts['COMPLETE']} did not",
                 got="; ".join(f"{text} ({n})" for text, n in why.most_common(3)),
-                remedy="Search a space in which training does not diverge, or say tune.prune: false.",
+                remedy="Search a space in which training does not diverge, or set tune.prune: false.",
             )
         if counts["WAITING"] or sum(counts[state] for state in ("COMPLETE", "RUNNING", "WAITING")) < wanted:
             return "a trial"

@@ -1,4 +1,4 @@
-"""A search space in Optuna's terms, and checked against the study before the first trial."""
+"""Convert a search space to Optuna distributions, and check it against the study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database of trials: SQLite in the folder, or any that Optuna's RDBStorage knows; and trials of lost workers.
+"""Trial storage (SQLite or any database of Optuna's RDBStorage) and recovery of lost trials.
 
 Optuna queues the trial of a killed worker again only when somebody starts another trial after the grace
 period, and never one whose worker died before its first heartbeat, or while it queued another one. So
@@ -100,7 +100,7 @@ def unreachable(url: str, error: Exception) -> OutputError:
     cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
     return OutputError(
         f"the database of trials {shown(url)} cannot be reached or read ({type(cause).__name__})",
-        remedy="Check that it runs and that the file is whole; the same command goes on from there.",
+        remedy="Check that it runs and that the file is whole; the same command resumes.",
     )
 
 

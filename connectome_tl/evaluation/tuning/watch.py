@@ -1,4 +1,4 @@
-"""When a trial is stopped: after an inner fold, or inside the fit of a network.
+"""Pruning of trials, after an inner fold or during the training of a network.
 
 A trial is held against the completed trials of the same outer fold at the same point, and only where there are enough
 of them. What was seen on the way is kept in the database, where steps are numbered: inner fold `i` ends at step

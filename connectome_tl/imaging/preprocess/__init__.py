@@ -1,1 +1,1 @@
-"""Corrections before reconstruction: noise, motion, brain masks, tissues, gradient tables."""
+"""Preprocessing: denoising, motion, brain masks, tissues, gradient tables."""

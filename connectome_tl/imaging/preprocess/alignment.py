@@ -1,4 +1,4 @@
-"""A volume onto a target under six numbers, by Gauss-Newton; and how far noise may have led it astray."""
+"""Rigid alignment of a volume by Gauss-Newton, with the uncertainty of its parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise, Gibbs ringing, motion and bias of raw diffusion data: thin calls to dipy or MRtrix3, each skippable."""
+"""Denoising, Gibbs, motion and bias correction of diffusion data, by dipy or MRtrix3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the gradient table flipped? Fibres followed under every flip and swap of the image's axes; only warns.
+"""Detect flipped or swapped gradient axes by fibre coherence. Only warns.
 
 As MRtrix3's `dwigradcheck` does it (Jeurissen et al. 2014, doi:10.1016/j.media.2014.05.012): main directions of
 the tensor are followed by FACT (Mori et al. 1999) from many seeds, and the right table gives the longest
@@ -51,11 +51,11 @@ def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Pr
     if lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
         return None
     return Problem(
-        f"{_LOOKS_WRONG}: fibres go on longer with it {best}",
-        expected="the longest streamlines with the table as it stands",
+        f"{_LOOKS_WRONG}: fibres are longer with it {best}",
+        expected="the longest streamlines with the table unchanged",
         got=f"{lengths[best]:.1f} mm against {lengths[AS_IT_STANDS]:.1f} mm",
         subject=subject,
-        remedy="Nothing was changed. Look at a colour map of directions; correct the b-vectors at their source.",
+        remedy="Nothing was changed. Check a colour map of directions, and correct the b-vectors at their source.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Rigid motion between diffusion volumes: each is moved onto what the others predict for its gradient.
+"""Rigid motion between diffusion volumes: each is aligned with a prediction from the others.
 
 A volume and the mean of its shell differ in contrast wherever there are fibres, and following that difference
 moves a head that lay still. So the target is a prediction from all other volumes (`prediction`). Then sums of squares

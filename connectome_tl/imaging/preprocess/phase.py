@@ -1,4 +1,4 @@
-"""Phase encoding of runs and of unweighted volumes of another direction, as FSL's topup and eddy read it."""
+"""Phase encoding of runs and reversed b=0 volumes, in the format of FSL's topup and eddy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the other volumes of a scan say about each: a leave-one-out prediction over all shells at once.
+"""Leave-one-out prediction of each diffusion volume from all others, over all shells.
 
 Every voxel's signal is fitted by a few components that tensors of many shapes and directions leave in this gradient
 table (their leading singular vectors). Predictions from the data themselves are what eddy and SHORELine compare volumes

@@ -1,4 +1,4 @@
-"""Poses of a head told from the noise of their estimates.
+"""Shrink estimated head positions by their estimation noise.
 
 Volumes of high b-value hold little signal, and a pose estimated from one scatters although the head lay still. How
 much it scatters by noise is known from the fit; how much heads really moved is estimated from all volumes together:

@@ -1,4 +1,4 @@
-"""Brain masks, where none is given: median filter and Otsu's threshold (dipy)."""
+"""Brain masks by median filter and Otsu's threshold (dipy), where none is given."""
 
 from __future__ import annotations
 

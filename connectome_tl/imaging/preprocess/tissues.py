@@ -1,4 +1,4 @@
-"""Tissue maps: read where somebody made them (MRtrix's 5TT, dHCP's Draw-EM, probability maps), else segmented simply.
+"""Tissue maps: read (5TT, Draw-EM, probability maps) or segmented from the image.
 
 The simple way is k-means over one image's intensities (scikit-learn) and the Gaussians of its three classes, which know
 no anatomy: whatever rests on it is exploratory. A mixture fitted to the end jumped between solutions when one voxel of
@@ -74,7 +74,7 @@ def read_tissues(files: Sequence[Path], *, subject: str | None = None) -> Tissue
         maps = [read_volume(file, subject=subject) for file in files]
         for other in maps[1:]:
             if not same_grid(maps[0], other):
-                raise DataError("tissue maps lie on different grids", subject=subject, file=other.file)
+                raise DataError("tissue maps have different grids", subject=subject, file=other.file)
         white, grey, fluid = (_share(image.data, subject, image.file) for image in maps)
         return _checked(Tissues(white, grey, np.zeros_like(grey), fluid, maps[0].affine, "probability maps"), maps[0])
     image = read_volume(files[0], subject=subject, n_dimensions=(3, 4))
@@ -86,7 +86,7 @@ def read_tissues(files: Sequence[Path], *, subject: str | None = None) -> Tissue
         found = Tissues(parts["white"], parts["cortex"], parts["deep"], parts["fluid"], image.affine, "Draw-EM")
         return _checked(found, image)
     raise DataError(
-        "not a tissue image that is known",
+        "not a known kind of tissue image",
         expected="5 volumes (5TT) or Draw-EM's labels 1 to 9",
         got=f"{image.shape}, up to {image.data.max():g}",
         subject=subject,
@@ -139,7 +139,7 @@ def _share(data: np.ndarray, subject: str | None, file: str | None) -> np.ndarra
     low, high = float(data.min(initial=0)), float(data.max(initial=0))
     if not (np.isfinite(data).all() and low >= -0.01 and high <= 1.01):
         raise DataError(
-            "not shares of a tissue", expected="0 to 1", got=f"{low:g} to {high:g}", subject=subject, file=file
+            "not tissue fractions", expected="0 to 1", got=f"{low:g} to {high:g}", subject=subject, file=file
         )
     return np.asarray(data, dtype=np.float32).clip(0, 1)
 
@@ -147,5 +147,5 @@ def _share(data: np.ndarray, subject: str | None, file: str | None) -> np.ndarra
 def _checked(tissues: Tissues, image: Volume) -> Tissues:
     for name in ("white", "grey"):
         if float(getattr(tissues, name).max(initial=0)) < 0.5:
-            raise DataError(f"the tissue maps hold no {name} matter", subject=image.subject, file=image.file)
+            raise DataError(f"the tissue maps contain no {name} matter", subject=image.subject, file=image.file)
     return tissues

@@ -1,4 +1,4 @@
-"""Signal and contrast to noise of each shell, and how alike neighbouring volumes are."""
+"""Signal-to-noise and contrast-to-noise of each shell, and correlation of neighbouring volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is measured of a scan's quality: a table with a row per volume, numbers for the scan, warnings."""
+"""Quality record of a scan: a table with one row per volume, summary numbers, warnings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_mea
 from connectome_tl.imaging.quality.signal_check import SignalCheck, check_signal
 from connectome_tl.imaging.quality.volumes import Slices, check_slices, empty_volumes
 from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.plurals import counted
 
 POSES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # as fMRIPrep and QSIPrep call them
 COLUMNS = {  # of the table: what they are, and their unit
@@ -63,7 +64,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
     left = ~empty
     if empty.any() and (not dwi.is_b0[left].any() or (left & ~dwi.is_b0).sum() < 6):
         raise DataError(
-            "too few volumes hold a signal",
+            "too few volumes contain signal",
             expected="an unweighted and six weighted volumes",
             got=f"{int(left.sum())} of {len(left)} volumes",
             subject=dwi.subject,
@@ -71,7 +72,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
         )
     check = check_signal(dwi, empty)
     if check.problem is not None and refuse:
-        raise DataError("the gradient table cannot be right", problems=[check.problem])
+        raise DataError("the gradient table must be wrong", problems=[check.problem])
     if not empty.any():
         return dwi, empty, check
     return dwi.part(left), empty, check
@@ -125,8 +126,8 @@ def _numbers(
 
 
 def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, ...]:
-    said = [] if check.problem is None else [f"the gradient table cannot be right: {check.problem.what}"]
+    said = [] if check.problem is None else [f"the gradient table must be wrong: {check.problem.what}"]
     if empty.any():
         which = ", ".join(str(v + 1) for v in np.flatnonzero(empty)[:10])
-        said.append(f"{int(empty.sum())} volumes hold nothing and are left out: {which}")
+        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {which}")
     return (*said, *slices.warnings(original=np.flatnonzero(~empty)), *check.warnings)

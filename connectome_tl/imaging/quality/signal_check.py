@@ -1,4 +1,4 @@
-"""Do b-values and gradient directions go with the signal? A table shifted by a volume, shells that are relabelled.
+"""Check b-values and gradient directions against the signal.
 
 The logarithm of a volume's mean signal falls as b rises, but for what its direction changes. A fit of both (a falling
 step function of b, and a tensor) leaves little where the table is right. Directions alone are compared with the
@@ -187,7 +187,7 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     sure = ratio < _DIRECTIONS_SURE
     return Problem(
         f"the b-vectors {'are' if sure else 'may be'} shifted by {_volumes(shift)} against the images",
-        expected="tensors that fit as the table stands",
+        expected="tensors that fit with the table unchanged",
         got=f"{1 - ratio:.0%} less misfit with the vectors moved",
         subject=dwi.subject,
         file=dwi.file,

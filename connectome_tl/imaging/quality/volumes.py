@@ -1,4 +1,4 @@
-"""Volumes and slices that are not what the others predict: lost signal, stripes, too bright, nothing at all."""
+"""Detect outlier volumes and slices: signal loss, stripes, excess intensity, empty volumes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Files of a folder to checked images and gradient tables."""
+"""Read files of a folder as checked images and gradient tables."""

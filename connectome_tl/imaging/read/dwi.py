@@ -1,4 +1,4 @@
-"""Dwi: volumes with their gradient table, checked before anything is computed from them."""
+"""`Dwi`: diffusion volumes with their gradient table."""
 
 from __future__ import annotations
 

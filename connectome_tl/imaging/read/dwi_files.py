@@ -1,4 +1,4 @@
-"""Diffusion data to disk as BIDS names them: image, b-values, b-vectors as FSL counts them."""
+"""Write diffusion data with BIDS names: image, b-values, b-vectors in FSL's convention."""
 
 from __future__ import annotations
 

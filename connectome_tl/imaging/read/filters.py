@@ -1,4 +1,4 @@
-"""Which files of a folder are meant: BIDS Apps' `--bids-filter-file`, as fMRIPrep and QSIPrep take it.
+"""BIDS filter files (`--bids-filter-file`), as fMRIPrep and QSIPrep read them.
 
 A JSON object of queries, `{"dwi": {"acquisition": "b2600", "run": 1}, "t2w": {"reconstruction": null}}`: a file of the
 kind is kept where every entity is as asked; null asks that it is not there, a list that it is one of several.

@@ -1,4 +1,4 @@
-"""Gradient tables: b-values and b-vectors from files, what is wrong with them, and vectors that are not of length 1."""
+"""Read and check gradient tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.imaging.read.text import read_number_rows
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import BvecLengths
 
 B0_MAX = 50.0  # s/mm2; up to here a volume counts as not weighted, unless the settings say otherwise
@@ -188,7 +189,7 @@ def gradient_problems(
         lowest = float(bvals[wrong].max())
         low = lowest <= _MAX_LOW and (norms[wrong] < 0.05).all()
         if low and (bvals[weighted & ~wrong] > lowest).all():
-            what = f"{int(wrong.sum())} volumes with a low b-value have no direction"
+            what = f"{counted(int(wrong.sum()), 'volume has', 'volumes have')} a low b-value and no direction"
             return [
                 problem(
                     what,
@@ -199,7 +200,7 @@ def gradient_problems(
             ]
         found.append(
             problem(
-                f"{int(wrong.sum())} b-vectors of weighted volumes are not of length 1",
+                f"{counted(int(wrong.sum()), 'b-vector')} of weighted volumes not of length 1",
                 got=f"{norms[first]:.3g} at volume {first + 1}",
                 remedy="Check that the file is not transposed and that b-values do not sit in the vectors.",
             )

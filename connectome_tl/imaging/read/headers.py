@@ -1,4 +1,4 @@
-"""Headers of image files: what they claim is compared with what the file holds before any voxel is read.
+"""Check image headers against file contents before voxels are read.
 
 NIfTI-1 and NIfTI-2 in one file (nifti.nimh.nih.gov), FreeSurfer's MGH. Space without orientation, lengths
 that are not in mm, and a file longer or shorter than its header says are errors: a default in their place
@@ -87,13 +87,13 @@ def _start(file: Path, n_bytes: int, *, compressed: bool) -> bytes:
 def _claimed(shape: list[int], itemsize: int, max_bytes: int, file: Path) -> int:
     """Bytes of the voxels that a header claims."""
     if not shape or min(shape) < 1:
-        raise DataError("the header gives an image without voxels", got=str(tuple(shape)), file=file)
+        raise DataError("the image has no voxels according to its header", got=str(tuple(shape)), file=file)
     n_bytes = int(itemsize)
     for n in shape:  # Python integers: no overflow
         n_bytes *= n
     if n_bytes > max_bytes:
         raise DataError(
-            "the header claims more than can be held",
+            "the image is too large according to its header",
             expected=f"at most {max_bytes / 1e9:.1f} GB",
             got=f"{tuple(shape)}, {n_bytes / 1e9:.1f} GB",
             file=file,
@@ -109,7 +109,7 @@ def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file:
     extra = len(raw) - needed
     if extra and (extra >= n_bytes // max(shape) or raw[needed:].strip(b"\0")):
         raise DataError(
-            "the file holds more than its header says",
+            "the file is longer than its header says",
             expected=f"{needed} bytes for {tuple(shape)} voxels",
             got=str(len(raw)),
             file=file,
@@ -134,7 +134,7 @@ def _check_footer(footer: bytes, smallest: int, file: Path) -> None:
     blank = not footer[_MGH_SCAN:].strip(b"\0") and len(footer) < smallest + _MGH_SCAN
     if len(footer) > _MGH_SCAN and not (1 <= tag <= _MGH_LAST_TAG or blank):
         raise DataError(
-            "the file holds more than its header says",
+            "the file is longer than its header says",
             expected="voxels and a footer",
             got=f"{len(footer)} bytes more",
             file=file,
@@ -153,7 +153,7 @@ def _header(start: bytes, file: Path) -> nib.Nifti1Header:
 def _check_header(header: nib.Nifti1Header, file: Path) -> None:
     if header.get_data_dtype().kind not in "iuf":
         raise DataError(
-            "voxels are no single real numbers",
+            "voxels are not real numbers",
             expected="integers or floating point",
             got=header.get_value_label("datatype"),
             file=file,
@@ -172,7 +172,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             f"the header gives lengths in {unit}",
             expected="mm",
             file=file,
-            remedy="If they are mm after all, say so in the header: "
+            remedy="If they are mm, correct the header: "
             "i = nibabel.load(IN); i.header.set_xyzt_units('mm'); nibabel.save(i, OUT).",
         )
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
@@ -192,7 +192,24 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             file=file,
             remedy="Left and right cannot be told apart; convert it again from the original.",
         )
+    _make_sizes_positive(header, file)
     _check_two_orientations(header, file)
+
+
+def _make_sizes_positive(header: nib.Nifti1Header, file: Path) -> None:
+    """Voxel sizes below 0 change nothing beside an sform; a qform under them is read differently by every tool."""
+    sizes = header["pixdim"][1:4]
+    if not (sizes < 0).any():
+        return
+    if int(header["sform_code"]) <= 0:
+        raise DataError(
+            "the header gives negative voxel sizes",
+            expected="sizes above 0, or an sform",
+            got=", ".join(f"{size:g}" for size in sizes),
+            file=file,
+            remedy="Which way its axes point is unknown; convert it again from the original.",
+        )
+    header["pixdim"][1:4] = np.abs(sizes)
 
 
 def _zeroed(header: nib.Nifti1Header) -> bool:
@@ -225,7 +242,7 @@ def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
 
 def _content(file: Path, limit: int, *, compressed: bool) -> bytes:
     """All bytes of a file, its checksum verified; never more than `limit`."""
-    too_long = DataError("the file holds far more than its header says", expected=f"{limit} bytes", file=file)
+    too_long = DataError("the file is much longer than its header says", expected=f"{limit} bytes", file=file)
     if not compressed:
         if file.stat().st_size > limit:
             raise too_long

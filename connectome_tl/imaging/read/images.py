@@ -1,4 +1,4 @@
-"""Images from disk with their faults found first: size before memory, checksum before numbers, left before right.
+"""Read images with checks of size, checksum and orientation.
 
 NIfTI readers accept a wrong checksum, a missing orientation and a NaN scale without a word, and try to
 allocate whatever a header claims. Each of these is one error here, naming subject and file.
@@ -135,7 +135,7 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
         data = rounded
     low, high = data.min(initial=0), data.max(initial=0)
     if low < 0 or high > 2**31 - 1:
-        raise DataError("labels lie outside 0 .. 2147483647", got=f"{low:g} .. {high:g}", subject=subject, file=path)
+        raise DataError("labels are outside 0 .. 2147483647", got=f"{low:g} .. {high:g}", subject=subject, file=path)
     if high == 0:
         raise DataError("the parcellation is empty: every voxel is background", subject=subject, file=path)
     return Volume(data.astype(np.int32), volume.affine, subject, volume.file)
@@ -151,7 +151,7 @@ def read_mask(path: str | Path, *, subject: str | None = None) -> Volume:
     data = volume.data > 0.5
     if not data.any():
         raise DataError(
-            "the mask is empty", subject=subject, file=path, remedy="Delete it to have one made, or mend it."
+            "the mask is empty", subject=subject, file=path, remedy="Delete it to have one made, or fix it."
         )
     return Volume(data, volume.affine, subject, volume.file)
 
@@ -211,7 +211,7 @@ def _for_subject(error: ConnectomeTLError, subject: str | None) -> ConnectomeTLE
 def grid_problem(what: str, a: Volume, b: Volume) -> Problem:
     """What to say when two images that belong together do not lie on one grid."""
     return Problem(
-        f"{what} does not lie on the same grid",
+        f"{what} does not have the same grid",
         expected=f"{b.shape[:3]} voxels as in {b.file}",
         got=f"{a.shape[:3]} voxels, affine {np.round(a.affine[:3], 3).tolist()}",
         subject=a.subject or b.subject,

@@ -1,4 +1,4 @@
-"""Several runs of one session as one: volumes in the order of the runs, on one grid and one scale."""
+"""Concatenate several diffusion runs of one session on one grid and one scale."""
 
 from __future__ import annotations
 

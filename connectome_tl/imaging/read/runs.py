@@ -1,4 +1,4 @@
-"""Diffusion images of one session: which are meant, in which order they were acquired, and what goes with each.
+"""Select and order the diffusion runs of a session, with their companion files.
 
 Unweighted volumes of the other phase direction lie in `fmap/*_epi.nii.gz` or beside the data in `dwi/`.
 """
@@ -98,7 +98,7 @@ def find_runs(
     elif len(candidates) > 1 and wanted.join and wanted.entities:
         asked = ", ".join(f"{key}-{value}" for key, value in wanted.entities.items())
         got = ", ".join(found.path.name for found in candidates)
-        problems.append(Problem("no diffusion image is as `dwi` asks", expected=asked, got=got, subject=name))
+        problems.append(Problem("no diffusion image matches `dwi`", expected=asked, got=got, subject=name))
         return Runs((), ())
     unweighted: list[FoundFile] = []
     if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
@@ -117,7 +117,7 @@ def find_runs(
         twice = next((stem for stem in stems if stems.count(stem) > 1), None)
         if twice is not None:
             remedy = "Leave one of them."
-            problems.append(Problem("a run is there under two endings", got=twice, subject=name, remedy=remedy))
+            problems.append(Problem("a run exists with two file extensions", got=twice, subject=name, remedy=remedy))
     else:
         one = the_only(candidates, "diffusion image", name, problems)
         chosen = () if one is None else (one,)

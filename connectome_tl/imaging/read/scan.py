@@ -1,4 +1,4 @@
-"""One session of one subject: which of its files play which role, and why it cannot be used."""
+"""One session of one subject: the role of each file, and why a session cannot be used."""
 
 from __future__ import annotations
 

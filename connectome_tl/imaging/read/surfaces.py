@@ -1,4 +1,4 @@
-"""GIFTI surfaces with regions, and the voxels that these regions are."""
+"""Read GIFTI surfaces with region labels, and project them to voxels."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _gifti(file: Path, subject: str | None) -> Any:
     regular_file(file, what="surface", subject=subject)
     try:
         if file.stat().st_size > _MAX_BYTES:
-            raise ValueError("larger than any surface")
+            raise ValueError("too large for a surface")
         image = nib.load(file)
     except Exception as error:  # a damaged file makes nibabel and the XML parser raise many kinds
         raise DataError(f"cannot be read as GIFTI: {error}", subject=subject, file=file) from error
@@ -138,12 +138,12 @@ def _check_place(points: np.ndarray, image: Volume) -> None:
     share = float((image.data[tuple(voxels[within].T)] > 0).sum() / len(points))
     if share < _INSIDE:
         raise DataError(
-            "the surfaces lie elsewhere than the anatomical image",
+            "the surfaces are not aligned with the anatomical image",
             expected=f"at least {_INSIDE:.0%} of the vertices in the brain",
             got=f"{share:.0%}",
             subject=image.subject,
             file=image.file,
-            remedy="FreeSurfer's own coordinates become those of the scanner by `mris_convert --to-scanner`.",
+            remedy="Convert FreeSurfer's coordinates to scanner space with `mris_convert --to-scanner`.",
         )
 
 

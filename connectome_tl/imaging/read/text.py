@@ -1,4 +1,4 @@
-"""Rows of numbers from small text files: b-values, b-vectors, gradient tables."""
+"""Read rows of numbers from small text files: b-values, b-vectors, gradient tables."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A template into a subject, and the check that it arrived."""
+"""Registration of templates with subjects, and checks of its success."""

@@ -1,4 +1,4 @@
-"""Engine `ants`: affine and SyN of ANTs through antspyx, seeded and on one thread: equal images give equal maps.
+"""Registration engine `ants`: affine and SyN by antspyx, seeded and single-threaded.
 
 Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps take mutual information, which does not
 mind an inverted contrast; on one thread its local correlation takes many times as long (`benchmarks/registration.py`).
@@ -108,7 +108,7 @@ def _image(ants: Any, volume: Volume) -> Any:
             "the axes of the image are not at right angles",
             subject=volume.subject,
             file=volume.file,
-            remedy="ANTs cannot hold it: resample it, or take registration.engine: dipy.",
+            remedy="ANTs cannot represent it: resample it, or take registration.engine: dipy.",
         )
     return ants.from_numpy(
         np.asarray(volume.data, dtype=np.float32),

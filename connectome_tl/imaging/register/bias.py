@@ -1,4 +1,4 @@
-"""Slow changes of intensity across an image (the bias field of a coil), estimated in the brain and divided out.
+"""Estimate and correct the bias field of an image within the brain.
 
 N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) where antspyx or SimpleITK is installed. Else a cubic
 polynomial of place is fitted to log intensities less the mean of their class, in turn with the classes themselves

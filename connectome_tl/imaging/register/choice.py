@@ -1,4 +1,4 @@
-"""Which engine registers a scan with its template, where the settings leave it open (`registration.engine: auto`).
+"""Choose the registration engine of a scan (`registration.engine: auto`).
 
 `benchmarks/registration.py` holds the numbers that the choice rests on, docs/decisions/0016-gate.md the reasons.
 """

@@ -1,4 +1,4 @@
-"""A template takes on the contrast of a subject: what its voxels look like there, learned under the present map.
+"""Synthesise the subject's contrast in the template, learned under the current alignment.
 
 Intensity transformation between the steps of a registration (Guimond et al. 2001, doi:10.1109/42.906425; the
 correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, is its case of one intensity): regression trees from

@@ -1,4 +1,4 @@
-"""The gate behind a registration: do brains and images fit, and did the labels come through whole?"""
+"""Quality gate of a registration: overlap of brains, similarity of images, completeness of labels."""
 
 from __future__ import annotations
 
@@ -75,14 +75,18 @@ def check(
     subject, problems = labels.subject, list[Problem]()
     if dice < settings.min_mask_dice:
         wanted = f"Dice {settings.min_mask_dice}"
-        problems.append(Problem("the template's brain misses the subject's", wanted, f"{dice:.2f}", subject=subject))
+        problems.append(
+            Problem("the template's brain does not overlap the subject's", wanted, f"{dice:.2f}", subject=subject)
+        )
     problems += [] if fit is None else _misfits(fit, settings, subject)
     if len(lost) > settings.max_lost_labels * len(numbers):
         shown = ", ".join(map(str, lost[:10]))
         problems.append(Problem(f"{len(lost)} of {len(numbers)} labels are lost", got=shown, subject=subject))
     if ratio > settings.max_volume_ratio:
         wanted = f"at most {settings.max_volume_ratio} times"
-        problems.append(Problem("a label's share differs from the template's", wanted, f"{ratio:.1f}", subject=subject))
+        problems.append(
+            Problem("a label's volume fraction differs from the template's", wanted, f"{ratio:.1f}", subject=subject)
+        )
     raise_all("the registration is refused", problems, DataError)
     return Gate(dice, lost, ratio, fit)
 

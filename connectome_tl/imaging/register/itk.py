@@ -1,4 +1,4 @@
-"""Transforms as ITK reads them (ANTs, SimpleITK, fMRIPrep, QSIPrep): affine text files and displacement fields.
+"""Read and write ITK transforms: affine text files and displacement fields.
 
 ITK counts to the left, the back and the top (LPS). A file `from-A_to-B` resamples images of A onto B: it maps points
 of B to points of A, as `Warp` does for its fixed and moving image.

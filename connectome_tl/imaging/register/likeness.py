@@ -1,4 +1,4 @@
-"""How alike two images of one place are, whatever their contrasts: the mean local squared correlation."""
+"""Similarity of two images of any contrast: mean local squared correlation."""
 
 from __future__ import annotations
 

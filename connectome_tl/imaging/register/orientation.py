@@ -1,4 +1,4 @@
-"""How a head lies in its image: the 24 turns and 24 mirror images of a header's axes as starts of a registration."""
+"""Initial orientations of a registration: 24 rotations and 24 reflections of the axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A template into a subject: affine, then SyN, by dipy or by ANTs.
+"""Register a template with a subject: affine, then SyN, by dipy or ANTs.
 
 dipy's affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. Its SyN
 with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on

@@ -1,4 +1,4 @@
-"""A template brought into a scan with what belongs to it: bias field, orientation, engine; and what to say of them."""
+"""Fit a template to a scan: bias field, orientation, engine, and remarks on the result."""
 
 from __future__ import annotations
 
@@ -116,6 +116,6 @@ def _refuse_mirrored(orientation: Orientation, image: Volume) -> None:
             got=f"{orientation.mirrored:.2f}",
             subject=image.subject,
             file=image.file,
-            remedy="Convert it anew from the scanner's files, or mend the header. Where a one-sided lesion misleads "
+            remedy="Convert it again from the scanner's files, or fix the header. Where a one-sided lesion misleads "
             "this check, give its mask or set registration.orientation: header.",
         )

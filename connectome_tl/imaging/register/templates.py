@@ -1,4 +1,4 @@
-"""Which template fits an age, and where it lies. Ages carry their unit; nothing is fetched unless the user asks for it.
+"""Find the template for an age. Nothing is downloaded unless the user asks for it.
 
 Cohorts as TemplateFlow's descriptions have them (ages there are postmenstrual weeks for dHCP, months after birth for
 MNIInfant); https://www.templateflow.org. Licences are those of each template; the images are the user's to get.

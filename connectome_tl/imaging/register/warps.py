@@ -1,4 +1,4 @@
-"""Where a point of one image lies in another, and carrying labels and images along."""
+"""Map points between images, and resample images and labels."""
 
 from __future__ import annotations
 

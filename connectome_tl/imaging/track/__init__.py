@@ -1,1 +1,1 @@
-"""Diffusion data to orientations, streamlines and maps."""
+"""Fibre orientations, tractography and maps from diffusion data."""

@@ -1,4 +1,4 @@
-"""Weights of streamlines that make their density that of the fibres, as SIFT2 does with another penalty.
+"""Streamline weights that match fibre density, similar to SIFT2 with another penalty.
 
 Each lobe of an orientation density (a fixel) has an integral, the volume of fibre in the voxel. Streamlines that
 cross the voxel along the lobe have to fill it: the sum of weight times length within the voxel should be that
@@ -93,7 +93,7 @@ def streamline_weights(
     crossed = np.flatnonzero(np.bincount(lengths.indices, minlength=lengths.shape[1]))
     if not len(crossed):
         raise DataError(
-            "no streamline that joins two regions runs along a fibre", subject=subject,
+            "no streamline that connects two regions follows a fibre", subject=subject,
             remedy="Check the labels, the mask and the gradient table.",
         )  # fmt: skip
     weights[chosen] = _fitted(lengths[:, crossed], fixels.volumes.ravel()[crossed])

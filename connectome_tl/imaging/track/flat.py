@@ -1,4 +1,4 @@
-"""Streamlines as flat buffers: all points in a row, and where each streamline begins."""
+"""Streamlines as flat arrays of points and offsets."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def from_list(streamlines: Sequence[np.ndarray]) -> Streamlines:
 
 def too_long(file: Path) -> DataError:
     """A streamline that no tractogram has."""
-    return DataError("a streamline is longer than any can be", expected=f"at most {MAX_POINTS} points", file=file)
+    return DataError("a streamline is too long", expected=f"at most {MAX_POINTS} points", file=file)
 
 
 def packed(points: np.ndarray, n_points: np.ndarray) -> Streamlines:

@@ -1,4 +1,4 @@
-"""Free water beside one tensor: how much of a voxel is fluid, and the anisotropy of what is not.
+"""Free-water fraction and the anisotropy of tissue, by a two-compartment tensor model.
 
 A thin call to dipy's free-water tensor (Hoy et al. 2014, doi:10.1016/j.neuroimage.2014.09.053; Henriques et al.
 2017, doi:10.5281/zenodo.1069540). With one shell fluid and tissue cannot be told apart, so one is refused.

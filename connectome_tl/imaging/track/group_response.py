@@ -1,4 +1,4 @@
-"""One response for a group: the mean of its subjects' own, as MRtrix3's `responsemean` takes it."""
+"""Group response function: the mean over subjects, as MRtrix3's `responsemean`."""
 
 from __future__ import annotations
 

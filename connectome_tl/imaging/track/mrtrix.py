@@ -1,4 +1,4 @@
-"""Engine `mrtrix3`: densities, iFOD2 and SIFT2 by MRtrix3's own commands, where they are on the PATH.
+"""Tractography engine `mrtrix3`: MRtrix3's own FODs, iFOD2 and SIFT2.
 
 Tournier et al. 2019 (doi:10.1016/j.neuroimage.2019.116137); SIFT2: Smith et al. 2015
 (doi:10.1016/j.neuroimage.2015.06.092). Weights come multiplied by mu. Their sum is called a fibre bundle

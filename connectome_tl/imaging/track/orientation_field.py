@@ -1,4 +1,4 @@
-"""Fibre orientation densities between voxels and directions, for many points at once.
+"""Interpolate fibre orientation densities between voxels and directions.
 
 A density of even order L on the sphere is a homogeneous polynomial of degree L in the three components of the
 direction. Written so, its value in any direction costs a few multiplications and no sphere of sampled

@@ -1,4 +1,4 @@
-"""One step of many streamlines through a field of orientation densities.
+"""One tracking step of many streamlines through a field of orientation densities.
 
 Probabilistic: an arc is drawn with the density along it as its likelihood (second-order integration, iFOD2;
 Tournier et al. 2010, Proc. ISMRM 18, 1670). Deterministic: the nearest peak of the density is followed

@@ -1,4 +1,4 @@
-"""What assembly needs to know of each streamline: its ends, its length, the mean of an image along it."""
+"""Ends, lengths and mean image values of streamlines, as assembly needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tractograms from disk, whole or block by block; coordinates in mm, RAS+.
+"""Read tractograms, whole or in blocks; coordinates in mm, RAS+.
 
 A tractogram is read in blocks that stay in cache, so ten million streamlines need no more memory than ten.
 Header and content must agree: what a header leaves out (an affine, an order of axes) is not guessed.

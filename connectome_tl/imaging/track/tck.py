@@ -1,4 +1,4 @@
-"""MRtrix track files: read with numpy alone, since the file is a flat buffer already; written without a time stamp."""
+"""Read and write MRtrix track files (.tck) with NumPy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, too_long
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_bytes
 
 _ROWS = 1 << 16  # points of one block
@@ -43,11 +44,11 @@ def _tck_header(file: Path) -> tuple[np.dtype, int, int | None]:
         raise DataError("unknown datatype", expected=", ".join(_TCK_TYPES), got=kind or "none", file=file)
     where = fields.get("file", "").split()
     if len(where) != 2 or where[0] != "." or not re.fullmatch(r"[0-9]{1,18}", where[1]):
-        raise DataError("the header does not say where the points begin", expected="file: . OFFSET", file=file)
+        raise DataError("the header does not give the offset of the points", expected="file: . OFFSET", file=file)
     _check_gap(file, begun, int(where[1]))
     count = fields.get("count")
     if count is not None and not re.fullmatch(r"[0-9]{1,18}", count):
-        raise DataError("the header's count is no number", got=repr(count)[:40], file=file)
+        raise DataError("the header's count is not a number", got=repr(count)[:40], file=file)
     return np.dtype(_TCK_TYPES[kind]), int(where[1]), None if count is None else int(count)
 
 
@@ -71,7 +72,7 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
             if ended:
                 end, stops = stops[ending[0]], stops[: ending[0]]
                 if end != (stops[-1] + 1 if stops.size else 0):
-                    raise DataError("the last streamline does not end", file=file)
+                    raise DataError("the last streamline is incomplete", file=file)
             if stops.size:
                 first = np.concatenate([[0], stops[:-1] + 1])
                 whole = rows[: stops[-1] + 1]
@@ -83,7 +84,7 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
                 found += len(stops)
             if ended:
                 if end + 1 < len(rows) or stream.read(1):
-                    raise DataError("the file goes on after its end mark", file=file)
+                    raise DataError("the file continues after its end mark", file=file)
                 break
             if n_new == 0:
                 raise DataError(
@@ -101,7 +102,7 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
         )
     if promised is not None and promised < found:
         # MRtrix writes the count last: a run that was stopped leaves whole streamlines and an old count.
-        note = f"the header of {file.name} counts {promised} streamlines; all {found} of the file were read"
+        note = f"the header of {file.name} counts {counted(promised, 'streamline')}; all {found} of the file were read"
         nothing = np.zeros(0, dtype=np.int64)
         yield Streamlines(buffer[:0], nothing, nothing, str(file), (note,))
 
@@ -113,7 +114,10 @@ def _check_gap(file: Path, begun: int, offset: int) -> None:
         gap = stream.read(min(max(offset - begun, 0), _MAX_GAP + 1))
     if offset < begun or len(gap) > _MAX_GAP or gap.strip(b"\0 \n"):
         raise DataError(
-            "the points do not begin where the header says", expected=f"from byte {begun}", got=str(offset), file=file
+            "the points do not begin at the offset of the header",
+            expected=f"from byte {begun}",
+            got=str(offset),
+            file=file,
         )
 
 

@@ -1,4 +1,4 @@
-"""The diffusion tensor by iteratively reweighted least squares, all voxels of a block at once.
+"""Diffusion tensor by iteratively reweighted least squares.
 
 Weights are the signals predicted by the step before, starting from the measured ones (Veraart et al. 2013,
 doi:10.1016/j.neuroimage.2013.05.028), two steps as in MRtrix3's `dwi2tensor`: the same numbers.

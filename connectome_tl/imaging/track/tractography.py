@@ -1,4 +1,4 @@
-"""Seeds to streamlines: the same seed gives the same streamlines, whatever the threads and the size of the image.
+"""Tractography from seeds. Results depend on the seed only, not on threads or image size.
 
 A streamline ends where no density along its way reaches the cutoff, or at the mask. Where tissue maps exist, only
 streamlines with both ends in grey matter are kept (anatomically constrained tracking, Smith et al. 2012,
@@ -18,6 +18,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.orientation_field import GridValues, grid_values, peak_amplitudes, polynomials
 from connectome_tl.imaging.track.propagation import Front, Step, deterministic, probabilistic, seeds, seeds_on_peaks
 from connectome_tl.imaging.track.reconstruction import Orientations
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import TrackingSettings
 
 _BATCH = 1_000  # seeds followed together; part of the result, since each batch draws by its own number
@@ -90,7 +91,7 @@ def track(
     seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask)
     if not len(seeds_from):
         raise DataError(
-            "there is nowhere to seed",
+            "there are no voxels to seed",
             expected=f"amplitudes of {max(settings.seed_amplitude, settings.fod_cutoff)} inside the mask",
             subject=subject,
         )
@@ -123,7 +124,7 @@ def track(
             break
     if not kept:
         raise DataError(
-            "no streamline was found", got=f"{n_seeds} seeds", subject=subject,
+            "no streamline was found", got=counted(n_seeds, "seed"), subject=subject,
             remedy="Check the orientation map, the mask and the gradient table.",
         )  # fmt: skip
     return Tracking(kept[: settings.n_streamlines], n_seeds)

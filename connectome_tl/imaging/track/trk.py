@@ -1,4 +1,4 @@
-"""TrackVis files (trackvis.org/docs/?subsect=fileformat), whose header must say where the points lie.
+"""Read TrackVis files (.trk, trackvis.org/docs/?subsect=fileformat).
 
 nibabel takes the identity for a missing affine and LPS for a missing order of axes, and believes the
 number of streamlines; all three are checked here. The transformation itself is nibabel's.
@@ -34,7 +34,7 @@ def read_trk(file: Path) -> Iterator[Streamlines]:
     n_scalars, n_properties = int(header["nb_scalars_per_point"]), int(header["nb_properties_per_streamline"])
     promised, found = int(header["nb_streamlines"]), 0
     if min(n_scalars, n_properties, promised) < 0:
-        raise DataError("the header counts less than nothing", file=file)
+        raise DataError("the header has a negative number of streamlines", file=file)
     with file.open("rb") as stream:
         stream.seek(_SIZE)
         for points in _batches(stream, file, order, n_scalars, n_properties):
@@ -45,7 +45,7 @@ def read_trk(file: Path) -> Iterator[Streamlines]:
             found += len(points)
     if promised and promised != found:  # 0: not recorded
         raise DataError(
-            "the number of streamlines is not what the header says",
+            "the number of streamlines differs from the header",
             expected=str(promised),
             got=str(found),
             file=file,
@@ -112,7 +112,7 @@ def _check(header: np.void, file: Path) -> None:
     axes = bytes(header["voxel_order"]).decode("ascii", "replace").upper()
     if len(axes) != 3 or any(sum(letter in pair for letter in axes) != 1 for pair in _AXES):
         raise DataError(
-            "the header does not say the order of the axes (voxel_order)",
+            "the header does not give the order of the axes (voxel_order)",
             expected="LPS or the like",
             got=axes or "nothing",
             file=file,

@@ -1,4 +1,4 @@
-"""TRX files (tee-ar-ex/trx-spec): a zip archive of arrays, whose lengths must be those of its header."""
+"""Read TRX files (tee-ar-ex/trx-spec): zip archives of arrays."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _member(archive: zipfile.ZipFile, kinds: dict[str, np.dtype], file: Path) ->
     info = archive.getinfo(names[0]) if names else None
     if info is not None and info.file_size > max(_MAX_RATIO * info.compress_size, _MAX_HEADER):
         raise DataError(
-            f"{info.filename} grows beyond measure when it is unpacked",
+            f"{info.filename} is too large when unpacked",
             expected=f"at most {_MAX_RATIO} times its size",
             got=f"{info.file_size} bytes from {info.compress_size}",
             file=file,
@@ -112,5 +112,5 @@ def _member(archive: zipfile.ZipFile, kinds: dict[str, np.dtype], file: Path) ->
 def _agree(what: str, got: int, expected: int, file: Path) -> None:
     if got != expected:
         raise DataError(
-            f"the {what} are not as many as the header says", expected=f"{expected} bytes", got=str(got), file=file
+            f"the {what} differ in number from the header", expected=f"{expected} bytes", got=str(got), file=file
         )

@@ -1,1 +1,1 @@
-"""Encoders: one module each, from the rows of a modality to an embedding."""
+"""Encoders: map the rows of a modality to an embedding, one module each."""

@@ -1,4 +1,4 @@
-"""A linear map of the edges beside a graph attention network (Han et al. 2025, arXiv:2501.17207)."""
+"""Linear map of edges and graph attention in parallel (Han et al. 2025, arXiv:2501.17207)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense layers: on upper-triangle edges (He et al. 2020), and on clinical covariates."""
+"""Dense layers on upper-triangle edges (He et al. 2020) and on clinical covariates."""
 
 from __future__ import annotations
 

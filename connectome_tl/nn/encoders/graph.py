@@ -1,4 +1,4 @@
-"""The frame of all graph encoders, and the table of their layers."""
+"""Base of all graph encoders, and the table of their layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear map of the edges with few parameters."""
+"""Low-rank linear map of the edges."""
 
 from __future__ import annotations
 

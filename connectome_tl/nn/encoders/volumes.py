@@ -1,4 +1,4 @@
-"""Branches on volumes: a 3D network and the dropout of its embedding."""
+"""Branches on volumes: a 3D network with dropout on its embedding."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""3D networks on volumes: encoders, their weight files, and what a processor computes right."""
+"""3D networks on volumes: encoders, pretrained weights, numerical precision."""

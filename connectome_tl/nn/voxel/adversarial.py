@@ -1,4 +1,4 @@
-"""A generator of volumes through a coarse latent map, its critic, and the network that guides it by age."""
+"""Generator with a latent map, critic, and age-guiding network for synthetic volumes."""
 
 from __future__ import annotations
 

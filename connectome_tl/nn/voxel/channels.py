@@ -1,4 +1,4 @@
-"""Which channels of a network can only be removed together, and what each of them costs.
+"""Groups of channels that must be pruned together, and their cost.
 
 The dependencies are those of torch-pruning's graph (Fang et al. 2023, arXiv:2301.12900).
 """

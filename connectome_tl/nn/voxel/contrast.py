@@ -1,4 +1,4 @@
-"""Contrast between voxels: features of one class are pulled together, over volumes or within each."""
+"""Voxel-wise contrastive loss, between or within volumes."""
 
 from __future__ import annotations
 

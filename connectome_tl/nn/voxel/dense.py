@@ -1,4 +1,4 @@
-"""Dense 3D networks: MONAI's DenseNet, and the multi-scale one of TSAN."""
+"""Dense 3D networks: MONAI's DenseNet, and the multi-scale network of TSAN."""
 
 from __future__ import annotations
 

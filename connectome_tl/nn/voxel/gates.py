@@ -1,4 +1,4 @@
-"""Gates that multiply the channels of a network, without changing the network."""
+"""Multiplicative gates on channels, initially the identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers a processor computes right in bfloat16.
+"""Layers that a processor computes correctly in bfloat16.
 
 torch 2.13 gives wrong weight gradients of 3D convolutions in bfloat16 on processors with AVX-512 bfloat16 units
 where the input is thinner than the kernel along its first axis. Each convolution is therefore compared with

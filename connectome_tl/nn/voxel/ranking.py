@@ -1,4 +1,4 @@
-"""Losses that compare the ages of several subjects: ranks and differences (TSAN, Cheng et al. 2021,
+"""Ranking losses on ages: ranks and differences (TSAN, Cheng et al. 2021, doi:10.1109/TMI.2021.3085948).
 doi:10.1109/TMI.2021.3085948).
 
 The published rank term needs a sorter network trained beforehand for one batch size. The soft rank here needs none

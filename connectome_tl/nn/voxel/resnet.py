@@ -105,7 +105,7 @@ class VoxelResNet(nn.Module):
         shrunk = self.stem_stride * (4 if self.dilated else 16)
         if self.norm == "instance" and max(volumes.shape[2:]) <= shrunk:
             raise UsageError(
-                "instance normalisation would erase the last stage, which is a single voxel on this grid",
+                "instance normalisation would zero the last stage, which has a single voxel on this grid",
                 expected=f"a grid of more than {shrunk} voxels along one axis",
                 got=" x ".join(map(str, volumes.shape[2:])),
                 remedy="Take norm: group, stem_stride: 1 or a larger grid.",

@@ -1,4 +1,4 @@
-"""The simple fully convolutional network of Peng et al. 2021 (doi:10.1016/j.media.2020.101871), without its head."""
+"""Simple fully convolutional network (Peng et al. 2021, doi:10.1016/j.media.2020.101871), without head."""
 
 from __future__ import annotations
 

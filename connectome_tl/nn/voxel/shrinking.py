@@ -1,4 +1,4 @@
-"""Take channels out of a network for good, so that it becomes smaller and faster."""
+"""Remove channels from a network permanently."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def removable(network: nn.Module, groups: Sequence[ChannelGroup], example: Tenso
     """
     if any(isinstance(module, nn.InstanceNorm3d) for module in network.modules()):
         raise DataError(
-            "InstanceNorm3d hides its channels from the dependency graph",
+            "channels of InstanceNorm3d are not in the dependency graph",
             remedy="Use group normalisation with one channel per group.",
         )
     refused = {}

@@ -1,4 +1,4 @@
-"""A small 3D encoder-decoder with skips, for grids of any size."""
+"""Small 3D encoder-decoder with skip connections, for grids of any size."""
 
 from __future__ import annotations
 

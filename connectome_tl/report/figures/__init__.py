@@ -1,1 +1,1 @@
-"""Figures as SVG, and the same drawings for notebooks."""
+"""Figures as SVG, and the same drawings as matplotlib figures."""

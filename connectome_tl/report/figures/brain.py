@@ -1,4 +1,4 @@
-"""A glass brain without an image: regions at their centroids, seen from the right, from behind, from above."""
+"""Glass brain without an image: region centroids in right, back and top view."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def glass_brain(
             f"expected (n_regions, 3) coordinates and (n_regions,) values, got {points.shape}, {size.shape}"
         )
     if any(not 0 <= end < len(points) for first, second, _ in edges for end in (first, second)):
-        raise ValueError(f"an edge names a region outside 0 to {len(points) - 1}")
+        raise ValueError(f"an edge has a region outside 0 to {len(points) - 1}")
     shown = np.isfinite(points).all(axis=1) & np.isfinite(size)
     if not shown.any():
         return None

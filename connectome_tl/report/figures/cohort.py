@@ -1,4 +1,4 @@
-"""Figures of a cohort's quality: measures with their limits, missing regions, sites by age, matrices."""
+"""Figures of cohort quality: measures with limits, missing regions, sites by age, matrices."""
 
 from __future__ import annotations
 

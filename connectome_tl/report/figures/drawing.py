@@ -1,4 +1,4 @@
-"""A small panel and its SVG: one look for all figures, the same bytes for the same input.
+"""Panels and their SVG output, deterministic and with one style for all figures.
 
 Text stays text (selectable, in the page's font); mathematics in names is not parsed; every id is
 made unique; nothing refers to anything outside.

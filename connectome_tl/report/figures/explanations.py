@@ -1,4 +1,4 @@
-"""Figures of a map: brain, matrix ordered by lobe, circle of the strongest edges, bars."""
+"""Figures of an explanation: brain, matrix ordered by lobe, circle of strongest edges, bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of what was tested and trained: permutation nulls and training curves."""
+"""Figures of tests and training: permutation distributions and training curves."""
 
 from __future__ import annotations
 

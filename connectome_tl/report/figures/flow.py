@@ -1,4 +1,4 @@
-"""The flow of subjects: one column per cohort, from the table to the tested subjects."""
+"""Flow diagram of subjects, one column per cohort."""
 
 from __future__ import annotations
 

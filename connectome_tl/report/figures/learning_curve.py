@@ -1,4 +1,4 @@
-"""Scores against the number of labelled subjects: a figure of the telling models and a table of all."""
+"""Learning curve: a figure of the main models and a table of all models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from connectome_tl.report.figures.drawing import INK, MUTED, clean, panel, style, to_svg
-from connectome_tl.report.labels import interval, metric_label, model_label, number
+from connectome_tl.report.labels import metric_label, model_label, number
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.models import FULL, model_named, model_order
 from connectome_tl.settings.records.results import LearningPoint, RunRecord
 
@@ -79,4 +80,4 @@ def curve_table(record: RunRecord, task: str) -> tuple[Row, list[Row]]:
 
 
 def _cell(point: LearningPoint) -> str:
-    return f"{number(point.value)} {interval(point.low, point.high)}"
+    return f"{number(point.value)} {interval_of(point)}".rstrip()

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions as the figures need them: per repeat, per fold, per subject. Pure numpy."""
+"""Out-of-fold predictions per repeat, fold and subject, as the figures need them."""
 
 from __future__ import annotations
 

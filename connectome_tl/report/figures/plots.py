@@ -1,4 +1,4 @@
-"""The report's drawings as matplotlib figures, for notebooks."""
+"""The report's figures as matplotlib figures, for notebooks."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class RunPlots:
         """Observed against predicted risk of the full model."""
         one, record = self._task(task, binary=True), self._record
         curves = {c.model: c for c in record.calibration_curves if c.task == one.name}
-        mended = next((r for r in record.recalibrated if (r.task, r.model) == (one.name, FULL)), None)
+        fixed = next((r for r in record.recalibrated if (r.task, r.model) == (one.name, FULL)), None)
         rows = self._full(one)
-        return _drawn(lambda: calibration_figure(rows, "calibration", curves=curves, recalibrated=mended))
+        return _drawn(lambda: calibration_figure(rows, "calibration", curves=curves, recalibrated=fixed))
 
     def net_benefit(self, task: str | None = None) -> Figure:
         """Net benefit against the threshold."""
@@ -105,7 +105,7 @@ class RunPlots:
             if name is None or task.name == name:
                 return task
         known = ", ".join(task.name for task in suited) or "none"
-        raise UsageError(f"no such outcome for this figure: {name or 'any'}", expected=f"one of {known}")
+        raise UsageError(f"this figure does not exist for the outcome: {name or 'any'}", expected=f"one of {known}")
 
     def _models(self, task: Task) -> dict[str, OutOfFold]:
         return {model: rows for (name, model), rows in self._rows.items() if name == task.name}
@@ -124,7 +124,7 @@ def _drawn(make: Callable[[], str | None]) -> Figure:
     with exporting(lambda _, figure: found.append(figure), "figure"):
         make()
     if not found:
-        raise UsageError("the run holds nothing to draw here")
+        raise UsageError("the run has no data for this figure")
     return found[-1]
 
 
@@ -132,7 +132,7 @@ def _forest(rows: list[tuple[str, float, float, float]], label: str, reference: 
     """Values with intervals, one row each."""
     rows = [row for row in rows if np.isfinite(row[1])]
     if not rows:
-        raise UsageError("the run holds nothing to draw here")
+        raise UsageError("the run has no data for this figure")
     with style():
         figure, axes = panel(4.6, 0.7 + 0.22 * len(rows), left=1.9)
         for y, (model, value, low, high) in enumerate(reversed(rows)):

@@ -1,4 +1,4 @@
-"""Figures from out-of-fold predictions: ROC, predicted risk per class, calibration, predicted against true."""
+"""Figures of out-of-fold predictions: ROC, risk per class, calibration, predicted against true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one scan: cuts through the brain, its matrix, motion over volumes, directions on the sphere."""
+"""Figures of one scan: slices, matrix, motion over volumes, gradient directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sheet to draw figures on, each with its title and note."""
+"""Collect figures with titles and notes."""
 
 from __future__ import annotations
 

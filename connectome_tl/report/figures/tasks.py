@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectome_tl.plurals import counted
 from connectome_tl.report import labels
 from connectome_tl.report.figures.fits import permutation_figure
 from connectome_tl.report.figures.learning_curve import curve_figure
@@ -65,7 +66,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     scores = {s.metric: s for s in record.scores if s.task == task.name and s.model == FULL}
     decisions = {c.model: c for c in record.decision_curves if c.task == task.name}
     curves = {c.model: c for c in record.calibration_curves if c.task == task.name}
-    mended = next((r for r in record.recalibrated if (r.task, r.model) == (task.name, FULL)), None)
+    fixed = next((r for r in record.recalibrated if (r.task, r.model) == (task.name, FULL)), None)
     rivals = {model: rows for model, rows in by_model.items() if model in RIVALS}
     unstable = [one for one in record.instability if one.task == task.name]
     found = sheet.draw(
@@ -82,11 +83,11 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         f"repeats; black: median of the class.{' Below: quartiles of the rivals.' if rivals else ''}",
     )
     found += sheet.draw(
-        lambda name: calibration_figure(full, name, curves=curves, recalibrated=mended, stamp=stamp),
+        lambda name: calibration_figure(full, name, curves=curves, recalibrated=fixed, stamp=stamp),
         "Calibration",
         f"{view.n_text}. Groups of {record.noun} by predicted risk (mean over {_repeats(full)}) with 95 % intervals of "
         f"the observed share; marks: single {record.noun}, positive above, negative below. "
-        + _calibration_note(scores, mended),
+        + _calibration_note(scores, fixed),
     )
     found += sheet.draw(
         lambda name: decision_figure(decisions, name, stamp=stamp),
@@ -111,7 +112,7 @@ def _range(n_refits: int) -> str:
     return f"the range of the risks that {n_refits}" if few else f"95 % of the risks that {n_refits}"
 
 
-def _calibration_note(scores: dict[str, Score], mended: Recalibrated | None) -> str:
+def _calibration_note(scores: dict[str, Score], fixed: Recalibrated | None) -> str:
     """Intercept and slope of the raw risks, and of the recalibrated ones where there are inner folds."""
 
     def said(found: dict[str, Score]) -> str:
@@ -122,9 +123,9 @@ def _calibration_note(scores: dict[str, Score], mended: Recalibrated | None) -> 
         ]
         return ", ".join(parts) + "."
 
-    if mended is None:
+    if fixed is None:
         return f"Raw risks, not recalibrated (no inner folds): {said(scores)}"
-    new = {score.metric: score for score in mended.scores}
+    new = {score.metric: score for score in fixed.scores}
     return f"Full model, raw: {said(scores)} Recalibrated on inner folds of the training rows: {said(new)}"
 
 
@@ -132,7 +133,7 @@ def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:
     return sheet.draw(
         lambda name: permutation_figure(test, name, stamp=sheet.stamp),
         f"Permutation test: {test.question}" if test.question else "Permutation test",
-        f"{labels.model_label(test.model).label}, {test.n_permutations} permutations: "
+        f"{labels.model_label(test.model).label}, {counted(test.n_permutations, 'permutation')}: "
         f"p = {labels.p_value(test.p_value, test.n_permutations)}, corrected over tasks "
         f"p = {labels.p_value(test.p_value_max, test.n_permutations)}. Orange: as large as observed, or larger. "
         f"{labels.plain(test.method)}{'.' if test.method else ''}",

@@ -1,4 +1,4 @@
-"""Optuna's own plots of a search, in the look of the house."""
+"""Optuna's plots of a search in the style of the report."""
 
 from __future__ import annotations
 

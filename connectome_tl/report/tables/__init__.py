@@ -1,1 +1,1 @@
-"""Tables as texts, and as files to download."""
+"""Tables of the report, as text and as downloads."""

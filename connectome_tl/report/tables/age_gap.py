@@ -1,4 +1,4 @@
-"""The brain-age gap as a table of the report."""
+"""Table of the brain-age gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as files: a link inside the page that holds the table itself, and TSV and LaTeX beside the page."""
+"""Downloads of tables: data links in the page, and TSV and LaTeX files beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which levels or classes are called which: a table for ordinal and multiclass tasks."""
+"""Table of the levels or classes of ordinal and multiclass tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Header and rows, as texts, of the tables that the page draws with marks and bars: what their downloads hold."""
+"""Header and rows, as text, of the tables that the page draws with marks and bars."""
 
 from __future__ import annotations
 

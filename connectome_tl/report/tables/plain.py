@@ -1,4 +1,4 @@
-"""Rows of the plain tables, as texts."""
+"""Rows of the plain tables, as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from connectome_tl.report.labels import (
     UNDEFINED,
     column_digits,
     count,
-    interval,
     metric_label,
     model_label,
     number,
@@ -20,7 +19,7 @@ from connectome_tl.report.labels import (
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import model_order
-from connectome_tl.settings.records.results import CohortRecord, RegionImportance, RunRecord
+from connectome_tl.settings.records.results import CohortRecord, RegionImportance, RunRecord, Score
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,
     GroupDifference,
@@ -63,7 +62,14 @@ def _group_cell(group: SubgroupScore | None) -> str:
     if group is None or group.score is None:
         return "too few to show"
     score = group.score
-    return f"{metric_label(score.metric).label} {number(score.value)} {score.reason or interval(score.low, score.high)}"
+    return f"{metric_label(score.metric).label} {_with_interval(score)}"
+
+
+def _with_interval(score: Score | None) -> str:
+    """`0.71 [0.50, 0.88]`; with the reason where the score or its interval is undefined."""
+    if score is None:
+        return UNDEFINED
+    return " ".join(part for part in (number(score.value), interval_of(score), score.reason) if part)
 
 
 def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
@@ -136,8 +142,7 @@ def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
             ("recalibrated", new),
         ):
             cells = [found.get(metric) for metric in _CALIBRATION]
-            texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in cells]
-            rows.append((model_label(one.model).label, title, *texts))
+            rows.append((model_label(one.model).label, title, *map(_with_interval, cells)))
     return rows
 
 
@@ -150,8 +155,7 @@ def threshold_rows(record: RunRecord, task: str) -> list[Row]:
         cut = (
             f"{number(float(np.median(one.threshold)))} ({number(min(one.threshold))} to {number(max(one.threshold))})"
         )
-        texts = [UNDEFINED if s is None else f"{number(s.value)} {interval(s.low, s.high)}" for s in shown]
-        rows.append((model_label(one.model).label, number(one.specificity), cut, *texts))
+        rows.append((model_label(one.model).label, number(one.specificity), cut, *map(_with_interval, shown)))
     return rows
 
 

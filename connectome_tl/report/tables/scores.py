@@ -1,4 +1,4 @@
-"""The table of all scores of a task: a row per model, a cell per metric, n beside them."""
+"""Table of all scores of a task: one row per model, one column per metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from connectome_tl.report.labels import (
     number,
 )
 from connectome_tl.settings.models import ModelSpec, model_order
-from connectome_tl.settings.records.results import Score
+from connectome_tl.settings.records.results import LearningPoint, Score
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _methods(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def interval_of(score: Score) -> str:
+def interval_of(score: Score | LearningPoint) -> str:
     """The interval of a score as text; nothing where the score itself is undefined."""
     if not math.isfinite(score.value):
         return ""

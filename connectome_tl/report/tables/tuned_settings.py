@@ -1,4 +1,4 @@
-"""What a report says of the settings that a search found for each outer fold."""
+"""Table of the settings that a search chose for each outer fold."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def optimism_sentences(found: Sequence[Optimism], task_labels: Mapping[str, str]
         sentences.append(
             f"{task_labels.get(one.task, one.task)}, {metric.label}: {labels.number(one.inner)} on the inner folds "
             f"that chose the settings (mean of the best trials), {labels.number(one.outer)} [{labels.number(one.low)}, "
-            f"{labels.number(one.high)}] on the outer test folds. Optimism: {one.difference:+.3f}. Only the second "
-            "number is a score; the first was chosen as the largest of many."
+            f"{labels.number(one.high)}] on the outer test folds. Optimism: {labels.signed(one.difference, 3)}. Only "
+            "the second number is a score; the first was chosen as the largest of many."
         )
     return sentences

@@ -1,1 +1,1 @@
-"""Sentences: the answer, the verdict, methods, references, checklists, the model card."""
+"""Texts of the report: summary, verdicts, methods, references, checklists, model card."""

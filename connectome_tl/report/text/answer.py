@@ -1,4 +1,4 @@
-"""The one sentence that answers the question of the title, from the same rules as the verdicts."""
+"""Summary sentence of a run, derived from the same rules as the verdicts."""
 
 from __future__ import annotations
 

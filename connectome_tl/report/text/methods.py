@@ -1,10 +1,12 @@
-"""The methods paragraph of a run, written from its settings and counts, so that it says what was done."""
+"""Methods paragraph of a run, derived from its settings and counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from connectome_tl.plurals import counted
+from connectome_tl.report.labels import number
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import model_named
@@ -59,7 +61,10 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
     n, noun = facts.sizes["target"], facts.noun
     what = f"Clinical covariates of {n} {noun}"
     if "connectome" in facts.modalities:
-        what = f"Connectomes of {n} {noun} ({facts.n_regions} regions, {facts.atlas}; {', '.join(facts.measures)})"
+        what = (
+            f"Connectomes of {n} {noun} ({counted(facts.n_regions, 'region')}, {facts.atlas}; "
+            f"{', '.join(facts.measures)})"
+        )
         what += " and volumes" * _sees_volumes(settings, facts)
     elif _sees_volumes(settings, facts):
         what = f"Volumes of {n} {noun}"
@@ -131,14 +136,17 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
-            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself without a "
-            "penalty, others as the mean of fits with and without them. Its control has the source's outcomes permuted."
+            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself as the mean "
+            "of fits with it (slope 1, and a free slope without a penalty) and without it, weighted by their errors on "
+            "families left out, others as the mean of fits with and without them. Its control has the source's "
+            "outcomes permuted."
             if facts.source_scores
             else ""
         )
         n = facts.sizes["source"]
         found.append(
-            f"Stage 1: supervised pretraining of the network on {n} subjects ({listed(list(facts.source_tasks))}; "
+            f"Stage 1: supervised pretraining of the network on {counted(n, 'subject')} "
+            f"({listed(list(facts.source_tasks))}; "
             f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}"
         )
     if stages.adapt is not None and "pool" in facts.sizes:
@@ -150,7 +158,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         n = facts.sizes["pool"]
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
-            f"{stages.adapt.objective.describe()} on up to {n} subjects without outcomes, {sight} "
+            f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {sight} "
             f"({training_text(stages.adapt.training, n, n, images=images)})."
         )
         found += probes_text(facts.probes)
@@ -194,7 +202,8 @@ def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
     if facts.permuted:
         named = listed([model_named(name).label for name in facts.permuted])
         text += (
-            f" {named} were fitted again under {settings.baseline_permutations} permutations of the outcomes (first "
+            f" {named} were fitted again under {counted(settings.baseline_permutations, 'permutation')} of the "
+            f"outcomes (first "
             "repeat)."
         )
     return [text]
@@ -205,8 +214,8 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
     if not probes:
         return []
     parts = [
-        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {probe.before:.2f} before and {probe.after:.2f} "
-        "after it"
+        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {number(probe.before)} before and "
+        f"{number(probe.after)} after it"
         for probe in probes
     ]
     fits = probes[0].n_fits
@@ -339,7 +348,7 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
             f"{splits.outer} test parts, each tested once{kin}."
         )
     times = "once" if splits.repeats == 1 else f"{splits.repeats} times"
-    return f"Cross-validation had {splits.outer} folds and was done {times}{by}{kin}."
+    return f"Cross-validation had {counted(splits.outer, 'fold')} and was done {times}{by}{kin}."
 
 
 def _learning_curve(settings: StudySettings) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the methods cite: references by what a run used, for the page and as BibTeX."""
+"""References of the methods that a run used, for the page and as BibTeX."""
 
 from __future__ import annotations
 

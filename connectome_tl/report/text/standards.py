@@ -1,4 +1,4 @@
-"""Reporting checklists filled from a run; what a run cannot know stays open, and says so.
+"""Reporting checklists, filled in from a run; items that a run cannot answer stay open.
 
 The topics are in our own short words and follow TRIPOD+AI (Collins et al. 2024, doi:10.1136/bmj-2023-078378, CC BY 4.0,
 numbers of its items), PROBAST+AI (Moons et al. 2025, doi:10.1136/bmj-2024-082505) and CLAIM (Tejani et al. 2024,

@@ -1,7 +1,8 @@
-"""What a run knows of the topics of reporting checklists, from its record alone; empty where it does not."""
+"""Answers to items of reporting checklists, derived from the record of a run."""
 
 from __future__ import annotations
 
+from connectome_tl.plurals import counted
 from connectome_tl.report.labels import metric_label, plain, role_label, task_title
 from connectome_tl.report.text.methods import listed
 from connectome_tl.settings.models import FULL
@@ -60,7 +61,7 @@ def _robustness(record: RunRecord) -> str:
 
 def _sources(record: RunRecord) -> str:
     parts = [
-        f"{c.people.text if c.people else f'{c.n_subjects} subjects'} ({c.name}; {role_label(c.role).lower()})"
+        f"{c.people.text if c.people else counted(c.n_subjects, 'subject')} ({c.name}; {role_label(c.role).lower()})"
         for c in record.cohorts
     ]
     return f"{'; '.join(parts)}. Places and dates are for the authors." if parts else ""

@@ -1,4 +1,4 @@
-"""The sentences that lead a report: how well, with what interval, better than what, does transfer help.
+"""Verdict sentences: performance with interval, comparison with baselines, benefit of transfer.
 
 Words follow rules fixed beforehand and nothing else: intervals (`compare.verdict`) and, where a
 permutation test was run, its p value corrected over tasks.
@@ -6,11 +6,14 @@ permutation test was run, its p value corrected over tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import SECOND, metric_named
 from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
+from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.tasks import Task
 
 _FEW = 10  # of a class: below this a ranking score says next to nothing
@@ -89,15 +92,21 @@ def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Two decimals without the leading zero: .78, -.05, +.03; `undefined` for NaN."""
-    if value != value:
-        return "undefined"
+    """Two decimals without the leading zero: .78, -.05, +.03; `not estimable` where the value is not finite."""
+    if not math.isfinite(value):
+        return NOT_ESTIMABLE
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
 
 
 def interval(low: float, high: float, signed: bool = False) -> str:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"95 % interval {NOT_ESTIMABLE}"
     return f"95 % interval {number(low, signed)} to {number(high, signed)}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else NOT_ESTIMABLE
 
 
 def _score(scores: Sequence[Score], model: str, metric: str) -> Score | None:
@@ -107,9 +116,11 @@ def _score(scores: Sequence[Score], model: str, metric: str) -> Score | None:
 def level(main: Score) -> str:
     """What a score's own interval says: predicted better than, worse than, not distinguishable from chance."""
     metric = metric_named(main.metric)
-    if main.value != main.value or main.low != main.low:
+    if not math.isfinite(main.value):
         reason = " (no fold held both classes)" if metric.chance == 0.5 else ""
         return f"could not be scored{reason}"
+    if not (math.isfinite(main.low) and math.isfinite(main.high)):
+        return f"not distinguishable from {metric.uninformed}, since no interval can be made"
     assert metric.chance is not None
     if main.low > metric.chance:
         return f"predicted better than {metric.uninformed}"
@@ -194,8 +205,9 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
     for test in tests:
         whose = "" if test.model == main.model else f"{model_named(test.model).label}, "
         text += (
-            f" Permutation test ({whose}{test.n_permutations} permutations; {test.question.rstrip('?').lower()}): "
-            f"p = {test.p_value:.3f}, {test.p_value_max:.3f} corrected over the outcomes."
+            f" Permutation test ({whose}{counted(test.n_permutations, 'permutation')}; "
+            f"{test.question.rstrip('?').lower()}): "
+            f"p = {_p(test.p_value)}, {_p(test.p_value_max)} corrected over the outcomes."
         )
     return text
 
@@ -203,8 +215,10 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
 def _second(task: Task, score: Score) -> str:
     plain = metric_named(score.metric).high == float("inf")  # in the unit of the outcome
     unit = (f" {task.unit}" if task.unit else " levels" if task.kind == "ordinal" else "") if plain else ""
-    value, low, high = (f"{v:.3g}" if plain else number(v) for v in (score.value, score.low, score.high))
-    return f"{value}{unit} (95 % interval {low} to {high})"
+    if not plain:
+        return f"{number(score.value)} ({interval(score.low, score.high)})"
+    ends = f"{score.low:.3g} to {score.high:.3g}" if math.isfinite(score.high - score.low) else NOT_ESTIMABLE
+    return f"{score.value:.3g}{unit} (95 % interval {ends})"
 
 
 def who(task: Task, score: Score, noun: str) -> str:
@@ -261,6 +275,8 @@ def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -
     fewest, where = _smallest(task, main)
     if fewest is not None and fewest < _FEW:
         found.append(f"Only {fewest} {noun} {where}: one more or less changes the result.")
+    if math.isfinite(main.value) and not math.isfinite(main.high - main.low):
+        found.append("The interval is not estimable (too few families, or no variation): nothing can be concluded.")
     if main.high - main.low > 0.3:
         found.append(f"The interval is {number(main.high - main.low)} wide: these subjects cannot settle the question.")
     telling = [c for c in ours.values() if c.verdict in ("helps", "harms")]

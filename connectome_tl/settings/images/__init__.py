@@ -1,1 +1,1 @@
-"""Settings of volumes and of the methods on them."""
+"""Settings of volumes and of image methods."""

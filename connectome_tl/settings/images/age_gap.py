@@ -1,4 +1,4 @@
-"""Settings of the brain-age gap as a result of a study."""
+"""Settings of the brain-age gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the two methods on volumes that a study can ask for among its baselines."""
+"""Settings of the image baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of brain age in two stages."""
+"""Settings of two-stage brain age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of contrast between voxels of several volumes."""
+"""Settings of voxel-wise contrastive learning."""
 
 from __future__ import annotations
 

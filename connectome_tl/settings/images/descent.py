@@ -1,4 +1,4 @@
-"""How one of the methods on volumes is optimised."""
+"""Optimiser settings of the image methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image embeddings that another study's network made, and how a study uses them."""
+"""Settings of image embeddings from the network of another study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images: how volumes become grids of one size, how they are augmented, and the encoders that read them."""
+"""Settings of volumes: grids, augmentation and 3D encoders."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs found, as plain records that the report shows; nothing here computes."""
+"""Result records of runs, as plain data for the report."""

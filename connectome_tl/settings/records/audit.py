@@ -1,4 +1,4 @@
-"""What an audit found, as plain records."""
+"""Result records of an audit."""
 
 from __future__ import annotations
 

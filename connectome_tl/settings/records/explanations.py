@@ -1,4 +1,4 @@
-"""What `explain` found, as plain records that the report shows."""
+"""Result records of `explain`."""
 
 from __future__ import annotations
 

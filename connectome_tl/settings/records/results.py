@@ -1,4 +1,4 @@
-"""What a run found, as plain records: no torch, nothing that computes. The report shows only these."""
+"""Result records of a run; nothing else is passed to the report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.scores import Number as Number
 from connectome_tl.settings.records.scores import Score as Score
@@ -94,7 +95,7 @@ class People(Record):
     def text(self) -> str:
         """`33 infants`, or `40 scans of 33 infants`."""
         who = f"{self.n_subjects} {self.noun if self.n_subjects != 1 else _SINGULAR[self.noun]}"
-        return who if self.n_scans == self.n_subjects else f"{self.n_scans} scans of {who}"
+        return who if self.n_scans == self.n_subjects else f"{counted(self.n_scans, 'scan')} of {who}"
 
 
 class OutcomeCounts(Record):

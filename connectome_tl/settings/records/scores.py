@@ -1,4 +1,4 @@
-"""A score with its interval, and numbers that may be undefined."""
+"""Records of scores with intervals, and of numbers that may be undefined."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from connectome_tl.settings.base import Record
 def _undefined(value: object) -> object:
     return math.nan if value is None else value
 
+
+NOT_ESTIMABLE = "not estimable"  # how sentences, and reasons beside a score, name an undefined number
 
 # A number that may be undefined: NaN in memory, null in JSON, and back again.
 Number = Annotated[float, BeforeValidator(_undefined)]

@@ -1,4 +1,4 @@
-"""Clinical and sensitivity results beyond the scores, as plain records that the report may show."""
+"""Records of clinical results and sensitivity analyses."""
 
 from __future__ import annotations
 

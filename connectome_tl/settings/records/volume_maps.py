@@ -1,4 +1,4 @@
-"""What `connectome-tl maps` found."""
+"""Result records of `connectome-tl maps`."""
 
 from __future__ import annotations
 

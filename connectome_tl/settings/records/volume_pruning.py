@@ -1,4 +1,4 @@
-"""What `connectome-tl prune` found."""
+"""Result records of `connectome-tl prune`."""
 
 from __future__ import annotations
 

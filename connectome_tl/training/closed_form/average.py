@@ -1,4 +1,4 @@
-"""Mean of kernel models over the scales of their blocks, each weighted by its restricted likelihood.
+"""Average kernel models over block scales, weighted by restricted likelihood.
 
 Models are K = sum_b exp(v_b) G_b with noise variance 1 times a free overall variance, v uniform over a box.
 The integral over the box is a sum over Sobol points: it depends neither on the order of rows nor on how

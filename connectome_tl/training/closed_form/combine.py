@@ -1,4 +1,4 @@
-"""From ridge paths of several kernels to one prediction: the best single fit, and a non-negative stack.
+"""Combine ridge paths of several kernels: best single fit and non-negative stack.
 
 Both see only predictions that leave out the row's family.
 """

@@ -6,9 +6,9 @@ fits, and, for few families, (A) a likelihood-weighted mean over the scales of t
 in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
 
 Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
-outcome that is itself among them (`own`) gets its column unpenalised, with slope 1 or, where its errors without
-the family are clearly lower, with a free slope. Any other is the mean of fits with and without the block of
-scores. `predict` then needs the scores as one more block.
+outcome that is itself among them (`own`) is a weighted mean of three fits: with its column at slope 1, with a free
+slope, and without it; the weights follow their errors without the family. Any other is the mean of fits with and
+without the block of scores. `predict` then needs the scores as one more block.
 
 What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
@@ -120,7 +120,7 @@ def _checked(y: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
     unknown = sorted(set(kinds) - set(KINDS))
     if y.ndim != 2 or y.shape[1] != len(kinds) or unknown:
         expected = f"one of {', '.join(KINDS)} per column"
-        raise InternalError("outcomes and kinds do not fit", expected=expected, got=f"{y.shape}, {tuple(kinds)}")
+        raise InternalError("outcomes and kinds do not match", expected=expected, got=f"{y.shape}, {tuple(kinds)}")
     if np.isinf(y).any():
         raise DataError("an outcome is infinite", remedy="Correct it, or leave it empty (missing).")
     binary = y[:, [kind == "binary" for kind in kinds]]

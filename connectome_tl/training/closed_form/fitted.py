@@ -1,4 +1,4 @@
-"""The fitted core: what predicts, is stored, and is explained."""
+"""The fitted core: prediction, storage, explanation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Risks from scores: logistic regression of the label on scores that left the row's family out."""
+"""Risks from scores: logistic regression on scores that leave the row's family out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training rows as kernels and unpenalised columns, and the fit of outcomes that miss the same rows."""
+"""Training rows as kernels and unpenalised columns; joint fit of outcomes with equal missingness."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from connectome_tl.training.closed_form.blocks import Block, Columns, Kernel, ch
 from connectome_tl.training.closed_form.fitted import RadialPart
 from connectome_tl.training.closed_form.solve import Problem, Solution
 from connectome_tl.training.closed_form.spectrum import Design, Families
+
+# Of the fits without the score, with a free slope (one number more is fitted) and with slope 1.
+_PRIOR = np.array([[1.0], [0.5], [1.0]])
+# Errors of one set of rows go together; weights of the full likelihood would be too sure of the best fit.
+_TEMPERED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +123,15 @@ class TrainingRows:
         fixed: np.ndarray,
         own: int,
     ) -> Solution:
-        """The outcome's own source score with a free slope, and with slope 1, in which the rest is shrunk to nothing.
+        """The mean of three fits: without the score, with slope 1, and with a free slope.
 
-        The second one counts unless the first one's squared errors without the family are lower by more than one
-        standard error: a few rows know less than the source, but another unit or another range shows at once.
+        With slope 1 the blocks learn what is left, in which "nothing" is allowed: a few rows know less than the
+        source. A free slope serves where the source's unit is another one. No score serves where the source does not
+        carry over (ages outside its range). Weights follow the errors without the family, see `_shares`.
         """
         assert self.scores is not None
         column = len(fixed) + own
+        without = self._solve(observed, y, shrunk, families, chosen, fixed)
         free = self._solve(observed, y, shrunk, families, chosen, np.append(fixed, column))
         slopes = self.scale[self.scores][own] / spread
         offset = self.values[self.scores][observed, own][:, None] * slopes
@@ -132,9 +139,9 @@ class TrainingRows:
         coefficients = rest.coefficients.copy()
         coefficients[column] += slopes
         whole = Solution(rest.dual, coefficients, rest.left_out + offset, rest.steady + offset)
-        worse = (y - whole.left_out) ** 2 - (y - free.left_out) ** 2
-        error = worse.std(axis=0) / np.sqrt(families.n_families)
-        return free.mean_with(whole, np.where(worse.mean(axis=0) > error, 0.0, 1.0))
+        losses = np.array([((y - one.left_out) ** 2).mean(axis=0) for one in (without, free, whole)])
+        shares = _shares(losses, families.n_families)
+        return without.mean_with(free.mean_with(whole, shares[2] / (shares[1] + shares[2])), 1.0 - shares[0])
 
     def _solve(
         self,
@@ -189,3 +196,15 @@ class TrainingRows:
             linear[name] = linear[name] + added if name in linear else added
             start = stop
         return linear, radial
+
+
+def _shares(losses: np.ndarray, n_families: int) -> np.ndarray:
+    """Weights (n_fits, n_columns) of fits that sum to 1, by a tempered likelihood of errors without the family.
+
+    Args:
+        losses: (n_fits, n_columns) mean squared errors.
+    """
+    least = losses.min(axis=0)
+    relative = (losses - least) / np.where(least > 0, least, 1.0)
+    weights = _PRIOR * np.maximum(np.exp(-0.5 * _TEMPERED * n_families * relative), 1e-12)
+    return np.asarray(weights / weights.sum(axis=0))

@@ -1,4 +1,4 @@
-"""One fit of columns that miss the same rows: the mean of the summed, the stacked and the averaged kernels."""
+"""Fit columns with equal missingness: mean of the summed, stacked and averaged kernels."""
 
 from __future__ import annotations
 

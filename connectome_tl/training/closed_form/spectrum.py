@@ -1,4 +1,4 @@
-"""Ridge of one kernel for every penalty at once, with predictions that leave out whole families.
+"""Kernel ridge for all penalties at once, with leave-family-out predictions.
 
 With Z the unpenalised columns (the intercept among them) and K the kernel, ridge solves
 (K + a I) d + Z b = y, Z' d = 0, so d = G y. Leaving out the rows F of a family changes their residual to

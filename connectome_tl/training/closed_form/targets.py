@@ -1,4 +1,4 @@
-"""Outcomes of more than two classes as columns of the core, and back."""
+"""Encode outcomes of more than two classes as columns of the core, and decode them."""
 
 from __future__ import annotations
 

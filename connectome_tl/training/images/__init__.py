@@ -1,1 +1,1 @@
-"""Methods that are trained on volumes: brain age in stages, synthesis, contrast between volumes, maps, pruning."""
+"""Image methods: staged brain age, synthesis, contrastive learning, maps, pruning."""

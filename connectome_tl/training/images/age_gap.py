@@ -1,4 +1,4 @@
-"""The brain-age gap: its dependence on age, fitted on training rows, and what it says about cases and controls.
+"""Brain-age gap: age correction fitted on training rows, and group differences.
 
 Predicted ages lean towards the mean, so that the gap falls with age (de Lange and Cole 2020,
 doi:10.1016/j.nicl.2020.102229). A correction by the true age makes every error small and its mean absolute error says
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 Correction = Literal["none", "gap", "prediction"]
 _LEAST_SLOPE = 0.05  # a prediction that hardly follows age cannot be divided by its slope
@@ -52,7 +53,9 @@ def fit_age_bias(ids: Sequence[str], predicted: np.ndarray, age: np.ndarray, kin
         return AgeBias(kind, 0.0, 0.0, tuple(ids))
     if len(age) < 3 or np.ptp(age) == 0:
         raise DataError(
-            "the age bias needs three training rows of different ages", got=f"{len(age)} rows", remedy="Set it to none."
+            "the age bias needs three training rows of different ages",
+            got=counted(len(age), "row"),
+            remedy="Set it to none.",
         )
     slope, intercept = np.polyfit(age, predicted - age if kind == "gap" else predicted, 1)
     if kind == "prediction" and slope < _LEAST_SLOPE:
@@ -102,7 +105,7 @@ def classify_by_gap(table: pd.DataFrame, case: np.ndarray, *, column: str = "cor
     for k in np.unique(fold):
         train, test = fold != k, fold == k
         if len(np.unique(case[train])) < 2:
-            raise DataError(f"without fold {k} there are only cases or only controls", remedy="Use stratified folds.")
+            raise DataError(f"outside fold {k} there are only cases or only controls", remedy="Use stratified folds.")
         machine = make_pipeline(StandardScaler(), SVC(kernel="linear")).fit(gap[train], case[train])
         score[test], found[test] = machine.decision_function(gap[test]), machine.predict(gap[test])
     return pd.DataFrame({"subject": table["subject"], "fold": fold, "y_true": case, "y_score": score, "y_pred": found})

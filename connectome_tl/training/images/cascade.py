@@ -1,4 +1,4 @@
-"""Brain age in two stages: a second network predicts what the rounded estimate of the first leaves over.
+"""Two-stage brain age: a second network predicts the residual of the first.
 
 After TSAN (Cheng et al. 2021, doi:10.1109/TMI.2021.3085948). The published second stage is trained on first
 estimates of the first network's own training rows; by default they are out-of-fold here.

@@ -1,4 +1,4 @@
-"""Contrast between voxels of several volumes: as an adaptation of an encoder, and beside a segmentation.
+"""Voxel-wise contrastive adaptation of an encoder, alone or with a segmentation.
 
 After Wang et al. 2021 (arXiv:2108.06522), who segment with it. Nothing of it is used at inference.
 """

@@ -1,4 +1,4 @@
-"""The one loop that the methods on volumes are trained by."""
+"""Training loop of the image methods."""
 
 from __future__ import annotations
 

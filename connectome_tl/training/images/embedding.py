@@ -1,4 +1,4 @@
-"""What a finished network makes of images: its embedding before the fusion, and the age that it says."""
+"""Embeddings of images by a finished network, and its predicted ages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.cohort.columns.plausible import DAYS
-from connectome_tl.errors import InternalError
+from connectome_tl.errors import InternalError, UsageError
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fitted import NetworkModel, to_batch
@@ -18,19 +18,68 @@ from connectome_tl.training.fitted import NetworkModel, to_batch
 _AT_ONCE = 8
 
 
-def image_embedding(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-    """(n_subjects, n_networks * width): the image branches of the fit's networks, one beside the other."""
+def image_embedding(
+    fit: FitResult, cohort: Cohort, ids: Sequence[str], parts: Sequence[Sequence[str]] = ()
+) -> np.ndarray:
+    """What the image branches of the fit's networks make of these subjects.
+
+    (n_subjects, n_networks * width), one network beside the other, where no network was trained on any of the
+    subjects (or there is one network alone). Else (n_subjects, width), see `out_of_fold`.
+
+    Args:
+        parts: ids that each network was trained without; empty where all networks saw all rows.
+
+    Raises:
+        UsageError: some training rows are here, but too few to bring the networks together.
+    """
     model = NetworkModel.of(fit.arrays, fit.plain)
     rows = to_batch(model.features.rows(cohort, ids)).image
-    parts = []
+    made = []
     for network in model.networks():
         assert isinstance(network, OutcomeModel)
         with torch.no_grad():
             found = [
                 network.branches["image"](rows.rows(at)).embedding for at in torch.arange(len(ids)).split(_AT_ONCE)
             ]
-        parts.append(torch.cat(found).double().numpy())
-    return np.concatenate(parts, axis=1)
+        made.append(torch.cat(found).double().numpy())
+    place = {subject: i for i, subject in enumerate(ids)}
+    held = [np.array([place[i] for i in part if i in place], dtype=int) for part in parts]
+    return out_of_fold(made, held) if any(map(len, held)) else np.concatenate(made, axis=1)
+
+
+def out_of_fold(made: Sequence[np.ndarray], held: Sequence[np.ndarray]) -> np.ndarray:
+    """(n_rows, width): of a training row what the network made that had not seen it; of any other row the mean.
+
+    Each network has axes of its own, so all are turned to those of the first: orthogonal Procrustes (Schoenemann
+    1966, doi:10.1007/BF02289451) on the training rows that the network itself has seen, so that nothing that another
+    network learnt from a row comes into that row's embedding.
+
+    Args:
+        made: one (n_rows, width) per network. held: row numbers that each network was trained without.
+
+    Raises:
+        UsageError: a network has fewer than two rows to be turned by.
+    """
+    first, turned = made[0], [made[0]]
+    training = np.concatenate(held)
+    for own, without in zip(made[1:], held[1:], strict=True):
+        # Rows that the first network had not seen may be used: what it makes of them knows nothing of their outcome.
+        shared = np.setdiff1d(training, without)
+        if len(shared) < 2:
+            raise UsageError(
+                "too few of the subjects that the networks were trained on are in this cohort to bring the networks "
+                "together",
+                expected="the study's whole target cohort, or other subjects alone",
+                got=f"{len(training)} training subjects",
+                remedy="Give the cohort.yaml of the study's target, or take --stage pretrain.",
+            )
+        center, goal = own[shared].mean(axis=0), first[shared].mean(axis=0)
+        left, _, right = np.linalg.svd((own[shared] - center).T @ (first[shared] - goal))
+        turned.append((own - center) @ (left @ right) + goal)
+    found = np.mean(turned, axis=0)
+    for own, rows in zip(turned, held, strict=True):
+        found[rows] = own[rows]
+    return np.asarray(found)
 
 
 def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndarray, str]:

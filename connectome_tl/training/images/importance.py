@@ -1,4 +1,4 @@
-"""Voxel importance by learned noise: where a frozen predictor survives no noise (Bintsi et al. 2021, arXiv:2108.05388).
+"""Voxel importance by learned noise (Bintsi et al. 2021, arXiv:2108.05388).
 
 A 3D U-Net says for each voxel how much noise is added; it is trained to add as much as it can while the prediction
 stays. Voxels that get little noise are important.

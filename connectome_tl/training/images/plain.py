@@ -1,4 +1,4 @@
-"""One network of a fit on volumes alone as plain layers: what pruning cuts and weighs."""
+"""Extract the plain layers of a volume network, for pruning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.nn.voxel.shrinking import shrink
 from connectome_tl.tasks import Task
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 class PlainNetwork(nn.Module):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.training.fitted import FittedModel, MixtureModel, NetworkModel
+from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.interface import FittedModel
 
 
 class VolumePredictor(nn.Module):

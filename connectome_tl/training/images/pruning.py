@@ -183,7 +183,7 @@ def prune(
             removed = _remove(gates, scores.settle(), costs, settings, goal)
             if not removed:
                 raise DataError(
-                    "every layer has come to its smallest width before the target",
+                    "all layers reached their minimum width before the target",
                     expected=f"{settings.target:.0%} of the multiply-accumulates removed",
                     remedy="Lower `target` or `keep`.",
                 )

@@ -1,4 +1,4 @@
-"""Rows of volumes that the methods of this room learn from."""
+"""Rows of volumes for the image methods."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, LeakageError
+from connectome_tl.plurals import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,8 @@ class VolumeRows:
         wrong = [f"{name} {size}" for name, size in sizes.items() if size != len(self.ids)]
         if wrong or self.volumes.ndim != 5:
             raise DataError(
-                "rows of volumes do not belong together",
-                expected=f"{len(self.ids)} subjects and volumes (n, n_channels, depth, height, width)",
+                "rows of volumes do not match",
+                expected=f"{counted(len(self.ids), 'subject')} and volumes (n, n_channels, depth, height, width)",
                 got=", ".join([*wrong, f"volumes {tuple(self.volumes.shape)}"]),
             )
 
@@ -62,9 +63,9 @@ class VolumeRows:
         broken = ~torch.isfinite(rows.volumes.flatten(1)).all(dim=1)
         if bool(broken.any()):
             raise DataError(
-                "the volume has voxels that are no finite numbers",
+                "the volume has voxels that are not finite",
                 subject=rows.ids[int(broken.nonzero()[0])],
-                remedy="Mend the volume, or leave the subject out.",
+                remedy="Fix the volume, or leave the subject out.",
             )
         return rows
 
@@ -106,7 +107,7 @@ def refuse_seen(fitted: Sequence[str], test: Sequence[str], what: str) -> None:
     """
     both = sorted(set(fitted) & set(test))
     if both:
-        raise LeakageError(f"{what} was fitted on {len(both)} subjects of the test fold", subject=both[0])
+        raise LeakageError(f"{what} was fitted on {counted(len(both), 'subject')} of the test fold", subject=both[0])
 
 
 @contextmanager

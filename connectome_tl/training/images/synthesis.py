@@ -1,4 +1,4 @@
-"""Synthetic volumes for training: mixed in the latent maps of a task-guided encoder-decoder, or voxel by voxel.
+"""Synthetic training volumes, by mixing latent maps or voxels.
 
 After Li et al. 2021 (arXiv:2108.01659): a generator reconstructs volumes under a critic with a gradient penalty, an
 absolute error and the error of an age network; two training subjects of one age bin are then mixed.
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.adversarial import AgeGuide, Critic, EncoderDecoder, gradient_penalty
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
@@ -157,7 +158,7 @@ def synthesise(
     """
     if model is not None and set(model.ids) != set(ids):
         raise DataError(
-            "the synthesiser was fitted on other subjects than those to be mixed",
+            "the synthesiser was not fitted on the subjects to be mixed",
             remedy="Fit it on the training rows of this fold.",
         )
     rows = rows.of(ids)
@@ -186,8 +187,8 @@ def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) 
     members = [rows for rows in members if len(rows) > 1]
     if not members:
         raise DataError(
-            "no age bin holds two training subjects",
-            got=f"bins of {width:g} for {len(ages)} subjects",
+            "no age bin contains two training subjects",
+            got=f"bins of {width:g} for {counted(len(ages), 'subject')}",
             remedy="Set a larger `bin_width`.",
         )
     counts = np.array([len(rows) for rows in members], dtype=float)

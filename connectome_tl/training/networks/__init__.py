@@ -1,1 +1,1 @@
-"""Networks: rows to batches, the training loop, stages 1 to 3 and ensembles."""
+"""Networks: batches, training loop, stages 1 to 3, ensembles."""

@@ -1,4 +1,4 @@
-"""Stage 2: an objective without outcomes on the pool, and a probe of what it changes."""
+"""Stage 2: adaptation on the pool without outcomes, and a linear probe of its effect."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _scaled_ages(ages: np.ndarray) -> Tensor:
     """(n, 1) ages of the rows in units of their own mean and standard deviation, NaN where unknown."""
     known = ages[np.isfinite(ages)]
     if not len(known):
-        raise DataError("no age of the pool is known, and adaptation was to predict it")
+        raise DataError("adaptation predicts the age, but no age of the pool is known")
     spread = float(known.std()) or 1.0
     return torch.from_numpy(((ages - known.mean()) / spread).astype(np.float32))[:, None]
 
@@ -82,7 +82,7 @@ def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> 
 def _for_probe(setting: Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
     """The source as the stage before saw it, and the outcomes that it learnt, classes without an order left out."""
     if setting.parent is None:
-        raise InternalError("only a stage with a stage before can be probed")
+        raise InternalError("only a stage with a previous stage can be probed")
     other = context.cohort(rows.cohort)
     known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
     outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)

@@ -1,4 +1,4 @@
-"""An ensemble inside one fit: each network is trained without one inner part, which chooses its step."""
+"""Ensemble within one fit: each network leaves out one inner fold for early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop: samplers draw rows, a step moves the model, and the loop counts."""
+"""Training loop: sample rows, update the model, count steps."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def train(
     moving = [parameter for group in groups for parameter in group["params"]]
     if not moving:
         raise DataError(
-            "every part of the model is frozen or absent: nothing would be learned",
+            "every part of the model is frozen or absent: nothing can be learned",
             remedy="Leave a part out of `freeze`.",
         )
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)

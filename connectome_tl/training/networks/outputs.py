@@ -1,4 +1,4 @@
-"""Outputs of heads to predictions: probabilities, and values in the outcome's unit."""
+"""Convert outputs of heads to probabilities and to values in the outcome's unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rates, freezing and unfreezing mean for the parameters of a model. All of it acts on carried weights only."""
+"""Learning rates, freezing and unfreezing of parameters. Applied to transferred weights only."""
 
 from __future__ import annotations
 

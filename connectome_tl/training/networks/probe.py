@@ -1,4 +1,4 @@
-"""What can be read linearly from the embedding of connectomes or volumes, before and after adaptation.
+"""Linear probe of embeddings before and after adaptation.
 
 A probe is a ridge regression from the embedding, scored on rows that it has not seen. It trains nothing that
 is kept: it says whether adaptation helps (the pool's age is read better) or forgets (the source's outcomes are

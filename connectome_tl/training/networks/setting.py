@@ -1,4 +1,4 @@
-"""What the networks of one fit share: rows, sizes, fresh weights, training, and the result that is kept."""
+"""State shared by the networks of one fit: rows, sizes, initial weights, result."""
 
 from __future__ import annotations
 
@@ -181,9 +181,9 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
     ]
     if lost:
         raise DataError(
-            "the encoder of the stage before does not fit this cohort",
+            "the encoder of the previous stage does not match this cohort",
             got=f"{lost[0]} differs",
-            remedy="Use one atlas for all cohorts, or an encoder whose weights are free of it "
+            remedy="Use one atlas for all cohorts, or an encoder that does not depend on the atlas "
             "(model.encoder: node_features: identity, readout: attention, direct: false).",
         )
     model.load_state_dict({**own, **taken})

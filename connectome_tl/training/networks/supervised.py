@@ -1,4 +1,4 @@
-"""Stages 1 and 3 of the network."""
+"""Stages 1 and 3: supervised training of the network."""
 
 from __future__ import annotations
 

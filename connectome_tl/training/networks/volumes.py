@@ -1,4 +1,4 @@
-"""What the training loop does with volumes: the device, the arithmetic and augmentation.
+"""Device, precision and augmentation of volumes during training.
 
 There is one loop (`training.loop`). A `Work` prepares each batch that it draws: volumes are read and augmented
 there, by random numbers of the fit alone.
@@ -74,7 +74,7 @@ def device_of(asked: str) -> str:
     """
     found = torch.cuda.is_available() if asked != "cpu" else False
     if asked == "cuda" and not found:
-        raise UsageError("device: cuda, and torch finds no GPU", remedy="Say device: auto or device: cpu.")
+        raise UsageError("device: cuda, and torch finds no GPU", remedy="Set device: auto or device: cpu.")
     return "cuda" if found else "cpu"
 
 

@@ -1,4 +1,4 @@
-"""Weight files of encoders: the one place that reads what others have trained.
+"""Read pretrained weight files of encoders.
 
 A `.pth` file is read by torch's weights-only reader here and nowhere else, checked and written as safetensors;
 everything later reads that.
@@ -68,10 +68,10 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises almost anything for a file that is no weights
         raise DataError(
-            f"not a file of weights alone: {str(error).splitlines()[0][:200]}",
+            f"not a file of weights only: {str(error).splitlines()[0][:200]}",
             expected=".safetensors, or what torch.save writes of a state_dict",
             file=path,
-            remedy="Only tensors are read: a file that holds a whole model or other objects may run code on load.",
+            remedy="Only tensors are read: a file of a whole model or other objects can run code when it is loaded.",
         ) from error
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
@@ -79,7 +79,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             break
         content = inner
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise DataError("the file holds no tensors by name", expected="a state_dict", file=path)
+        raise DataError("the file has no named tensors", expected="a state_dict", file=path)
     return {_bare(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
 
 

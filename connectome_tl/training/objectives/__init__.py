@@ -1,1 +1,1 @@
-"""What a network is trained for: one interface, with and without labels."""
+"""Training objectives, supervised and unsupervised, behind one interface."""

@@ -1,4 +1,4 @@
-"""The age at the scan, which a pool without outcomes still knows."""
+"""Objective: predict the age at scan."""
 
 from __future__ import annotations
 

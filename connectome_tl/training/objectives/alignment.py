@@ -1,4 +1,4 @@
-"""Embeddings of the pool that are distributed as those of the source."""
+"""Objective: align the distribution of pool embeddings with that of the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two views of one connectome are told from those of others."""
+"""Objective: contrastive learning between views of connectomes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random parts of a connectome that an objective hides; draws come from torch's current random state."""
+"""Random masking of parts of a connectome; draws use torch's current random state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which subjects are mixed, and how much of each; draws come from torch's current random state.
+"""Mixup of subjects; draws use torch's current random state.
 
 Mixed rows are convex combinations of two subjects' features, and the loss is that of both outcomes in the same
 proportion (Zhang et al. 2018, arXiv:1710.09412). Partners near in outcome are the augmentation of Kawahara et

@@ -1,4 +1,4 @@
-"""The interface of all objectives, and what they are given.
+"""Interface of all objectives and of their inputs.
 
 An objective maps the model, a batch per role and its targets to named terms whose sum is minimised. It may
 own parameters; it sees no subject, file or cohort.

@@ -1,4 +1,4 @@
-"""Objectives that hide or spoil a part of the connectome and predict it from the embedding of the rest."""
+"""Objectives: reconstruct masked or corrupted parts of the connectome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base of the objectives that see labelled source rows beside the pool."""
+"""Base of objectives that also use labelled source rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network learns from what it predicted for the pool before adaptation."""
+"""Objective: self-training on predictions for the pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcomes themselves, of one cohort, missing ones masked."""
+"""Objective: supervised masked loss on the outcomes of one cohort."""
 
 from __future__ import annotations
 

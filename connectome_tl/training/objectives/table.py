@@ -1,4 +1,4 @@
-"""Which settings make which objective of adaptation."""
+"""Table of the adaptation objectives and their settings."""
 
 from __future__ import annotations
 

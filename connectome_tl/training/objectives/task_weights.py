@@ -1,4 +1,4 @@
-"""How the losses of several outcomes become one."""
+"""Weights that combine the losses of several outcomes."""
 
 from __future__ import annotations
 

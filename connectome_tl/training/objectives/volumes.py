@@ -1,4 +1,4 @@
-"""Volumes of which blocks are hidden."""
+"""Objective: reconstruct masked blocks of volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrast between voxels of several volumes, without label maps: classes are grey levels within each head."""
+"""Objective: voxel-wise contrastive learning with grey-level classes instead of label maps."""
 
 from __future__ import annotations
 

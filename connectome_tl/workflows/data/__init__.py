@@ -1,1 +1,1 @@
-"""Commands on data: cohorts checked, matrices converted, tractograms assembled, atlases listed."""
+"""Commands on data: cohorts, matrices, tractograms, atlases."""

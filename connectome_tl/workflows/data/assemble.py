@@ -1,4 +1,4 @@
-"""`connectome-tl assemble`: a tractogram and a parcellation to one table of edges."""
+"""`connectome-tl assemble`: connectome from a tractogram and a parcellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl atlas`: which atlases there are, what is in one, and whether an image fits its table."""
+"""`connectome-tl atlas`: list, show and install atlases."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from connectome_tl.connectome.assignment import some
 from connectome_tl.connectome.places import Fit, centroids, check_places
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, write_bytes, write_json, write_table
 
 
@@ -144,7 +145,7 @@ def _check_labels(atlas: Atlas, labels: Volume, source: Path) -> None:
     if len(absent) > 10:
         problems.append(
             Problem(
-                f"{len(absent) - 10} more labels are not in the image",
+                f"{counted(len(absent) - 10, 'more label is', 'more labels are')} not in the image",
                 file=source,
                 remedy=f"Is this the image of {atlas.name}? {atlas.image}",
             )
@@ -158,7 +159,7 @@ def _check_sides(atlas: Atlas, labels: Volume, source: Path) -> None:
     left, right = ([places[r.index][0] for r in atlas.regions if r.hemisphere == s and r.index in places] for s in "LR")
     if left and right and np.mean(left) > np.mean(right):
         raise DataError(
-            "left and right are exchanged: labels of the left hemisphere lie on the right",
+            "left and right are exchanged: labels of the left hemisphere are on the right",
             file=source,
-            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is mended.",
+            remedy="The image's orientation (sform, qform) is wrong or missing; do not use it before that is fixed.",
         )

@@ -1,4 +1,4 @@
-"""`connectome-tl cohort`: check a cohort whole, say what is in it, draw its quality."""
+"""`connectome-tl cohort`: check and describe a cohort, and report its quality."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from connectome_tl.connectome.quality import (
     subject_measures,
 )
 from connectome_tl.errors import UsageError
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
 from connectome_tl.settings.study import StudySettings
@@ -70,7 +71,9 @@ def check_cohort(
             found = tuple(degenerate(cohort))
             print_findings(found, screen)
             if report is not None:
-                raise UsageError("a quality page needs volumes, or the connectomes of at least two subjects", file=path)
+                raise UsageError(
+                    "a quality report needs volumes, or the connectomes of at least two subjects", file=path
+                )
             return CheckedCohort(cohort, record, found)
         if connected:
             quality = cohort_quality(cohort if len(seen) == cohort.n_subjects else cohort.take(seen), said=ticker.say)
@@ -78,7 +81,7 @@ def check_cohort(
             quality = _without_connectomes(cohort)
         if report is not None and any(cohort.volumes):
             image = load_settings(study, StudySettings).image if study is not None else None
-            ticker.say("pictures of the volumes")
+            ticker.say("drawing the volumes")
             images, shown = volume_images(cohort, image)
             quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
         print_findings(quality.findings, screen)
@@ -86,7 +89,7 @@ def check_cohort(
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
-            ticker.say("writing the page")
+            ticker.say("writing the report")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
     return CheckedCohort(cohort, record, tuple(quality.findings), page)
@@ -158,8 +161,8 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
     """The cohort as tables on a terminal. Names from files are shown as text, never as markup."""
     measures = ", ".join(record.measures) or "no connectomes"
-    who = record.people.text if record.people is not None else f"{record.n_subjects} subjects"
-    regions = f"{record.n_regions} regions ({record.atlas}), " if record.n_regions else ""
+    who = record.people.text if record.people is not None else counted(record.n_subjects, "subject")
+    regions = f"{counted(record.n_regions, 'region')} ({record.atlas}), " if record.n_regions else ""
     console.print(Text(f"{record.name}: {who}, {regions}{measures}"))
     flow = Table(title="Flow", title_justify="left")
     for heading in ("step", "left", "excluded", "why"):

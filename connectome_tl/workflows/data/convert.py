@@ -1,4 +1,4 @@
-"""`connectome-tl convert`: any matrix file to one that names its rows and says what it is."""
+"""`connectome-tl convert`: convert matrix files to a format with region names and metadata."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from connectome_tl.connectome.names.naming import Layout, RowNames, RowOrder, li
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.connectome.names.rows import in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, sidecar_path
 from connectome_tl.settings.cohort import NUMBERED
 from connectome_tl.workflows.data.convert_checks import chosen_layout, content_notes, only_measure
@@ -124,7 +125,7 @@ def convert_folder(
     job = _job(format, labels, atlas, measure, layout, order)
     files = [root] if root.is_file() else _matrix_files(root, pattern, Path(out))
     if not files:
-        remedy = "Say --pattern, for example '**/*.csv'."
+        remedy = "Give --pattern, for example '**/*.csv'."
         raise MissingInputError("no matrix file in the folder", file=root, remedy=remedy)
     written: dict[Path, Path] = {}
     problems: list[Problem] = []
@@ -140,9 +141,11 @@ def convert_folder(
             kinds.add(type(error))
             problems += [replace(problem, file=problem.file or file) for problem in error.problems]
     for note, count in job.notes.items():
-        say(note if count == 1 else f"{note} ({count} files)")
+        say(note if count == 1 else f"{note} ({counted(count, 'file')})")
     kind = UsageError if kinds == {UsageError} else DataError
-    raise_all(f"{len(written)} tables were written; some files could not be read", problems, kind)
+    raise_all(
+        f"{counted(len(written), 'table was', 'tables were')} written; some files could not be read", problems, kind
+    )
     return tuple(written)
 
 
@@ -170,7 +173,7 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
     if not root.is_dir():
         raise MissingInputError("file or folder not found", file=root)
     if pattern is not None and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
-        raise UsageError("a pattern stays inside the folder", got=pattern)
+        raise UsageError("a pattern must stay inside the folder", got=pattern)
     found = []
     for path in sorted(root.glob(pattern or "**/*")):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
@@ -229,7 +232,7 @@ def _convert(
     files = files_written(target, connectome.measures, always_measure=taken is not None)
     for made in files:
         if taken and made in taken:
-            raise DataError(f"would overwrite what {taken[made].name} gave", file=file, got=made.name)
+            raise DataError(f"would overwrite the output of {taken[made].name}", file=file, got=made.name)
     beside = [one for one in (sidecar_path(file), file.with_name(f"{file.stem}_labels.txt")) if one.is_file()]
     labels = [] if job.labels is None else [job.labels]
     refuse_overwriting(files, [file, *labels, *beside, *others])

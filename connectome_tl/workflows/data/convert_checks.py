@@ -1,4 +1,4 @@
-"""What is decided and checked on the way from a matrix file to its conversion."""
+"""Decisions and checks of a conversion."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.naming import Layout, MatrixFile
 from connectome_tl.errors import DataError
+from connectome_tl.plurals import counted
 
 _LISTED = 10
 
@@ -48,16 +49,20 @@ def content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tup
         raise DataError(
             "the connectome has no edge",
             file=file,
-            got=f"0 between all {int(there.sum())} regions",
+            got=f"0 between all {counted(int(there.sum()), 'region')}",
             remedy="Was the tractogram empty, or in another space than the parcellation?",
         )
     notes = []
     missing = [name for name, present in zip(connectome.regions, there, strict=True) if not present]
     if missing:
-        notes.append(f"{len(missing)} regions are missing and masked: {listed(missing, _LISTED)}")
+        notes.append(
+            f"{counted(len(missing), 'region is', 'regions are')} missing and masked: {listed(missing, _LISTED)}"
+        )
     lonely = [connectome.regions[i] for i in np.flatnonzero(there & ~linked)]
     if lonely:
-        notes.append(f"{len(lonely)} regions without an edge, isolated or not measured: {listed(lonely, _LISTED)}")
+        notes.append(
+            f"{counted(len(lonely), 'region')} without an edge, isolated or not measured: {listed(lonely, _LISTED)}"
+        )
     pairs = off_diagonal & there[:, None] & there[None, :]
     for measure, matrix in zip(connectome.measures, weights, strict=True):
         if pairs.sum() > 2 and np.ptp(matrix[pairs]) == 0:

@@ -1,4 +1,4 @@
-"""Names of converted files: BIDS entities in, BIDS entities out, and the pattern that a cohort.yaml needs."""
+"""Names of converted files: BIDS entities, and the pattern for a cohort.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl fetch`: public data through nilearn's own fetcher, for users with a network."""
+"""`connectome-tl fetch`: download public data with nilearn or TemplateFlow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
         raise OutputError(
             f"ABIDE could not be fetched: {error}",
             file=target,
-            remedy="It needs a network. Run the same command again; what came is kept.",
+            remedy="It needs a network. Run the same command again; downloaded files are kept.",
         ) from error
     return target
 
@@ -60,12 +60,12 @@ def template_of_age(
 
     if unit not in UNITS or reference not in REFERENCES:
         raise UsageError(
-            "an age carries its unit and from when it counts",
+            "an age needs a unit and a reference",
             expected=f"--unit {'|'.join(UNITS)} --reference {'|'.join(REFERENCES)}",
             got=f"{unit}, {reference}",
         )
     if labels is not None and not all("-" in pair for pair in labels.split("_")):
-        raise UsageError("labels are named by their entities", expected="--labels desc-structures", got=labels)
+        raise UsageError("labels are given by their BIDS entities", expected="--labels desc-structures", got=labels)
     if contrast not in (None, "T1w", "T2w"):
         raise UsageError("no such contrast", expected="--contrast T1w|T2w", got=contrast)
     found = template_for_age(age, unit, reference)

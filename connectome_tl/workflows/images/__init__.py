@@ -1,1 +1,1 @@
-"""Commands on volumes of a study: grids, maps, contrasts, embeddings, pruning."""
+"""Commands on volumes: grids, maps, contrasts, embeddings, pruning."""

@@ -1,4 +1,4 @@
-"""The volumes of a cohort for its quality page: cuts through each on its grid, and what was done to it."""
+"""Volumes of a cohort for its report: slices on the grid, and preprocessing steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
 from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
 
@@ -45,7 +46,11 @@ def volume_images(
         found.append(QualityFinding(level="warning", check="volume", message=mixed))
     without = cohort.n_subjects - len(there)
     if without:
-        found.append(QualityFinding(level="note", check="volume", message=f"{without} subjects have no volume"))
+        found.append(
+            QualityFinding(
+                level="note", check="volume", message=f"{counted(without, 'subject has', 'subjects have')} no volume"
+            )
+        )
     return tuple(images), found
 
 

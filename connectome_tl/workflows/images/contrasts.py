@@ -1,4 +1,4 @@
-"""`connectome-tl contrasts`: volumes of random contrast from label maps, as a cohort to pretrain on."""
+"""`connectome-tl contrasts`: synthesise volumes of random contrast from label maps."""
 
 from __future__ import annotations
 

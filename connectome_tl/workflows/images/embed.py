@@ -1,4 +1,4 @@
-"""`connectome-tl embed`: what the networks of a finished image study make of the images of a cohort."""
+"""`connectome-tl embed`: compute image embeddings of a cohort with a finished image study."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 Stage = Literal["finetune", "pretrain"]
+Parts = tuple[tuple[str, ...], ...]
 
 
 def embed_cohort(
@@ -45,12 +46,13 @@ def embed_cohort(
     """Embeddings of each image by each fit of a run, with the subjects that the fit has seen, as one JSON file.
 
     Args:
-        stage: `finetune` takes the networks of each outer fold of the first repeat; `pretrain` that of stage 1, which
-            saw the source cohort alone.
+        stage: `finetune` takes the networks of each outer fold of the first repeat, of a training row the one that
+            had not seen it; `pretrain` that of stage 1, which saw the source cohort alone.
         base: folder the cohort paths of the run's study.yaml are relative to; by default the run's own.
 
     Raises:
-        UsageError: the run has no network on volumes, or no such stage; the cohort has no volumes.
+        UsageError: the run has no network on volumes, or no such stage; the cohort has no volumes, or too few of the
+            fit's training rows (see `training.images.embedding.out_of_fold`).
         MissingInputError: no finished run, or a fit is not stored.
         DataError: images that no grid can be made of.
     """
@@ -58,7 +60,7 @@ def embed_cohort(
     results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
     # The grids lie elsewhere: a finished run stays as it is.
     with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
@@ -79,8 +81,8 @@ def embed_cohort(
         ids = tuple(i for i, image in zip(cohort.ids, cohort.volumes, strict=True) if image)
         made = []
         with steps.counted("embeddings") as progress:
-            for i, fit in enumerate(fits):
-                made.append(_embedded(fit, cohort, ids, known.roles.values()))
+            for i, (fit, parts) in enumerate(fits):
+                made.append(_embedded(fit, parts, cohort, ids, known.roles.values()))
                 progress(i + 1, len(fits))
     images = {i: image_hash(image) for i, image in zip(cohort.ids, cohort.volumes, strict=True) if image}
     made_of = {
@@ -95,21 +97,23 @@ def embed_cohort(
     return record
 
 
-def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[FitResult]:
-    """Stored fits of one stage, each once, whose network sees volumes."""
-    keys = dict.fromkeys(
-        member.key
+def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[FitResult, Parts]]:
+    """Stored fits of one stage, each once, whose network sees volumes; and what each of its networks did not see."""
+    parts = {
+        member.key: member.inner
         for plan in plans
         for member in plan.lineage()
         if member.stage == stage and "image" in member.modalities
-    )
-    found = (store.load(key, state=True) for key in keys)
-    return [fit for fit in found if fit is not None and fit.plain]
+    }
+    found = ((store.load(key, state=True), inner) for key, inner in parts.items())
+    return [(fit, inner) for fit, inner in found if fit is not None and fit.plain]
 
 
-def _embedded(fit: FitResult, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]) -> EmbeddedFit:
+def _embedded(
+    fit: FitResult, parts: Parts, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]
+) -> EmbeddedFit:
     families = {i: str(name) for one in known for i, name in zip(one.ids, one.family, strict=True) if name}
-    rows = image_embedding(fit, cohort, ids)
+    rows = image_embedding(fit, cohort, ids, parts)
     gaps, unit = age_gap(fit, cohort, ids)
     return EmbeddedFit(
         fit=fit.key,

@@ -1,4 +1,4 @@
-"""`connectome-tl maps`: which voxels the networks of a finished image study look at."""
+"""`connectome-tl maps`: voxel importance of the networks of a finished image study."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, SUBJECTS = "volume_maps", "maps.json", "subjects.tsv"
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
@@ -59,7 +59,7 @@ def map_volumes(
     results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
     splits = SplitPlan.load(folder / "split_plan.json")
     store, noise = FitStore(folder / "models"), noise or NoiseMap()
     with Steps(shown=show_progress) as steps, claim(folder):

@@ -1,4 +1,4 @@
-"""`connectome-tl prune`: smaller networks of a finished image study, beside the unpruned ones with equal training."""
+"""`connectome-tl prune`: prune the networks of a finished image study and compare them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from connectome_tl.training.checkpoint import FitStore, tensor_bytes
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY = "pruning", "pruning.json"
 
@@ -55,7 +55,7 @@ def prune_run(
     read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
-        raise UsageError("this study sees no volumes", file=folder / "study.yaml")
+        raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):

@@ -1,1 +1,1 @@
-"""What leaves the lab: bundles made, applied and validated."""
+"""Commands on bundles: create, predict, validate."""

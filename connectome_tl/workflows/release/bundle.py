@@ -1,4 +1,4 @@
-"""`connectome-tl bundle`: a model of a finished run as a folder that may leave the lab."""
+"""`connectome-tl bundle`: write a model of a finished run as a bundle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.bundle.bundle import files_of, open_bundle
 from connectome_tl.bundle.evidence import bundled_tasks
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, write_folder
+from connectome_tl.bundle.images import image_input
 from connectome_tl.bundle.limits import limits_of, transforms_of
 from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.needs import needed_covariates
@@ -24,7 +25,8 @@ from connectome_tl.provenance import canonical_json, content_hash, versions
 from connectome_tl.report.text.model_card import card_json, card_markdown
 from connectome_tl.settings.models import model_named
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT, BundleFacts, FitKind, Inputs, count_text
-from connectome_tl.training.fitted import FittedModel, MixtureModel
+from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.release.bundle_fits import (
@@ -46,7 +48,7 @@ class BundleOptions:
 
     Attributes:
         model: of the study. fit: the mean over its fits, or one refit on all subjects.
-        site_names: whether names of sites, and what was fitted to each, may leave.
+        site_names: whether names of sites, and what was fitted to each, may be released.
         title, authors, licence: for the card; the title is the study's where it is empty.
     """
 
@@ -76,7 +78,7 @@ def bundle_run(
 
     Raises:
         MissingInputError: the run or a cohort is not there. UsageError: the study has no such model.
-        DataError: a part of the model cannot leave, or the data are no longer those of the run.
+        DataError: a part of the model cannot be released, or the data of the run have changed.
     """
     wanted = options or BundleOptions()
     with Steps(shown=show_progress) as steps:
@@ -86,7 +88,7 @@ def bundle_run(
         with claim(study.folder), steps.counted("fits of the model") as progress:
             found = fits_of(study, scheme, wanted.fit, progress)
         reveal(study.folder, "bundle", study.record)
-        with steps.step("release, search, self-test"):
+        with steps.step("selecting, scanning and testing the bundle"):
             release = Release(study.cohorts.by_name(), wanted.site_names)
             members = Members(tuple(release.model(model) for model in found.models), study.tasks)
             facts = _facts(study, wanted, found, members)
@@ -101,7 +103,7 @@ def bundle_run(
                 secrets,
                 "the bundle",
                 "Rename what is named here in cohort.yaml or study.yaml and run again, or give another --title; names "
-                "of sites may leave with --site-names",
+                "of sites may be released with --site-names",
             )
             write_folder(Path(out), files)
             _check_same(found.models, study, Path(out), wanted)
@@ -123,6 +125,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         transforms=transforms_of(target) if sees_brain else (),
         region_features=target.region_feature_names if sees_brain and target.region_features is not None else (),
         modalities=modalities,
+        image=image_input(members, target),
     )
     return BundleFacts(
         format_version=1,
@@ -142,7 +145,12 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         exploratory=study.record.exploratory,
         transductive=study.record.transductive,
         inputs=inputs,
-        limits=limits_of(target if sees_brain else _without_brain(target), needed, site_names=options.site_names),
+        limits=limits_of(
+            target if sees_brain else _without_brain(target),
+            needed,
+            site_names=options.site_names,
+            grid=None if inputs.image is None else inputs.image.grid,
+        ),
         tasks=bundled_tasks(
             found.predictions,
             study.tasks,
@@ -150,6 +158,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
             study.families,
             kfold=settings.splits.scheme == "kfold",
             n_labelled=settings.splits.n_labelled,
+            n_subjects=people.n_subjects,
         ),
         authors=options.authors,
         licence=options.licence,
@@ -177,7 +186,7 @@ def _refuse_few(study: FinishedStudy) -> None:
             known = int(target.targets.loc[list(fold.train), task.name].notna().sum())
             if known < SMALLEST_COUNT:
                 raise DataError(
-                    f"{task.name}: a fit of so few known outcomes cannot leave",
+                    f"{task.name}: a fit with so few known outcomes cannot be released",
                     expected=f"{SMALLEST_COUNT} or more in every training fold",
                     got=str(known),
                     remedy="Use fewer folds, or leave the outcome out.",
@@ -201,4 +210,6 @@ def _check_same(models: Sequence[FittedModel], study: FinishedStudy, out: Path, 
     after = opened.predict(cohort if brain else replace(cohort, regions=cohort.regions))
     far = np.abs(after - before) / np.maximum(1.0, np.abs(before))
     if not (far <= SAME).all():
-        raise InternalError("the bundle does not predict what its fits predict", got=f"{np.nanmax(far):.3g} apart")
+        raise InternalError(
+            "the bundle does not reproduce the predictions of its fits", got=f"{np.nanmax(far):.3g} apart"
+        )

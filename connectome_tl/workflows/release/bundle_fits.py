@@ -1,4 +1,4 @@
-"""The fits of a finished run that go into a bundle, found again by their keys or refitted."""
+"""Collect the fits of a finished run for a bundle, by key or by refitting."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress
 from connectome_tl.training.fit import fit as fit_plans
-from connectome_tl.training.fitted import FittedModel, fitted_model
+from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, Scheme, StudyCohorts, schemes_of
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
 SAME = 1e-6  # of a prediction, relative where it is above 1
@@ -62,7 +64,7 @@ class ReleasedFits:
 def read_finished(folder: Path, base: Path) -> FinishedStudy:
     record = read_record(folder)
     settings = load_settings(folder / "study.yaml", StudySettings)
-    cohorts = read_cohorts(settings, base)
+    cohorts = with_grids(settings, read_cohorts(settings, base), folder / CACHE)
     changed = changed_cohorts(folder, cohorts)
     if changed:
         raise DataError(
@@ -94,7 +96,7 @@ def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progr
         found = _fitted(study, scheme, kind, linear=linear, progress=progress)
         if found is not None:
             return found
-    raise InternalError("a core without radial kernels has one")
+    raise InternalError("a core without radial kernels has a radial kernel")
 
 
 def _fitted(

@@ -1,1 +1,1 @@
-"""From scans to networks: what `connectomes` and `morphometry` share, and what each makes of a scan."""
+"""Commands on scans: steps shared by `connectomes` and `morphometry`, and per-scan processing."""

@@ -1,4 +1,4 @@
-"""What is made of a scan's anatomical images: the brain, tissues, and a template's labels brought into it."""
+"""Anatomical processing of a scan: brain mask, tissues, template labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl connectomes`: scans to connectomes, a page about them, and a `cohort.yaml` that `run` takes."""
+"""`connectome-tl connectomes`: connectomes, reports and a `cohort.yaml` from a BIDS folder."""
 
 from __future__ import annotations
 

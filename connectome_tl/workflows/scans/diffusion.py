@@ -1,4 +1,4 @@
-"""One scan of diffusion MRI, from its files to connectomes: what `connectome-tl connectomes` makes of each."""
+"""Process one diffusion scan, from its files to connectomes."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _parcels(
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
-        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0], plan.surface_regions)
+        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0], plan.regions, given=plan.rows_are_given)
     if own is not None:
         return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:
@@ -181,7 +181,7 @@ def _parcels(
             return _from_anatomy(labels, dwi, anatomy, grid, plan.settings.registration)
         if not _overlap(labels, grid):
             raise DataError(
-                "the parcellation lies elsewhere than the diffusion data",
+                "the parcellation is not aligned with the diffusion data",
                 subject=scan.name,
                 file=scan.parcellation,
                 remedy="It must be in the subject's own space.",

@@ -1,4 +1,4 @@
-"""What one scan leaves on disk: connectomes with their sidecars, maps, labels, and a page."""
+"""Output files of one scan: connectomes with sidecars, maps, labels, report."""
 
 from __future__ import annotations
 

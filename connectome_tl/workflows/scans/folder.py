@@ -1,4 +1,4 @@
-"""All scans of a folder, one after the other or at the same time.
+"""Process all scans of a folder, one by one or in parallel.
 
 Everything that is missing or doubled is listed before anything is computed. A scan that fails stops no other. What
 is done already is left as it is.
@@ -24,6 +24,7 @@ from connectome_tl.errors import (
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.gradient_check import about_gradients
 from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
@@ -88,8 +89,9 @@ def run_folder(
     """
     run = process_folder(plan, scans, inventory, n_workers, tell)
     if run.failed:
+        others = "; the others are done" if len(run.failed) < len(scans) else ""
         raise worst_of(run)(
-            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            f"{len(run.failed)} of {counted(len(scans), 'scan')} failed{others} (see {run.page})",
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     return run
@@ -148,7 +150,7 @@ def process_folder(
             failed.append((name, _in_a_line(result.problems), result.exit_code))
             reasons[name] = _in_words(result.problems)
     if tell is not None and turned > _MAX_TOLD:
-        tell(f"the gradient tables of {turned - _MAX_TOLD} more scans: see the report")
+        tell(f"the gradient tables of {counted(turned - _MAX_TOLD, 'scan')} more: see the report")
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
@@ -183,14 +185,16 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
         expected = f"another folder, as {root / 'derivatives' / 'connectome_tl'}"
-        raise UsageError("the results would lie among the scans", expected=expected, got=str(out))
+        raise UsageError("the output folder is inside the scan folder", expected=expected, got=str(out))
     description = out / "dataset_description.json"
     if description.is_file() and "connectome-tl" not in description.read_text("utf-8", "replace"):
-        raise UsageError("the output folder holds another dataset", expected="a new folder", got=str(out))
+        raise UsageError("the output folder contains another dataset", expected="a new folder", got=str(out))
     other = "anat" if datatype == "dwi" else "dwi"
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
-        raise UsageError(f"the output folder holds results of `{made}`", expected="a folder of its own", got=str(out))
+        raise UsageError(
+            f"the output folder contains results of `{made}`", expected="a folder of its own", got=str(out)
+        )
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
@@ -203,13 +207,13 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
     kept = sorted(set(others) - run)
     if kept:
         raise UsageError(
-            "the output folder holds scans that were made otherwise",
-            expected="one folder, one setting",
-            got=f"{len(kept)} scans, among them {kept[0]} ({others[kept[0]]})",
+            "the output folder contains scans made with other settings",
+            expected="one set of settings per folder",
+            got=f"{counted(len(kept), 'scan')}, among them {kept[0]} ({others[kept[0]]})",
             file=plan.out,
-            remedy="Give another OUT_DIR, or run for all participants at once: then all are made anew.",
+            remedy="Give another OUT_DIR, or run for all participants at once: then all are made again.",
         )
-    if others:  # they are made anew, and until then no cohort holds them
+    if others:  # they are made again, and until then no cohort holds them
         (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What a run is about to do: the files and choices of each scan, and roughly how long it takes and what it holds."""
+"""Dry run: files, choices, estimated time and memory of each scan."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 
 from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.hooks import hooks_of
 from connectome_tl.workflows.scans.result import Plan
@@ -21,7 +22,7 @@ _BYTES_PER_VALUE, _BYTES_AT_LEAST = 24, 600e6
 
 def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
     """Lines that tell what is used of each scan, and what is wrong with the folder."""
-    lines = [f"{inventory.kind} folder {inventory.root}: {len(scans)} scans"]
+    lines = [f"{inventory.kind} folder {inventory.root}: {counted(len(scans), 'scan')}"]
     for scan in scans:
         lines.append(f"{scan.name}: " + ("cannot be used" if scan.problems else _seconds_text(plan, scan)))
         lines += [f"  {problem}" for problem in scan.problems]
@@ -45,7 +46,8 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
     hooks = "; programs of your own (hooks) come on top" if hooks_of(plan.settings) else ""
     return (
-        f"{len(costs)} scans, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where none is done, "
+        f"{counted(len(costs), 'scan')}, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where "
+        f"none is done, "
         f"and {held / 1e9:.1f} GB of memory{hooks}"
     )
 

@@ -1,4 +1,4 @@
-"""`connectome-tl connectomes BIDS_DIR OUT_DIR group`: one response of the scans that are done, for a second run."""
+"""`connectome-tl connectomes BIDS_DIR OUT_DIR group`: mean response of all finished scans."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import response_from_record
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import read_json, write_json
 
 _OWN = "this subject"
@@ -28,7 +29,7 @@ def write_group_response(
 
     Raises:
         MissingInputError: no finished scan, or none of those asked for.
-        DataError: scans were made with a group's response, or responses are of different kinds.
+        DataError: scans were made with a group response, or responses are of different kinds.
     """
     out = Path(out_dir)
     subjects = {f"sub-{label.removeprefix('sub-')}" for label in participants}
@@ -43,8 +44,8 @@ def write_group_response(
         record = read_json(sidecar)["Response"]
         if record["of"] != _OWN:
             raise DataError(
-                "this scan was made with a group's response",
-                expected="scans made with their own",
+                "this scan was made with a group response",
+                expected="scans made with their own response",
                 subject=scan,
                 file=sidecar,
                 remedy="Run them without reconstruction.response_file, into another folder.",
@@ -53,10 +54,10 @@ def write_group_response(
     absent = sorted(subjects - {scan.partition("_")[0] for scan in found})
     if not found or absent:
         raise MissingInputError(
-            "no finished scan to take a response of",
+            "no finished scan with a response",
             expected="a folder that `connectomes ... participant` has written",
             got=", ".join(absent) or None,
             file=out,
         )
-    record = mean_response(found).as_record() | {"of": f"mean of {len(found)} scans", "Scans": list(found)}
+    record = mean_response(found).as_record() | {"of": f"mean of {counted(len(found), 'scan')}", "Scans": list(found)}
     return write_json(out / "group_response.json", record), len(found)

@@ -1,4 +1,4 @@
-"""Programs of the user's own at work on one scan: what they get, what they must leave, and what is taken of it."""
+"""Run user-supplied programs on a scan, and check and collect their output."""
 
 from __future__ import annotations
 
@@ -134,10 +134,10 @@ def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.nd
     if not file.is_file():
         if "motion" in hook.corrects or "bvec" in hook.outputs:
             raise DataError(
-                "hooks.distortion has written no b-vectors, which turn with the volumes that it moved",
+                "hooks.distortion wrote no b-vectors, which must rotate with the volumes",
                 expected=file.name,
                 subject=scan.name,
-                remedy="Say in `outputs: {bvec: ...}` what they are called.",
+                remedy="Give in `outputs: {bvec: ...}` what they are called.",
             )
         return dwi.directions
     vectors = read_bvecs(file, subject=scan.name)

@@ -1,4 +1,4 @@
-"""Images and streamlines that one scan leaves on disk, each with a sidecar; names as BIDS derivatives have them."""
+"""Write images and streamlines of a scan with sidecars and BIDS names."""
 
 from __future__ import annotations
 

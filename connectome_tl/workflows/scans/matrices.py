@@ -1,4 +1,4 @@
-"""A scan's connectome in every format that is asked for."""
+"""Write a scan's connectome in all requested formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl morphometry`: structural images to regional measures and a network of regions, without diffusion MRI.
+"""`connectome-tl morphometry`: regional measures and networks from structural MRI.
 
 A whole BIDS folder with one page and one `cohort.yaml`, or one subject's files.
 """

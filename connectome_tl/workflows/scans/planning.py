@@ -1,4 +1,4 @@
-"""What all scans of a folder share, and what each of them lacks: settings, templates, parcellations, regions."""
+"""Prepare a run over scans: settings, templates, parcellations, regions, missing inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many scans, one after the other or at the same time, by one process or by several that share an output folder."""
+"""Process scans serially or in parallel, also by several processes that share an output folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 
-from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError
+from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, with_subject
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
@@ -51,7 +51,7 @@ def _at_once(
             yield waiting[future], future.result()
     except BrokenProcessPool as error:
         raise InterruptedRunError(
-            "a worker was killed, most often for want of memory",
+            "a worker was killed, usually for lack of memory",
             remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
         ) from error
     except BaseException:
@@ -84,12 +84,12 @@ def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLErro
         with threadpool_limits(limits=1), alone(plan.out, scan.name):
             return process_scan(scan, plan)
     except ConnectomeTLError as error:
-        return error
+        return with_subject(error, scan.name)
     except MemoryError as error:
         return InterruptedRunError(
             f"not enough memory: {error}",
             subject=scan.name,
-            remedy="Run again with fewer --n-cpus, or where there is more of it.",
+            remedy="Run again with fewer --n-cpus, or on a machine with more memory.",
         )
     except OSError as error:
         return OutputError(f"{error.strerror or error}", subject=scan.name, file=error.filename)
@@ -98,5 +98,5 @@ def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLErro
             f"{type(error).__name__}: {error}",
             subject=scan.name,
             file=scan.dwi or scan.anatomical,
-            remedy="A fault of connectome-tl; report it.",
+            remedy="This is a bug in connectome-tl. Please report it.",
         )

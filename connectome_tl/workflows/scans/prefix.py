@@ -1,4 +1,4 @@
-"""Names of scans with a prefix, so that cohorts of several folders share no id."""
+"""Prefix scan names, so that cohorts of several folders have unique ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of a scan is made of: pictures and numbers from results; all HTML comes from `report`."""
+"""Content of a scan's page: figures and numbers; `report` renders the HTML."""
 
 from __future__ import annotations
 

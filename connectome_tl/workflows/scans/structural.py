@@ -1,4 +1,4 @@
-"""One scan of structural MRI, from images to a network of regions: what `connectome-tl morphometry` makes of each."""
+"""Process one structural scan, from images to a network of regions."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.register.gate import Gate
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_table, write_text
 from connectome_tl.report.figures.scans import Row
 from connectome_tl.report.scan_page import render_scan
@@ -98,7 +99,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
     told += "" if gate is None else f" {gate.told()}"
-    lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {len(table)} measures of each."
+    lines = f"{int(made.node_mask.sum())} of {made.n_regions} regions, {counted(len(table), 'measure')} of each."
     drawn = slices(rows, brain, labels, first.affine)
     path, pictures = plan.file(scan.name, "report.html"), [(drawn, "cuts: " + "; ".join(row.title for row in rows))]
     page = page_of(scan.name, warnings, told, pictures, made, lines, numbers, path, plan.out / "index.html")
@@ -117,7 +118,7 @@ def _parcels(
     """Labels on the grid of the image: found there, or carried in from the template."""
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
-        own = labels_of_surfaces(scan, plan.settings.surfaces, image, plan.surface_regions)
+        own = labels_of_surfaces(scan, plan.settings.surfaces, image, plan.regions, given=plan.rows_are_given)
     if own is not None:
         return own, None
     if scan.parcellation is not None:

@@ -1,4 +1,4 @@
-"""Cohorts of a study whose connectomes are made from scans before it is run.
+"""Make connectomes from scans for cohorts of a study before it runs.
 
 A `cohort.yaml` with a `scans:` block becomes, in the folder of the run, one without: `scans/ROLE.yaml` names the
 connectomes that were made, and a table that says of each subject which scan it has and why it has no connectome.
@@ -26,6 +26,7 @@ from connectome_tl.errors import (
     raise_all,
 )
 from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, read_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, Covariate, MoreTable, VolumeFiles
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -119,7 +120,9 @@ def make_cohort(
     subjects, plan, ready, inventory = planned(one)
     run = process_folder(plan, ready, inventory, n_workers, progress=progress)
     short = [Problem(text) for _, text, code in run.failed if code == _INTERRUPTED]
-    raise_all(f"{len(short)} scans of {one.settings.name} were not finished", short, InterruptedRunError)
+    raise_all(
+        f"{one.settings.name}: {counted(len(short), 'scan was', 'scans were')} not finished", short, InterruptedRunError
+    )
     if not run.done:
         raise worst_of(run)(
             f"no scan of cohort {one.settings.name!r} worked (see {run.page})",
@@ -195,7 +198,7 @@ def _scans_of(one: ScanCohort, subjects: Cohort, inventory: Inventory) -> dict[s
             found[subject] = own[0]
         elif own:
             several.append(Problem("the subject has several scans", got=", ".join(own[:4]), subject=subject))
-    remedy = "Say id: [SUBJECT COLUMN, SESSION COLUMN] in the cohort, with a row for each scan."
+    remedy = "Set id: [SUBJECT COLUMN, SESSION COLUMN] in the cohort, with a row for each scan."
     raise_all(
         f"cohort {one.settings.name!r}: which scan is meant?",
         [replace(problem, file=one.bids, remedy=remedy) for problem in several],

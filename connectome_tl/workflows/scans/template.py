@@ -1,4 +1,4 @@
-"""Which template each scan takes, and which of its anatomical images goes with it."""
+"""Choose the template and the anatomical image of each scan."""
 
 from __future__ import annotations
 

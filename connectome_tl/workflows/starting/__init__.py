@@ -1,1 +1,1 @@
-"""A lab's own table and matrices to settings: look, ask, write."""
+"""Create settings from a user's table and matrices."""

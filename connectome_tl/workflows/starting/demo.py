@@ -1,4 +1,4 @@
-"""`connectome-tl demo`: simulated cohorts with a known truth, written as files, run like anybody's own."""
+"""`connectome-tl demo`: run a study on simulated cohorts with known truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl demo --images`: a small AGE2HIE study on simulated volumes, written as files, run like any other.
+"""`connectome-tl demo --images`: run a small AGE2HIE study on simulated volumes.
 
 Stage 1 learns the age of healthy infants on T1w volumes; the target are newborns with another contrast (ADC), some
 with an injury of the deep grey matter. The truth is known: `simulation.volumes`.

@@ -1,4 +1,4 @@
-"""What lies in a lab's table and folder of matrices."""
+"""Inspect a participants table and a folder of matrices."""
 
 from __future__ import annotations
 

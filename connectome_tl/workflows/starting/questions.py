@@ -1,4 +1,4 @@
-"""What the files do not say, and who answers it."""
+"""Questions that the files leave open, and their answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from connectome_tl.cohort.columns.guesses import ColumnGuess, negative_level
 from connectome_tl.cohort.tables.cells import nearest
 from connectome_tl.errors import Problem, UsageError, raise_all
+from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
 
@@ -135,7 +136,10 @@ def questions_of(seen: Seen) -> tuple[Question, ...]:
         text = f"Column {age.column!r}: from when weeks are counted"
         found.append(Question("age_reference", text, _REFERENCES, None if age.unit == "weeks" else "birth"))
     if not seen.named:
-        text = f"The matrices have {seen.n_regions} rows without names: which atlas (numbered: rows are counted)"
+        text = (
+            f"The matrices have {counted(seen.n_regions, 'row')} without names: which atlas (numbered: rows "
+            f"are counted)"
+        )
         default = {0: "numbered", 1: seen.atlases[0] if seen.atlases else None}.get(len(seen.atlases))
         found.append(Question("atlas", text, (*seen.atlases, "numbered"), default))
     for one in all_of(seen, "outcome"):

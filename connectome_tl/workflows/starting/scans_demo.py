@@ -1,4 +1,4 @@
-"""`connectome-tl demo --scans`: phantom infants as raw scans, run to a report like anybody's own.
+"""`connectome-tl demo --scans`: run from raw scans of phantom infants to the report.
 
 The study and the infants' cohort are those of `configs/images_to_report.yaml`; only the data are made up.
 """

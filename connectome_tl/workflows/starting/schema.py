@@ -1,4 +1,4 @@
-"""JSON schemas of the settings, as editors read them."""
+"""JSON schemas of the settings, for editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl init --from TABLE --matrices FOLDER`: look at files, ask what they do not say, write settings."""
+"""`connectome-tl init --from TABLE --matrices FOLDER`: inspect files, ask, write settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cohort.yaml and study.yaml of what was found, with comments for the person who checks them."""
+"""Text of the generated cohort.yaml and study.yaml, with comments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.cohort.columns.guesses import numbers_of
+from connectome_tl.plurals import counted
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
 
 _FEWEST_POSITIVE = 5
@@ -55,7 +56,11 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
             "  labels: numbered           # rows are called 1, 2, ...; or atlas: NAME (connectome-tl atlas list)"
         )
     else:
-        how = "the matrices name their regions" if seen.named else f"{seen.n_regions} rows without names, in its order"
+        how = (
+            "the matrices name their regions"
+            if seen.named
+            else f"{counted(seen.n_regions, 'row')} without names, in its order"
+        )
         lines.append(f"  atlas: {atlas}              # {how}")
     if seen.n_matched < seen.n_rows:
         lines.append("  unmatched: drop            # rows without a matrix are left out and counted")

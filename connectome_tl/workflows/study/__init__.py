@@ -1,1 +1,1 @@
-"""Commands on a study: run, report, audit, tune, explain, maps, power; and what they share."""
+"""Commands on a study: run, report, audit, tune, explain, maps, power."""

@@ -1,4 +1,4 @@
-"""`connectome-tl audit`: is what a run folder claims what its settings and data give?"""
+"""`connectome-tl audit`: check a finished run against its settings and data."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.provenance import read_json, write_json
+from connectome_tl.plurals import counted
+from connectome_tl.provenance import read_json, read_json_object, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.study.ledger import LEDGER, looks, reveal
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.tuned import check_tuned
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
@@ -47,7 +48,7 @@ def audit_run(
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise MissingInputError(
-            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Run the study to its end first."
+            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Complete the run first."
         )
     settings = load_settings(folder / "study.yaml", StudySettings)
     predictions = read_predictions(folder / "predictions.tsv")
@@ -76,7 +77,7 @@ def audit_run(
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
         findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)
-        with steps.step("looking for children under two names"):
+        with steps.step("searching for duplicate subjects"):
             findings += duplicate_findings(cohorts.by_name(), splits)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
             raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
@@ -107,7 +108,7 @@ def _leaks(settings: StudySettings) -> Finding:
 def _ledger(folder: Path, record: RunRecord) -> Finding:
     """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
     check = "ledger of test scores"
-    provenance = read_json(folder / "provenance.json")
+    provenance = read_json_object(folder / "provenance.json")
     seen = [one for one in looks(folder, record) if one.how != "audit"]
     configurations = {one.configuration for one in seen}
     if provenance.get("configuration") not in configurations:
@@ -120,8 +121,9 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
         return Finding(
             check=check,
             status="warning",
-            what=f"scores of these subjects were seen {len(seen)} times, under {len(configurations)} configurations",
-            remedy="If this one was chosen by its test scores, they are too good: say how many were tried.",
+            what=f"scores of these subjects were seen {len(seen)} times, under "
+            f"{counted(len(configurations), 'configuration')}",
+            remedy="If this one was chosen by its test scores, these are optimistic: report the number tried.",
         )
     return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
 
@@ -144,7 +146,10 @@ def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         check_tuned(settings, cohorts, splits)
     except UsageError as error:
         return [Finding(check=check, status="failed", what=str(error))]
-    text = f"{settings.tuned.trials} trials per fold, found on these data and splits; the search was not repeated"
+    text = (
+        f"{counted(settings.tuned.trials, 'trial')} per fold, found on these data and splits; the search was "
+        f"not repeated"
+    )
     return [Finding(check=check, status="passed", what=text)]
 
 
@@ -152,7 +157,7 @@ def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: Study
     check = "the split plan is that of the settings"
     if make_split_plan(cohorts.target, settings.splits).hash == splits.hash:
         return Finding(check=check, status="passed", what="made again, it has the same hash")
-    return Finding(check=check, status="failed", what="made again from settings and cohort, it is another one")
+    return Finding(check=check, status="failed", what="made again from settings and cohort, it is defined differently")
 
 
 def _scores(path: Path) -> list[Score]:

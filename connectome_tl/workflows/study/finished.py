@@ -1,4 +1,4 @@
-"""Whether a run folder is finished and nothing has changed since, told without reading the data.
+"""Decide whether a run is finished and unchanged, without reading its data.
 
 Size and time stamp stand for the content of inputs and results. `--check` reads and hashes everything.
 """

@@ -1,4 +1,4 @@
-"""Every fit that the results of a study need, in order."""
+"""Collect and run all fits of a study, in order."""
 
 from __future__ import annotations
 

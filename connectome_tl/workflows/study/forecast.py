@@ -1,4 +1,4 @@
-"""What a study will cost before it is run: its fits, CPU time, memory, what is done already, what would be cheaper."""
+"""Forecast of a study: fits, CPU time, memory, finished fits, cheaper alternatives."""
 
 from __future__ import annotations
 
@@ -108,17 +108,18 @@ def forecast_study(
         return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
     settings = with_connectomes(settings, home, from_scans)
     from connectome_tl.evaluation.nested_cv import tasks_of
-    from connectome_tl.training.checks import check_names
+    from connectome_tl.training.checks import check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
-    from connectome_tl.workflows.study.run import read_cohorts
+    from connectome_tl.workflows.study.inputs import read_cohorts
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE
         settings = settled(settings, home, Path(scratch) if not folder.is_dir() else folder)
         cohorts = read_cohorts(settings, home)
         check_names(settings, cohorts)
-        cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         splits = make_split_plan(cohorts.target, settings.splits)
+        check_embedded(cohorts.target, splits)
+        cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         return forecast(settings, cohorts, splits, tasks_of(settings, cohorts), folder)
 
 

@@ -1,4 +1,4 @@
-"""From fits and predictions to what the report says: scores, comparisons, tests, verdicts, warnings, methods.
+"""Compute the results of a study: scores, comparisons, tests, verdicts, warnings.
 
 Nothing is fitted here: every fit that a result needs was made before (`workflows.run`).
 """
@@ -22,6 +22,7 @@ from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.features.tangent import holds_correlations
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.verdict import task_verdicts
@@ -190,7 +191,9 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
         if task.is_binary:
             smaller = int(min((values == 1).sum(), (values == 0).sum()))
             if smaller < 10:
-                found.append(f"{task.name}: only {smaller} subjects in the smaller class; every interval is wide.")
+                found.append(
+                    f"{task.name}: only {counted(smaller, 'subject')} in the smaller class; every interval is wide."
+                )
     found += [f"Leak: {leak}. The scores are too good; they only show what this fault adds." for leak in settings.leaks]
     if settings.devices > 1 and any(getattr(one, "norm", "") == "batch" for one in settings.model.branches.values()):
         found.append(

@@ -1,4 +1,4 @@
-"""The run judged once more from its predictions and data, and what its folder shows compared with that."""
+"""Recompute the results of a run from its predictions and data, and compare them with its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from connectome_tl.workflows.study.fitting import fit_study, label_moves
 from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.report import timing_of
-from connectome_tl.workflows.study.study_run import as_frame
+from connectome_tl.workflows.study.results import as_frame
 
 _SPOT_CHECKS = 2  # permuted networks that are trained again
 _MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it
@@ -84,13 +84,13 @@ def judged_findings(
     recorded: RunRecord,
     steps: Steps,
 ) -> list[Finding]:
-    """Scores, comparisons, tests, verdicts and warnings made anew, beside those of `results.json`.
+    """Scores, comparisons, tests, verdicts and warnings made again, beside those of `results.json`.
 
     Permuted and resampled networks are read from the run's store, a few of the permuted ones trained again;
-    everything else is fitted anew.
+    everything else is fitted again.
 
     Args:
-        fits: all networks fitted anew. predictions: the run's, which have been compared with these.
+        fits: all networks fitted again. predictions: the run's, which have been compared with these.
     """
     study, cohorts = replay.study, replay.cohorts
     validation = CrossValidation(predictions, replay.everything, fits)

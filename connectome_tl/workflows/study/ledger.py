@@ -1,4 +1,4 @@
-"""The ledger of test scores: under which configurations those of these infants were seen, when and by whom.
+"""Ledger of test scores: which configurations were evaluated on the same subjects.
 
 Choosing settings after a look at test scores makes the best of them too good, and no single run folder
 shows it. So each reveal is appended to `log/` of the run and to one file beside the run folders, which

@@ -1,4 +1,4 @@
-"""`connectome-tl power`: what a study of this size could show, before anything is trained."""
+"""`connectome-tl power`: what a study of this size can show, estimated by simulation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.planning import plan_binary, plan_regression
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.statistics import Plan
 from connectome_tl.tasks import Task
@@ -55,7 +56,7 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
         n_positive = round(share * n)
         plan = plan_binary(task, n_positive, n - n_positive)
     if plan is None:
-        what = f"{n} subjects" + ("" if share is None else f", {round(share * n)} of them positive")
+        what = counted(n, "subject") + ("" if share is None else f", {round(share * n)} of them positive")
         raise UsageError(
             "no plan for this size",
             expected="20 to 500 subjects" if share is None else "at least 3 of each class, at most 500 subjects",

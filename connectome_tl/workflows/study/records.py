@@ -1,4 +1,4 @@
-"""Fits and predictions as the plain records that the report shows."""
+"""Convert fits and predictions to result records."""
 
 from __future__ import annotations
 

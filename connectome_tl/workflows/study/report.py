@@ -1,4 +1,4 @@
-"""`connectome-tl report`: a finished run's report, drawn again from its results, with files for a paper beside it."""
+"""`connectome-tl report`: render the report of a finished run again, with files for a paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from connectome_tl.report.tables.downloads import PlainTable, collected, slug
 from connectome_tl.report.text.references import bibliography, references_of
 from connectome_tl.workflows.study.explain_files import read_explanations
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.results import read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A finished run as tables, read from its folder; nothing here is computed, and torch is not needed."""
+"""`StudyRun`: read a finished run as tables, without torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import ValidationError
 
-from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.provenance import MISSING
-from connectome_tl.settings.base import Record
+from connectome_tl.report.labels import number
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.bundles import FitKind
 from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.workflows.study.results import as_frame, read_predictions, read_record
 
 if TYPE_CHECKING:
     from connectome_tl.report.figures.plots import RunPlots
@@ -74,8 +73,8 @@ class StudyRun:
             (
                 wanted[score.task, score.metric],
                 METRICS[score.metric].label,
-                f"{score.value:.2f}",
-                f"{score.low:.2f} to {score.high:.2f}",
+                number(score.value),
+                interval_of(score),
             )
             for score in self.record.scores
             if score.model == FULL and (score.task, score.metric) in wanted
@@ -119,12 +118,12 @@ class StudyRun:
 
         Args:
             fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
-            site_names: names of sites, and what was fitted to each, may leave.
+            site_names: names of sites, and what was fitted to each, may be released.
             title, authors, licence: for the card.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
-            UsageError: the study has no such model. DataError: a part of it cannot leave.
+            UsageError: the study has no such model. DataError: a part of it cannot be released.
         """
         from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
@@ -151,37 +150,3 @@ def read_run(folder: str | Path) -> StudyRun:
         as_frame(record.verdicts),
         record,
     )
-
-
-def read_record(folder: Path) -> RunRecord:
-    """`results.json` of a finished run; raises as `read_run` does."""
-    file = folder / "results.json"
-    try:
-        return RunRecord.model_validate_json(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInputError(
-            "no finished run here", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
-        ) from error
-    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
-        raise DataError(f"not the results of a run: {what}", file=file) from error
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """The prediction table of a run.
-
-    Raises:
-        DataError: it cannot be read as one.
-    """
-    try:
-        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype={"subject": str})
-        return table.astype({"repeat": int, "fold": int, "y_true": float, "y_score": float, "y_pred": float})
-    except FileNotFoundError as error:
-        raise MissingInputError("no finished run here", file=path) from error
-    except (ValueError, KeyError) as error:
-        raise DataError(f"not a table of predictions: {error}", file=path) from error
-
-
-def as_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Records as a table, one row each."""
-    return pd.DataFrame([record.model_dump() for record in records])

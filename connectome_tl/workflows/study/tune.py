@@ -1,4 +1,4 @@
-"""`connectome-tl tune`: settings searched for each outer fold, on its inner folds alone.
+"""`connectome-tl tune`: search settings for each outer fold on its inner folds.
 
 Any number of these commands may work on one folder, or on one database, at the same time; each may be killed.
 """
@@ -22,7 +22,7 @@ from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
-from connectome_tl.workflows.study.run import read_cohorts, seen_from
+from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
 from connectome_tl.workflows.study.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch
@@ -82,6 +82,9 @@ def tune_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         splits = make_split_plan(cohorts.target, settings.splits)
+        from connectome_tl.training.checks import check_embedded
+
+        check_embedded(cohorts.target, splits)
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)
         from connectome_tl.evaluation.tuning.storage import open_storage
@@ -128,13 +131,13 @@ def _with_space(settings: StudySettings, space: str | Path | None, trials: int |
     if trials is not None:
         tune = TuneSettings.model_validate({**tune.model_dump(), "trials": trials})
     if settings.tuned is not None:
-        raise UsageError("the study holds tuned settings already", remedy="Tune the study that it was made from.")
+        raise UsageError("the study already has tuned settings", remedy="Tune the original study.")
     if settings.splits.inner < 2:
         raise UsageError(
             "settings are chosen on inner folds, and the study has none",
             expected="splits.inner of 2 or more",
             got=f"splits.inner: {settings.splits.inner}",
-            remedy="Say `inner: 3` below `splits` in study.yaml, or --set splits.inner=3.",
+            remedy="Set `inner: 3` below `splits` in study.yaml, or --set splits.inner=3.",
         )
     return settings.model_copy(update={"tune": tune})
 
@@ -148,10 +151,10 @@ def _identity(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan)
 def _refuse_other(folder: Path, identity: str) -> None:
     known = folder / "search.txt"
     if (folder / "results.json").exists():
-        raise UsageError("the folder holds a run", file=folder, remedy="Give another --out.")
+        raise UsageError("the folder contains a run", file=folder, remedy="Give another --out.")
     if known.is_file() and known.read_text("utf-8", errors="replace").strip() != identity:
         raise UsageError(
-            "the folder holds the search of another study, space, cohort or split plan",
+            "the folder contains the search of another study, space, cohort or split plan",
             file=folder,
             remedy="Give another --out, or delete the folder if that search is not needed.",
         )

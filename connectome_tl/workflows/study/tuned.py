@@ -1,4 +1,4 @@
-"""What a search found: written, read again, put into a study, and held against its outer scores."""
+"""Results of a search: write, read, apply to a study, compare with outer scores."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.provenance import content_hash, read_json, write_json, write_sidecar, write_table, write_text
+from connectome_tl.report import labels
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
@@ -60,7 +61,7 @@ def read_tuned(folder: str | Path) -> Tuned:
     file = Path(folder) / TUNED
     if not file.is_file():
         raise MissingInputError(
-            "no finished search here", file=file, remedy="Run `connectome-tl tune` to its end; it goes on where it was."
+            "not a finished search", file=file, remedy="Run `connectome-tl tune` to its end; it resumes."
         )
     content = read_json(file)
     try:
@@ -205,7 +206,8 @@ def optimism(tuned: Tuned | None, scores: Sequence[Score]) -> tuple[Optimism, ..
 def optimism_lines(record: RunRecord) -> list[str]:
     """One printed line per metric of a tuned run."""
     return [
-        f"Tuned {one.model}, {one.task}: {METRICS[one.metric].label} {one.inner:.3f} on the inner folds that chose the "
-        f"settings, {one.outer:.3f} on the outer folds; optimism {one.difference:+.3f}"
+        f"Tuned {one.model}, {one.task}: {METRICS[one.metric].label} {labels.number(one.inner, 3)} on the inner folds "
+        f"that chose the settings, {labels.number(one.outer, 3)} on the outer folds; optimism "
+        f"{labels.signed(one.difference, 3)}"
         for one in record.optimism
     ]

@@ -23,7 +23,7 @@ from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.closed_form.blocks import radial
 from connectome_tl.training.closed_form.fitted import RadialPart
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core import CONNECTOME_PRESENCE, CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import MixtureModel, fitted_model
 from connectome_tl.training.networks.outputs import columns_of
@@ -116,6 +116,24 @@ def test_occluding_a_region_of_a_linear_core_takes_away_the_attributions_of_its_
         start = view.score(model.fit)[:, target.column] - view.attributions(model.fit, target.column).sum(axis=1)
         # What is left without all attributions is the same for everybody: the score of the mean training row.
         assert np.ptp(start) < 1e-8
+
+
+def test_the_presence_of_a_connectome_belongs_to_its_edges_and_to_no_single_one() -> None:
+    case = KINDS_OF_STUDY["unpenalised covariates"]
+    plan, cohort, ids = case.plan("core"), case.cohorts.target, case.fold.test
+    results = fit([plan], case.cohorts.by_name())
+    model = fitted_model(results[plan.key], lambda key: results[key])
+    assert isinstance(model, CoreModel)
+    items = items_of(cohort, [model.features])
+    view = CoreView.of(model, cohort, ids, items)
+    (part,) = [part for part in view.parts if part.name == CONNECTOME_PRESENCE]
+    assert part.places.modality.tolist() == [items.modalities.index("edges")]
+    assert (part.places.edge, part.places.region, part.places.covariate) == (-1, -1, -1)
+    # Without its connectome a subject becomes the mean training row of all blocks of edges, presence included.
+    lost = view.occlusions(model.fit)[-len(items.modalities) + items.modalities.index("edges")]
+    edges = [one for one in view.parts if one.name in ("edges", "tangent", CONNECTOME_PRESENCE)]
+    want = np.sum([(one.rows - one.mean) @ model.fit.linear[one.name] for one in edges], axis=0)
+    np.testing.assert_allclose(lost, want, atol=1e-9)
 
 
 def test_radial_parts_under_integrated_gradients_and_occlusion_are_those_of_the_kernel() -> None:

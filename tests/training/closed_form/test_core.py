@@ -231,6 +231,33 @@ def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
     assert np.mean(errors["without"]) > 225 * 1.8
 
 
+@pytest.mark.parametrize("kind", ["noise", "reversed", "out of range"])
+def test_a_score_that_does_not_carry_over_costs_next_to_nothing(kind: str) -> None:
+    """The outcome's own score may be of no use here: noise, the wrong sign, or cut to another range of ages."""
+    losses = []
+    for seed in range(6):
+        given = case(233, seed=seed, twins=False)
+        rng = np.random.default_rng(seed)
+        y = 10 + given.narrow[:, :2].sum(axis=1) + given.wide[:, :20].sum(axis=1) / 4 + rng.normal(size=233)
+        signal = given.narrow[:, :2].sum(axis=1)
+        score = {
+            "noise": 10 + rng.normal(size=233),
+            "reversed": 10 - signal,
+            "out of range": np.maximum(14 + rng.normal(size=233), 14.0),
+        }[kind]
+        train, test = slice(0, 33), slice(33, 233)
+        found = []
+        for block in (None, Block("scores", score[train, None])):
+            own = [] if block is None else [0]
+            fit = fit_core(
+                given.blocks(train), y[train, None], ["regression"], given.families[train], scores=block, own=own
+            )
+            new = [*given.blocks(test), *([] if block is None else [Block("scores", score[test, None])])]
+            found.append(float(r2_score(y[test], fit.predict(new)[:, 0])))
+        losses.append(found[0] - found[1])
+    assert np.mean(losses) < 0.03
+
+
 def test_an_unpenalised_block_is_not_shrunk() -> None:
     given = case(100, twins=False)
     heavy = CoreSettings(penalties=(1e6,), average_below=0, relax=False)

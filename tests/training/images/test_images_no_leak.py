@@ -113,5 +113,5 @@ def test_an_unknown_subject_is_named() -> None:
 
 def test_what_saw_a_test_subject_is_refused() -> None:
     refuse_seen(("a", "b"), ("c",), "the generator")
-    with pytest.raises(LeakageError, match="the generator was fitted on 1 subjects"):
+    with pytest.raises(LeakageError, match="the generator was fitted on 1 subject of"):
         refuse_seen(("a", "b"), ("b", "c"), "the generator")

@@ -136,5 +136,5 @@ def test_the_score_is_an_importance_for_torch_prunings_own_pruner(trained: Train
 def test_a_target_that_cannot_be_reached_is_said(trained: Trained) -> None:
     net, loss, example = trained
     settings = TaylorPruning(target=0.9, per_event=1.0, keep=7, between=Descent(steps=1))
-    with pytest.raises(DataError, match="smallest width"):
+    with pytest.raises(DataError, match="minimum width"):
         prune(net, loss, N_ROWS, settings, np.random.default_rng(0), example)

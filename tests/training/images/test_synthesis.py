@@ -65,7 +65,7 @@ def test_small_bins_are_filled_first() -> None:
 
 def test_a_generator_of_other_rows_is_refused(fitted: Synthesiser) -> None:
     rows = planted()[0]
-    with pytest.raises(DataError, match="other subjects"):
+    with pytest.raises(DataError, match="not fitted on the subjects"):
         synthesise(rows, rows.ids[:19], SETTINGS, seed=0, model=fitted)
 
 

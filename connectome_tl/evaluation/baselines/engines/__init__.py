@@ -1,1 +1,1 @@
-"""What baselines learn with: ridge, kernels and logistic regression for many labelings at once."""
+"""Learners of baselines: ridge, kernels and logistic regression for many labelings at once."""

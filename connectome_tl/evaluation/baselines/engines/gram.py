@@ -1,4 +1,4 @@
-"""Ridge of one kernel or of the best of several, for any number of labelings at once.
+"""Ridge on one kernel, or on the best of several, for many labelings at once.
 
 The penalty, and the kernel, have the least squared error of predictions that leave out whole families.
 """

@@ -1,4 +1,4 @@
-"""A setting chosen on inner folds of the training rows, whole families together."""
+"""Choose a setting on inner folds of the training rows, with families kept together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What learns: logistic regression on few columns, ridge on many, and any scores with risks made from left-out ones."""
+"""Learners: logistic regression on few columns, ridge on many, and risks from left-out scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge for few rows and thousands of edges: one eigendecomposition per fold, all labelings at once.
+"""Ridge for few rows and many edges: one eigendecomposition per fold for all labelings.
 
 Label permutations share the rows and so the kernel: after one decomposition of the (n, n) kernel
 every permutation and every alpha is a matrix product. Scores equal scikit-learn's `RidgeClassifierCV`
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
+from connectome_tl.plurals import counted
 
 DEFAULT_ALPHAS: tuple[float, ...] = tuple(float(a) for a in np.logspace(0, 6, 13))
 
@@ -36,7 +37,7 @@ class EdgeScaler:
     def transform(self, x: np.ndarray) -> np.ndarray:
         """(n_rows, n_edges) to (n_rows, n_kept); a masked edge (NaN) becomes 0, the training mean."""
         if x.ndim != 2 or x.shape[1] != self.kept.size:
-            raise DataError("rows do not fit the scaler", expected=f"{self.kept.size} edges", got=str(x.shape))
+            raise DataError("rows do not fit the scaler", expected=counted(self.kept.size, "edge"), got=str(x.shape))
         z = (x[:, self.kept] - self.mean[self.kept]) / self.scale[self.kept]
         return np.nan_to_num(z, copy=False, nan=0.0)
 
@@ -57,7 +58,7 @@ def fit_edge_scaler(x_train: np.ndarray, train_ids: Sequence[str] = ()) -> EdgeS
     if train_ids and len(train_ids) != len(x_train):
         raise InternalError("training ids and rows differ", expected=str(len(x_train)), got=str(len(train_ids)))
     if np.isinf(x_train).any():
-        raise DataError("infinite edge weights in the training rows", remedy="Mask them (NaN) or mend the files.")
+        raise DataError("infinite edge weights in the training rows", remedy="Mask them (NaN) or fix the files.")
     masked = np.isnan(x_train)
     n_seen = (~masked).sum(axis=0)
     filled = np.where(masked, 0.0, x_train)

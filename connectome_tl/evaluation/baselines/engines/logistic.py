@@ -1,4 +1,4 @@
-"""L2-penalised logistic regression for few rows: Newton in the row space, all labelings at once.
+"""L2-penalised logistic regression for few rows, by Newton's method in the row space.
 
 The penalised solution lies in the span of the rows, so n edges-to-n rows coordinates are enough; the
 Hessians of all labelings come from one matrix product. Scores equal scikit-learn's

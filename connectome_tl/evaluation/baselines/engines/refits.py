@@ -1,4 +1,4 @@
-"""Linear baselines fitted again on many bootstrap samples of the same rows.
+"""Refit linear baselines on bootstrap samples of the training rows.
 
 A sample is a count per row. Copies of a row act as a weight, and leaving out a row leaves out all its copies, so that
 no penalty is chosen with a subject on both sides. For ridge and logistic regression scaling and inner products are

@@ -1,0 +1,111 @@
+"""What a whole matrix, a whole modality or all levels of a column together say of the outcome.
+
+A leak may be too small to see in a single edge and plain in all of them: weights scaled within outcome groups, cases
+processed by another version, a measure that was computed with the outcome. Nothing here is fitted to the outcome:
+sums, shares and principal components of the data alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from connectome_tl.audit.duplicates import edges_of
+from connectome_tl.audit.likeness import rank_profiles, standardised
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.tasks import Task
+
+N_COMPONENTS = 3
+PURE, EXPLAINED = 0.95, 0.9  # share of subjects in their level's commonest class; share of variance between levels
+_P = 0.001  # that levels without a meaning are as pure
+_FEWEST_KNOWN = 10
+_N_PERMUTATIONS = 1999
+
+
+def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
+    """(n_subjects,) numbers that describe the matrices and regional measures of each subject as a whole."""
+    found: dict[str, np.ndarray] = {}
+    if cohort.regions:
+        for measure, edges in zip(cohort.measures, edges_of(cohort).transpose(1, 0, 2), strict=True):
+            found |= {f"{name} ({measure})": values for name, values in _of_weights(edges)}
+        found |= _components(cohort)
+    if cohort.region_features is not None:
+        for f, name in enumerate(cohort.region_feature_names):
+            found[f"mean {name}"] = _mean(cohort.region_features[:, :, f].astype(float))
+    return found
+
+
+def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Summaries of the weights (n_subjects, n_edges) of one measure, NaN where a region is missing."""
+    known = np.isfinite(edges)
+    yield "mean weight", _mean(edges)
+    yield "density", _mean(np.where(known, edges != 0, np.nan))
+    yield "share of whole numbers", _mean(np.where(known, edges == np.round(edges), np.nan))
+
+
+def _components(cohort: Cohort) -> dict[str, np.ndarray]:
+    """The first principal components of the ranks of the edges, which no scale of a subject moves."""
+    rows = np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects))
+    if min(rows.shape) <= N_COMPONENTS:
+        return {}
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    largest = np.flatnonzero(values > 1e-9 * max(float(values[-1]), 1e-300))[::-1][:N_COMPONENTS]
+    return {f"principal component {k + 1} of the edges": vectors[:, i] for k, i in enumerate(largest)}
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+
+
+def telling_levels(column: pd.Series, outcome: np.ndarray, task: Task) -> str:
+    """What the levels of a categorical column say together, where each is nearly pure in the outcome; else "".
+
+    Levels of one subject are left out, since they are pure by themselves. A column of two levels is one value, which
+    is looked at as such.
+
+    Args:
+        outcome: (n_subjects,) NaN where it is missing.
+    """
+    text = column.astype("string")
+    known = text.notna().to_numpy() & np.isfinite(outcome)
+    codes = pd.factorize(text[known])[0]
+    sizes = np.bincount(codes) if codes.size else np.zeros(0, dtype=int)
+    inside = sizes[codes] > 1
+    codes, y = codes[inside], outcome[known][inside]
+    if y.size < _FEWEST_KNOWN or (sizes > 1).sum() < 3 or np.unique(y).size < 2:
+        return ""
+    codes = np.unique(codes, return_inverse=True)[1]
+    if task.kind == "regression":
+        share, p = _explained(codes, y)
+        return f"{share:.0%} of its variance lies between levels" if share > EXPLAINED and p < _P else ""
+    share = _purity(codes, y.astype(int))
+    if share <= PURE:
+        return ""
+    rng = np.random.default_rng(0)
+    as_pure = sum(_purity(codes, rng.permutation(y.astype(int))) >= share for _ in range(_N_PERMUTATIONS))
+    p = (1 + as_pure) / (1 + _N_PERMUTATIONS)
+    return f"{share:.0%} of subjects are in a level of one outcome" if p < _P else ""
+
+
+def _purity(codes: np.ndarray, classes: np.ndarray) -> float:
+    """Share of subjects that have the commonest class of their level."""
+    width = int(classes.max()) + 1
+    counts = np.bincount(codes * width + classes, minlength=(int(codes.max()) + 1) * width)
+    return float(counts.reshape(-1, width).max(axis=1).sum()) / classes.size
+
+
+def _explained(codes: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Adjusted share of the variance between levels, and its p value (F test)."""
+    n, k = y.size, int(codes.max()) + 1
+    means = np.bincount(codes, weights=y) / np.bincount(codes)
+    within, whole = float(((y - means[codes]) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
+    if n <= k:
+        return 0.0, 1.0
+    share = 1.0 - (within / (n - k)) / (whole / (n - 1))
+    ratio = ((whole - within) / (k - 1)) / max(within / (n - k), 1e-300)
+    return share, float(stats.f.sf(ratio, k - 1, n - k))

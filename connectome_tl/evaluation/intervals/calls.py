@@ -1,0 +1,128 @@
+"""Intervals of what a model calls: sensitivity, specificity and their mean.
+
+How often a model calls somebody positive hangs on where its risks lie. A model that knows little gives everybody about
+the prevalence. Where that lies near the threshold, but not so near that about half are called either way, most cohorts
+teach it to call nobody and some to call half, and one cohort, however large, cannot know which it is. Where half are
+called, or hardly anybody, other cohorts do the same, and the interval need not be much wider than that of the tested
+subjects. Factors, shares and sizes are what simulated studies asked for (`benchmarks/coverage.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from connectome_tl.evaluation.intervals.out_of_fold import mean_interval, one_family, proportion_interval
+from connectome_tl.settings.metrics import METRICS, Estimand, Widening
+
+Ends = tuple[float, float]  # variance factors of the lower and the upper end
+
+TELLING_AUC = 0.6  # an AUC that may be below: the model may know little; that may be .5: it may know nothing
+NEAR = 0.3  # shares of positives from here to 1 - NEAR lie near the threshold
+ABOUT_HALF = 0.1  # shares of called subjects within this of one half
+# Subjects that tell of the calls of a class where calls may swing: of the class that is called less often, and more.
+SELDOM_TELLING, OFTEN_TELLING = 6.0, 20.0
+SWINGING = 2.2
+# Where calls do not swing: of a class that .4 of the subjects are called, falling to that of .6; and of the class that
+# nearly all are called, then of the one that hardly anybody is.
+HALF_SELDOM, HALF_OFTEN = 1.7, 1.3
+RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)
+# Recalls between which a factor falls to this; a recall near 1 hardly moves from cohort to cohort.
+STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
+
+
+class CallIntervals(NamedTuple):
+    """(value, low, high) of each."""
+
+    sensitivity: tuple[float, float, float]
+    specificity: tuple[float, float, float]
+    balanced_accuracy: tuple[float, float, float]
+
+
+class _Situation(NamedTuple):
+    """What is known of a model's calls before one class is looked at."""
+
+    near: bool  # the share of positives lies near the threshold
+    swings: bool  # in other cohorts quite another share may be called
+    open_ended: bool  # other cohorts may teach it to call nobody, or everybody
+    steady: bool  # a recall near 1 may be taken to be near 1 elsewhere
+
+
+def call_intervals(
+    called: np.ndarray,
+    positive: np.ndarray,
+    cluster: np.ndarray,
+    auc: tuple[float, float],
+    estimand: Estimand = "procedure",
+) -> CallIntervals:
+    """Wilson intervals of what a model calls.
+
+    For a procedure: where the AUC may be .5, the end towards "calls nobody" (or everybody, if it calls most) is open,
+    unless about half are called. Where the share of positives is near the threshold, the AUC may be below
+    `TELLING_AUC` and the calls are not about half, the interval rests on `SELDOM_TELLING` subjects at most. The mean
+    of the two recalls needs none of it.
+
+    Args:
+        called: (n_subjects,) share of the repeats in which a subject is called positive.
+        positive: (n_subjects,) True for positives.
+        auc: the procedure's interval of the AUC.
+    """
+    usual = METRICS["balanced_accuracy"].widening[estimand]
+    situation = _situation(called, positive, auc)
+    found, parts = [], []
+    for value, families, is_positive in (
+        (called[positive], cluster[positive], True),
+        (1.0 - called[~positive], cluster[~positive], False),
+    ):
+        mean = float(value.mean()) if value.size else float("nan")
+        parts.append((mean, *proportion_interval(value, families, usual)))
+        often = float(called.mean()) if is_positive else 1.0 - float(called.mean())
+        if estimand == "fitted":
+            low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
+        else:
+            low, high = _recall_interval(value, families, often, situation)
+        found.append((mean, low, high))
+    balanced = (parts[0][0] + parts[1][0]) / 2.0
+    if one_family(cluster):
+        return CallIntervals(*((value, float("nan"), float("nan")) for value in (found[0][0], found[1][0], balanced)))
+    return CallIntervals(found[0], found[1], (balanced, *mean_interval(parts[0], parts[1])))
+
+
+def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float]) -> _Situation:
+    near = positive.size > 0 and bool(NEAR <= positive.mean() <= 1.0 - NEAR)
+    half = near and abs(float(called.mean()) - 0.5) < ABOUT_HALF
+    knows_little, knows_nothing = (not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5))
+    return _Situation(near, near and knows_little and not half, knows_nothing and not half, half or not knows_nothing)
+
+
+def _recall_interval(
+    value: np.ndarray, families: np.ndarray, often: float, situation: _Situation
+) -> tuple[float, float]:
+    """Of one class of a procedure.
+
+    Args:
+        value: (n_subjects,) share of the repeats in which a subject is called right.
+        often: share of all subjects that are called this class.
+    """
+    if not value.size:
+        return float("nan"), float("nan")
+    if situation.swings:
+        ends, most = (SWINGING, SWINGING), OFTEN_TELLING if often > 0.5 else SELDOM_TELLING
+    elif situation.near:
+        share = min(1.0, max(0.0, (often - 0.5 + ABOUT_HALF) / (2 * ABOUT_HALF)))
+        ends, most = (HALF_SELDOM + share * (HALF_OFTEN - HALF_SELDOM),) * 2, float("inf")
+    else:
+        ends, most = RARE_OFTEN if often > 0.5 else RARE_SELDOM, float("inf")
+    if situation.steady:
+        ends = (_steadied(ends[0], float(value.mean())), _steadied(ends[1], float(value.mean())))
+    low, high = (proportion_interval(value, families, Widening(ends[k]), most)[k] for k in (0, 1))
+    if situation.open_ended:
+        return (low, 1.0) if often > 0.5 else (0.0, high)
+    return low, high
+
+
+def _steadied(factor: float, recall: float) -> float:
+    """The factor of a class of this recall."""
+    share = min(1.0, max(0.0, (recall - FROM_RECALL) / (TO_RECALL - FROM_RECALL)))
+    return factor + share * (min(STEADY, factor) - factor)

@@ -1,0 +1,29 @@
+"""Format counts with a noun in singular or plural."""
+
+from __future__ import annotations
+
+_IRREGULAR = {"child": "children", "matrix": "matrices", "atlas": "atlases", "class": "classes"}
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return "1 subject" or "3 subjects".
+
+    Args:
+        n: the count. noun: the singular, or a phrase such as "subject has".
+        plural: needed where the last word has no regular plural, as "subjects have".
+    """
+    if n == 1:
+        return f"{n} {noun}"
+    return f"{n} {plural or plural_of(noun)}"
+
+
+def plural_of(noun: str) -> str:
+    """Plural of a noun; of a phrase, its last word is put into the plural."""
+    *start, last = noun.split(" ")
+    if last in _IRREGULAR:
+        end = _IRREGULAR[last]
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        end = f"{last[:-1]}ies"
+    else:
+        end = f"{last}s"
+    return " ".join((*start, end))
