@@ -188,6 +188,24 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """A JSON object from disk.
+
+    Raises:
+        MissingInputError: the file is not there.
+        OutputError: it cannot be read as JSON, or holds something else than an object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise OutputError(
+            "does not hold a JSON object",
+            got=type(found).__name__,
+            file=path,
+            remedy="Delete the file and run again; it will be made again.",
+        )
+    return found
+
+
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
     """Installed versions of the packages that decide a result; absent ones are left out."""
     found: dict[str, str] = {}

@@ -72,7 +72,7 @@ def test_unknown_columns_and_text_by_size_are_named() -> None:
         selected(TABLE, "agee < 3", IDS)
     with pytest.raises(DataError, match="cannot be compared by size"):
         selected(TABLE, "site < 'B'", IDS)
-    with pytest.raises(DataError, match="is text, not a number"):
+    with pytest.raises(DataError, match="text where a number"):
         selected(TABLE, "sex < 2", IDS)
 
 

@@ -146,7 +146,7 @@ def test_counts_beside_names_say_nothing_and_label_numbers_are_compared(tmp_path
 
 def test_an_order_kept_under_a_name_of_its_own_is_named(tmp_path: Path) -> None:
     savemat(tmp_path / "m.mat", {"SC": TURNED, "perm": TURN + 1})
-    with pytest.raises(DataError, match="perm holds"):
+    with pytest.raises(DataError, match="perm contains"):
         read(tmp_path / "m.mat")
     savemat(tmp_path / "m.mat", {"SC": MATRIX, "count": np.arange(1, 69), "volumes": 10 + 3 * TURN})
     np.testing.assert_array_equal(read(tmp_path / "m.mat")[0].weights[0], MATRIX)

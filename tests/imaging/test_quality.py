@@ -106,7 +106,7 @@ def test_volumes_that_hold_nothing_are_named_and_left_out(clean: Dwi) -> None:
     kept, empty, check = usable_volumes(changed(clean, blank))
     assert kept.n_volumes == N - 2
     quality = scan_quality(kept, empty, check, None)
-    assert quality.warnings == ("2 volumes hold nothing and are left out: 31, 51",)
+    assert quality.warnings == ("2 volumes are empty and left out: 31, 51",)
     assert list(quality.volumes["left_out"].to_numpy().nonzero()[0] + 1) == [31, 51]
     assert len(quality.volumes) == N
     with pytest.raises(DataError, match="too few volumes"):

@@ -90,7 +90,7 @@ def test_refits_under_other_labels_take_the_same_blocks() -> None:
 
 
 def test_a_column_that_is_no_clinical_covariate_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"core\.unpenalised: 'hat' is no clinical covariate") as refusal:
+    with pytest.raises(UsageError, match=r"core\.unpenalised: 'hat' is not a clinical covariate") as refusal:
         check_names(small_settings(core=CoreSettings(unpenalised=("hat",))), COHORTS)
     assert refusal.value.exit_code == 64
     check_names(small_settings(core=CoreSettings(unpenalised=CLINICAL[:1])), COHORTS)

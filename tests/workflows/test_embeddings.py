@@ -155,7 +155,7 @@ def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: P
 def test_inner_folds_are_refused_before_anything_is_fitted_and_the_remedy_serves(home: Path, tmp_path: Path) -> None:
     """Every fit of stage finetune saw the rows that inner folds test."""
     splits = {"repeats": 1, "outer": 2, "inner": 2, "stratum": "cognitive"}
-    with pytest.raises(LeakageError, match="saw subjects of a test fold") as caught:
+    with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
     assert not list((tmp_path / "run" / "models").rglob("*.json"))
     assert "--stage pretrain" in str(caught.value)

@@ -194,7 +194,7 @@ def test_results_of_the_other_command_are_not_mixed_in(folder: Path, tmp_path: P
     mark = tmp_path / "out" / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_provenance.json"
     mark.parent.mkdir(parents=True)
     mark.write_text("{}")
-    with pytest.raises(UsageError, match="holds results of `connectomes`"):
+    with pytest.raises(UsageError, match="contains results of `connectomes`"):
         build_networks(folder, tmp_path / "out", config=folder / "config.yaml")
 
 
