@@ -216,8 +216,8 @@ short |= {"baselines": baselines}
 Path("demo/study").mkdir(parents=True, exist_ok=True)
 Path("demo/study/study.yaml").write_text(dump_settings(settings.model_copy(update=short)))
 """
-# What the fits of `demo/run` predict, without a bundle: their mean, for every subject of `others`. `fits_of` compares them
-# with the run's predictions.tsv first.
+# What the fits of `demo/run` predict, without a bundle: their mean, for every subject of `others`. `fits_of` compares
+# them with the predictions.tsv of the run first.
 OF_THE_STUDY = """
 import json
 from pathlib import Path
