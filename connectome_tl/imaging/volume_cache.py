@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import OutputError
-from connectome_tl.imaging import grids, volume_checks
+from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -29,6 +29,7 @@ class StoredGrid:
     zooms: tuple[float, ...]
     native: tuple[float, ...]
     extent: tuple[float, ...]
+    is_stripped: bool
     notes: tuple[str, ...]
 
     def read(self) -> np.ndarray:
@@ -61,7 +62,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
     record = read_json(record_file)
     try:
         numbers = {name: tuple(record[name]) for name in _TUPLES}
-        return StoredGrid(voxels, head_ml=float(record["head_ml"]), **numbers)
+        return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(record_file, repr(error)) from error
 
@@ -88,11 +89,11 @@ def _hash(path: str, size: int, time: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (grids, volume_checks)))
+    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, volume_checks)))
 
 
 def _numbers(made: Gridded) -> dict[str, object]:
-    return {name: getattr(made, name) for name in ("head_ml", *_TUPLES)}
+    return {name: getattr(made, name) for name in ("head_ml", "is_stripped", *_TUPLES)}
 
 
 def _damaged(file: Path, how: str) -> OutputError:

@@ -32,7 +32,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 TUNABLE = tuple(_SECTIONS)
 # Whole stages decide which models a study has; a transductive study says so on every table.
 _IMAGE = ("image.augment", "image.flip_test")
-_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", "model.others")
+_LEAK = "stages.finetune.ensemble.choose_on"
+_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", _LEAK, "model.others")
 
 
 def tunable_keys() -> tuple[str, ...]:

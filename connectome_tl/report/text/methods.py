@@ -288,6 +288,7 @@ def _volumes(settings: StudySettings) -> list[str]:
         "noise": augment.noise,
         "changes of contrast": augment.gamma,
         "inversions of contrast": augment.invert,
+        "random contrasts": augment.contrast,
     }
     used = [name for name, chance in chances.items() if chance]
     found = [image.describe()]

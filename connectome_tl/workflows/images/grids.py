@@ -12,6 +12,7 @@ import yaml
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
 from connectome_tl.provenance import file_hash, write_json
 from connectome_tl.settings.encoders import EncoderSettings
@@ -180,6 +181,7 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     for subject, path in known:
         owners.setdefault(image_hash(path), []).append(subject)
     found += [f"{' and '.join(who[:4])} have the same image" for who in owners.values() if len(who) > 1]
+    found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:
         found.append(f"{without} of {cohort.n_subjects} subjects have no volume")

@@ -70,7 +70,7 @@ def audit_run(
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
-        findings += _tuned(settings, cohorts, splits)
+        findings += [*_tuned(settings, cohorts, splits), _leaks(settings)]
         placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += placed
         findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
@@ -91,6 +91,18 @@ def audit_run(
         except ConnectomeTLError as error:
             findings.append(Finding(check="fitted again", status="failed", what=str(error)))
     return _written(folder, settings, findings)
+
+
+def _leaks(settings: StudySettings) -> Finding:
+    check = "settings that leak"
+    if not settings.leaks:
+        return Finding(check=check, status="passed", what="none")
+    return Finding(
+        check=check,
+        status="failed",
+        what="; ".join(settings.leaks),
+        remedy="The run shows what a fault adds. For scores, leave these settings out and run the study again.",
+    )
 
 
 def _ledger(folder: Path, record: RunRecord) -> Finding:

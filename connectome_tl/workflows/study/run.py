@@ -99,7 +99,7 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
-        check_brain_age(settings, cohorts.target, tasks)
+        check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         asked = make_split_plan(cohorts.target, settings.splits)
         check_tuned(settings, cohorts, asked)
         check_embedded(cohorts.target, asked)
