@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from safetensors.numpy import load_file, save_file
-from small_study import small_cohorts
-from voxel_study import LESIONS
 
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import CARD, FILES, METADATA, SELF_TEST_ROWS, STRUCTURE
@@ -32,11 +29,8 @@ from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from connectome_tl.workflows.release.predict import predict_cohort
 from connectome_tl.workflows.release.validate import validate_on
-from connectome_tl.workflows.study.run import run_study
+from tests.bundle.image_study import IMAGES, fused_run
 from tests.properties.bundle_mutations import MUTATIONS, judged, signed
-
-N, N_OTHERS = 28, 16
-IMAGES = VolumeSettings(size=16, contrast="ADC", lesions=LESIONS)
 
 
 @dataclass(frozen=True)
@@ -46,36 +40,12 @@ class Home:
     others: Path
 
 
-def infants(folder: Path, first: int, n: int, name: str, settings: VolumeSettings = IMAGES) -> Cohort:
-    """Simulated infants with connectomes, covariates and volumes; every fourth lacks a volume."""
-    made = small_cohorts(n_source=12, n_pool=12, n_target=N + N_OTHERS).target
-    cohort = made.drawn(np.arange(first, first + n), [f"{name}{i + 100}" for i in range(n)])
-    images = write_volumes(n, settings, folder / name, name=f"{name}scan", seed=first + 1)
-    files = tuple("" if i % 4 == 3 else file for i, file in enumerate(images.volumes))
-    site = np.full(n, f"clinic of {name}s", dtype=object)
-    return replace(cohort, name=name, volumes=files, volume_contrast=settings.contrast, site=site)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A fused study, the bundle of its network, and infants of another site."""
     folder = tmp_path_factory.mktemp("images")
-    write_cohort(infants(folder, 0, N, "target"), folder / "target")
-    others = write_cohort(infants(folder, N, N_OTHERS, "others"), folder / "others")
-    settings = {
-        "target": {"cohort": "target/cohort.yaml", "tasks": ["cognitive"]},
-        "image": {"size": 12, "voxel": 13.0},
-        "model": {"others": [{"kind": "sfcn", "widths": [4, 4]}], "fused_width": 5},
-        "stages": {"finetune": {"training": {"steps": 2}, "ensemble": {"networks": 2}}},
-        "splits": {"repeats": 1, "outer": 2, "stratum": "cognitive"},
-        "controls": [],
-        "baselines": ["prevalence", "clinical_only"],
-        "refits": {"linear": 0},
-        "n_jobs": 1,
-    }
-    (folder / "study.yaml").write_text(yaml.safe_dump(settings))
-    run_study(folder / "study.yaml", folder / "run")
-    return Home(folder, bundle_run(folder / "run", folder / "bundle", BundleOptions(model="network")), others)
+    run, others = fused_run(folder)
+    return Home(folder, bundle_run(run, folder / "bundle", BundleOptions(model="network")), others)
 
 
 def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     python tests/release/try_wheel.py [base] [learn] [voxel]                 # `make wheel-test` tries all three
     python tests/release/try_wheel.py learn --work DIR                       # keep environments and results in DIR
+    python tests/release/try_wheel.py learn voxel --quick                    # small studies in place of the demos
 
 `base` works without torch. `learn` runs the demo, packs its model, and applies the bundle in another environment that
 begins without torch: `predict` refuses there, the printed remedy is tried, and predictions must then be those of the
@@ -88,8 +89,9 @@ def names_of_commands(command: Path, cwd: Path) -> list[list[str]]:
     return [line.split() for line in said.splitlines()]
 
 
-def try_base(work: Path, wheel: Path, cwd: Path) -> None:
+def try_base(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
     """Help of all commands; conversion and checks of a cohort; a clear message where torch is needed."""
+    del quick
     command = install(work, wheel, "")
     for words in names_of_commands(command, cwd):
         run(command, *words, "--help", cwd=cwd)
@@ -115,10 +117,10 @@ def refused(command: Path, *words: object, cwd: Path, extra: str) -> None:
         sys.exit(f"no word about the extra:\n{said}")
 
 
-def try_learn(work: Path, wheel: Path, cwd: Path) -> None:
+def try_learn(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
     """The demo, from simulated cohorts to the report; its bundle applied to other infants in a fresh environment."""
     maker = install(work, wheel, "learn")
-    run(maker, "demo", "--out", "demo", "--quiet", cwd=cwd)
+    demo(maker, cwd, quick=quick)
     code = (
         "from connectome_tl import simulate_study, write_cohort\n"
         "from dataclasses import replace\n"
@@ -130,10 +132,10 @@ def try_learn(work: Path, wheel: Path, cwd: Path) -> None:
     applied_elsewhere(work, wheel, maker, cwd, extra="learn")
 
 
-def try_voxel(work: Path, wheel: Path, cwd: Path) -> None:
+def try_voxel(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
     """The demo on volumes; its bundle applied to other volumes in a fresh environment."""
     maker = install(work, wheel, "voxel")
-    run(maker, "demo", "--images", "--out", "demo", "--quiet", cwd=cwd)
+    demo(maker, cwd, "--images", quick=quick)
     code = (
         "from dataclasses import replace\n"
         "from connectome_tl.simulation.volume_cohorts import write_volume_cohort\n"
@@ -142,6 +144,15 @@ def try_voxel(work: Path, wheel: Path, cwd: Path) -> None:
     )
     run(maker.parent / "python", "-c", code, cwd=cwd)
     applied_elsewhere(work, wheel, maker, cwd, extra="voxel")
+
+
+def demo(command: Path, cwd: Path, *options: str, quick: bool) -> None:
+    """The demo into `demo/`; in short, its cohorts with one repeat, few steps, few baselines and no refits."""
+    if not quick:
+        run(command, "demo", *options, "--out", "demo", "--quiet", cwd=cwd)
+        return
+    run(command.parent / "python", "-c", SHORT_DEMO, *options, cwd=cwd)
+    run(command, "run", "demo/study/study.yaml", "--out", "demo/run", "--quiet", cwd=cwd)
 
 
 def applied_elsewhere(work: Path, wheel: Path, maker: Path, cwd: Path, *, extra: str) -> None:
@@ -173,6 +184,38 @@ def has_torch(command: Path, cwd: Path) -> bool:
 
 
 SAME = 1e-6
+SHORT_DEMO = """
+import sys
+from pathlib import Path
+from connectome_tl import simulate_study, write_cohort
+from connectome_tl.config import dump_settings
+from connectome_tl.settings.study import Refits, SplitSettings
+from connectome_tl.settings.training import Ensemble, FineTune, Pretrain, Stages, Training
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort
+from connectome_tl.workflows.starting.demo import demo_settings
+from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS, image_demo_settings
+images, home = "--images" in sys.argv, Path("demo/cohorts")
+if images:
+    write_volume_cohort(30, HEALTHY, home / "healthy", name="healthy", seed=1)
+    write_volume_cohort(40, NEWBORNS, home / "newborns", name="newborn", outcomes=("injury",), seed=2)
+else:
+    study = simulate_study(n_source=60, n_pool=30, n_target=40)
+    for name, cohort in (("older", study.source), ("pool", study.pool), ("target", study.target)):
+        write_cohort(cohort, home / name)
+settings = image_demo_settings() if images else demo_settings()
+few = Training(steps=4)
+stages = Stages(
+    pretrain=Pretrain(training=few),
+    adapt=None if images else settings.stages.adapt.model_copy(update={"training": few}),
+    finetune=FineTune(training=few, ensemble=Ensemble(networks=2)),
+)
+splits = SplitSettings(repeats=1, outer=2, stratum=settings.splits.stratum)
+short = {"stages": stages, "splits": splits, "controls": (), "permutations": 0, "refits": Refits(linear=0)}
+baselines = ("prevalence",) if images else ("prevalence", "clinical_only")
+short |= {"baselines": baselines}
+Path("demo/study").mkdir(parents=True, exist_ok=True)
+Path("demo/study/study.yaml").write_text(dump_settings(settings.model_copy(update=short)))
+"""
 # What the stored fits of `demo/run` predict, without a bundle: their mean, for every subject of `others`.
 OF_THE_STUDY = """
 import json
@@ -199,16 +242,16 @@ print(json.dumps([
     for subject, value in zip(others.ids, score_of(task, mean[:, places[task.name]]))
 ]))
 """
-TRIALS: dict[str, Callable[[Path, Path, Path], None]] = {"base": try_base, "learn": try_learn, "voxel": try_voxel}
+TRIALS: dict[str, Callable[..., None]] = {"base": try_base, "learn": try_learn, "voxel": try_voxel}
 
 
-def tried(kinds: list[str], work: Path) -> None:
+def tried(kinds: list[str], work: Path, *, quick: bool) -> None:
     """Build the wheel and try these kinds, each from a folder of its own."""
     wheel = build(work)
     for kind in kinds or TRIALS:
         elsewhere = work / f"elsewhere-{kind}"
         elsewhere.mkdir(exist_ok=True)
-        TRIALS[kind](work, wheel, elsewhere)
+        TRIALS[kind](work, wheel, elsewhere, quick=quick)
         print(f"{kind}: done", flush=True)
 
 
@@ -216,13 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", choices=[*TRIALS, []], metavar="KIND", help=f"of {', '.join(TRIALS)}")
     parser.add_argument("--work", type=Path, help="a folder for environments and results that is kept")
+    parser.add_argument("--quick", action="store_true", help="small studies in place of the demos")
     options = parser.parse_args()
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)
-        tried(options.kinds, options.work.resolve())
+        tried(options.kinds, options.work.resolve(), quick=options.quick)
         return
     with tempfile.TemporaryDirectory() as folder:
-        tried(options.kinds, Path(folder))
+        tried(options.kinds, Path(folder), quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.evaluation.explain.forward import LARGEST
 from connectome_tl.evaluation.explain.items import Items, encoded_names
 from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import NullMaps, null_maps
@@ -100,6 +101,10 @@ def explain_study(
         found += summaries(units, items, model, nulls)
         if model != "core":
             notes.append(_how_tested(model, planned, n_refitted))
+    if items is not None and items.n_edges > LARGEST:
+        notes.append(
+            f"Patterns: with more than {LARGEST:,} edges, only correlations along principal components are used."
+        )
     atlas = atlas_of(target)
     record = ExplanationRecord(
         configuration=configuration,

@@ -220,8 +220,9 @@ def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> No
     pattern = np.abs(plain.patterns((x @ weights)[:, None])["edge"][:, 0])
     assert np.abs(weights[n_signal:]).min() > 0.5 * np.abs(weights[:n_signal]).max()
     assert pattern[:n_signal].min() > 5 * pattern[n_signal:].max()
-    # Of one number, Haufe's covariance formula up to the variance of the prediction.
-    np.testing.assert_allclose(plain.patterns((x @ weights)[:, None])["edge"][:, 0], np.cov(x.T) @ weights, rtol=1e-9)
+    # Of one number, Haufe's covariance formula up to the variance of the prediction; many rows need no regularising.
+    found = plain.patterns((x @ weights)[:, None])["edge"][:, 0]
+    np.testing.assert_allclose(found, np.cov(x.T) @ weights, atol=0.03 * np.abs(found).max())
 
 
 def test_p_values_of_the_largest_statistic_count_the_labelings_that_reach_it() -> None:
