@@ -38,7 +38,7 @@ from connectome_tl.features.scaling import RegionScaler
 from connectome_tl.provenance import write_table
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 ROOT = Path(__file__).parents[1]
 ARMS = {

@@ -8,7 +8,7 @@ planted and of other edges beyond the corrected threshold. *Null*: 60 subjects, 
 that has nothing to do with them: how many runs have any edge, or any region, beyond it. *Null of networks*: the same
 with a small graph network on 20 regions that is fitted again for every permutation.
 
-    python benchmarks/explain.py [--draws 5] [--null 300] [--permutations 199] [--network-null 20]
+    python benchmarks/explain.py [--first 0] [--draws 5] [--null 300] [--permutations 199] [--network-null 20]
         [--network-permutations 49] [--out explain.jsonl] [--quick]
 
 What is in the file is not computed again.
@@ -195,7 +195,9 @@ def network_null_row(seed: int, n_permutations: int) -> dict[str, float]:
         fit([plan for item in planned for plan in item.plans], cohorts.by_name(), store=store)
         items = items_of(cohort, [features_of(stored_model(store, planned[0].plans[0].key))])
         moves = exchangeable_permutations(cohort.ids, n_permutations, seed)
-        return any_beyond(refitted_null_maps(study, cohorts, planned, store, items, moves, lambda _: True))
+        return any_beyond(
+            refitted_null_maps(study, cohorts, planned, store, Path(folder) / "permuted", items, moves, lambda _: True)
+        )
 
 
 def any_beyond(nulls: NullMaps) -> dict[str, float]:
@@ -211,6 +213,7 @@ def any_beyond(nulls: NullMaps) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=5, help="cohorts per cell")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first cohort and of the first null run")
     parser.add_argument("--null", type=int, default=300, help="null runs")
     parser.add_argument("--permutations", type=int, default=199)
     parser.add_argument("--network-null", type=int, default=20, help="null runs of the network")
@@ -221,9 +224,13 @@ def main() -> None:
     sizes = SIZES[:1] if given.quick else SIZES
     draws, n_null, n_permutations = (1, 5, 19) if given.quick else (given.draws, given.null, given.permutations)
     n_network, n_refitted = (1, 2) if given.quick else (given.network_null, given.network_permutations)
-    jobs = [("planted", kind, auc, n, seed) for seed in range(draws) for n in sizes for auc in AUCS for kind in KINDS]
-    jobs += [("null", "", 0.0, 60, seed) for seed in range(n_null)]
-    jobs += [("network null", "", 0.0, 60, seed) for seed in range(n_network)]
+
+    def seeds(n_runs: int) -> range:
+        return range(given.first, given.first + n_runs)
+
+    jobs = [("planted", kind, auc, n, seed) for seed in seeds(draws) for n in sizes for auc in AUCS for kind in KINDS]
+    jobs += [("null", "", 0.0, 60, seed) for seed in seeds(n_null)]
+    jobs += [("network null", "", 0.0, 60, seed) for seed in seeds(n_network)]
     numbers = {"planted": n_permutations, "null": n_permutations, "network null": n_refitted}
     kept = [] if given.quick or not given.out.is_file() else given.out.read_text().splitlines()
     rows = [json.loads(line) for line in kept]

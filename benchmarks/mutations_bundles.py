@@ -7,7 +7,7 @@ be refused, or predict their own simulated subjects as they say. Nothing may be 
 take at most twice the mutant's size in memory (as Python and numpy count it) where it is half as large as the bundle
 or larger, and a fixed amount where it is smaller.
 
-    python benchmarks/mutations_bundles.py [--n 500] [--seed 0] [--quick] [--out FILE]
+    python benchmarks/mutations_bundles.py [--n 500] [--seed 0] [--images] [--quick] [--out FILE]
 
 With --out, finished mutants are kept in the file, and a run that was stopped goes on from there.
 """
@@ -52,11 +52,20 @@ def made(folder: Path, n_regions: int) -> Path:
     return bundle_run(run, folder / "bundle", BundleOptions(model="network"))
 
 
+def made_with_volumes(folder: Path, size: int) -> Path:
+    """A bundle of small networks on connectomes, covariates and volumes of `size`^3 voxels."""
+    from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
+    from tests.bundle.image_study import fused_run
+
+    return bundle_run(fused_run(folder, size=size)[0], folder / "bundle", BundleOptions(model="network"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="64 mutants of a bundle of twelve regions")
+    parser.add_argument("--images", action="store_true", help="a bundle that sees volumes of 32^3 voxels, too")
     parser.add_argument("--out", type=Path, help="keep finished mutants here")
     options = parser.parse_args()
     n = 64 if options.quick else options.n
@@ -67,7 +76,10 @@ def main() -> int:
     if options.out is not None and options.out.is_file():
         known = {line.split("\t", 1)[0]: json.loads(line.split("\t", 1)[1]) for line in options.out.open()}
     with tempfile.TemporaryDirectory() as folder:
-        bundle = made(Path(folder), 12 if options.quick else 90)
+        if options.images:
+            bundle = made_with_volumes(Path(folder), 12 if options.quick else 32)
+        else:
+            bundle = made(Path(folder), 12 if options.quick else 90)
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
         open_bundle(bundle)  # what is imported on first use is imported
         started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -38,7 +38,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.finished import package_code
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PEER, REFERENCE, BASE = "scikit-learn kernel ridge", "tangent_ridge", "prevalence"

@@ -39,7 +39,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 ROOT = Path(__file__).parents[1]
 ARM_B = "source.tasks=[age, sex, fiq, viq, piq]"

@@ -32,6 +32,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from voxel_tables import mae, train_age
 
 from connectome_tl.errors import ConnectomeTLError
+from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.grids import gridded, to_ras
 from connectome_tl.imaging.read.images import read_volume
 from connectome_tl.settings.images.descent import Descent
@@ -96,6 +97,24 @@ def grids(data: Path, quick: bool) -> None:
     print(f"\ngrids: {len(files)} volumes")
     for kind, names in kinds.items():
         print(f"  {kind}: {len(names)}, such as {names[0]}")
+
+
+def brains(data: Path) -> None:
+    """The foreground of whole heads beside the brain that their label maps show."""
+    folder = data / "ixi_10"
+    rows = []
+    for file in sorted((folder / "T1w").glob("*.nii.gz")):
+        image = to_ras(read_volume(file))
+        brain = to_ras(read_volume(folder / "labels" / file.name.replace("_T1w", "_labels"))).data > 0
+        mask = find_foreground(image.data, image.zooms).mask
+        voxel = float(np.prod(image.zooms)) / 1000
+        rows.append((mask.sum() * voxel, brain.sum() * voxel, 100 * mask[brain].mean()))
+    if not rows:
+        return
+    heads, labelled, covered = np.array(rows).T
+    print(f"\nforeground of {len(rows)} whole heads: {heads.min():.0f} to {heads.max():.0f} ml")
+    print(f"  labelled brains {labelled.min():.0f} to {labelled.max():.0f} ml, covered {covered.min():.2f} % or more")
+    print(f"  correlation of head and brain volume {np.corrcoef(heads, labelled)[0, 1]:.2f}")
 
 
 def _axes(affine: np.ndarray) -> list[tuple[int, float]]:
@@ -216,6 +235,7 @@ def main() -> None:
     size = 16 if asked.quick else 32
     if asked.part in ("grids", "all"):
         grids(data, asked.quick)
+        brains(data)
     if asked.part in ("fetal", "all"):
         left_out("fetal", fetal(data), "weeks", {"size": size, "voxel": 128.0 / size}, asked.quick)
     if asked.part in ("heads", "all"):

@@ -24,6 +24,7 @@ from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import SimulatedVolumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+from connectome_tl.training.networks.volumes import Augment
 
 COLUMNS = ("cohort", "arm", "measure", "value")
 
@@ -133,16 +134,21 @@ class AgePredictor(nn.Module):
     def ages(self, volumes: Tensor) -> np.ndarray:
         return self.centre + self.scale * in_batches(self, volumes).double().numpy()
 
-    def loss(self, rows: VolumeRows, index: np.ndarray) -> Tensor:
+    def loss(self, rows: VolumeRows, index: np.ndarray, change: Augment | None = None) -> Tensor:
+        volumes = rows.volumes[index]
+        if change is not None:
+            volumes = torch.stack([change(one) for one in volumes])
         target = torch.tensor((rows.ages[index] - self.centre) / self.scale, dtype=torch.float32)
-        return (self(rows.volumes[index]) - target).square().mean()
+        return (self(volumes) - target).square().mean()
 
 
-def train_age(rows: VolumeRows, descent: Descent, seed: int, body: nn.Module | None = None) -> AgePredictor:
-    """Train an age network on these rows, from this body or from random weights."""
+def train_age(
+    rows: VolumeRows, descent: Descent, seed: int, body: nn.Module | None = None, change: Augment | None = None
+) -> AgePredictor:
+    """Train an age network on these rows, from this body or from random weights, volumes changed at random or not."""
     with seeded(seed) as rng:
         net = AgePredictor(encoder() if body is None else body, float(rows.ages.mean()), float(rows.ages.std()))
-        descend(net.parameters(), lambda index: net.loss(rows, index), len(rows), descent, rng)
+        descend(net.parameters(), lambda index: net.loss(rows, index, change), len(rows), descent, rng)
     return net.eval()
 
 

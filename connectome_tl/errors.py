@@ -7,7 +7,7 @@ Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -71,6 +71,17 @@ class ConnectomeTLError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # An error crosses process borders when a worker raises it; its keyword fields must survive.
         return (_rebuild, (type(self), str(self), self.problems))
+
+
+def with_subject(error: ConnectomeTLError, subject: str) -> ConnectomeTLError:
+    """The same error, its problems naming the subject where they name none."""
+    if all(problem.subject is not None for problem in error.problems):
+        return error
+    named = tuple(
+        problem if problem.subject is not None else replace(problem, subject=subject) for problem in error.problems
+    )
+    text = str(error) if len(named) > 1 or str(error) != str(error.problems[0]) else str(named[0])
+    return _rebuild(type(error), text, named)
 
 
 def _rebuild(kind: type[ConnectomeTLError], text: str, problems: tuple[Problem, ...]) -> ConnectomeTLError:

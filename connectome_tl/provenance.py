@@ -113,7 +113,12 @@ def file_hash(path: str | Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise MissingInputError(f"cannot be read: {error.strerror or error}", file=path) from error
+        remedy = f"Ask its owner for the right to read it: chmod a+r {Path(path).name}."
+        raise MissingInputError(
+            f"cannot be read: {error.strerror or error}",
+            file=path,
+            remedy=remedy if isinstance(error, PermissionError) else None,
+        ) from error
     return digest.hexdigest()
 
 
@@ -181,6 +186,24 @@ def read_json(path: str | Path) -> Any:
             file=path,
             remedy="Delete the file and run again; it will be made again.",
         ) from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """A JSON object from disk.
+
+    Raises:
+        MissingInputError: the file is not there.
+        OutputError: it cannot be read as JSON, or holds something else than an object.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise OutputError(
+            "does not hold a JSON object",
+            got=type(found).__name__,
+            file=path,
+            remedy="Delete the file and run again; it will be made again.",
+        )
+    return found
 
 
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:

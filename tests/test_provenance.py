@@ -19,6 +19,7 @@ from connectome_tl.provenance import (
     content_hash,
     file_hash,
     read_json,
+    read_json_object,
     sidecar_path,
     write_bytes,
     write_json,
@@ -145,6 +146,15 @@ def test_json_that_is_not_there_or_damaged_says_which(tmp_path: Path) -> None:
     write_text(tmp_path / "cut.json", '{"a": ')
     with pytest.raises(OutputError, match="Delete the file"):
         read_json(tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", '"a"'])
+def test_json_that_is_no_object_is_refused_where_one_is_needed(tmp_path: Path, text: str) -> None:
+    write_text(tmp_path / "provenance.json", text)
+    with pytest.raises(OutputError, match="does not hold a JSON object"):
+        read_json_object(tmp_path / "provenance.json")
+    write_text(tmp_path / "provenance.json", '{"a": null}')
+    assert read_json_object(tmp_path / "provenance.json") == {"a": None}
 
 
 def test_a_table_keeps_every_bit_and_writes_missing_as_bids_does(tmp_path: Path) -> None:

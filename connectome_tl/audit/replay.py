@@ -51,6 +51,15 @@ class Replay:
     def is_transductive(self) -> bool:
         return self.study.stages.adapt is not None and self.study.stages.adapt.transductive
 
+    @property
+    def not_poisoned(self) -> str:
+        """Why wrecked test rows may change the fits, or nothing."""
+        if self.is_transductive:
+            return "the study is transductive, and says so"
+        if self.study.stages.finetune.ensemble.choose_on == "tested":
+            return "the study chooses steps on the tested rows, and says so"
+        return ""
+
     @cached_property
     def spoiled(self) -> StudyCohorts:
         """The cohorts with the fold's test rows wrecked wherever they are."""
@@ -130,7 +139,7 @@ def _recalibrated(
     validation = CrossValidation(predictions, tuple(everything), results)
     again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions, validation)
     found = _compared(check, again.predictions, calibrated, classes=True)
-    if found.status == "failed" or replay.is_transductive:
+    if found.status == "failed" or replay.not_poisoned:
         return found
     fold = (replay.repeat, replay.number)
     spoiled = replay.spoiled
@@ -193,8 +202,8 @@ def _poisoned(
 ) -> Finding:
     """The fold's test rows are wrecked everywhere they stand; every fitted number must stay, bit by bit."""
     check = "poisoned test fold"
-    if replay.is_transductive:
-        return Finding(check=check, status="skipped", what="the study is transductive, and says so")
+    if replay.not_poisoned:
+        return Finding(check=check, status="skipped", what=replay.not_poisoned)
     cohorts = replay.spoiled
     poisoned = replay.planned(cohorts)
     again = _fit(replay, poisoned, cohorts, progress)

@@ -13,7 +13,7 @@ from connectome_tl.evaluation.intervals.conformal import fit_conformal_interval
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
-from connectome_tl.settings.records.bundles import BundledTask, ExpectedScore, Scaling, count_text
+from connectome_tl.settings.records.bundles import SMALLEST_COUNT, BundledTask, ExpectedScore, Scaling, count_text
 from connectome_tl.settings.records.results import Comparison
 from connectome_tl.settings.records.scores import Score
 from connectome_tl.tasks import Task
@@ -31,16 +31,17 @@ def bundled_tasks(
     *,
     kfold: bool,
     n_labelled: int | None,
+    n_subjects: int,
 ) -> tuple[BundledTask, ...]:
     """Scores, calibration, conformal limits and the comparison with the clinical model, outcome by outcome.
 
     Args:
         predictions: the prediction table of the run, with the model's own rows.
-        families: of each subject.
+        families: of each subject. n_subjects: of the study, as the bundle says it.
     """
     table = predictions[predictions["model"].isin((model, BASE_MODEL))]
     found = [s for s in scores(table, tasks, families, n_labelled=n_labelled) if s.model == model]
-    return tuple(_task(predictions, task, model, families, found, kfold) for task in tasks)
+    return tuple(_task(predictions, task, model, families, found, kfold, n_subjects) for task in tasks)
 
 
 def _task(
@@ -50,16 +51,18 @@ def _task(
     families: Mapping[str, str],
     found: Sequence[Score],
     kfold: bool,
+    n_subjects: int,
 ) -> BundledTask:
     rows = out_of_fold(predictions, task, model, families)
     clinical = None
     if ((predictions["model"] == CLINICAL) & (predictions["task"] == task.name)).any():
         clinical = compare(predictions, task, model, CLINICAL, task.spec.primary, families, kfold=kfold)
+    n, n_positive = rows.y_true.size, int(rows.y_true.sum()) if task.is_binary else None
     return BundledTask(
         task=task,
-        n=count_text(rows.y_true.size),
-        n_positive=count_text(int(rows.y_true.sum())) if task.is_binary else "",
-        expected=tuple(rounded(score) for score in found if score.task == task.name),
+        n=count_text(n, n_subjects),
+        n_positive="" if n_positive is None else count_text(n_positive, n),
+        expected=released_scores([score for score in found if score.task == task.name], n, n_positive),
         against_clinical="not compared" if clinical is None else clinical.verdict,
         difference=None if clinical is None else _difference(clinical),
         scaling=_scaling(rows) if task.is_binary else None,
@@ -70,8 +73,25 @@ def _task(
     )
 
 
+_SHARES = {"sensitivity": (True, False), "specificity": (False, True), "balanced_accuracy": (True, True)}
+"""Scores that are shares of the positive or of the negative class, or made of both."""
+
+
+def released_scores(scores: Sequence[Score], n: int, n_positive: int | None) -> tuple[ExpectedScore, ...]:
+    """Scores as a bundle may say them; a share of under ten people is left out, since .86 is 6 of 7.
+
+    Args:
+        n_positive: subjects of the positive class among `n`; None for outcomes without one.
+    """
+    hidden: set[str] = set()
+    if n_positive is not None:
+        few = n_positive < SMALLEST_COUNT, n - n_positive < SMALLEST_COUNT
+        hidden = {name for name, of in _SHARES.items() if any(a and b for a, b in zip(of, few, strict=True))}
+    return tuple(rounded(score) for score in scores if score.metric not in hidden)
+
+
 def rounded(score: Score) -> ExpectedScore:
-    """To two decimals: a share to more would give away counts under ten."""
+    """To two decimals: more would give away counts and single subjects."""
     value, low, high = (round(x, _DECIMALS) for x in (score.value, score.low, score.high))
     return ExpectedScore(metric=score.metric, value=value, low=low, high=high)
 
@@ -94,7 +114,7 @@ def held_from(probability: np.ndarray, y: np.ndarray, level: float = LEVEL) -> t
 
     A level is held when at least `1 - level` of its calibration subjects, the new one among them, were given as
     little probability or less: one order statistic per level says the same as all their probabilities. It is
-    rounded down, towards larger sets.
+    the probability of one subject, so it is rounded down to two decimals, towards larger sets.
 
     Args:
         probability: (n_subjects, n_levels) out of fold. y: (n_subjects,) levels.
@@ -104,13 +124,17 @@ def held_from(probability: np.ndarray, y: np.ndarray, level: float = LEVEL) -> t
         own = np.sort(probability[y == k, k])
         # Held when (1 + number of own probabilities <= p) / (n + 1) > 1 - level.
         needed = int(np.floor((1.0 - level) * (own.size + 1) + 1e-9))  # own probabilities that must not exceed p
-        found.append(0.0 if needed < 1 or not own.size else float(np.floor(own[needed - 1] * 1e4) / 1e4))
+        found.append(0.0 if needed < 1 or not own.size else float(np.floor(own[needed - 1] * 100) / 100))
     return tuple(found)
 
 
 def _half_width(rows: OutOfFold) -> float | None:
     width = fit_conformal_interval(np.nanmean(rows.predicted, axis=0), rows.y_true, LEVEL).half_width
-    return float(np.ceil(width * 1e3) / 1e3) if np.isfinite(width) else None
+    if not np.isfinite(width):
+        return None
+    # The error of one subject: rounded up to two digits.
+    step = 10.0 ** (np.floor(np.log10(width)) - 1) if width > 0 else 1.0
+    return float(f"{np.ceil(width / step - 1e-9) * step:.6g}")
 
 
 def _scaling(rows: OutOfFold) -> Scaling | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
+from connectome_tl.bundle.images import image_flags, image_limits, image_problems
+from connectome_tl.bundle.spans import Flag, outward
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import (
     BundleFacts,
     CovariateInput,
@@ -25,24 +27,11 @@ from connectome_tl.settings.records.bundles import (
 )
 
 
-def outward(values: np.ndarray) -> Span | None:
-    """Lowest and highest of the known values, rounded outwards to about a tenth of their distance."""
-    known = values[np.isfinite(values)].astype(float)
-    if not known.size:
-        return None
-    low, high = float(known.min()), float(known.max())
-    size = max((high - low) / 10, abs(high) * 0.01, 1e-12)
-    step = 10.0 ** math.floor(math.log10(size))
-    step = next(step * k for k in (1, 2, 5, 10) if step * k >= size * 0.999)
-    digits = max(0, -math.floor(math.log10(step)))
-    return Span(low=round(math.floor(low / step) * step, digits), high=round(math.ceil(high / step) * step, digits))
-
-
-def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool) -> Limits:
+def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool, grid: ImageSettings | None = None) -> Limits:
     """Limits from the subjects of the study.
 
     Args:
-        needed: covariates that the model cannot do without.
+        needed: covariates that the model cannot do without. grid: of its volumes; None where it sees none.
     """
     sites = sorted({str(site) for site in cohort.site if site})
     covariates = []
@@ -69,6 +58,7 @@ def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool) -> Lim
         mean_weight=tuple(span for values in mean_weights(cohort) if (span := outward(values)) is not None),
         most_missing=int((~cohort.node_mask).sum(axis=1).max(initial=0)),
         covariates=tuple(covariates),
+        images=None if grid is None else image_limits(cohort, grid),
     )
 
 
@@ -116,6 +106,8 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
                 cohort = replace(cohort.with_regions(inputs.regions), atlas=inputs.atlas)
             except DataError as error:
                 problems += error.problems[:5]
+    if inputs.image is not None:
+        problems += image_problems(inputs.image, cohort)
     specs = {spec.column: spec for spec in cohort.covariate_specs}
     for wanted in limits.covariates:
         spec = specs.get(wanted.column)
@@ -164,10 +156,10 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
     return found
 
 
-def flags(facts: BundleFacts, cohort: Cohort) -> list[tuple[str, str, np.ndarray, str]]:
-    """Each limit against a fitted cohort: its name, the limit, (n_subjects,) whether outside, what is here."""
+def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
+    """Each limit against a fitted cohort."""
     limits = facts.limits
-    found: list[tuple[str, str, np.ndarray, str]] = []
+    found: list[Flag] = []
 
     def add(what: str, span: Span | None, values: np.ndarray, unit: str = "") -> None:
         if span is None:
@@ -196,6 +188,8 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[tuple[str, str, np.ndarray
                 f"up to {missing.max(initial=0)}",
             )
         )
+    if limits.images is not None and facts.inputs.image is not None:
+        found += image_flags(limits.images, cohort, facts.inputs.image.grid)
     for wanted in limits.covariates:
         if wanted.column not in cohort.covariates.columns:
             continue
@@ -211,7 +205,7 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[tuple[str, str, np.ndarray
     return found
 
 
-def _sites(limits: Limits, cohort: Cohort) -> tuple[str, str, np.ndarray, str]:
+def _sites(limits: Limits, cohort: Cohort) -> Flag:
     n_sites = len({str(site) for site in cohort.site if site})
     said = f"{limits.n_sites} site{'' if limits.n_sites == 1 else 's'}" if limits.n_sites else "not declared"
     outside = np.zeros(cohort.n_subjects, dtype=bool)
@@ -222,10 +216,10 @@ def _sites(limits: Limits, cohort: Cohort) -> tuple[str, str, np.ndarray, str]:
 
 
 def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
-    """Refuse a cohort of which nobody lies within the limits of age, density or mean weight.
+    """Refuse a cohort of which nobody lies within the limits of age, density, mean weight or head volume.
 
     Raises:
-        DataError: says which limit; edges in another unit, or subjects of another age.
+        DataError: says which limit; edges or voxels in another unit, or subjects of another age.
     """
     problems = [
         Problem(f"no subject is within the limits of {what}", expected=limit, got=here)
@@ -236,7 +230,7 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
 
 
 def _decides(what: str) -> bool:
-    return what.endswith("age") or what == "density" or what.startswith("mean ")
+    return what.endswith("age") or what in ("density", "head volume") or what.startswith("mean ")
 
 
 def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:

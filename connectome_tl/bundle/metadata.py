@@ -31,10 +31,16 @@ def metadata_of(facts: BundleFacts) -> dict[str, Any]:
         "authors": facts.authors or "not said",
         "copyright": facts.licence or "not said",
         "intended_use": RESEARCH_ONLY,
-        "data_type": "connectomes and covariates" if facts.inputs.regions else "covariates",
+        "data_type": _data_type(facts),
         "network_data_format": {"inputs": _inputs(facts), "outputs": _outputs(facts)},
         "connectome_tl": facts,
     }
+
+
+def _data_type(facts: BundleFacts) -> str:
+    kinds = {"connectomes": facts.inputs.regions, "volumes": facts.inputs.image, "covariates": True}
+    words = [name for name, there in kinds.items() if there]
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
 
 
 def _inputs(facts: BundleFacts) -> dict[str, Any]:
@@ -51,6 +57,19 @@ def _inputs(facts: BundleFacts) -> dict[str, Any]:
             "mean_range": [[span.low, span.high] for span in spans],
             "is_patch_data": False,
             "channel_def": {str(i): measure for i, measure in enumerate(facts.inputs.measures)},
+        }
+    image = facts.inputs.image
+    if image is not None:
+        found["image"] = {
+            "type": "image",
+            "format": image.contrast or "not said",
+            "modality": "MR",
+            "num_channels": 1,
+            "spatial_shape": list(image.grid.shape3),
+            "dtype": "float32",
+            "value_range": [],
+            "is_patch_data": False,
+            "channel_def": {"0": image.contrast or "volume"},
         }
     if "clinical" in facts.inputs.modalities:
         needed = [one for one in facts.limits.covariates if one.needed]

@@ -37,10 +37,14 @@ def likeness(members: Members, cohort: Cohort, n_train: int) -> float:
 
 
 def _columns(features: Features, cohort: Cohort) -> dict[str, np.ndarray]:
-    """Means of the cohort's scaled edges and regional measures, else of each encoded covariate, by name."""
+    """Means of the cohort's scaled edges and regional measures, else of summaries of its volumes, else of each
+    encoded covariate, by name."""
     rows = features.rows(cohort, cohort.ids).arrays
     if "connectome" in rows:
         return {name: rows["connectome"].rows[name].mean(axis=0) for name in ("edges", "regional")}
+    if "image" in rows and rows["image"].present.any():
+        image = rows["image"]
+        return {name: columns[image.present].mean(axis=0) for name, columns in image.blocks.items()}
     clinical = features.steps.get("clinical")
     if not isinstance(clinical, ClinicalSteps):
         return {}

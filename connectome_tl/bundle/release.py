@@ -23,6 +23,10 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler, TargetScaler, edge_mask
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.volumes import VolumeSteps
+from connectome_tl.settings.encoders import EncoderSettings
+from connectome_tl.settings.images.volumes import ImageEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CoreModel
@@ -66,7 +70,8 @@ class Release:
             )
         if isinstance(model, NetworkModel):
             targets = TargetScaler(model.targets.mean, model.targets.scale, ())
-            return replace(model, features=self.features(model.features), targets=targets)
+            settings = _without_weight_files(model.settings)
+            return replace(model, features=self.features(model.features), targets=targets, settings=settings)
         raise DataError(f"a model of the type {type(model).__name__} cannot be released in a bundle")
 
     def _core(self, model: CoreModel) -> CoreModel:
@@ -170,6 +175,34 @@ def _covariates(encoder: CovariateEncoder, train: Cohort, release: Release) -> C
     return replace(encoder, mean=np.where(np.isfinite(encoder.scale), encoder.mean, 0.0), ids=())
 
 
+def _volumes(steps: VolumeSteps, train: Cohort, release: Release) -> VolumeSteps:
+    del release
+    known = sum(map(bool, train.volumes))
+    if known < SMALLEST_COUNT:
+        raise DataError(
+            f"fewer than {SMALLEST_COUNT} training subjects have a volume, and its means cannot leave",
+            remedy="Use fewer folds, or bundle a model without volumes (--model no_image).",
+        )
+    return replace(
+        steps,
+        mean=np.where(np.isfinite(steps.scale), steps.mean, 0.0),
+        coarse_mean=np.where(np.isfinite(steps.coarse_scale), steps.coarse_mean, 0.0),
+        ids=(),
+    )
+
+
+def _without_weight_files(settings: ModelSettings) -> ModelSettings:
+    """Encoders without the file that they started from: its path stays, and its weights have been trained on."""
+
+    def bare(encoder: EncoderSettings) -> EncoderSettings:
+        if not isinstance(encoder, ImageEncoder):
+            return encoder
+        return encoder.model_copy(update={"weights": None, "weights_hash": ""})
+
+    others = tuple(bare(one) for one in settings.others)
+    return settings.model_copy(update={"encoder": bare(settings.encoder), "others": others})
+
+
 def _harmoniser(step: Harmoniser, train: Cohort, release: Release) -> Harmoniser:
     """All sites where names may be released, else the reference site alone, under another name.
 
@@ -232,4 +265,5 @@ RULES: dict[type, Rule] = {
     EdgeScaler: _edges,
     RegionScaler: _regional,
     CovariateEncoder: _covariates,
+    VolumeSteps: _volumes,
 }

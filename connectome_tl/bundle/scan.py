@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _LONG_NAMES = "January|February|March|April|May|June|July|August|September|October|November|December"
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -30,7 +31,8 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
             rf"(?<!\d)(?<!\d[.])(?:{_YEAR}[-/._]{_MONTH}[-/._]{_DAY}|{_DAY}[-/._]{_MONTH}[-/._]{_YEAR})(?!\d)"
             rf"|(?<![0-9A-Za-z.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![0-9A-Za-z])"
             rf"|\b{_DAY}(?:st|nd|rd|th)?\.?[ -](?:{_MONTHS}|{_LONG_NAMES})\.?,?[ -](?:{_YEAR}|\d\d)\b"
-            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b",
+            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b"
+            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.?,? {_YEAR}\b|(?<![\w./-]){_YEAR}-(?:0[1-9]|1[0-2])(?![\w./-])",
             re.IGNORECASE,
         ),
     ),
@@ -53,6 +55,11 @@ _MOST_PARTS = 8  # of an id such as sub-01_ses-2_run-1
 _LONG_NUMBER = 5  # digits from which a number may be an id
 
 
+def _folded(text: str) -> str:
+    """Without case, and with one form of letters and digits that can be written in several (Unicode's NFKC)."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 @dataclass(frozen=True)
 class Secrets:
     """What must not leave: texts by what they are, lower case.
@@ -73,7 +80,7 @@ class Secrets:
         whole: dict[str, str] = {}
 
         def add(texts: Iterable[Any], what: str) -> None:
-            for text in {str(one).strip().casefold() for one in texts} - {""}:
+            for text in {_folded(str(one)).strip() for one in texts} - {""}:
                 short = len(text) < 3 or (text.isdigit() and len(text) < _LONG_NUMBER)
                 (whole if short else words).setdefault(text, what)
 
@@ -81,20 +88,22 @@ class Secrets:
             add(cohort.ids, "the id of a subject")
             add(cohort.children, "the id of a subject")
             add(cohort.family, "the name of a family")
+            add((Path(file).name for file in cohort.volumes), "the name of an image")
             if not site_names:
                 add(cohort.site, "the name of a site")
         host = socket.gethostname()
         if len(host) > 5 and host.casefold() not in ("localhost", "ubuntu", "debian"):
             add([host], "the name of this machine")
-        return Secrets(words, whole, frozenset(one.casefold() for one in public))
+        return Secrets(words, whole, frozenset(map(_folded, public)))
 
     def found_in(self, text: str) -> Iterator[tuple[str, str]]:
         """(what it is, the text that gives it away)."""
         for what, pattern in PATTERNS:
-            match = pattern.search(text)
-            if match is not None and match.group().casefold() not in self.public:
-                yield what, match.group().strip()
-        lower = text.casefold().strip()
+            for match in pattern.finditer(text):
+                if _folded(match.group()) not in self.public:
+                    yield what, match.group().strip()
+                    break
+        lower = _folded(text).strip()
         if lower in self.whole and lower not in self.public:
             yield self.whole[lower], text
         # Dates, paths and most ids consist of words with something between them: every run of words is looked up.

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from connectome_tl.bundle.images import as_grid, as_record, simulated_grids
 from connectome_tl.bundle.members import Members
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.imaging.grids import Gridded
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core import CoreModel
@@ -23,8 +25,8 @@ TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit num
 _SPREAD = 0.7
 
 
-def simulated_rows(members: Members, facts: BundleFacts) -> tuple[Cohort, dict[str, np.ndarray]]:
-    """Subjects drawn from pooled means and spreads alone, and their matrices by name."""
+def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestRow], dict[str, np.ndarray]]:
+    """Subjects drawn from pooled means and spreads alone, and their matrices and volumes by name."""
     rng = np.random.default_rng(20)
     arrays: dict[str, np.ndarray] = {}
     if facts.inputs.regions:
@@ -43,14 +45,21 @@ def simulated_rows(members: Members, facts: BundleFacts) -> tuple[Cohort, dict[s
             scale = np.where(np.isfinite(steps.regional.scale), steps.regional.scale, 0.0)
             drawn = steps.regional.mean + _SPREAD * scale * rng.normal(size=(N_ROWS, *scale.shape))
             arrays["region_features"] = drawn
+    volumes = simulated_grids(facts.inputs.image) if facts.inputs.image is not None else []
+    if volumes:  # the other subjects lack one
+        arrays["volumes"] = np.stack([one.values.astype(np.float32) for one in volumes])
     age = np.full(N_ROWS, np.nan)
     if facts.limits.age is not None:
         age = np.round(rng.uniform(facts.limits.age.low, facts.limits.age.high, N_ROWS), 2)
     rows = [
-        SelfTestRow(covariates={c.column: _covariate(rng, c, i) for c in facts.limits.covariates}, age=age[i])
+        SelfTestRow(
+            covariates={c.column: _covariate(rng, c, i) for c in facts.limits.covariates},
+            age=age[i],
+            volume=as_record(volumes[i]) if i < len(volumes) else None,
+        )
         for i in range(N_ROWS)
     ]
-    return cohort_of(rows, arrays, facts), arrays
+    return rows, arrays
 
 
 def _edges(rng: np.random.Generator, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -115,10 +124,21 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
     features = (n_rows, n_regions, len(inputs.region_features))
     shapes = {"weights": (n_rows, n_measures, n_regions, n_regions), "node_mask": (n_rows, n_regions)}
     wanted = (shapes | ({"region_features": features} if features[2] else {})) if n_regions else {}
+    having = [i for i, row in enumerate(rows) if row.volume is not None]
+    if inputs.image is not None and having:
+        wanted["volumes"] = (len(having), *inputs.image.grid.shape3)
     if {name: array.shape for name, array in arrays.items()} != wanted:
         raise DataError("the matrices of the self-test do not match its subjects")
-    if arrays and (arrays["node_mask"].dtype != bool or not np.isfinite(arrays["weights"]).all()):
+    numbers = [array for name, array in arrays.items() if name in ("weights", "volumes")]
+    if not all(np.isfinite(array).all() for array in numbers):
         raise DataError("the matrices of the self-test are not numeric")
+    if n_regions and arrays["node_mask"].dtype != bool:
+        raise DataError("the matrices of the self-test are not numeric")
+    grids: dict[str, Gridded] = {}
+    for at, i in enumerate(having):
+        record = rows[i].volume
+        if record is not None and "volumes" in arrays:
+            grids[f"simulated volume {i + 1}"] = as_grid(record, arrays["volumes"][at])
     ids = tuple(f"simulated{i + 1}" for i in range(n_rows))
     table = pd.DataFrame(index=list(ids))
     for spec in facts.limits.covariates:
@@ -153,6 +173,8 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
         region_feature_names=inputs.region_features,
         simulated=True,
         transforms=inputs.transforms,
+        volumes=tuple(f"simulated volume {i + 1}" if i in having else "" for i in range(n_rows)) if grids else (),
+        grids=grids,
     )
 
 
@@ -162,19 +184,10 @@ def _any_unit(spec: CovariateInput) -> str:
 
 def self_test_of(members: Members, facts: BundleFacts) -> tuple[SelfTest, dict[str, np.ndarray]]:
     """The rows, their predictions and their matrices."""
-    cohort, arrays = simulated_rows(members, facts)
-    rows = tuple(
-        SelfTestRow(covariates=_plain(cohort.covariates.iloc[i]), age=float(cohort.age[i])) for i in range(N_ROWS)
-    )
+    rows, arrays = simulated_rows(members, facts)
+    cohort = cohort_of(rows, arrays, facts)
     predicted = members.predict(cohort, cohort.ids)
-    return SelfTest(rows=rows, predictions=tuple(tuple(map(float, row)) for row in predicted)), arrays
-
-
-def _plain(row: pd.Series) -> dict[str, float | str | None]:
-    return {
-        str(key): None if pd.isna(value) else float(value) if isinstance(value, (int, float)) else str(value)
-        for key, value in row.items()
-    }
+    return SelfTest(rows=tuple(rows), predictions=tuple(tuple(map(float, row)) for row in predicted)), arrays
 
 
 def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: dict[str, np.ndarray]) -> float:

@@ -21,6 +21,9 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
+from connectome_tl.features.volumes import VolumeSteps, n_coarse
+from connectome_tl.imaging.grids import QUANTILES
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import Inputs
 
 DTYPES = ("float32", "float64", "bool", "int64")
@@ -33,10 +36,12 @@ class Sizes:
     n_measures: int
     n_regions: int
     n_features: int
+    grid: ImageSettings | None = None
 
     @staticmethod
     def of(inputs: Inputs) -> Sizes:
-        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features))
+        grid = None if inputs.image is None else inputs.image.grid
+        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features), grid)
 
     @property
     def matrices(self) -> tuple[int, ...]:
@@ -49,7 +54,7 @@ class Sizes:
 
 def check_features(features: Features, sizes: Sizes) -> None:
     for name, steps in features.steps.items():
-        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps}.get(name)
+        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps, "image": VolumeSteps}.get(name)
         if wanted is None or type(steps) is not wanted:
             raise DataError(f"unknown feature steps for the modality {name!r}"[:120])
         _check_record(steps, sizes)
@@ -143,6 +148,22 @@ def _covariates(encoder: CovariateEncoder, sizes: Sizes) -> None:
         _number(value)
 
 
+def n_summary() -> int:
+    """Columns of the summary of a volume: head, three tissues, quantiles."""
+    return 4 + len(QUANTILES)
+
+
+def _volumes(steps: VolumeSteps, sizes: Sizes) -> None:
+    if sizes.grid is None or type(steps.grid) is not str or steps.grid != sizes.grid.model_dump_json():
+        raise DataError("volumes of a fit have another grid than the bundle")
+    for mean, scale, n in (
+        (steps.mean, steps.scale, n_summary()),
+        (steps.coarse_mean, steps.coarse_scale, n_coarse(sizes.grid.shape3)),
+    ):
+        check_shape("volume mean", mean, (n,))
+        check_shape("volume scale", scale, (n,), infinite=True)
+
+
 CHECKS: dict[type, Callable[[Any, Sizes], None]] = {
     ConnectomeSteps: _connectome,
     ClinicalSteps: _clinical,
@@ -153,6 +174,7 @@ CHECKS: dict[type, Callable[[Any, Sizes], None]] = {
     EdgeScaler: _edges,
     RegionScaler: _regional,
     CovariateEncoder: _covariates,
+    VolumeSteps: _volumes,
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from connectome_tl.bundle.members import Members
-from connectome_tl.bundle.shapes import Sizes, check_features, check_shape
+from connectome_tl.bundle.shapes import Sizes, check_features, check_shape, n_summary
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
+from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
@@ -50,7 +51,7 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
 
 def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     if model.tangent is not None:
-        check_features(model.tangent, Sizes(sizes.n_measures, sizes.n_regions, sizes.n_features))
+        check_features(model.tangent, sizes)
         if set(model.tangent.steps) != {"connectome"}:
             raise DataError("a tangent block needs the connectome")
     if model.source is not None:
@@ -109,6 +110,8 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
             found[name] = len(steps.encoder.names) + 1 - free
             if free:
                 found[f"{name}, unpenalised"] = free
+        elif isinstance(steps, VolumeSteps) and sizes.grid is not None:
+            found["image"], found["image voxels"] = n_summary() + 1, n_coarse(sizes.grid.shape3)
     if model.tangent is not None:
         found["tangent"] = sizes.n_measures * (sizes.n_edges + sizes.n_regions)
     if model.source is not None:
@@ -132,6 +135,8 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             }
         elif isinstance(steps, ClinicalSteps):
             expected[name] = {"n_columns": len(steps.encoder.names)}
+        elif isinstance(steps, VolumeSteps):
+            expected[name] = {"n_channels": 1}
     # Where regions lie follows from the atlas, which may have no places here; the weights say whether they are needed.
     told = {name: {key: n for key, n in one.items() if key != "n_places"} for name, one in model.sizes.items()}
     if told != expected or any(type(n) is not int for one in model.sizes.values() for n in one.values()):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.bundle.bundle import Bundle
-from connectome_tl.bundle.evidence import rounded
+from connectome_tl.bundle.evidence import released_scores
 from connectome_tl.bundle.individual import prediction_table
 from connectome_tl.bundle.limits import shifts
 from connectome_tl.bundle.overlap import NEAR, likeness
@@ -25,6 +25,7 @@ from connectome_tl.settings.records.bundles import (
     SMALLEST_COUNT,
     BundledTask,
     PassedTask,
+    ShiftRow,
     ValidatedTask,
     Validation,
     ValidationRecord,
@@ -186,14 +187,20 @@ def passed(record: ValidationRecord) -> Validation:
         tasks=tuple(
             PassedTask(
                 task=one.task.name,
-                n=count_text(int(one.n)),
-                n_positive=count_text(int(one.n_positive)) if one.n_positive else "",
-                scores=tuple(rounded(score) for score in one.scores),
+                n=count_text(int(one.n), record.n_subjects),
+                n_positive=count_text(int(one.n_positive), int(one.n)) if one.n_positive else "",
+                scores=released_scores(one.scores, int(one.n), int(one.n_positive) if one.n_positive else None),
                 above_chance=one.above_chance,
             )
             for one in record.tasks
         ),
-        shifts=tuple(row.model_copy(update={"here": ""}) for row in record.shifts),
+        shifts=tuple(_passed_shift(row, record.n_subjects) for row in record.shifts),
         simulated=record.simulated,
         versions={"connectome-tl": record.versions.get("connectome-tl", "")},
     )
+
+
+def _passed_shift(row: ShiftRow, n_subjects: int) -> ShiftRow:
+    """Without what the cohort has, and without a count from which a few that lie inside would follow."""
+    outside = count_text(int(row.outside), n_subjects) if row.outside.isdigit() and row.outside != "0" else row.outside
+    return row.model_copy(update={"here": "", "outside": outside})

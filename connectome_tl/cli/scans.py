@@ -122,12 +122,14 @@ def connectomes(
     The level `group` averages the responses of the scans that are done in OUT_DIR, for a second run with one response.
     """
     if level == "group":
+        from connectome_tl.plurals import counted
         from connectome_tl.workflows.scans.group_response import write_group_response
 
         file, n = write_group_response(out_dir, participants=participant or (), sessions=session or ())
         terminal.answer(written=file, n_scans=n)
         terminal.say(
-            f"wrote {file}, the mean of {n} scans; name it as reconstruction.response_file in another folder's run"
+            f"wrote {file}, the mean of {counted(n, 'scan')}; "
+            "name it as reconstruction.response_file in another folder's run"
         )
         return
     from connectome_tl.workflows.scans.connectomes import build_connectomes

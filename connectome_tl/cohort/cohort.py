@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -24,6 +24,7 @@ from connectome_tl.tasks import Task
 
 if TYPE_CHECKING:
     from connectome_tl.cohort.plots import CohortPlots
+    from connectome_tl.imaging.grids import Gridded
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ class Cohort:
         age_reference: "birth" or "postmenstrual".
         volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
         volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
+        volume_contrast: of all volumes (T1w, ADC ...), as declared or as their names say; "" where neither does.
+        grids: grids that are at hand, by image: those of simulated subjects, who have no files.
         embeddings: of the images, by fits of another study; None where nothing of the kind is used.
         notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
         children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
@@ -88,6 +91,8 @@ class Cohort:
     age_reference: str = "birth"
     volumes: tuple[str, ...] = ()
     volume_cache: str = ""
+    volume_contrast: str = ""
+    grids: Mapping[str, Gridded] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False

@@ -15,7 +15,7 @@ from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, re
 from connectome_tl.cohort.arrays.regional import read_region_features, similarity_matrices
 from connectome_tl.cohort.arrays.stack import read_stack
 from connectome_tl.cohort.arrays.transforms import transformed
-from connectome_tl.cohort.arrays.volumes import volume_files
+from connectome_tl.cohort.arrays.volumes import contrast_of, volume_files
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ids import subject_ids, whole_ids
 from connectome_tl.cohort.columns.participants import SubjectColumns, column_problems, marks_of, with_columns_of
@@ -275,6 +275,7 @@ def _joined(
         scores=people.scores,
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
+        volume_contrast=contrast_of(settings.volumes, volumes),
         transforms=() if spec is None else spec.transforms,
         as_read=pd.DataFrame(as_read, index=index) if as_read else None,
         children=people.children,

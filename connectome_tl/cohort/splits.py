@@ -138,7 +138,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     order = np.argsort(cohort.ids)  # so that the order of a file's rows is no setting
     ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
     strata = strata_of(cohort, stratum_of(cohort, settings))[order]
-    groups = kinship_groups(np.asarray(cohort.family, dtype=object)[order])
+    groups = split_groups(np.asarray(cohort.family, dtype=object)[order], settings)
     n_groups = len(np.unique(groups))
     if settings.scheme != "site_out" and n_groups < settings.outer:
         raise UsageError(
@@ -160,7 +160,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
             folds.append(Fold(tuple(ids[train]), tuple(ids[test]), tuple(inner)))
         repeats.append(tuple(folds))
     plan = SplitPlan(tuple(repeats))
-    _check(plan, cohort)
+    _check(plan, split_groups(cohort.family, settings), cohort.ids)
     return plan
 
 
@@ -171,6 +171,11 @@ def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
     for i, name in enumerate(family):
         groups.append(known.setdefault(str(name) if name else f"\x00{i}", len(known)))
     return np.array(groups, dtype=int)
+
+
+def split_groups(family: Sequence[str] | np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """(n,) codes of what stays on one side of a fold: families, or single subjects where kinship is ignored."""
+    return kinship_groups(family) if settings.families == "together" else np.arange(len(family))
 
 
 def stratum_of(cohort: Cohort, settings: SplitSettings) -> str | None:
@@ -299,9 +304,9 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _check(plan: SplitPlan, cohort: Cohort) -> None:
+def _check(plan: SplitPlan, groups: np.ndarray, ids: Sequence[str]) -> None:
     """What must hold of any plan, asserted where it is made."""
-    family = dict(zip(cohort.ids, kinship_groups(cohort.family), strict=True))
+    family = dict(zip(ids, groups, strict=True))
     problems: list[Problem] = []
     for r, folds in enumerate(plan.repeats):
         tested = [subject for fold in folds for subject in fold.test]

@@ -84,7 +84,7 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
             settings["region_features"] = RegionFeatureFiles(stack="matrices.npz", names=cohort.region_feature_names)
     if any(cohort.volumes):
         table[_VOLUME] = [os.path.relpath(file, target) if file else None for file in cohort.volumes]
-        settings["volumes"] = VolumeFiles(column=_VOLUME, missing="allow")
+        settings["volumes"] = VolumeFiles(column=_VOLUME, contrast=cohort.volume_contrast, missing="allow")
     write_table(target / "participants.tsv", pd.DataFrame(table))
     made = CohortSettings(**settings, covariates=cohort.covariate_specs, outcomes=outcomes)
     return write_text(target / "cohort.yaml", dump_settings(made))

@@ -11,6 +11,8 @@ from scipy import stats
 from scipy.special import expit
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.columns.ages import in_unit
+from connectome_tl.cohort.columns.plausible import DAYS
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
 from connectome_tl.evaluation.scores.metrics import scores
@@ -38,11 +40,18 @@ class AgeGaps:
     scores: tuple[AgeGapScore, ...]
 
 
-def check_brain_age(study: StudySettings, target: Cohort, tasks: tuple[Task, ...]) -> None:
+def check_brain_age(
+    study: StudySettings, target: Cohort, tasks: tuple[Task, ...], source: Cohort | None = None
+) -> None:
     """Refuse what no gap can be made of, before anything is fitted.
 
+    Args:
+        source: the cohort of stage 1, whose ages of the same name must count from the same day.
+
     Raises:
-        UsageError: no such regression in the study, an outcome that is no age, or no such binary outcome.
+        UsageError: no such regression in the study, an outcome that is no age, weeks that do not say from when they
+            count, or no such binary outcome.
+        DataError: the outcome is not the cohort's age at scan, or source and target count from different days.
     """
     asked = study.brain_age
     if asked is None:
@@ -61,10 +70,61 @@ def check_brain_age(study: StudySettings, target: Cohort, tasks: tuple[Task, ...
             got=repr(task.unit),
             remedy="Give its `unit` in cohort.yaml.",
         )
+    _check_reckoning(task, target)
+    if source is not None and any(one.name == task.name for one in source.tasks):
+        _check_source(task, target, source)
     if asked.case is not None and asked.case not in {one.name for one in target.tasks if one.is_binary}:
         raise UsageError(
             f"brain_age.case: cohort {target.name!r} has no binary outcome {asked.case!r}",
             expected=", ".join(one.name for one in target.tasks if one.is_binary) or "one in its cohort.yaml",
+        )
+
+
+def _check_source(task: Task, target: Cohort, source: Cohort) -> None:
+    """Refuse ages of stage 1 in another unit, or from another day."""
+    own = source.task(task.name)
+    if own.unit != task.unit:
+        raise DataError(
+            f"brain_age.task: {task.name!r} has different units in cohorts {target.name!r} and {source.name!r}",
+            expected=task.unit,
+            got=own.unit or "none",
+            remedy="Give the outcome in one unit in both.",
+        )
+    _check_reckoning(own, source)
+    both = (source.age_reference, target.age_reference)
+    if both[0] != both[1] and "postmenstrual" in both:
+        raise DataError(
+            f"brain_age.task: cohorts {source.name!r} and {target.name!r} count {task.name!r} from different days",
+            expected="one reference in both",
+            got=f"{both[0]} and {both[1]}",
+            remedy="Say age.to in one cohort.yaml, and give the outcome in the same reckoning.",
+        )
+
+
+def _check_reckoning(task: Task, cohort: Cohort) -> None:
+    """Refuse an age whose first day is not known, or is not that of the cohort's own ages.
+
+    Weeks since birth, since conception and since term differ by months, and nothing in the numbers of one column
+    says which they are.
+    """
+    truth = cohort.targets[task.name].to_numpy(dtype=float)
+    both = np.isfinite(truth) & np.isfinite(cohort.age)
+    if not both.any():
+        if task.unit == "weeks":
+            raise UsageError(
+                f"brain_age.task: {task.name!r} of cohort {cohort.name!r} is in weeks: weeks from what?",
+                remedy="Give the cohort's `age` (column, unit: weeks, reference: birth, postmenstrual or corrected).",
+            )
+        return
+    own = in_unit(cohort.age, cohort.age_unit, task.unit)  # type: ignore[arg-type]
+    off = float(np.median((truth - own)[both]))
+    # Ages are rounded to the coarser of the two units at worst.
+    if abs(off) > max(1.0, DAYS[cohort.age_unit] / DAYS[task.unit]):
+        raise DataError(
+            f"brain_age.task: {task.name!r} is not the age at scan of cohort {cohort.name!r}",
+            expected=f"its age in {task.unit} ({cohort.age_reference})",
+            got=f"{off:+.1f} {task.unit} in the median",
+            remedy="Count both from the same day: correct `age.reference`, say age.to, or name another column.",
         )
 
 

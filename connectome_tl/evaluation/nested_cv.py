@@ -143,11 +143,13 @@ def admit_fits(item: PlannedFold, results: dict[str, FitResult], study: StudySet
         LeakageError: one did.
     """
     transductive = study.stages.adapt is not None and study.stages.adapt.transductive
+    # A step chosen on tested rows is a leak that the study asks for; every page and the audit name it.
+    seen = transductive or study.stages.finetune.ensemble.choose_on == "tested"
     for plan in item.plans:
         for member in plan.lineage():
             if not (transductive and member.stage == "adapt"):
                 item.fold.admit(f"{item.model}: {member.stage}", member.train.ids)
-                if not transductive:
+                if not seen:
                     item.fold.admit(f"{item.model}: features of {member.stage}", results[member.key].rows)
 
 

@@ -20,7 +20,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.training.images.descent import descend
-from connectome_tl.training.images.plain import loss_between, network_of, plain_networks
+from connectome_tl.training.images.plain import loss_between, network_of, plain_networks, training_loss
 from connectome_tl.training.images.pruning import Pruned, prune
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 
@@ -35,7 +35,7 @@ class _Goal:
     values: Tensor
 
     def loss(self, network: nn.Module, task: Task, at: np.ndarray) -> Tensor:
-        return loss_between(network(self.rows.volumes[at]), self.values[at], task)
+        return training_loss(network, self.rows.volumes[at], self.values[at], task)
 
     def mean_loss(self, network: nn.Module, task: Task) -> float:
         if not len(self.rows):

@@ -137,7 +137,7 @@ def read_volumes(
 
 def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.ndarray:
     """(n_rows, size^3) means over blocks of voxels; 0 for a subject without a volume."""
-    n = [min(size, m) for m in reader.shape]
+    n = _coarse_shape(reader.shape, size)
     edges = [np.linspace(0, m, k, endpoint=False).astype(int) for m, k in zip(reader.shape, n, strict=True)]
     counts = [np.diff([*e, m]) for e, m in zip(edges, reader.shape, strict=True)]
     voxels = counts[0][:, None, None] * counts[1][None, :, None] * counts[2][None, None, :]
@@ -150,9 +150,20 @@ def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.nda
     return found
 
 
+def n_coarse(shape: tuple[int, int, int]) -> int:
+    """Columns that `coarse_voxels` makes of grids of this shape."""
+    return int(np.prod(_coarse_shape(shape, COARSE)))
+
+
+def _coarse_shape(shape: tuple[int, int, int], size: int) -> list[int]:
+    return [min(size, m) for m in shape]
+
+
 def _grid(file: str, subject: str, cohort: Cohort, settings: ImageSettings) -> Grid | None:
     if not file:
         return None
+    if file in cohort.grids:
+        return cohort.grids[file]
     if cohort.volume_cache:
         return stored_grid(file, subject, settings, Path(cohort.volume_cache))
     return gridded(file, subject, settings)

@@ -13,12 +13,12 @@ import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from connectome_tl.errors import DataError
+from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_checks import checked_volume, head_problem
 from connectome_tl.settings.images.volumes import ImageSettings
 
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-_STRIPPED = 0.05  # share of voxels at exactly the lowest value from which an image counts as skull-stripped
 _LARGEST = 60_000.0  # what half precision holds
 
 
@@ -29,9 +29,11 @@ class Gridded:
     Attributes:
         values: (x, y, z) float16, as a cache keeps them; axes to the right, the front and the top.
         zooms: mm of a voxel of the grid.
-        head_ml: volume of the foreground in the image itself. tissue_ml: of its dark, middle and bright part.
+        head_ml: volume of the foreground in the image itself: the head above the neck, or the brain of a stripped
+            image. tissue_ml: of its dark, middle and bright part.
         quantiles: of the foreground's grey levels, as multiples of their mean (`QUANTILES`).
-        native: (3,) voxel edges of the image in mm.
+        native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
+        is_stripped: the image has an empty background, as after skull stripping.
         notes: what was odd and let pass.
     """
 
@@ -41,6 +43,8 @@ class Gridded:
     tissue_ml: tuple[float, float, float]
     quantiles: tuple[float, ...]
     native: tuple[float, float, float]
+    extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    is_stripped: bool = False
     notes: tuple[str, ...] = ()
 
     def read(self) -> np.ndarray:
@@ -52,11 +56,20 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
     """Read an image and put it on the grid.
 
     Raises:
-        MissingInputError, DataError: as `checked_volume`; no foreground; a head of impossible extent; grey levels
-            that half precision cannot hold.
+        MissingInputError, DataError: as `checked_volume` and `onto_grid`.
     """
-    volume = to_ras(checked_volume(path, subject, settings))
-    inside = foreground(volume.data)
+    return onto_grid(checked_volume(path, subject, settings), settings)
+
+
+def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
+    """Put a volume on the grid.
+
+    Raises:
+        DataError: no foreground; a head of impossible extent; grey levels that half precision cannot hold.
+    """
+    volume, subject, path = to_ras(image), image.subject, image.file
+    shown = find_foreground(volume.data, volume.zooms)
+    inside = shown.mask
     voxel_ml = float(np.prod(volume.zooms)) / 1000
     if not inside.any() or inside.all():
         raise DataError("no head can be distinguished from the background", subject=subject, file=path)
@@ -81,9 +94,15 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
         tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
-        (float(volume.zooms[0]), float(volume.zooms[1]), float(volume.zooms[2])),
+        _three(volume.zooms),
+        _three(volume.zooms * volume.shape),
+        shown.is_stripped,
         (odd,) if odd else (),
     )
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -92,24 +111,6 @@ def to_ras(volume: Volume) -> Volume:
     data = nib.orientations.apply_orientation(volume.data, turn)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
     return Volume(np.ascontiguousarray(data), affine, volume.subject, volume.file)
-
-
-def foreground(data: np.ndarray) -> np.ndarray:
-    """The head, (x, y, z) bool: what lies above the exact background of a stripped image, else Otsu's threshold."""
-    from dipy.segment.threshold import otsu
-    from scipy.ndimage import binary_fill_holes, label
-
-    low = data.min()
-    if (data == low).mean() >= _STRIPPED:
-        inside = data > low
-    else:
-        inside = data > otsu(data)
-    pieces, n = label(inside)
-    if n > 1:
-        sizes = np.bincount(pieces.ravel())
-        sizes[0] = 0
-        inside = pieces == sizes.argmax()
-    return np.asarray(binary_fill_holes(inside), dtype=bool)
 
 
 def normalised(values: np.ndarray, inside: np.ndarray, settings: ImageSettings) -> np.ndarray:
@@ -145,9 +146,8 @@ def _placed(
     """Values and foreground on the grid, and its voxel edges."""
     shape = settings.shape3
     if settings.grid == "raw":
-        z = volume.zooms
         both = [cropped(one, shape) for one in (volume.data, inside)]
-        return both[0], both[1], (float(z[0]), float(z[1]), float(z[2]))
+        return both[0], both[1], _three(volume.zooms)
     if settings.grid == "zoom":
         ratio = np.array(volume.shape) / np.array(shape)
         zooms = volume.zooms * ratio
@@ -164,7 +164,7 @@ def _placed(
     data = _smoothed(volume.data, ratio)
     values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
     mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
-    return values, mask, (float(zooms[0]), float(zooms[1]), float(zooms[2]))
+    return values, mask, _three(zooms)
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:

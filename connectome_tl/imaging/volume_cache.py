@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import OutputError
-from connectome_tl.imaging import grids, volume_checks
+from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
+
+_TUPLES = ("tissue_ml", "quantiles", "zooms", "native", "extent", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,8 @@ class StoredGrid:
     quantiles: tuple[float, ...]
     zooms: tuple[float, ...]
     native: tuple[float, ...]
+    extent: tuple[float, ...]
+    is_stripped: bool
     notes: tuple[str, ...]
 
     def read(self) -> np.ndarray:
@@ -57,8 +61,8 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_json(record_file)
     try:
-        numbers = {name: tuple(record[name]) for name in ("tissue_ml", "quantiles", "zooms", "native", "notes")}
-        return StoredGrid(voxels, head_ml=float(record["head_ml"]), **numbers)
+        numbers = {name: tuple(record[name]) for name in _TUPLES}
+        return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(record_file, repr(error)) from error
 
@@ -85,12 +89,11 @@ def _hash(path: str, size: int, time: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (grids, volume_checks)))
+    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, volume_checks)))
 
 
 def _numbers(made: Gridded) -> dict[str, object]:
-    names = ("head_ml", "tissue_ml", "quantiles", "zooms", "native", "notes")
-    return {name: getattr(made, name) for name in names}
+    return {name: getattr(made, name) for name in ("head_ml", "is_stripped", *_TUPLES)}
 
 
 def _damaged(file: Path, how: str) -> OutputError:

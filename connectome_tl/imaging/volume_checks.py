@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from connectome_tl.errors import DataError
@@ -58,9 +60,7 @@ def check_contrast(path: str, subject: str, contrast: str) -> None:
     Raises:
         DataError: it does.
     """
-    stem = path.rsplit("/", 1)[-1].split(".")[0]
-    words = [word for word in stem.replace("-", "_").split("_") if word]
-    named = {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
+    named = _named(path)
     if named and contrast not in named:
         raise DataError(
             "the name of the image implies another contrast",
@@ -70,6 +70,19 @@ def check_contrast(path: str, subject: str, contrast: str) -> None:
             file=path,
             remedy="Name the right files in `volumes`, or correct its contrast.",
         )
+
+
+def named_contrast(paths: Iterable[str]) -> str:
+    """The one contrast that the names of all these files say; "" where a name says none, or they differ."""
+    found = {frozenset(_named(path)) for path in paths}
+    one = next(iter(found)) if len(found) == 1 else frozenset()
+    return next(iter(one)) if len(one) == 1 else ""
+
+
+def _named(path: str) -> set[str]:
+    stem = path.rsplit("/", 1)[-1].split(".")[0]
+    words = [word for word in stem.replace("-", "_").split("_") if word]
+    return {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
 
 
 def head_problem(volume: Volume, foreground: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from connectome_tl.report.figures.cohort import (
     volume_pngs,
 )
 from connectome_tl.report.figures.sheet import Figure, Sheet
-from connectome_tl.report.render import render, stamps_of
+from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord
 
 _LEVELS = (("error", "Errors"), ("warning", "Warnings"), ("note", "Notes"))

@@ -16,6 +16,7 @@ from connectome_tl.report.figures.explanations import (
 )
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.labels import number
+from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
 from connectome_tl.settings.records.results import RunRecord
 
@@ -194,7 +195,6 @@ def file_rows(found: ExplanationRecord) -> list[Row]:
 
 def render_explanations(found: ExplanationRecord, record: RunRecord) -> str:
     """The page of explanations. The same records give the same bytes."""
-    from connectome_tl.report.render import render, stamps_of
 
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
     sheet = Sheet(" · ".join(short for short, _ in stamps), prefix="x")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectome_tl.report import labels
@@ -12,40 +10,20 @@ from connectome_tl.report.explanations import explanation_views, file_rows, with
 from connectome_tl.report.figures.brain import glass_brain
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.report.figures.flow import flow_figure
-from connectome_tl.report.figures.learning_curve import curve_table
 from connectome_tl.report.figures.out_of_fold import group_predictions
 from connectome_tl.report.figures.sheet import Export, Figure, Sheet
 from connectome_tl.report.figures.tasks import task_figures
-from connectome_tl.report.tables import age_gap
-from connectome_tl.report.tables import page as page_tables
-from connectome_tl.report.tables import plain as tables
-from connectome_tl.report.tables.downloads import download
-from connectome_tl.report.tables.levels import level_table
+from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.report.tables.tuned_settings import tuning_view
 from connectome_tl.report.text.answer import answer
 from connectome_tl.report.text.references import references_of
 from connectome_tl.report.text.standards import checklists
-from connectome_tl.report.views import glance_questions, task_views
+from connectome_tl.report.views import task_views
 from connectome_tl.settings.records.explanations import ExplanationRecord
 from connectome_tl.settings.records.results import RegionImportance, RunRecord
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
-# What each stamp says, and what it means; the short form stands on every table and figure.
-_STAMPS = {
-    "simulated": ("Simulated data", "These are no real data: they come from a simulation with a known truth."),
-    "transductive": (
-        "Transductive",
-        "Adaptation saw the scans (never the outcomes) of the tested subjects. "
-        "The scores do not hold for subjects whom the model has not seen.",
-    ),
-    "exploratory": (
-        "Exploratory",
-        "The analysis was not fixed beforehand, or scans came without correction of susceptibility, eddy currents "
-        "and motion within volumes. It can suggest, it cannot confirm.",
-    ),
-}
+    pass
 
 
 def render_report(
@@ -91,60 +69,6 @@ def render_report(
         withheld=[] if explained is None else withheld_rows(explained, record),
         files=[] if explained is None else file_rows(explained),
     )
-
-
-def stamps_of(**flags: bool) -> list[tuple[str, str]]:
-    """Short and long form of every stamp whose flag is set."""
-    return [_STAMPS[name] for name, is_set in flags.items() if is_set]
-
-
-def render(template: str, **context: object) -> str:
-    """Fill one template; every text is escaped."""
-    html = environment().get_template(template).render(**context)
-    return html.encode("utf-8", "replace").decode("utf-8")
-
-
-@lru_cache(maxsize=1)
-def environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.globals["label"] = labels
-    made.globals["download"] = download
-    for rows in (
-        tables.cohort_rows,
-        level_table,
-        curve_table,
-        glance_questions,
-        age_gap.age_gap_table,
-        age_gap.age_gap_note,
-        tables.subgroup_table,
-        tables.conformal_table,
-        tables.sample_size_rows,
-        tables.power_rows,
-        tables.instability_rows,
-        tables.recalibration_rows,
-        tables.threshold_rows,
-        tables.missingness_rows,
-        tables.returner_rows,
-        tables.missing_outcome_table,
-        tables.importance_rows,
-        tables.permutation_rows,
-        tables.comparison_rows,
-        page_tables.glance_table,
-        page_tables.forest_table,
-        page_tables.difference_table,
-        page_tables.score_table,
-        page_tables.outcome_table,
-    ):
-        made.globals[rows.__name__] = rows
-    return made
 
 
 def _training_figures(record: RunRecord, sheet: Sheet) -> list[Figure]:

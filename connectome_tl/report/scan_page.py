@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from connectome_tl.report.figures.sheet import Figure
-from connectome_tl.report.render import render, stamps_of
+from connectome_tl.report.pages import render, stamps_of
 
 LABELS = {  # of the numbers: what they are, and their unit
     "b0_snr": ("signal to noise, unweighted", ""),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from connectome_tl.report import labels
 from connectome_tl.report.figures.sheet import Sheet
 from connectome_tl.report.figures.tuning import search_figures
-from connectome_tl.report.render import render, stamps_of
+from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.report.tables.tuned_settings import choice_columns, choice_rows, shown
 from connectome_tl.settings.tuning import Dimension, SearchRecord
 

@@ -33,6 +33,8 @@ class SplitSettings(Settings):
 
     `kfold` is repeated, nested, stratified and grouped; `site_out` holds out each site in turn;
     `few_labels` draws `n_labelled` training subjects and cuts the rest into `outer` test parts.
+    `families: ignored` LEAKS: kin may stand on both sides of a fold, as in some published code, so that the gain of
+    that fault can be shown; the report says so everywhere.
     """
 
     scheme: Literal["kfold", "site_out", "few_labels"] = "kfold"
@@ -42,6 +44,7 @@ class SplitSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     stratum: str | None = None  # the first binary outcome; "" for none
     n_labelled: Annotated[int, Field(ge=2)] | None = None
+    families: Literal["together", "ignored"] = "together"
 
     @model_validator(mode="after")
     def _fits_the_scheme(self) -> SplitSettings:
@@ -141,6 +144,8 @@ class StudySettings(Settings):
         n_jobs: processes; results do not depend on it.
         brain_age: the gap between predicted and true age as a further result.
         device: where networks are trained; `auto` is a GPU where torch finds one.
+        devices: processes that share every batch of a network on volumes, one GPU each where there are GPUs. Results
+            are those of one process but for rounding, unless the encoder has batch normalisation.
         tune: what `tune` searches; a run does not look at it.
         tuned: settings per outer fold, as `run --tuned` writes them here.
     """
@@ -172,6 +177,7 @@ class StudySettings(Settings):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     n_jobs: Annotated[int, Field(ge=1)] = 2
     device: Literal["cpu", "cuda", "auto"] = "cpu"
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
     tune: TuneSettings | None = None
     tuned: Tuned | None = None
 
@@ -235,6 +241,28 @@ class StudySettings(Settings):
                 "image.embedding names the file that an encoder of kind embedding reads: give both or neither"
             )
         return self
+
+    @model_validator(mode="after")
+    def _leaks_are_not_tested(self) -> StudySettings:
+        if self.stages.finetune.ensemble.choose_on == "tested" and self.network_permutations:
+            raise ValueError(
+                "network_permutations need stages.finetune.ensemble.choose_on: held_out; a permutation test of a "
+                "model that saw the tested outcomes says nothing"
+            )
+        return self
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """What of these settings lets training see tested subjects: a sentence each."""
+        found = []
+        if self.stages.finetune.ensemble.choose_on == "tested":
+            found.append(
+                "stages.finetune.ensemble.choose_on: tested lets the outcomes of the tested subjects choose the step "
+                "of each network"
+            )
+        if self.splits.families == "ignored":
+            found.append("splits.families: ignored lets kin of the tested subjects into training")
+        return tuple(found)
 
     @property
     def uses(self) -> dict[str, CohortUse]:

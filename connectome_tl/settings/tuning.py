@@ -11,14 +11,29 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from connectome_tl.settings.base import Record, Settings
+from connectome_tl.settings.core import CoreSettings
+from connectome_tl.settings.features import Confounds, EdgeSettings, HarmoniseSettings
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.scores import Number
+from connectome_tl.settings.training import Stages
 
 # What decides a fit. Cohorts, splits, seeds and what is reported stay as they are.
-TUNABLE = ("model", "core", "stages", "confounds", "harmonise", "edges", "image")
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "model": ModelSettings,
+    "core": CoreSettings,
+    "stages": Stages,
+    "confounds": Confounds,
+    "harmonise": HarmoniseSettings,
+    "edges": EdgeSettings,
+    "image": ImageSettings,
+}
+TUNABLE = tuple(_SECTIONS)
 # Whole stages decide which models a study has; a transductive study says so on every table.
 _IMAGE = ("image.augment", "image.flip_test")
-_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", "model.others")
+_LEAK = "stages.finetune.ensemble.choose_on"
+_FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", _LEAK, "model.others")
 
 
 def tunable_keys() -> tuple[str, ...]:
@@ -27,14 +42,18 @@ def tunable_keys() -> tuple[str, ...]:
 
 
 def _every_key() -> dict[str, None]:
-    from connectome_tl.settings.study import StudySettings
-
-    return dict.fromkeys(key for name in TUNABLE for key in _keys(StudySettings, name, ()))
+    return {key: None for name, section in _SECTIONS.items() for key in (name, *_below(section, (name,)))}
 
 
 def _is_fixed(key: str) -> bool:
     # Grids are made of the images once, when the cohorts are read; what is drawn in training may change.
     return key in _FIXED or (key.split(".")[0] == "image" and not key.startswith(_IMAGE))
+
+
+def _below(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:
+    for field in model.model_fields:
+        if field != "kind":
+            yield from _keys(model, field, above)
 
 
 def _keys(model: type[BaseModel], name: str, above: tuple[str, ...]) -> Iterator[str]:
@@ -44,9 +63,7 @@ def _keys(model: type[BaseModel], name: str, above: tuple[str, ...]) -> Iterator
     if _is_mapping(annotation):
         yield ".".join((*here, "*"))
     for below in _models_in(annotation):
-        for field in below.model_fields:
-            if field != "kind":
-                yield from _keys(below, field, here)
+        yield from _below(below, here)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

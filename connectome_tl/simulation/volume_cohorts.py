@@ -74,6 +74,7 @@ def write_volumes(
         family=np.full(n_subjects, "", dtype=object),
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
         volumes=tuple(files),
+        volume_contrast=settings.contrast,
         simulated=True,
     )
 

@@ -104,6 +104,17 @@ class FitStore:
         write_json(self.folder / f"{result.key}.json", {**record, "content": content_hash(record)})
 
 
+@dataclass(frozen=True)
+class LayeredStore(FitStore):
+    """A store above another one: fits are taken from both and kept in the upper one alone."""
+
+    below: FitStore
+
+    def load(self, key: str, *, state: bool) -> FitResult | None:
+        own = super().load(key, state=state)
+        return self.below.load(key, state=state) if own is None else own
+
+
 def _result(record: dict[str, Any]) -> FitResult:
     content = record.pop("content")
     if content != content_hash(record):

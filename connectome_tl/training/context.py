@@ -70,7 +70,8 @@ class Context:
         """Ids that the plan's own rows and all its parents have seen."""
         parents = (self.done[parent.key].rows for _, parent in plan.parents)
         others = (rows.ids for _, rows in plan.others)
-        return frozenset().union(plan.train.ids, *parents, *others)
+        chosen_by = () if plan.chosen_by is None else plan.chosen_by.ids
+        return frozenset().union(plan.train.ids, chosen_by, *parents, *others)
 
 
 def _fit(cohort: Cohort, plan: FitPlan, settings: FeatureSettings) -> Features:

@@ -26,6 +26,7 @@ from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.networks.adaptation import fit_adaptation
 from connectome_tl.training.networks.loop import StepHook
+from connectome_tl.training.networks.parallel import fit_in_processes
 from connectome_tl.training.networks.setting import diverged
 from connectome_tl.training.networks.supervised import fit_supervised
 from connectome_tl.training.plans import FitPlan, code_version
@@ -274,14 +275,18 @@ def _model_of(result: FitResult, context: Context) -> FittedModel:
 
 def _fitted(plan: FitPlan, context: Context, store: FitStore | None) -> FitResult:
     with torch.random.fork_rng(devices=[]):
-        result = FITTERS[plan.stage](plan, context)
-    for values in result.predictions.values():
-        if not bool((abs(values) < float("inf")).all()):
-            raise diverged(plan, "predictions are not finite")
-    result = replace(result, predicted=_contents(plan, context) if plan.stage != "adapt" else {})
+        result = _made(plan, context) if plan.devices == 1 else fit_in_processes(_made, plan, context)
     if store is not None:
         store.save(result, keep_state=plan.keep)
     return result if plan.keep else replace(result, arrays={}, plain={})
+
+
+def _made(plan: FitPlan, context: Context) -> FitResult:
+    result = FITTERS[plan.stage](plan, context)
+    for values in result.predictions.values():
+        if not bool((abs(values) < float("inf")).all()):
+            raise diverged(plan, "predictions are not finite")
+    return replace(result, predicted=_contents(plan, context) if plan.stage != "adapt" else {})
 
 
 def _contents(plan: FitPlan, context: Context) -> dict[str, str]:

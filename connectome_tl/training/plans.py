@@ -11,7 +11,7 @@ from typing import Any, Literal
 from connectome_tl import features, nn, settings, tasks, training
 from connectome_tl.cohort import cohort, splits
 from connectome_tl.connectome import connectome
-from connectome_tl.imaging import grids, volume_checks
+from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings
@@ -69,9 +69,10 @@ class FitPlan:
         features: what is fitted to make features.
         model: the network. core: the closed-form core. training: how a network is trained.
         objective: what an adaptation minimises.
-        device: where the network is trained: cpu or cuda.
+        device: where the network is trained: cpu or cuda. devices: processes that share the fit.
         checkpoints: shares of the steps after which held-out rows are looked at.
         inner: held-out rows of each network of an ensemble.
+        chosen_by: tested rows whose outcomes choose the step, where a study asks for this leak.
         others: further rows by role (source replay, alignment).
         parents: fits that it starts from or is made of, by what they are for.
         transfer: what it takes from the parent `stage`.
@@ -91,8 +92,10 @@ class FitPlan:
     training: Training | None = None
     objective: ObjectiveSettings | None = None
     device: str = "cpu"
+    devices: int = 1
     checkpoints: tuple[float, ...] = ()
     inner: tuple[tuple[str, ...], ...] = ()
+    chosen_by: RowSet | None = None
     others: tuple[tuple[str, RowSet], ...] = ()
     parents: tuple[tuple[str, FitPlan], ...] = ()
     transfer: Transfer = Transfer()
@@ -115,8 +118,11 @@ class FitPlan:
     def on_cohort(self, role: str, other: str) -> FitPlan:
         """The same fits with the rows of one role taken from another cohort; keys stay, since content decides them."""
         train = replace(self.train, cohort=other) if self.train.cohort == role else self.train
+        chosen_by = self.chosen_by
+        if chosen_by is not None and chosen_by.cohort == role:
+            chosen_by = replace(chosen_by, cohort=other)
         parents = tuple((name, parent.on_cohort(role, other)) for name, parent in self.parents)
-        return replace(self, train=train, parents=parents)
+        return replace(self, train=train, chosen_by=chosen_by, parents=parents)
 
     def lineage(self) -> tuple[FitPlan, ...]:
         """This plan and all it is made from, parents before children, each once."""
@@ -149,7 +155,7 @@ def _part(value: Any) -> Any:
 
 
 _PACKAGES = (features, nn, training, settings)
-_MODULES = (tasks, cohort, splits, connectome, grids, volume_checks)
+_MODULES = (tasks, cohort, splits, connectome, foreground, grids, volume_checks)
 
 
 def code_version() -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of
+from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of, split_groups
 from connectome_tl.errors import InternalError, LeakageError
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
@@ -118,8 +118,10 @@ class _Chain:
             model=study.model,
             training=finetune.training,
             device=study.device,
+            devices=study.devices if "image" in self.modalities else 1,
             checkpoints=finetune.ensemble.checkpoints,
             inner=self._parts(finetune.ensemble.networks),
+            chosen_by=self._tested() if finetune.ensemble.choose_on == "tested" else None,
             parents=() if parent is None else (("stage", parent),),
             transfer=Transfer(finetune.carry, finetune.scaling, _other_kinds(self.cohorts, self.tasks, parent)),
             label=self.scheme.name,
@@ -127,13 +129,16 @@ class _Chain:
             keep=self.keep,
         )
 
+    def _tested(self) -> RowSet:
+        return RowSet("target", self.fold.test, self.cohorts.target.rows_hash(self.fold.test))
+
     def _parts(self, n_parts: int) -> tuple[tuple[str, ...], ...]:
         target, train = self.cohorts.target, self.fold.train
         leading = next((t for t in map(target.task, self.tasks) if t.is_binary), target.task(self.tasks[0]))
         labels = target.targets[leading.name].to_numpy(float)[target.positions(self.label_rows or train)]
         if not leading.is_binary:
             labels = np.isnan(labels).astype(float)
-        groups = kinship_groups(target.family[target.positions(train)])
+        groups = split_groups(target.family[target.positions(train)], self.study.splits)
         return parts_of(train, groups, labels, n_parts, int(content_hash(self.seed, "parts")[:8], 16))
 
     def _source_rows(self) -> RowSet | None:
@@ -190,6 +195,7 @@ class _Chain:
                 model=study.model,
                 training=study.stages.pretrain.training,
                 device=study.device,
+                devices=study.devices if "image" in early else 1,
                 label=self.scheme.name,
             )
         adapt, pool = study.stages.adapt, cohorts.pool
@@ -207,6 +213,7 @@ class _Chain:
             model=study.model,
             training=adapt.training,
             device=study.device,
+            devices=study.devices if "image" in later else 1,
             objective=adapt.objective,
             others=() if parent is None else ((role, parent.train),),
             parents=() if parent is None else (("stage", parent),),

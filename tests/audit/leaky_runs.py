@@ -34,11 +34,12 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.fitting import fit_study
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.judged_again import StoredFits
 from connectome_tl.workflows.study.ledger import looks, with_ledger
-from connectome_tl.workflows.study.run import read_cohorts, run_study
-from connectome_tl.workflows.study.study_run import as_frame, read_record
+from connectome_tl.workflows.study.results import as_frame, read_record
+from connectome_tl.workflows.study.run import run_study
 from tests.audit.leaky_data import LEAKY_DATA, Maker, half_positive, infants_in_the_source_under_new_ids
 from tests.small_study import FLAT, small_cohorts, small_settings
 

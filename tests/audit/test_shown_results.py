@@ -12,7 +12,8 @@ from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.judged_again import shown_findings
 from connectome_tl.workflows.study.report import draw_report
-from connectome_tl.workflows.study.study_run import read_record, read_run
+from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.study_run import read_run
 from tests.audit.leaky_runs import write_results
 
 FOLLOWS = "results.json follows from predictions and data"

@@ -12,7 +12,9 @@ import pytest
 
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, METADATA, WEIGHTS
-from connectome_tl.bundle.limits import outward
+from connectome_tl.bundle.spans import outward
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.core import CoreSettings
@@ -156,6 +158,23 @@ def test_radial_kernels_are_left_out_and_the_linear_core_is_scored_again(tmp_pat
     assert found["brier"] == round(wanted["brier"], 2)
     assert found["auc"] == round(wanted["auc"], 2)
     assert wanted["brier"] != told["brier"]
+    assert scored_by_hand(made, run) == (found["auc"], found["brier"])
+
+
+def scored_by_hand(bundle: Path, run: Path) -> tuple[float, float]:
+    """AUC over pairs of a fold and Brier score of what lies in the bundle, each fit on the fold it has not seen."""
+    cohort = read_cohort(run.parent / "target" / "cohort.yaml")
+    y = cohort.targets["cognitive"].to_numpy()
+    each = open_bundle(bundle).members.predict_each(cohort, cohort.ids)[:, :, 0]
+    folds = [fold for _, _, fold in SplitPlan.load(run / "split_plan.json").folds()]
+    pairs, squares = [], []
+    for risk, fold in zip(each, folds, strict=True):
+        at = cohort.positions(fold.test)
+        at = at[np.isfinite(y[at])]
+        positive, negative = risk[at][y[at] == 1], risk[at][y[at] == 0]
+        pairs += [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+        squares += list((risk[at] - y[at]) ** 2)
+    return round(float(np.mean(pairs)), 2), round(float(np.mean(squares)), 2)
 
 
 def test_names_of_sites_leave_only_where_they_may(tmp_path: Path) -> None:

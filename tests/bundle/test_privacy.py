@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from connectome_tl.bundle.evidence import released_scores
 from connectome_tl.bundle.folder import FILES, METADATA
 from connectome_tl.bundle.scan import Secrets, scan
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.settings.records.bundles import count_text
+from connectome_tl.settings.records.scores import Score
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from tests.bundle.bundle_study import run_of, study_cohorts
@@ -136,6 +139,7 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
 @pytest.mark.parametrize(
     "text",
     ["12.03.2021", "2021/3/12", "20210312", "March 12, 2021", "12 Mar 2021", "12th March 2021", "2021_03_12",
+     "March 2021", "Sept. 2020", "2021-03",
      "10:31:22", "C:\\data\\x", "\\\\server\\share", "~/x", "../x/y", "file:///x", "/home/me/x", "a/b/c.nii.gz",
      "ses-01", "CC00063AN06"],
 )  # fmt: skip
@@ -147,10 +151,38 @@ def test_forms_of_dates_paths_and_ids(text: str) -> None:
     "text",
     ["AUC 0.84 [0.55, 0.95]", "doi:10.1016/j.neuroimage.2012.12.066", "mm²/s", "and/or", "version 2026.1", "1.15.3",
      "configs/metadata.json", "log1p", "24 to 32 weeks", "in 20210 of them", "OLF.L", "risk = sigmoid(a + b x)",
-     "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b"],
+     "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b", "2012-2015", "age 2020-days"],
 )  # fmt: skip
 def test_ordinary_texts_pass(text: str) -> None:
     assert list(Secrets({}, {}).found_in(text)) == []
+
+
+def test_an_id_is_found_in_whatever_form_its_letters_are_written(home: Path) -> None:
+    cohort = read_cohort(home / "target" / "cohort.yaml")
+    secrets = Secrets.of([cohort.drawn(np.arange(2), ["M\u00fcller7", "KIND12"])], site_names=True)
+    for text in ("seen in Mu\u0308ller7", "seen in M\u00dcLLER7", "seen in \uff2b\uff29\uff2e\uff24\uff11\uff12"):
+        assert list(secrets.found_in(text)), text
+
+
+def test_a_pattern_is_found_behind_a_public_one(home: Path) -> None:
+    """The hash of the atlas is public; another one behind it, in the same text, is none."""
+    secrets = Secrets({}, {}, frozenset({"ab" * 32}))
+    assert list(secrets.found_in("ab" * 32)) == []
+    assert [what for what, _ in secrets.found_in(f"{'ab' * 32} {'cd' * 32}")] == ["a fingerprint of data"]
+
+
+def test_no_count_under_ten_follows_from_what_is_said() -> None:
+    """Neither the count, nor the rest of a total, nor a share of a class of few."""
+    assert [count_text(n) for n in (0, 9, 10, 31)] == ["< 10", "< 10", "10", "31"]
+    assert [count_text(n, 40) for n in (9, 20, 30, 31, 39, 40)] == ["< 10", "20", "30", "> 30", "> 30", "40"]
+    names = ("auc", "sensitivity", "specificity", "balanced_accuracy", "brier")
+    scores = [Score(task="t", model="full", metric=name, value=0.857, low=0.5, high=0.9, n=40) for name in names]
+    for n_positive, left in (
+        (20, names), (7, ("auc", "specificity", "brier")), (33, ("auc", "sensitivity", "brier")), (None, names)
+    ):  # fmt: skip
+        found = released_scores(scores, 40, n_positive)
+        assert tuple(score.metric for score in found) == left
+        assert {score.value for score in found} == {0.86}
 
 
 def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

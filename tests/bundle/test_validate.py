@@ -154,7 +154,7 @@ def test_another_definition_of_an_outcome_is_refused(home: Path, tmp_path: Path)
         task.model_copy(update={"cutoff": 70.0}) if task.name == "cognitive" else task for task in cohort.tasks
     )
     path = write_cohort(replace(cohort, tasks=tasks), tmp_path / "cut")
-    with pytest.raises(DataError, match="is defined differently in the bundle; expected cutoff 85"):
+    with pytest.raises(DataError, match="defined differently in the bundle; expected cutoff 85"):
         validate_on(home / "bundle", path, tmp_path / "v")
     bare = infants_elsewhere("bare", tasks=(), targets=cohort.targets.iloc[:, :0], status=cohort.status.iloc[:, :0])
     bare = replace(bare, targets=bare.targets.set_axis(list(bare.ids)), status=bare.status.set_axis(list(bare.ids)))

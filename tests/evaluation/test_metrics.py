@@ -23,6 +23,7 @@ from connectome_tl.evaluation.intervals.calls import HALF_SELDOM, RARE_OFTEN, RA
 from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
     between_folds,
+    mean_interval,
     positive_mean_interval,
     proportion_interval,
     r2_interval,
@@ -202,6 +203,9 @@ def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     assert little.sensitivity[1] == pytest.approx(proportion_interval(caught, alone[positive], low)[0])
     assert little.sensitivity[2] == pytest.approx(proportion_interval(caught, alone[positive], high)[1])
     assert nothing.sensitivity[1:] == (0.0, pytest.approx(little.sensitivity[2]))
+    # Their mean has no open end, and is that of the two recalls.
+    parts = [(one[0], *one[1:]) for one in (little.sensitivity, little.specificity)]
+    assert nothing.balanced_accuracy == pytest.approx((np.mean([p[0] for p in parts]), *mean_interval(*parts)))
 
 
 def test_where_half_are_called_an_auc_that_may_be_chance_opens_no_end():

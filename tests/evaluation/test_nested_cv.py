@@ -29,7 +29,7 @@ from connectome_tl.training import stages as staging
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import ALWAYS, BY_NAME, StudyCohorts, schemes_of
 from connectome_tl.training.stages import chain
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 COHORTS = small_cohorts()
 

@@ -66,6 +66,16 @@ def test_the_dockerfile_is_of_known_instructions_in_a_sound_order() -> None:
         assert (source, target[0]) == (".", "/")
 
 
+def test_packages_are_installed_in_the_layer_that_reads_their_lists() -> None:
+    """In a layer of its own, an old list is taken from the cache of the builder (hadolint DL3009, DL3015, DL3059)."""
+    layers = [value for value in values("RUN") if "apt-get" in value]
+    assert len(layers) == 1
+    steps = [step.split() for step in layers[0].split("&&")]
+    assert [step[:2] for step in steps] == [["apt-get", "update"], ["apt-get", "install"], ["rm", "-rf"]]
+    assert {"--yes", "--no-install-recommends"} <= set(steps[1])
+    assert steps[2][2] == "/var/lib/apt/lists/*"
+
+
 def test_both_recipes_run_the_same_steps() -> None:
     parts = sections()
     assert parts["post"] == values("RUN")

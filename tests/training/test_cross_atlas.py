@@ -24,7 +24,7 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 
 FREE = {"kind": "graph", "node_features": "identity", "readout": "attention", "direct": False, "dropout": 0.1}
 TASK = "cognitive_score"

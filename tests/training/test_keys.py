@@ -41,6 +41,8 @@ OF_PLAN: dict[str, Callable[[FitPlan], FitPlan]] = {
     "device": lambda p: replace(p, device="cuda"),
     "checkpoints": lambda p: replace(p, checkpoints=(0.0,)),
     "inner": lambda p: replace(p, inner=p.inner[::-1]),
+    "devices": lambda p: replace(p, devices=2),
+    "chosen_by": lambda p: replace(p, chosen_by=p.train),
     "others": lambda p: replace(p, others=(("source", p.train),)),
     "parents": lambda p: replace(p, parents=()),
     "transfer": lambda p: replace(p, transfer=Transfer(scaling="parent")),

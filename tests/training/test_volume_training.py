@@ -24,7 +24,7 @@ from connectome_tl.training.objectives.objective import TRAIN, ObjectiveSizes
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.objectives.table import build_objective
 
-EVERYTHING = Augmentation(flip=1, affine=1, bias=1, noise=1, gamma=1, invert=1)
+EVERYTHING = Augmentation(flip=1, affine=1, bias=1, noise=1, gamma=1, invert=1, contrast=1)
 MODEL = ModelSettings(encoder=ResNetEncoder(width=1 / 16, stem_stride=1), fused_width=8)
 SIZES = {"image": {"n_channels": 1}}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.tuning.search import best_of
 from connectome_tl.evaluation.tuning.space import check_space
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.settings.tuning import Dimension, TuneSettings, tunable_keys
+from connectome_tl.settings.tuning import _SECTIONS, Dimension, TuneSettings, tunable_keys
 
 HEAD = "target: {cohort: target/cohort.yaml}\ntune:\n  space:\n"
 
@@ -95,3 +95,10 @@ def test_of_several_metrics_the_best_mean_rank_wins() -> None:
         values = rng.integers(0, 4, (12, 2)).astype(float)
         best = values[best_of(values)]
         assert not ((values >= best).all(axis=1) & (values > best).any(axis=1)).any()
+
+
+def test_the_sections_that_are_searched_are_those_of_a_study() -> None:
+    """Their classes are named in `settings.tuning`, which the study's settings import."""
+    for name, section in _SECTIONS.items():
+        annotation = StudySettings.model_fields[name].annotation
+        assert section in (annotation, *get_args(annotation)), name

@@ -17,7 +17,7 @@ from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.evaluation.tuning.inner import InnerFolds
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import TuneSettings, tunable_keys
-from connectome_tl.workflows.study.run import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.tune import tune_study
 
 SPACE = Path(__file__).parents[2] / "configs" / "tune" / "images.yaml"

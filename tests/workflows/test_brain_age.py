@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import yaml
 from voxel_study import LESIONS, STUDY
 
 from connectome_tl.config import load_settings
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.evaluation.age_gaps import check_brain_age
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
@@ -19,7 +21,8 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.training.images.age_gap import fit_age_bias
 from connectome_tl.workflows.images.grids import with_grids
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 
@@ -131,3 +134,51 @@ def test_a_gap_that_cannot_be_made_is_refused_before_anything_is_fitted(
     with pytest.raises(UsageError, match=said):
         run_study(settings, tmp_path / "run", base=study.parent)
     assert not (tmp_path / "run" / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "shift", "scanned", "said"),
+    [
+        # Weeks since conception as the outcome, and the same scans counted from birth in the cohort's age.
+        ("weeks", 40.0, ("weeks", 1.0, "birth"), r"not the age at scan.*weeks \(birth\).*\+40.0 weeks"),
+        ("weeks", 0.0, ("weeks", 1.0, "postmenstrual"), None),
+        ("weeks", 0.0, ("days", 7.0, "postmenstrual"), None),
+        ("weeks", 40.0, ("days", 7.0, "corrected"), r"days|\+40.0 weeks"),
+        ("months", 9.2, ("weeks", 4.348, "birth"), r"\+9.2 months"),
+        ("months", 0.0, ("months", 1.0, "birth"), None),
+        ("weeks", 0.0, None, "weeks from what"),
+        ("months", 0.0, None, None),
+    ],
+)
+def test_an_age_that_counts_from_another_day_is_refused(
+    study: Path, unit: str, shift: float, scanned: tuple[str, float, str] | None, said: str | None
+) -> None:
+    settings = load_settings(study, StudySettings, overrides=["brain_age.case=null"])
+    cohort = read_cohorts(settings, study.parent).target
+    task = cohort.task("age").model_copy(update={"unit": unit})
+    truth = cohort.targets["age"].to_numpy(dtype=float) + shift
+    known = {"age": np.full(len(truth), np.nan), "age_unit": "months", "age_reference": "birth"}
+    if scanned is not None:
+        known = {"age": (truth - shift) * scanned[1], "age_unit": scanned[0], "age_reference": scanned[2]}
+    tasks = tuple(task if one.name == "age" else one for one in cohort.tasks)
+    cohort = replace(cohort, tasks=tasks, targets=cohort.targets.assign(age=truth), **known)
+    if said is None:
+        check_brain_age(settings, cohort, (task,))
+        return
+    with pytest.raises((UsageError, DataError), match=said):
+        check_brain_age(settings, cohort, (task,))
+
+
+def test_a_source_that_counts_from_another_day_or_in_another_unit_is_refused(study: Path) -> None:
+    settings = load_settings(study, StudySettings, overrides=["brain_age.case=null"])
+    cohort = read_cohorts(settings, study.parent).target
+    task = cohort.task("age")
+    check_brain_age(settings, cohort, (task,), cohort)
+    later = replace(cohort, name="older", age_reference="postmenstrual")
+    with pytest.raises(DataError, match=r"'older' and 'infant' count 'age' from different days.*age.to"):
+        check_brain_age(settings, cohort, (task,), later)
+    years = task.model_copy(update={"unit": "years"})
+    tasks = tuple(years if one.name == "age" else one for one in cohort.tasks)
+    targets = cohort.targets.assign(age=cohort.targets["age"] / 12)
+    with pytest.raises(DataError, match=r"different units.*months.*years"):
+        check_brain_age(settings, cohort, (task,), replace(cohort, tasks=tasks, targets=targets))

@@ -33,7 +33,8 @@ from connectome_tl.training.stages import unseen_fit
 from connectome_tl.workflows.images.embed import embed_cohort
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 N = 20

@@ -21,9 +21,9 @@ from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study.explain import explain_run
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, SUMMARY, read_explanations
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
 from connectome_tl.workflows.study.report import draw_report
-from connectome_tl.workflows.study.run import StudyRun
+from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
 
@@ -55,6 +55,7 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     }  # fmt: skip
     out = run.folder / FOLDER
     assert {file.name for file in out.glob("*.tsv")} == {file.name for file in found.files}
+    assert not (out / PERMUTED).exists()
     edges = pd.read_csv(out / "motor_score_core_pattern_edges.tsv", sep="\t", na_values="n/a")
     regions = pd.read_csv(out / "motor_score_core_pattern_regions.tsv", sep="\t", na_values="n/a")
     summed = [

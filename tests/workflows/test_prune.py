@@ -16,17 +16,31 @@ from connectome_tl.cli import main
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
+from connectome_tl.nn.heads import SoftLabelHead
+from connectome_tl.nn.losses import Outcomes
+from connectome_tl.nn.model import build_model
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.pruning import TaylorPruning
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.volume_pruning import VolumePruningRecord
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import stored_model
-from connectome_tl.training.images.plain import PlainNetwork, network_of, plain_networks, rebuilt
+from connectome_tl.training.images.plain import (
+    PlainNetwork,
+    loss_between,
+    network_of,
+    plain_networks,
+    rebuilt,
+    training_loss,
+)
+from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.workflows.images.prune import prune_run
-from connectome_tl.workflows.study.run import read_cohorts, run_study
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.run import run_study
 
 BRIEF = TaylorPruning(
     target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)
@@ -108,6 +122,40 @@ def test_the_command_says_what_a_network_costs_and_loses(
     with pytest.raises(SystemExit) as left:
         main(["prune", str(run_dir), "--target", "1.5"])
     assert left.value.code == 64
+
+
+def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
+    """Two distributions of one mean: squared error tells no difference, the head's own loss does."""
+    settings = ModelSettings.model_validate(
+        {
+            "encoder": {"kind": "resnet", "width": 0.0625, "stem_stride": 1},
+            "fused_width": 6,
+            "regression": {"kind": "distribution", "bins": 5},
+        }
+    )
+    torch.manual_seed(0)
+    model = build_model(settings, {"image": {"n_channels": 1}}, {"age": 1}, ("age",))
+    network = PlainNetwork(model, "age")
+    head = network.head
+    assert isinstance(head, SoftLabelHead)
+    task = Task(name="age", kind="regression", column="age", unit="months")
+    volumes, goal = torch.randn(3, 1, 8, 8, 8), torch.tensor([0.0, float("nan"), 0.0])
+    found = []
+    for logits in ([-9.0, 0.0, 9.0, 0.0, -9.0], [9.0, 0.0, -9.0, 0.0, 9.0]):
+        torch.nn.init.zeros_(head.linear.weight)
+        head.linear.bias.data = torch.tensor(logits)
+        both = training_loss(network, volumes, goal, task), loss_between(network(volumes), goal, task)
+        found.append([one.item() for one in both])
+        # The network as it is trained in a study says the same; a row without an outcome counts for nothing.
+        batch = Batch({"image": ImageRows(volume=volumes)}, {"image": torch.ones(3, dtype=torch.bool)})
+        terms = Supervised(Outcomes({"age": "regression"}, {"age": 1}))(
+            model, {"train": batch}, {"train": goal[:, None]}
+        )
+        assert terms["outcomes"].item() == pytest.approx(found[-1][0], rel=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-6)
+    assert found[1][0] > 2 * found[0][0]
+    training_loss(network, volumes, goal, task).backward()
+    assert head.linear.bias.grad is not None
 
 
 def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:

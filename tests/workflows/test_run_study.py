@@ -24,7 +24,7 @@ from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySetti
 from connectome_tl.settings.training import Stages
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
-from connectome_tl.workflows.study.run import StudyRun
+from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
 

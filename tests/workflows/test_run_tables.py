@@ -10,7 +10,7 @@ from connectome_tl.errors import DataError, DivergedError
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.provenance import write_table
 from connectome_tl.tasks import Task
-from connectome_tl.workflows.study.study_run import read_predictions
+from connectome_tl.workflows.study.results import read_predictions
 
 TASK = Task(name="delay", kind="binary", column="delay")
 

@@ -15,11 +15,14 @@ from pydantic import ValidationError
 from scipy.spatial import ConvexHull
 
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.connectome.regions import RegionTable
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
+from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, read_surface_labels, voxels_of
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.scans.morphometry import build_networks
+from connectome_tl.workflows.scans.surface_rows import in_rows
 
 INNER, OUTER = 15.0, 19.0
 AFFINE = np.diag([-1.5, 1.5, 1.5, 1.0])
@@ -124,6 +127,53 @@ def test_regions_are_matched_by_name_where_subjects_are_numbered_otherwise(folde
     write_labels(file, was, {1: "front", 2: "insula"})
     with pytest.raises(DataError, match=r"sub-02.*have a region that those of the first scan do not have.*R_insula"):
         build_networks(other, tmp_path / "out", config=other / "config.yaml")
+
+
+OWN = RegionTable(("L_front", "L_back", "R_front", "R_back", "R_unknown"), (1, 2, 1001, 1002, 1003))
+LABELS = np.array([0, 1, 2, 1001, 1002, 1003]).reshape(1, 2, 3)
+
+
+def test_a_label_table_gets_the_regions_by_name_whatever_their_numbers() -> None:
+    table = RegionTable(("R_back", "L-Front", "L_back", "R_front"), (1, 2, 1001, 1002))
+    found = in_rows(LABELS, OWN, table, Scan("sub-01", None), given=True)
+    np.testing.assert_array_equal(found.ravel(), [0, 2, 1001, 1002, 1, 0])
+
+
+def test_labels_follow_the_table_through_the_whole_command(folder: Path, tmp_path: Path) -> None:
+    rows = "11\tR_front\n12\tR_back\n1\tL_back\n2\tL_front\n"
+    (tmp_path / "labels.tsv").write_text(f"index\tname\n{rows}")
+    (tmp_path / "config.yaml").write_text(CONFIG + "labels: labels.tsv\n")
+    build_networks(folder, tmp_path / "out", participants=["01"], config=tmp_path / "config.yaml")
+    labels = read_labels(next((tmp_path / "out").rglob("*_dseg.nii.gz")))
+    middle = {
+        number: (np.argwhere(labels.data == number) @ AFFINE[:3, :3].T + AFFINE[:3, 3]).mean(axis=0)
+        for number in np.unique(labels.data[labels.data > 0])
+    }
+    signs = {number: tuple(np.sign(place[:2])) for number, place in middle.items()}
+    assert signs == {1: (-1, -1), 2: (-1, 1), 11: (1, 1), 12: (1, -1)}
+
+
+def test_regions_without_names_keep_their_numbers() -> None:
+    own = RegionTable(("L_1", "L_2", "R_1", "R_2", "R_3"), OWN.numbers)
+    table = RegionTable(("a", "b", "c", "d"), (1, 2, 1001, 1002))
+    np.testing.assert_array_equal(in_rows(LABELS, own, table, Scan("sub-01", None), given=True), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("lh.front", "lh.back", "rh.front", "rh.back"), r"expected lh\.front.*got L_front, L_back, R_front, R_back"),
+        (("L_front", "L_back", "R_front", "R_bakc"), r"expected R_bakc; got R_back\."),
+    ],
+)
+def test_a_table_of_other_names_is_refused(folder: Path, tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    rows = [f"{number}\t{name}" for number, name in zip((1, 2, 1001, 1002), names, strict=True)]
+    (tmp_path / "labels.tsv").write_text("index\tname\n" + "\n".join(rows) + "\n")
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG + "labels: labels.tsv\n")
+    with pytest.raises(DataError, match=f"sub-01, file .*label.gii: names of the surfaces' regions are not.*{told}"):
+        build_networks(folder, tmp_path / "out", participants=["01"], config=config)
+    assert not list((tmp_path / "out").rglob("*_dseg.nii.gz"))
 
 
 def test_label_files_that_cannot_be_read_stop_no_other_scan(folder: Path, tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.imaging.volume_checks import check_contrast, named_contrast
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import VolumeFiles
 
@@ -32,6 +32,13 @@ def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, s
             except ConnectomeTLError as error:
                 search.findings.problems += error.problems
     return tuple(found.get(subject, "") for subject in search.ids)
+
+
+def contrast_of(spec: VolumeFiles | None, files: Sequence[str]) -> str:
+    """The contrast of the volumes: as cohort.yaml says, else as the names of all files do, else ""."""
+    if spec is None:
+        return ""
+    return spec.contrast or named_contrast(file for file in files if file)
 
 
 def _by_pattern(spec: VolumeFiles, search: Search) -> dict[str, str]:

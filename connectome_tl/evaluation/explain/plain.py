@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.evaluation.explain.forward import ForwardModel
 from connectome_tl.evaluation.explain.items import Items, Places, Values, by_item
 from connectome_tl.features.steps import Features
 
@@ -48,20 +49,21 @@ class PlainColumns:
         found[:, self.items.n_edges : self.items.n_edges + self.items.n_regions] = 0.0
         return np.asarray(found)
 
+    @cached_property
+    def _forward(self) -> ForwardModel:
+        return ForwardModel.of(np.concatenate([self.train, self.delta]))
+
     def patterns(self, explained: np.ndarray) -> Values:
         """Covariance of every column with explained numbers over training rows and these rows, by kind of item.
 
         For one number this is, up to its variance, the pattern of Haufe et al. 2014
-        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. A covariance of more columns
-        than rows is mostly noise, and a fold holds out few rows, so the training rows are taken with them.
+        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. A fold holds out few rows, so the
+        training rows are taken with them, and the covariance is regularised (`forward`).
 
         Args:
             explained: (n_train + n_rows, n_outcomes), training rows first.
         """
-        every = np.concatenate([self.train, self.delta])
-        n = len(every)
-        centred = explained - explained.mean(axis=0)
-        found = (every - every.mean(axis=0)).T @ centred / max(n - 1, 1)
+        found = self._forward.patterns(explained)
         items, edges = self.items, self.items.n_edges
         alone = self.places.region >= 0
         own = np.zeros((items.n_regions, explained.shape[1]))

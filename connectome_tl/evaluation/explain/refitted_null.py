@@ -1,12 +1,14 @@
 """Maps of refitted models under permuted outcomes, for models without a closed form.
 
 One map of a labeling is made as the observed one is: every fold of the first repeat, one seed, the whole training. What
-does not see the target's outcomes (stages 1 and 2) is taken from the run.
+does not see the target's outcomes (stages 1 and 2) is taken from the run. Fits are kept until the maps are written, so
+that a command that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,23 +18,17 @@ from connectome_tl.evaluation.explain.items import Items, Values
 from connectome_tl.evaluation.explain.null import NullMaps
 from connectome_tl.evaluation.explain.targets import Target, targets_of
 from connectome_tl.evaluation.explain.units import UnitMap, maps_of_fit, pooled, standardised
-from connectome_tl.evaluation.nested_cv import PlannedFold, seeded_chains
+from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.evaluation.permutation.relabelled import relabelled_plan
 from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore, LayeredStore
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import fitted_model, stored_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
-
-
-class _Borrowed(FitStore):
-    """A store that is read and never written to: fits under permuted outcomes are not those of the run."""
-
-    def save(self, result: FitResult, *, keep_state: bool) -> None:
-        pass
+from connectome_tl.training.schemes import StudyCohorts
 
 
 def refitted_null_maps(
@@ -40,6 +36,7 @@ def refitted_null_maps(
     cohorts: StudyCohorts,
     planned: Sequence[PlannedFold],
     store: FitStore,
+    scratch: Path,
     items: Items,
     permutations: np.ndarray,
     shown: Callable[[Task], bool],
@@ -48,7 +45,8 @@ def refitted_null_maps(
     """Maps of one model for the observed and all permuted outcomes, of the outcomes that are shown.
 
     Args:
-        planned: folds of the model. store: of the run.
+        planned: folds of the model. store: of the run, which is not written to.
+        scratch: folder for the fits under permuted outcomes; those that are there already are not made again.
         permutations: (n_permutations, n_subjects), see `exchangeable_permutations`.
 
     Returns:
@@ -61,11 +59,17 @@ def refitted_null_maps(
     first = [item for item in planned if item.repeat == 0]
     observed = [_maps(stored_model(store, item.plans[0].key), item, target, items, shown) for item in first]
     labelings = [_pooled([unit for units in observed for unit in units], items)]
-    borrowed = _Borrowed(store.folder)
-    for done, row in enumerate(permutations, 1):
-        plans = [_plan(study, cohorts, item, row) for item in first]
+    kept = LayeredStore(scratch, store)
+    total = len(first) * len(permutations)
+    for done, row in enumerate(permutations):
+        plans = [
+            relabelled_plan(
+                study.of(item.repeat, item.fold_number), cohorts, item.model, item.fold, item.tasks, row, keep=True
+            )
+            for item in first
+        ]
         try:
-            results = fit(plans, cohorts.by_name(), store=borrowed, n_jobs=study.n_jobs)
+            results = fit(plans, cohorts.by_name(), store=kept, n_jobs=study.n_jobs)
         except DivergedError:
             labelings.append({})
         else:
@@ -76,7 +80,7 @@ def refitted_null_maps(
             ]
             labelings.append(_pooled(units, items))
         if progress is not None:
-            progress(done, len(permutations))
+            progress((done + 1) * len(first), total)
     return {
         key: {
             kind: np.stack([one[key][kind] if key in one else np.full(len(own), np.nan) for one in labelings], axis=1)
@@ -89,21 +93,6 @@ def refitted_null_maps(
 def n_refits(planned: Sequence[PlannedFold], n_permutations: int) -> int:
     """Fits of the last stage that the null of a model takes."""
     return n_permutations * sum(item.repeat == 0 for item in planned)
-
-
-def _plan(study: StudySettings, cohorts: StudyCohorts, item: PlannedFold, row: np.ndarray) -> FitPlan:
-    """The fit of a fold whose training rows have other subjects' outcomes."""
-    target, settings = cohorts.target, study.of(item.repeat, item.fold_number)
-    labels = [target.ids[i] for i in row[target.positions(item.fold.train)]]
-    (plan,) = seeded_chains(
-        settings.model_copy(update={"n_seeds": 1}),
-        cohorts,
-        BY_NAME[item.model],
-        item.fold,
-        item.tasks,
-        label_rows=labels,
-    )
-    return plan
 
 
 def _of(results: dict[str, FitResult], plan: FitPlan) -> FittedModel:

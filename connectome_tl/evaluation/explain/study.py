@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.evaluation.explain.forward import LARGEST
 from connectome_tl.evaluation.explain.items import Items, encoded_names
 from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import NullMaps, null_maps
@@ -54,6 +56,7 @@ def explain_study(
     tasks: Sequence[Task],
     scores: Sequence[Score],
     store: FitStore,
+    scratch: Path,
     *,
     models: Sequence[str],
     n_permutations: int,
@@ -65,6 +68,7 @@ def explain_study(
 
     Args:
         scores: of the run; its intervals decide what is withheld.
+        scratch: folder where fits under permuted outcomes are kept, for a call that goes on after this one was stopped.
         n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
         n_refitted: of the outcomes, for the null of the other models, each fitted again; 0 for none.
 
@@ -93,10 +97,14 @@ def explain_study(
         with counted(f"maps of the {model} model") as progress:
             units = list(unit_maps(planned, target, store, items, shown, progress))
         wanted = n_permutations if model == "core" else n_refitted
-        nulls = _nulls(study, cohorts, planned, store, items, wanted, shown, counted, notes) if wanted else {}
+        nulls = _nulls(study, cohorts, planned, store, scratch, items, wanted, shown, counted, notes) if wanted else {}
         found += summaries(units, items, model, nulls)
         if model != "core":
             notes.append(_how_tested(model, planned, n_refitted))
+    if items is not None and items.n_edges > LARGEST:
+        notes.append(
+            f"Patterns: with more than {LARGEST:,} edges, only correlations along principal components are used."
+        )
     atlas = atlas_of(target)
     record = ExplanationRecord(
         configuration=configuration,
@@ -120,6 +128,7 @@ def _nulls(
     cohorts: StudyCohorts,
     planned: Sequence[PlannedFold],
     store: FitStore,
+    scratch: Path,
     items: Items,
     n_permutations: int,
     shown: Callable[[Task], bool],
@@ -138,7 +147,7 @@ def _nulls(
     with counted(f"maps of the {model} model under permuted outcomes") as progress:
         if model == "core":
             return null_maps(planned, cohorts, store, items, moves, shown, progress)
-        return refitted_null_maps(study, cohorts, planned, store, items, moves, shown, progress)
+        return refitted_null_maps(study, cohorts, planned, store, scratch, items, moves, shown, progress)
 
 
 def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:

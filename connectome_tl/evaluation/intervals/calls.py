@@ -61,7 +61,8 @@ def call_intervals(
     For a procedure: where the AUC may be .5, the end towards "calls nobody" (or everybody, if it calls most) is open,
     unless about half are called. Where the share of positives is near the threshold, the AUC may be below
     `TELLING_AUC` and the calls are not about half, the interval rests on `SELDOM_TELLING` subjects at most. The mean
-    of the two recalls needs none of it.
+    of the two recalls needs none of it; where a class is rare it is made of the two recalls' intervals without the
+    open ends.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -76,8 +77,9 @@ def call_intervals(
         (1.0 - called[~positive], cluster[~positive], False),
     ):
         mean = float(value.mean()) if value.size else float("nan")
-        parts.append((mean, *proportion_interval(value, families, usual)))
         often = float(called.mean()) if is_positive else 1.0 - float(called.mean())
+        whole = (usual.factor,) * 2 if estimand == "fitted" or situation.near else _rare(often)
+        parts.append((mean, *_between(value, families, whole)))
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
@@ -113,12 +115,23 @@ def _recall_interval(
         share = min(1.0, max(0.0, (often - 0.5 + ABOUT_HALF) / (2 * ABOUT_HALF)))
         ends, most = (HALF_SELDOM + share * (HALF_OFTEN - HALF_SELDOM),) * 2, float("inf")
     else:
-        ends, most = RARE_OFTEN if often > 0.5 else RARE_SELDOM, float("inf")
+        ends, most = _rare(often), float("inf")
     if situation.steady:
         ends = (_steadied(ends[0], float(value.mean())), _steadied(ends[1], float(value.mean())))
-    low, high = (proportion_interval(value, families, Widening(ends[k]), most)[k] for k in (0, 1))
+    low, high = _between(value, families, ends, most)
     if situation.open_ended:
         return (low, 1.0) if often > 0.5 else (0.0, high)
+    return low, high
+
+
+def _rare(often: float) -> Ends:
+    """Factors of a class that `often` of the subjects are called, where one class is rare."""
+    return RARE_OFTEN if often > 0.5 else RARE_SELDOM
+
+
+def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = float("inf")) -> tuple[float, float]:
+    """Wilson interval with a factor for each end."""
+    low, high = (proportion_interval(value, families, Widening(factor), most)[k] for k, factor in enumerate(ends))
     return low, high
 
 

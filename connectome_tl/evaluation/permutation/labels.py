@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from connectome_tl.cohort.splits import Fold, SplitPlan
-from connectome_tl.evaluation.nested_cv import seeded_chains
+from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.evaluation.permutation.relabelled import relabelled_plan
 from connectome_tl.evaluation.permutation.tests import no_parts, statistic, statistic_parts
 from connectome_tl.evaluation.scores.predictions import score_of
 from connectome_tl.settings.study import StudySettings
@@ -16,9 +15,8 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.networks.outputs import columns_of
-from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.refits import refitted_scores
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts
 
 
 def core_statistics(
@@ -49,7 +47,8 @@ def core_statistics(
     folds = splits.repeats[0]
     names = [task.name for task in tasks]
     plans = [
-        seeded_chains(_single(study.of(0, f)), cohorts, BY_NAME["core"], fold, tasks)[0] for f, fold in enumerate(folds)
+        relabelled_plan(study.of(0, f), cohorts, "core", fold, tasks, every[0], keep=True)
+        for f, fold in enumerate(folds)
     ]
     parents = {parent.key: parent for plan in plans for _, parent in plan.parents}
     done = fit(parents.values(), cohorts.by_name(), store=store, n_jobs=study.n_jobs)
@@ -87,7 +86,10 @@ def network_statistics(
     every = np.vstack([np.arange(target.n_subjects), permutations])
     folds = splits.repeats[0]
     studies = [study.of(0, f) for f in range(len(folds))]
-    plans = [[_plan(studies[f], cohorts, fold, tasks, row) for f, fold in enumerate(folds)] for row in every]
+    plans = [
+        [relabelled_plan(studies[f], cohorts, "full", fold, tasks, row, keep=False) for f, fold in enumerate(folds)]
+        for row in every
+    ]
     results = fit(
         [plan for of_one in plans for plan in of_one],
         cohorts.by_name(),
@@ -108,14 +110,3 @@ def network_statistics(
                 score = np.array([score_of(task, one) for one in own]).T
             sums[t] += statistic_parts(score, labels[train], labels[test], task)
     return statistic(sums, tasks)
-
-
-def _single(study: StudySettings) -> StudySettings:
-    return study.model_copy(update={"n_seeds": 1})
-
-
-def _plan(study: StudySettings, cohorts: StudyCohorts, fold: Fold, tasks: Sequence[Task], row: np.ndarray) -> FitPlan:
-    target = cohorts.target
-    labels = [target.ids[i] for i in row[target.positions(fold.train)]]
-    (plan,) = seeded_chains(_single(study), cohorts, BY_NAME["full"], fold, tasks, label_rows=labels, keep=False)
-    return replace(plan, keep=False)

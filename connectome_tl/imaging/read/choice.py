@@ -66,4 +66,5 @@ def repeated_anatomy(found: list[FoundFile], name: str) -> list[Problem]:
 
 def _ranked(found: list[FoundFile]) -> list[FoundFile]:
     able = [f for f in found if f.entities.get("desc") in (None, "restore", "preproc", "brain")]
+    able = [f for f in able if f.entities.get("part") in (None, "mag")]
     return sorted(able, key=lambda f: (f.entities.get("desc") not in ("restore", "preproc"), f.path.name))

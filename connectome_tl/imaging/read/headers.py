@@ -192,7 +192,24 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             file=file,
             remedy="Left and right cannot be told apart; convert it again from the original.",
         )
+    _make_sizes_positive(header, file)
     _check_two_orientations(header, file)
+
+
+def _make_sizes_positive(header: nib.Nifti1Header, file: Path) -> None:
+    """Voxel sizes below 0 change nothing beside an sform; a qform under them is read differently by every tool."""
+    sizes = header["pixdim"][1:4]
+    if not (sizes < 0).any():
+        return
+    if int(header["sform_code"]) <= 0:
+        raise DataError(
+            "the header gives negative voxel sizes",
+            expected="sizes above 0, or an sform",
+            got=", ".join(f"{size:g}" for size in sizes),
+            file=file,
+            remedy="Which way its axes point is unknown; convert it again from the original.",
+        )
+    header["pixdim"][1:4] = np.abs(sizes)
 
 
 def _zeroed(header: nib.Nifti1Header) -> bool:

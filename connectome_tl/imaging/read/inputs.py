@@ -20,6 +20,7 @@ from connectome_tl.imaging.read.names import (
     IMAGES,
     FoundFile,
     doubled_tables,
+    miscalled_folders,
     shared_gradients,
     subjects_without,
     walk,
@@ -82,7 +83,7 @@ def take_inventory(
     files: list[FoundFile] = []
     for place in places:
         here = list(walk(place, problems))
-        problems += doubled_tables(here)
+        problems += [*doubled_tables(here), *miscalled_folders(place)]
         files += here
     files = [found for found in files if is_meant(found, filters or {})]
     by_scan = _by_scan([found for found in files if "sub" in found.entities])

@@ -41,11 +41,19 @@ def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
         here, above = stack.pop()
         if (real := os.path.realpath(here)) in above:  # a link back to a folder that it lies in
             continue
-        entries = _entries(here)
+        try:
+            entries = [entry for entry in _entries(here) if not entry.name.startswith(".")]
+        except OSError as error:
+            whose = Path(here).relative_to(place).parts[0]
+            remedy = f"Its files are left out. Ask its owner for the right to read it: chmod a+rx {Path(here).name}."
+            problems.append(
+                Problem(f"the folder cannot be opened: {error.strerror}", subject=whose, file=here, remedy=remedy)
+            )
+            continue
         folders = [entry.path for entry in reversed(entries) if _is_folder(entry) and entry.name not in _ASIDE]
         stack.extend((folder, above | {real}) for folder in folders)
         for entry in entries:
-            if _is_folder(entry) or entry.name.startswith("."):
+            if _is_folder(entry):
                 continue
             found = _parse(Path(entry.path))
             parts = Path(entry.path).relative_to(place).parts
@@ -76,6 +84,21 @@ def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
         Problem("there is no image of this subject", subject=entry.name, file=entry.path)
         for entry in _entries(place)
         if _is_folder(entry) and entry.name.startswith("sub-") and entry.name not in subjects
+    ]
+
+
+def miscalled_folders(place: Path) -> list[Problem]:
+    """Folders that are a subject's but for a capital letter: a walk for `sub-` would pass them by in silence."""
+    return [
+        Problem(
+            "BIDS tells small letters from large ones",
+            f"sub-{entry.name[4:]}",
+            entry.name,
+            file=entry.path,
+            remedy="It is left out; rename the folder and its files.",
+        )
+        for entry in _entries(place)
+        if _is_folder(entry) and entry.name.lower().startswith("sub-") and not entry.name.startswith("sub-")
     ]
 
 

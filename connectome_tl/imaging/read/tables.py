@@ -6,8 +6,11 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.files import read_text, regular_file
+from connectome_tl.imaging.read.text import read_number_rows
 
 _MAX_BYTES = 50_000_000
 
@@ -15,12 +18,18 @@ _MAX_BYTES = 50_000_000
 def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
     """Disagreements between tables and files: participants.tsv, scans.tsv; tables that cannot be read."""
     problems: list[Problem] = []
-    listed = _column(folder / "participants.tsv", "participant_id", problems)
+    participants = folder / "participants.tsv"
+    listed = _column(participants, "participant_id", problems)
     if listed is not None:
         named = [label if label.startswith("sub-") else f"sub-{label}" for label in listed]
+        by_session = _column(participants, "session_id", []) is not None
         problems += [
-            Problem("occurs twice in participants.tsv", subject=s)
-            for s in sorted({s for s in named if named.count(s) > 1})
+            Problem(
+                "occurs twice in participants.tsv",
+                subject=s,
+                remedy="Cells that differ are missing in the cohort; a column session_id would tell rows apart.",
+            )
+            for s in sorted({s for s in named if named.count(s) > 1 and not by_session})
         ]
         problems += [
             Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(set(named) - subjects)
@@ -33,7 +42,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
     for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
         subject = table.relative_to(folder).parts[0]
         for name in _column(table, "filename", problems) or []:
-            if not ((table.parent / name).is_file() or any(table.parent.glob(f"*/{name}"))):
+            if not any((place / name).is_file() for place in (table.parent, *table.parent.glob("*/"))):
                 problems.append(
                     Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
                 )
@@ -50,10 +59,13 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
         return None
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:
-        problems.append(Problem(f"has no column {column}", file=table, got=", ".join(header)))
+        remedy = (
+            "BIDS separates columns by tabs." if len(header) == 1 and any(mark in header[0] for mark in ",;") else None
+        )
+        problems.append(Problem(f"has no column {column}", file=table, got=", ".join(header), remedy=remedy))
         return None
     at = header.index(column)
-    return [cells[at].strip() for line in lines[1:] if len(cells := line.split("\t")) > at]
+    return [cell for line in lines[1:] if len(cells := line.split("\t")) > at and (cell := cells[at].strip())]
 
 
 def unfetched(file: Path, subject: str | None = None) -> Problem | None:
@@ -62,16 +74,19 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
         regular_file(file, subject=subject)
     except ConnectomeTLError as error:
         return error.problems[0]
+    if not os.access(file, os.R_OK):
+        remedy = f"Ask its owner for the right to read it: chmod a+r {file.name}."
+        return Problem("the file may not be read", subject=subject, file=file, remedy=remedy)
     return None
 
 
 def is_unweighted(bval: Path | None, b0_max: float) -> bool:
     """Whether a file of b-values holds none that weights (above `b0_max` s/mm2); False where that cannot be read."""
     try:
-        values = [float(word) for word in read_text(bval, limit=_MAX_BYTES).split()] if bval is not None else []
-    except (ConnectomeTLError, ValueError):
+        values = read_number_rows(bval).ravel() if bval is not None else np.zeros(0)
+    except ConnectomeTLError:
         return False
-    return bool(values) and max(values) <= b0_max
+    return bool(values.size) and bool(values.max() <= b0_max)
 
 
 def padding_problems(subjects: set[str]) -> list[Problem]:

@@ -23,8 +23,19 @@ from connectome_tl.settings.images.volumes import (
 )
 
 
+def _alone(net: nn.Module, volumes: Tensor) -> Tensor:
+    found: Tensor = net(volumes)
+    return found
+
+
 class VolumeBranch(Branch):
-    """Volumes to an embedding; `net` maps (batch, n_channels, depth, height, width) to (batch, net.width)."""
+    """Volumes to an embedding; `net` maps (batch, n_channels, depth, height, width) to (batch, net.width).
+
+    Attributes:
+        run: how the network is applied to a batch; processes that share a fit divide it among them.
+    """
+
+    run: Callable[[nn.Module, Tensor], Tensor] = staticmethod(_alone)
 
     def __init__(self, settings: ImageEncoder, net: nn.Module) -> None:
         super().__init__()
@@ -33,7 +44,7 @@ class VolumeBranch(Branch):
         self.dropout = SharedDropout(settings.dropout)
 
     def forward(self, rows: ImageRows) -> Encoded:
-        embedding: Tensor = self.dropout(self.net(rows.volumes))
+        embedding: Tensor = self.dropout(self.run(self.net, rows.volumes))
         return Encoded(embedding)
 
 

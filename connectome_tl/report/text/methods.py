@@ -136,8 +136,10 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
-            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself without a "
-            "penalty, others as the mean of fits with and without them. Its control has the source's outcomes permuted."
+            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself as the mean "
+            "of fits with it (slope 1, and a free slope without a penalty) and without it, weighted by their errors on "
+            "families left out, others as the mean of fits with and without them. Its control has the source's "
+            "outcomes permuted."
             if facts.source_scores
             else ""
         )
@@ -286,6 +288,7 @@ def _volumes(settings: StudySettings) -> list[str]:
         "noise": augment.noise,
         "changes of contrast": augment.gamma,
         "inversions of contrast": augment.invert,
+        "random contrasts": augment.contrast,
     }
     used = [name for name, chance in chances.items() if chance]
     found = [image.describe()]

@@ -39,7 +39,7 @@ def card_sections(facts: BundleFacts) -> list[dict[str, Any]]:
                 "For research only, not for care. Nothing it says may guide the treatment of a child.",
                 "Meant for: external validation, and comparison of groups of subjects within the limits below.",
                 "Not meant for: decisions about single subjects; subjects outside the limits; other measures, "
-                "atlases or transforms of the edges, which are refused.",
+                "atlases, transforms of the edges or contrasts of the volumes, which are refused.",
                 "Risks of single subjects are withheld unless the model was better than clinical covariates alone "
                 "and a validation on another cohort lies in the bundle (`connectome-tl validate`).",
             ],
@@ -118,6 +118,10 @@ def _what(facts: BundleFacts) -> list[str]:
         found.append(
             f"It takes connectomes of {len(facts.inputs.regions)} regions of {facts.inputs.atlas}, edges: {measures}."
         )
+    image = facts.inputs.image
+    if image is not None:
+        contrast = f"contrast {image.contrast or 'not said'}"
+        found.append(f"It takes a volume of each subject, {contrast}. {image.grid.describe()}")
     needed = [one.column for one in facts.limits.covariates if one.needed]
     if needed:
         found.append(f"It takes the covariates {', '.join(needed)}.")
@@ -169,7 +173,7 @@ def _limit_lines(facts: BundleFacts) -> list[str]:
     return [
         f"Trained on data of {sites}{': ' + ', '.join(names) if names else ''}.",
         "Limits are rounded outwards. A subject outside is flagged; a cohort of which nobody lies within the limits "
-        "of age, density or mean weight is refused.",
+        "of age, density, mean weight or head volume is refused.",
     ]
 
 
@@ -187,6 +191,12 @@ def _limit_table(facts: BundleFacts) -> dict[str, Any]:
         add(f"mean {measure}", span)
     if facts.inputs.regions:
         rows.append(["missing regions", f"at most {limits.most_missing}"])
+    images = limits.images
+    if images is not None:
+        add("native voxel edge", images.voxel, "mm")
+        add("field of view", images.extent, "mm")
+        add("head volume", images.head_ml, "ml")
+        rows.append(["volume", "of every subject" if images.all_have_one else "may be absent"])
     for one in limits.covariates:
         add(one.column, one.span, one.unit)
         if one.levels:
@@ -215,9 +225,9 @@ def _calibration(one: BundledTask) -> str:
 
 def _inside(facts: BundleFacts) -> list[str]:
     return [
-        "Inside: weights, settings, names of regions, means and spreads of scalers over all training subjects, "
-        "medians of covariates, the lowest and highest training value of an outcome that is a number, calibration, "
-        "limits, simulated subjects for the self-test.",
+        "Inside: weights, settings, names of regions, means and spreads of scalers over all training subjects (of "
+        "volumes: on a coarse grid), medians of covariates, the lowest and highest training value of an outcome that "
+        "is a number, calibration, limits, simulated subjects for the self-test.",
         "Not inside: rows of training subjects, their ids, predictions, hashes or dates; paths; counts under 10; "
         + ("names of sites were allowed by the makers." if facts.limits.sites else "names of sites."),
         "Weights are learned from people's data. Whoever holds the data of a subject may find out from the weights, "

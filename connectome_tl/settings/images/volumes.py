@@ -25,6 +25,8 @@ class Augmentation(Settings):
         bias: chance of a smooth bias field. noise: chance of Gaussian noise. gamma: chance of a change of
             contrast. invert: chance that grey levels within the head are turned round, for the contrast
             inversion of the first year.
+        contrast: chance of a random contrast: a smooth random map of the grey levels within the head, which need not
+            rise. strength: largest share of it that is mixed with the volume's own.
     """
 
     flip: Share = 0.5
@@ -36,11 +38,13 @@ class Augmentation(Settings):
     noise: Share = 0.3
     gamma: Share = 0.3
     invert: Share = 0.0
+    contrast: Share = 0.0
+    strength: Share = 1.0
 
     @property
     def changes(self) -> bool:
         """Whether a volume is changed at all."""
-        return any((self.flip, self.affine, self.bias, self.noise, self.gamma, self.invert))
+        return any((self.flip, self.affine, self.bias, self.noise, self.gamma, self.invert, self.contrast))
 
 
 class ImageSettings(Settings):
@@ -54,7 +58,8 @@ class ImageSettings(Settings):
         size: voxels of the grid, one number or three.
         voxel: mm, for `isotropic`.
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
-        over: voxels whose mean, spread and percentiles are taken.
+        over: voxels whose mean, spread and percentiles are taken. The foreground is the head above the neck, bone and
+            air in it included, or the brain where an image has an empty background (`imaging.foreground`).
         outside: what is not foreground becomes 0 (`zero`) or stays (`keep`).
         nan: what becomes of voxels that are no numbers.
         shape: a head that is much narrower or lower than heads are is refused or only noted.
@@ -109,7 +114,7 @@ class ImageSettings(Settings):
 
 
 def _over(which: str) -> str:
-    return "the foreground" if which == "foreground" else "all voxels"
+    return "the foreground (the head, or the brain of stripped images)" if which == "foreground" else "all voxels"
 
 
 class ImageEncoder(EncoderSettings):

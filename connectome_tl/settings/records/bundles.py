@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from connectome_tl.settings.base import Record
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import Noun, VerdictWord
 from connectome_tl.settings.records.scores import Number, Score
 from connectome_tl.settings.records.statistics import CalibrationCurve, DecisionCurve
@@ -16,12 +17,18 @@ RESEARCH_ONLY = "research only, not for care"
 SMALLEST_COUNT = 10  # people; fewer are written as "< 10", and no number is released that is made from fewer
 
 FitKind = Literal["mean", "refit"]
-Count = str  # "33", or "< 10"
+Count = str  # "33", "< 10", or "> 30" where the exact number would give away that fewer than ten are left
 
 
-def count_text(n: int) -> Count:
-    """A number of people as a bundle may say it."""
-    return str(n) if n >= SMALLEST_COUNT else f"< {SMALLEST_COUNT}"
+def count_text(n: int, of: int | None = None) -> Count:
+    """A number of people as a bundle may say it.
+
+    Args:
+        of: a total that is said beside it: the rest of it must not be a count under ten either.
+    """
+    if n < SMALLEST_COUNT:
+        return f"< {SMALLEST_COUNT}"
+    return f"> {of - SMALLEST_COUNT}" if of is not None and 0 < of - n < SMALLEST_COUNT else str(n)
 
 
 class FileClaim(Record):
@@ -61,6 +68,17 @@ class CovariateInput(Record):
     levels: tuple[str, ...] = ()
 
 
+class ImageLimits(Record):
+    """What images the model was trained on: voxel edges and field of view (mm) as the files have them, volume of the
+    head (ml), and quantiles of its grey levels as multiples of their mean. `all_have_one`: no subject lacked one."""
+
+    voxel: Span
+    extent: Span
+    head_ml: Span
+    grey_levels: tuple[Span, ...]
+    all_have_one: bool = True
+
+
 class Limits(Record):
     """On what subjects the model was trained and tested: the limits of its use.
 
@@ -78,10 +96,19 @@ class Limits(Record):
     mean_weight: tuple[Span, ...] = ()
     most_missing: int = 0
     covariates: tuple[CovariateInput, ...] = ()
+    images: ImageLimits | None = None
+
+
+class ImageInput(Record):
+    """How a volume becomes the grid that the fits see; `contrast` is empty where the study did not say it."""
+
+    grid: ImageSettings
+    contrast: str = ""
 
 
 class Inputs(Record):
-    """What a subject must have: regions in order, measures and their transforms, regional measures, modalities."""
+    """What a subject must have: regions in order, measures and their transforms, regional measures, modalities,
+    volumes."""
 
     regions: tuple[str, ...]
     atlas: str
@@ -90,6 +117,7 @@ class Inputs(Record):
     transforms: tuple[str, ...]
     region_features: tuple[str, ...] = ()
     modalities: tuple[str, ...]
+    image: ImageInput | None = None
 
 
 class ExpectedScore(Record):
@@ -160,11 +188,20 @@ class BundleFacts(Record):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class SimulatedGrid(Record):
+    """Numbers of a simulated volume, as `imaging.grids.Gridded` has them; its voxels lie beside them as a tensor."""
+
+    head_ml: Number
+    tissue_ml: tuple[Number, Number, Number]
+    quantiles: tuple[Number, ...]
+
+
 class SelfTestRow(Record):
-    """The covariates of one simulated subject; its matrices lie beside them as tensors."""
+    """The covariates of one simulated subject; its matrices and its volume lie beside them as tensors."""
 
     covariates: dict[str, float | str | None]
     age: Number = float("nan")
+    volume: SimulatedGrid | None = None
 
 
 class SelfTest(Record):

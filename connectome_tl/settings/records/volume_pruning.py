@@ -12,7 +12,8 @@ class PrunedNetwork(Record):
     Attributes:
         fold, network: numbers from 0.
         macs, parameters, seconds: of one volume, unpruned and pruned.
-        loss, tuned_loss, pruned_loss: mean loss of the tested subjects: as it was, after as many further steps
+        loss, tuned_loss, pruned_loss: mean loss of the tested subjects (squared error of a regression, whatever its
+            head is trained with): as it was, after as many further steps
             unpruned, and pruned.
         removed: channels that are gone, by the layer that made them.
         left_alone: why layers were not pruned, by name.

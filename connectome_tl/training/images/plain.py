@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.encoders.volumes import VolumeBranch
+from connectome_tl.nn.heads import SoftLabelHead
 from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.nn.voxel.shrinking import shrink
@@ -28,8 +29,12 @@ class PlainNetwork(nn.Module):
         self.body, self.map, self.norm = branch.net, model.fusion.maps["image"], model.fusion.norm
         self.head = model.heads[task]
 
+    def fused(self, volumes: Tensor) -> Tensor:
+        """(n, fused_width) what the head reads."""
+        return torch.relu(self.norm(self.map(self.body(volumes))))
+
     def forward(self, volumes: Tensor) -> Tensor:
-        found: Tensor = self.head(torch.relu(self.norm(self.map(self.body(volumes)))))
+        found: Tensor = self.head(self.fused(volumes))
         return found
 
 
@@ -62,6 +67,19 @@ def plain_networks(model: NetworkModel, task: str) -> list[PlainNetwork]:
 def loss_between(outputs: Tensor, goal: Tensor, task: Task) -> Tensor:
     """() mean loss of one outcome; outputs (n, n_outputs), scaled outcomes (n,), NaN where unknown."""
     return multi_task_loss(outputs, goal[:, None], Outcomes({task.name: task.kind}, {task.name: task.n_outputs}))
+
+
+def training_loss(network: nn.Module, volumes: Tensor, goal: Tensor, task: Task) -> Tensor:
+    """() mean of the loss that the head is trained with: of its distribution, where it gives one.
+
+    Args:
+        network: a `PlainNetwork`, pruned or not. goal: as in `loss_between`.
+    """
+    if not isinstance(network, PlainNetwork) or not isinstance(network.head, SoftLabelHead):
+        return loss_between(network(volumes), goal, task)
+    known = torch.isfinite(goal)
+    losses = network.head.losses(network.fused(volumes), goal)
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp_min(1)
 
 
 def rebuilt(

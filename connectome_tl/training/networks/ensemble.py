@@ -7,24 +7,28 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.losses import row_losses
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context, check_name
-from connectome_tl.training.fitted import outputs_of
+from connectome_tl.training.fitted import outputs_of, to_batch
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of
 from connectome_tl.training.networks.setting import (
     Setting,
     State,
+    outcomes_of,
     result_of,
     seed_of,
     state_of,
     work_of,
 )
 from connectome_tl.training.objectives.objective import TRAIN
+from connectome_tl.training.plans import RowSet
 
 
 def fit_ensemble(setting: Setting, context: Context) -> FitResult:
@@ -35,14 +39,16 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     # Parts may differ by a row or two; all networks take the same steps.
     total = setting.training.steps_for(n_rows - min(map(len, parts)))
     steps = Ensemble(checkpoints=plan.checkpoints).steps_at(total)
-    looks = [_HeldOut(setting, steps, part, context if number == 0 else None) for number, part in enumerate(parts)]
+    tested = None if plan.chosen_by is None else _tested(setting, plan.chosen_by)
+    looks = [
+        _HeldOut(setting, steps, part, context if number == 0 else None, tested) for number, part in enumerate(parts)
+    ]
     curves = [_member(setting, look, number, total, context) for number, look in enumerate(looks)]
     loss = np.full((len(steps), n_rows, len(tasks)), np.nan)
     out = np.full((len(steps), n_rows, sum(task.n_columns for task in tasks)), np.nan)
     for look in looks:
         loss[:, look.part], out[:, look.part] = look.loss, look.out
-    seen = np.isfinite(loss)
-    mean = np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+    mean = _means(loss if tested is None else np.concatenate([look.tested_loss for look in looks], axis=1))
     best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(tasks)}
     chosen = sorted(set(best.values()))
     states = {f"{number}/{step}": look.states[step] for number, look in enumerate(looks) for step in chosen}
@@ -65,6 +71,22 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     return result
 
 
+Rows = tuple[Batch, Tensor]  # features, and scaled outcomes (n_rows, n_tasks) in double precision
+
+
+def _tested(setting: Setting, rows: RowSet) -> Rows:
+    """The tested rows, where a study asks for them to choose the step."""
+    batch = to_batch(setting.features.rows(setting.cohort, rows.ids)).prepared()
+    values = setting.scaler.apply(outcomes_of(setting.cohort, rows.ids, setting.tasks))
+    return batch, torch.from_numpy(values).double()
+
+
+def _means(loss: np.ndarray) -> np.ndarray:
+    """(n_steps, n_tasks) means over known rows of losses (n_steps, n_rows, n_tasks); 0 where none is known."""
+    seen = np.isfinite(loss)
+    return np.asarray(np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1))
+
+
 class _HeldOut:
     """Loss, predictions and weights at the checkpoints of one network, of the rows that it does not see.
 
@@ -73,9 +95,14 @@ class _HeldOut:
 
     Args:
         told: whose `check` hears the mean loss of each outcome at each checkpoint, if anybody's.
+        tested: rows that choose the step instead, where a study asks for that leak.
     """
 
-    def __init__(self, setting: Setting, steps: Sequence[int], part: np.ndarray, told: Context | None) -> None:
+    def __init__(
+        self, setting: Setting, steps: Sequence[int], part: np.ndarray, told: Context | None, tested: Rows | None
+    ) -> None:
+        self.tested = tested
+        self.tested_loss = np.full((len(steps), 0 if tested is None else len(tested[1]), len(setting.tasks)), np.nan)
         self.setting, self.steps, self.part, self.told = setting, tuple(steps), part, told
         self.checked: list[dict[str, float]] = []
         at = torch.from_numpy(part)
@@ -89,16 +116,22 @@ class _HeldOut:
         """Record a checkpoint; whether training may stop."""
         at = self.steps.index(step)
         outputs = outputs_of(model, self.batch)
-        loss = row_losses(torch.from_numpy(outputs), self.goal, self.setting.outcomes).numpy()
-        loss = np.where(np.isfinite(self.goal.numpy()), loss, np.nan)
+        loss = self._losses(outputs, self.goal)
         out, state = predictions_of(outputs, self.setting.tasks, self.setting.scaler), state_of(model)
         self.loss[at:], self.out[at:] = loss, out
         self.states.update(dict.fromkeys(self.steps[at:], state))
-        seen = np.isfinite(self.loss[: at + 1])
-        mean = np.where(seen, self.loss[: at + 1], 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
-        self._tell(at, mean[at], seen[at].any(axis=0))
+        mean = _means(self.loss[: at + 1])
+        self._tell(at, mean[at], np.isfinite(self.loss[at]).any(axis=0))
+        if self.tested is not None:
+            self.tested_loss[at:] = self._losses(outputs_of(model, self.tested[0]), self.tested[1])
+            mean = _means(self.tested_loss[: at + 1])
         best = np.array(self.steps)[mean.argmin(axis=0)]
         return step > 0 and bool((best * 4 <= step).all())
+
+    def _losses(self, outputs: np.ndarray, goal: Tensor) -> np.ndarray:
+        """(n_rows, n_tasks), NaN where an outcome is unknown."""
+        loss = row_losses(torch.from_numpy(outputs), goal, self.setting.outcomes).numpy()
+        return np.where(np.isfinite(goal.numpy()), loss, np.nan)
 
     def _tell(self, at: int, mean: np.ndarray, known: np.ndarray) -> None:
         tasks = self.setting.tasks

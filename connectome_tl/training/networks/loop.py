@@ -13,6 +13,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.parallel import average_gradients
 from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.networks.volumes import Work
 from connectome_tl.training.objectives.objective import TRAIN, Objective
@@ -134,6 +135,7 @@ def train(
         for parameter, origin in start:
             total = total + 0.5 * settings.anchor * (parameter - origin).square().sum()
         total.backward()
+        average_gradients(moving)
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(moving, settings.clip_norm)
         optimiser.step()

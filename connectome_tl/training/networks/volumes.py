@@ -19,6 +19,8 @@ from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.voxel.precision import in_float32
 from connectome_tl.settings.images.volumes import Augmentation
+from connectome_tl.training.networks.contrasts import SoftContrast
+from connectome_tl.training.networks.parallel import share_volumes
 
 Augment = Callable[[Tensor], Tensor]
 
@@ -40,6 +42,7 @@ class Work:
     def begin(self, model: nn.Module) -> None:
         """Bring the model to the device, and layers that bfloat16 gets wrong to float32."""
         model.to(self.device)
+        share_volumes(model)
         if self.precision == "bf16" and self.device.type == "cpu":
             in_float32(model)
 
@@ -55,6 +58,8 @@ class Work:
             volumes = batch.image.volumes
             if self.augment is not None:
                 volumes = torch.stack([self.augment(one) for one in volumes])
+            if self.device.type == "cuda":
+                volumes = volumes.pin_memory()  # copied to the card without a detour
             batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None))
         if self.device.type == "cpu":
             return batch, goal
@@ -107,11 +112,13 @@ def augmentation(settings: Augmentation, seed: int) -> Augment | None:
         steps.append(_Inside(RandAdjustContrast(prob=settings.gamma, gamma=(0.7, 1.5))))
     if settings.invert:
         steps.append(_Invert(settings.invert))
+    if settings.contrast:
+        steps.append(SoftContrast(settings.contrast, settings.strength))
     if settings.noise:
         steps.append(RandGaussianNoise(prob=settings.noise, std=0.1))
     for i, step in enumerate(steps):
         drawn = step.transform if isinstance(step, _Inside) else step
-        if isinstance(drawn, _Invert):
+        if isinstance(drawn, _Invert | SoftContrast):
             drawn.rng = np.random.default_rng([seed, i])
         else:
             drawn.set_random_state(seed=int(np.random.default_rng([seed, i]).integers(2**32)))

@@ -9,7 +9,8 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.grids import Gridded, foreground, gridded
+from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
+from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
@@ -29,7 +30,7 @@ def volume_images(
     """
     asked = settings or LOOKED_AT
     there = [(i, file) for i, file in zip(cohort.ids, cohort.volumes, strict=False) if file]
-    images, found = [], []
+    images, found, stripped = [], [], []
     for n, (subject, file) in enumerate(there):
         try:
             made = gridded(file, subject, asked)
@@ -39,7 +40,10 @@ def volume_images(
         finally:
             done(n + 1, len(there))
         images.append(_image(subject, made, asked))
+        stripped.append(made.is_stripped)
         found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
+    if mixed := mixed_backgrounds(stripped):
+        found.append(QualityFinding(level="warning", check="volume", message=mixed))
     without = cohort.n_subjects - len(there)
     if without:
         found.append(
@@ -53,7 +57,7 @@ def volume_images(
 def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     values = made.values.astype(np.float32)
     # What was made 0 around the head is shown black; standardised grey levels have dark tissue below 0.
-    inside = values != 0 if settings.outside == "zero" else foreground(values)
+    inside = values != 0 if settings.outside == "zero" else find_foreground(values, np.array(made.zooms)).mask
     if not inside.any():
         inside = np.ones(values.shape, dtype=bool)
     low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))

@@ -27,8 +27,8 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 Stage = Literal["finetune", "pretrain"]
 Parts = tuple[tuple[str, ...], ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import yaml
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
 from connectome_tl.provenance import file_hash, write_json
 from connectome_tl.settings.encoders import EncoderSettings
@@ -38,24 +39,7 @@ def with_grids(
 
     if "image" not in modalities_of(settings, cohorts) or not settings.model.reads_volumes:
         return cohorts
-    total = len({path for cohort in cohorts.roles.values() for path in cohort.volumes if path})
-    problems: list[Problem] = []
-    grids: dict[str, StoredGrid] = {}
-    kinds: list[type[ConnectomeTLError]] = []
-    for cohort in cohorts.roles.values():
-        for subject, path in zip(cohort.ids, cohort.volumes, strict=False):
-            if not path or path in grids:
-                continue
-            try:
-                grids[path] = stored_grid(path, subject, settings.image, folder)
-            except (DataError, MissingInputError) as error:
-                problems += error.problems
-                kinds.append(type(error))
-            if progress is not None:
-                progress(len(grids), total)
-    only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
-    raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
-    _check_voxels(settings.image, cohorts, grids)
+    grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
@@ -63,6 +47,36 @@ def with_grids(
             done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *_notes(cohort, grids)))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
+
+
+def made_grids(
+    cohorts: Iterable[Cohort], settings: ImageSettings, folder: Path, *, progress: Progress | None = None
+) -> dict[str, StoredGrid]:
+    """The grid of every volume of these cohorts, by image, made under `folder` where it is not there yet.
+
+    Raises:
+        DataError, MissingInputError: images that no grid can be made of, all of them in one list.
+    """
+    every = list(cohorts)
+    total = len({path for cohort in every for path in cohort.volumes if path})
+    problems: list[Problem] = []
+    grids: dict[str, StoredGrid] = {}
+    kinds: list[type[ConnectomeTLError]] = []
+    for cohort in every:
+        for subject, path in zip(cohort.ids, cohort.volumes, strict=False):
+            if not path or path in grids:
+                continue
+            try:
+                grids[path] = stored_grid(path, subject, settings, folder)
+            except (DataError, MissingInputError) as error:
+                problems += error.problems
+                kinds.append(type(error))
+            if progress is not None:
+                progress(len(grids), total)
+    only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
+    raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
+    _check_voxels(settings, every, grids)
+    return grids
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
@@ -142,14 +156,14 @@ def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
     return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}  # type: ignore[attr-defined]
 
 
-def _check_voxels(settings: ImageSettings, cohorts: StudyCohorts, grids: dict[str, StoredGrid]) -> None:
+def _check_voxels(settings: ImageSettings, cohorts: Sequence[Cohort], grids: dict[str, StoredGrid]) -> None:
     """Native voxels of very different size cannot be laid side by side as they are."""
     if settings.grid != "raw" or not grids:
         return
     edges = {path: float(np.prod(grid.native) ** (1 / 3)) for path, grid in grids.items()}
     low, high = min(edges, key=edges.__getitem__), max(edges, key=edges.__getitem__)
     if edges[high] > settings.spread * edges[low]:
-        names = {p: s for c in cohorts.roles.values() for s, p in zip(c.ids, c.volumes, strict=False) if p}
+        names = {p: s for c in cohorts for s, p in zip(c.ids, c.volumes, strict=False) if p}
         raise DataError(
             "native voxels differ too much in size for grid: raw",
             expected=f"edges within a factor of {settings.spread:g}",
@@ -167,6 +181,7 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     for subject, path in known:
         owners.setdefault(image_hash(path), []).append(subject)
     found += [f"{' and '.join(who[:4])} have the same image" for who in owners.values() if len(who) > 1]
+    found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:
         found.append(f"{without} of {cohort.n_subjects} subjects have no volume")

@@ -24,8 +24,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, SUBJECTS = "volume_maps", "maps.json", "subjects.tsv"
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")

@@ -23,8 +23,8 @@ from connectome_tl.training.checkpoint import FitStore, tensor_bytes
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY = "pruning", "pruning.json"
 

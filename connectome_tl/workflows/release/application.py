@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from connectome_tl.bundle.bundle import Bundle, open_bundle
 from connectome_tl.bundle.limits import fitted_to, refuse_strangers
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.workflows.images.grids import made_grids
 from connectome_tl.workflows.progress import Steps
 
 
-def open_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> tuple[Bundle, Cohort]:
+@contextmanager
+def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> Iterator[tuple[Bundle, Cohort]]:
     """The bundle after its self-test, and the cohort with the inputs that the bundle takes.
+
+    Grids of volumes lie in a temporary folder while the block runs: every fit of the bundle reads them.
 
     Raises:
         MissingInputError: the bundle or a file of the cohort is not there.
@@ -22,5 +30,11 @@ def open_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> t
         bundle = open_bundle(bundle_dir)
     with steps.step("reading the cohort"):
         cohort = fitted_to(bundle.facts.inputs, bundle.facts.limits, read_cohort(cohort_file))
-    refuse_strangers(bundle.facts, cohort)
-    return bundle, cohort
+    with tempfile.TemporaryDirectory() as scratch:
+        image = bundle.facts.inputs.image
+        if image is not None:
+            with steps.counted("volumes") as progress:
+                made_grids([cohort], image.grid, Path(scratch), progress=progress)
+            cohort = replace(cohort, volume_cache=scratch)
+        refuse_strangers(bundle.facts, cohort)
+        yield bundle, cohort

@@ -12,6 +12,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.bundle.bundle import files_of, open_bundle
 from connectome_tl.bundle.evidence import bundled_tasks
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, write_folder
+from connectome_tl.bundle.images import image_input
 from connectome_tl.bundle.limits import limits_of, transforms_of
 from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.needs import needed_covariates
@@ -124,6 +125,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         transforms=transforms_of(target) if sees_brain else (),
         region_features=target.region_feature_names if sees_brain and target.region_features is not None else (),
         modalities=modalities,
+        image=image_input(members, target),
     )
     return BundleFacts(
         format_version=1,
@@ -143,7 +145,12 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         exploratory=study.record.exploratory,
         transductive=study.record.transductive,
         inputs=inputs,
-        limits=limits_of(target if sees_brain else _without_brain(target), needed, site_names=options.site_names),
+        limits=limits_of(
+            target if sees_brain else _without_brain(target),
+            needed,
+            site_names=options.site_names,
+            grid=None if inputs.image is None else inputs.image.grid,
+        ),
         tasks=bundled_tasks(
             found.predictions,
             study.tasks,
@@ -151,6 +158,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
             study.families,
             kfold=settings.splits.scheme == "kfold",
             n_labelled=settings.splits.n_labelled,
+            n_subjects=people.n_subjects,
         ),
         authors=options.authors,
         licence=options.licence,

@@ -24,8 +24,9 @@ from connectome_tl.training.fitted import fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, Scheme, StudyCohorts, schemes_of
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
 SAME = 1e-6  # of a prediction, relative where it is above 1
@@ -63,7 +64,7 @@ class ReleasedFits:
 def read_finished(folder: Path, base: Path) -> FinishedStudy:
     record = read_record(folder)
     settings = load_settings(folder / "study.yaml", StudySettings)
-    cohorts = read_cohorts(settings, base)
+    cohorts = with_grids(settings, read_cohorts(settings, base), folder / CACHE)
     changed = changed_cohorts(folder, cohorts)
     if changed:
         raise DataError(

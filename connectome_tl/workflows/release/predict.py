@@ -11,7 +11,7 @@ from connectome_tl.bundle.individual import COLUMNS, individual_rows
 from connectome_tl.bundle.permission import withheld
 from connectome_tl.provenance import write_sidecar, write_table
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.release.application import open_for
+from connectome_tl.workflows.release.application import opened_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +46,12 @@ def predict_cohort(
         MissingInputError: the bundle or a file of the cohort is not there.
         DataError: the bundle is damaged, or cannot be applied to this cohort.
     """
-    with Steps(shown=show_progress) as steps:
-        bundle, cohort = open_for(bundle_dir, cohort_file, steps)
-        with steps.step("predicting"):
-            rows = individual_rows(bundle, cohort, research=research_individual)
+    with (
+        Steps(shown=show_progress) as steps,
+        opened_for(bundle_dir, cohort_file, steps) as (bundle, cohort),
+        steps.step("predicting"),
+    ):
+        rows = individual_rows(bundle, cohort, research=research_individual)
     file = write_table(out, rows)
     why = {one.task.name: withheld(one, bundle.validation) for one in bundle.facts.tasks}
     write_sidecar(

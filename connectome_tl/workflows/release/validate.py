@@ -14,7 +14,7 @@ from connectome_tl.provenance import canonical_json, write_json, write_sidecar, 
 from connectome_tl.report.validation import render_validation
 from connectome_tl.settings.records.bundles import ValidationRecord
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.release.application import open_for
+from connectome_tl.workflows.release.application import opened_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,7 @@ def validate_on(
             it would name a subject, a site, a path or a date.
     """
     folder = Path(out)
-    with Steps(shown=show_progress) as steps:
-        bundle, cohort = open_for(bundle_dir, cohort_file, steps)
+    with Steps(shown=show_progress) as steps, opened_for(bundle_dir, cohort_file, steps) as (bundle, cohort):
         with steps.step("predictions, scores, intervals"):
             record = validate_bundle(bundle, cohort)
         validation = passed(record)

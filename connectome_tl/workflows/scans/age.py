@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from connectome_tl.cohort.tables.dictionaries import Dictionary
 from connectome_tl.cohort.tables.saved import Findings, numbers, read_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.read.inputs import Inventory
@@ -57,18 +59,24 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
     column = declared or _DHCP
     found: dict[tuple[str, str | None], float] = {}
     seen: set[str] = set()
-    findings = Findings()
+    findings, doubts = Findings(), Findings()
     files = sorted(file for place in _PLACES for file in inventory.root.glob(f"{place}sub-*/sub-*_sessions.tsv"))
     for file in files:
-        ages = _column(file, "session_id", column, findings, seen)
-        found |= {(file.parent.name, _labelled(session, "ses-")): age for session, age in ages.items()}
+        table = _table(file, "session_id", column, findings, seen)
+        rows = [(file.parent.name, session) for session in table.get("session_id", ())]
+        found |= _ages(table, rows, file, column, findings, doubts, inventory.root / "sessions.tsv")
     shared = inventory.root / "participants.tsv"
     if declared is not None and shared.is_file():
-        ages = _column(shared, "participant_id", column, findings, seen)
-        for subject, age in ages.items():
-            found.setdefault((_labelled(subject, "sub-"), None), age)
+        table = _table(shared, "participant_id", column, findings, seen)
+        names = [str(name) for name in table.get("participant_id", ())]
+        visits_of = table.get("session_id", [None] * len(names))  # several rows of a subject, as nf-pediatric has them
+        for key, age in _ages(
+            table, list(zip(names, visits_of, strict=True)), shared, column, findings, doubts
+        ).items():
+            found.setdefault(key, age)
     if declared is not None:
         raise_all("ages cannot be read", findings.problems, DataError)
+    raise_all("it is not known what the ages are", doubts.problems, DataError)
     if not found and declared is not None:
         raise MissingInputError(
             f"no table has the column {column.column}",
@@ -103,20 +111,57 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
     return ScanAges(column, values, problems)
 
 
-def _column(file: Path, key: str, column: AgeColumn, findings: Findings, seen: set[str]) -> dict[str, float]:
-    """Ages of a table by session or participant; empty where it has no such column or cannot be read as a table."""
+def _table(file: Path, key: str, column: AgeColumn, findings: Findings, seen: set[str]) -> pd.DataFrame:
+    """A table with ages; empty where it has no such column or cannot be read as a table."""
     try:
         table = read_table(file)
     except ConnectomeTLError as error:
         findings.problems += error.problems
-        return {}
+        return pd.DataFrame()
     seen |= set(table.columns)
-    if not {key, column.column} <= set(table.columns):
+    return table if {key, column.column} <= set(table.columns) else pd.DataFrame()
+
+
+def _ages(
+    table: pd.DataFrame,
+    rows: list[tuple[str, str | None]],
+    file: Path,
+    column: AgeColumn,
+    findings: Findings,
+    doubts: Findings,
+    inherited: Path | None = None,
+) -> dict[tuple[str, str | None], float]:
+    """Ages by subject and session, a unit that the JSON beside the table contradicts and two ages of one scan noted.
+
+    Args:
+        rows: subject and session of each row, as they are written.
+        findings: cells that are no ages. doubts: what would give a wrong age.
+        inherited: a table whose JSON counts for this one, too.
+    """
+    if table.empty:
         return {}
-    ids = [str(name) for name in table[key]]
-    label = [f"{file.parent.name}_{name}" for name in ids] if key == "session_id" else ids
-    ages = numbers(table[column.column], label, file, findings, unit=column.unit)
-    return dict(zip(ids, ages.tolist(), strict=True))
+    said = Dictionary()
+    for place in (inherited, file):
+        table = table if place is None else said.add(table, place, doubts)
+    said.check_ages([column], doubts)
+    keys = [(_labelled(str(who), "sub-"), None if not ses else _labelled(str(ses), "ses-")) for who, ses in rows]
+    names = ["_".join(filter(None, key)) for key in keys]
+    values = numbers(table[column.column], names, file, findings, unit=column.unit)
+    found: dict[tuple[str, str | None], float] = {}
+    for key, name, age in zip(keys, names, values.tolist(), strict=True):
+        before = found.get(key, np.nan)
+        if np.isfinite(before) and np.isfinite(age) and before != age:
+            doubts.problems.append(
+                Problem(
+                    "two rows give two ages",
+                    got=f"{before:g} and {age:g} {column.unit}",
+                    subject=name,
+                    file=file,
+                    remedy="Leave one row, or add a column session_id.",
+                )
+            )
+        found[key] = before if np.isnan(age) else age
+    return found
 
 
 def _labelled(name: str, prefix: str) -> str:

@@ -18,6 +18,7 @@ from connectome_tl.config import dump_settings
 from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.track.mrtrix import weight_name
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import read_json, write_table, write_text
 from connectome_tl.report.scan_page import ScanIndex, render_index
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
@@ -54,7 +55,10 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
         scans=[(item.scan, _link(plan.file(item.scan, "report.html"), plan.out), item.numbers) for item in done],
         failed=[(scan, text.removeprefix(f"subject {scan}").lstrip(",: ")) for scan, text, _ in failed],
         notes=[str(problem) for problem in inventory.problems],
-        stamps=[f"{n} of {len(done)} scans are {text}." for text, n in sorted(stamps.items())],
+        stamps=[
+            f"{n} of {counted(len(done), 'scan')} {'is' if n == 1 else 'are'} {text}."
+            for text, n in sorted(stamps.items())
+        ],
         typical=typical,
     )
     return cohort, write_text(plan.out / "index.html", render_index(index))
@@ -101,9 +105,10 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
             row["mean_fd"] = item.numbers.get("mean_fd")
         rows.append(row)
     table = pd.DataFrame(rows)
-    known = _participants(inventory, plan.settings.id_prefix).drop(columns=table.columns[1:], errors="ignore")
-    table = table.merge(known, how="left", left_on="subject", right_on="participant_id", suffixes=("", "_listed"))
-    table = table.drop(columns="participant_id_listed")
+    known = said_of_subjects(inventory, plan.settings.id_prefix)
+    by = [key for key in ("subject", "session") if key in known]
+    known = known.drop(columns=[name for name in table.columns if name not in by], errors="ignore")
+    table = table.merge(known, how="left", on=by)
     write_table(plan.out / "participants.tsv", _as_said_before(table, plan, {scan.name for scan in inventory.scans}))
     connectomes, regional = result_files(plan, done[0].scan, plan.out, f"{depth_of(plan, done)}/{{id}}")
     age = plan.ages.column
@@ -154,7 +159,7 @@ def result_files(
 
 def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
     """How the connectomes were made, as a sentence for methods sections."""
-    n = f"{len(done)} scan{'s' if len(done) > 1 else ''}"
+    n = counted(len(done), "scan")
     settings = plan.settings
     if not isinstance(settings, ConnectomesSettings):
         return (
@@ -193,14 +198,32 @@ def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[s
     return table
 
 
-def _participants(inventory: Inventory, prefix: str) -> pd.DataFrame:
-    """What the folder's own participants.tsv says of each subject (under the output's names): covariates, outcomes."""
+def _agreed(cells: pd.Series) -> object:
+    """What several rows say alike; None where they differ."""
+    return cells.iloc[0] if cells.nunique() == 1 else None
+
+
+def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
+    """What the folder's own participants.tsv says of each subject (under the output's names): covariates, outcomes.
+
+    Some tables hold a row for each session, named in `session_id`. Cells in which several rows of one subject, or of
+    one session, differ are missing, since it is not known which is right; the inventory tells which subjects.
+    """
     table = _readable(inventory.root / "participants.tsv")
     if "participant_id" not in table:
-        return pd.DataFrame({"participant_id": []}, dtype=str)
-    ids = table["participant_id"]
-    table = table.assign(participant_id=[prefixed(str(name), prefix) for name in ids])
-    return table.drop_duplicates("participant_id")
+        return pd.DataFrame({"subject": []}, dtype=str)
+    subjects = [prefixed(str(name), prefix) for name in table["participant_id"]]
+    table = table.drop(columns=["participant_id", "subject", "session"], errors="ignore")
+    if "session_id" in table and any(scan.session for scan in inventory.scans):
+        sessions = [f"ses-{str(name).removeprefix('ses-')}" for name in table.pop("session_id")]
+        table.insert(0, "session", sessions)
+    table.insert(0, "subject", subjects)
+    by = [key for key in ("subject", "session") if key in table]
+    doubled = table.duplicated(by, keep=False)
+    if doubled.any():
+        agreed = table[doubled].groupby(by, sort=False).agg(_agreed)
+        table = pd.concat([table[~doubled], agreed.reset_index()], ignore_index=True)
+    return table
 
 
 def _readable(file: Path) -> pd.DataFrame:

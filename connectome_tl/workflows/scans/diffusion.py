@@ -172,7 +172,7 @@ def _parcels(
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
-        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0], plan.surface_regions)
+        own = labels_of_surfaces(scan, plan.settings.surfaces, anatomy()[0], plan.regions, given=plan.rows_are_given)
     if own is not None:
         return _from_anatomy(own, dwi, anatomy, grid, plan.settings.registration)
     if scan.parcellation is not None:

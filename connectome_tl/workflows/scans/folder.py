@@ -89,8 +89,9 @@ def run_folder(
     """
     run = process_folder(plan, scans, inventory, n_workers, tell)
     if run.failed:
+        others = "; the others are done" if len(run.failed) < len(scans) else ""
         raise worst_of(run)(
-            f"{len(run.failed)} of {len(scans)} scans failed; the others are done (see {run.page})",
+            f"{len(run.failed)} of {counted(len(scans), 'scan')} failed{others} (see {run.page})",
             problems=[Problem(text) for _, text, _ in run.failed],
         )
     return run
@@ -149,7 +150,7 @@ def process_folder(
             failed.append((name, _in_a_line(result.problems), result.exit_code))
             reasons[name] = _in_words(result.problems)
     if tell is not None and turned > _MAX_TOLD:
-        tell(f"the gradient tables of {turned - _MAX_TOLD} more scans: see the report")
+        tell(f"the gradient tables of {counted(turned - _MAX_TOLD, 'scan')} more: see the report")
     for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})

@@ -8,6 +8,7 @@ from pathlib import Path
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import response_from_record
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import read_json, write_json
 
 _OWN = "this subject"
@@ -58,5 +59,5 @@ def write_group_response(
             got=", ".join(absent) or None,
             file=out,
         )
-    record = mean_response(found).as_record() | {"of": f"mean of {len(found)} scans", "Scans": list(found)}
+    record = mean_response(found).as_record() | {"of": f"mean of {counted(len(found), 'scan')}", "Scans": list(found)}
     return write_json(out / "group_response.json", record), len(found)

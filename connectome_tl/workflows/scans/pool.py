@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 
-from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError
+from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, with_subject
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
@@ -84,7 +84,7 @@ def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLErro
         with threadpool_limits(limits=1), alone(plan.out, scan.name):
             return process_scan(scan, plan)
     except ConnectomeTLError as error:
-        return error
+        return with_subject(error, scan.name)
     except MemoryError as error:
         return InterruptedRunError(
             f"not enough memory: {error}",

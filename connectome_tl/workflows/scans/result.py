@@ -118,9 +118,9 @@ class Plan(Generic[SettingsT]):
         return said | ({"Age": self.ages.of(scan)} if aged else {})
 
     @property
-    def surface_regions(self) -> RegionTable | None:
-        """Rows by the label tables of surfaces; None where a table or an atlas says which they are."""
-        return self.regions if self.settings.labels is None and self.settings.atlas is None else None
+    def rows_are_given(self) -> bool:
+        """Whether a label table or an atlas of the user's says which the rows are."""
+        return self.settings.labels is not None or self.settings.atlas is not None
 
     def told(self, scan: str) -> str:
         """The template in a sentence, for the page."""

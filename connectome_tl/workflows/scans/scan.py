@@ -18,7 +18,7 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
-_CODE = 5  # of what is made of a scan: raised whenever the same scan gives other files
+_CODE = 6  # of what is made of a scan: raised whenever the same scan gives other files
 
 
 @dataclass(frozen=True)

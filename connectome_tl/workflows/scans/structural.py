@@ -118,7 +118,7 @@ def _parcels(
     """Labels on the grid of the image: found there, or carried in from the template."""
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
-        own = labels_of_surfaces(scan, plan.settings.surfaces, image, plan.surface_regions)
+        own = labels_of_surfaces(scan, plan.settings.surfaces, image, plan.regions, given=plan.rows_are_given)
     if own is not None:
         return own, None
     if scan.parcellation is not None:

@@ -12,6 +12,7 @@ from connectome_tl.imaging.read.images import Volume, grid_problem, read_labels,
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.surfaces import numbers_apart, read_cortex, read_surface_labels, voxels_of
 from connectome_tl.settings.surfaces import SurfaceFiles
+from connectome_tl.workflows.scans.surface_rows import in_rows
 
 _SIDES = ("left", "right")
 
@@ -58,16 +59,19 @@ def regions_of_surfaces(files: tuple[tuple[str, Path], ...], *, subject: str | N
     return RegionTable(tuple(name for name, _ in rows), tuple(number for _, number in rows))
 
 
-def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume, regions: RegionTable | None) -> Volume:
+def labels_of_surfaces(
+    scan: Scan, settings: SurfaceFiles, image: Volume, regions: RegionTable | None, *, given: bool
+) -> Volume:
     """Labels on the grid of the anatomical image.
 
     Args:
-        regions: rows of all scans, as another scan's label tables gave them: this scan's regions get their numbers by
-            name, since tools number the regions of each subject anew. None where a table or an atlas has the numbers.
+        regions: rows of all scans. This scan's regions get their numbers by name, since tools number the regions of
+            each subject anew.
+        given: whether a label table or an atlas of the user's gives the rows, else another scan's label tables.
 
     Raises:
         MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces that lie elsewhere; no region;
-            a region that the rows do not have.
+            names that do not go with those of the rows.
     """
     files = dict(scan.surfaces)
     ribbon = None
@@ -95,23 +99,5 @@ def labels_of_surfaces(scan: Scan, settings: SurfaceFiles, image: Volume, region
             file=files.get("ribbon", next(iter(files.values()))),
         )
     if regions is not None:
-        found = _renumbered(found, regions_of_surfaces(scan.surfaces, subject=scan.name), regions, scan)
+        found = in_rows(found, regions_of_surfaces(scan.surfaces, subject=scan.name), regions, scan, given=given)
     return Volume(found, image.affine, scan.name, str(next(iter(files.values()))))
-
-
-def _renumbered(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Scan) -> np.ndarray:
-    numbers = dict(zip(regions.names, regions.numbers, strict=True))
-    strange = [name for name in own.names if name not in numbers]
-    if strange:
-        raise DataError(
-            "the surfaces have a region that those of the first scan do not have",
-            expected=", ".join(regions.names[:5]) + (" ..." if len(regions.names) > 5 else ""),
-            got=strange[0],
-            subject=scan.name,
-            file=next(iter(dict(scan.surfaces).values())),
-            remedy="Give the same regions to all scans, or a table with `labels`.",
-        )
-    found = np.zeros_like(labels)
-    for name, number in zip(own.names, own.numbers, strict=True):
-        found[labels == number] = numbers[name]
-    return found

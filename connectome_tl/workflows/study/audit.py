@@ -14,17 +14,17 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json, write_json
+from connectome_tl.provenance import read_json, read_json_object, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.study.ledger import LEDGER, looks, reveal
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_predictions, read_record
+from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.tuned import check_tuned
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
@@ -70,7 +70,7 @@ def audit_run(
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
         findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
-        findings += _tuned(settings, cohorts, splits)
+        findings += [*_tuned(settings, cohorts, splits), _leaks(settings)]
         placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += placed
         findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
@@ -93,10 +93,22 @@ def audit_run(
     return _written(folder, settings, findings)
 
 
+def _leaks(settings: StudySettings) -> Finding:
+    check = "settings that leak"
+    if not settings.leaks:
+        return Finding(check=check, status="passed", what="none")
+    return Finding(
+        check=check,
+        status="failed",
+        what="; ".join(settings.leaks),
+        remedy="The run shows what a fault adds. For scores, leave these settings out and run the study again.",
+    )
+
+
 def _ledger(folder: Path, record: RunRecord) -> Finding:
     """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
     check = "ledger of test scores"
-    provenance = read_json(folder / "provenance.json")
+    provenance = read_json_object(folder / "provenance.json")
     seen = [one for one in looks(folder, record) if one.how != "audit"]
     configurations = {one.configuration for one in seen}
     if provenance.get("configuration") not in configurations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, SUMMARY
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY
+from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.ledger import reveal
-from connectome_tl.workflows.study.run import read_cohorts
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.results import read_record
 
 MODELS = ("core", "full")
 COLUMNS = {
@@ -47,6 +48,8 @@ def explain_run(
     show_progress: bool = False,
 ) -> ExplanationRecord:
     """Maps of a finished run: tables, a summary and a page in `explanations/` of its folder.
+
+    The same call resumes one that was stopped: fits under permuted outcomes are kept until the page is written.
 
     Args:
         models: names of models of the run (full, core, network or a control).
@@ -81,6 +84,7 @@ def explain_run(
                 tasks,
                 results.scores,
                 FitStore(folder / "models"),
+                folder / FOLDER / PERMUTED,
                 models=models,
                 n_permutations=n_permutations,
                 n_refitted=n_refitted,
@@ -94,7 +98,9 @@ def explain_run(
                 remedy=f"Run it again with this version: connectome-tl run {folder / 'study.yaml'} --out {folder}",
             ) from error
         with steps.step("tables and page"):
-            return _write(folder, found, settings)
+            made = _write(folder, found, settings)
+        shutil.rmtree(folder / FOLDER / PERMUTED, ignore_errors=True)
+        return made
 
 
 def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:

@@ -9,6 +9,7 @@ from connectome_tl.provenance import read_json
 from connectome_tl.settings.records.explanations import ExplanationRecord
 
 FOLDER, SUMMARY, PAGE = "explanations", "explanations.json", "explanations.html"
+PERMUTED = "permuted"  # fits under permuted outcomes, until the explanations are written
 
 
 def read_explanations(folder: Path, configuration: str) -> ExplanationRecord | None:

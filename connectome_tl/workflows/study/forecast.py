@@ -110,7 +110,7 @@ def forecast_study(
     from connectome_tl.evaluation.nested_cv import tasks_of
     from connectome_tl.training.checks import check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
-    from connectome_tl.workflows.study.run import read_cohorts
+    from connectome_tl.workflows.study.inputs import read_cohorts
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE

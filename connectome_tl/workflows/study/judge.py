@@ -102,7 +102,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         age_gaps=() if found.gaps is None else found.gaps.scores,
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
-        exploratory=any(cohort.exploratory for cohort in cohorts.by_name().values()),
+        exploratory=bool(settings.leaks) or any(cohort.exploratory for cohort in cohorts.by_name().values()),
         split_hash=splits.hash,
         provenance=provenance,
         versions=versions(),
@@ -194,6 +194,12 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
                 found.append(
                     f"{task.name}: only {counted(smaller, 'subject')} in the smaller class; every interval is wide."
                 )
+    found += [f"Leak: {leak}. The scores are too good; they only show what this fault adds." for leak in settings.leaks]
+    if settings.devices > 1 and any(getattr(one, "norm", "") == "batch" for one in settings.model.branches.values()):
+        found.append(
+            f"devices: {settings.devices} with norm: batch: statistics are those of each process's share of a batch, "
+            "so that results differ from those of one process."
+        )
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
         found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):

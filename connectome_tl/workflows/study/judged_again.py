@@ -27,7 +27,7 @@ from connectome_tl.workflows.study.fitting import fit_study, label_moves
 from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.report import timing_of
-from connectome_tl.workflows.study.study_run import as_frame
+from connectome_tl.workflows.study.results import as_frame
 
 _SPOT_CHECKS = 2  # permuted networks that are trained again
 _MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it

@@ -16,7 +16,7 @@ from connectome_tl.report.tables.downloads import PlainTable, collected, slug
 from connectome_tl.report.text.references import bibliography, references_of
 from connectome_tl.workflows.study.explain_files import read_explanations
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
-from connectome_tl.workflows.study.study_run import read_record
+from connectome_tl.workflows.study.results import read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectome_tl.cohort.embeddings import with_embeddings
 from connectome_tl.cohort.labelled import check_sizes
-from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import ConnectomeTLError, DataError, Problem, UsageError
+from connectome_tl.errors import ConnectomeTLError, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
-from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study.finished import is_finished, mark_finished
+from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
-from connectome_tl.workflows.study.study_run import StudyRun, as_frame, read_run
+from connectome_tl.workflows.study.results import as_frame
+from connectome_tl.workflows.study.study_run import StudyRun, read_run
 from connectome_tl.workflows.study.tuned import check_tuned, read_tuned
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
@@ -100,7 +99,7 @@ def run_study(
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
-        check_brain_age(settings, cohorts.target, tasks)
+        check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         asked = make_split_plan(cohorts.target, settings.splits)
         check_tuned(settings, cohorts, asked)
         check_embedded(cohorts.target, asked)
@@ -141,63 +140,6 @@ def _tell_cost(
             tell(f"{found.line}; --dry-run says what would be cheaper")
 
 
-def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
-    """The study's cohorts, lined up by region name in the target's order.
-
-    Raises:
-        DataError: a cohort is wrong, or its regions or measures do not fit the target's.
-    """
-    read: dict[Path, Cohort] = {}
-
-    def load(use: CohortUse) -> Cohort:
-        path = home / use.cohort
-        if path not in read:
-            read[path] = read_cohort(path)
-        return read[path]
-
-    target = load(settings.target)
-    if settings.image.embedding is not None:
-        target = with_embeddings(target, home / settings.image.embedding.file)
-    bound = settings.model.encoder.is_atlas_bound
-    others = {
-        role: _fitted_to(target, load(use), atlas_bound=bound)
-        for role, use in settings.uses.items()
-        if role != "target"
-    }
-    from connectome_tl.training.schemes import StudyCohorts
-
-    return StudyCohorts({"target": target, **others})
-
-
-def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
-    """The cohort with its regions lined up; one without connectomes stays as it is."""
-    if not cohort.regions or not target.regions:
-        return cohort
-    if cohort.measures != target.measures:
-        raise DataError(
-            f"cohorts {cohort.name!r} and {target.name!r} have different edge measures",
-            expected=", ".join(target.measures),
-            got=", ".join(cohort.measures),
-            remedy="Weights of different kinds (counts, FBC, correlations) cannot share an encoder.",
-        )
-    if not atlas_bound and set(cohort.regions) != set(target.regions):
-        return cohort
-    try:
-        return cohort.with_regions(target.regions)
-    except DataError as error:
-        raise DataError(
-            f"cohort {cohort.name!r} ({cohort.atlas}) does not match the target's atlas ({target.atlas})",
-            problems=(
-                *error.problems[:5],
-                Problem(
-                    "the weights of this encoder belong to one set of regions",
-                    remedy="Cohorts of different atlases need one whose weights do not: a graph encoder with "
-                    "node_features: identity, readout: attention (or clusters, mean) and direct: false.",
-                ),
-            ),
-        ) from error
-
-
 def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     """Write the resolved settings and the split plan, or find that they are those of the run to resume.
 
@@ -224,22 +166,6 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     write_text(settings_file, text)
     splits.save(plan_file)
     return splits
-
-
-def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
-    """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
-
-    def moved(use: CohortUse | None) -> CohortUse | None:
-        if use is None or Path(use.cohort).is_absolute():
-            return use
-        return use.model_copy(update={"cohort": Path(os.path.relpath(home / use.cohort, folder)).as_posix()})
-
-    image, use = settings.image, settings.image.embedding
-    if use is not None and not Path(use.file).is_absolute():
-        file = Path(os.path.relpath(home / use.file, folder)).as_posix()
-        image = image.model_copy(update={"embedding": use.model_copy(update={"file": file})})
-    roles = {role: moved(getattr(settings, role)) for role in ("source", "pool", "target")}
-    return settings.model_copy(update={**roles, "image": image})
 
 
 def _without_jobs(text: str) -> str:

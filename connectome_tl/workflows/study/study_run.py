@@ -8,22 +8,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
-from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.plurals import counted
-from connectome_tl.provenance import MISSING
 from connectome_tl.report.labels import number
 from connectome_tl.report.tables.scores import interval_of
-from connectome_tl.settings.base import Record
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.bundles import FitKind
 from connectome_tl.settings.records.results import RunRecord
-
-_NUMBERS = ("repeat", "fold", "y_true", "y_score", "y_pred")
+from connectome_tl.workflows.study.results import as_frame, read_predictions, read_record
 
 if TYPE_CHECKING:
     from connectome_tl.report.figures.plots import RunPlots
@@ -157,61 +150,3 @@ def read_run(folder: str | Path) -> StudyRun:
         as_frame(record.verdicts),
         record,
     )
-
-
-def read_record(folder: Path) -> RunRecord:
-    """`results.json` of a finished run; raises as `read_run` does."""
-    file = folder / "results.json"
-    try:
-        return RunRecord.model_validate_json(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise MissingInputError(
-            "not a finished run", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
-        ) from error
-    except (ValidationError, UnicodeDecodeError, RecursionError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
-        raise DataError(f"not the results of a run: {what}", file=file) from error
-
-
-def read_predictions(path: Path) -> pd.DataFrame:
-    """The prediction table of a run.
-
-    Raises:
-        DataError: it cannot be read as one.
-    """
-    try:
-        text = {"subject": str, "task": str, "model": str}
-        table = pd.read_csv(path, sep="\t", na_values=[MISSING], keep_default_na=False, dtype=text)
-        numbers = table.astype(dict.fromkeys(_NUMBERS, float))
-        _check_present(numbers, path)
-        return numbers.astype({"repeat": int, "fold": int})
-    except FileNotFoundError as error:
-        raise MissingInputError("not a finished run", file=path) from error
-    except (ValueError, KeyError) as error:
-        raise DataError(f"not a table of predictions: {error}", file=path) from error
-
-
-def _check_present(table: pd.DataFrame, path: Path) -> None:
-    """Only the true outcome, and probabilities of other tasks' levels, may be missing.
-
-    Raises:
-        DataError: another cell is missing or infinite; the first of them is named.
-        KeyError: a column is missing.
-    """
-    for column in ("subject", "task", "model", *_NUMBERS):
-        values = table[column]
-        missing = values.isna() & (column != "y_true")
-        wrong = np.flatnonzero(missing | values.isin([np.inf, -np.inf]))
-        if wrong.size:
-            raise DataError(
-                f"column {column} holds a value that is missing or infinite ({counted(wrong.size, 'row')})",
-                subject=str(table["subject"].iloc[wrong[0]]),
-                file=path,
-                line=int(wrong[0]) + 2,
-                remedy="The table was changed after the run. Run the study again.",
-            )
-
-
-def as_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Records as a table, one row each."""
-    return pd.DataFrame([record.model_dump() for record in records])

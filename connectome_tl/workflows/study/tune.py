@@ -22,7 +22,7 @@ from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
-from connectome_tl.workflows.study.run import read_cohorts, seen_from
+from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
 from connectome_tl.workflows.study.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch

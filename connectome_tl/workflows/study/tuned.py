@@ -135,7 +135,7 @@ def write_tuned(
         tuned=tuned,
         trials=trials,
         simulated=any(cohort.simulated for cohort in every),
-        exploratory=any(cohort.exploratory for cohort in every),
+        exploratory=bool(settings.leaks) or any(cohort.exploratory for cohort in every),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
     )
     write_text(folder / "report.html", render_search(record))

@@ -1,0 +1,135 @@
+"""Volumes of a bundle: the grid that its fits see, the limits of its images, simulated volumes for the self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+
+from connectome_tl.bundle.members import Members
+from connectome_tl.bundle.spans import Flag, outward
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError, Problem
+from connectome_tl.features.volumes import Grid, VolumeSteps, read_volumes
+from connectome_tl.imaging.grids import QUANTILES, Gridded, onto_grid
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.records.bundles import ImageInput, ImageLimits, SimulatedGrid, Span
+from connectome_tl.simulation.volumes import Contrast, VolumeSettings, affine_of, each_volume
+
+N_VOLUMES = 3  # simulated volumes of a self-test
+_SEED = 20
+_SIZE = 32  # voxels along each axis of a simulated volume
+_STRANGE = 0.5  # share of grey-level quantiles outside their limits from which a volume is flagged
+
+
+def image_input(members: Members, cohort: Cohort) -> ImageInput | None:
+    """The grid of the fits, the same in all, and the contrast of the cohort; None where no fit sees volumes.
+
+    Raises:
+        DataError: fits with different grids.
+    """
+    steps = [features.steps.get("image") for features in members.features()]
+    grids = {one.grid for one in steps if isinstance(one, VolumeSteps)}
+    if not grids:
+        return None
+    if len(grids) > 1:
+        raise DataError("the fits of the study have different grids", remedy="Use the same image.size in all folds.")
+    return ImageInput(grid=ImageSettings.model_validate_json(grids.pop()), contrast=cohort.volume_contrast)
+
+
+def image_limits(cohort: Cohort, grid: ImageSettings) -> ImageLimits:
+    """Limits from the images of the study."""
+    grids = _grids(cohort, grid)
+    known = [one for one in grids if one is not None]
+    return ImageLimits(
+        voxel=_span([one.native for one in known]),
+        extent=_span([one.extent for one in known]),
+        head_ml=_span([[one.head_ml] for one in known]),
+        grey_levels=tuple(_span([[one.quantiles[i]] for one in known]) for i in range(len(QUANTILES))),
+        all_have_one=len(known) == len(grids),
+    )
+
+
+def image_problems(wanted: ImageInput, cohort: Cohort) -> list[Problem]:
+    """Why volumes of this cohort are none that the model takes."""
+    if not any(cohort.volumes):
+        return [Problem("the model needs volumes", remedy="Add `volumes` to cohort.yaml.")]
+    if wanted.contrast and cohort.volume_contrast and wanted.contrast != cohort.volume_contrast:
+        return [Problem("volumes have another contrast", expected=wanted.contrast, got=cohort.volume_contrast)]
+    return []
+
+
+def image_flags(limits: ImageLimits, cohort: Cohort, grid: ImageSettings) -> list[Flag]:
+    """Each limit of images against a cohort; a subject without a volume is outside where every one had one."""
+    grids = _grids(cohort, grid)
+    found = [
+        _flag("native voxel edge", limits.voxel, [None if one is None else one.native for one in grids], "mm"),
+        _flag("field of view", limits.extent, [None if one is None else one.extent for one in grids], "mm"),
+        _flag("head volume", limits.head_ml, [None if one is None else [one.head_ml] for one in grids], "ml"),
+        _grey_levels(limits, grids),
+    ]
+    without = np.array([one is None for one in grids], dtype=bool)
+    if limits.all_have_one:
+        found.append(("volume", "of every subject", without, f"{int((~without).sum())} of {len(grids)} have one"))
+    return found
+
+
+def _grids(cohort: Cohort, settings: ImageSettings) -> Sequence[Grid | None]:
+    return read_volumes(cohort, cohort.ids, settings)[0].grids
+
+
+def _span(values: Sequence[Sequence[float]]) -> Span:
+    found = outward(np.array(values, dtype=float))
+    assert found is not None
+    return found
+
+
+def _flag(what: str, span: Span, values: Sequence[Sequence[float] | None], unit: str) -> Flag:
+    outside = np.array([one is not None and (min(one) < span.low or max(one) > span.high) for one in values])
+    known = [value for one in values if one is not None for value in one]
+    here = f"{min(known):.4g} to {max(known):.4g} {unit}" if known else "unknown"
+    return what, f"{span.low:g} to {span.high:g} {unit}", outside, here
+
+
+def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
+    """Quantiles of the head's grey levels, as multiples of their mean: another contrast has others."""
+    shares = [
+        np.mean([not span.low <= q <= span.high for span, q in zip(limits.grey_levels, one.quantiles, strict=True)])
+        if one is not None
+        else 0.0
+        for one in grids
+    ]
+    said = f"at most {_STRANGE:.0%} of {len(QUANTILES)} quantiles outside"
+    return "grey levels", said, np.array(shares) > _STRANGE, f"up to {max(shares, default=0.0):.0%}"
+
+
+def simulated_grids(wanted: ImageInput) -> list[Gridded]:
+    """Simulated brains on the grid of the fits; nothing of the study but its settings is in them."""
+    known: tuple[Contrast, ...] = get_args(Contrast)
+    contrast: Contrast = next((one for one in known if one == wanted.contrast), "T1w")
+    settings = VolumeSettings(size=_SIZE, contrast=contrast)
+    affine = affine_of(settings)
+    return [
+        onto_grid(Volume(one.volume, affine, f"simulated{i + 1}", "a simulated volume"), wanted.grid)
+        for i, one in enumerate(each_volume(N_VOLUMES, settings, seed=_SEED))
+    ]
+
+
+def as_record(grid: Gridded) -> SimulatedGrid:
+    """What is known of a simulated volume beside its voxels."""
+    return SimulatedGrid(head_ml=grid.head_ml, tissue_ml=grid.tissue_ml, quantiles=grid.quantiles)
+
+
+def as_grid(record: SimulatedGrid, voxels: np.ndarray) -> Gridded:
+    """A simulated volume as it was when the bundle was made.
+
+    Raises:
+        DataError: it does not have the numbers of a grid.
+    """
+    if len(record.quantiles) != len(QUANTILES):
+        raise DataError("a simulated volume has not the numbers of a grid")
+    return Gridded(
+        voxels.astype(np.float16), (1.0, 1.0, 1.0), record.head_ml, record.tissue_ml, record.quantiles, (1.0, 1.0, 1.0)
+    )

@@ -1,0 +1,25 @@
+"""Ranges of a training cohort, rounded outwards, and how a new cohort is held against them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from connectome_tl.settings.records.bundles import Span
+
+Flag = tuple[str, str, np.ndarray, str]
+"""What is limited, the limit, (n_subjects,) whether outside, what a cohort has."""
+
+
+def outward(values: np.ndarray) -> Span | None:
+    """Lowest and highest of the known values, rounded outwards to about a tenth of their distance."""
+    known = values[np.isfinite(values)].astype(float)
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(known.max())
+    size = max((high - low) / 10, abs(high) * 0.01, 1e-12)
+    step = 10.0 ** math.floor(math.log10(size))
+    step = next(step * k for k in (1, 2, 5, 10) if step * k >= size * 0.999)
+    digits = max(0, -math.floor(math.log10(step)))
+    return Span(low=round(math.floor(low / step) * step, digits), high=round(math.ceil(high / step) * step, digits))

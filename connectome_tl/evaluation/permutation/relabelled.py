@@ -1,0 +1,39 @@
+"""Fits whose training rows have other subjects' outcomes: planned in one place, for scores and for maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.nested_cv import seeded_chains
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+
+
+def relabelled_plan(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    model: str,
+    fold: Fold,
+    tasks: Sequence[Task],
+    row: np.ndarray,
+    *,
+    keep: bool,
+) -> FitPlan:
+    """The fit of one seed of a fold under one labeling. Stages 1 and 2 do not see the outcomes and stay the same.
+
+    Args:
+        study: with the settings of the fold. model: of the study, by name.
+        row: (n_subjects,) whose outcomes each subject of the target has; its own for the observed labeling.
+        keep: whether the fit can be applied again.
+    """
+    target = cohorts.target
+    labels = [target.ids[i] for i in row[target.positions(fold.train)]]
+    one_seed = study.model_copy(update={"n_seeds": 1})
+    (plan,) = seeded_chains(one_seed, cohorts, BY_NAME[model], fold, tasks, label_rows=labels, keep=keep)
+    return plan if keep else replace(plan, keep=False)

@@ -1,0 +1,171 @@
+"""The foreground of a volume: the head above the neck, or the brain where the image holds nothing else.
+
+Nothing is trained. The surroundings of a skull-stripped image hold one value, so that its foreground is exact.
+Otherwise the head is told from air by local means and spreads on a coarse grid: noise spreads as widely as its mean,
+tissue does not. The mask is solid: bone, air in the sinuses and ventricles belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+_UNIT, _ACROSS = 4.0, 40  # mm of a voxel of the coarse grid, about; less where the longest edge has not 40 of them
+_BLUR = 0.8  # voxels: least standard deviation of the neighbourhood whose mean and spread are taken; else a unit
+_PART = 0.25  # of the way from the grey level of air to that of tissue, on a square-root scale
+_CLOSE = 3.0  # units: openings of sinuses and ear canals that are closed
+_REACH = 3.0  # units around the head in which a stripped image may hold faint voxels
+_STRAY = 0.05  # of the head's volume: other voxels that the surroundings of a stripped image may hold
+_FACES = 0.3  # share of the outer faces from which their most frequent value counts as the background
+_ASPECT = 1.1  # height of a head above the neck over its width: 170 mm and 155 mm in adults
+_CROWN = 0.8  # of that height, from the vertex: where the width is taken, above the shoulders
+_VERTEX = 0.25  # of the largest width, which the vertex has at least
+
+
+@dataclass(frozen=True, eq=False)
+class Foreground:
+    """What a volume shows.
+
+    Attributes:
+        mask: (x, y, z) bool.
+        is_stripped: the surroundings hold one value, as after skull stripping; what is left counts as the brain.
+    """
+
+    mask: np.ndarray
+    is_stripped: bool
+
+
+def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
+    """The head without the neck, or all of a stripped image.
+
+    Args:
+        data: (x, y, z) grey levels, axes to the right, the front and the top. zooms: (3,) mm of a voxel.
+
+    Returns:
+        An empty mask where nothing stands out from the background.
+    """
+    level, is_frequent = _background(data)
+    contrast = np.abs(data.astype(np.float32) - np.float32(level))
+    unit = min(_UNIT, float((zooms * data.shape).max()) / _ACROSS)
+    step = np.maximum(1, np.round(unit / zooms)).astype(int)
+    edges = zooms * step / unit
+    head = _solid(_largest(_tissue(*_blocks(contrast, step), edges)), edges)
+    if is_frequent:
+        around = _enlarged(_dilated(head, _REACH, edges), step, data.shape)
+        differs = data != level
+        if (differs & ~around).sum() <= _STRAY * (differs & around).sum():
+            return Foreground(_filled(_largest(differs & around)), True)
+    return Foreground(_enlarged(_above_the_neck(head, edges), step, data.shape), False)
+
+
+def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
+    """What to say of volumes of which only some have an empty background; nothing where all are alike."""
+    empty, n = sum(is_stripped), len(is_stripped)
+    if empty in (0, n):
+        return ""
+    return (
+        f"{empty} of {n} volumes have an empty background, as after skull stripping, and the others have not: head "
+        "volumes and grey levels of heads and of brains do not compare"
+    )
+
+
+def _background(data: np.ndarray) -> tuple[float, bool]:
+    """The grey level of air, and whether many voxels of the outer faces hold exactly that."""
+    faces = np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+    levels, counts = np.unique(faces, return_counts=True)
+    if counts.max() >= _FACES * len(faces):
+        return float(levels[counts.argmax()]), True
+    return float(np.quantile(data, 0.01)), False
+
+
+def _blocks(values: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and mean squares of blocks of so many voxels."""
+    padded = np.pad(values, [(0, int(-n % s)) for n, s in zip(values.shape, step, strict=True)], mode="edge")
+    shape = [size for n, s in zip(padded.shape, step, strict=True) for size in (n // s, s)]
+    blocks = padded.reshape(shape)
+    return blocks.mean(axis=(1, 3, 5)), np.square(blocks).mean(axis=(1, 3, 5))
+
+
+def _tissue(means: np.ndarray, squares: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Where the local mean exceeds the local spread by enough. `edges` in units, as everywhere below."""
+    blur = np.maximum(1 / edges, _BLUR)
+    mean = ndimage.gaussian_filter(means, blur)
+    spread = np.sqrt(np.maximum(ndimage.gaussian_filter(squares, blur) - mean**2, 0))
+    score = np.sqrt(np.maximum(mean - spread, 0))
+    score = np.minimum(score, np.quantile(score, 0.995))  # vessels and fat must not decide
+    if score.min() == score.max():
+        return np.zeros(score.shape, dtype=bool)
+    bright = score > _otsu(score)
+    air, tissue = np.median(score[~bright]), np.median(score[bright])
+    return np.asarray(score > air + _PART * (tissue - air))
+
+
+def _otsu(values: np.ndarray) -> float:
+    """The threshold between two classes of least spread (Otsu 1979, doi:10.1109/TSMC.1979.4310076)."""
+    from dipy.segment.threshold import otsu
+
+    return float(otsu(values))
+
+
+def _solid(mask: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Openings closed, holes filled in space and in every slice."""
+    margin = int(np.ceil(_CLOSE / edges.min())) + 1
+    found = ndimage.binary_closing(np.pad(mask, margin), _ball(_CLOSE, edges))
+    found = _filled(found[(slice(margin, -margin),) * 3])
+    for axis in range(3):
+        flat = np.zeros((3, 3, 3), dtype=bool)
+        flat[tuple(1 if a == axis else slice(None) for a in range(3))] = True
+        found = ndimage.binary_fill_holes(found, flat & ndimage.generate_binary_structure(3, 1))
+    return np.asarray(found)
+
+
+def _above_the_neck(head: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The head without what lies further below its vertex than heads are high, by their width."""
+    widths = head.any(axis=1).sum(axis=0) * edges[0]
+    if not widths.any():
+        return head
+    vertex = int(np.flatnonzero(widths >= _VERTEX * widths.max())[-1])  # what sticks out of it is thinner
+    height = 0.0
+    for level in range(vertex, -1, -1):
+        height = max(height, _ASPECT * float(widths[level]))
+        if (vertex + 1 - level) * edges[2] > _CROWN * height:
+            break  # the widest part is passed; shoulders may follow
+    found = head.copy()
+    found[:, :, : max(0, vertex + 1 - round(height / edges[2]))] = False
+    return found
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    pieces, n = ndimage.label(mask)
+    if n < 2:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == sizes.argmax())
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.binary_fill_holes(mask), dtype=bool)
+
+
+def _dilated(mask: np.ndarray, radius: float, edges: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.binary_dilation(mask, _ball(radius, edges)))
+
+
+def _ball(radius: float, edges: np.ndarray) -> np.ndarray:
+    reach = [int(np.ceil(radius / edge)) for edge in edges]
+    points = np.ogrid[tuple(slice(-n, n + 1) for n in reach)]
+    square = sum((p * edge / radius) ** 2 for p, edge in zip(points, edges, strict=True))
+    return np.asarray(square <= 1.0 + 1e-9)
+
+
+def _enlarged(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A coarse mask on the voxels it was made of."""
+    offset = -(step - 1) / (2.0 * step)
+    found = ndimage.affine_transform(
+        mask.astype(np.float32), np.diag(1.0 / step), offset, shape, order=1, mode="nearest"
+    )
+    return np.asarray(found > 0.5)

@@ -1,0 +1,122 @@
+"""One fit of volumes by several processes, each with a share of every batch (Lightning Fabric).
+
+Every process runs the same fit with the same random draws, and passes only its own share of a batch through the 3D
+network. The embeddings are then gathered, so that each process computes the same losses on the whole batch: mixup,
+missing outcomes and the weights of outcomes stay what they are. Gradients are averaged before each step. With group
+or instance normalisation this is the fit of one process but for rounding; batch normalisation takes its statistics
+from each share, and is not. A fit that was killed begins anew, with the same result.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from connectome_tl.errors import InternalError, UsageError
+from connectome_tl.nn.encoders.volumes import VolumeBranch
+from connectome_tl.training.checkpoint import FitResult, FitStore
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from connectome_tl.training.context import Context
+    from connectome_tl.training.plans import FitPlan
+
+_here: list[Fabric] = []  # of a process that shares a fit with others
+
+
+def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitPlan, context: Context) -> FitResult:
+    """Make a fit with `plan.devices` processes.
+
+    Raises:
+        UsageError: fewer GPUs than asked for, or a search that stops fits early.
+    """
+    from lightning_fabric import Fabric
+
+    if context.hook is not None or context.check is not None:
+        raise UsageError("a search that prunes fits cannot share them between processes", remedy="Say devices: 1.")
+    if plan.device == "cuda" and torch.cuda.device_count() < plan.devices:
+        raise UsageError(
+            f"devices: {plan.devices}, and torch finds fewer GPUs",
+            expected=f"at least {plan.devices}",
+            got=str(torch.cuda.device_count()),
+        )
+    # A process with a GPU in use cannot be forked; elsewhere a fork spares the imports.
+    forks = plan.device == "cpu" and sys.platform == "linux"
+    fabric = Fabric(
+        accelerator="cpu" if plan.device == "cpu" else "cuda",
+        devices=plan.devices,
+        strategy="ddp_fork" if forks else "ddp_spawn",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        fabric.launch(_shared_fit, fitter, plan, context, folder)
+        found = FitStore(Path(folder)).load(plan.key, state=True)
+    if found is None:
+        raise InternalError("the processes of a fit left no result")
+    return found
+
+
+def _shared_fit(
+    fabric: Fabric, fitter: Callable[[FitPlan, Context], FitResult], plan: FitPlan, context: Context, folder: str
+) -> None:
+    """In each process; the first one keeps the result."""
+    torch.set_num_threads(1)
+    _here.append(fabric)
+    try:
+        result = fitter(plan, context)
+    finally:
+        _here.clear()
+    if fabric.global_rank == 0:
+        FitStore(Path(folder)).save(result, keep_state=True)
+    fabric.barrier()
+
+
+def share_volumes(model: nn.Module) -> None:
+    """Let each process of the fit compute its share of every batch of volumes; nothing for a single process."""
+    if _here:
+        for branch in model.modules():
+            if isinstance(branch, VolumeBranch):
+                branch.run = _shared
+
+
+def _shared(net: nn.Module, volumes: Tensor) -> Tensor:
+    """(batch, width) of `net` on all volumes, of which this process computes its share."""
+    fabric, n = _here[0], len(volumes)
+    share = -(-n // fabric.world_size)
+    # The last share is filled up with its last volume, whose embedding is thrown away.
+    at = (torch.arange(share, device=volumes.device) + fabric.global_rank * share).clamp_max(n - 1)
+    gathered: Tensor = _Gathered.apply(net(volumes[at]), fabric)
+    return gathered[:n]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Mean over the processes of the fit, in place; nothing for a single one."""
+    if not _here:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = _here[0].all_reduce(torch.cat([one.flatten() for one in gradients]), reduce_op="mean")
+    assert isinstance(flat, Tensor)
+    for one, mean in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+        one.copy_(mean.view_as(one))
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes, one after another; their losses are equal, so that each needs its own gradient alone."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, fabric: Fabric) -> Tensor:
+        ctx.first, ctx.n, ctx.times = fabric.global_rank * len(own), len(own), fabric.world_size
+        parts = [torch.empty_like(own) for _ in range(fabric.world_size)]
+        torch.distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        # The mean over processes that follows divides by their number.
+        return gradients[0][ctx.first : ctx.first + ctx.n] * ctx.times, None

@@ -1,0 +1,73 @@
+"""Regions of one scan's surfaces as rows of a connectome: matched by name, by number only where there are no names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+
+from connectome_tl.connectome.matrix_file import RowNames
+from connectome_tl.connectome.names.labels import LabelTable, listed
+from connectome_tl.connectome.names.spelling import resolved_names
+from connectome_tl.connectome.regions import RegionTable
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.inputs import Scan
+
+# What label tables of surfaces call vertices that are no region; L_ and R_ are ours.
+_NO_REGION = re.compile(r"([LR]_)?(unknown|\?+|background|none|medial[ _]?wall|corpus[ _]?callosum)", re.IGNORECASE)
+_NUMBER = re.compile(r"([LR]_)?[0-9]+")
+
+
+def in_rows(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Scan, *, given: bool) -> np.ndarray:
+    """Labels with the numbers of the rows in place of the surfaces' own, (x, y, z).
+
+    Case and separators of names do not matter. What no row has, and is no region by its name, becomes 0.
+
+    Args:
+        own: names and numbers by the scan's label tables.
+        given: whether a label table or an atlas of the user's gives the rows, else another scan's label tables.
+
+    Raises:
+        DataError: a region that no row has, while rows are left without one.
+    """
+    there = set(np.unique(labels).tolist())
+    pairs = [(name, number) for name, number in zip(own.names, own.numbers, strict=True) if number in there]
+    if given and all(_NUMBER.fullmatch(name) for name, _ in pairs):
+        return labels
+    known = RowNames(atlas=regions.atlas, table=LabelTable(regions.names, regions.numbers))
+    names = dict(zip(own.names, resolved_names(own.names, known)[0], strict=True))
+    numbers = dict(zip(regions.names, regions.numbers, strict=True))
+    count = Counter(names[name] for name, _ in pairs)  # two spellings of one row are not one region
+    strange = [
+        name
+        for name, _ in pairs
+        if (names[name] not in numbers and not _NO_REGION.fullmatch(name)) or count[names[name]] > 1
+    ]
+    unused = [name for name in regions.names if name not in set(names.values())]
+    if strange and (unused or not given):
+        raise _unlike(strange, unused or list(regions.names), scan, given=given)
+    found = np.zeros_like(labels)
+    for name, number in pairs:
+        found[labels == number] = numbers.get(names[name], 0)
+    return found
+
+
+def _unlike(strange: list[str], rows: list[str], scan: Scan, *, given: bool) -> DataError:
+    if given:
+        what = "names of the surfaces' regions are not those of the label table or atlas"
+        remedy = (
+            "Write the names of the table as the surfaces have them, with L_ and R_ where both hemispheres share them, "
+            "or leave out `labels` and `atlas`: then the surfaces' own names are the rows."
+        )
+    else:
+        what = "the surfaces have a region that those of the first scan do not have"
+        remedy = "Give the same regions to all scans, or a table with `labels`."
+    return DataError(
+        what,
+        expected=listed(rows),
+        got=listed(strange),
+        subject=scan.name,
+        file=next(path for role, path in scan.surfaces if role.endswith("_labels")),
+        remedy=remedy,
+    )

@@ -1,0 +1,200 @@
+"""Models that see volumes leave as others do: the same predictions, the same refusals, no word of a subject."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from connectome_tl.bundle.bundle import open_bundle
+from connectome_tl.bundle.folder import CARD, FILES, METADATA, SELF_TEST_ROWS, STRUCTURE
+from connectome_tl.bundle.release import Release
+from connectome_tl.bundle.scan import Secrets, scan
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError
+from connectome_tl.settings.images.volumes import SfcnEncoder
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.simulation.volume_cohorts import write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
+from connectome_tl.workflows.release.predict import predict_cohort
+from connectome_tl.workflows.release.validate import validate_on
+from tests.bundle.image_study import IMAGES, fused_run
+from tests.properties.bundle_mutations import MUTATIONS, judged, signed
+
+
+@dataclass(frozen=True)
+class Home:
+    folder: Path
+    bundle: Path
+    others: Path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A fused study, the bundle of its network, and infants of another site."""
+    folder = tmp_path_factory.mktemp("images")
+    run, others = fused_run(folder)
+    return Home(folder, bundle_run(run, folder / "bundle", BundleOptions(model="network")), others)
+
+
+def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home, tmp_path: Path) -> None:
+    """Against the fits of the run, whose grids are made without the code of bundles."""
+    table = predict_cohort(home.bundle, home.others, tmp_path / "p.tsv", research_individual=True).rows
+    assert table["value"].notna().all()  # of those without a volume, too
+    cohort = read_cohort(home.others)
+    store = FitStore(home.folder / "run" / "models")
+    found = [stored_model(store, key) for key in finetuned(home.folder / "run")]
+    assert len(found) == 2
+    wanted = np.mean([model.predict(cohort, cohort.ids)[:, 0] for model in found], axis=0)
+    np.testing.assert_allclose(table["value"], wanted, rtol=0, atol=1e-6)
+    again = [model.predict(replace(cohort, volumes=("",) * cohort.n_subjects), cohort.ids)[:, 0] for model in found]
+    assert np.abs(np.mean(again, axis=0) - wanted).max() > 1e-6  # the volumes count
+
+
+def finetuned(run: Path) -> list[str]:
+    records = [json.loads(file.read_text()) for file in (run / "models").rglob("*.json")]
+    return [one["key"] for one in records if one.get("stage") == "finetune"]
+
+
+def test_the_core_and_the_mixture_leave_too(home: Home, tmp_path: Path) -> None:
+    for model in ("core", "full"):
+        opened = open_bundle(bundle_run(home.folder / "run", tmp_path / model, BundleOptions(model=model)))
+        assert {"connectome", "clinical", "image"} == set(opened.facts.inputs.modalities)
+
+
+def test_the_card_says_grid_contrast_and_limits(home: Home) -> None:
+    facts, card = open_bundle(home.bundle).facts, (home.bundle / CARD).read_text()
+    assert facts.limits.images is not None
+    assert facts.limits.images.voxel.low <= 10 <= facts.limits.images.voxel.high
+    assert facts.limits.images.extent.low <= 160 <= facts.limits.images.extent.high
+    assert not facts.limits.images.all_have_one
+    for said in ("contrast ADC", "resampled to 13 mm", "native voxel edge", "field of view", "head volume"):
+        assert said in card
+    inputs = json.loads((home.bundle / METADATA).read_text())["network_data_format"]["inputs"]
+    assert inputs["image"]["spatial_shape"] == [12, 12, 12]
+
+
+def test_other_contrasts_are_refused_and_other_images_flagged(home: Home, tmp_path: Path) -> None:
+    cohort = read_cohort(home.others)
+    with pytest.raises(DataError, match=r"another contrast.*expected ADC.*got T2w"):
+        predict_cohort(home.bundle, with_images(cohort, replace(IMAGES, contrast="T2w"), tmp_path), tmp_path / "p.tsv")
+    bare = write_cohort(replace(cohort, volumes=(), volume_contrast=""), tmp_path / "bare")
+    with pytest.raises(DataError, match="the model needs volumes"):
+        predict_cohort(home.bundle, bare, tmp_path / "p.tsv")
+    fine = with_images(cohort, replace(IMAGES, size=24), tmp_path)
+    limits = predict_cohort(home.bundle, fine, tmp_path / "p.tsv").rows.groupby("subject")["limits"].first()
+    seen = limits.str.contains("native voxel edge outside")
+    assert list(seen) == [bool(file) for file in read_cohort(fine).volumes]
+
+
+def with_images(cohort: Cohort, settings: VolumeSettings, folder: Path) -> Path:
+    images = write_volumes(cohort.n_subjects, settings, folder / "images", name=settings.contrast, seed=5)
+    files = tuple(new if old else "" for new, old in zip(images.volumes, cohort.volumes, strict=True))
+    made = replace(cohort, volumes=files, volume_contrast=settings.contrast)
+    return write_cohort(made, folder / f"{settings.contrast}{settings.size}")
+
+
+def test_validation_scores_other_volumes_and_refuses_the_training_cohort(home: Home, tmp_path: Path) -> None:
+    record = validate_on(home.bundle, home.others, tmp_path / "v").record
+    assert record.tasks[0].n == str(int(read_cohort(home.others).targets["cognitive"].notna().sum()))
+    assert {row.what for row in record.shifts} >= {"native voxel edge", "head volume", "grey levels"}
+    with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+        validate_on(home.bundle, home.folder / "target" / "cohort.yaml", tmp_path / "w")
+
+
+def test_nothing_of_a_subject_or_a_file_is_inside(home: Home) -> None:
+    cohort = read_cohort(home.folder / "target" / "cohort.yaml")
+    files = {name: (home.bundle / name).read_bytes() for name in FILES}
+    secrets = Secrets.of([cohort], site_names=False, public=(open_bundle(home.bundle).facts.inputs.atlas_sha256,))
+    assert scan(files, secrets) == []
+    name = next(Path(file).name for file in cohort.volumes if file)
+    hits = scan({METADATA: json.dumps({"contrast": f"as {name} has"}).encode()}, secrets)
+    assert any("the name of an image" in str(one) for one in hits)
+    for text in (*cohort.ids, "targetscan", str(home.folder)):
+        assert not any(text.encode() in data for data in files.values())
+
+
+def test_no_voxel_of_a_training_subject_is_inside(home: Home) -> None:
+    """The tensors of volumes are means over ten subjects or more, and simulated brains."""
+    cohort = read_cohort(home.folder / "target" / "cohort.yaml")
+    model = stored_model(FitStore(home.folder / "run" / "models"), finetuned(home.folder / "run")[0])
+    assert isinstance(model, NetworkModel)
+    steps = model.features.steps["image"]
+    grids = [grid.read() for grid in steps.apply(cohort, cohort.ids).shared["source"].grids if grid is not None]
+    simulated = load_file(home.bundle / SELF_TEST_ROWS)["volumes"]
+    for one in simulated:
+        assert max(np.corrcoef(one.ravel(), grid.astype(float).ravel())[0, 1] for grid in grids) < 0.98
+    few = replace(cohort, volumes=tuple(file if i < 9 else "" for i, file in enumerate(cohort.volumes)))
+    with pytest.raises(DataError, match="fewer than 10 training subjects have a volume"):
+        Release({"target": few}).model(model)
+
+
+def test_the_file_that_an_encoder_started_from_stays(home: Home) -> None:
+    model = stored_model(FitStore(home.folder / "run" / "models"), finetuned(home.folder / "run")[0])
+    assert isinstance(model, NetworkModel)
+    encoder = SfcnEncoder(widths=(4, 4), weights="/data/secret/start.safetensors", weights_hash="ab" * 32)
+    settings: ModelSettings = model.settings.model_copy(update={"others": (encoder,)})
+    cohort = read_cohort(home.folder / "target" / "cohort.yaml")
+    released = Release({"target": cohort}).model(replace(model, settings=settings))
+    assert isinstance(released, NetworkModel)
+    text = released.settings.model_dump_json()
+    assert "secret" not in text
+    assert "ab" * 32 not in text
+
+
+def test_damaged_bundles_with_volumes_are_refused(home: Home, tmp_path: Path) -> None:
+    open_bundle(home.bundle)
+    found = [judged(home.bundle, seed, tmp_path / "mutant") for seed in range(1000, 1000 + 2 * len(MUTATIONS))]
+    wrong = [one for one in found if one.word not in ("refused", "consistent")]
+    assert not wrong, wrong[:3]
+
+
+def changed(home: Home, to: Path, file: str, change: Any) -> Path:
+    shutil.copytree(home.bundle, to)
+    said = json.loads((to / file).read_text())
+    change(said)
+    (to / file).write_text(json.dumps(said))
+    signed(to)
+    return to
+
+
+def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(home: Home, tmp_path: Path) -> None:
+    def larger(said: Any) -> None:
+        said["connectome_tl"]["inputs"]["image"]["grid"]["size"] = 512
+
+    with pytest.raises(DataError, match="another grid than the bundle"):
+        open_bundle(changed(home, tmp_path / "one", METADATA, larger))
+
+    def everywhere(said: Any) -> None:
+        for key, value in said.items() if isinstance(said, dict) else enumerate(said):
+            if key == "grid":
+                said[key] = value.replace('"size":12', '"size":512')
+            elif isinstance(value, (dict, list)):
+                everywhere(value)
+
+    both = changed(home, tmp_path / "two", METADATA, larger)
+    text = json.loads((both / STRUCTURE).read_text())
+    everywhere(text)
+    (both / STRUCTURE).write_text(json.dumps(text))
+    signed(both)
+    with pytest.raises(DataError, match="do not match its subjects"):
+        open_bundle(both)
+    unknown = tmp_path / "three"
+    shutil.copytree(home.bundle, unknown)
+    tensors = load_file(unknown / SELF_TEST_ROWS)
+    tensors["volumes"][0, 0, 0, 0] = np.nan
+    save_file(tensors, unknown / SELF_TEST_ROWS)
+    signed(unknown)
+    with pytest.raises(DataError, match="not numeric"):
+        open_bundle(unknown)
