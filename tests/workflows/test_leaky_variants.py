@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from voxel_study import STUDY, write_study
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
@@ -17,6 +19,7 @@ from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel, outputs_of, to_batch
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.run import read_cohorts, run_study
@@ -54,37 +57,46 @@ def run(study: Path) -> StudyRun:
 
 
 def test_the_step_is_the_one_that_the_tested_outcomes_like_best(study: Path) -> None:
-    """Networks stopped at each checkpoint, one by one, are the oracle."""
+    """Networks stopped at each checkpoint are the oracle; tested subjects who are all injured like the last one."""
     settings = load_settings(study, StudySettings, overrides=LEAKY[:1])
     cohorts = with_grids(settings, read_cohorts(settings, study.parent), study.parent / "grids")
-    tasks = tasks_of(settings, cohorts)
     splits = make_split_plan(cohorts.target, settings.splits)
+    test = splits.repeats[0][0].test
 
-    def fitted(asked: StudySettings) -> list[tuple[NetworkModel, tuple[str, ...], frozenset[str]]]:
-        items = [one for one in plan_folds(asked, cohorts, splits, tasks) if one.model == "network"]
-        results = fit([plan for item in items for plan in item.plans], cohorts.by_name(), store=None)
-        found = [results[item.plans[0].key] for item in items]
-        return [
-            (NetworkModel.of(one.arrays, one.plain), item.fold.test, one.rows)
-            for one, item in zip(found, items, strict=True)
-        ]
+    def fitted(asked: StudySettings, target: Cohort) -> tuple[NetworkModel, frozenset[str]]:
+        known = StudyCohorts({"target": target})
+        planned = plan_folds(asked, known, splits, tasks_of(asked, known))
+        plan = next(one for one in planned if one.model == "network").plans[0]
+        found = fit([plan], known.by_name(), store=None)[plan.key]
+        return NetworkModel.of(found.arrays, found.plain), found.rows
 
-    def loss(model: NetworkModel, test: tuple[str, ...]) -> float:
-        goal = cohorts.target.targets.loc[list(test), "injury"].to_numpy(dtype=float)
+    def with_outcomes(tested: float) -> Cohort:
+        """Three of four training rows are injured, and all tested ones or none."""
+        outcome = pd.Series(1.0, index=list(cohorts.target.ids))
+        outcome[list(splits.repeats[0][0].train[::4])] = 0.0
+        outcome[list(test)] = tested
+        return replace(cohorts.target, targets=cohorts.target.targets.assign(injury=outcome))
+
+    def logits(model: NetworkModel) -> np.ndarray:
         batch = to_batch(model.features.rows(cohorts.target, test)).prepared()
-        logits = [outputs_of(net, batch)[:, 0] for net in model.networks(model.step["injury"])]
-        return float(np.mean([np.logaddexp(0, -(2 * goal - 1) * one) for one in logits]))
+        return np.array([outputs_of(net, batch)[:, 0] for net in model.networks(model.step["injury"])])
 
-    def stopped(steps: int) -> list[float]:
+    def stopped(steps: int) -> NetworkModel:
         keys = {"stages.finetune.training.steps": steps, "stages.finetune.ensemble.checkpoints": ()}
         forced = settings.with_settings({**keys, "stages.finetune.ensemble.choose_on": "held_out"})
-        return [loss(model, test) for model, test, _ in fitted(forced)]
+        return fitted(forced, with_outcomes(1.0))[0]
 
-    leaky = fitted(settings)
-    losses = np.array([[loss(model, test)] for model, test, _ in leaky])
-    assert (losses <= np.array([stopped(k) for k in (1, 2)]).T + 1e-5).all()
-    for _, test, rows in leaky:
+    models = {steps: stopped(steps) for steps in (1, 2, 4)}
+    said = {steps: logits(model) for steps, model in models.items()}
+    assert (np.diff([one.mean() for one in said.values()]) > 0).all()  # most of the training rows are injured
+    chosen = []
+    for tested in (1.0, 0.0):
+        model, rows = fitted(settings, with_outcomes(tested))
+        losses = {steps: np.logaddexp(0, -(2 * tested - 1) * one).mean() for steps, one in said.items()}
+        assert losses[model.step["injury"]] == pytest.approx(min(losses.values()), abs=1e-6)
         assert set(test) <= rows  # the fit says whom it saw
+        chosen.append(model.step["injury"])
+    assert chosen == [4, 1]
 
 
 def test_families_are_split_where_a_study_asks_for_it(study: Path, run: StudyRun) -> None:
