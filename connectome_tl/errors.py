@@ -112,13 +112,13 @@ class DivergedError(DataError):
 
 
 class MissingInputError(ConnectomeTLError):
-    """A named input is not there: exit 66."""
+    """A named input was not found. Exit code 66."""
 
     exit_code = 66
 
 
 class InternalError(ConnectomeTLError):
-    """A promise of this package's own does not hold: exit 70."""
+    """A bug: an invariant of this package does not hold. Exit code 70."""
 
 
 class OutputError(ConnectomeTLError):

@@ -40,7 +40,7 @@ def traced() -> Iterator[set[Path]]:
 
 
 def regular_file(path: str | Path, *, what: str = "file", subject: str | None = None) -> Path:
-    """The path, where a regular file or a link to one lies there; nothing is opened.
+    """Return the path if it is a regular file or a link to one; the file is not opened.
 
     Args:
         what: the file's role, for messages.

@@ -218,7 +218,7 @@ def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
 
 
 def sidecar_path(path: str | Path) -> Path:
-    """Where the sidecar of a file lies: same name, extension replaced by `.json` (`.nii.gz` counts as one)."""
+    """Path of a file's sidecar: same name, extension replaced by `.json` (`.nii.gz` counts as one)."""
     target = Path(path)
     stem = target.name.removesuffix(".gz")
     stem = stem.rsplit(".", 1)[0] if "." in stem else stem

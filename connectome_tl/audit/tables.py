@@ -11,6 +11,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import called, columns_of
+from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.results import PermutationResult, Score
@@ -135,7 +136,9 @@ def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
     if not seen:
         return [Finding(check=check, status="skipped", what="the run has no permuted AUC")]
     if not strange:
-        return [Finding(check=check, status="passed", what=f"permuted outcomes are not predicted ({seen} tasks)")]
+        return [
+            Finding(check=check, status="passed", what=f"permuted outcomes are not predicted ({counted(seen, 'task')})")
+        ]
     return [
         Finding(
             check=check,

@@ -39,7 +39,7 @@ _DEFINITION = ("kind", "unit", "operator", "cutoff", "levels", "edition")
 
 
 def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
-    """Scores with intervals, recalibration in the large, decision curves, and how the cohort lies to the limits.
+    """Scores with intervals, recalibration in the large, decision curves, and the cohort compared with the limits.
 
     Args:
         cohort: fitted to the bundle (`limits.fitted_to`), with outcomes.

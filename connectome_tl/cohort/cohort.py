@@ -243,7 +243,7 @@ class Cohort:
         )
 
     def own_covariates(self, tasks: Sequence[str]) -> tuple[str, ...]:
-        """Columns that are an outcome of these tasks and a covariate that models see: no study may use both.
+        """Columns that are both an outcome of these tasks and a covariate of the models, which is not allowed.
 
         A nuisance variable may be predicted (sex, say); its own baseline then leaves it out.
         """

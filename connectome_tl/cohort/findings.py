@@ -42,7 +42,7 @@ def listed(values: Sequence[str], shown: int = _SHOWN) -> str:
 
 
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
-    """One problem per cause: those that differ in their subject, file and value only are told in one line.
+    """Merge problems that differ only in subject, file and value into one line per cause.
 
     Where more than three differ in the quoted name of a column or region only, they are one line too. The list is
     cut after 40 causes, and the rest is counted.

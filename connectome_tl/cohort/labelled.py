@@ -15,7 +15,7 @@ _DRAW = 2**20  # apart from the seeds of folds
 
 
 def check_sizes(splits: SplitPlan, sizes: Sequence[int]) -> None:
-    """Refuse sizes that some fold cannot be cut down to.
+    """Refuse sizes that are not smaller than the training rows of every fold.
 
     Raises:
         UsageError: says the largest possible size.

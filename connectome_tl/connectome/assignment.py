@@ -81,7 +81,7 @@ def labels_of_ends(streamlines: Ends, labels: Volume, settings: AssemblySettings
 def say_unlisted(
     found: np.ndarray, extra: Unlisted, settings: AssemblySettings, labels: Volume, warnings: list[str]
 ) -> None:
-    """What share of the ends lies in labels beyond the table.
+    """Describe the fraction of ends in labels that the table does not list.
 
     Raises:
         DataError: unknown ones take more than the settings allow.

@@ -36,7 +36,7 @@ def write_connectome(
     fields: Mapping[str, Any] | None = None,
     always_measure: bool = False,
 ) -> tuple[Path, ...]:
-    """Write a connectome with its sidecar; the ending says how.
+    """Write a connectome with its sidecar; the file extension selects the format.
 
     `.tsv` and `.csv` hold one measure each: several become `STEM_meas-NAME.tsv`. `.npz`, `.mat` and
     `.graphml` hold all. `.npy` holds the present regions of one measure, its names in `STEM_labels.txt`.
@@ -96,7 +96,7 @@ def all_written(files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def refuse_overwriting(files: Sequence[Path], inputs: Sequence[str | Path]) -> None:
-    """Refuse to write where an input lies, or a JSON or list of labels that this package did not write.
+    """Refuse to overwrite an input, or a JSON file or label list that this package did not write.
 
     Args:
         files: what `files_written` says; sidecars and lists of labels are looked at too.

@@ -81,7 +81,7 @@ class MatrixFile:
 
     @property
     def is_named(self) -> bool:
-        """Whether the file itself, or a list of its own, says which row is which."""
+        """Return whether the file, or a list that belongs to it, names its rows."""
         return self.names is not None or self.labels is not None
 
 
@@ -93,7 +93,7 @@ def triangle_sizes(n_values: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RowNames:
-    """What the user said about rows: an atlas, a label table in row order, the order of unnamed rows.
+    """Declarations of the user about rows: an atlas, a label table in row order, the order of unnamed rows.
 
     `count_only`: the rows of unnamed matrices are numbered 1, 2, ... (`labels: numbered`).
     """

@@ -76,7 +76,7 @@ def fit_places(labels: Volume, atlas: Atlas) -> Fit | None:
 
 
 def check_places(labels: Volume, atlas: Atlas, *, max_misplaced: float = MAX_MISPLACED) -> Fit | None:
-    """Refuse an image whose regions lie elsewhere than its atlas has them; the fit, or None where none was possible.
+    """Refuse an image whose regions are elsewhere than in its atlas; return the fit, or None if impossible.
 
     Args:
         max_misplaced: share of the regions that may; 1 switches the check off.

@@ -82,7 +82,7 @@ def edge_mask(node_mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class RegionScaler:
-    """Per-region, per-feature mean and standard deviation; an unknown value becomes the training mean."""
+    """Mean and standard deviation per region and feature; unknown values become the training mean."""
 
     mean: np.ndarray  # (n_regions, n_features)
     scale: np.ndarray

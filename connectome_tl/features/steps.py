@@ -81,7 +81,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Fitted steps by modality, and whose rows they were fitted on."""
+    """Fitted steps by modality, with the ids they were fitted on."""
 
     steps: Mapping[str, Steps]
 

@@ -72,7 +72,7 @@ def require_hook(hook: Hook, name: str, config: Path) -> None:
 
 
 def hook_record(hook: Hook, name: str, config: Path) -> str:
-    """What a hook is known by: its version's first line and a hash of its words and of the files they name.
+    """Identity of a hook: first line of its version, and a hash of its words and of the files they name.
 
     Raises:
         DataError: the command that prints the version fails.

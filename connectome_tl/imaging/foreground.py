@@ -54,7 +54,7 @@ def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
     edges = zooms * step / unit
     head = _solid(_largest(_tissue(*_blocks(contrast, step), edges)), edges)
     if is_frequent:
-        around = _enlarged(_dilated(head, _REACH, edges), step, data.shape)
+        around = _repeated(_dilated(head, _REACH, edges), step, data.shape)
         differs = data != level
         if (differs & ~around).sum() <= _STRAY * (differs & around).sum():
             return Foreground(_filled(_largest(differs & around)), True)
@@ -162,8 +162,15 @@ def _ball(radius: float, edges: np.ndarray) -> np.ndarray:
     return np.asarray(square <= 1.0 + 1e-9)
 
 
+def _repeated(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A coarse mask on the voxels it was made of, with the edges of its blocks."""
+    for axis in range(3):
+        mask = np.repeat(mask, step[axis], axis=axis)
+    return mask[tuple(slice(n) for n in shape)]
+
+
 def _enlarged(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A coarse mask on the voxels it was made of."""
+    """The same with an interpolated edge."""
     offset = -(step - 1) / (2.0 * step)
     found = ndimage.affine_transform(
         mask.astype(np.float32), np.diag(1.0 / step), offset, shape, order=1, mode="nearest"

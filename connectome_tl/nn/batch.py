@@ -225,7 +225,7 @@ class ImageRows(Modality):
 
 @dataclass(frozen=True)
 class Batch:
-    """Modalities by name, and for each a (batch,) bool tensor of who has it."""
+    """Modalities by name, each with a (batch,) bool tensor of presence."""
 
     modalities: Mapping[str, Modality]
     present: Mapping[str, Tensor]

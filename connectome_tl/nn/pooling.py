@@ -26,7 +26,7 @@ class Readout(nn.Module):
 
 
 class RegionalReadout(Readout):
-    """Each region weighs its features by its own learned factors."""
+    """Weighted pooling with learned factors per region."""
 
     def __init__(self, n_regions: int, width: int) -> None:
         super().__init__()

@@ -83,7 +83,7 @@ class DistortionHook(Hook):
     """Correction of diffusion data: FSL's topup and eddy, or any other.
 
     `{dwi}`, `{bval}`, `{bvec}`, `{mask}`, `{json}` are the data after denoising; `{opposite}` the unweighted volumes of
-    the other phase direction as they lie in the folder. `{b0s}` are unweighted volumes of both directions, `{acqp}` a
+    the other phase direction as they are in the folder. `{b0s}` are unweighted volumes of both directions, `{acqp}` a
     row for each of them, `{index}` the row of each volume, as topup and eddy read them.
     """
 

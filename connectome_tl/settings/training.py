@@ -34,7 +34,7 @@ class Training(Settings):
         batch_size: rows of a batch; `auto` is as near to 64 as equal batches allow (all rows below 96), and to 8
             where volumes are learnt from.
         part_learning_rates: factor on `learning_rate` for a part of the model (a modality, `fusion`, `heads`).
-        freeze: parts that do not move; their dropout is off.
+        freeze: parts that are not trained; their dropout is off.
         schedule: `cosine` lets the learning rate fall to 0 over the steps (Loshchilov and Hutter 2017,
             arXiv:1608.03983).
         class_weights: `balanced` weighs the classes of a binary outcome inversely to their frequency among the

@@ -34,7 +34,7 @@ def nilearns(kind: str = "correlation") -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_named_table_is_nilearns_connectome(tmp_path: Path, kind: str) -> None:
-    """Columns in another order are lined up by name; a region without signal is missing."""
+    """Columns in another order are aligned by name; a region without signal is missing."""
     turn = np.random.default_rng(1).permutation(116)
     table = pd.DataFrame(SERIES[:, turn], columns=[ATLAS.names[i] for i in turn])
     table.to_csv(tmp_path / "sub-1_timeseries.tsv", sep="\t", na_rep="n/a", index=False)

@@ -216,26 +216,23 @@ short |= {"baselines": baselines}
 Path("demo/study").mkdir(parents=True, exist_ok=True)
 Path("demo/study/study.yaml").write_text(dump_settings(settings.model_copy(update=short)))
 """
-# What the stored fits of `demo/run` predict, without a bundle: their mean, for every subject of `others`.
+# What the fits of `demo/run` predict, without a bundle: their mean, for every subject of `others`. `fits_of` compares
+# them with the predictions.tsv of the run first.
 OF_THE_STUDY = """
 import json
 from pathlib import Path
 import numpy as np
 from connectome_tl import read_cohort
-from connectome_tl.evaluation.nested_cv import plan_model
 from connectome_tl.evaluation.scores.predictions import score_of
-from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.networks.outputs import columns_of
-from connectome_tl.workflows.release.bundle_fits import fitted_scheme, read_finished
+from connectome_tl.workflows.release.bundle_fits import fits_of, fitted_scheme, read_finished
 study = read_finished(Path("demo/run"), Path("demo/run"))
-planned = plan_model(study.settings, study.cohorts, fitted_scheme(study, "full"), study.splits, study.tasks)
+fits = fits_of(study, fitted_scheme(study, "full"), "mean", lambda done, total: None)
 others = read_cohort("others/cohort.yaml")
 if study.cohorts.target.regions:
     others = others.with_regions(study.cohorts.target.regions)
-store = FitStore(Path("demo/run/models"))
-each = [stored_model(store, plan.key).predict(others, others.ids) for item in planned for plan in item.plans]
-mean, places = np.mean(each, axis=0), columns_of(study.tasks)
+mean = np.mean([model.predict(others, others.ids) for model in fits.models], axis=0)
+places = columns_of(study.tasks)
 print(json.dumps([
     [subject, task.name, float(value)]
     for task in study.tasks

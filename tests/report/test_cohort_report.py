@@ -52,7 +52,7 @@ def test_findings_come_first_worst_first(cohort: CohortRecord, quality: CohortQu
     levels = re.findall(r'class="findings level-([a-z]+)"', html)
     assert levels == ["error", "warning", "note"]
     calm = render_cohort_report(cohort, quality.model_copy(update={"findings": ()}))
-    assert "Nothing: every check passed." in calm
+    assert "None: all checks passed." in calm
 
 
 def test_the_page_says_who_they_are_and_why_outcomes_are_missing(

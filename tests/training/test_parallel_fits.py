@@ -83,11 +83,12 @@ def test_two_processes_lose_and_learn_what_one_does(cohort: Cohort, both: FitRes
         np.testing.assert_allclose(both.predictions[subject], value, rtol=1e-3)
 
 
-def test_batch_normalisation_is_another_fit(cohort: Cohort) -> None:
+def test_batch_normalisation_is_another_fit(cohort: Cohort, capfd: pytest.CaptureFixture[str]) -> None:
     """Its statistics are those of each share, which is said and not mended."""
     one, two = (fitted(cohort, network_plan(cohort, "batch", devices)) for devices in (1, 2))
     assert np.isfinite(two.curve).all()
     assert abs(one.curve - two.curve).max() > 1e-4
+    assert "".join(capfd.readouterr()) == ""  # a command's output stays its own
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes under /proc")

@@ -83,7 +83,7 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert canonical_json(read_explanations(run.folder, found.configuration)) == canonical_json(found)
     assert read_explanations(run.folder, "another run") is None
     draw_report(run.folder)
-    assert "What the models look at" in Page(run.report.read_text("utf-8")).visible
+    assert "Explanations of the models" in Page(run.report.read_text("utf-8")).visible
 
 
 def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:

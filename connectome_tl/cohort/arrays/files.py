@@ -16,7 +16,7 @@ from connectome_tl.plurals import counted
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
-    """Files that fit a pattern, by the id in their name; `other` are files known to be something else.
+    """Find files that match a pattern, by the id in their name; `other` are files known to be something else.
 
     `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
     anything inside one folder or file name. Two files of one subject are a problem.

@@ -34,7 +34,7 @@ def ages(
 
 
 def reckoned(age: np.ndarray, spec: AgeColumn, born: np.ndarray) -> np.ndarray:
-    """Ages in `spec.unit`, counted from what `spec.to` says instead of `spec.reference`.
+    """Ages in `spec.unit`, converted from `spec.reference` to the reference `spec.to`.
 
     Args:
         born: gestational age at birth in weeks, (n_rows,); NaN makes the age NaN.

@@ -122,7 +122,7 @@ def labels(
 
 
 def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: Marks = PLAIN) -> list[str]:
-    """Family ids: one spelling each, "" for a missing one and for the words and codes of those without kin."""
+    """Family ids in one spelling, "" where missing or where a word or code means no relatives."""
     name = str(column.name)
     known = _known(column, findings, marks)
     count = Counter(cell for cell in known if cell)

@@ -48,7 +48,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(?:\.0*)?")
 
 @dataclass(frozen=True)
 class Marks:
-    """How the user says the cells of a cohort's tables are written.
+    """Declarations of the user about the notation of table cells.
 
     Attributes:
         missing: further codes for a missing value.

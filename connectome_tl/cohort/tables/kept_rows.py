@@ -50,7 +50,7 @@ def selected_rows(
 def without_excluded(
     settings: CohortSettings, table: pd.DataFrame, file: Path, findings: Findings, flow: list[FlowStep]
 ) -> pd.DataFrame:
-    """Rows that no rule of `exclude` leaves out; each rule is a step of the flow."""
+    """Drop the rows that a rule of `exclude` matches; each rule is a step of the flow."""
     for rule in settings.exclude:
         table = _excluded(rule, settings, table, file, findings, flow)
     if settings.exclude and table.empty:

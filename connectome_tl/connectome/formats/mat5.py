@@ -31,7 +31,7 @@ _DEEPEST = 20
 
 
 class DamagedMat(ValueError):
-    """The file does not say what its own lengths promise."""
+    """The lengths in the file contradict its content."""
 
 
 def parse_mat(data: bytes) -> dict[str, Any]:

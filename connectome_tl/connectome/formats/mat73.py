@@ -140,7 +140,7 @@ class _Reader:
         return stored.T
 
     def stored(self, member: Any) -> np.ndarray:
-        """A dataset's values as they lie in the file, C order."""
+        """Return the values of a dataset as stored in the file, in C order."""
         self.check(member)
         self.left -= math.prod(member.shape) * member.dtype.itemsize
         if self.left < 0:
@@ -148,7 +148,7 @@ class _Reader:
         return np.asarray(member[()])
 
     def check(self, member: Any) -> None:
-        """Refuse what lies outside the file, or cannot be in it."""
+        """Refuse a dataset outside the file or of an impossible size."""
         filters = set(getattr(member, "_filters", {}) or {})
         if member.is_virtual or member.external or not filters <= _FILTERS:
             raise DamagedMat("an array that lies outside the file, or needs a plug-in")

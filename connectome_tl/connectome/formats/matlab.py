@@ -73,7 +73,7 @@ def is_mapper(path: Path) -> bool:
 
 
 def variable_names(path: Path) -> set[str]:
-    """Names only; what cannot be read is left to the importer, which says why."""
+    """Return the names of the variables; unreadable files are reported by the importer."""
     try:
         return set(read_mat(path))
     except DataError:

@@ -81,7 +81,7 @@ def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: boo
     """The rows that belong to the names, in their order.
 
     `tck2connectome` writes row k for label k up to the largest label of the image; the names stand in the order of
-    the atlas's table, which may have gaps or another order (DSI Studio's matrices are lined up with it already).
+    the atlas's table, which may have gaps or another order (DSI Studio's matrices are aligned with it already).
 
     Raises:
         DataError: label numbers, names and matrix whose sizes cannot be reconciled.

@@ -105,7 +105,7 @@ def read_from_zero(path: Path) -> MatrixFile:
     used[0] = False
     labels = np.arange(matrix.row_counts[0])
     # Numbers that nothing was counted for are gaps of the numbering or empty regions: both are left
-    # out here, and the second become masked nodes when the rows are lined up with the atlas.
+    # out here, and the second become masked nodes when the rows are aligned with the atlas.
     values = matrix.values[:, used][:, :, used]
     if not used.any():
         raise DataError("no connection at all", file=path)

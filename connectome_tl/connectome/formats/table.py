@@ -142,7 +142,7 @@ def recognised(path: Path) -> Format:
 
 
 def is_matrix_name(path: Path) -> bool:
-    """Whether the name alone says that this is a matrix file; a plain CSV or NPY may be anything."""
+    """Return whether the name alone identifies a matrix file; a plain CSV or NPY may be anything."""
     name = path.name.lower()
     if name.endswith(".npy"):
         return has_label_list(path)

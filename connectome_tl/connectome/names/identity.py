@@ -34,7 +34,7 @@ class Place:
 
 
 def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList | None, tuple[str, ...]]:
-    """What names the rows: the file's own names or numbers, else a list in or beside it."""
+    """Find what names the rows: the file's own names or numbers, else a list in or beside it."""
     if matrix.names is not None:
         return _as_numbers(RowList("the file", names=matrix.names), known), ()
     if matrix.labels is not None:

@@ -52,7 +52,7 @@ _FREESURFER_GROUPS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Unlisted:
-    """Labels of an image as a table sees them.
+    """Labels of an image, compared with a region table.
 
     Attributes:
         tissue: beyond the table; background for streamlines.

@@ -70,7 +70,7 @@ class Learner:
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """Which features a baseline sees, which tasks share them, and what learns from them."""
+    """A baseline: its features, the tasks that share them, and the learner."""
 
     design: Callable[[Fold], Design]
     tasks: tuple[Task, ...]

@@ -20,7 +20,7 @@ def ridge(ground: Ground) -> list[Baseline]:
 
 
 def linear_all(ground: Ground) -> list[Baseline]:
-    """Every standardised column that the model sees, side by side."""
+    """Ridge on the concatenation of all standardised columns that the model uses."""
     cohort = ground.target
     has = {
         "connectome": bool(cohort.regions),

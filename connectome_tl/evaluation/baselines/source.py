@@ -43,7 +43,7 @@ class SourceModels:
     ids: tuple[str, ...]
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_columns) of any cohort of these regions, by the source's own steps."""
+        """Feature columns of any cohort of the same regions, by the source's steps, (n_subjects, n_columns)."""
         blocks = blocks_of(self.features, self.features if self.in_tangent else None, cohort, ids)
         (found,) = [b.values for b in blocks if b.name == ("tangent" if self.in_tangent else "edges")]
         return found - self.center

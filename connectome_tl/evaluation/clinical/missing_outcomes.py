@@ -74,7 +74,7 @@ def missing_outcomes(
     only: Collection[str] | None = None,
     filled: str = "all",
 ) -> MissingOutcomes:
-    """The AUC of a binary task as it is, weighted for who is missing, and with the missing filled in.
+    """AUC of a binary task: observed, inverse-probability weighted, and with extreme imputations.
 
     Best and worst case are the largest and smallest AUC that any outcomes of the missing infants could
     give, as far as turning one outcome after the other finds them.

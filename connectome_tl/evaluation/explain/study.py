@@ -165,7 +165,7 @@ def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> 
 
 
 def not_above_chance(task: Task, model: str, scores: Sequence[Score]) -> str:
-    """Why a model's maps of an outcome are withheld; empty where its interval lies above chance."""
+    """Return why the maps of an outcome are withheld; empty if its interval is above chance."""
     metric = metric_named(task.spec.primary)
     score = next((s for s in scores if (s.task, s.model, s.metric) == (task.name, model, metric.name)), None)
     if score is None or metric.chance is None:

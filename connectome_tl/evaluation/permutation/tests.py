@@ -20,7 +20,7 @@ from connectome_tl.tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class FoldRows:
-    """Features of one outer fold, as its own training rows made them.
+    """Features of one outer fold, computed by steps fitted on its training rows.
 
     Attributes:
         repeat: number of the repeat.

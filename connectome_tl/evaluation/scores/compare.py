@@ -229,7 +229,7 @@ def _resampled_p(rows: OutOfFold, other: OutOfFold) -> float:
 
 
 def verdict(difference: Difference, sign: int, margin: float) -> VerdictWord:
-    """The rule fixed beforehand: the interval excludes 0, or lies within the margin, or we cannot tell."""
+    """Apply the verdict rule: interval excludes 0, lies within the margin, or is inconclusive."""
     low, high = sorted((sign * difference.low, sign * difference.high))
     if low > 0:
         return "helps"

@@ -50,7 +50,7 @@ class Heard(Protocol):
 
 
 def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
-    """The outcome whose score counts: the named one, the first binary one, or the first.
+    """Outcome whose score is optimised: the named one, the first binary one, or the first.
 
     Raises:
         UsageError: the study has no such outcome.

@@ -54,7 +54,7 @@ class PlacedSampler(BaseSampler):
 
 
 def sampler_of(tune: TuneSettings, seed: int) -> PlacedSampler:
-    """The sampler that a study asks for."""
+    """Build the sampler of a study."""
 
     def make(own: int) -> BaseSampler:
         if tune.sampler == "random":

@@ -29,7 +29,7 @@ _BACKFITS = 10
 
 @dataclass(frozen=True)
 class SignalCheck:
-    """What the signal says about the gradient table.
+    """Agreement of the signal with the gradient table.
 
     Attributes:
         expected: (n_volumes,) mean signal in the mask that each volume's b-value and direction let expect.

@@ -209,7 +209,7 @@ def _for_subject(error: ConnectomeTLError, subject: str | None) -> ConnectomeTLE
 
 
 def grid_problem(what: str, a: Volume, b: Volume) -> Problem:
-    """What to say when two images that belong together do not lie on one grid."""
+    """Problem text for two related images with different grids."""
     return Problem(
         f"{what} does not have the same grid",
         expected=f"{b.shape[:3]} voxels as in {b.file}",

@@ -40,7 +40,7 @@ class Gate:
         return found if self.fit is None else found | self.fit.record()
 
     def told(self) -> str:
-        """For the page."""
+        """Text for the report."""
         return "" if self.fit is None else self.fit.told()
 
 

@@ -23,7 +23,7 @@ _SIDES = (("right", "left"), ("front", "back"), ("top", "bottom"))
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a head lies in its image, compared with a template.
+    """Orientation of a head in its image, relative to a template.
 
     Attributes:
         turn: (3, 3) signed permutation that brings directions of the image's header to those of the template.
@@ -48,7 +48,7 @@ class Orientation:
         return self.mirrored > self.likeness + MARGIN
 
     def said(self) -> str:
-        """Where the axes of the header really point."""
+        """True directions of the header's axes, as text."""
         pairs = []
         for axis, (side, _) in enumerate(_SIDES):
             to = int(np.abs(self.turn[:, axis]).argmax())
@@ -77,7 +77,7 @@ def all_turns() -> list[np.ndarray]:
 
 
 def find_orientation(fixed: Volume, moving: Volume, *, left_out: np.ndarray | None = None) -> Orientation:
-    """How `fixed` must be turned to lie as `moving` does.
+    """Find the rotation of `fixed` that matches the orientation of `moving`.
 
     An affine registration by mutual information starts from each turn on a grid of a twentieth of the brain, and the
     local squared correlation afterwards is compared. The plain start and its mirror image are always tried; where both

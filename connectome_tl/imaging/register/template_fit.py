@@ -48,7 +48,7 @@ class TemplateFit:
         }
 
     def told(self) -> str:
-        """Sentences for the page."""
+        """Text for the report."""
         said = f"Registered by {'ANTs' if self.engine.name == 'ants' else 'dipy'} ({self.engine.why})."
         left = " (left in)" if self.bias.method == "none" else f" ({self.bias.method})"
         said += f" Bias field: 1 to {self.bias.ratio:.2f}{left}."

@@ -71,7 +71,7 @@ def _moving_voxels(warp: Warp, target: Volume, moving_affine: np.ndarray) -> np.
 
 
 def points_of_warp(warp: Warp, points: np.ndarray) -> np.ndarray:
-    """Where points of the fixed image lie in the moving one, (n, 3) mm each."""
+    """Positions in the moving image of points of the fixed image, (n, 3) in mm."""
     if warp.before is not None:
         points = points @ warp.before[:3, :3].T + warp.before[:3, 3]
     moved = np.asarray(points @ warp.affine[:3, :3].T + warp.affine[:3, 3])

@@ -98,7 +98,7 @@ def too_long(file: Path) -> DataError:
 
 
 def packed(points: np.ndarray, n_points: np.ndarray) -> Streamlines:
-    """Streamlines that lie one after the other without separators."""
+    """Streamlines stored contiguously without separators."""
     return Streamlines(points, np.cumsum(n_points) - n_points, n_points)
 
 

@@ -9,6 +9,8 @@ from each share, and is not. A fit that was killed begins anew, with the same re
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -35,18 +37,24 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
     """Make a fit with `plan.devices` processes.
 
     Raises:
-        UsageError: fewer GPUs than asked for, or a search that stops fits early.
+        UsageError: fewer GPUs than asked for, a search that stops fits early, or a process that may not start others.
     """
     from lightning_fabric import Fabric
 
     if context.hook is not None or context.check is not None:
         raise UsageError("a search that prunes fits cannot share them between processes", remedy="Say devices: 1.")
+    if multiprocessing.current_process().daemon:
+        raise UsageError(
+            "a worker of this cluster may not start the processes of a fit",
+            remedy="Say devices: 1, or run without --scheduler.",
+        )
     if plan.device == "cuda" and torch.cuda.device_count() < plan.devices:
         raise UsageError(
             f"devices: {plan.devices}, and torch finds fewer GPUs",
             expected=f"at least {plan.devices}",
             got=str(torch.cuda.device_count()),
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says of every fit that it starts
     # A process with a GPU in use cannot be forked; elsewhere a fork spares the imports.
     forks = plan.device == "cpu" and sys.platform == "linux"
     fabric = Fabric(

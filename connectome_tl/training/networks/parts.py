@@ -54,7 +54,7 @@ class Freezing:
         return Freezing(model, settings, carried, begins)
 
     def apply(self, step: int) -> None:
-        """Training mode with the parts that do not move at this step in evaluation mode: they neither drop out nor
+        """Training mode with the parts that are not trained at this step in evaluation mode: they neither drop out nor
         move running statistics, and have no gradient."""
         self.model.train()
         for name, parameter in self.model.named_parameters():

@@ -44,7 +44,7 @@ def map_volumes(
     """Mean maps as NIfTI, measures per subject and a summary in `volume_maps/` of the run's folder.
 
     Maps are of held-out subjects of each fold of the first repeat, and withheld where the model is not above chance.
-    A mean map means something only where the volumes were registered to one space.
+    A mean map means something only if the volumes were registered to one space.
 
     Args:
         model: a model of the run with a network on volumes alone.

@@ -22,7 +22,7 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
     lines = [
         "# Written by `connectome-tl init`: check every line. Paths are relative to this file.",
         "# Check it with: connectome-tl cohort cohort.yaml",
-        "name: cohort",
+        f"name: {_quoted(seen.table.stem)}",
         f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
         f"id: {_quoted(seen.ids)}                    # its values are in the names of the matrices",
     ]
