@@ -39,7 +39,7 @@ def run(*words: object, cwd: Path, code: int = 0) -> str:
     line, started = [str(word) for word in words], time.monotonic()
     done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
-    print(f"{time.monotonic() - started:7.1f} s  {' '.join(line)[:110]}", flush=True)
+    print(f"{time.monotonic() - started:7.1f} s  {' '.join(' '.join(line).split())[:110]}", flush=True)
     if done.returncode != code:
         sys.exit(f"expected exit code {code}, got {done.returncode}:\n{said[-4000:]}")
     return said
