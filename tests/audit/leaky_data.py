@@ -21,11 +21,16 @@ Maker = Callable[[StudyCohorts, np.random.Generator], StudyCohorts]
 
 
 def half_positive(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The same cohorts with outcomes that nothing measured knows, twelve positives or more."""
-    n = cohorts.target.n_subjects
-    impaired = rng.permutation(n) < n * 0.45
-    score = np.where(impaired, 75.0, 102.0) + rng.normal(0, 5, n)
-    return of_target(cohorts, targets=cohorts.target.targets.assign(**{TASK: impaired * 1.0, "motor_score": score}))
+    """The same cohorts with outcomes that nothing measured knows; of those observed 45 % are positive."""
+    target = cohorts.target
+    observed = np.flatnonzero((target.status[["cognitive", "motor"]] == "observed").all(axis=1))
+    impaired = rng.permutation(observed.size) < observed.size * 0.45
+    table = target.targets.copy()
+    for name in ("cognitive", "motor"):
+        score = np.where(impaired, 68.0, 94.0) + rng.integers(0, 15, observed.size)
+        table.iloc[observed, table.columns.get_loc(name)] = impaired * 1.0
+        table.iloc[observed, table.columns.get_loc(f"{name}_score")] = score
+    return of_target(cohorts, targets=table)
 
 
 def of_target(cohorts: StudyCohorts, **changed: object) -> StudyCohorts:

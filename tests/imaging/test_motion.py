@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from connectome_tl.imaging.preprocess.alignment import Ground, aligned, noise_of, sigmas_of, slopes_of
 from connectome_tl.imaging.preprocess.motion import residual_mm, without_motion
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, displacement
 from connectome_tl.imaging.read.dwi import Dwi
@@ -59,3 +61,34 @@ def test_the_poses_are_told_in_mm_and_degrees() -> None:
     table = motion.table()
     assert table.shape == (len(head.bvals), 6)
     assert np.median(np.abs(table)) < 1  # the head lay still
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.2])  # mm; between voxels, interpolation takes most of the noise
+def test_poses_scatter_about_as_much_as_is_said(shift: float) -> None:
+    n, width, zoom, rng = 18, 3.0, 2.5, np.random.default_rng(0)
+    affine = np.diag([zoom, zoom, zoom, 1.0])
+    points = zoom * np.stack(np.indices((n, n, n)), axis=-1).reshape(-1, 3)
+    centre = points.mean(axis=0)
+    pose = np.eye(4)
+    pose[:3, 3] = shift
+
+    def head(places: np.ndarray) -> np.ndarray:
+        off = (places - centre) / [13.0, 15.0, 11.0]
+        values = 100 / (1 + np.exp(8 * (np.linalg.norm(off, axis=1) - 1)))
+        return np.asarray(values * (1 + 0.3 * np.sin(off @ [3.0, 1.0, 2.0])))
+
+    def smoothed(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values.reshape(n, n, n), sigmas_of(width, np.full(3, zoom)))
+
+    near = np.linalg.norm(points - centre, axis=1) < 20
+    ground = Ground(points, near, centre, (n, n, n), affine)
+    slopes = slopes_of(smoothed(head(points)).ravel(), ground)
+    moved = head(points - shift)
+    found, said = [], []
+    for _ in range(60):
+        image = smoothed(moved + rng.normal(0, 8.0, len(points)))
+        found.append(aligned(slopes, image, pose, ground))
+        said.append(np.diag(noise_of(slopes, image, found[-1], ground, width)))
+    scatter = as_mm(np.stack(found), centre).var(axis=0)
+    ratio = np.sqrt(np.mean(said, axis=0) / scatter)
+    assert ((ratio > 0.8) & (ratio < 1.6)).all(), ratio  # never much too sure; slopes are not quite smooth

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, map_coordinates
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from connectome_tl.imaging.preprocess.shrinkage import RADIUS_MM
@@ -17,8 +17,8 @@ _SETTLED_MM = 0.01
 _LEVELS = 32
 _CLEAR = 1.5  # standard deviations of the air by which a volume shows a brain
 _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halves of the data agree on less
-# Errors of targets and slopes beside the volume's own noise: on phantoms poses scatter by sqrt(3) more than that tells.
-_TARGETS_NOISE = 3.0
+# Poses of phantoms scatter by sqrt(0.8) of what residuals tell: these hold errors of the target, too, and misfits.
+_TARGETS_NOISE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +101,47 @@ def aligned(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: 
     return found
 
 
-def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground) -> np.ndarray:
-    """Covariance of a pose's error, (6, 6), as `as_mm` tells poses: from residuals of the volume before smoothing.
+def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground, width: float) -> np.ndarray:
+    """Covariance of a pose's error, (6, 6), as `as_mm` tells poses, from what the target does not explain.
 
-    Noise of unlike voxels is allowed for (White 1980, doi:10.2307/1912934).
+    Noise of unlike voxels is allowed for (White 1980, doi:10.2307/1912934). Residuals are those of the smoothed volume:
+    before smoothing they hold the fine structure that the smoothed target lacks, which is no noise. What smoothing and
+    interpolation took from the noise is put back, since slopes are smooth and their sum over voxels lost nothing of it.
+
+    Args:
+        image: (x, y, z), the volume after smoothing. width: of that smoothing, FWHM in mm.
     """
     if slopes is None:
         return np.diag(np.full(6, 1e6))
-    off = map_coordinates(image, voxels_of(slopes.places, pose, ground.affine), order=1, mode="nearest")
-    off = off - slopes.wanted
+    voxels = voxels_of(slopes.places, pose, ground.affine)
+    off = map_coordinates(image, voxels, order=1, mode="nearest") - slopes.wanted
     jacobian = slopes.jacobian
-    scattered = jacobian * (off - jacobian @ np.linalg.lstsq(jacobian, off)[0])[:, None]
+    off = off - jacobian @ np.linalg.lstsq(jacobian, off)[0]
+    scattered = jacobian * (off / np.sqrt(_left_of_noise(voxels, width, ground.affine)))[:, None]
     covariance = slopes.back @ (scattered.T @ scattered) @ slopes.back
     return np.asarray(_TARGETS_NOISE * covariance[:6, :6] + 1e-8 * np.eye(6))
+
+
+def sigmas_of(width: float, zooms: np.ndarray) -> np.ndarray:
+    """Standard deviation in voxels of a Gaussian of a FWHM in mm, (3,)."""
+    return np.asarray(width / 2.355 / zooms)
+
+
+def _left_of_noise(voxels: np.ndarray, width: float, affine: np.ndarray) -> np.ndarray:
+    """Share of the variance of white noise after smoothing and linear interpolation at places, (n,).
+
+    Args:
+        voxels: (3, n) places.
+    """
+    point = np.zeros(65)
+    point[32] = 1.0
+    left = np.ones(voxels.shape[1])
+    for places, sigma in zip(voxels, sigmas_of(width, np.sqrt((affine[:3, :3] ** 2).sum(axis=0))), strict=True):
+        kernel = gaussian_filter(point, sigma)
+        alone, beside = float(kernel @ kernel), float(kernel[1:] @ kernel[:-1])
+        between = places - np.floor(places)
+        left *= alone - 2 * between * (1 - between) * (alone - beside)
+    return left
 
 
 def _information(jacobian: np.ndarray, halves: Sequence[np.ndarray] | None) -> np.ndarray:

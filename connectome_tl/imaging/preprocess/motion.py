@@ -25,6 +25,7 @@ from connectome_tl.imaging.preprocess.alignment import (
     noise_of,
     points_of,
     seen,
+    sigmas_of,
     slopes_of,
     stands_out,
     voxels_of,
@@ -104,7 +105,7 @@ def _round(dwi: Dwi, poses: np.ndarray, width: float, ground: Ground, n_threads:
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
         slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
         pose = aligned(slopes, smooth[volume], poses[volume], ground)
-        return pose, noise_of(slopes, np.ascontiguousarray(dwi.data[..., volume]), pose, ground)
+        return pose, noise_of(slopes, smooth[volume], pose, ground, width)
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)
@@ -112,7 +113,7 @@ def _round(dwi: Dwi, poses: np.ndarray, width: float, ground: Ground, n_threads:
 
 def _smoothed(dwi: Dwi, width: float, n_threads: int) -> list[np.ndarray]:
     def one(volume: int) -> np.ndarray:
-        return np.asarray(gaussian_filter(dwi.data[..., volume], width / 2.355 / dwi.zooms, output=np.float32))
+        return np.asarray(gaussian_filter(dwi.data[..., volume], sigmas_of(width, dwi.zooms), output=np.float32))
 
     return _each(one, range(dwi.n_volumes), n_threads)
 

@@ -6,6 +6,7 @@ anything is computed.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ def take_inventory(
     folder = Path(root)
     if not folder.is_dir():
         raise MissingInputError("folder not found", file=folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        remedy = f"Ask its owner for the right to read it: chmod a+rx {folder.resolve().name}."
+        raise MissingInputError("the folder may not be opened", file=folder, remedy=remedy)
     kind, places = _kind(folder)
     problems: list[Problem] = []
     files: list[FoundFile] = []

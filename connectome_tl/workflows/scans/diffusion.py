@@ -22,6 +22,7 @@ from connectome_tl.imaging.read.joined import read_runs
 from connectome_tl.imaging.read.runs import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
+from connectome_tl.imaging.register.sides import refuse_mirrored
 from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
 from connectome_tl.imaging.track.fibre_density import streamline_weights
 from connectome_tl.imaging.track.free_water import fit_free_water
@@ -146,7 +147,9 @@ def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings]) -> tuple[Vol
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
     brain = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
-    return brain, register_affine(b0, brain, settings, rigid=True)
+    to_anatomical = register_affine(b0, brain, settings, rigid=True)
+    refuse_mirrored(b0, brain, to_anatomical, settings)
+    return brain, to_anatomical
 
 
 def _seen_in(dwi: Dwi, brain: Volume, to_anatomical: Warp) -> np.ndarray:

@@ -38,7 +38,7 @@ def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inven
 
 def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int) -> str:
     """One line: how long the scans take, roughly, and how much memory they hold at the same time."""
-    costs = sorted((_cost(plan, scan) for scan in scans if not scan.problems), reverse=True)
+    costs = sorted((cost_of_scan(plan, scan) for scan in scans if not scan.problems), reverse=True)
     if not costs:
         return "nothing to compute"
     at_once = max(min(n_workers, len(costs)), 1)
@@ -52,8 +52,8 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     )
 
 
-def _cost(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
-    """Seconds and bytes."""
+def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
+    """Seconds on one core, and bytes that are held at once."""
     settings = plan.settings
     images = [run.image for run in scan.runs] if isinstance(settings, ConnectomesSettings) else [scan.anatomical]
     size = sum(map(_size, images))
@@ -81,7 +81,7 @@ def _size(image: Path | None) -> int:
 
 
 def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:
-    seconds, held = _cost(plan, scan)
+    seconds, held = cost_of_scan(plan, scan)
     return f"roughly {duration(seconds)}, {held / 1e9:.1f} GB"
 
 

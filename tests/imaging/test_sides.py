@@ -1,0 +1,47 @@
+"""A mirrored header shows where two images of one head are held against each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.registration import coarse, register_affine
+from connectome_tl.imaging.register.sides import refuse_mirrored
+from connectome_tl.settings.imaging import RegistrationSettings
+
+from .heads import brain, head
+
+SETTINGS = RegistrationSettings(affine_steps=(40, 20))
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+
+
+def pair() -> tuple[Volume, Volume]:
+    """An anatomical image, and one of another contrast, other place, larger voxels and noise."""
+    image = head()[0]
+    other = np.where(image > 0, np.maximum(1200 - image, 50), 0)
+    moved = np.eye(4)
+    moved[:3, 3] = (3.0, -2.0, 4.0)
+    small = coarse(Volume(other.astype(np.float32), moved @ brain(image).affine), 2.5)
+    noise = np.random.default_rng(0).normal(0, 20, small.shape)
+    b0 = np.where(small.data > 40, np.maximum(small.data + noise, 1), 0)
+    return Volume(b0.astype(np.float32), small.affine, "sub-01", "sub-01_dwi.nii.gz"), brain(image)
+
+
+@pytest.mark.parametrize("which", ["neither", "anatomy", "diffusion"])
+def test_unlike_sides_of_one_head_are_refused_whichever_image_is_mirrored(which: str) -> None:
+    b0, image = pair()
+    if which == "anatomy":
+        image = Volume(image.data, MIRROR @ image.affine, "sub-01", "sub-01_T2w.nii.gz")
+    elif which == "diffusion":
+        b0 = replace(b0, affine=MIRROR @ b0.affine)
+    warp = register_affine(b0, image, SETTINGS, rigid=True)
+    if which == "neither":
+        refuse_mirrored(b0, image, warp, SETTINGS)
+        return
+    with pytest.raises(DataError, match=r"left and right of the anatomical image and of the diffusion data.*_dwi\.nii"):
+        refuse_mirrored(b0, image, warp, SETTINGS)
+    refuse_mirrored(b0, image, warp, SETTINGS.model_copy(update={"orientation": "header"}))
