@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,7 +180,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise MissingInputError("file not found", file=path) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OutputError(
             f"cannot be read as JSON: {error}",
             file=path,
@@ -188,17 +188,18 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def read_json_object(path: str | Path) -> dict[str, Any]:
-    """A JSON object from disk.
+def read_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object from disk that has these keys.
 
     Raises:
         MissingInputError: the file is not there.
-        OutputError: it cannot be read as JSON, or holds something else than an object.
+        OutputError: it cannot be read as JSON, contains something else than an object, or lacks a key.
     """
     found = read_json(path)
-    if not isinstance(found, dict):
+    absent = [] if not isinstance(found, dict) else [key for key in keys if key not in found]
+    if not isinstance(found, dict) or absent:
         raise OutputError(
-            "does not hold a JSON object",
+            f"lacks {', '.join(absent)}" if absent else "does not contain a JSON object",
             got=type(found).__name__,
             file=path,
             remedy="Delete the file and run again; it will be made again.",

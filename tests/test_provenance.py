@@ -151,7 +151,7 @@ def test_json_that_is_not_there_or_damaged_says_which(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["null", "[]", "3", '"a"'])
 def test_json_that_is_no_object_is_refused_where_one_is_needed(tmp_path: Path, text: str) -> None:
     write_text(tmp_path / "provenance.json", text)
-    with pytest.raises(OutputError, match="does not hold a JSON object"):
+    with pytest.raises(OutputError, match="does not contain a JSON object"):
         read_json_object(tmp_path / "provenance.json")
     write_text(tmp_path / "provenance.json", '{"a": null}')
     assert read_json_object(tmp_path / "provenance.json") == {"a": None}

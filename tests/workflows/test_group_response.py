@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.cli import main
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import Response, response_from_record
 from connectome_tl.workflows.scans.group_response import write_group_response
@@ -97,3 +97,32 @@ def test_there_is_no_mean_of_nothing_nor_of_a_mean(tmp_path: Path) -> None:
     finished(tmp_path, responses(2), of="declared group")
     with pytest.raises(DataError, match="was made with a group response"):
         write_group_response(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"fibre": None},
+        {"bvals": "1000"},
+        {"fluid": [1.0]},
+        {"bvals": [[0.0, 1000.0]]},
+        {"fibre": [["a"]]},
+        {"fibre": [[float("nan")] * 3, [1.0, 2.0, 3.0]], "bvals": [0.0, 1000.0], "fluid": None},
+    ],
+)
+def test_a_file_that_is_no_response_is_refused_by_name(damage: dict[str, object]) -> None:
+    record = next(iter(responses(1).values())).as_record() | damage
+    with pytest.raises(DataError, match=r"file group_response\.json: not a response function"):
+        response_from_record(record, "group_response.json")
+    for other in ([], "text", None, {}):
+        with pytest.raises(DataError, match="not a response function"):
+            response_from_record(other)
+
+
+def test_sidecars_without_a_response_are_named(tmp_path: Path) -> None:
+    finished(tmp_path, responses(2))
+    broken = tmp_path / "sub-02" / "dwi" / "sub-02_atlas-x_meas-FA_relmat.json"
+    for text, message in (("[1]", "JSON object"), ("{}", "lacks Response")):
+        broken.write_text(text)
+        with pytest.raises(OutputError, match=message):
+            write_group_response(tmp_path)

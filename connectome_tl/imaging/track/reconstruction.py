@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -61,13 +63,44 @@ class Orientations:
     affine: np.ndarray
 
 
-def response_from_record(record: dict[str, object]) -> Response:
-    """A response from JSON, as `Response.as_record` makes it."""
-    fluid = record["fluid"]
-    return Response(
-        np.asarray(record["bvals"], dtype=float),
-        np.asarray(record["fibre"], dtype=float),
-        None if fluid is None else np.asarray(fluid, dtype=float),
+def response_from_record(record: object, file: str | Path | None = None) -> Response:
+    """A response from JSON, as `Response.as_record` makes it.
+
+    Args:
+        record: the parsed JSON.
+        file: where it was read, for messages.
+
+    Raises:
+        DataError: it is not the record of a response, or its shapes do not fit, or a number is not finite.
+    """
+    try:
+        given = cast("dict[str, Any]", record)
+        fluid = given["fluid"]
+        made = Response(
+            np.asarray(given["bvals"], dtype=float),
+            np.asarray(given["fibre"], dtype=float),
+            None if fluid is None else np.asarray(fluid, dtype=float),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_response(repr(error), file) from error
+    n_shells = made.bvals.size
+    shaped = made.bvals.ndim == 1 and n_shells > 0 and made.fibre.ndim == 2 and len(made.fibre) == n_shells
+    if not shaped or (made.fluid is not None and made.fluid.shape != (n_shells,)):
+        got = f"bvals {made.bvals.shape}, fibre {made.fibre.shape}"
+        raise _no_response(got if made.fluid is None else f"{got}, fluid {made.fluid.shape}", file)
+    numbers = [made.bvals, made.fibre] if made.fluid is None else [made.bvals, made.fibre, made.fluid]
+    if not all(np.isfinite(values).all() for values in numbers):
+        raise _no_response("a number that is not finite", file)
+    return made
+
+
+def _no_response(got: str, file: str | Path | None) -> DataError:
+    return DataError(
+        "not a response function",
+        expected="bvals (n_shells,), fibre (n_shells, n_orders), fluid (n_shells,) or null",
+        got=got,
+        file=file,
+        remedy="Make it with `connectome-tl connectomes BIDS_DIR OUT_DIR group`.",
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.cohort.columns.plausible import DAYS
-from connectome_tl.errors import InternalError, UsageError
+from connectome_tl.errors import DivergedError, UsageError
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fitted import NetworkModel, to_batch
@@ -102,7 +102,7 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
         return nothing
     predicted = model.predict(cohort, ids)[:, column].copy()
     if not np.isfinite(predicted).all():
-        raise InternalError("a predicted age is not finite")
+        raise DivergedError("a predicted age is not finite", remedy="Train the image study again with a lower rate.")
     trained = set(fit.rows)
     for row, subject in enumerate(ids):
         if subject in trained:

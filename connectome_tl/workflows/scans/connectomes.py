@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from connectome_tl.errors import MissingInputError
+from connectome_tl.files import read_json_object
 from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
 from connectome_tl.imaging.track.mrtrix import commands_of, require
+from connectome_tl.imaging.track.reconstruction import response_from_record
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.folder import FolderRun, preview, run_folder
 from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
@@ -71,11 +73,14 @@ def plan_connectomes(
     """`plan_folder` of diffusion data, after a look for the programs and the group response that they need.
 
     Raises:
-        MissingInputError: a program or the response is not there; and as `plan_folder` does.
+        MissingInputError: a program or the response is not there. DataError: its file does not contain a response.
+        And as `plan_folder` does.
     """
     require(commands_of(settings))
     given = settings.reconstruction.response_file
     response = None if given is None else base / given
     if response is not None and not response.is_file():
         raise MissingInputError("the group response is not there", file=response)
+    if response is not None:
+        response_from_record(read_json_object(response), response)
     return plan_folder(settings, base, inventory, out, response=response)

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation
 
 from connectome_tl.connectome.assemble import Assembly, assemble, joins_two_regions, regions_of_image
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
 from connectome_tl.imaging.preprocess.structural import dwi_mask
@@ -38,7 +39,6 @@ from connectome_tl.imaging.track.sampling import reduce_streamlines
 from connectome_tl.imaging.track.streamlines import from_list
 from connectome_tl.imaging.track.tensor import TensorMaps, fit_tensor, tensor_maps, tensor_volumes
 from connectome_tl.imaging.track.tractography import density_map, track
-from connectome_tl.provenance import read_json
 from connectome_tl.settings.imaging import FREE_WATER, ConnectomesSettings, RegistrationSettings
 from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
 from connectome_tl.workflows.scans.files import numbers_of, write_scan
@@ -263,7 +263,7 @@ def _mean_b0(dwi: Dwi) -> Volume:
 def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Response:
     """The declared group response, else the subject's own."""
     if plan.response is not None:
-        return response_from_record(read_json(plan.response))
+        return response_from_record(read_json_object(plan.response), plan.response)
     return estimate_response(dwi, maps, plan.settings.reconstruction)
 
 

@@ -9,7 +9,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import response_from_record
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json, write_json
+from connectome_tl.provenance import read_json_object, write_json
 
 _OWN = "this subject"
 
@@ -41,8 +41,9 @@ def write_group_response(
         unwanted = (subjects and subject not in subjects) or (visits and session not in visits)
         if scan in found or unwanted or not (sidecar.parent / f"{scan}_provenance.json").is_file():
             continue
-        record = read_json(sidecar)["Response"]
-        if record["of"] != _OWN:
+        record = read_json_object(sidecar, ["Response"])["Response"]
+        response = response_from_record(record, sidecar)
+        if record.get("of") != _OWN:
             raise DataError(
                 "this scan was made with a group response",
                 expected="scans made with their own response",
@@ -50,7 +51,7 @@ def write_group_response(
                 file=sidecar,
                 remedy="Run them without reconstruction.response_file, into another folder.",
             )
-        found[scan] = response_from_record(record)
+        found[scan] = response
     absent = sorted(subjects - {scan.partition("_")[0] for scan in found})
     if not found or absent:
         raise MissingInputError(
