@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check wheel-test coverage docs services format clean
+.PHONY: install demo test check wheel-test wheel-test-quick coverage docs services format clean
 
 install: .venv/.installed
 
@@ -29,6 +29,9 @@ check: install
 # The wheel in empty environments (base, [learn], [voxel]), tried from another folder. Takes some minutes.
 wheel-test: install
 	$(BIN)/python tests/release/try_wheel.py
+
+wheel-test-quick: install
+	$(BIN)/python tests/release/try_wheel.py --quick
 
 # Which lines the tests run. It traces every line, so it is slower than `make test`.
 coverage: install
