@@ -23,6 +23,7 @@ from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, Volum
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
@@ -64,7 +65,7 @@ def map_volumes(
     store, noise = FitStore(folder / "models"), noise or NoiseMap()
     with Steps(shown=show_progress) as steps, claim(folder):
         with steps.step("reading cohorts"):
-            cohorts = read_cohorts(study, Path(base) if base is not None else folder)
+            cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
         tasks = tasks_of(study, cohorts)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, model) if one.repeat == 0]
         if not planned:

@@ -22,6 +22,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore, tensor_bytes
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
@@ -59,7 +60,7 @@ def prune_run(
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):
-            cohorts = read_cohorts(study, Path(base) if base is not None else folder)
+            cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
         tasks = tasks_of(study, cohorts)
         chosen = _task(tasks, task)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]

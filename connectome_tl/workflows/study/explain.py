@@ -20,6 +20,7 @@ from connectome_tl.settings.records.explanations import ExplanationMap, Explanat
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -75,6 +76,7 @@ def explain_run(
                 raise DataError(
                     f"the cohort {name} is not that of the run", file=folder, remedy="Run the study again first."
                 )
+        cohorts = with_grids(settings, cohorts, folder / CACHE)
         reveal(folder, "explain", results)
         try:
             found = explain_study(

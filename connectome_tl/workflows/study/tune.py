@@ -20,6 +20,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
+from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
@@ -85,6 +86,7 @@ def tune_study(
         from connectome_tl.training.checks import check_embedded
 
         check_embedded(cohorts.target, splits)
+        cohorts = with_grids(settings, cohorts, folder / CACHE)  # grids of other settings are added to it by trials
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)
         from connectome_tl.evaluation.tuning.storage import open_storage
