@@ -26,7 +26,7 @@ from connectome_tl.training.schemes import StudyCohorts
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 STUDY = StudySettings(
     target=CohortUse(cohort="x"),
-    image=ImageSettings(size=16, voxel=10.0),
+    image=ImageSettings(size=24, voxel=6.7),
     model=ModelSettings(encoder=ResNetEncoder()),
 )
 
@@ -34,7 +34,7 @@ STUDY = StudySettings(
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     home = tmp_path_factory.mktemp("volumes")
-    made = write_volumes(70, VolumeSettings(size=16, site_effect=0.3), home, name="a", seed=3)
+    made = write_volumes(70, VolumeSettings(size=24, site_effect=0.3), home, name="a", seed=3)
     return replace(made, volume_cache=str(home / "cache"))
 
 
