@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from dataclasses import replace
@@ -89,6 +90,14 @@ def test_batch_normalisation_is_another_fit(cohort: Cohort, capfd: pytest.Captur
     assert np.isfinite(two.curve).all()
     assert abs(one.curve - two.curve).max() > 1e-4
     assert "".join(capfd.readouterr()) == ""  # a command's output stays its own
+
+
+def test_a_port_in_use_disturbs_no_fit(cohort: Cohort, both: FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        monkeypatch.setenv("MASTER_PORT", port)
+        assert fitted(cohort, network_plan(cohort, devices=2)).curve.tobytes() == both.curve.tobytes()
+        assert os.environ["MASTER_PORT"] == port
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes under /proc")

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from connectome_tl.training.context import Context
     from connectome_tl.training.plans import FitPlan
 
+_PORT = "MASTER_PORT"
 _here: list[Fabric] = []  # of a process that shares a fit with others
 
 
@@ -63,11 +66,28 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
         strategy="ddp_fork" if forks else "ddp_spawn",
     )
     with tempfile.TemporaryDirectory() as folder:
-        fabric.launch(_shared_fit, fitter, plan, context, folder)
+        with _port_of_its_own():
+            fabric.launch(_shared_fit, fitter, plan, context, folder)
         found = FitStore(Path(folder)).load(plan.key, state=True)
     if found is None:
         raise InternalError("the processes of a fit left no result")
     return found
+
+
+@contextmanager
+def _port_of_its_own() -> Iterator[None]:
+    """Let Fabric find a free port for this fit.
+
+    It keeps the port in the environment, where later fits, and other processes that inherit it, would take the same
+    one again, which may still be in use.
+    """
+    before = os.environ.pop(_PORT, None)
+    try:
+        yield
+    finally:
+        os.environ.pop(_PORT, None)
+        if before is not None:
+            os.environ[_PORT] = before
 
 
 def _shared_fit(
