@@ -120,7 +120,7 @@ def test_a_search_with_stops_inside_fits_is_the_same_again_with_stored_fits_and_
             "ensemble": stages.ensemble.model_copy(update={"checkpoints": (0.0, 0.25, 0.5)}),
         }
     )
-    study = study.model_copy(update={"stages": study.stages.model_copy(update={"finetune": stages})})
+    study = study.model_copy(update={"seed": 1, "stages": study.stages.model_copy(update={"finetune": stages})})
     write_study(tmp_path, study)
     tune_study(study, tmp_path / "tuned", base=tmp_path)
     table = (tmp_path / "tuned" / "trials.tsv").read_bytes()
@@ -144,3 +144,20 @@ def test_after_a_trial_that_was_given_up_something_else_is_tried() -> None:
     fresh = optuna.create_study(sampler=sampler_of(tune, 0)).ask().suggest_float("core.clip", 1.5, 6.0)
     assert next_value(list(range(MAX_RETRY - 1))) == fresh
     assert next_value(list(range(MAX_RETRY))) != fresh
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_trial_lost_between_two_of_its_parameters_draws_the_others_as_before(sampler: str) -> None:
+    space = {name: {"low": 1.5, "high": 6.0} for name in ("core.clip", "edges.min_density")}
+    tune = TuneSettings.model_validate({"space": {"core.clip": space["core.clip"]}, "sampler": sampler})
+
+    def drawn(fixed: dict[str, float]) -> dict[str, float]:
+        study = optuna.create_study(sampler=sampler_of(tune, 0))
+        if fixed:
+            study.enqueue_trial(fixed)
+        trial = study.ask()
+        return {name: trial.suggest_float(name, 1.5, 6.0) for name in space}
+
+    whole = drawn({})
+    for name in space:
+        assert drawn({name: whole[name]}) == whole

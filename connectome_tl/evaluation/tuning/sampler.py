@@ -27,13 +27,13 @@ class PlacedSampler(BaseSampler):
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed
-        self._inner = make(seed)
+        self._inner, self._place = make(seed), 0
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         earlier = study.get_trials(deepcopy=False)
         kept = [one for one in earlier if one.state != TrialState.FAIL or given_up(one)]
-        place = sum(one.number < trial.number for one in kept)
-        self._inner = self._make(int(content_hash(self._seed, place)[:8], 16))
+        self._place = sum(one.number < trial.number for one in kept)
+        self._inner = self._make(int(content_hash(self._seed, self._place)[:8], 16))
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -47,7 +47,11 @@ class PlacedSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+        # A trial that is tried again keeps the parameters that it had drawn, so that a draw must not depend on how
+        # many came before it: each parameter has a seed of its own.
+        own = self._make(int(content_hash(self._seed, self._place, param_name)[:8], 16))
+        own.before_trial(study, trial)
+        return own.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         self._inner.after_trial(study, trial, state, values)
