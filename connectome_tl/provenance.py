@@ -57,6 +57,11 @@ def canonical_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        return None if math.isnan(value) else value
     if hasattr(value, "model_dump"):
         return _plain(value.model_dump(mode="json"))
     if isinstance(value, Mapping):
@@ -188,8 +193,8 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def read_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object from disk that has these keys.
+def read_own_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object that this package wrote and that has these keys; `files.read_json_object` reads those of users.
 
     Raises:
         MissingInputError: the file is not there.

@@ -19,7 +19,7 @@ from connectome_tl.provenance import (
     content_hash,
     file_hash,
     read_json,
-    read_json_object,
+    read_own_json_object,
     sidecar_path,
     write_bytes,
     write_json,
@@ -152,9 +152,9 @@ def test_json_that_is_not_there_or_damaged_says_which(tmp_path: Path) -> None:
 def test_json_that_is_no_object_is_refused_where_one_is_needed(tmp_path: Path, text: str) -> None:
     write_text(tmp_path / "provenance.json", text)
     with pytest.raises(OutputError, match="does not contain a JSON object"):
-        read_json_object(tmp_path / "provenance.json")
+        read_own_json_object(tmp_path / "provenance.json")
     write_text(tmp_path / "provenance.json", '{"a": null}')
-    assert read_json_object(tmp_path / "provenance.json") == {"a": None}
+    assert read_own_json_object(tmp_path / "provenance.json") == {"a": None}
 
 
 def test_a_table_keeps_every_bit_and_writes_missing_as_bids_does(tmp_path: Path) -> None:

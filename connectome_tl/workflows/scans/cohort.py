@@ -19,7 +19,7 @@ from connectome_tl.errors import ConnectomeTLError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json_object, write_table, write_text
+from connectome_tl.provenance import read_own_json_object, write_table, write_text
 from connectome_tl.report.scan_page import ScanIndex, render_index
 from connectome_tl.settings.cohort import CohortSettings, ConnectomeFiles, RegionFeatureFiles
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -80,7 +80,7 @@ def failures(plan: Plan[AnyScanSettings]) -> list[tuple[str, str, int]]:
     found = []
     for file in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_failure.json")):
         try:
-            record = read_json_object(file, ["Problem", "ExitCode"])
+            record = read_own_json_object(file, ["Problem", "ExitCode"])
         except MissingInputError:  # another process has made this scan
             continue
         found.append((file.name.removesuffix("_failure.json"), str(record["Problem"]), int(record["ExitCode"])))

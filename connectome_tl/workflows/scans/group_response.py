@@ -9,7 +9,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.track.group_response import mean_response
 from connectome_tl.imaging.track.reconstruction import response_from_record
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json_object, write_json
+from connectome_tl.provenance import read_own_json_object, write_json
 
 _OWN = "this subject"
 
@@ -41,7 +41,7 @@ def write_group_response(
         unwanted = (subjects and subject not in subjects) or (visits and session not in visits)
         if scan in found or unwanted or not (sidecar.parent / f"{scan}_provenance.json").is_file():
             continue
-        record = read_json_object(sidecar, ["Response"])["Response"]
+        record = read_own_json_object(sidecar, ["Response"])["Response"]
         response = response_from_record(record, sidecar)
         if record.get("of") != _OWN:
             raise DataError(

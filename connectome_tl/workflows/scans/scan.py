@@ -10,7 +10,7 @@ from typing import Any
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.track.mrtrix import commands_of, version_of
-from connectome_tl.provenance import content_hash, file_hash, read_json, read_json_object, versions, write_json
+from connectome_tl.provenance import content_hash, file_hash, read_json, read_own_json_object, versions, write_json
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.diffusion import make_connectomes
 from connectome_tl.workflows.scans.hooks import hook_versions
@@ -103,7 +103,7 @@ def _marks(plan: Plan[Any]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for mark in sorted(plan.out.glob(f"sub-*/**/{plan.datatype}/*_provenance.json")):
         try:
-            record = read_json_object(mark)
+            record = read_own_json_object(mark)
         except MissingInputError:  # another process makes this scan again
             continue
         found.append((mark.name.removesuffix("_provenance.json"), record))

@@ -14,7 +14,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json, read_json_object, write_json
+from connectome_tl.provenance import read_json, read_own_json_object, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
@@ -108,7 +108,7 @@ def _leaks(settings: StudySettings) -> Finding:
 def _ledger(folder: Path, record: RunRecord) -> Finding:
     """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
     check = "ledger of test scores"
-    provenance = read_json_object(folder / "provenance.json")
+    provenance = read_own_json_object(folder / "provenance.json")
     seen = [one for one in looks(folder, record) if one.how != "audit"]
     configurations = {one.configuration for one in seen}
     if provenance.get("configuration") not in configurations:

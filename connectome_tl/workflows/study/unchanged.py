@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectome_tl.provenance import read_json_object
+from connectome_tl.provenance import read_own_json_object
 from connectome_tl.training.schemes import StudyCohorts
 
 
 def changed_cohorts(folder: Path, cohorts: StudyCohorts) -> list[str]:
     """Names of the cohorts whose content is not what the run's provenance says."""
-    provenance = read_json_object(folder / "provenance.json")
+    provenance = read_own_json_object(folder / "provenance.json")
     return [
         name
         for name, cohort in cohorts.by_name().items()
