@@ -23,6 +23,7 @@ from connectome_tl.tasks import Task
 AUC_LIMIT, R2_LIMIT = 0.95, 0.9
 _CHANCE = 0.01  # that any value of a kind is named although none says anything
 _FEWEST = 3  # in each class
+_ROUNDING = 1e-6  # below a limit, of what is told for all values at once
 _CHECK = "no single value gives the outcome away"
 
 
@@ -130,13 +131,45 @@ def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, tas
     varies = np.array([np.unique(v[np.isfinite(v)]).size > 1 for v in values.T], dtype=bool)
     allowed = _CHANCE / max(int(varies.sum()), 1)
     found = []
-    for k in np.flatnonzero(varies):
+    for k in np.flatnonzero(varies & _may_be_beyond(values, outcome, task)):
         known = np.isfinite(values[:, k])
         one, y = values[known, k], outcome[known]
         text, p = _r2(one, y) if task.kind == "regression" else _auc(one, y, task)
         if text and p < allowed:
             found.append(f"{names[k]} ({text})")
     return found
+
+
+def _may_be_beyond(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
+    """(n_values,) False where a value stays below the limit, told for all at once; True where a subject lacks it.
+
+    A test of each value alone takes SciPy a millisecond, and a connectome has thousands of edges.
+    """
+    values = np.where(np.isfinite(values), values, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        ranks = stats.rankdata(values, axis=0)
+        if task.kind == "regression":
+            best = np.maximum(_squared_correlation(values, y), _squared_correlation(ranks, stats.rankdata(y)))
+        else:
+            best = np.array([_separation(ranks, positive) for positive in _cuts(y, task)]).max(axis=0)
+    return np.asarray(~(best < (R2_LIMIT if task.kind == "regression" else AUC_LIMIT) - _ROUNDING))
+
+
+def _squared_correlation(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n_values,) of each column with y; NaN where a value is missing or constant."""
+    x, y = values - values.mean(axis=0), y - y.mean()
+    x, y = x / np.abs(x).max(axis=0), y / np.abs(y).max()  # squares that neither overflow nor vanish
+    return np.asarray((y @ x) ** 2 / ((x**2).sum(axis=0) * (y**2).sum()))
+
+
+def _separation(ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """(n_values,) AUC of each column, or 1 less it where that is more; 0.5 where a class has too few."""
+    n, n_positive = positive.size, int(positive.sum())
+    if min(n_positive, n - n_positive) < _FEWEST:
+        return np.full(ranks.shape[1], np.where(np.isnan(ranks).any(axis=0), np.nan, 0.5))
+    won = ranks[positive].sum(axis=0) - n_positive * (n_positive + 1) / 2
+    auc = won / (n_positive * (n - n_positive))
+    return np.asarray(np.maximum(auc, 1 - auc))
 
 
 def _r2(one: np.ndarray, y: np.ndarray) -> tuple[str, float]:
@@ -149,12 +182,16 @@ def _r2(one: np.ndarray, y: np.ndarray) -> tuple[str, float]:
     return "", 1.0
 
 
+def _cuts(y: np.ndarray, task: Task) -> list[np.ndarray]:
+    """(n_subjects,) bool each: the positive one, those above a level, or those of a class."""
+    if task.is_binary:
+        return [y == 1]
+    return [y > c if task.spec.ordered else y == c for c in range(task.n_levels)]
+
+
 def _auc(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float]:
     """The best separation of two classes: above a level where levels have an order, else one against the rest."""
-    if task.is_binary:
-        cuts = [y == 1]
-    else:
-        cuts = [y > c if task.spec.ordered else y == c for c in range(task.n_levels)]
+    cuts = _cuts(y, task)
     best, p_best = 0.5, 1.0
     for positive in cuts:
         if min(positive.sum(), (~positive).sum()) < _FEWEST:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize
@@ -35,7 +36,7 @@ GAINS = (0.05, 0.1, 0.15, 0.2)
 BASE_AUC, BASE_R2 = 0.7, 0.2
 SMALLEST = 20  # subjects of a regression; fewer train less than two per feature
 _TRAINING_SETS = 400
-Rows = tuple[OutOfFold, OutOfFold, OutOfFold]  # the model, its control, the training mean
+Rows = tuple[OutOfFold, ...]  # the model, its control where there is a gain, the training mean
 
 
 def plan_binary(task: Task, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Plan | None:
@@ -95,9 +96,11 @@ def plan_regression(task: Task, n: int, *, n_folds: int = 5, seed: int = 0) -> P
     if not SMALLEST <= n <= LARGEST:
         return None
 
-    def study_of(base: float, gain: float) -> Callable[[np.random.Generator], Rows]:
+    def study_of(base: float, gain: float | None) -> Callable[[np.random.Generator], Rows]:
         first = strength(base, n, n_folds, seed)
-        whole = strength(base + gain, n, n_folds, seed)
+        whole = strength(base + (gain or 0.0), n, n_folds, seed)
+        control = () if gain is None else ((np.r_[0, 2 : N_FEATURES + 1], penalty(first)),)
+        learners = ((np.arange(N_FEATURES), penalty(whole)), *control, (np.arange(0), 0.0))
         extra = max(whole - first, 0.0) / (1.0 + first)  # what the control does not see is noise to it
         beta = np.zeros(N_FEATURES + 1)
         beta[:2] = np.sqrt([first * (1.0 + extra), extra])
@@ -106,19 +109,14 @@ def plan_regression(task: Task, n: int, *, n_folds: int = 5, seed: int = 0) -> P
             x = rng.standard_normal((n, N_FEATURES + 1))
             y = x @ beta + rng.standard_normal(n)
             fold = np.array([rng.permutation(n) % n_folds for _ in range(2)])
-            one, two, mean = (
-                np.array([_ridge_out_of_fold(x[:, seen], y, f, alpha) for f in fold])
-                for seen, alpha in (
-                    (np.arange(N_FEATURES), penalty(whole)),
-                    (np.r_[0, 2 : N_FEATURES + 1], penalty(first)),
-                    (np.arange(0), 0.0),
-                )
+            predicted = (
+                np.array([_ridge_out_of_fold(x[:, seen], y, f, alpha) for f in fold]) for seen, alpha in learners
             )
-            return _rows(y, one, fold), _rows(y, two, fold), _rows(y, mean, fold)
+            return tuple(_rows(y, one, fold) for one in predicted)
 
         return study
 
-    alone = [_alone(study_of(r2, 0.0), seed) for r2 in R2S]
+    alone = [_alone(study_of(r2, None), seed) for r2 in R2S]
     found = [_gain(study_of(BASE_R2, gain), task, seed) for gain in GAINS]
     return Plan(
         task=task.name,
@@ -167,6 +165,7 @@ def penalty(signal: float) -> float:
     return N_FEATURES / signal
 
 
+@lru_cache(maxsize=64)
 def strength(r2: float, n: int, n_folds: int, seed: int = 0) -> float:
     """Signal over noise variance at which ridge fitted in training folds has this R2 on new subjects, on average."""
     sets = _TrainingSets.draw(round(n * (1 - 1 / n_folds)), np.random.default_rng([seed, n, n_folds]))
@@ -178,7 +177,11 @@ def _ridge_out_of_fold(x: np.ndarray, y: np.ndarray, fold: np.ndarray, alpha: fl
     predicted = np.empty(y.size)
     for k in np.unique(fold):
         train, test = fold != k, fold == k
-        centre, mean = x[train].mean(axis=0), y[train].mean()
+        mean = y[train].mean()
+        if not x.shape[1]:
+            predicted[test] = mean
+            continue
+        centre = x[train].mean(axis=0)
         z = x[train] - centre
         weights = np.linalg.solve(z.T @ z + alpha * np.eye(x.shape[1]), z.T @ (y[train] - mean))
         predicted[test] = mean + (x[test] - centre) @ weights
@@ -194,7 +197,7 @@ def _alone(study: Callable[[np.random.Generator], Rows], seed: int) -> tuple[flo
     """Median width of the R2's interval, and how often it excludes 0 from below."""
     ends = []
     for k in range(N_STUDIES):
-        model, _, mean = study(np.random.default_rng([seed, k]))
+        model, mean = study(np.random.default_rng([seed, k]))
         ends.append(regression_metrics(model, mean, "procedure")["r2"][1:])
     low, high = np.array(ends).T
     return float(np.median(high - low)), float((low > 0).mean())

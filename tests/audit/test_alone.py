@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from connectome_tl.audit import alone
 from connectome_tl.audit.alone import alone_findings
 from connectome_tl.settings.cohort import Covariate
+from connectome_tl.tasks import Task
 from tests.small_study import small_cohorts
 
 COHORT = small_cohorts(n_target=40, effect=0.0, seed=4).target
@@ -51,6 +54,36 @@ def test_columns_edges_and_measures_that_hold_the_outcome_are_named():
     features[:, 3, 1] = -np.exp(np.nan_to_num(SCORE) / 10)
     found = warned(replace(COHORT, region_features=features, region_feature_names=("a", "b")))
     assert f"motor_score from regional measure b of {COHORT.regions[3]} (R2 of ranks" in found
+
+
+def named_one_by_one(values, names, outcome, task):
+    """As `alone._too_good`, every value tested by SciPy."""
+    varies = [k for k in range(len(names)) if np.unique(values[np.isfinite(values[:, k]), k]).size > 1]
+    found = []
+    for k in varies:
+        known = np.isfinite(values[:, k])
+        test = alone._r2 if task.kind == "regression" else partial(alone._auc, task=task)
+        text, p = test(values[known, k], outcome[known])
+        found += [f"{names[k]} ({text})"] if text and p < 0.01 / len(varies) else []
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")  # of SciPy, on values of 1e200 and on constant columns
+@pytest.mark.parametrize("kind", ["binary", "regression", "ordinal", "multiclass"])
+def test_of_many_values_the_same_are_named_as_one_by_one(kind):
+    rng, n, names = np.random.default_rng(1), 24, [str(k) for k in range(60)]
+    task = Task(name="t", kind=kind, column="t", levels=() if kind in ("binary", "regression") else ("a", "b", "c"))
+    outcome = rng.normal(size=n) if kind == "regression" else rng.permutation(np.arange(n) % task.n_levels) * 1.0
+    noise = rng.normal(size=(n, 60)) * rng.uniform(0, 0.6, 60)
+    values = np.where(np.arange(60) % 3, outcome[:, None], 0) + noise
+    values[:, :10] = np.exp(4 * values[:, :10])  # the ranks alone say it
+    values[:, 10:14] = np.round(values[:, 10:14])
+    values[:, 14:18] *= [1e200, 1e-200, 0.0, -1.0]
+    values[:3, 18:30] = np.nan
+    values[0, 30:33] = np.inf
+    found = alone._too_good(values, names, outcome, task)
+    assert found == named_one_by_one(values, names, outcome, task)
+    assert 10 < len(found) < 45
 
 
 @pytest.mark.parametrize("what", ["covariate", "region"])

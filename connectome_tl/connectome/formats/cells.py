@@ -70,10 +70,11 @@ def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int)
 
 def _plain(row: Sequence[str]) -> list[float] | None:
     """A row without commas or words, the usual case; None for any other."""
-    if any("_" in cell or len(cell) > _LONGEST or not cell.isascii() for cell in row):
+    together = "".join(row)
+    if "_" in together or not together.isascii() or max(map(len, row)) > _LONGEST:
         return None
     try:
-        return [float(cell) for cell in row]
+        return list(map(float, row))
     except ValueError:
         return None
 

@@ -10,7 +10,7 @@ for: `settings.metrics`, tuned and confirmed by `benchmarks/coverage.py` on diff
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from connectome_tl.settings.metrics import MOST_WIDENING, Estimand, Widening
 
@@ -250,4 +250,4 @@ def clustered_half_width(
     factor = widening.at(influence.size)
     added = min(widening.between * between, max(0.0, MOST_WIDENING - factor) * tested)
     variance = factor * tested + added + (widening.floor / (n_learning or influence.size)) ** 2
-    return float(stats.t.ppf(0.975, max(1.0, min(n - 1, freedom)))) * float(np.sqrt(variance))
+    return float(special.stdtrit(max(1.0, min(n - 1, freedom)), 0.975)) * float(np.sqrt(variance))

@@ -42,9 +42,8 @@ def kernel_average(
     per_block = [np.einsum("sc,src->rc", weights * scale[:, None], dual) for scale in scales.T]
     residuals = np.zeros_like(y)
     parts = [outside[rows] @ inverse[:, None] @ outside[rows].swapaxes(1, 2) for rows in design.families.stacks]
-    for k in range(len(points)):
-        left = design.families.left_out(dual[k], [part[k] for part in parts], errors, 1e-9)
-        residuals += weights[k] * left
+    for weight, left in zip(weights, design.families.left_out(dual, parts, errors, 1e-9), strict=True):
+        residuals += weight * left
     return per_block, errors - residuals
 
 

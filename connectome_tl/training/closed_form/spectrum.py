@@ -50,11 +50,11 @@ class Families:
     def left_out(
         self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float
     ) -> np.ndarray:
-        """Residuals (n_rows, n_columns) of a fit without the row's family.
+        """Residuals (..., n_rows, n_columns) of fits without the row's family.
 
         Args:
-            solved: G y, (n_rows, n_columns).
-            blocks: G_FF of each stack, (n_families, size, size).
+            solved: G y, (..., n_rows, n_columns).
+            blocks: G_FF of each stack, (..., n_families, size, size).
             fallback: residuals (n_rows, n_columns) where the other families do not determine the unpenalised
                 columns.
             least: eigenvalue of G_FF below which they do not.
@@ -62,14 +62,15 @@ class Families:
         residuals = np.empty_like(solved)
         for stack, block in zip(self.stacks, blocks, strict=True):
             if stack.shape[1] == 1:
-                at, pivot = stack[:, 0], block[:, 0]
+                at, pivot = stack[:, 0], block[..., 0]
                 known = pivot > least
-                residuals[at] = np.where(known, solved[at] / np.where(known, pivot, 1.0), fallback[at])
+                own = solved[..., at, :] / np.where(known, pivot, 1.0)
+                residuals[..., at, :] = np.where(known, own, fallback[at])
                 continue
             values, vectors = np.linalg.eigh(block)
-            known = values[:, 0] > least
-            inverse = (vectors / np.where(known[:, None], values, 1.0)[:, None, :]) @ vectors.swapaxes(1, 2)
-            residuals[stack] = np.where(known[:, None, None], inverse @ solved[stack], fallback[stack])
+            known = (values[..., :1] > least)[..., None]
+            inverse = (vectors / np.where(known, values[..., None, :], 1.0)) @ vectors.swapaxes(-1, -2)
+            residuals[..., stack, :] = np.where(known, inverse @ solved[..., stack, :], fallback[stack])
         return residuals
 
 

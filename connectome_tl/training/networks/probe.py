@@ -60,7 +60,6 @@ def _embedding(model: OutcomeModel, batch: Batch, modality: str) -> np.ndarray:
 def _score(x: np.ndarray, y: np.ndarray, *, binary: bool) -> float:
     from sklearn.linear_model import RidgeCV
     from sklearn.metrics import r2_score, roc_auc_score
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     order = np.random.default_rng(0).permutation(len(y))  # the order of ids may follow a site
@@ -68,8 +67,9 @@ def _score(x: np.ndarray, y: np.ndarray, *, binary: bool) -> float:
     fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % _FOLDS  # each fold has the whole range
     read = np.empty(len(y))
     for k in range(_FOLDS):
-        ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
-        read[fold == k] = ridge.fit(x[fold != k], y[fold != k]).predict(x[fold == k])
+        scaler = StandardScaler()
+        ridge = RidgeCV(_PENALTIES).fit(scaler.fit_transform(x[fold != k]), y[fold != k])
+        read[fold == k] = ridge.predict(scaler.transform(x[fold == k]))
     if not binary:
         return float(r2_score(y, read))
     return float(np.mean([roc_auc_score(y[fold == k], read[fold == k]) for k in range(_FOLDS)]))
