@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -63,3 +64,30 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
         return folder
 
     return once
+
+
+@pytest.fixture(scope="session")
+def fitted_before() -> dict[str, Any]:
+    """The fits of `audits_fit_once` so far, by the hash of what they were made from."""
+    return {}
+
+
+@pytest.fixture
+def audits_fit_once(fitted_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audits fit equal plans on equal rows once in this process: most tests audit copies of one run.
+
+    Wrecked or turned rows, another outcome or other subjects to predict are other inputs, and are fitted.
+    """
+    from connectome_tl.audit import replay
+    from connectome_tl.provenance import content_hash
+    from connectome_tl.training.fit import fit, unique_plans
+
+    def once(plans: Any, cohorts: Any, **options: Any) -> Any:
+        wanted = list(plans)
+        rows = {role: [cohort.ids, cohort.rows_hash(cohort.ids)] for role, cohort in sorted(cohorts.items())}
+        key = content_hash([[k, plan.predict, plan.keep] for k, plan in unique_plans(wanted).items()], rows)
+        if key not in fitted_before:
+            fitted_before[key] = fit(wanted, cohorts, **options)
+        return dict(fitted_before[key])
+
+    monkeypatch.setattr(replay, "fit", once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -67,17 +68,15 @@ def test_the_same_record_gives_the_same_bytes(html: str) -> None:
         "heavy = {'torch', 'monai', 'torch_geometric', 'nilearn', 'pandas'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    hashes = {
-        subprocess.run(
-            [sys.executable, "-c", code, str(Path(__file__).parent)],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(hashes) == 1
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert printed.strip() == hashlib.sha256(html.encode()).hexdigest()
 
 
 def test_a_record_read_back_from_json_gives_the_same_report(html: str, record: RunRecord) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ import pytest
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, write_volume
 from connectome_tl.imaging.read.inputs import take_inventory
+from connectome_tl.imaging.register import registration, template_fit
+from connectome_tl.imaging.register.orientation import Orientation
 from connectome_tl.imaging.register.warps import Warp, carry_labels
+from connectome_tl.provenance import content_hash
+from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.scans.connectomes import build_connectomes
@@ -28,7 +33,7 @@ tracking: {n_streamlines: 100}
 reconstruction: {response_voxels: 60}
 preprocessing: {denoise: none, motion: none}
 """
-OURS = CONFIG + "registration: {engine: dipy}\n"  # one engine throughout; `auto` takes it where there is a lesion mask
+OURS = "engine: dipy"  # one engine throughout; `auto` takes it where there is a lesion mask
 NAME = "sub-01_ses-01"
 
 
@@ -60,20 +65,55 @@ def test_a_lesion_is_found_by_either_name(name: str, tmp_path: Path) -> None:
     assert "not a BIDS name" not in str(inventory.problems)
 
 
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray | None]:
+    """What each search for the head's orientation left out. It finds the header right, as the search itself would."""
+    seen: list[np.ndarray | None] = []
+
+    def find(fixed: Volume, moving: Volume, *, left_out: np.ndarray | None = None) -> Orientation:
+        del fixed, moving
+        seen.append(left_out)
+        return Orientation(np.eye(3), likeness=1.0, plain=1.0, mirrored=0.0, searched=False)
+
+    monkeypatch.setattr(template_fit, "find_orientation", find)
+    return seen
+
+
+@pytest.fixture
+def registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal images are registered once: two commands of the test below differ in the gate behind it only."""
+    known: dict[str, Warp] = {}
+
+    def register(fixed: Volume, moving: Volume, settings: RegistrationSettings, **more: Any) -> Warp:
+        images = [part for image in (fixed, moving) for part in (image.data, image.affine)]
+        key = content_hash(*images, settings.model_copy(update={"min_likeness": 0.0}), more)
+        if key not in known:
+            known[key] = registration.register(fixed, moving, settings, **more)
+        return known[key]
+
+    monkeypatch.setattr(template_fit, "register", register)
+
+
 @pytest.mark.slow
-def test_labels_come_through_better_when_the_lesion_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("registered_once")
+def test_labels_come_through_better_when_the_lesion_is_left_out(
+    tmp_path: Path, searches: list[np.ndarray | None]
+) -> None:
     folder = write_phantom(tmp_path / "bids", n_subjects=1, n_sessions=1, settings=SMALL)
-    (folder / "config.yaml").write_text(OURS)
+    (folder / "config.yaml").write_text(CONFIG + f"registration: {{{OURS}}}\n")
     lesion = with_lesion(folder)
     with pytest.raises(DataError, match="the registered template does not match"):
         build_connectomes(folder, tmp_path / "stopped", config=folder / "config.yaml")
-    (folder / "no_gate.yaml").write_text(CONFIG + "registration: {engine: dipy, min_likeness: 0}\n")
+    (folder / "no_gate.yaml").write_text(CONFIG + f"registration: {{{OURS}, min_likeness: 0}}\n")
     build_connectomes(folder, tmp_path / "seen", config=folder / "no_gate.yaml")
     write_volume(folder / "sub-01/ses-01/anat" / f"{NAME}_label-lesion_mask.nii.gz", lesion.data, lesion.affine)
     (folder / "auto.yaml").write_text(CONFIG)
     build_connectomes(folder, tmp_path / "left out", config=folder / "auto.yaml")
     seen, left_out = (agreement(folder, tmp_path / out) for out in ("seen", "left out"))
     assert left_out > seen + 0.1
+    assert [found is None for found in searches] == [True, True, False]
+    assert searches[-1] is not None
+    np.testing.assert_array_equal(searches[-1], lesion.data)
     engine = json.loads(next((tmp_path / "left out").rglob("*_relmat.json")).read_text())["Registration"]["Engine"]
     assert engine["Name"] == "dipy"
     assert "lesion" in engine["Why"]
