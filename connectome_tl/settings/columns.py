@@ -105,7 +105,7 @@ class Covariate(Settings):
 class StatusRule(Settings):
     """Column and codes for reasons of missing outcomes, and the meaning of death and untestable for this task.
 
-    Without a rule, an infant who died or was untestable stops the run: silence would decide it.
+    Without a rule, subjects who died or were untestable are an error, since either choice affects the result.
     """
 
     column: str

@@ -56,7 +56,7 @@ class Span(Record):
 class CovariateInput(Record):
     """A covariate of the model or of its limits.
 
-    `needed`: a cohort without the column cannot be predicted. `span`: of a numeric one in training; `levels`: of a
+    `needed`: whether the column is required. `span`: training range of a numeric covariate; `levels`: levels of a
     categorical one.
     """
 
