@@ -106,5 +106,4 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
     for row, subject in enumerate(ids):
         if subject in trained:
             predicted[row] = fit.held_out[subject][column] if subject in fit.held_out else np.nan
-    # type: ignore[arg-type]
-    return in_unit(predicted, task.unit, cohort.age_unit) - cohort.age[cohort.positions(ids)], cohort.age_unit
+    return in_unit(predicted, task.unit, cohort.age_unit) - cohort.age[cohort.positions(ids)], cohort.age_unit  # type: ignore[arg-type]

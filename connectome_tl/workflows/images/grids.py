@@ -153,8 +153,7 @@ def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
     assert isinstance(branch, VolumeBranch)
     found = load_into(branch.net, read_weights(file), name)
     layout = {key: getattr(encoder, key) for key in ("stem_stride", "dilated") if hasattr(encoder, key)}
-    # type: ignore[attr-defined]
-    return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}
+    return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}  # type: ignore[attr-defined]
 
 
 def _check_voxels(settings: ImageSettings, cohorts: Sequence[Cohort], grids: dict[str, StoredGrid]) -> None:

@@ -49,9 +49,9 @@ class ScanAges:
 def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
     """Age of every scan, including those not processed in this run, from the declared column.
 
-    Without one, by `scan_age` of sessions.tsv, as the dHCP writes it.
+    The default is `scan_age` of sessions.tsv, as in the dHCP.
 
-    An age of participants.tsv belongs to a subject with one session; with more it is not known to which.
+    Ages in participants.tsv are used only for subjects with one session, since the session is otherwise unknown.
 
     Raises:
         MissingInputError: no table has the declared column. DataError: an age is not a number.
