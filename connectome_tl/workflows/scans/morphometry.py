@@ -84,7 +84,7 @@ def build_networks(
 
 
 def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
-    """The scan without its diffusion data, and with everything that it lacks for this."""
+    """The scan without its diffusion data, with the problems that prevent structural processing."""
     given = {contrast_of(scan.anatomical), contrast_of(scan.other_anatomical)}
     problems = [
         Problem(f"there is no {image} image", expected=f"anat/{scan.name}_{image}.nii.gz", subject=scan.name)
@@ -118,13 +118,13 @@ def morphometry_files(
     labels: str | Path | None = None,
     atlas: str | None = None,
 ) -> MorphometryFiles:
-    """One subject's network and measures, from images (T1w, T2w, FA, a tissue map) on the grid of its parcellation.
+    """Compute one subject's network and measures from images (T1w, T2w, FA, tissue map) on the parcellation's grid.
 
-    `divergence` compares the distributions of voxels over all images, `similarity` the regions' volume, mean, spread
-    and quantiles. No other subject enters, so nothing can leak between folds.
+    `divergence` compares the distributions of voxels over all images; `similarity` compares the regions' volume, mean,
+    standard deviation and quantiles. A single subject is used, so no information can leak between folds.
 
     Raises:
-        UsageError: an unknown network, no image, labels and atlas together, or an `out` that is not `.tsv`.
+        UsageError: unknown network, no image, both labels and atlas, or an `out` that is not `.tsv`.
         MissingInputError, DataError: as the readers; an image on another grid.
     """
     if Path(out).suffix.lower() != ".tsv":
