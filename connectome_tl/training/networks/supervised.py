@@ -20,7 +20,9 @@ from connectome_tl.training.plans import FitPlan
 
 
 def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
-    """Stage 1 on the source, or stage 3 on the target: heads of all outcomes, missing ones masked."""
+    """Train stage 1 on the source or stage 3 on the target, with heads for all outcomes; missing outcomes are
+    masked.
+    """
     setting = set_up(plan, context)
     if plan.inner:
         return fit_ensemble(setting, context)
