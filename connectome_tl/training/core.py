@@ -31,6 +31,7 @@ from connectome_tl.training.plans import FitPlan
 
 SCORES = "source scores"
 CONNECTOME_PRESENCE = "connectome presence"
+CLINICAL, UNPENALISED = "clinical", ", unpenalised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,12 @@ class CoreModel:
     def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
         """What this core of a source cohort predicts for subjects of another, as a block."""
         return Block(SCORES, self.fit.predict(self.blocks(cohort, ids)))
+
+    @property
+    def covered(self) -> frozenset[str]:
+        """Names of the blocks of connectomes and images that this core has; covariates differ between cohorts."""
+        names = (columns.name for columns in self.fit.columns)
+        return frozenset(name for name in names if name not in (CLINICAL, f"{CLINICAL}{UNPENALISED}", SCORES))
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         check_regions(self, cohort)
@@ -153,6 +160,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         settings,
         scores=None if source is None else source.scores(cohort, ids),
         own=() if source is None else own_scores(tasks, source.tasks),
+        covered=() if source is None else source.covered,
     )
     model = CoreModel(
         tasks,
@@ -219,7 +227,7 @@ def blocks_of(
             free = unpenalised_columns(features.steps[name], whole.shape[1], unpenalised)
             blocks.append(Block(name, whole[:, ~free]))
             if free.any():
-                blocks.append(Block(f"{name}, unpenalised", whole[:, free], penalised=False))
+                blocks.append(Block(f"{name}{UNPENALISED}", whole[:, free], penalised=False))
     if tangent is not None:
         arrays = tangent.rows(cohort, ids).arrays["connectome"]
         blocks.append(Block("tangent", _displacements(arrays), kernel="both", relax=True))

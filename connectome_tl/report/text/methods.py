@@ -136,10 +136,10 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
-            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself as the mean "
-            "of fits with it (slope 1, and a free slope without a penalty) and without it, weighted by their errors on "
-            "families left out, others as the mean of fits with and without them. Its control has the source's "
-            "outcomes permuted."
+            " The core takes the scores of a core fitted on the same subjects. It is a weighted mean of the fit "
+            "without them and of fits in which they replace the data that they were computed from: ridge on all "
+            "scores, each score alone, and the score of the outcome itself at slope 1; the weights follow the errors "
+            "on families left out. Its control has the source's outcomes permuted."
             if facts.source_scores
             else ""
         )

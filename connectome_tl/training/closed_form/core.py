@@ -5,10 +5,10 @@ The fit is the mean of (S) ridge on the sum of the linear kernels, (G) a non-neg
 fits, and, for few families, (A) a likelihood-weighted mean over the scales of the blocks. All parts are linear
 in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
 
-Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
-outcome that is itself among them (`own`) is a weighted mean of three fits: with its column at slope 1, with a free
-slope, and without it; the weights follow their errors without the family. Any other is the mean of fits with and
-without the block of scores. `predict` then needs the scores as one more block.
+Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. The fit is then a
+weighted mean of the fit without them and of fits in which they replace the blocks that they were computed from
+(`covered`): ridge on all scores, each score alone, and, for an outcome that the source has as well (`own`), its score
+at slope 1. The weights follow the leave-one-family-out errors. `predict` then needs the scores as one more block.
 
 What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
@@ -22,7 +22,7 @@ What calling code has to know:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +46,7 @@ def fit_core(
     *,
     scores: Block | None = None,
     own: Sequence[int | None] = (),
+    covered: Collection[str] = (),
 ) -> CoreFit:
     """Fit all outcomes on the same training rows.
 
@@ -56,6 +57,7 @@ def fit_core(
         families: (n_rows,); rows of one family are left out together.
         scores: predictions of source models for these rows, each in the unit of its outcome.
         own: (n_outcomes,), the column of `scores` with the same outcome, or None; empty: all None.
+        covered: names of the blocks from which the scores are computed.
 
     Raises:
         DataError: fewer than two families with a known outcome, values not finite, labels not 0 or 1.
@@ -70,7 +72,7 @@ def fit_core(
     matched(given, [block.name for block in given])
     if len(families) != len(y) or len(own) != y.shape[1] or any(len(block.values) != len(y) for block in given):
         raise InternalError("rows of blocks, outcomes and families differ", expected=str(y.shape))
-    rows = TrainingRows.of(given, families, None if scores is None else scores.name, settings)
+    rows = TrainingRows.of(given, families, None if scores is None else scores.name, covered, settings)
     shrunk = np.array([kind != "binary" for kind in kinds], dtype=bool)
     coefficients = np.zeros((rows.z.shape[1], y.shape[1]))
     dual = [np.zeros(y.shape) for _ in rows.kernels]
