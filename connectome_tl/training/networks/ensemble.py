@@ -16,6 +16,7 @@ from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context, check_name
 from connectome_tl.training.fitted import outputs_of, to_batch
+from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of
 from connectome_tl.training.networks.setting import (
@@ -145,6 +146,7 @@ def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: 
     plan = setting.plan
     model, carried = setting.fresh(number)
     others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
+    start_heads(model, setting, others.numpy(), carried)
     pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
     torch.manual_seed(seed_of(plan, "noise", number))
     return train(
