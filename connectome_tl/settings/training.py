@@ -130,7 +130,7 @@ class FineTune(Settings):
 
     `scaling: parent` keeps all fitted feature steps of the stage before (fitted on more subjects); `own`
     fits them on this stage's training rows. `carry` lists what is taken from the stage before; a head
-    is carried only when the stage before had the same task.
+    is carried only when the stage before had the same task; a new one starts from a combination of its heads.
     """
 
     training: Training = Training()

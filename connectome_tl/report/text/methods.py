@@ -166,6 +166,11 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         "Last stage: joint training on all outcomes, missing ones masked "
         f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
     )
+    if stages.pretrain is not None and "source" in facts.sizes and "heads" in stages.finetune.carry:
+        found.append(
+            "Heads of values and binary outcomes that stage 1 does not have start as the linear combination of its "
+            "heads that predicts the training rows best (ridge regression)."
+        )
     if len(found) > 1:
         found.append(
             "Controls without a stage start from random weights, train all of them at the full rate for the same "
