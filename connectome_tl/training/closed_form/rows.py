@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block, Columns, Kernel, choose_landmarks, kernels
+from connectome_tl.training.closed_form.blocks import (
+    Block,
+    Columns,
+    Kernel,
+    SourceScores,
+    choose_landmarks,
+    kernels,
+)
 from connectome_tl.training.closed_form.fitted import RadialPart
 from connectome_tl.training.closed_form.solve import Problem, Solution, mean_of
 from connectome_tl.training.closed_form.spectrum import Design, Families
@@ -64,15 +71,19 @@ class TrainingRows:
     def of(
         blocks: Sequence[Block],
         families: Sequence[str],
-        scores: str | None,
-        covered: Collection[str],
+        source: SourceScores | None,
         settings: CoreSettings,
     ) -> TrainingRows:
         """Fit clipping and centring, and compute the kernels.
 
+        Args:
+            blocks: those of the source's scores included.
+
         Raises:
             DataError: values that are not finite.
         """
+        scores = None if source is None else source.block.name
+        covered = frozenset() if source is None else source.covered
         columns = tuple(Columns.fit(block, settings.clip) for block in blocks)
         values = {block.name: fitted.apply(block) for block, fitted in zip(blocks, columns, strict=True)}
         scale = {name: np.ones(part.shape[1]) for name, part in values.items()}
@@ -89,9 +100,7 @@ class TrainingRows:
         names = (*unpenalised, *(() if scores is None else (scores,)))
         z = np.column_stack([np.ones(n_rows), *(values[name] for name in names)])
         names_of_rows = np.asarray(families, dtype=str)
-        return TrainingRows(
-            columns, values, scale, tuple(found), z, names, names_of_rows, scores, frozenset(covered), settings
-        )
+        return TrainingRows(columns, values, scale, tuple(found), z, names, names_of_rows, scores, covered, settings)
 
     def solve(
         self, observed: np.ndarray, y: np.ndarray, spread: np.ndarray, shrunk: np.ndarray, own: int | None

@@ -13,7 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
@@ -205,18 +205,12 @@ def test_a_source_score_gains_whatever_its_outcome_is_called(kind: str) -> None:
         values = np.column_stack([signal if kind == "binary" else 100 + 15 * signal, rng.normal(size=240)])
         train, test = slice(0, 40), slice(40, 240)
         y = given.y[:, [KINDS.index(kind)]]
-        for name, own in (("without", []), ("other outcome", [None]), ("same outcome", [0])):
-            scores = None if name == "without" else Block("scores", values[train])
-            fit = fit_core(
-                given.blocks(train),
-                y[train],
-                [kind],
-                given.families[train],
-                scores=scores,
-                own=own,
-                covered=["tangent"],
-            )
-            new = given.blocks(test) if scores is None else [*given.blocks(test), Block("scores", values[test])]
+        for name, own in (("without", (None,)), ("other outcome", (None,)), ("same outcome", (0,))):
+            source = SourceScores(Block("scores", values[train]), own, frozenset({"tangent"}))
+            without = name == "without"
+            blocks, families = given.blocks(train), given.families[train]
+            fit = fit_core(blocks, y[train], [kind], families, source=None if without else source)
+            new = given.blocks(test) if without else [*given.blocks(test), Block("scores", values[test])]
             score = r2_score if kind == "regression" else roc_auc_score
             found[name].append(float(score(y[test, 0], fit.predict(new)[:, 0])))
     means = {name: np.mean(values) for name, values in found.items()}
@@ -232,8 +226,8 @@ def test_scores_replace_the_blocks_that_they_are_computed_from_and_no_others() -
     y = (3 * signal + 3 * given.narrow[:, 0])[:, None]
     scores = Block("scores", np.column_stack([signal, np.random.default_rng(0).normal(size=60)]))
     fits = [
-        fit_core(given.blocks(), y, ["regression"], given.families, scores=scores, covered=covered)
-        for covered in (["tangent"], ["tangent", "clinical"])
+        fit_core(given.blocks(), y, ["regression"], given.families, source=SourceScores(scores, (None,), covered))
+        for covered in (frozenset({"tangent"}), frozenset({"tangent", "clinical"}))
     ]
     wide, narrow = ([fit.weights()[name] for fit in fits] for name in ("tangent", "clinical"))
     np.testing.assert_allclose(fits[0].weights()["scores"][:, 0], [3, 0], atol=0.3)
@@ -251,7 +245,7 @@ def test_a_fit_with_scores_is_the_weighted_mean_of_its_parts() -> None:
     wide, block = Block("tangent", rng.normal(size=(30, 40))), Block("scores", scores)
     rest = (y[:, None], ["regression"], [str(k) for k in range(30)])
     plain = CoreSettings(clip=None)
-    fit = fit_core([wide], *rest, plain, scores=block, covered=["tangent"])
+    fit = fit_core([wide], *rest, plain, source=SourceScores(block, (None,), frozenset({"tangent"})))
     without = fit_core([wide], *rest, plain)
     ridge = fit_core([Block("scores", scores / scores.std(axis=0))], *rest, plain)
     parts = [
@@ -283,8 +277,8 @@ def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
         signal = 100 + 15 * (given.wide[:, :20].sum(axis=1) / 4 + given.narrow[:, 0])
         for name, values in (("same unit", signal), ("other unit", 40 * signal), ("without", rng.normal(size=300))):
             blocks, scores = given.blocks(slice(0, 33)), Block("scores", values[:33, None])
-            own = [None] if name == "without" else [0]
-            fit = fit_core(blocks, given.y[:33, [0]], ["regression"], given.families[:33], scores=scores, own=own)
+            source = SourceScores(scores, (None if name == "without" else 0,))
+            fit = fit_core(blocks, given.y[:33, [0]], ["regression"], given.families[:33], source=source)
             predicted = fit.predict([*given.blocks(slice(33, 300)), Block("scores", values[33:, None])])[:, 0]
             errors[name].append(float(np.mean((predicted - given.y[33:, 0]) ** 2)))
     # The noise of the outcome has a variance of 225.
@@ -310,10 +304,8 @@ def test_a_score_that_does_not_carry_over_costs_next_to_nothing(kind: str) -> No
         train, test = slice(0, 33), slice(33, 233)
         found = []
         for block in (None, Block("scores", score[train, None])):
-            own = [] if block is None else [0]
-            fit = fit_core(
-                given.blocks(train), y[train, None], ["regression"], given.families[train], scores=block, own=own
-            )
+            source = None if block is None else SourceScores(block, (0,))
+            fit = fit_core(given.blocks(train), y[train, None], ["regression"], given.families[train], source=source)
             new = [*given.blocks(test), *([] if block is None else [Block("scores", score[test, None])])]
             found.append(float(r2_score(y[test], fit.predict(new)[:, 0])))
         losses.append(found[0] - found[1])
