@@ -104,6 +104,7 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
         f"{networks} networks were each trained without one part of the training rows, which chose the number of "
         "steps, and averaged.",
+        "Their predictions of values were shrunk towards the mean by the slope of the outcome on held-out predictions.",
         "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
         "the core by more than one standard error.",
         *_heads_and_embeddings(settings, facts),
