@@ -16,10 +16,10 @@ _LEAST = 0.1
 def shrink(setting: Setting, states: Mapping[str, State], held_out: np.ndarray) -> dict[str, float]:
     """Shrink the linear heads of regressions, in place, and the held-out predictions with them.
 
-    Values that a network predicts from few training rows spread more than the outcome allows. The slope of the outcome on
-    the held-out predictions is multiplied into weights and bias of the head, and the mean of the held-out predictions is
-    moved to that of the outcome. The slope stays within .1, which keeps the order of predictions and the gradients, and
-    1. Probabilities are calibrated elsewhere; heads with distributions stay as they are.
+    Values that a network predicts from few training rows spread more than the outcome allows. The slope of the outcome
+    on the held-out predictions is multiplied into weights and bias of the head, and the mean of the held-out
+    predictions is moved to that of the outcome. The slope stays within .1, which keeps the order of predictions and the
+    gradients, and 1. Probabilities are calibrated elsewhere; heads with distributions stay as they are.
 
     Args:
         states: parameters by network and step.
