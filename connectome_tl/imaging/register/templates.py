@@ -37,7 +37,7 @@ class Template:
 
 
 def weeks_of(age: float, unit: str, reference: str) -> float:
-    """Postmenstrual weeks; an age from birth is taken as that of a term-born child, as a corrected age is."""
+    """Postmenstrual weeks; ages from birth are treated as those of term-born children, like corrected ages."""
     return age * UNITS[unit] / 7 + (0.0 if reference == "postmenstrual" else _TERM_WEEKS)
 
 
@@ -47,7 +47,7 @@ def months_of(age: float, unit: str, reference: str) -> float:
 
 
 def contrast_for_age(months: float) -> Literal["T1w", "T2w"]:
-    """T2w up to three months from term, T1w then."""
+    """T2w up to three months from term, T1w later."""
     return "T2w" if months < _T2W_MONTHS else "T1w"
 
 
@@ -93,10 +93,10 @@ class TemplateImages:
 
 
 def find_template(template: Template, labels: str | None = None) -> TemplateImages | None:
-    """The finest resolution whose image, brain mask and labels are all in TemplateFlow's cache; None where none is.
+    """The template at the finest resolution with all files in TemplateFlow's cache, or None.
 
-    Goes by the names of files, needs no client and downloads nothing. The client leaves an empty file, or a link to
-    nowhere, for what it has not fetched.
+    Files are found by name, without the client and without downloads. The client creates empty files or broken links
+    for files that it has not fetched.
 
     Args:
         labels: entities of the label image: `desc-structures`, `atlas-Schaefer2018_desc-400Parcels7Networks`.
@@ -132,7 +132,7 @@ def _is_there(path: Path) -> bool:
 
 
 def fetch_template(template: Template, labels: str | None = None) -> TemplateImages:
-    """The template's image, brain mask and labels, by TemplateFlow's own client, into its cache.
+    """Download the template's image, brain mask and labels by TemplateFlow's client to its cache.
 
     Raises:
         MissingInputError: the client is not installed. UsageError: TemplateFlow has no such image or labels.

@@ -57,16 +57,16 @@ def build_networks(
     dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Make the network of every scan of a folder; what is done already is left as it is.
+    """Compute the network of every scan of a folder; finished scans are not repeated.
 
-    Everything that is missing is listed before anything is computed. A scan that fails stops no other.
+    Missing files are listed before anything is computed. A failed scan does not stop the others.
 
     Args:
         atlas, network: override the configuration.
-        filter_file: BIDS Apps' `--bids-filter-file`: which images are meant.
-        n_workers: scans at the same time.
-        dry_run: tell every file and choice, and compute and write nothing.
-        tell: is called with everything that was found wrong, line by line, before anything is computed.
+        filter_file: `--bids-filter-file` of BIDS Apps, which selects images.
+        n_workers: number of scans processed in parallel.
+        dry_run: list files and choices without computing or writing anything.
+        tell: called with each problem, line by line, before anything is computed.
 
     Raises:
         UsageError, MissingInputError: settings, folder or template.
