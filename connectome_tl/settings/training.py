@@ -130,7 +130,7 @@ class FineTune(Settings):
 
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
-    is transferred only if the previous stage had the same task.
+    is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
     """
 
     training: Training = Training()

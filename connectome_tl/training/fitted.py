@@ -230,6 +230,11 @@ def outputs_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
     return _chunked(model, model, batch)
 
 
+def embeddings_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
+    """(n, fused_width) fused embeddings."""
+    return _chunked(model, model.embed, batch)
+
+
 def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
     """Apply the model to a batch in parts, on the device of its weights."""
     size = _VOLUMES if "image" in batch.modalities else _CHUNK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,9 +66,10 @@ def _refits(
     features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
     parent = context.parent(plan, "source")
     source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    known = () if source is None else source.tasks
     settings = plan.core or CoreSettings()
     blocks = blocks_of(features, in_tangent, cohort, ids, settings.unpenalised)
-    scores = None if source is None else source.scores(cohort, ids)
+    scores = None if source is None else source.scores_for((), cohort, ids)
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
     for t, task in enumerate(cohort.task(name) for name in plan.tasks):
         if tasks is not None and task.name not in tasks:
@@ -82,8 +83,7 @@ def _refits(
                 kinds_of(task) * len(usable),
                 families,
                 settings,
-                scores=scores,
-                own=[] if source is None else own_scores([task], source.tasks) * len(usable),
+                source=scores and replace(scores, own=own_scores([task], known) * len(usable)),
             )
             yield RefittedCore(task, tuple(usable), n_scores_of(task), fitted)
 

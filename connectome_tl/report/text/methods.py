@@ -104,6 +104,8 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
         f"the predictions of {networks} networks were averaged; each was trained without one part of the training "
         "rows, which was used to choose the number of steps.",
+        "Predicted values of the network were shrunk towards the mean by the slope of the outcome on held-out "
+        "predictions.",
         "The weight of the network was chosen per outcome on held-out training rows; it is 0 unless the network "
         "improves on the core by more than one standard error.",
         *_heads_and_embeddings(settings, facts),
@@ -136,10 +138,10 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
-            " The core also uses the scores of a core fitted on the same subjects: the score of the outcome itself is "
-            "included as the mean of fits with it (slope 1, and an unpenalised slope) and without it, weighted by "
-            "their leave-one-family-out errors; other scores are included as the mean of fits with and without them. "
-            "In its control the source's outcomes are permuted."
+            " The core also uses the scores of a core fitted on the same subjects. It is a weighted mean of the fit "
+            "without them and of fits in which they replace the data from which they are computed: ridge on all "
+            "scores, each score alone, and the score of the outcome itself at slope 1; the weights follow the "
+            "leave-one-family-out errors. In its control the source's outcomes are permuted."
             if facts.source_scores
             else ""
         )
@@ -166,6 +168,11 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         "Last stage: joint training on all outcomes, missing ones masked "
         f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
     )
+    if stages.pretrain is not None and "source" in facts.sizes and "heads" in stages.finetune.carry:
+        found.append(
+            "Heads of values and binary outcomes that stage 1 does not have start as the linear combination of its "
+            "heads that predicts the training rows best (ridge regression)."
+        )
     if len(found) > 1:
         found.append(
             "Controls without a stage start from random weights, train all of them at the full rate for the same "

@@ -16,6 +16,7 @@ from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context, check_name
 from connectome_tl.training.fitted import outputs_of, to_batch
+from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of
 from connectome_tl.training.networks.setting import (
@@ -27,6 +28,7 @@ from connectome_tl.training.networks.setting import (
     state_of,
     work_of,
 )
+from connectome_tl.training.networks.shrinkage import shrink
 from connectome_tl.training.objectives.objective import TRAIN
 from connectome_tl.training.plans import RowSet
 
@@ -51,11 +53,13 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     mean = _means(loss if tested is None else np.concatenate([look.tested_loss for look in looks], axis=1))
     best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(tasks)}
     chosen = sorted(set(best.values()))
-    states = {f"{number}/{step}": look.states[step] for number, look in enumerate(looks) for step in chosen}
+    # Copies of the dictionaries: a network that stopped early has the same state at all later checkpoints.
+    states = {f"{number}/{step}": dict(look.states[step]) for number, look in enumerate(looks) for step in chosen}
     held_out = np.full(out.shape[1:], np.nan)
     for task in tasks:
         where = columns_of(tasks)[task.name]
         held_out[:, where] = out[steps.index(best[task.name])][:, where]
+    slopes = shrink(setting, states, held_out)
     late = [name for name, step in best.items() if step == total and total > 0]
     notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
     length = max(map(len, curves))
@@ -66,6 +70,7 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     result = result_of(setting, context, states, best, mean_curve, notes)
     result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
     result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
+    result.facts.update({f"slope {name}": slope for name, slope in slopes.items()})
     for number, losses in enumerate(looks[0].checked):
         result.facts.update({check_name(number, name): value for name, value in losses.items()})
     return result
@@ -145,6 +150,7 @@ def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: 
     plan = setting.plan
     model, carried = setting.fresh(number)
     others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
+    start_heads(model, setting, others.numpy(), carried)
     pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
     torch.manual_seed(seed_of(plan, "noise", number))
     return train(
