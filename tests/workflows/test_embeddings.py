@@ -134,7 +134,7 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
     assert np.isfinite(run.predictions["y_score"]).all()
     page = run.report.read_text("utf-8")
     assert "a dense layer of width 3 on precomputed image embeddings" in page
-    assert "neither the tested subjects nor their kin" in page
+    assert "without the tested subjects and their relatives" in page
     assert audit_run(run.folder).accused is False
 
 
