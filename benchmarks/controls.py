@@ -1,4 +1,4 @@
-"""Are controls fair? Gain of stage 1 over the same model without it, for a source of noise and a related one.
+"""Fairness of controls: gain of stage 1 over the same model without it, for an unrelated and a related source.
 
     python benchmarks/controls.py [--cohorts 100] [--first 0] [--out controls.tsv] [--quick]
 

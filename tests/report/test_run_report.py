@@ -94,7 +94,7 @@ def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_p
     ]  # fmt: skip
 
 
-def test_n_and_positives_stand_beside_every_score(page: Page, record: RunRecord) -> None:
+def test_every_score_is_shown_with_n_and_positives(page: Page, record: RunRecord) -> None:
     """Each row that holds a model's leading score or difference holds its n as well."""
     tasks = {task.name: task for task in record.tasks}
     for score in record.scores:
