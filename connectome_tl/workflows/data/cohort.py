@@ -60,9 +60,10 @@ def check_cohort(
         UsageError, MissingInputError, DataError: everything wrong, in one list.
     """
     screen = console or Console()
-    with Ticker(screen) as ticker:
+    waiting = Console(stderr=True, quiet=screen.quiet)
+    with Ticker(waiting) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_subjects(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(waiting))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
         seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
