@@ -261,13 +261,18 @@ def report(
     dated: Annotated[bool, typer.Option("--dated", help="Show when the run ended and how long it took.")] = False,
 ) -> None:
     """Render the report of a finished run again, with explanations; save figures and tables for a paper."""
+    from connectome_tl.workflows.progress import Steps
     from connectome_tl.workflows.study.report import draw_report
 
     if figures not in (None, "svg", "pdf"):
         raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
     kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
-    page = draw_report(run_dir, figures=kind, tables=tables, dated=dated)
+    with Steps(shown=terminal.shows_progress, lines=False) as steps, steps.step("figures, tables, page"):
+        page = draw_report(run_dir, figures=kind, tables=tables, dated=dated)
     terminal.answer(folder=run_dir, report=page)
+    for wanted, name in ((kind is not None, "figures"), (tables, "tables")):
+        if wanted:
+            terminal.say(f"wrote {run_dir / name}")
     terminal.say(f"Report: {page}")
 
 
