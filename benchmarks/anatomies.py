@@ -22,7 +22,7 @@ GRID_MM = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """An image, 0 outside the brain, and labels on its grid."""
+    """An image (0 outside the brain) and labels on its grid."""
 
     name: str
     image: Volume

@@ -1,8 +1,8 @@
-"""Assembly beside dipy and MRtrix3: CPU seconds of one thread, reading the tractogram included.
+"""Compare assembly with dipy and MRtrix3: CPU seconds of one thread, including reading the tractogram.
 
     python benchmarks/assembly.py [--streamlines 200000] [--repeats 5] [--voxel 1.25]
 
-Streamlines are smooth random curves between labelled blobs, so nobody's data are needed. Every row first
+Streamlines are smooth random curves between labelled blobs, so no real data are needed. Every row first
 checks that the matrices are equal. Each run is a process of its own whose children's times are read
 (resource.getrusage), less the time the same interpreter takes to import the same libraries.
 """
@@ -87,7 +87,7 @@ def cpu(command: list[str], repeats: int) -> float:
 
 
 def python(code: str, arguments: list[str], repeats: int) -> float:
-    """Median of what a script says it took."""
+    """Median of the times that a script prints."""
     run = [sys.executable, "-c", code, *arguments]
     return statistics.median(float(subprocess.check_output(run)) for _ in range(repeats))
 

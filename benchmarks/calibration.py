@@ -1,4 +1,4 @@
-"""How often the intervals of calibration, scaled Brier and net benefit hold the truth.
+"""Coverage of the intervals of calibration, scaled Brier score and net benefit.
 
 Studies as in coverage.py; the truths come from the Gaussian scores of the fold models: recalibration
 is solved on quadrature nodes of all folds of a repeat together, as it is estimated.

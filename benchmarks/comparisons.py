@@ -1,8 +1,8 @@
-"""How often the shipped interval of a paired difference holds the true difference of two procedures.
+"""Coverage of the interval of a paired difference of two procedures.
 
 Every study draws a cohort with clinical covariates and edges, cross-validates two models on the same
 folds and asks `evaluation.compare` for the interval; the truth is known in closed form (see
-coverage.py). Printed too: how often the verdict errs when the two procedures are equally good.
+coverage.py). Also printed: the error rate of the verdict for equally good procedures.
 
     python benchmarks/comparisons.py            # confirmation cells, the table of docs/coverage.md
     python benchmarks/comparisons.py --tune     # other cells, other seeds: variance factors asked for

@@ -1,10 +1,11 @@
-"""Are controls fair? Gain of stage 1 over the same model without it, for a source of noise and a related one.
+"""Fairness of controls: gain of stage 1 over the same model without it, for an unrelated and a related source.
 
     python benchmarks/controls.py [--cohorts 100] [--first 0] [--out controls.tsv] [--quick]
 
 Simulated studies of 60 infants, 24 noisy regions and 400 older subjects, without covariates; 1 x 5 folds. Under
 `noise` the outcomes of the older subjects are permuted, so that stage 1 can teach nothing; under `related` the older
-subjects' score has the infants' footprint. Noise and effect were set on design seeds so that stage 1 gains .08.
+subjects' score has the infants' footprint, with another name and the opposite sign. `zero-shot` is the score of the
+source's core without any label of an infant: its gain over `core_scratch` is what is there to be found.
 
 Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
 difference of AUC over cohorts with its 95 % t interval, and in how many cohorts the difference is above 0. The bars:
@@ -26,17 +27,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+from scipy.special import expit
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import make_split_plan
-from connectome_tl.evaluation.nested_cv import cross_validate
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
+from connectome_tl.tasks import Task
+from connectome_tl.training.core import CoreModel
+from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
 
-PAIRS = (("network", "network_scratch"), ("full", "scratch"), ("core", "core_scratch"))
+PAIRS = (
+    ("network", "network_scratch"),
+    ("full", "scratch"),
+    ("core", "core_scratch"),
+    ("zero-shot", "core_scratch"),
+)
 N_TARGET, N_SOURCE, N_REGIONS, EFFECT, EDGE_NOISE = 60, 400, 24, 1.2, 1.2
 COLUMNS = ("scenario", "seed", "model", "auc", "cpu")
 
@@ -84,10 +96,25 @@ def run(seed: int, scenario: str) -> list[tuple[str, int, str, float, float]]:
     start = time.process_time()
     cohorts, settings = cohorts_of(seed, scenario), settings_of(seed)
     splits = make_split_plan(cohorts.target, settings.splits)
-    found = cross_validate(settings, cohorts, splits).predictions
-    cpu = time.process_time() - start
     task = cohorts.target.task("cognitive")
-    return [(scenario, seed, s.model, s.value, cpu) for s in scores(found, [task]) if s.metric == "auc"]
+    found = [cross_validate(settings, cohorts, splits).predictions, zero_shot(cohorts, settings, splits, task)]
+    cpu = time.process_time() - start
+    return [(scenario, seed, s.model, s.value, cpu) for s in scores(pd.concat(found), [task]) if s.metric == "auc"]
+
+
+def zero_shot(cohorts: StudyCohorts, settings: StudySettings, splits: SplitPlan, task: Task) -> pd.DataFrame:
+    """Predictions of the older subjects' score, turned since a low score is a bad outcome."""
+    planned = [item for item in plan_folds(settings, cohorts, splits, (task,)) if item.model == "core"]
+    plan = next(parent for item in planned for made in item.plans for _, parent in made.parents)
+    source = fit([plan], cohorts.by_name(), n_jobs=1)[plan.key]
+    model = CoreModel.of(source.arrays, source.plain)
+    place = [one.name for one in model.tasks].index("score")
+    target, tables = cohorts.target, []
+    for repeat, number, fold in splits.folds():
+        truth = target.targets[task.name].to_numpy(float)[target.positions(fold.test)]
+        risk = expit((100 - model.predict(target, fold.test)[:, place]) / 15)  # the scale of the simulated score
+        tables.append(prediction_rows(task, "zero-shot", repeat, number, fold.test, truth, risk, settings.threshold))
+    return pd.concat(tables, ignore_index=True)
 
 
 def report(table: dict[tuple[str, int], dict[str, float]], cpu: float) -> None:

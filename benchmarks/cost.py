@@ -1,4 +1,4 @@
-"""What statistics cost beside the fits that they judge: CPU time of each step of a study.
+"""CPU time of each step of a study, and of the statistics relative to the fits.
 
     python benchmarks/cost.py [--regions 90 231] [--folds 5] [--permutations 0] [--quick]
 

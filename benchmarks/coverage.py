@@ -1,4 +1,4 @@
-"""How often the shipped 95 % intervals hold the truth, by simulated studies with known truths.
+"""Coverage of the 95 % intervals in simulated studies with known truths.
 
 Each study draws a cohort, cross-validates a linear learner in repeated stratified folds and asks each
 interval whether it holds the truth, which is known in closed form: scores of a linear model on
@@ -13,7 +13,7 @@ others (few_labels).
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds
     python benchmarks/coverage.py --studies 200      # quick
-    python benchmarks/coverage.py --state FILE       # a stopped one goes on where it was
+    python benchmarks/coverage.py --state FILE       # resumes a stopped one
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def fit(gram: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray
 
 
 def study(rng: np.random.Generator, cell: Cell, population: Population, tallies: dict[str, Tally]) -> None:
-    """Draw one cohort, cross-validate, ask every interval."""
+    """Draw one cohort, cross-validate, and compute all intervals."""
     binary, seen = cell.n_positive is not None, cell
     x = population.draw(rng, cell.n)
     if binary:

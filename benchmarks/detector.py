@@ -1,4 +1,4 @@
-"""Does the leakage guard catch every leak, and whom does it accuse wrongly? Procedures and run folders.
+"""Detection rate and false alarms of the leakage guard, for procedures and run folders.
 
     python benchmarks/detector.py [--seed 1000] [--leaky 3] [--only NAME] [--procedures 60] [--runs 60] [--ridge 100]
                                   [--state detector.jsonl] [--quick]
@@ -61,7 +61,7 @@ QUICK_RUNS = (a_table_edited, copies_times_1_2)  # of --quick: each takes one sh
 
 
 class Kept:
-    """What was found for each variant and seed, in a file that a stopped benchmark reads again."""
+    """Results for each variant and seed, in a file from which a stopped benchmark resumes."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.found = path, {}

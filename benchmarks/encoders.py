@@ -1,4 +1,4 @@
-"""Each encoder beside itself without messages and beside the core; each objective beside no adaptation; two atlases.
+"""Compare encoders with and without messages and with the core, objectives with no adaptation, and two atlases.
 
     python benchmarks/encoders.py [--cohorts 6] [--first 0] [--part encoders objectives atlases] [--out encoders.tsv]
                                   [--quick] [--report]

@@ -1,4 +1,4 @@
-"""Connectome, covariates and volumes fused, a third of each missing at random, beside each of them alone.
+"""Compare fusion of connectome, covariates and volumes, a third of each missing at random, with each of them alone.
 
     python benchmarks/voxel_fusion.py [--cohorts 8] [--first 0] [--out voxel_fusion.tsv] [--quick]
 
@@ -107,7 +107,7 @@ def settings(seed: int, arm: str, quick: bool) -> StudySettings:
 
 
 def alone(cohort: Cohort, modality: str) -> Cohort:
-    """The cohort with one modality; who lacks it stays."""
+    """The cohort with one modality; subjects without it are kept."""
     n = cohort.n_subjects
     if modality != "connectome":
         bare = {"regions": (), "atlas": "", "measures": (), "node_mask": np.zeros((n, 0), bool)}

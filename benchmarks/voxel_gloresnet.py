@@ -1,4 +1,4 @@
-"""What two faults of public code add to the score of the GloResNet recipe: the leaks as numbers.
+"""Effect of two leaks of public code on the score of the GloResNet recipe.
 
     python benchmarks/voxel_gloresnet.py [--cohorts 8] [--first 0] [--out voxel_gloresnet.tsv] [--quick]
 
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
 
 
 def states(volumes: Tensor, outcome: np.ndarray, train: np.ndarray, steps: int, seed: int) -> np.ndarray:
-    """(10, n_subjects) logits of everybody after each tenth of the steps of one network."""
+    """(10, n_subjects) logits of all subjects after each tenth of the steps of one network."""
     target = torch.tensor(outcome, dtype=torch.float32)
     share = float(outcome[train].mean())
     weight = torch.tensor((1 - share) / share)

@@ -1,4 +1,4 @@
-"""Does a small 3D network learn age at all: beside five controls that train no network, and the best possible error.
+"""Age prediction by a small 3D network, compared with five controls without networks and the best possible error.
 
     python benchmarks/voxel_learns.py [--cohorts 10] [--first 0] [--out voxel_learns.tsv] [--quick]
         [--n 480] [--size 32]

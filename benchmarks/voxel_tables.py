@@ -1,4 +1,4 @@
-"""What the benchmarks on volumes share: simulated rows, a small age network, a table that a killed run goes on with."""
+"""Common parts of the benchmarks on volumes: simulated rows, a small age network, a table for resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do edges keep the cross-sections of their bundles? Foreign phantoms, after each preprocessing step on and off.
+"""Agreement of edges with the cross-sections of bundles in independent phantoms, for each preprocessing step.
 
     python benchmarks/weights.py [--seeds 10] [--streamlines 20000] [--quick] [--mrtrix] [--keep FOLDER]
 

@@ -1,7 +1,7 @@
 """Predict neurodevelopmental outcome from infant MRI, with baselines, controls and intervals.
 
-For research, not for care. The few nouns are loaded when they are asked for, so that importing the
-package loads neither torch nor anything else that is slow.
+For research, not for care. Public names are imported on first access, so that importing the package does not import
+torch or other slow packages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Atlases: names, labels, centroids and lobes of the regions in the rows of a matrix.
 
-A table of names, hemispheres, lobes and centroids with source and licence; never an image.
+An atlas is a table of names, hemispheres, lobes and centroids with source and licence, without an image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.errors import DataError, MissingInputError, Problem, UsageErr
 
 _PACKAGE = Path(__file__).parent
 TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
-CENTROIDS = "centroids.tsv"  # of the user's own image, beside it, where the table has none
+CENTROIDS = "centroids.tsv"  # centroids of the user's image, if the table has none
 _HEAD_KEYS = ("title", "space", "node_set", "source", "licence", "image")
 _PARTS = re.compile(r"([._\- ])")
 _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
@@ -31,7 +31,7 @@ _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
 class Region:
     """One region. `index` is its label in the atlas image; x, y, z is its centroid in mm (RAS+), NaN where unknown.
 
-    `aliases` are other names in use for the same region (`Precentral_L` for `PreCG.L`).
+    `aliases` are alternative names of the region (`Precentral_L` for `PreCG.L`).
     """
 
     index: int
@@ -49,13 +49,13 @@ class Atlas:
     """An ordered set of regions.
 
     Attributes:
-        name: lower case, as `atlas list` prints it.
+        name: name in lower case, as printed by `atlas list`.
         space: the coordinate space of the centroids.
-        node_set: atlases of one node set have the same region names, in any order
-            (an adult and a neonatal AAL-90, for example), so their connectomes can be lined up by name.
-        order: how and why the rows stand as they do, where that is not the order of the labels.
-        homotopic: whether a region of one hemisphere has its like, by name, in the other.
-        templateflow: where TemplateFlow keeps the label image, as a pattern below its home; "" if it does not.
+        node_set: atlases of one node set have the same region names, in any order (for example, an adult and a neonatal
+            AAL-90), so that their connectomes can be aligned by name.
+        order: description of the row order, if it is not that of the labels.
+        homotopic: whether regions have a counterpart of the same name in the other hemisphere.
+        templateflow: pattern of the label image below TemplateFlow's home, or "".
     """
 
     name: str
@@ -85,7 +85,7 @@ class Atlas:
 
     @cached_property
     def has_centroids(self) -> bool:
-        """Whether every region has a centroid; what needs places (distances, a glass brain) is left out otherwise."""
+        """Whether every region has a centroid, as needed for distances and glass brains."""
         return bool(np.isfinite(self.coordinates).all())
 
     def table(self) -> pd.DataFrame:
@@ -93,12 +93,12 @@ class Atlas:
 
     @cached_property
     def label_order(self) -> np.ndarray:
-        """Row numbers sorted by label, (n_regions,): the order in which tools write unnamed matrices."""
+        """Row numbers sorted by label, (n_regions,), the usual order of unnamed matrices."""
         return np.argsort([region.index for region in self.regions], kind="stable")
 
     @cached_property
     def partners(self) -> np.ndarray:
-        """Row of the same region in the other hemisphere, (n_regions,); its own row where there is none."""
+        """Row of the counterpart in the other hemisphere, (n_regions,); its own row if there is none."""
         row = {region.name: i for i, region in enumerate(self.regions)}
         sides = {"L": "R", "R": "L", "LH": "RH", "RH": "LH", "lh": "rh", "rh": "lh", "Left": "Right", "Right": "Left"}
         found = np.arange(self.n_regions)
@@ -112,19 +112,19 @@ class Atlas:
 
     @cached_property
     def _known(self) -> dict[str, str]:
-        """Every name and alias, with separators and case made alike, to the region's name."""
+        """Region name by normalised name or alias."""
         found = {_alike(alias): region.name for region in self.regions for alias in region.aliases}
         return found | {_alike(name): name for name in self.names}
 
     def resolved(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Names or aliases to this atlas's names; what it does not know is left as it came."""
+        """Convert names or aliases to this atlas's names; unknown names are unchanged."""
         return tuple(self._known.get(_alike(name), name) for name in names)
 
     def order_of(self, names: Sequence[str]) -> np.ndarray:
         """Positions in this atlas of the given region names or aliases, (len(names),).
 
         Raises:
-            DataError: an unknown or doubled name, with the nearest known ones.
+            DataError: an unknown or duplicate name; the message lists similar names.
         """
         return order_of(self.resolved(names), self.names, where=f"atlas {self.name}")
 
@@ -134,10 +134,10 @@ def _alike(name: str) -> str:
 
 
 def order_of(names: Sequence[str], known: Sequence[str], *, where: str) -> np.ndarray:
-    """Positions in `known` of each of `names`: rows are matched by name, never by position.
+    """Positions in `known` of each of `names`.
 
     Raises:
-        DataError: an unknown name (with the nearest known ones) or one that occurs twice.
+        DataError: an unknown name (the message lists similar ones) or a duplicate.
     """
     position = {name: i for i, name in enumerate(known)}
     problems: list[Problem] = []
@@ -158,7 +158,7 @@ def order_of(names: Sequence[str], known: Sequence[str], *, where: str) -> np.nd
 
 
 def atlas_folders() -> tuple[Path, ...]:
-    """Where atlas tables lie: the installed copy, else the repository root."""
+    """Folders of the atlas tables: the installed copy, else the repository root."""
     candidates = (_PACKAGE / "_packaged" / "atlases", _PACKAGE.parent / "atlases")
     return tuple(folder for folder in candidates if folder.is_dir())
 
@@ -174,7 +174,7 @@ def load_atlas(name: str) -> Atlas:
     """Read an atlas by name.
 
     Raises:
-        UsageError: no atlas of that name, with the nearest ones.
+        UsageError: no atlas of that name; the message lists similar names.
     """
     for folder in atlas_folders():
         if name in atlas_names() and (folder / name / "atlas.json").is_file():
@@ -188,7 +188,7 @@ def load_atlas(name: str) -> Atlas:
 
 
 def _placed(atlas: Atlas) -> Atlas:
-    """An atlas without centroids takes those that `atlas install` computed from the user's own image."""
+    """Add centroids computed by `atlas install` from the user's image to an atlas without centroids."""
     file = image_folder() / atlas.name / CENTROIDS
     if atlas.has_centroids or not file.is_file():
         return atlas
@@ -201,7 +201,7 @@ def _placed(atlas: Atlas) -> Atlas:
 
 
 def read_atlas(folder: Path) -> Atlas:
-    """Read `atlas.json` and `regions.tsv` of one folder; every fault of the table is listed at once."""
+    """Read `atlas.json` and `regions.tsv` of one folder; all problems of the table are listed at once."""
     head_file, table_file = folder / "atlas.json", folder / "regions.tsv"
     try:
         head = json.loads(head_file.read_text("utf-8"))
@@ -217,7 +217,7 @@ def read_atlas(folder: Path) -> Atlas:
     ]
     problems += [Problem(f"key {key!r} is missing", file=head_file) for key in _HEAD_KEYS if key not in head]
     raise_all("the atlas is incomplete", problems)
-    if (table[["x", "y", "z"]] == "n/a").all(axis=None):  # an atlas without centroids; half of them would be a fault
+    if (table[["x", "y", "z"]] == "n/a").all(axis=None):  # no centroids at all is valid, partly missing ones are not
         table[["x", "y", "z"]] = "nan"
     problems = _table_problems(table, table_file)
     raise_all("the atlas table is wrong", problems)
@@ -239,7 +239,7 @@ def read_atlas(folder: Path) -> Atlas:
 
 
 def image_folder() -> Path:
-    """Where `atlas install` keeps label images: CONNECTOME_TL_ATLASES, else the user's data folder."""
+    """Folder of the label images of `atlas install`: CONNECTOME_TL_ATLASES, else the user's data folder."""
     named = os.environ.get("CONNECTOME_TL_ATLASES")
     if named:
         return Path(named)
@@ -248,7 +248,7 @@ def image_folder() -> Path:
 
 
 def find_image(name: str) -> Path | None:
-    """The label image of an atlas: the installed copy, else TemplateFlow's; None where there is none.
+    """The label image of an atlas: the installed copy, else TemplateFlow's, else None.
 
     Nothing is downloaded. TemplateFlow's home is TEMPLATEFLOW_HOME, else its cache folder.
 

@@ -20,8 +20,8 @@ from connectome_tl.settings.base import Settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Path_ = tuple[Hashable, ...]
-_MAX_BYTES = 1_000_000  # settings are written by people; anything larger is not one
-_MAX_VALUES = 20_000  # counted after aliases are followed, which can make a small file endless
+_MAX_BYTES = 1_000_000  # larger files are not settings
+_MAX_VALUES = 20_000  # counted after expansion of aliases, which can make a small file very large
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
@@ -34,7 +34,7 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
 
     Raises:
         MissingInputError: no such file.
-        UsageError: every fault at once, each with its line, path and, for an unknown key, the nearest one.
+        UsageError: lists all problems with line, path and, for an unknown key, the most similar key.
     """
     file = Path(path)
     if regular_file(file, what="settings file").stat().st_size > _MAX_BYTES:
@@ -50,7 +50,7 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
 def parse_settings(
     text: str, kind: type[SettingsT], *, file: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> SettingsT:
-    """`load_settings` of a text; see there."""
+    """`load_settings` from text."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         problems: list[Problem] = []
@@ -86,7 +86,7 @@ def parse_settings(
 
 
 def checked(kind: type[SettingsT], **values: object) -> SettingsT:
-    """Settings from command-line values, refused in the same words as a file's.
+    """Settings from command-line values, with the same checks and messages as for files.
 
     Raises:
         UsageError: every fault at once.
@@ -99,13 +99,13 @@ def checked(kind: type[SettingsT], **values: object) -> SettingsT:
 
 
 def dump_settings(settings: Settings) -> str:
-    """Settings as YAML that `parse_settings` reads back to an equal object."""
+    """Settings as YAML; `parse_settings` returns an equal object."""
     return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)
 
 
 def _dumped(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        # A null that is not the default says something (a stage left out); one that is, is noise.
+        # Write null only if it is not the default (for example, an omitted stage).
         fields = {name: (getattr(value, name), field.default) for name, field in type(value).model_fields.items()}
         return {name: _dumped(own) for name, (own, default) in fields.items() if own is not None or default is not None}
     if isinstance(value, dict):
@@ -156,11 +156,10 @@ def _value(
 
 
 def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:
-    """A text that can be written to a file and shown in its own order.
+    """Check that text can be written to a file and displayed.
 
     Raises:
-        UsageError: half a character (a lone surrogate), a control character, or a mark that turns the direction
-            of what follows it.
+        UsageError: a lone surrogate, a control character, or a mark that changes the text direction.
     """
     odd = _ODD.search(text)
     if odd:
@@ -171,12 +170,12 @@ def _plain(text: str, where: str, file: str | Path | None, line: int | None = No
 
 
 def _expanded(text: str) -> str:
-    """`${NAME}` replaced by that environment variable, so that a settings file can leave a data folder open."""
+    """Replace `${NAME}` by that environment variable, for example for data folders."""
     return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match.group(1)], text)
 
 
 def _override(value: dict[str, Any], text: str) -> Path_:
-    """Set one value; returns where it lies."""
+    """Set one value; returns its path."""
     key, equals, raw = text.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise UsageError("cannot be read as a setting", expected="key=value, for example splits.repeats=5", got=text)
@@ -207,7 +206,7 @@ def _item(items: list[Any], part: str, text: str) -> int:
 
 
 def _written(location: Path_, value: Any) -> Path_:
-    """The path as the file has it: pydantic also names the chosen kind of a union, which nobody wrote."""
+    """The path in the file, without the kinds of unions that pydantic adds."""
     path: list[Hashable] = []
     here = value
     for i, part in enumerate(location):
@@ -254,7 +253,7 @@ def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:
 
 
 def _models_at(kind: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
-    """The settings models that may lie at a path below `kind`."""
+    """The settings models that are possible at a path below `kind`."""
     models: list[type[BaseModel]] = [kind]
     for part in path:
         if isinstance(part, int):

@@ -1,6 +1,6 @@
-"""Errors with exit codes. A message says what was expected, what came, in which file, and what to do.
+"""Errors with exit codes. A message states the expected and the actual value, the file, and a remedy.
 
-Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 no input, 70 our fault,
+Exit codes follow the BIDS execution conventions (64 usage, 65 bad data, 66 missing input, 70 internal error,
 74 input/output, 75 interrupted: run again to resume), so that a scheduler can retry only 74 and 75.
 """
 
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, with everything a reader needs to fix it."""
+    """One problem, with the information needed to fix it."""
 
     what: str
     expected: str | None = None
@@ -69,12 +69,12 @@ class ConnectomeTLError(Exception):
             super().__init__(str(self.problems[0]))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # An error crosses process borders when a worker raises it; its keyword fields must survive.
+        # Errors of workers are pickled; their keyword fields must be preserved.
         return (_rebuild, (type(self), str(self), self.problems))
 
 
 def with_subject(error: ConnectomeTLError, subject: str) -> ConnectomeTLError:
-    """The same error, its problems naming the subject where they name none."""
+    """Add the subject to those problems of an error that name none."""
     if all(problem.subject is not None for problem in error.problems):
         return error
     named = tuple(
@@ -104,11 +104,11 @@ class DataError(ConnectomeTLError):
 
 
 class LeakageError(DataError):
-    """A fitted step saw rows it must not see: exit 65, nothing is reported."""
+    """A fitted step used rows that it must not use: exit code 65, no results are reported."""
 
 
 class DivergedError(DataError):
-    """Training gave numbers that are not finite: these settings do not train on these data."""
+    """Training gave non-finite numbers with these settings and data."""
 
 
 class MissingInputError(ConnectomeTLError):

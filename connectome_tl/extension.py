@@ -27,18 +27,18 @@ def extend(
     records: tuple[type, ...] = (),
     importer: Format | None = None,
 ) -> None:
-    """Register an encoder, an objective, a modality or an importer; the same call may be made again.
+    """Register an encoder, an objective, a modality or an importer; repeated calls are allowed.
 
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
-        encoder: makes a `nn.branch.Branch` of these settings and the sizes of their modality.
-        objective: makes a `training.objectives.objective.Objective` of these settings and `ObjectiveSizes`.
-        modality: name, what fits its steps on training rows, and the record of its tensors.
-        records: types that hold the fitted state of the modality's steps.
-        importer: how one more kind of matrix file is recognised and read.
+        encoder: creates a `nn.branch.Branch` from these settings and the sizes of their modality.
+        objective: creates a `training.objectives.objective.Objective` from these settings and `ObjectiveSizes`.
+        modality: name, function that fits its steps on training rows, and class of its rows.
+        records: classes of the fitted state of the modality's steps.
+        importer: format of a further kind of matrix file.
 
     Raises:
-        UsageError: settings of the wrong base, or without a kind of their own.
+        UsageError: the settings have a wrong base class, or no new kind.
     """
     if importer is not None:
         from connectome_tl.connectome.formats.table import register_format
@@ -51,7 +51,7 @@ def extend(
 
 
 def load_extensions() -> None:
-    """Load what installed packages offer: each entry point of the group `connectome_tl` is a function that calls
+    """Load extensions of installed packages: each entry point of the group `connectome_tl` is a function that calls
     `extend`."""
     for entry in entry_points(group=GROUP):
         entry.load()()

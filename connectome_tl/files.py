@@ -1,7 +1,7 @@
 """Open and read the user's files (bytes, text, JSON), with one message when a file cannot be read.
 
-Every input of the package goes through `regular_file` before it is opened, so that a pipe, a device or a
-loop of links is an error and not a wait without end.
+Every input is checked by `regular_file` before it is opened, so that a pipe, a device or a loop of links raises an
+error instead of blocking.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from connectome_tl.errors import DataError, MissingInputError
 
-_MAX_BYTES = 1 << 30  # of a file that is read whole and has no limit of its own
+_MAX_BYTES = 1 << 30  # default limit for files that are read completely
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -58,7 +58,7 @@ _traces: list[set[Path]] = []
 
 @contextmanager
 def traced() -> Iterator[set[Path]]:
-    """Collect every input that is opened meanwhile, as absolute paths: what a result was made from."""
+    """Collect the absolute paths of all inputs that are opened within the context."""
     found: set[Path] = set()
     _traces.append(found)
     try:
@@ -74,8 +74,8 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
         what: the file's role, for messages.
 
     Raises:
-        MissingInputError: nothing there, a broken link or to itself, or a folder.
-        DataError: a pipe, a device or a socket, or a name that no file can have.
+        MissingInputError: no such file, a broken or circular link, or a folder.
+        DataError: a pipe, a device or a socket, or an invalid name.
     """
     file = Path(path)
     try:
@@ -107,17 +107,17 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
 
 
 def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | None = None) -> bytes:
-    """A file's bytes; not more than `limit` (1 GiB by default) are ever held.
+    """Read the bytes of a file, at most `limit` (1 GiB by default).
 
     Raises:
-        MissingInputError: it is not there. DataError: it cannot be read, or is larger than `limit`.
+        MissingInputError: no such file. DataError: it cannot be read, or is larger than `limit`.
     """
     file, limit = regular_file(path, subject=subject), _MAX_BYTES if limit is None else limit
     try:
         size = file.stat().st_size
         if size <= limit:
             with file.open("rb") as stream:
-                data = stream.read(limit + 1)  # it may grow, and files of the kernel have no size
+                data = stream.read(limit + 1)  # the file may grow, and kernel files have no size
             size = max(size, len(data))
     except OSError as error:
         raise DataError(f"cannot be read: {error}", subject=subject, file=path) from error
@@ -129,10 +129,10 @@ def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | Non
 
 
 def read_text(path: str | Path, *, limit: int | None = None) -> str:
-    """Text in UTF-8 with or without mark, or Excel's UTF-16; lines end in a bare newline.
+    """Read text in UTF-8 with or without byte order mark, or in UTF-16 (Excel), with normalised line ends.
 
     Raises:
-        MissingInputError: it is not there. DataError: no text, or larger than `limit` bytes.
+        MissingInputError: no such file. DataError: not text, or larger than `limit` bytes.
     """
     return _decoded(read_bytes(path, limit=limit), path)
 
@@ -157,10 +157,10 @@ def read_table_text(path: str | Path, *, limit: int | None = None) -> tuple[str,
 
 
 def read_json_object(path: str | Path, *, limit: int | None = None) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
-        MissingInputError: it is not there. DataError: no JSON, or something else than an object.
+        MissingInputError: no such file. DataError: not JSON, or not an object.
     """
     try:
         said = json.loads(read_text(path, limit=limit))

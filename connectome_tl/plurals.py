@@ -10,7 +10,7 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 
     Args:
         n: the count. noun: the singular, or a phrase such as "subject has".
-        plural: needed where the last word has no regular plural, as "subjects have".
+        plural: required if the last word has no regular plural, as in "subjects have".
     """
     if n == 1:
         return f"{n} {noun}"
@@ -18,7 +18,7 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 
 
 def plural_of(noun: str) -> str:
-    """Plural of a noun; of a phrase, its last word is put into the plural."""
+    """Plural of a noun, or of the last word of a phrase."""
     *start, last = noun.split(" ")
     if last in _IRREGULAR:
         end = _IRREGULAR[last]

@@ -1,7 +1,7 @@
 """Sidecars, content hashes and atomic writes.
 
-Nothing written here holds a time, a host or a run id, so that the same inputs give the same bytes;
-times and ids belong in `log/`.
+Files contain no time, host or run id, so that the same inputs give the same bytes; times and ids are written to
+`log/`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from connectome_tl.files import regular_file
 if TYPE_CHECKING:
     import pandas as pd
 
-MISSING = "n/a"  # BIDS: how a missing value is written in a table
+MISSING = "n/a"  # missing value in BIDS tables
 _REPORTED = (
     "connectome-tl",
     "numpy",
@@ -46,9 +46,9 @@ _REPORTED = (
 
 
 def canonical_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON with sorted keys and no NaN: equal values give equal text.
+    """JSON with sorted keys, so that equal values give equal text.
 
-    Undefined numbers (NaN) become null. Infinity is refused, since no reader agrees on it.
+    NaN is written as null. Infinity is refused, since it is not part of JSON.
     """
     separators = (",", ":") if indent is None else (",", ": ")
     return json.dumps(
@@ -77,7 +77,7 @@ def _plain(value: Any) -> Any:
 
 
 def content_hash(*parts: Any) -> str:
-    """SHA-256 (hex) over any mix of arrays, bytes, tables and plain values; types and shapes count."""
+    """SHA-256 (hex) over arrays, bytes, tables and plain values, including types and shapes."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray) and part.dtype != object:
@@ -96,7 +96,7 @@ def content_hash(*parts: Any) -> str:
 
 
 def _is_table(part: Any) -> bool:
-    # Without an import of pandas, which the page of a report does not need.
+    # Avoid importing pandas, which rendering a report does not need.
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(part, pandas.DataFrame)
 
@@ -105,7 +105,7 @@ def file_hash(path: str | Path) -> str:
     """SHA-256 (hex) of a file's bytes.
 
     Raises:
-        MissingInputError: the file is not there or cannot be read.
+        MissingInputError: the file does not exist or cannot be read.
     """
     digest = hashlib.sha256()
     try:
@@ -123,7 +123,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file whole or not at all: temporary file beside it, fsync, rename.
+    """Write a file atomically: temporary file in the same folder, fsync, rename.
 
     Raises:
         OutputError: disk full, read-only folder, no permission.
@@ -137,7 +137,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are meant to be read
+        os.chmod(temporary, 0o644)  # mkstemp creates private files
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
@@ -153,7 +153,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` of UTF-8 text; half a character (a file name's byte that is none) is written as its number."""
+    """Write UTF-8 text atomically; lone surrogates (invalid bytes of file names) are escaped."""
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
@@ -163,18 +163,18 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def write_table(path: str | Path, table: pd.DataFrame, *, index: bool = False) -> Path:
-    """A TSV as BIDS writes it: tab separated, `n/a` for missing, full float precision."""
+    """Write a TSV file as in BIDS: tab-separated, `n/a` for missing values, full float precision."""
     buffer = io.StringIO()
     table.to_csv(buffer, sep="\t", index=index, na_rep=MISSING, lineterminator="\n")
     return write_text(path, buffer.getvalue())
 
 
 def read_json(path: str | Path) -> Any:
-    """JSON from disk.
+    """Read JSON.
 
     Raises:
         MissingInputError: the file is not there.
-        OutputError: it cannot be read as JSON (a file of ours that was damaged).
+        OutputError: it cannot be parsed (a damaged file of this package).
     """
     try:
         return json.loads(Path(path).read_text("utf-8"))
@@ -189,7 +189,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object from disk that has these keys.
+    """Read a JSON object with these keys.
 
     Raises:
         MissingInputError: the file is not there.
@@ -208,7 +208,7 @@ def read_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str, An
 
 
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
-    """Installed versions of the packages that decide a result; absent ones are left out."""
+    """Installed versions of the packages that affect results, without missing ones."""
     found: dict[str, str] = {}
     for name in names:
         try:
@@ -235,12 +235,12 @@ def write_sidecar(
     units: Mapping[str, str] | str | None = None,
     **fields: Any,
 ) -> Path:
-    """The JSON that goes with a file: hashes of its inputs, settings, versions, seed, units.
+    """Write the sidecar JSON of a file: hashes of its inputs, settings, versions, seed, units.
 
     Args:
-        path: the file described (already written: its own hash goes in too).
-        inputs: name (never an absolute path) to SHA-256 of every input.
-        fields: further keys, written as they are (BIDS keys such as `Weighted`).
+        path: the described file, already written, since its hash is included.
+        inputs: SHA-256 of every input by name (never an absolute path).
+        fields: further keys (BIDS keys such as `Weighted`).
     """
     record = {
         **fields,

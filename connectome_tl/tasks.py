@@ -27,15 +27,15 @@ _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TaskKind:
-    """What follows from the kind of a task.
+    """Properties of a kind of task.
 
     Attributes:
-        name: as `kind` in cohort.yaml.
-        primary: name of the metric that leads (`settings.metrics`).
-        by_level: predictions are one probability per level (columns `p_0`, `p_1`, ...), not one number.
-        ordered: levels have an order.
-        scaled: targets are standardised on the training rows before they are learnt.
-        baseline: what a model without any feature predicts.
+        name: value of `kind` in cohort.yaml.
+        primary: name of the primary metric (`settings.metrics`).
+        by_level: whether predictions are one probability per level (columns `p_0`, `p_1`, ...) instead of one number.
+        ordered: whether levels have an order.
+        scaled: whether targets are standardised on the training rows.
+        baseline: prediction of a model without features.
     """
 
     name: KindName
@@ -106,7 +106,7 @@ class Task(BaseModel):
 
     @property
     def spec(self) -> TaskKind:
-        """What follows from its kind."""
+        """Properties of its kind."""
         return kind_named(self.kind)
 
     @property
@@ -150,12 +150,12 @@ class Task(BaseModel):
 
     @property
     def label(self) -> str:
-        """How a report names it: `cognitive (bayley_cog < 85)`."""
+        """Label in reports: `cognitive (bayley_cog < 85)`."""
         if self.operator is not None:
             return f"{self.name} ({self.column} {self.operator} {self.cutoff:g})"
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 def regressions_of(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """Names of the outcomes that are values, not classes."""
+    """Names of the regression outcomes."""
     return tuple(task.name for task in tasks if task.kind == "regression")

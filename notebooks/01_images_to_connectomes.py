@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 1. From images to connectomes
 #
-# A BIDS folder with diffusion MRI goes in; connectomes with region names, a quality page and a `cohort.yaml` come out.
-# The heads here are simulated, so that we know every bundle and its cross-section.
+# From a BIDS folder with diffusion MRI to connectomes with region names, quality pages and a `cohort.yaml`.
+# The data are simulated, so that all bundles and their cross-sections are known.
 
 # %%
 import tempfile
@@ -32,8 +32,8 @@ bids = write_phantom(folder / "bids", n_subjects=2, n_sessions=1, settings=head)
 print(*sorted(path.relative_to(bids).as_posix() for path in bids.glob("sub-01/**/*.nii.gz")), sep="\n")
 
 # %% [markdown]
-# The settings say where the labels are and how to track. Everything that is left out has a default, and
-# `connectome-tl init` writes a file with comments.
+# The settings name the label images and the tractography options. Omitted keys have defaults; `connectome-tl init`
+# writes a file with comments.
 
 # %%
 config = bids / "config.yaml"
@@ -48,7 +48,7 @@ preprocessing: {denoise: none, motion: none}
 )
 build_connectomes(bids, folder / "out", config=config, tell=print)
 # %% [markdown]
-# The folder holds one matrix per scan with a sidecar, a page per scan, and a cohort that `run` takes.
+# The output folder contains one matrix per scan with a sidecar, one page per scan, and a cohort file for `run`.
 
 # %%
 print(*sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*.tsv")), sep="\n")
@@ -59,8 +59,8 @@ cohort
 cohort.plot.matrix()
 
 # %% [markdown]
-# ## Is it right?
-# The truth of the phantom is a table of edges with their cross-section. Streamline counts should order them.
+# ## Comparison with the truth
+# The truth of the phantom is a table of edges with their cross-sections. Streamline counts should have the same ranks.
 
 # %%
 truth = pd.read_csv(bids / "derivatives" / "truth" / "edges.tsv", sep="\t")
@@ -74,7 +74,7 @@ plt.show()
 print("rank correlation", round(pd.Series(found).corr(first.strength_mm2.reset_index(drop=True), method="spearman"), 2))
 
 # %% [markdown]
-# ## Try next
+# ## Next steps
 # - Open `out/index.html`: labels on the image, motion, noise, outliers of each scan.
-# - Ask for cross-sections in place of counts: `tracking: {weights: fibre_density}`.
+# - Use cross-sections instead of counts: `tracking: {weights: fibre_density}`.
 # - Your own data: `connectome-tl connectomes BIDS OUT participant --config connectomes.yaml --dry-run`.

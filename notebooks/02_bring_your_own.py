@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 2. Bring your own matrices and tables
 #
-# You have a folder of matrices and a spreadsheet. Here both are simulated and written as a lab would have them: files
-# without region names, a sheet in another order with its own column names.
+# The inputs are a folder of matrices and a spreadsheet. Here, both are simulated in a typical form: matrices without
+# region names, and a sheet in a different order with arbitrary column names.
 
 # %%
 import tempfile
@@ -42,8 +42,8 @@ sheet.sample(frac=1, random_state=0).to_csv(lab / "sheet.csv", sep=";", index=Fa
 sheet.head()
 
 # %% [markdown]
-# `start_from` (the command is `connectome-tl init --from TABLE --matrices FOLDER`) looks at the files and writes a
-# `cohort.yaml` with comments. What the files do not say has to be answered: here the atlas of the unnamed rows.
+# `start_from` (the command is `connectome-tl init --from TABLE --matrices FOLDER`) inspects the files and writes a
+# `cohort.yaml` with comments. Information that the files lack must be given: here, the atlas of the unnamed rows.
 
 # %%
 seen, made = start_from(lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"}, ask=None)
@@ -63,7 +63,7 @@ cohort.plot.ages()
 cohort.plot.matrix()
 
 # %% [markdown]
-# Rows were matched by id, whatever the order of the sheet:
+# Rows are matched by id, independent of the order of the sheet:
 
 # %%
 own = sheet.set_index("Subject")["Bayley3 cognitive"]
@@ -71,9 +71,9 @@ same = cohort.targets["Bayley3_cognitive"].to_numpy() == own.loc[list(cohort.ids
 print(f"{np.nansum(same):.0f} of {own.notna().sum()} known scores are in the right row")
 
 # %% [markdown]
-# ## A mistake is named, not swallowed
-# A matrix with a subject missing from the sheet, a score of text, an age without a unit: each is one line that says
-# what was expected, which file, and what to do.
+# ## Error messages
+# Errors such as a matrix of a subject that is not in the sheet, a score that is not a number, or an age without a unit
+# give a message with the expected value, the file and a remedy.
 
 # %%
 from connectome_tl.errors import ConnectomeTLError
@@ -88,6 +88,6 @@ except ConnectomeTLError as error:
     print(error)
 
 # %% [markdown]
-# ## Try next
+# ## Next steps
 # - `connectome-tl cohort cohort.yaml --report cohort.html`: outliers, sites, missing regions.
-# - `connectome-tl power cohort.yaml`: what a cohort of this size can show.
+# - `connectome-tl power cohort.yaml`: power and precision for a cohort of this size.

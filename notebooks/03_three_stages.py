@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 3. Three stages and their controls
 #
-# Older subjects with labels, neonates without, and a few dozen infants with outcomes. Does what the network learnt on
-# the older ones help the infants? The only fair answer compares the model with itself without that stage.
+# The data are older subjects with labels, neonates without labels, and a few dozen infants with outcomes. Does
+# pretraining on the older subjects help? To answer this, the model is compared with the same model without that stage.
 
 # %%
 import os
@@ -37,8 +37,8 @@ for name, cohort in (("older", study.source), ("pool", study.pool), ("target", s
 study.target
 
 # %% [markdown]
-# The cohorts are simulated: the infants' outcome follows a pattern of edges that the older subjects' score follows
-# too, so that there is something to transfer.
+# The cohorts are simulated: the infants' outcome and the older subjects' score depend on the same pattern of edges, so
+# that transfer is possible.
 
 # %%
 settings = folder / "study.yaml"
@@ -58,17 +58,17 @@ run = run_study(settings, folder / "results")
 run
 
 # %% [markdown]
-# ## Every model, with its interval
-# `core` is linear in its features, `network` is the graph network alone, `full` mixes them with a weight that
-# held-out rows choose. Baselines stand in the same table.
+# ## Scores of all models with intervals
+# `core` is linear in its features, `network` is the graph network alone, and `full` is their mixture with a weight
+# chosen on held-out rows. The table also contains the baselines.
 
 # %%
 run.plot.scores("cognitive")
 
 # %% [markdown]
-# ## What each stage adds
-# A difference is paired: the same infants, the same folds. Right of the line the full model is better. With 33 infants
-# most intervals hold 0, and the verdict is then *cannot tell*, not *no effect*.
+# ## Contribution of each stage
+# Differences are paired: same infants, same folds. Right of the line the full model is better. With 33 infants most
+# intervals contain 0; the verdict is then *cannot tell*, which differs from *no benefit*.
 
 # %%
 run.plot.differences("cognitive")
@@ -80,13 +80,13 @@ run.comparisons.query("model == 'full' and metric == 'auc'")[["control", "differ
 run.plot.training()
 
 # %% [markdown]
-# ## Is it better than chance?
-# The core is fitted again under permuted outcomes.
+# ## Permutation test
+# The core is refitted under permuted outcomes.
 
 # %%
 run.plot.permutations("cognitive")
 
 # %% [markdown]
-# ## Try next
-# - `simulate_study(shared=0)`: a source with another pattern. Does the verdict change?
+# ## Next steps
+# - `simulate_study(shared=0)` simulates a source with a different pattern. Does the verdict change?
 # - Open `results/report.html` for calibration, net benefit, missing outcomes and the methods text.

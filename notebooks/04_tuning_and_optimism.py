@@ -11,9 +11,9 @@
 # %% [markdown]
 # # 4. An Optuna study and its optimism
 #
-# The best of many trials looks better than it is. `connectome-tl tune` searches each outer fold on its own inner folds;
-# `run --tuned` then scores what was found on rows that no trial has seen. The gap is the optimism. On pure noise the
-# inner score rises with the number of trials, and the outer one stays at chance.
+# The inner score of the best of many trials is optimistic. `connectome-tl tune` searches each outer fold separately on
+# its inner folds; `run --tuned` then scores the best settings on rows that no trial has used. The difference is the
+# optimism. On pure noise the inner score increases with the number of trials, while the outer score stays at chance.
 
 # %%
 import os
@@ -80,6 +80,6 @@ plt.show()
 print(f"optimism {inner - outer['value']:+.3f}")
 
 # %% [markdown]
-# ## Try next
-# - More trials: the inner score rises, the outer one does not.
-# - Several workers: `--storage postgresql://...`; a worker that is killed loses no trial.
+# ## Next steps
+# - More trials: the inner score increases, the outer score does not.
+# - Several workers: `--storage postgresql://...`; trials of killed workers are repeated.

@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # 5. What the model looks at
+# # 5. Explanations of the models
 #
-# Maps are computed on held-out infants only, come with their stability over folds, and are tested against permuted
-# outcomes. The pattern is shown, not the weights: weights of correlated features are unreliable. Where a model is not
-# better than chance the map is withheld.
+# Maps are computed on held-out infants, reported with their stability over folds, and tested against permuted outcomes.
+# They show the pattern and not the weights, since weights of correlated features are unreliable. Maps of models that
+# are not better than chance are withheld.
 
 # %%
 import os
@@ -61,9 +61,9 @@ for one in found.maps:
     print(one.model, one.method, "top regions:", strongest(one.regions, 5))
 
 # %% [markdown]
-# ## Is it right?
-# The simulation knows which edges carry the outcome. How many of the strongest edges of the map touch a region that
-# is truly involved?
+# ## Comparison with the truth
+# The edges that determine the outcome are known from the simulation. How many of the strongest regions of the map are
+# among the planted ones?
 
 # %%
 names = study.target.regions
@@ -75,6 +75,6 @@ for one in found.maps:
         print(f"{one.method}: {len(involved & set(top))} of the 12 strongest regions are among the 12 planted ones")
 
 # %% [markdown]
-# ## Try next
+# ## Next steps
 # - Open `results/explanations/` for the page with glass brains, matrices and tables.
 # - `explain_run(folder, models=("network",))` for integrated gradients of the network.

@@ -11,10 +11,10 @@
 # %% [markdown]
 # # 6. Volumes: from brain age to injury, with maps
 #
-# A 3D network first learns the age of healthy infants from T1w volumes, where labels are plentiful. It is then
-# fine-tuned to find an injury of the deep grey matter in newborns, on another contrast (ADC). Does the first step
-# help? It has a twin from scratch, and simple controls that any network must beat: head volume, grey-level quantiles,
-# principal components, a random encoder. All volumes are simulated.
+# A 3D network is pretrained on the age of healthy infants from T1w volumes, where many labels are available. It is then
+# fine-tuned to detect an injury of the deep grey matter in newborns on another contrast (ADC). Does pretraining help?
+# The controls are the same network from scratch, and simple baselines: head volume, intensity quantiles, principal
+# components, a random encoder. All volumes are simulated.
 
 # %%
 import os
@@ -44,8 +44,7 @@ for ax, file, title in zip(axes, files, ("healthy, T1w", "newborn, ADC"), strict
 plt.show()
 
 # %% [markdown]
-# An image study is a `study.yaml` like any other. The cohorts have `volumes:`, and `image:` says how they come onto one
-# grid.
+# An image study is an ordinary `study.yaml`. The cohorts have `volumes:`, and `image:` defines the common grid.
 
 # %%
 settings = folder / "study.yaml"
@@ -75,7 +74,7 @@ run
 run.plot.scores("injury")
 
 # %% [markdown]
-# The difference to the twin from scratch says what brain age gave.
+# The difference to the network from scratch is the effect of pretraining on brain age.
 
 # %%
 run.comparisons.query("metric == 'auc' and model in ('network', 'full')")[
@@ -83,14 +82,14 @@ run.comparisons.query("metric == 'auc' and model in ('network', 'full')")[
 ]
 
 # %% [markdown]
-# ## Which voxels?
-# Maps are drawn for held-out subjects only, and withheld where the network is not above chance.
+# ## Voxel maps
+# Maps are computed for held-out subjects only, and withheld if the network is not above chance.
 
 # %%
 maps = map_volumes(folder / "results", n_subjects=2, kinds=("occlusion",))
 print(maps.model_dump_json(indent=1)[:600])
 
 # %% [markdown]
-# ## Try next
-# - `connectome-tl demo --images`: the same with more subjects, in a minute.
+# ## Next steps
+# - `connectome-tl demo --images`: the same with more subjects, in about a minute.
 # - `configs/age2hie_*.yaml`, `gloresnet.yaml`, `raw_t1w_resnet.yaml`: the published protocols.

@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # 7. A cohort analysis as one would publish it
+# # 7. A cohort analysis for a publication
 #
-# The question: at term-equivalent age, does the connectome of a very preterm infant add to what the neonatologist
-# knows anyway? The answer has a flow of subjects, a table one, scores with intervals, calibration, a decision curve,
-# and a sentence that was fixed beforehand.
+# The question: at term-equivalent age, does the connectome of a very preterm infant improve predictions from clinical
+# covariates? The report contains the flow of subjects, a table of characteristics, scores with intervals, calibration,
+# a decision curve, and a verdict by a rule that was fixed in advance.
 
 # %%
 import os
@@ -58,7 +58,7 @@ table.sort_values("value", ascending=False).round(2)
 run.plot.roc("cognitive")
 
 # %% [markdown]
-# ## Calibration and use
+# ## Calibration and net benefit
 
 # %%
 run.plot.calibration("cognitive")
@@ -68,7 +68,7 @@ run.plot.net_benefit("cognitive")
 
 # %% [markdown]
 # ## Beyond clinical covariates
-# The comparison that matters: the same infants, with and without the connectome.
+# The main comparison: the same infants, with and without the connectome.
 
 # %%
 run.plot.differences("cognitive")
@@ -83,8 +83,8 @@ run.plot.scatter("cognitive_score")
 print(run.record.methods)
 
 # %% [markdown]
-# ## Before you publish
-# The audit fits everything again and attacks one fold.
+# ## Before publication
+# The audit checks the results and tests one fold for leakage.
 
 # %%
 audit = audit_run(folder / "results")
@@ -92,6 +92,6 @@ for finding in audit.findings:
     print(f"{finding.status:8s} {finding.check}")
 
 # %% [markdown]
-# ## Try next
-# - Hold out a hospital: `splits: {scheme: site_out}`.
+# ## Next steps
+# - Hold out each site in turn: `splits: {scheme: site_out}`.
 # - Share the model: `connectome-tl bundle results --out bundle`, then `validate` it on another cohort.

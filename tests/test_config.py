@@ -130,7 +130,7 @@ def test_a_part_that_no_model_has_is_refused_with_those_it_has(stage: str, setti
     assert f"stages.{stage}" in said
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
+def test_a_repeated_key_is_refused_with_its_line() -> None:
     assert "line 6: key splits.repeats occurs twice" in refusal(COHORTS + "splits:\n  repeats: 2\n  repeats: 3\n")
 
 

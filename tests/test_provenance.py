@@ -96,7 +96,7 @@ def test_canonical_json_takes_what_the_package_holds() -> None:
         canonical_json(np.inf)
 
 
-def test_content_hash_tells_type_and_shape_apart() -> None:
+def test_content_hash_depends_on_type_and_shape() -> None:
     parts = [
         (1,),
         (1.0,),
@@ -128,7 +128,7 @@ def test_content_hash_tells_type_and_shape_apart() -> None:
     assert hashes == [content_hash(*part) for part in parts]
 
 
-def test_content_hash_sees_values_not_memory_layout() -> None:
+def test_content_hash_depends_on_values_and_not_on_memory_layout() -> None:
     values = np.random.default_rng(0).normal(size=(4, 6))
     assert content_hash(values) == content_hash(np.asfortranarray(values)) == content_hash(values[::-1][::-1])
     assert content_hash(values) != content_hash(values.T)

@@ -1,8 +1,8 @@
 """Single columns, edges, regional measures, missing values or summaries that predict the outcome almost perfectly.
 
-An AUC above .95 or an R2 above .9 of a single value is rare in nature and common where the outcome has
-crept into the features: a later score among the covariates, a code that only the impaired have, a scan that is
-missing where a child died. It is a warning, never an accusation.
+An AUC above .95 or an R2 above .9 of a single value is rare, and common if the outcome has leaked into the features: a
+later score among the covariates, a code that only impaired subjects have, a scan that is missing after a death. Such
+values give a warning, never a failure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.settings.records.audit import Finding
 from connectome_tl.tasks import Task
 
 AUC_LIMIT, R2_LIMIT = 0.95, 0.9
-_CHANCE = 0.01  # that any value of a kind is named although none says anything
+_CHANCE = 0.01  # probability that any value of a kind is reported by chance
 _FEWEST = 3  # in each class
 _CHECK = "no single value gives the outcome away"
 
@@ -29,8 +29,8 @@ _CHECK = "no single value gives the outcome away"
 def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
     """Warn of every value that alone predicts an outcome almost perfectly.
 
-    What is tested is the whole cohort, not held out, so that the limit is passed by chance where many edges meet
-    few positives; such a value is named only where chance alone would name one of its kind in under 1 %.
+    The test uses the whole cohort without held-out rows, so that the limit may be exceeded by chance with many edges
+    and few positives; a value is reported only if this has a probability of under 1 % for any value of its kind.
     """
     found: list[str] = []
     for task in tasks:
@@ -72,7 +72,7 @@ def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndar
 
 
 def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
-    """Columns whose levels are looked at together."""
+    """Columns whose levels are tested together."""
     for spec in cohort.covariate_specs:
         if spec.type != "numeric" and spec.column != task.column:
             yield spec.column, cohort.covariates[spec.column]
@@ -84,7 +84,7 @@ def _columns(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:
     for spec in cohort.covariate_specs:
         column = cohort.covariates[spec.column]
         if spec.column == task.column:
-            continue  # declared so: the outcome is that column
+            continue  # the outcome is declared to be this column
         if spec.type == "numeric":
             found[spec.column] = column.to_numpy(dtype=float)
         else:
@@ -105,7 +105,7 @@ def _levels(name: str, column: pd.Series) -> dict[str, np.ndarray]:
 
 
 def _gaps(cohort: Cohort) -> dict[str, np.ndarray]:
-    """What is missing, value by value and counted."""
+    """Indicators of missing values, and their counts."""
     found = {f"{name}": cohort.covariates[name].isna().to_numpy(dtype=float) for name in cohort.covariates}
     found["age at scan"] = (~np.isfinite(np.asarray(cohort.age, dtype=float))).astype(float)
     found |= {f"region {name}": (~cohort.node_mask[:, r]).astype(float) for r, name in enumerate(cohort.regions)}
@@ -124,7 +124,7 @@ def _stack(columns: dict[str, np.ndarray], n: int) -> np.ndarray:
 
 
 def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, task: Task) -> list[str]:
-    """The values beyond the limit that chance does not explain, with their measure."""
+    """The values beyond the limit that are unlikely by chance, with their measure."""
     seen = np.isfinite(outcome)
     values, outcome = values[seen], outcome[seen]
     varies = np.array([np.unique(v[np.isfinite(v)]).size > 1 for v in values.T], dtype=bool)

@@ -22,12 +22,12 @@ def edges_of(cohort: Cohort) -> np.ndarray:
 
 
 def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list[Finding]:
-    """Look-alikes that stand on both sides of a fold, or in another cohort under any name or their own.
+    """Near-duplicates in both training and test rows of a fold, or in another cohort under any id.
 
-    Ids and matrices are compared in memory; of them only what is found is written, into the run folder.
+    Ids and matrices are compared in memory; only findings are written, to the run folder.
 
     Args:
-        cohorts: target, and pool and source where there are; regions in one order.
+        cohorts: target and, if any, pool and source; regions in one order.
     """
     target = cohorts["target"]
     pairs = _pairs([target])
@@ -51,7 +51,7 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
         if cohort.regions != target.regions or cohort.measures != target.measures:
             findings.append(Finding(check=check, status="skipped", what="the cohorts have different regions"))
             continue
-        # An infant of the pool under its own id is known, and left out of adaptation in its test fold.
+        # Equal ids in the pool are handled: such subjects are excluded from adaptation in their test fold.
         others = cohort.take([i for i in cohort.ids if i not in set(target.ids)])
         findings.append(_found(check, _across(target, others, tested), f"of the target are also in the {name} cohort"))
     return findings
@@ -65,7 +65,7 @@ def _across(target: Cohort, other: Cohort, tested: set[str]) -> list[Pair]:
 
 
 def _pairs(cohorts: Sequence[Cohort]) -> list[Pair]:
-    """Look-alikes among the rows of all cohorts."""
+    """Near-duplicates among the rows of all cohorts."""
     if not cohorts[0].regions:
         return []
     names = [i for cohort in cohorts for i in cohort.ids]

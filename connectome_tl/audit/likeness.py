@@ -1,10 +1,9 @@
-"""Find rows that are too similar to be two people, from nearest-neighbour distances.
+"""Find pairs of rows that are too similar to be different people, from nearest-neighbour distances.
 
-No fixed distance says who is one person: twins are close, and low-rank matrices are all close. Among
-distinct people with locally even density in d dimensions, the ratio of the distances to neighbour k + 1 and
-neighbour k follows a Pareto law with exponent k d (Facco et al. 2017, doi:10.1038/s41598-017-11873-y). The
-dimension is estimated from the neighbours beyond the first, and a pair is named where its gap is improbable
-from both sides.
+A fixed distance does not identify duplicates: twins are close, and low-rank matrices are all close. Among distinct
+people with locally uniform density in d dimensions, the ratio of the distances to neighbours k + 1 and k follows a
+Pareto distribution with exponent k d (Facco et al. 2017, doi:10.1038/s41598-017-11873-y). The dimension is estimated
+from the neighbours beyond the first, and a pair is reported if its gap is improbable for both members.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-FALSE_PAIRS = 0.002  # expected number of rows that would be named in a cohort of strangers, were one side enough
-LEAST_SIMILARITY = 0.6  # siblings share about half of what sets them apart from others
+FALSE_PAIRS = 0.002  # expected number of reported rows in a cohort without duplicates, if one side were sufficient
+LEAST_SIMILARITY = 0.6  # siblings share about half of their individual deviations
 _FEWEST_ROWS = 8
 _FEWEST_IN_SITE = 5
-_COPIES = 3  # a person may occur up to one time more than this
+_COPIES = 3  # a person may occur up to this number of times, plus one
 _NEAREST = 1e-9  # squared distance of rows that are equal up to round-off
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows that are likely one person, and the correlation of their edges beyond the group's mean."""
+    """Two rows that are probably one person, and the correlation of their edges after removal of group means."""
 
     first: str
     second: str
@@ -33,10 +32,10 @@ class Pair:
 
 
 def alike_by_edges(edges: np.ndarray, names: Sequence[str], groups: Sequence[str]) -> list[Pair]:
-    """Pairs of subjects whose edges (n_subjects, n_measures, n_edges) are too alike.
+    """Pairs of subjects whose edges (n_subjects, n_measures, n_edges) are too similar.
 
-    With and without the means of the groups (sites, cohorts), since a scan that came into another cohort lies far
-    from that one's mean.
+    Tested with and without removal of group means (sites, cohorts), since a scan copied to another cohort is far from
+    that cohort's mean.
     """
     profiles = rank_profiles(edges)
     found: dict[tuple[str, str], Pair] = {}
@@ -47,14 +46,14 @@ def alike_by_edges(edges: np.ndarray, names: Sequence[str], groups: Sequence[str
 
 
 def rank_profiles(edges: np.ndarray) -> np.ndarray:
-    """Ranks of each subject's edges within the subject, in [0, 1]: free of any scale or monotone transform.
+    """Ranks of each subject's edges within the subject, in [0, 1], invariant to monotone transforms.
 
     Args:
         edges: (n_subjects, n_measures, n_edges), NaN where a region is missing. In rows without negative
-            values, zeros (absent connections) stay 0 and take no rank.
+            values, zeros (absent connections) are kept and not ranked.
 
     Returns:
-        (n_subjects, n_measures * n_edges), NaN where a region is missing; edges that are equal in all are left out.
+        (n_subjects, n_measures * n_edges), NaN where a region is missing; edges that are equal in all are dropped.
     """
     ranked = np.full(edges.shape, np.nan)
     for i, subject in enumerate(edges):
@@ -74,7 +73,8 @@ def rank_profiles(edges: np.ndarray) -> np.ndarray:
 def standardised(profiles: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Profiles (n_subjects, n_edges) without their group's mean, unit variance per edge, centred per subject.
 
-    Groups (sites, cohorts) with fewer than five rows are taken together: the mean of two would make them opposites.
+    Groups (sites, cohorts) with fewer than five rows are merged, since removing the mean of two rows would make them
+    opposite.
     """
     names, counts = np.unique(np.asarray(groups, dtype=object).astype(str), return_counts=True)
     large = set(names[counts >= _FEWEST_IN_SITE])
@@ -89,7 +89,7 @@ def standardised(profiles: np.ndarray, groups: Sequence[str]) -> np.ndarray:
 
 
 def look_alikes(rows: np.ndarray, names: Sequence[str], *, false_pairs: float = FALSE_PAIRS) -> list[Pair]:
-    """Pairs of standardised rows (n_subjects, n_edges) that are too alike, the likeliest first.
+    """Pairs of standardised rows (n_subjects, n_edges) that are too similar, in order of improbability.
 
     Args:
         rows: from `standardised`; NaN where an edge is missing.
@@ -104,7 +104,7 @@ def look_alikes(rows: np.ndarray, names: Sequence[str], *, false_pairs: float = 
     order = np.argsort(distance, axis=1, kind="stable")
     near = np.log(np.take_along_axis(distance, order, axis=1)[:, : _COPIES + 3])
     gaps = np.diff(near, axis=1)
-    # Copies widen single gaps only, so the median over neighbours does not feel them.
+    # Copies change single gaps only, so that the median over neighbours is robust.
     estimates = [1.0 / (k * max(float(gaps[:, k - 1].mean()), 1e-6)) for k in range(2, gaps.shape[1] + 1)]
     dimension = float(np.median(estimates)) * (1.0 - 1.5 / np.sqrt(n))
     alike = np.zeros((n, n), dtype=bool)
@@ -127,7 +127,7 @@ def _correlations(rows: np.ndarray) -> np.ndarray:
     """(n, n) correlations over the edges that both rows have."""
     known = np.isfinite(rows).astype(float)
     filled = np.nan_to_num(rows)
-    own = filled**2 @ known.T  # squares of i over the edges that j has
+    own = filled**2 @ known.T  # sums of squares of i over the edges that j has
     with np.errstate(invalid="ignore", divide="ignore"):
         found = filled @ filled.T / np.sqrt(own * own.T)
     return np.clip(np.nan_to_num(found), -1.0, 1.0)

@@ -39,10 +39,10 @@ def nuisance_scores(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) ->
 def nuisance_findings(
     recorded: Sequence[Score], alone: Sequence[Score], tasks: Sequence[Task], model: str = "full"
 ) -> list[Finding]:
-    """Warn where age at scan, sex, site and motion, together or one alone, do as well as the model.
+    """Warn if age at scan, sex, site and motion, together or alone, predict as well as the model.
 
     Args:
-        recorded: the run's scores. alone: from `nuisance_scores`.
+        recorded: scores of the run. alone: result of `nuisance_scores`.
     """
     found = []
     values = {(s.task, s.model, s.metric): s.value for s in recorded}

@@ -1,7 +1,7 @@
-"""Test whether a procedure uses data that it must not see, by changing these data.
+"""Test whether a procedure uses data that it must not use, by changing these data.
 
-Metadata can look honest; behaviour cannot. Test outcomes, other test rows, names and row order are
-changed one by one; an honest, inductive procedure gives the very same predictions each time.
+Test outcomes, other test rows, names and row order are changed one by one. The predictions of a correct, inductive
+procedure do not change.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.records.audit import Finding
 
 _TOLERANCE = 1e-6
-_NULL_CHANCE = 3e-5  # that an honest procedure's mean null AUC is accused, whatever the number of labelings
+_NULL_CHANCE = 3e-5  # probability that a correct procedure fails the null check, for any number of labelings
 
 
 @dataclass(frozen=True, eq=False)
 class StudyRows:
-    """All rows of a study, as a procedure gets them.
+    """All rows of a study, the input of a procedure.
 
     Attributes:
         ids: (n_subjects,) names.
@@ -54,7 +54,7 @@ def audit_procedure(
     """Every behavioural check of one procedure.
 
     Args:
-        folds: (train, test) positions; together they test everyone once.
+        folds: (train, test) positions; every subject is tested once.
         n_null: permuted labelings of the null check, each refitted.
 
     Raises:
@@ -89,7 +89,7 @@ def audit_procedure(
 
 
 def _poison_outcomes(rows: StudyRows, fold: Fold, rng: np.random.Generator) -> StudyRows:
-    """Turn each test outcome round, all of them or a random half."""
+    """Flip all test outcomes, or a random half of them."""
     y = rows.y.copy()
     _, test = fold
     turned = test if rng.random() < 0.34 else test[rng.random(test.size) < 0.5]
@@ -108,7 +108,7 @@ def _by_other_rows(
     honest: Sequence[tuple[np.ndarray, np.ndarray]],
     rng: np.random.Generator,
 ) -> list[int]:
-    """Folds where a subject's prediction moves when the other test rows are wrecked."""
+    """Folds in which a subject's prediction changes if other test rows are corrupted."""
     moved = []
     for k, (train, test) in enumerate(folds):
         kept = rng.permutation(test.size)[: max(1, test.size // 2)]
@@ -145,7 +145,7 @@ def _by_order(
 def _learns(
     procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], honest: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> Finding:
-    """The canary's counterpart: training outcomes must matter, or the checks above would prove nothing."""
+    """Check that training outcomes affect predictions; otherwise the other checks would be meaningless."""
     train, test = folds[0]
     y = rows.y.copy()
     y[train] = 1 - y[train]

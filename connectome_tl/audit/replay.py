@@ -1,8 +1,7 @@
 """Refit every fold, and refit one fold with corrupted test rows.
 
-A run is a function of its settings and data. Whatever was done beside them (edges chosen before the
-split, a threshold or an epoch chosen on test, rows that should not have been there) gives numbers that
-an honest replay does not.
+A run is a function of its settings and data. Other influences (edges selected before the split, a threshold or epoch
+chosen on test rows, additional rows) give results that a replay does not reproduce.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.schemes import StudyCohorts
 
-# Another processor or library version moves float32 fits by about this much (share of the scores' spread).
+# Typical change of float32 fits on another processor or library version (relative to the spread of scores).
 _TOLERANCE = 0.02
-# A risk within that of the threshold may change its class.
+# The class may change if a risk is within this distance of the threshold.
 _MAY_TURN = 0.1
 _KEY = ["task", "model", "repeat", "fold", "subject"]
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What is replayed: the settings, cohorts, splits and tasks of a run, and which fold is wrecked."""
+    """Settings, cohorts, splits and tasks of a run, and the fold whose test rows are corrupted."""
 
     study: StudySettings
     cohorts: StudyCohorts
@@ -53,7 +52,7 @@ class Replay:
 
     @property
     def not_poisoned(self) -> str:
-        """Why wrecked test rows may change the fits, or nothing."""
+        """Reason why corrupted test rows may change the fits, or an empty text."""
         if self.is_transductive:
             return "the study is transductive, and says so"
         if self.study.stages.finetune.ensemble.choose_on == "tested":
@@ -62,7 +61,7 @@ class Replay:
 
     @cached_property
     def spoiled(self) -> StudyCohorts:
-        """The cohorts with the fold's test rows wrecked wherever they are."""
+        """The cohorts with the fold's test rows corrupted in every cohort."""
         cohorts = self.cohorts
         for role in ("target", "pool"):
             if role in cohorts.roles:
@@ -79,7 +78,7 @@ class Replay:
         return plan_folds(self.study, self.cohorts, self.splits, self.tasks)
 
     def refitted(self, progress: Progress | None = None) -> dict[str, FitResult]:
-        """All networks of all folds, fitted again."""
+        """Refit all networks of all folds."""
         return _fit(self, self.everything, self.cohorts, progress)
 
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
@@ -87,7 +86,7 @@ class Replay:
         return self.on_fold(plan_folds(self.study, cohorts, self.splits, self.tasks))
 
     def on_fold(self, everything: Sequence[PlannedFold]) -> list[PlannedFold]:
-        """Those of them that belong to this fold."""
+        """The plans of this fold."""
         return [item for item in everything if (item.repeat, item.fold_number) == (self.repeat, self.number)]
 
 
@@ -98,12 +97,12 @@ def replay_findings(
     calibrated: pd.DataFrame | None = None,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Compare networks and baselines fitted again with what the run recorded; then try to make one fold leak.
+    """Compare refitted networks and baselines with the recorded ones, and test one fold for leakage.
 
     Args:
         results: from `Replay.refitted`.
-        predictions: the run's.
-        calibrated: the run's recalibrated predictions, where it has inner folds.
+        predictions: predictions of the run.
+        calibrated: recalibrated predictions of the run, with inner folds.
     """
     everything = replay.everything
     tables = [fold_predictions(item, results, replay.cohorts, replay.study.threshold) for item in everything]
@@ -200,7 +199,7 @@ def _unknown(recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
 def _poisoned(
     replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult], progress: Progress | None
 ) -> Finding:
-    """The fold's test rows are wrecked everywhere they stand; every fitted number must stay, bit by bit."""
+    """Corrupt the fold's test rows in all cohorts; all fitted state must be identical, bit by bit."""
     check = "poisoned test fold"
     if replay.not_poisoned:
         return Finding(check=check, status="skipped", what=replay.not_poisoned)
@@ -223,7 +222,7 @@ def _poisoned(
 
 
 def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
-    """The guard can see: one training infant's outcomes turned must move the fit that test outcomes do not."""
+    """Positive control: changing the outcomes of one training subject must change the fit."""
     check = "canary label"
     (plan,) = next(item for item in planned if item.model == "full").plans[:1]
     target = replay.cohorts.target
@@ -240,7 +239,7 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
 
 
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
-    """Rows of the target turned round, and half of the test infants predicted, in another order and batch."""
+    """Reverse the rows of the target, and predict half of the test subjects in another order and batch."""
     check = "order, subset and batch size"
     target = replay.cohorts.target
     turned = replay.cohorts.with_role("target", target.take(target.ids[::-1]))
@@ -271,7 +270,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
 
 
 def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
-    """With the test infants taken out of the pool the very same fits are planned (their keys hash all rows)."""
+    """Check that removing the test subjects from the pool gives the same plans (their keys hash all rows)."""
     check = "adaptation pool"
     pool = replay.cohorts.pool
     if pool is None or replay.study.stages.adapt is None:

@@ -17,11 +17,11 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.results import RunRecord
 
-# Sums of float32 fits that another processor makes a little otherwise; everything else is nearly exact.
+# Results of float32 fits, which differ slightly between processors; all others are nearly exact.
 _TOLERANCES = {"curves": 0.02, "network_weights": 0.02, "null": 2e-4}
 _EXACT = 1e-6
 _REMEDY = "These numbers do not come from the study's settings and data. Run the study again."
-# Attributes that say where something is drawn and how large it is, or hold what a link saves.
+# Attributes with positions and sizes of drawings, or with the data of a link.
 _SHOWN = re.compile(
     r'\s(?:(?P<name>d|points|transform|[xy][12]?|c[xy]|r|width|height|style)="(?P<value>[^"]*)"'
     r'|href="data:text/[^"]*;base64,(?P<file>[^"]+)")'
@@ -31,9 +31,9 @@ _MANY = 4000  # text pieces beyond which a changed page is not compared piece by
 
 
 def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
-    """Every value of `results.json` beside that of the run judged again.
+    """Compare every value of `results.json` with the recomputed one.
 
-    An interval whose method is another version's is a warning; anything else that differs is an accusation.
+    A different interval by the method of another version is a warning; any other difference is a failure.
     """
     check = "results.json follows from predictions and data"
     older: list[str] = []
@@ -50,7 +50,7 @@ def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
 
 
 def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
-    """A table of the folder (cells as text) beside the same table made from `results.json`."""
+    """Compare a table of the folder (cells as text) with the same table made from `results.json`."""
     check = f"{name} is that of results.json"
     if list(recorded.columns) != list(again.columns) or len(recorded) != len(again):
         text = (
@@ -69,10 +69,10 @@ def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Fin
 
 
 def page_finding(page: str, candidates: Iterable[str]) -> Finding:
-    """The page of a run beside the same page drawn from `results.json`.
+    """Compare the page of a run with the page rendered from `results.json`.
 
     Args:
-        candidates: the page as it may be, with what the ledger of test scores knew at one time or another.
+        candidates: acceptable pages, for different states of the ledger of test scores.
     """
     check = "report.html shows results.json"
     shown, closest = _pieces(page), None
@@ -159,7 +159,7 @@ def _pieces(page: str) -> list[str]:
 
 
 def _marks(page: str) -> list[str]:
-    """Places, sizes and colours of what a page draws, in order, and the tables that it offers as files."""
+    """Positions, sizes and colours of the drawings of a page, in order, and its downloadable tables."""
     return [
         _saved(match["file"]) if match["file"] else f"{match['name']} {_rounded(match['value'])}"
         for match in _SHOWN.finditer(_bare(page))
@@ -172,7 +172,7 @@ def _rounded(value: str) -> str:
 
 
 def _saved(encoded: str) -> str:
-    """The text of a file that a link holds."""
+    """The text of a file embedded in a link."""
     try:
         return " ".join(base64.b64decode(encoded).decode("utf-8", "replace").split())
     except ValueError:
@@ -180,7 +180,7 @@ def _saved(encoded: str) -> str:
 
 
 def _where_they_differ(shown: list[str], expected: list[str]) -> tuple[list[str], list[str]]:
-    """Both without their common beginning and end."""
+    """Both lists without their common start and end."""
     start = end = 0
     shorter = min(len(shown), len(expected))
     while start < shorter and shown[start] == expected[start]:

@@ -1,8 +1,8 @@
-"""What a whole matrix, a whole modality or all levels of a column together say of the outcome.
+"""Association of summaries of matrices, modalities or categorical columns with the outcome.
 
-A leak may be too small to see in a single edge and plain in all of them: weights scaled within outcome groups, cases
-processed by another version, a measure that was computed with the outcome. Nothing here is fitted to the outcome:
-sums, shares and principal components of the data alone.
+A leak may be undetectable in single edges and obvious in all of them: weights scaled within outcome groups, cases
+processed by another version, a measure computed with the outcome. The summaries are not fitted to the outcome: sums,
+shares and principal components of the data.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.tasks import Task
 
 N_COMPONENTS = 3
-PURE, EXPLAINED = 0.95, 0.9  # share of subjects in their level's commonest class; share of variance between levels
-_P = 0.001  # that levels without a meaning are as pure
+# share of subjects in the most common class of their level; share of variance between levels
+PURE, EXPLAINED = 0.95, 0.9
+_P = 0.001  # largest p value under the hypothesis of uninformative levels
 _FEWEST_KNOWN = 10
 _N_PERMUTATIONS = 1999
 
@@ -47,7 +48,7 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _components(cohort: Cohort) -> dict[str, np.ndarray]:
-    """The first principal components of the ranks of the edges, which no scale of a subject moves."""
+    """The first principal components of the ranks of the edges, which are invariant to a subject's scale."""
     rows = np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects))
     if min(rows.shape) <= N_COMPONENTS:
         return {}
@@ -63,10 +64,10 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def telling_levels(column: pd.Series, outcome: np.ndarray, task: Task) -> str:
-    """What the levels of a categorical column say together, where each is nearly pure in the outcome; else "".
+    """Finding on a categorical column whose levels are all nearly pure in the outcome, else "".
 
-    Levels of one subject are left out, since they are pure by themselves. A column of two levels is one value, which
-    is looked at as such.
+    Levels of one subject are ignored, since they are trivially pure. Columns with two levels are tested as single
+    values.
 
     Args:
         outcome: (n_subjects,) NaN where it is missing.
@@ -93,7 +94,7 @@ def telling_levels(column: pd.Series, outcome: np.ndarray, task: Task) -> str:
 
 
 def _purity(codes: np.ndarray, classes: np.ndarray) -> float:
-    """Share of subjects that have the commonest class of their level."""
+    """Share of subjects in the most common class of their level."""
     width = int(classes.max()) + 1
     counts = np.bincount(codes * width + classes, minlength=(int(codes.max()) + 1) * width)
     return float(counts.reshape(-1, width).max(axis=1).sum()) / classes.size

@@ -21,7 +21,7 @@ _KEY = ["task", "model", "repeat", "subject"]
 
 
 def split_findings(splits: SplitPlan, families: Mapping[str, str]) -> list[Finding]:
-    """Folds are disjoint, no family stands on both sides, nobody is tested twice in a repeat."""
+    """Check that folds are disjoint, families are not split, and no subject is tested twice in a repeat."""
     shared, kin, twice = [], [], []
     for repeat, number, fold in splits.folds():
         where = f"repeat {repeat}, fold {number}"
@@ -47,10 +47,10 @@ def split_findings(splits: SplitPlan, families: Mapping[str, str]) -> list[Findi
 def prediction_findings(
     predictions: pd.DataFrame, splits: SplitPlan, targets: pd.DataFrame, tasks: Sequence[Task], threshold: float
 ) -> list[Finding]:
-    """Rows stand in the fold that tested them, outcomes are the cohort's, classes are those of the threshold.
+    """Check that rows belong to the fold that tested them, and outcomes and classes are correct.
 
     Args:
-        targets: index subjects, one column per task; the cohort as it is read now.
+        targets: indexed by subject, one column per task; from the current cohort.
     """
     tested = {(r, s): f for r, f, fold in splits.folds() for s in fold.test}
     names = [f"{s} ({t}, {m}, repeat {r})" for t, m, r, s in predictions[_KEY].itertuples(index=False, name=None)]
@@ -84,7 +84,7 @@ def score_findings(
     families: Mapping[str, str],
     n_labelled: int | None = None,
 ) -> list[Finding]:
-    """`scores.json` is what the predictions give when they are scored again."""
+    """Check that scoring the predictions again gives `scores.json`."""
     check = "scores follow from the predictions"
     try:
         again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families, n_labelled=n_labelled)}
@@ -98,7 +98,7 @@ def score_findings(
         if new is None or not np.isclose(new.value, score.value, atol=1e-6, equal_nan=True):
             differ.append(f"{name}: {score.value:.3f}, again {'nothing' if new is None else f'{new.value:.3f}'}")
         elif not np.allclose((new.low, new.high), (score.low, score.high), atol=1e-6, equal_nan=True):
-            # Another version of the package may have other intervals; its method then says so.
+            # Intervals of another version of the package may differ; their method then differs, too.
             (differ if new.method == score.method else older).append(f"interval of {name}")
     hidden = [f"{metric} of {model}, {task}" for task, model, metric in again]
     return [
@@ -119,10 +119,10 @@ def score_findings(
 
 
 def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
-    """The run's own permutations have a mean AUC of one half; a null above it has seen outcomes it must not.
+    """Check that the run's permutations have a mean AUC of one half; a larger mean indicates leakage.
 
-    Only the lower tail is innocent: moving outcomes within blocks may keep what the blocks differ in, so that a
-    null above one half is asked about, not accused.
+    A smaller mean is harmless. Since permutations within blocks preserve differences between blocks, a mean above one
+    half is a warning, not a failure.
     """
     check, strange, seen = "permutation null", [], 0
     for test in tests:

@@ -12,10 +12,10 @@ from connectome_tl.cohort.cohort import Cohort
 
 
 def wrecked(cohort: Cohort, ids: Sequence[str]) -> Cohort:
-    """The cohort with everything measured in these subjects turned to that of another, or to absurd numbers.
+    """The cohort with all measurements of these subjects replaced by those of another subject or absurd numbers.
 
-    Edges and regional measures become those of one other subject, so that correlations stay correlations; numbers
-    stay positive, so that they have a logarithm.
+    Edges and regional measures are replaced by those of one other subject, so that correlations remain valid; numbers
+    remain positive, so that logarithms are defined.
     """
     rows = cohort.positions([i for i in ids if i in set(cohort.ids)])
     if not rows.size:

@@ -36,8 +36,8 @@ class Bundle:
     """An opened bundle that has passed its self-test.
 
     Attributes:
-        hash: of its content. facts: what it says of itself. members: its fits.
-        validation: of another cohort, where there is one.
+        hash: hash of its content. facts: its metadata. members: its fits.
+        validation: validation on another cohort, if any.
     """
 
     path: Path
@@ -47,12 +47,12 @@ class Bundle:
     validation: Validation | None
 
     def predict(self, cohort: Cohort) -> np.ndarray:
-        """(n_subjects, n_columns) of all subjects of a fitted cohort (`limits.fitted_to`)."""
+        """Predictions (n_subjects, n_columns) of all subjects of an aligned cohort (`limits.fitted_to`)."""
         return self.members.predict(cohort, cohort.ids)
 
 
 def files_of(members: Members, facts: BundleFacts) -> dict[str, bytes]:
-    """All files of a bundle but its card, in memory: nothing is written before it was searched."""
+    """All files of a bundle except its card, in memory, since they are searched before they are written."""
     arrays, plain = packed(members.models)
     test, rows = self_test_of(members, facts)
     return {
@@ -69,11 +69,11 @@ def _json(value: Any) -> bytes:
 
 
 def open_bundle(path: str | Path) -> Bundle:
-    """Read a bundle: names, sizes and hashes of its files first, then shapes, then its self-test.
+    """Read a bundle: check names, sizes and hashes of its files, then shapes, then run its self-test.
 
     Raises:
-        MissingInputError: no folder is there.
-        DataError: it is no bundle, was damaged or changed, or does not predict what it says.
+        MissingInputError: no such folder.
+        DataError: the folder is not a bundle, was damaged or changed, or the self-test fails.
     """
     folder = open_folder(path)
     with as_bad_data(folder.path):
@@ -82,7 +82,7 @@ def open_bundle(path: str | Path) -> Bundle:
         members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
         check_members(members, facts.inputs)
         test = SelfTest.model_validate(folder.json(SELF_TEST))
-        with np.errstate(all="ignore"):  # hostile numbers end as a wrong prediction, not as a warning
+        with np.errstate(all="ignore"):  # invalid numbers fail the self-test instead of causing warnings
             run_self_test(members, facts, test, folder.tensors(SELF_TEST_ROWS))
         return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
 

@@ -78,7 +78,7 @@ _SHARES = {"sensitivity": (True, False), "specificity": (False, True), "balanced
 
 
 def released_scores(scores: Sequence[Score], n: int, n_positive: int | None) -> tuple[ExpectedScore, ...]:
-    """Scores as a bundle may say them; a share of under ten people is left out, since .86 is 6 of 7.
+    """Scores for a bundle; proportions of fewer than ten people are omitted, since they reveal counts (.86 is 6 of 7).
 
     Args:
         n_positive: subjects of the positive class among `n`; None for outcomes without one.
@@ -91,7 +91,7 @@ def released_scores(scores: Sequence[Score], n: int, n_positive: int | None) -> 
 
 
 def rounded(score: Score) -> ExpectedScore:
-    """To two decimals: more would give away counts and single subjects."""
+    """Round to two decimals, since more would reveal counts and single subjects."""
     value, low, high = (round(x, _DECIMALS) for x in (score.value, score.low, score.high))
     return ExpectedScore(metric=score.metric, value=value, low=low, high=high)
 
@@ -102,7 +102,7 @@ def _difference(found: Comparison) -> ExpectedScore:
 
 
 def probabilities(rows: OutOfFold) -> np.ndarray:
-    """(n_subjects, n_levels) mean over repeats of what the model gave each level."""
+    """Mean predicted probabilities over repeats, (n_subjects, n_levels)."""
     if rows.probability is not None:
         return np.asarray(np.nanmean(rows.probability, axis=0))
     risk = np.nanmean(rows.score, axis=0)
@@ -110,11 +110,11 @@ def probabilities(rows: OutOfFold) -> np.ndarray:
 
 
 def held_from(probability: np.ndarray, y: np.ndarray, level: float = LEVEL) -> tuple[float, ...]:
-    """By level, the probability from which it is in the conformal set; 0 where it is always in it.
+    """Smallest probability at which each level is in the conformal set; 0 if it is always included.
 
-    A level is held when at least `1 - level` of its calibration subjects, the new one among them, were given as
-    little probability or less: one order statistic per level says the same as all their probabilities. It is
-    the probability of one subject, so it is rounded down to two decimals, towards larger sets.
+    A level is included if at least `1 - level` of its calibration subjects, including the new one, have at most its
+    probability, so that one order statistic per level is sufficient. As the probability of a single subject, it is
+    rounded down to two decimals, towards larger sets.
 
     Args:
         probability: (n_subjects, n_levels) out of fold. y: (n_subjects,) levels.
@@ -132,7 +132,7 @@ def _half_width(rows: OutOfFold) -> float | None:
     width = fit_conformal_interval(np.nanmean(rows.predicted, axis=0), rows.y_true, LEVEL).half_width
     if not np.isfinite(width):
         return None
-    # The error of one subject: rounded up to two digits.
+    # The error of a single subject is rounded up to two digits.
     step = 10.0 ** (np.floor(np.log10(width)) - 1) if width > 0 else 1.0
     return float(f"{np.ceil(width / step - 1e-9) * step:.6g}")
 

@@ -1,6 +1,6 @@
 """Bundle folder: seven safetensors, JSON and Markdown files, and a manifest of their hashes.
 
-Files are found by an allow-list, never by a name that a file holds. Nothing that runs code is ever read.
+Files are found by an allow-list, never by names in other files. No format that can execute code is read.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ CARD, CARD_JSON = "docs/README.md", "docs/model_card.json"
 FILES = (METADATA, STRUCTURE, SELF_TEST, WEIGHTS, SELF_TEST_ROWS, CARD, CARD_JSON)
 MANIFEST, VALIDATION = "manifest.json", "validation.json"
 _FOLDERS = ("configs", "models", "docs")
-_SMALL = 1 << 20  # bytes of a manifest or a validation
-_SHARE = 8  # all JSON of a bundle is at most one part in this many of it, or `_SMALL` bytes a file
-_DEEPEST = 60  # levels of nesting of a JSON file
+_SMALL = 1 << 20  # largest size of a manifest or a validation in bytes
+_SHARE = 8  # JSON files are at most 1 / _SHARE of a bundle, or `_SMALL` bytes each
+_DEEPEST = 60  # largest nesting depth of a JSON file
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,17 @@ class BundleFolder:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> str:
-    """Write all files, the manifest last; a folder without it is no bundle yet. Returns the bundle's hash.
+    """Write all files, the manifest last, which marks the bundle as complete. Returns the bundle's hash.
 
     Raises:
-        UsageError: something else than an older bundle lies there.
-        OutputError: it cannot be written.
+        UsageError: the folder contains other files than an older bundle.
+        OutputError: the folder cannot be written.
     """
     if path.exists() and (not path.is_dir() or set(_names(path)) - {*FILES, MANIFEST, VALIDATION}):
         raise UsageError(
             "the folder is not empty and is not a bundle", file=path, remedy="Give an empty or a new folder as --out."
         )
-    for name in (MANIFEST, VALIDATION):  # of a bundle that stood there before
+    for name in (MANIFEST, VALIDATION):  # of an older bundle
         (path / name).unlink(missing_ok=True)
     for name in FILES:
         write_bytes(path / name, files[name])
@@ -95,10 +95,10 @@ def manifest_bytes(files: Mapping[str, bytes]) -> bytes:
 
 
 def open_folder(path: str | Path) -> BundleFolder:
-    """Check names, kinds, sizes and hashes of all files; nothing else is read yet.
+    """Check names, kinds, sizes and hashes of all files, without reading their contents.
 
     Raises:
-        MissingInputError: no folder is there. DataError: it is no bundle, or not as it was made.
+        MissingInputError: no such folder. DataError: the folder is not a bundle, or was changed.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -122,7 +122,7 @@ def open_folder(path: str | Path) -> BundleFolder:
         total = sum(claim.bytes for claim in manifest.files.values())
         for name in FILES:
             if name.endswith(".json") and manifest.files[name].bytes > max(_SMALL, total // _SHARE):
-                # Parsed JSON takes many times its length.
+                # Parsed JSON needs many times its size in memory.
                 raise DataError("larger than this file of a bundle may be", file=folder / name)
             _check_file(folder / name, manifest.files[name])
         return BundleFolder(folder, content_hash(data), manifest)
@@ -143,7 +143,7 @@ def _check_file(file: Path, claim: FileClaim) -> None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Names of all files, with the folders that a bundle has; a link or a device is refused, others end the walk."""
+    """Names of all files in the folders of a bundle; links and devices are refused."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and entry.name in _FOLDERS:
@@ -166,17 +166,17 @@ def _plain_file(entry: os.DirEntry[str]) -> str:
 
 
 def read_small_json(file: Path, limit: int = _SMALL) -> Any:
-    """Content of a JSON file of at most so many bytes; see `parsed`."""
+    """Content of a JSON file of at most `limit` bytes; see `parsed`."""
     return parsed(_whole(file, limit), file)
 
 
 def _whole(file: Path, limit: int) -> bytes:
-    # What is allowed would be allocated, not what is there.
+    # A read allocates the limit, not the actual size.
     return read_bytes(file, limit=min(limit, file.stat().st_size))
 
 
 def parsed(data: bytes, file: Path) -> Any:
-    """A JSON object of limited depth, without NaN, infinity and doubled keys.
+    """Parse a JSON object of limited depth, without NaN, infinity and duplicate keys.
 
     Raises:
         DataError: no such JSON.
@@ -214,9 +214,9 @@ def _depth(value: Any) -> int:
 
 @contextmanager
 def as_bad_data(path: Path) -> Iterator[None]:
-    """Whatever goes wrong in here is the fault of the bundle: a `DataError`, never a traceback.
+    """Convert all errors within the context to a `DataError` on the bundle.
 
-    A bundle comes from elsewhere, and no list of exceptions covers what hostile content can cause.
+    Bundles are untrusted, and no list of exceptions covers everything that malicious content can cause.
     """
     try:
         yield

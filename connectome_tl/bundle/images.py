@@ -1,4 +1,4 @@
-"""Volumes of a bundle: the grid that its fits see, the limits of its images, simulated volumes for the self-test."""
+"""Volumes of a bundle: grid of its fits, limits of its images, simulated volumes for the self-test."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from connectome_tl.simulation.volumes import Contrast, VolumeSettings, affine_of
 N_VOLUMES = 3  # simulated volumes of a self-test
 _SEED = 20
 _SIZE = 32  # voxels along each axis of a simulated volume
-_STRANGE = 0.5  # share of grey-level quantiles outside their limits from which a volume is flagged
+_STRANGE = 0.5  # smallest share of intensity quantiles outside their limits for which a volume is flagged
 
 
 def image_input(members: Members, cohort: Cohort) -> ImageInput | None:
-    """The grid of the fits, the same in all, and the contrast of the cohort; None where no fit sees volumes.
+    """The common grid of the fits, and the contrast of the cohort; None if no fit uses volumes.
 
     Raises:
         DataError: fits with different grids.
@@ -53,7 +53,7 @@ def image_limits(cohort: Cohort, grid: ImageSettings) -> ImageLimits:
 
 
 def image_problems(wanted: ImageInput, cohort: Cohort) -> list[Problem]:
-    """Why volumes of this cohort are none that the model takes."""
+    """Problems of a cohort whose volumes do not match the model."""
     if not any(cohort.volumes):
         return [Problem("the model needs volumes", remedy="Add `volumes` to cohort.yaml.")]
     if wanted.contrast and cohort.volume_contrast and wanted.contrast != cohort.volume_contrast:
@@ -62,7 +62,7 @@ def image_problems(wanted: ImageInput, cohort: Cohort) -> list[Problem]:
 
 
 def image_flags(limits: ImageLimits, cohort: Cohort, grid: ImageSettings) -> list[Flag]:
-    """Each limit of images against a cohort; a subject without a volume is outside where every one had one."""
+    """Compare a cohort with each limit of images; missing volumes are outside if every training subject had one."""
     grids = _grids(cohort, grid)
     found = [
         _flag("native voxel edge", limits.voxel, [None if one is None else one.native for one in grids], "mm"),
@@ -94,7 +94,7 @@ def _flag(what: str, span: Span, values: Sequence[Sequence[float] | None], unit:
 
 
 def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
-    """Quantiles of the head's grey levels, as multiples of their mean: another contrast has others."""
+    """Flag quantiles of the head's intensities relative to their mean, which depend on the contrast."""
     shares = [
         np.mean([not span.low <= q <= span.high for span, q in zip(limits.grey_levels, one.quantiles, strict=True)])
         if one is not None
@@ -106,7 +106,7 @@ def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
 
 
 def simulated_grids(wanted: ImageInput) -> list[Gridded]:
-    """Simulated brains on the grid of the fits; nothing of the study but its settings is in them."""
+    """Simulated brains on the grid of the fits; they contain no data of the study."""
     known: tuple[Contrast, ...] = get_args(Contrast)
     contrast: Contrast = next((one for one in known if one == wanted.contrast), "T1w")
     settings = VolumeSettings(size=_SIZE, contrast=contrast)
@@ -118,12 +118,12 @@ def simulated_grids(wanted: ImageInput) -> list[Gridded]:
 
 
 def as_record(grid: Gridded) -> SimulatedGrid:
-    """What is known of a simulated volume beside its voxels."""
+    """Numbers of a simulated volume without its voxels."""
     return SimulatedGrid(head_ml=grid.head_ml, tissue_ml=grid.tissue_ml, quantiles=grid.quantiles)
 
 
 def as_grid(record: SimulatedGrid, voxels: np.ndarray) -> Gridded:
-    """A simulated volume as it was when the bundle was made.
+    """Restore a simulated volume.
 
     Raises:
         DataError: it does not have the numbers of a grid.

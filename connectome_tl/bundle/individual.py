@@ -18,7 +18,7 @@ from connectome_tl.settings.records.bundles import RESEARCH_ONLY, BundledTask
 from connectome_tl.tasks import Task
 from connectome_tl.training.networks.outputs import columns_of
 
-_ENOUGH_FITS = 20  # of fewer fits, the range is given instead of quantiles
+_ENOUGH_FITS = 20  # with fewer fits, the range is used instead of quantiles
 COLUMNS = {
     "subject": "id of the subject",
     "task": "outcome",
@@ -38,8 +38,8 @@ def individual_rows(bundle: Bundle, cohort: Cohort, *, research: bool = False) -
     """One row per subject and outcome, and `p_0` ... for outcomes of several levels.
 
     Args:
-        cohort: fitted to the bundle (`limits.fitted_to`).
-        research: show values that would be withheld; every row says so.
+        cohort: cohort aligned to the bundle (`limits.fitted_to`).
+        research: include values that would be withheld; every row is marked.
     """
     each = bundle.members.predict_each(cohort, cohort.ids)
     limits = said_of_each(bundle.facts, cohort)
@@ -87,7 +87,7 @@ def _rows(
 
 
 def _interval(one: BundledTask, each: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """How far the prediction moves with the training subjects: over the fits, else by the spread over repeats."""
+    """Interval of the prediction over training sets: over the fits, else from the spread over repeats."""
     task = one.task
     scores = np.array([score_of(task, fit) for fit in each if np.isfinite(fit).all()])
     nothing = np.full(len(mean), np.nan)
@@ -124,12 +124,12 @@ def _conformal(one: BundledTask, mean: np.ndarray) -> list[str]:
 
 
 def level_names(task: Task) -> tuple[str, ...]:
-    """What the classes of an outcome are called, from the first level on."""
+    """Names of the classes of an outcome, in order."""
     return task.levels if len(task.levels) == task.n_levels else ("negative", "positive")
 
 
 def prediction_table(bundle: Bundle, cohort: Cohort, threshold: float = 0.5) -> pd.DataFrame:
-    """The prediction table that `evaluation` scores: one repeat, one fold, since one model predicts everybody."""
+    """Prediction table for `evaluation`, with one repeat and one fold, since one model predicts all subjects."""
     predicted = bundle.predict(cohort)
     places = columns_of(bundle.members.tasks)
     tables = []

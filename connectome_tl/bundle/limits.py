@@ -31,7 +31,7 @@ def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool, grid: 
     """Limits from the subjects of the study.
 
     Args:
-        needed: covariates that the model cannot do without. grid: of its volumes; None where it sees none.
+        needed: required covariates. grid: settings of its volumes; None without volumes.
     """
     sites = sorted({str(site) for site in cohort.site if site})
     covariates = []
@@ -87,7 +87,7 @@ def _edges(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
 
 
 def transforms_of(cohort: Cohort) -> tuple[str, ...]:
-    """What was done to the edges on reading, by measure."""
+    """Transform of the edges on reading, by measure."""
     return cohort.transforms or ("none",) * cohort.n_measures
 
 
@@ -102,7 +102,7 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
         problems += _connectome_problems(inputs, cohort)
         if not problems:
             try:
-                # Places of regions are those of the model's atlas, whatever the cohort's is called.
+                # Use the coordinates of the model's atlas, independent of the cohort's atlas.
                 cohort = replace(cohort.with_regions(inputs.regions), atlas=inputs.atlas)
             except DataError as error:
                 problems += error.problems[:5]
@@ -157,7 +157,7 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
 
 
 def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
-    """Each limit against a fitted cohort."""
+    """Compare an aligned cohort with each limit."""
     limits = facts.limits
     found: list[Flag] = []
 
@@ -167,7 +167,7 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
         tail = f" {unit}" if unit else ""
         known = values[np.isfinite(values)]
         here = f"{known.min():.4g} to {known.max():.4g}{tail}" if known.size else "unknown"
-        outside = ~((values >= span.low) & (values <= span.high))  # an unknown value is outside too
+        outside = ~((values >= span.low) & (values <= span.high))  # unknown values are outside, too
         found.append((what, f"{span.low:g} to {span.high:g}{tail}", outside, here))
 
     age = np.full(cohort.n_subjects, np.nan)
@@ -216,10 +216,10 @@ def _sites(limits: Limits, cohort: Cohort) -> Flag:
 
 
 def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
-    """Refuse a cohort of which nobody lies within the limits of age, density, mean weight or head volume.
+    """Refuse a cohort without any subject within the limits of age, density, mean weight or head volume.
 
     Raises:
-        DataError: says which limit; edges or voxels in another unit, or subjects of another age.
+        DataError: names the limit; edges or voxels may have another unit, or subjects another age.
     """
     problems = [
         Problem(f"no subject is within the limits of {what}", expected=limit, got=here)
@@ -234,7 +234,7 @@ def _decides(what: str) -> bool:
 
 
 def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
-    """(n_subjects,) what lies outside the limits, "" where nothing does."""
+    """Names of exceeded limits of each subject, (n_subjects,), or ""."""
     found = flags(facts, cohort)
     return [
         "; ".join(f"{what} outside {limit}" for what, limit, outside, _ in found if outside[i])
@@ -243,7 +243,7 @@ def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
 
 
 def shifts(facts: BundleFacts, cohort: Cohort) -> tuple[ShiftRow, ...]:
-    """Each limit with what the cohort has and how many subjects lie outside."""
+    """Each limit with the values of the cohort and the number of subjects outside."""
     return tuple(
         ShiftRow(what=what, limit=limit, here=here, outside=_share(outside))
         for what, limit, outside, here in flags(facts, cohort)

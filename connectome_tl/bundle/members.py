@@ -23,18 +23,18 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Fits that predict together.
+    """Fits whose predictions are averaged.
 
     Attributes:
-        models: each knows all tasks, or some of them (fits of single tasks).
-        tasks: in the order of the columns.
+        models: fits of all tasks, or of some of them (single-task fits).
+        tasks: tasks in the order of the columns.
     """
 
     models: tuple[FittedModel, ...]
     tasks: tuple[Task, ...]
 
     def predict_each(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_models, n_subjects, n_columns) of every fit, NaN where it does not know the outcome."""
+        """Predictions of every fit, (n_models, n_subjects, n_columns), NaN for outcomes that it lacks."""
         places, width = columns_of(self.tasks), sum(task.n_columns for task in self.tasks)
         found = np.full((len(self.models), len(ids), width), np.nan)
         for number, model in enumerate(self.models):
@@ -44,17 +44,17 @@ class Members:
         return found
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_columns), the mean over the fits."""
+        """Mean predictions over the fits, (n_subjects, n_columns)."""
         return mean_of(self.predict_each(cohort, ids))
 
     def features(self) -> Iterator[Features]:
-        """The feature steps of every part that learned from the target cohort."""
+        """The feature steps of every part that was fitted on the target cohort."""
         for model in self.models:
             yield from _features(model)
 
 
 def mean_of(each: np.ndarray) -> np.ndarray:
-    """Mean over the fits that know an outcome, (n_subjects, n_columns); NaN where none does."""
+    """Mean over the fits that have an outcome, (n_subjects, n_columns); NaN if none has it."""
     known = np.isfinite(each)
     count = known.sum(axis=0)
     return np.where(count > 0, np.where(known, each, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -69,10 +69,10 @@ def _features(model: FittedModel) -> Iterator[Features]:
 
 
 def packed(models: Sequence[FittedModel]) -> tuple[Arrays, Plain]:
-    """All fits as tensors by name and plain JSON; the core of a source that several share is stored once.
+    """Convert all fits to named tensors and plain JSON; shared source cores are stored once.
 
     Raises:
-        DataError: a type of model that a bundle does not know.
+        DataError: a type of model that is not supported.
     """
     arrays: Arrays = {}
     sources: dict[str, CoreModel] = {}
@@ -110,7 +110,7 @@ def _core(model: CoreModel, prefix: str, arrays: Arrays, source: int | None) -> 
 
 
 def unpacked(arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], tasks: tuple[Task, ...]) -> Members:
-    """The inverse of `packed`; nothing is computed and nothing is checked yet (`bundle.shapes` does).
+    """The inverse of `packed`, without checks (see `bundle.shapes`).
 
     Raises:
         DataError: state of another form. (Others, such as KeyError, where the content is damaged.)

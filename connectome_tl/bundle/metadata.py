@@ -1,4 +1,4 @@
-"""`configs/metadata.json`: the keys of a MONAI bundle, and our own under `connectome_tl`."""
+"""`configs/metadata.json`: keys of a MONAI bundle, and those of this package under `connectome_tl`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BUNDLE_VERSION = "1.0.0"
 
 
 def metadata_of(facts: BundleFacts) -> dict[str, Any]:
-    """A superset of MONAI's bundle metadata; only `connectome_tl` is ever read again."""
+    """A superset of MONAI's bundle metadata; this package reads only the key `connectome_tl`."""
     outcomes = ", ".join(one.task.label for one in facts.tasks)
     versions = facts.versions
     return {

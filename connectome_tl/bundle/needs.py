@@ -14,7 +14,7 @@ from connectome_tl.training.fitted import MixtureModel
 
 
 def needed_covariates(members: Members) -> tuple[str, ...]:
-    """Columns of the clinical encoder, of confounds and of what site effects protect; `age` is no covariate."""
+    """Columns of the clinical encoder, of confounds, and protected by site correction, without `age`."""
     found: dict[str, None] = {}
     for features in _all_features(members):
         for steps in features.steps.values():
@@ -31,7 +31,7 @@ def needed_covariates(members: Members) -> tuple[str, ...]:
 
 
 def _all_features(members: Members) -> Iterator[Features]:
-    """Those of the fits, and of the source cores whose scores they take."""
+    """Features of the fits, and of source cores whose scores they use."""
     yield from members.features()
     for model in members.models:
         core = model.core if isinstance(model, MixtureModel) else model

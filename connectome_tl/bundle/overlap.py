@@ -1,8 +1,7 @@
 """Compare a cohort with the pooled means of a bundle, to detect that the model was trained on it.
 
-The mean of a model's own scaled training rows is 0. In other subjects it is 0 only up to chance: its expected
-square is 1/n_train + 1/n_new per column, and more where the cohorts differ. A cohort whose mean is far
-nearer than that has mostly the same subjects.
+The mean of the scaled training rows of a model is 0. For other subjects, its expected square is 1/n_train + 1/n_new per
+column, or more if the cohorts differ. A cohort with a much smaller mean consists mostly of the same subjects.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.features.modalities import ClinicalSteps
 from connectome_tl.features.steps import Features
 
-NEAR = 0.05  # of the expected square; columns are correlated, so the ratio itself varies
-_ENOUGH_COLUMNS = 20  # of fewer, the ratio may be small by chance
+NEAR = 0.05  # relative to the expected square; the ratio varies, since columns are correlated
+_ENOUGH_COLUMNS = 20  # with fewer columns, the ratio may be small by chance
 
 
 def likeness(members: Members, cohort: Cohort, n_train: int) -> float:
-    """Mean square of the scaled cohort's mean, relative to what other subjects give; NaN with few columns.
+    """Mean square of the scaled cohort's mean relative to its expectation for other subjects; NaN with few columns.
 
-    About 1 for another cohort of the same population, more where it differs, about 0 for the training cohort.
+    About 1 for another cohort of the same population, larger if populations differ, about 0 for the training cohort.
     """
     found: dict[str, list[np.ndarray]] = {}
     for features in members.features():

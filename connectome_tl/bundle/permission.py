@@ -8,7 +8,7 @@ STAMP = "individual values asked for by --research-individual"
 
 
 def withheld(task: BundledTask, validation: Validation | None) -> str:
-    """Why values of single subjects are withheld; "" where they may be shown."""
+    """Reason for withholding values of single subjects; "" if they may be shown."""
     reasons = []
     if task.against_clinical != "helps":
         reasons.append(

@@ -1,7 +1,7 @@
 """Select what may be released of a fitted model: pooled numbers and weights, no ids, sites or rows.
 
-Every record type that may be released has a rule in one table; a type without a rule is refused, so that a new
-feature step does not leave by accident.
+Every record type that may be released has a rule in one table; types without a rule are refused, so that new feature
+steps are not released by accident.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ REFERENCE_SITE = "reference"
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """Releases the models of one study.
+    """Prepare the models of one study for release.
 
     Attributes:
-        cohorts: by role; they tell from how many subjects a number was made.
-        site_names: whether names of sites, and what was fitted to each, may be released.
+        cohorts: cohorts by role, for the number of subjects behind each statistic.
+        site_names: whether names of sites, and parameters of each site, may be released.
     """
 
     cohorts: Mapping[str, Cohort]
     site_names: bool = False
 
     def model(self, model: FittedModel) -> FittedModel:
-        """The same model without what must stay; its predictions of subjects of new sites are the same.
+        """The model without private data; its predictions for subjects of new sites are unchanged.
 
-        A mixture whose network has weight 0 for every outcome leaves as its core.
+        A mixture whose network has weight 0 for every outcome is reduced to its core.
 
         Raises:
-            DataError: a part cannot be released; the message says which and what to do.
+            DataError: a part cannot be released; the message names it and a remedy.
         """
         if isinstance(model, MixtureModel):
             if not any(model.weights.values()):
@@ -80,7 +80,7 @@ class Release:
         return found
 
     def features(self, features: Features) -> Features:
-        """Steps without ids, each made from ten subjects or more."""
+        """Steps without ids, each fitted on at least ten subjects."""
         return Features({name: self._record(steps, self._rows(steps.ids)) for name, steps in features.steps.items()})
 
     def _rows(self, ids: Sequence[str]) -> Cohort:
@@ -133,7 +133,7 @@ def _without_ids(record: Any, train: Cohort, release: Release) -> Any:
 def _edges(scaler: EdgeScaler, train: Cohort, release: Release) -> EdgeScaler:
     del release
     count = edge_mask(train.node_mask).sum(axis=0)
-    # An edge that is the same in everybody keeps its mean, since networks see edges before scaling.
+    # Constant edges keep their mean, since networks use edges before scaling.
     few = (count < SMALLEST_COUNT) & (scaler.mean != 0)
     if few.any():
         region = train.regions[int(np.argwhere(few)[0][1])]
@@ -192,7 +192,7 @@ def _volumes(steps: VolumeSteps, train: Cohort, release: Release) -> VolumeSteps
 
 
 def _without_weight_files(settings: ModelSettings) -> ModelSettings:
-    """Encoders without the file that they started from: its path stays, and its weights have been trained on."""
+    """Encoders without the path of their initial weight file."""
 
     def bare(encoder: EncoderSettings) -> EncoderSettings:
         if not isinstance(encoder, ImageEncoder):
@@ -204,9 +204,9 @@ def _without_weight_files(settings: ModelSettings) -> ModelSettings:
 
 
 def _harmoniser(step: Harmoniser, train: Cohort, release: Release) -> Harmoniser:
-    """All sites where names may be released, else the reference site alone, under another name.
+    """All sites if names may be released, else only the reference site, under another name.
 
-    A new site is unknown to the model either way. Under the policy `refuse` it could then predict nobody.
+    A new site is unknown to the model in both cases. With the policy `refuse`, no subject could be predicted.
     """
     if not release.site_names and step.unseen == "refuse":
         raise DataError(
@@ -233,7 +233,7 @@ def _of_sites(model: ComBat | GammaSites, wanted: Sequence[str], names: Sequence
     at = [model.sites.index(site) for site in wanted]
     if isinstance(model, ComBat):
         return replace(model, sites=tuple(names), gamma=model.gamma[at], delta=model.delta[at])
-    # Adjusting takes the shrunk effects alone.
+    # Only the shrunk effects are needed for adjustment.
     nothing = np.zeros((0, model.effect.shape[1]))
     return replace(
         model, sites=tuple(names), effect=model.effect[at], raw=nothing, slopes=nothing, dispersion=np.zeros(0)
@@ -241,10 +241,10 @@ def _of_sites(model: ComBat | GammaSites, wanted: Sequence[str], names: Sequence
 
 
 def _core_fit(fit: CoreFit) -> CoreFit:
-    """Weights and risk models. Outcomes and left-out predictions of the training rows stay.
+    """Weights and risk models, without outcomes and left-out predictions of the training rows.
 
     Raises:
-        DataError: a radial kernel, which is made of training rows.
+        DataError: the fit has a radial kernel, which contains training rows.
     """
     if fit.radial:
         raise DataError(

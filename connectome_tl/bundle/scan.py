@@ -1,7 +1,7 @@
 """Search the files of a bundle for subject ids, site names, paths, dates and other identifying text.
 
 Values, keys, Markdown, names, metadata and whole numbers of tensors are searched. Ids that are short numbers cannot be
-told from other numbers inside a text and count only where they are the whole text.
+distinguished from other numbers within a text and count only if they are the whole text.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a fingerprint of data", re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")),
 )
 _WORD = re.compile(r"[^\W_]+")
-_MOST_PARTS = 8  # of an id such as sub-01_ses-2_run-1
-_LONG_NUMBER = 5  # digits from which a number may be an id
+_MOST_PARTS = 8  # largest number of parts of an id such as sub-01_ses-2_run-1
+_LONG_NUMBER = 5  # smallest number of digits of a number that may be an id
 
 
 def _folded(text: str) -> str:
-    """Without case, and with one form of letters and digits that can be written in several (Unicode's NFKC)."""
+    """Fold case and Unicode variants (NFKC)."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must not leave: texts by what they are, lower case.
+    """Texts that must not be released, by kind, in lower case.
 
     Attributes:
-        words: found inside other texts. whole: short ones, found where they are all of a text.
-        public: texts that are no secret although they look like one (regions of an atlas, the hash of its table).
+        words: searched within other texts. whole: short texts, matched only as whole texts.
+        public: allowed texts that resemble secrets (regions of an atlas, the hash of its table).
     """
 
     words: Mapping[str, str]
@@ -97,7 +97,7 @@ class Secrets:
         return Secrets(words, whole, frozenset(map(_folded, public)))
 
     def found_in(self, text: str) -> Iterator[tuple[str, str]]:
-        """(what it is, the text that gives it away)."""
+        """Pairs (kind of secret, matching text)."""
         for what, pattern in PATTERNS:
             for match in pattern.finditer(text):
                 if _folded(match.group()) not in self.public:
@@ -106,7 +106,7 @@ class Secrets:
         lower = _folded(text).strip()
         if lower in self.whole and lower not in self.public:
             yield self.whole[lower], text
-        # Dates, paths and most ids consist of words with something between them: every run of words is looked up.
+        # Dates, paths and most ids consist of words with separators: look up every sequence of words.
         pieces = [match.span() for match in _WORD.finditer(lower)]
         for first, (start, _) in enumerate(pieces):
             for _, stop in pieces[first : first + _MOST_PARTS]:
@@ -119,7 +119,7 @@ class Secrets:
 
     @cached_property
     def _odd(self) -> list[str]:
-        """Secrets that do not begin and end with a letter or digit, or have many parts."""
+        """Secrets that do not start and end with a letter or digit, or have many parts."""
         return [
             w for w in self.words if not (w[0].isalnum() and w[-1].isalnum()) or len(_WORD.findall(w)) > _MOST_PARTS
         ]
@@ -134,7 +134,7 @@ class Secrets:
 
 
 def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
-    """Every place in these files (by name) that gives something away."""
+    """All locations of secrets in these files (by name)."""
     problems: list[Problem] = []
     for name, data in files.items():
         for place, value in _texts(name, data):
@@ -144,13 +144,13 @@ def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:
 
 
 def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets, what: str, remedy: str) -> None:
-    """Raise where `scan` finds anything.
+    """Raise an error if `scan` finds any secret.
 
     Args:
-        what: is about to be written. remedy: what its makers can do.
+        what: description of the files. remedy: advice for the authors.
 
     Raises:
-        DataError: lists the places (at most twelve).
+        DataError: lists the locations (at most twelve).
     """
     found = scan(files, secrets)
     if found:
@@ -159,7 +159,7 @@ def refuse_secrets(files: Mapping[str, bytes], secrets: Secrets, what: str, reme
 
 
 def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
-    """Every text and number of a file, with its place."""
+    """Every text and number of a file, with its location."""
     yield "its name", name
     suffix = Path(name).suffix
     if suffix == ".safetensors":
@@ -174,7 +174,7 @@ def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
 
 
 def _whole_numbers(data: bytes) -> Iterator[tuple[str, float]]:
-    """Whole numbers of five digits or more in tensors, each once: weights are none, ids and dates are."""
+    """Whole numbers of five or more digits in tensors, which may be ids or dates, but not weights."""
     from safetensors.numpy import load
 
     for name, array in load(data).items():

@@ -21,12 +21,12 @@ from connectome_tl.training.fitted import MixtureModel
 from connectome_tl.training.interface import FittedModel
 
 N_ROWS = 6
-TOLERANCE = 1e-5  # of a probability, or relative: two processors add 32-bit numbers in another order
+TOLERANCE = 1e-5  # absolute for probabilities, else relative; the order of 32-bit sums depends on the processor
 _SPREAD = 0.7
 
 
 def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestRow], dict[str, np.ndarray]]:
-    """Subjects drawn from pooled means and spreads alone, and their matrices and volumes by name."""
+    """Subjects drawn from pooled means and standard deviations, and their matrices and volumes by name."""
     rng = np.random.default_rng(20)
     arrays: dict[str, np.ndarray] = {}
     if facts.inputs.regions:
@@ -70,7 +70,7 @@ def _edges(rng: np.random.Generator, mean: np.ndarray, scale: np.ndarray) -> np.
 
 
 def _covariances(rng: np.random.Generator, tangent: TangentEdges, n_regions: int, fisher: bool) -> np.ndarray:
-    """Covariances of simulated series around the reference, correlations where the reference is of those."""
+    """Covariances (or correlations, as for the reference) of simulated time series around the reference."""
     at = np.flatnonzero(tangent.regions)
     reference = np.eye(n_regions) * float(np.trace(tangent.mean) / len(at))
     reference[np.ix_(at, at)] = tangent.mean
@@ -107,7 +107,7 @@ def _connectome_steps(model: FittedModel) -> list[ConnectomeSteps]:
 
 def _covariate(rng: np.random.Generator, spec: CovariateInput, row: int) -> float | str | None:
     if row == 1:
-        return None  # nothing is known of one of them but the connectome
+        return None  # one subject has only a connectome
     if spec.type == "categorical":
         return str(rng.choice(spec.levels)) if spec.levels else None
     return None if spec.span is None else round(float(rng.uniform(spec.span.low, spec.span.high)), 4)
@@ -191,7 +191,7 @@ def self_test_of(members: Members, facts: BundleFacts) -> tuple[SelfTest, dict[s
 
 
 def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: dict[str, np.ndarray]) -> float:
-    """Predict the simulated subjects; the largest distance from what the bundle says.
+    """Predict the simulated subjects; returns the largest difference to the stored predictions.
 
     Raises:
         DataError: a prediction differs by more than the tolerance.

@@ -1,6 +1,6 @@
 """Check the shape of every tensor of a bundle before anything is computed with it.
 
-A tensor of another shape could be broadcast to any size, and settings could ask for a network of any size.
+A tensor of another shape could be broadcast to any size, and settings could define a network of any size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DTYPES = ("float32", "float64", "bool", "int64")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers that the shapes follow from."""
+    """Sizes that determine the shapes."""
 
     n_measures: int
     n_regions: int
@@ -187,7 +187,7 @@ def check_shape(
     infinite: bool = False,
     undefined: bool = False,
 ) -> None:
-    """Refuse another shape, another kind of number, or numbers that are not finite where they must be."""
+    """Check shape and type of an array, and that its values are finite where required."""
     if not isinstance(array, np.ndarray) or array.dtype.name not in DTYPES:
         raise DataError(f"{what} is not a numeric array")
     if array.shape != shape:

@@ -16,10 +16,10 @@ from connectome_tl.training.interface import FittedModel
 
 
 def check_members(members: Members, inputs: Inputs) -> None:
-    """Refuse fits whose tensors do not fit each other, the inputs or the outcomes.
+    """Check that the tensors of fits match each other, the inputs and the outcomes.
 
     Raises:
-        DataError: says which tensor.
+        DataError: names the tensor.
     """
     sizes = Sizes.of(inputs)
     by_name = {task.name: task for task in members.tasks}
@@ -120,7 +120,7 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
 
 
 def _check_network(model: NetworkModel, sizes: Sizes) -> None:
-    """Settings, sizes and stored weights belong together; nothing is allocated to find out."""
+    """Check that settings, sizes and stored weights agree, without allocating a network."""
     import torch
 
     from connectome_tl.nn.model import build_model
@@ -137,7 +137,7 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             expected[name] = {"n_columns": len(steps.encoder.names)}
         elif isinstance(steps, VolumeSteps):
             expected[name] = {"n_channels": 1}
-    # Where regions lie follows from the atlas, which may have no places here; the weights say whether they are needed.
+    # Coordinates of regions are from the atlas, which may lack them; the weights determine whether they are needed.
     told = {name: {key: n for key, n in one.items() if key != "n_places"} for name, one in model.sizes.items()}
     if told != expected or any(type(n) is not int for one in model.sizes.values() for n in one.values()):
         raise DataError("the sizes of a network do not match its features")

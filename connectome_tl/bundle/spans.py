@@ -1,4 +1,4 @@
-"""Ranges of a training cohort, rounded outwards, and how a new cohort is held against them."""
+"""Ranges of a training cohort, rounded outwards, for the comparison with a new cohort."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Flag = tuple[str, str, np.ndarray, str]
 
 
 def outward(values: np.ndarray) -> Span | None:
-    """Lowest and highest of the known values, rounded outwards to about a tenth of their distance."""
+    """Minimum and maximum of the known values, rounded outwards to about a tenth of their difference."""
     known = values[np.isfinite(values)].astype(float)
     if not known.size:
         return None

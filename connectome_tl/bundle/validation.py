@@ -43,10 +43,11 @@ def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
     """Scores with intervals, recalibration in the large, decision curves, and the cohort compared with the limits.
 
     Args:
-        cohort: fitted to the bundle (`limits.fitted_to`), with outcomes.
+        cohort: cohort with outcomes, aligned to the bundle (`limits.fitted_to`).
 
     Raises:
-        DataError: no outcome of the bundle, another definition of one, too few subjects, or the training cohort.
+        DataError: the cohort has no outcome of the bundle, another definition of one, too few subjects, or is the
+            training cohort.
     """
     tasks = known_outcomes(bundle, cohort)
     refuse_training_cohort(bundle, cohort)
@@ -75,7 +76,7 @@ def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
     """The outcomes that the cohort has, each defined as in the study.
 
     Raises:
-        DataError: none, or one that is another outcome under the same name.
+        DataError: there is none, or an outcome of the same name has another definition.
     """
     own = {task.name: task for task in cohort.tasks}
     problems, found = [], []
@@ -164,7 +165,7 @@ def _task(bundle: Bundle, one: BundledTask, table: pd.DataFrame, families: dict[
 
 
 def _scores(rows: OutOfFold, task: Task, model: str) -> tuple[Score, ...]:
-    """Scores of a fixed model; R2 is against the mean of this cohort."""
+    """Scores of a fixed model; R2 refers to the mean of this cohort."""
     return tuple(
         score.model_copy(update={"method": _method(score.metric, rows.y_true.size)})
         for score in task_scores(rows, task, model, estimand="fitted")
@@ -181,7 +182,7 @@ def _method(metric: str, n: int) -> str:
 
 
 def passed(record: ValidationRecord) -> Validation:
-    """What goes back into the bundle: counts under ten hidden, scores to two decimals, no name of the cohort."""
+    """Results for the bundle: without counts under ten and the cohort's name, with scores to two decimals."""
     return Validation(
         format="connectome-tl validation",
         bundle=record.bundle,
@@ -203,6 +204,6 @@ def passed(record: ValidationRecord) -> Validation:
 
 
 def _passed_shift(row: ShiftRow, n_subjects: int) -> ShiftRow:
-    """Without what the cohort has, and without a count from which a few that lie inside would follow."""
+    """Remove values of the cohort, and counts that would reveal a small number of subjects inside."""
     outside = count_text(int(row.outside), n_subjects) if row.outside.isdigit() and row.outside != "0" else row.outside
     return row.model_copy(update={"here": "", "outside": outside})

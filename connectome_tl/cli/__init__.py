@@ -17,10 +17,10 @@ from connectome_tl.cli.extras import missing_extra
 from connectome_tl.cli.terminal import terminal
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
 
-# Importing these adds their commands, in the order of the help.
+# Importing these modules adds their commands, in the order of the help.
 for _module in ("study", "volumes", "bundles", "data", "scans", "setup"):
     import_module(f"connectome_tl.cli.{_module}")
-# Newer Typer brings a copy of click of its own: its errors are not those of the package `click`.
+# Newer Typer includes its own copy of click, whose errors are not those of the package `click`.
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 
@@ -28,15 +28,16 @@ _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run one command and leave with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a parent may have asked us to ignore it
+    # the parent process may have set it to be ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     if COMPLETE in os.environ:
         completion_init()
     words = sys.argv[1:] if arguments is None else arguments
-    # Words that cannot be parsed are refused before a command sees its options.
+    # Parsing errors are raised before a command gets its options.
     terminal.begin(next((word for word in words if word[:1] != "-"), ""), json="--json" in words)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what no encoding can write
+        if isinstance(stream, io.TextIOWrapper):  # file names may contain bytes that cannot be encoded
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, standalone_mode=False)
@@ -74,7 +75,7 @@ def _leave(error: ConnectomeTLError) -> None:
 
 
 def _fail(error: Exception) -> None:
-    """A fault of ours: say so in one line, with a traceback only on request."""
+    """Print an internal error in one line, with a traceback only on request."""
     if os.environ.get("CONNECTOME_TL_DEBUG"):
         raise error
     problem = Problem(
@@ -87,10 +88,10 @@ def _fail(error: Exception) -> None:
 
 
 class _Interrupt(KeyboardInterrupt):
-    """An interrupt that Python does not remember.
+    """An interrupt that does not affect the exit code of Python.
 
-    A plain `KeyboardInterrupt` that passes through `exec` of a string (dataclasses and named tuples are made so, hence
-    any import) makes CPython end the process by SIGINT, whatever exit code is asked for afterwards.
+    If a plain `KeyboardInterrupt` passes through `exec` of a string (as in the creation of dataclasses and named
+    tuples, hence in any import), CPython ends the process by SIGINT and ignores the exit code.
     """
 
 

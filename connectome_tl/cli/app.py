@@ -10,7 +10,7 @@ import typer
 
 from connectome_tl import __version__
 
-COMPLETE = "_CONNECTOME_TL_COMPLETE"  # the variable that a completing shell sets
+COMPLETE = "_CONNECTOME_TL_COMPLETE"  # environment variable set by shell completion
 
 app = typer.Typer(
     name="connectome-tl",

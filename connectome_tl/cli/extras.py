@@ -12,7 +12,7 @@ _EXTRAS = {
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingInputError | None:
-    """The error for a user whose installation lacks an extra; None where the package belongs to none."""
+    """The error for a missing package of an extra; None if it belongs to none."""
     package = (error.name or "").partition(".")[0]
     extra = next((name for name, packages in _EXTRAS.items() if package in packages), None)
     if extra is None:

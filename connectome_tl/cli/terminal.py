@@ -49,7 +49,7 @@ class Terminal:
         self.begin()
 
     def begin(self, command: str = "", *, quiet: bool = False, json: bool = False) -> None:
-        """Begin the output of a command, with what its options say."""
+        """Begin the output of a command with its options."""
         self._command, self.quiet, self.json = command, quiet, json
         self._last, self._result = "", {}
 
@@ -75,7 +75,7 @@ class Terminal:
         return Console(stderr=self.json, quiet=self.quiet)
 
     def error(self, text: str) -> None:
-        """Print an error on stderr, whatever the options say."""
+        """Print an error on stderr, independent of the options."""
         _print(f"Error: {text}", sys.stderr, typer.colors.RED)
 
     def answer(self, **fields: Any) -> None:
@@ -113,7 +113,7 @@ def command(
     """Add a function to a group of commands, with the options `--quiet` and `--json`.
 
     Args:
-        name: the function's own where it is None.
+        name: name of the command; None for that of the function.
         within: name of the group; empty for the command itself.
     """
 

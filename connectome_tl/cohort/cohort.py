@@ -29,42 +29,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Subjects in one order; row i of everything is subject `ids[i]`.
+    """Data of all subjects of a cohort; row i of every attribute is subject `ids[i]`.
 
     Attributes:
-        name: for messages and reports.
-        ids: (n_subjects,) unique.
-        regions: (n_regions,) region names; empty where the cohort has no connectomes.
-        atlas: name of the atlas, or the label table's.
+        name: name for messages and reports.
+        ids: (n_subjects,) unique ids.
+        regions: (n_regions,) region names; empty without connectomes.
+        atlas: name of the atlas or of the label table.
         measures: (n_measures,) names of the edge measures.
-        weights: (n_subjects, n_measures, n_regions, n_regions) float32, already transformed
-            (log1p, Fisher z), diagonal as the settings say.
-        node_mask: (n_subjects, n_regions) bool, False where a subject lacks a region.
+        weights: (n_subjects, n_measures, n_regions, n_regions) float32, transformed (log1p, Fisher z), with the
+            diagonal according to the settings.
+        node_mask: (n_subjects, n_regions) bool, False if a subject lacks a region.
         region_features: (n_subjects, n_regions, n_features) NaN where unknown; n_features may be 0.
         covariates: index `ids`, one column per covariate; numeric columns float with NaN,
             categorical ones text with NA.
-        covariate_specs: what each column is and who may use it.
-        tasks: the outcomes, in column order of `targets`.
+        covariate_specs: type and role of each covariate.
+        tasks: outcomes, in the order of the columns of `targets`.
         targets: index `ids`, one column per task, NaN where missing.
         status: index `ids`, one column per task: observed, lost, died, untestable, unknown.
-        age: (n_subjects,) in `age_unit`, NaN where unknown; unit is never implicit.
+        age: (n_subjects,) in `age_unit`, NaN where unknown.
         site, family: (n_subjects,) text, "" where unknown.
-        flow: how the table became these subjects.
-        scores: index `ids`, the numbers behind the targets, one column per outcome column; what a
-            cut-off made binary is still a score here. None where the cohort was made without them.
+        flow: flow of subjects from the table to this cohort.
+        scores: index `ids`, the scores of the targets before any cut-off, one column per outcome column; None if
+            unavailable.
         age_reference: "birth" or "postmenstrual".
-        volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without; empty where there are none.
-        volume_cache: folder that holds their grids; "" where a grid is made each time it is asked for.
-        volume_contrast: of all volumes (T1w, ADC ...), as declared or as their names say; "" where neither does.
-        grids: grids that are at hand, by image: those of simulated subjects, who have no files.
-        embeddings: of the images, by fits of another study; None where nothing of the kind is used.
-        notes: what reading decided on its own (codes read as missing, masked regions), to be shown.
-        children: (n_subjects,) whose scan each row is; empty where every row is a subject of its own.
-        as_read: index `ids`, measures of the matrices as their files have them; None where they were not read.
-        simulated: made up, with a known truth; every report says so.
-        transforms: what was done to each measure's edges on reading (none, log1p, fisher_z), by measure.
-        exploratory: made from scans without the corrections a study needs; every report says so.
-        origin: a sentence on how the connectomes were made, for the methods of a report.
+        volumes: (n_subjects,) image files of the voxel pathway, "" for a subject without an image; empty without
+            volumes.
+        volume_cache: folder with their grids; "" if grids are computed on each access.
+        volume_contrast: contrast of all volumes (T1w, ADC ...), declared or from their names; "" if unknown.
+        grids: grids in memory, by image, for simulated subjects without files.
+        embeddings: embeddings of the images by fits of another study, or None.
+        notes: automatic decisions of the reader (codes read as missing, masked regions).
+        children: (n_subjects,) participant of each row, if rows are scans; empty if rows are subjects.
+        as_read: index `ids`, measures of the matrices in their files; None if they were not read from files.
+        simulated: whether the data are simulated, which every report states.
+        transforms: transform of each measure's edges on reading (none, log1p, fisher_z), by measure.
+        exploratory: whether scans lack corrections that a study needs, which every report states.
+        origin: a sentence on the computation of the connectomes, for the methods section.
     """
 
     name: str
@@ -159,7 +160,7 @@ class Cohort:
         return len(self.measures)
 
     def is_age(self, outcome: str) -> bool:
-        """Whether an outcome is the age at scan under some name."""
+        """Whether an outcome equals the age at scan."""
         values = self.targets[outcome].to_numpy(dtype=float)
         known = np.isfinite(self.age) & np.isfinite(values)
         return bool(known.any()) and np.allclose(self.age[known], values[known])
@@ -168,7 +169,7 @@ class Cohort:
         """Row numbers of the given ids, in their order.
 
         Raises:
-            DataError: an id that is not in this cohort.
+            DataError: an id is not in this cohort.
         """
         where = {subject: i for i, subject in enumerate(self.ids)}
         rows = []
@@ -187,7 +188,7 @@ class Cohort:
         return self.drawn(self.positions(ids), ids)
 
     def drawn(self, rows: np.ndarray, names: Sequence[str]) -> Cohort:
-        """The cohort of these rows (a row may come twice) under these names, all different."""
+        """The cohort of these rows, possibly with repetitions, under new, unique names."""
         return replace(
             self,
             ids=tuple(names),
@@ -208,10 +209,10 @@ class Cohort:
         )
 
     def with_regions(self, names: Sequence[str]) -> Cohort:
-        """The same cohort with its regions in the order of `names`; a region it lacks becomes a masked node.
+        """The cohort with its regions in the order of `names`; regions that it lacks become masked nodes.
 
         Raises:
-            DataError: it has a region that is not among `names`.
+            DataError: the cohort has a region that is not in `names`.
         """
         if tuple(names) == self.regions:
             return self
@@ -232,7 +233,7 @@ class Cohort:
         """The task of that name.
 
         Raises:
-            DataError: no such task, with those there are.
+            DataError: no such task; the message lists the tasks.
         """
         for task in self.tasks:
             if task.name == name:
@@ -243,21 +244,21 @@ class Cohort:
         )
 
     def own_covariates(self, tasks: Sequence[str]) -> tuple[str, ...]:
-        """Columns that are both an outcome of these tasks and a covariate of the models, which is not allowed.
+        """Columns that are both an outcome of these tasks and a covariate of the models (not allowed).
 
-        A nuisance variable may be predicted (sex, say); its own baseline then leaves it out.
+        Nuisance variables such as sex may be outcomes; the nuisance baseline then excludes them.
         """
         predicted = {task.column for task in self.tasks if task.name in tasks}
         return tuple(s.column for s in self.covariate_specs if s.role != "nuisance" and s.column in predicted)
 
     @property
     def places(self) -> np.ndarray | None:
-        """(n_regions, n_place_columns) where the regions lie (`region_places`); None where the atlas does not say."""
+        """Location of the regions, (n_regions, n_place_columns), see `region_places`; None if the atlas has none."""
         return region_places(self.atlas, self.regions)
 
     @cached_property
     def input_hashes(self) -> tuple[str, ...]:
-        """One SHA-256 per subject over everything of that subject that a prediction can depend on."""
+        """One SHA-256 per subject over all data that its prediction can depend on."""
         features = self.region_features
         covariates = self.covariates.to_dict("records")
         return tuple(
@@ -277,12 +278,12 @@ class Cohort:
 
     @cached_property
     def row_hashes(self) -> tuple[str, ...]:
-        """One SHA-256 per subject over everything of that subject that can change a fit: inputs and outcomes."""
+        """One SHA-256 per subject over all data that can affect a fit: inputs and outcomes."""
         targets = self.targets.to_dict("records")
         return tuple(content_hash(inputs, targets[i]) for i, inputs in enumerate(self.input_hashes))
 
     def rows_hash(self, ids: Sequence[str]) -> str:
-        """Hash of these rows and of what the columns mean; other subjects of the cohort do not change it."""
+        """Hash of these rows and of the specification of columns, independent of other subjects."""
         hashes = self.row_hashes
         return content_hash(
             [hashes[i] for i in self.positions(ids)],

@@ -19,8 +19,8 @@ _MOST_LEVELS = 8
 def describe(cohort: Cohort, role: Literal["source", "pool", "target", "cohort"] = "cohort") -> CohortRecord:
     """The cohort's record: flow, outcome counts, and a table of all variables.
 
-    The table has one column for everyone and, where outcomes are missing, one each for subjects with
-    every outcome and for those without one, since who returns for testing is not chance.
+    The table has one column for all subjects and, if outcomes are missing, one each for subjects with all outcomes and
+    with missing outcomes, since loss to follow-up is usually not random.
     """
     complete = ~cohort.targets.isna().any(axis=1).to_numpy() if cohort.tasks else np.ones(cohort.n_subjects, bool)
     groups = {"all": np.ones(cohort.n_subjects, dtype=bool)}
@@ -83,7 +83,7 @@ def _rows(cohort: Cohort, groups: list[np.ndarray]) -> list[TableRow]:
 
 
 def _numeric(variable: str, values: np.ndarray, groups: list[np.ndarray]) -> TableRow:
-    """Median and quartiles, and how many are missing."""
+    """Median, quartiles and number of missing values."""
     texts = []
     for group in groups:
         here = values[group]

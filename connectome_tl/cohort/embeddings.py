@@ -15,10 +15,10 @@ from connectome_tl.settings.images.embedding import ImageEmbeddings
 
 
 def read_embeddings(file: str | Path) -> ImageEmbeddings:
-    """The file that `connectome-tl embed` writes.
+    """Read a file of `connectome-tl embed`.
 
     Raises:
-        MissingInputError: it is not there. DataError: it is something else, or damaged.
+        MissingInputError: no such file. DataError: another or a damaged file.
     """
     path = Path(file)
     try:
@@ -35,7 +35,7 @@ def read_embeddings(file: str | Path) -> ImageEmbeddings:
 
 
 def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
-    """The cohort with the embeddings of its images; one whose image has none counts as without an image.
+    """The cohort with the embeddings of its images; subjects without an embedding count as without an image.
 
     Raises:
         MissingInputError, DataError: as `read_embeddings`; an embedding of another image than the subject's; none of

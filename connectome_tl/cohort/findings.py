@@ -37,13 +37,13 @@ def is_benign(note: str) -> bool:
 
 @dataclass
 class Findings:
-    """What is wrong (problems) and what was decided without asking (notes)."""
+    """Problems, and notes on automatic decisions."""
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def several(self, rows: Sequence[tuple[str, str]], what: str, file: str | Path, remedy: str | None = None) -> None:
-        """One problem for all (subject, value) of one cause; the first dozen are named and the others counted."""
+        """One problem for all (subject, value) of one cause; the first dozen are listed and the others counted."""
         if len(rows) == 1:
             subject, value = rows[0]
             self.problems.append(Problem(what, got=value, subject=subject, file=file, remedy=remedy))
@@ -63,8 +63,8 @@ def listed(values: Sequence[str], shown: int = _SHOWN) -> str:
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
     """Merge problems that differ only in subject, file and value into one line per cause.
 
-    Where more than three differ in the quoted name of a column or region only, they are one line too. The list is
-    cut after 40 causes, and the rest is counted.
+    More than three problems that differ only in the quoted name of a column or region are also merged. The list is
+    limited to 40 causes; the others are counted.
     """
     found = _by(_same_words, problems, _one)
     found = _by(_same_but_names, found, _of_many_names)

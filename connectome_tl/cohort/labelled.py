@@ -15,10 +15,10 @@ _DRAW = 2**20  # apart from the seeds of folds
 
 
 def check_sizes(splits: SplitPlan, sizes: Sequence[int]) -> None:
-    """Refuse sizes that are not smaller than the training rows of every fold.
+    """Check that all sizes are smaller than the number of training rows of every fold.
 
     Raises:
-        UsageError: says the largest possible size.
+        UsageError: a size is too large; the message states the largest possible one.
     """
     smallest = min(len(fold.train) for _, _, fold in splits.folds())
     if sizes and max(sizes) >= smallest:
@@ -35,8 +35,8 @@ def labelled_plan(
 ) -> SplitPlan:
     """The plan with `n_labelled` training rows in every fold, drawn by stratum.
 
-    The draws of one fold are nested: a smaller one is part of every larger one. Relatives of a drawn subject and
-    subjects without any of the outcomes come last, so that small draws hold neither. Inner folds are dropped.
+    Draws of one fold are nested. Relatives of drawn subjects, and subjects without any of the outcomes, are drawn
+    last. Inner folds are dropped.
     """
     known = cohort.targets[list(outcomes)].notna().any(axis=1).to_numpy(dtype=bool)
     strata, groups = strata_of(cohort, stratum_of(cohort, settings)), kinship_groups(cohort.family)
@@ -55,10 +55,11 @@ def labelled_plan(
 
 
 def spread_order(strata: np.ndarray, groups: np.ndarray, known: np.ndarray, seed: int) -> np.ndarray:
-    """(n_rows,) a random order in which every beginning holds the strata in their proportions.
+    """Random order of rows, (n_rows,), in which every prefix is stratified.
 
     Args:
-        groups: (n_rows,) families, of which one member comes first. known: (n_rows,) False for those who come last.
+        groups: (n_rows,) families; only one member is among the first rows. known: (n_rows,) False for rows that are
+            last.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(strata))

@@ -14,10 +14,10 @@ from connectome_tl.settings.records.results import FlowStep
 
 
 def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:
-    """The cohort with one row of every subject; of two that fit alike, the first in the table.
+    """The cohort with one row per subject; ties are resolved by the order of the table.
 
     Raises:
-        DataError: the age of a scan is not known although its subject has several.
+        DataError: the age of one of several scans of a subject is unknown.
     """
     if not cohort.children:
         return cohort

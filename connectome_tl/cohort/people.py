@@ -17,8 +17,8 @@ _ENOUGH = 0.5
 def people_of(cohort: Cohort) -> People:
     """The noun for a cohort's rows, from the ages of all, and the numbers of subjects and of scans.
 
-    Ages that are unknown for half of the rows or more, or that lie on both sides of 2 or 18 years, give `subjects`.
-    Postmenstrual ages are counted from the expected date of birth.
+    The noun is `subjects` if half or more of the ages are unknown, or if ages are on both sides of 2 or 18 years.
+    Postmenstrual ages are converted to ages since the expected date of birth.
     """
     n_scans = cohort.n_subjects
     n_subjects = len(set(cohort.children)) if cohort.children else n_scans

@@ -11,7 +11,7 @@ from connectome_tl.errors import UsageError
 
 LOBES = ("Frontal", "Parietal", "Temporal", "Occipital", "Limbic", "Insula", "Subcortical", "Cerebellum")
 PLACE_COLUMNS = ("x", "y", "z", "side", *(f"lobe {name}" for name in LOBES), "lobe other")
-_CORTICAL, _FEWEST = 6, 10  # lobes of the cortex; regions that give a middle and a spread
+_CORTICAL, _FEWEST = 6, 10  # number of cortical lobes; smallest number of regions for centre and spread
 _SIDES = {"L": -1.0, "R": 1.0, "M": 0.0}
 
 
@@ -19,11 +19,11 @@ _SIDES = {"L": -1.0, "R": 1.0, "M": 0.0}
 def region_places(atlas: str, regions: tuple[str, ...]) -> np.ndarray | None:
     """(n_regions, 13) float32: centroid, hemisphere and lobe of each region (`PLACE_COLUMNS`).
 
-    Coordinates are relative to the middle and the spread of the atlas's cortical regions along each axis, so that
-    a newborn's atlas and an adult's agree, and one with a cerebellum and one without. Left is -1, right 1.
+    Coordinates are standardised by the centre and spread of the atlas's cortical regions along each axis, so that
+    neonatal and adult atlases, with or without cerebellum, are comparable. Left is -1, right is 1.
 
     Returns:
-        None where the atlas is not one of ours, has no centroids or cortex, or does not know one of the regions.
+        None if the atlas is unknown, has no centroids or cortex, or lacks one of the regions.
     """
     try:
         table = load_atlas(atlas)

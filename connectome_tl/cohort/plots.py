@@ -57,7 +57,7 @@ class CohortPlots:
         return figure
 
     def outcomes(self) -> Figure:
-        """How many subjects have each outcome, and of binary ones how many are positive."""
+        """Number of subjects with each outcome, and number of positive ones for binary outcomes."""
         cohort = self._cohort
         if not cohort.tasks:
             raise UsageError("the cohort has no outcomes")

@@ -44,15 +44,15 @@ _MOST_NOTES = 12
 
 
 def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
-    """Read a cohort and check it whole.
+    """Read and check a cohort.
 
     Args:
         path: `cohort.yaml`; the paths in it are relative to it.
         track: wraps the list of matrix files, to show progress.
 
     Raises:
-        UsageError: the settings are wrong (exit 64). MissingInputError: a named file is not there
-            (66). DataError: everything wrong with the data, in one list (65).
+        UsageError: the settings are wrong (exit code 64). MissingInputError: a named file does not exist (66).
+        DataError: lists all problems of the data (65).
     """
     file = Path(path)
     settings = load_settings(file, CohortSettings)
@@ -66,7 +66,7 @@ def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
 
 
 def read_subjects(path: str | Path, *, track: Track | None = None) -> Cohort:
-    """`read_cohort`, without connectomes where these are still to be made from scans; raises as it does."""
+    """`read_cohort`, but without connectomes that remain to be computed from scans; raises the same errors."""
     file = Path(path)
     settings = load_settings(file, CohortSettings)
     if settings.scans is None:
@@ -78,7 +78,7 @@ def read_subjects(path: str | Path, *, track: Track | None = None) -> Cohort:
 
 
 def without_scans(settings: CohortSettings) -> CohortSettings:
-    """What the tables say, without the scans and the covariate that comes from them."""
+    """The settings without the scans and the covariate derived from them."""
     known = tuple(spec for spec in settings.covariates if spec.column != MOTION)
     return settings.model_copy(update={"scans": None, "covariates": known})
 
@@ -99,16 +99,16 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
         marks = marks_of(settings)
         table = joined_tables(table, settings.ids, settings.tables, folder, findings, sources, dictionary, marks=marks)
     if "sex" not in table.columns and "gender" in table.columns and "sex" in _named_columns(settings):
-        table = table.assign(sex=table["gender"])  # dHCP's files say gender where its notes say sex
+        table = table.assign(sex=table["gender"])  # dHCP's files name this column gender
         findings.notes.append("sex: read from the column gender")
     findings.problems += column_problems(settings, table, file)
     if not set(settings.ids) <= set(table.columns):
         raise_all(f"cohort {settings.name!r} cannot be read", grouped(findings.problems))
-    settings = with_columns_of(settings, table)  # so that the rest is checked too
+    settings = with_columns_of(settings, table)  # so that the remaining columns are also checked
     dictionary.check_ages([spec for spec in (settings.age, settings.gestational_age) if spec], findings)
     if not early:
         everyone = whole_ids(table, settings.ids)
-        flow = [FlowStep(label=flow[0].label, n_left=len(table))]  # a table of sessions makes rows of its own
+        flow = [FlowStep(label=flow[0].label, n_left=len(table))]  # a table of sessions changes the number of rows
         table = selected_rows(settings, table, file, findings, flow)
     table = without_excluded(settings, table, file, findings, flow)
     ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings, table=table)
@@ -137,7 +137,7 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
 
 
 def _reasons(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> dict[str, str]:
-    """Why a subject has no usable matrix, by id, as the column `connectomes.reason` says."""
+    """Reasons for unusable matrices, by id, from the column `connectomes.reason`."""
     spec = settings.connectomes
     if spec is None or spec.reason is None:
         return {}
@@ -188,7 +188,7 @@ def _matrices(
 
 
 def _masked(found: Matrices) -> list[str]:
-    """Notes on regions that subjects lack: one line for those that all lack, one for each of the others."""
+    """Notes on missing regions: one for those missing in all subjects, one for each of the others."""
     seen = np.array([subject not in found.without for subject in found.ids], dtype=bool)
     absent, n_seen = (~found.node_mask[seen]).sum(axis=0), int(seen.sum())
     everywhere = [region for region, n in zip(found.regions, absent, strict=True) if n == n_seen]
@@ -211,7 +211,7 @@ def _masked(found: Matrices) -> list[str]:
 
 
 def _where(settings: CohortSettings, folder: Path) -> Path:
-    """Where the matrices, or the measures they are made from, lie."""
+    """Location of the matrices, or of the measures that they are computed from."""
     matrices, features = settings.connectomes, settings.region_features
     given = [matrices.stack or matrices.files] if matrices is not None else []
     given += [*features.tables[:1], features.files] if features is not None else []
@@ -226,7 +226,7 @@ def _joined(
     sources: dict[str, str],
     search: Search,
 ) -> Cohort | None:
-    """Everything in one order; volumes and region features are looked up here."""
+    """Join all data in one order; volumes and region features are read here."""
     ids = columns.ids if matrices is None else matrices.ids
     search = replace(search, ids=ids)
     if matrices is not None:

@@ -1,6 +1,6 @@
 """`SplitPlan`: training and test rows, drawn first, frozen, hashed and saved.
 
-It sees ids, families, sites and one declared stratum column, and nothing else.
+It depends only on ids, families, sites and one declared stratum column.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class InnerFold:
 
 @dataclass(frozen=True)
 class Fold:
-    """One outer fold: disjoint ids, no family on both sides."""
+    """One outer fold: training and test ids are disjoint and share no family."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     inner: tuple[InnerFold, ...] = ()
 
     def admit(self, step: str, ids: Iterable[str]) -> None:
-        """Let a fitted step pass only if no row it saw is tested in this fold.
+        """Check that a fitted step did not use test rows of this fold.
 
         Raises:
-            LeakageError: it saw test rows; says which step and which subjects.
+            LeakageError: it used test rows; the message names the step and the subjects.
         """
         seen = sorted(set(ids) & set(self.test))
         if seen:
@@ -128,14 +128,14 @@ class SplitPlan:
 
 
 def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
-    """The split plan of a cohort; a function of ids, families, sites, stratum and settings alone.
+    """The split plan of a cohort, determined by ids, families, sites, stratum and settings.
 
-    Where the settings declare no stratum it is the first binary outcome, see `stratum_of`.
+    The default stratum is the first binary outcome, see `stratum_of`.
 
     Raises:
         UsageError: the stratum column does not exist; too few subjects, families or sites.
     """
-    order = np.argsort(cohort.ids)  # so that the order of a file's rows is no setting
+    order = np.argsort(cohort.ids)  # so that the plan does not depend on the order of rows in a file
     ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
     strata = strata_of(cohort, stratum_of(cohort, settings))[order]
     groups = split_groups(np.asarray(cohort.family, dtype=object)[order], settings)
@@ -165,7 +165,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
 
 
 def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(n_subjects,) group number per subject: one per family; a subject without family is alone."""
+    """Group number of each subject, (n_subjects,): one per family; subjects without a family are separate groups."""
     known: dict[str, int] = {}
     groups = []
     for i, name in enumerate(family):
@@ -174,14 +174,14 @@ def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 def split_groups(family: Sequence[str] | np.ndarray, settings: SplitSettings) -> np.ndarray:
-    """(n,) codes of what stays on one side of a fold: families, or single subjects where kinship is ignored."""
+    """Codes (n,) of units that are never split: families, or subjects if families are ignored."""
     return kinship_groups(family) if settings.families == "together" else np.arange(len(family))
 
 
 def stratum_of(cohort: Cohort, settings: SplitSettings) -> str | None:
     """The column that folds are stratified by: the declared one, else the first binary outcome with two classes.
 
-    None where an empty name is declared, or there is no such outcome.
+    None if an empty name is declared, or there is no such outcome.
     """
     if settings.stratum is not None:
         return settings.stratum or None
@@ -209,7 +209,7 @@ def strata_of(cohort: Cohort, column: str | None) -> np.ndarray:
     text = np.array([str(value) for value in values])
     numeric = values.astype(float) if values.dtype != object else None
     if numeric is not None and len(np.unique(text)) > 6:
-        # A score is stratified by its tertiles; missing ones make a stratum of their own.
+        # Scores are stratified by tertiles; missing scores form a separate stratum.
         edges = np.nanquantile(numeric, [1 / 3, 2 / 3])
         text = np.where(np.isnan(numeric), "missing", np.digitize(numeric, edges).astype(str))
     return np.unique(text, return_inverse=True)[1]
@@ -232,7 +232,7 @@ def _outer(
                 got=", ".join(unknown[:5]),
                 remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
             )
-        # A family with members at two sites would stand on both sides: it leaves the training rows.
+        # Families with members at both the held-out and other sites are excluded from the training rows.
         held = [site == name for name in sites]
         return [(everyone[~test & ~np.isin(groups, groups[test])], everyone[test]) for test in held]
     if settings.scheme == "kfold":
@@ -262,7 +262,7 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     levels, counts = np.unique(strata, return_counts=True)
-    # A stratum with fewer members than folds cannot be spread; the rare ones share one.
+    # Strata with fewer members than folds are merged.
     rare = np.isin(strata, levels[counts < n_folds])
     strata = np.where(rare, -1, strata)
     if 0 < rare.sum() < n_folds:
@@ -283,13 +283,13 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
 def parts_of(
     ids: Sequence[str], groups: np.ndarray, labels: np.ndarray, n_parts: int, seed: int
 ) -> tuple[tuple[str, ...], ...]:
-    """Training rows cut into parts, families together and labels spread evenly; fewer parts where families are few.
+    """Divide training rows into stratified parts without splitting families; fewer parts with few families.
 
     Args:
-        groups: (n_rows,) family codes. labels: (n_rows,) what is spread; NaN is a label of its own.
+        groups: (n_rows,) family codes. labels: (n_rows,) labels for stratification; NaN is a separate label.
 
     Returns:
-        Ids of each part; empty where fewer than four families leave nothing to hold out.
+        Ids of each part; empty with fewer than four families.
     """
     n_parts = min(n_parts, len(np.unique(groups)) // 2)
     if n_parts < 2:
@@ -305,7 +305,7 @@ def seed_of(*parts: int) -> int:
 
 
 def _check(plan: SplitPlan, groups: np.ndarray, ids: Sequence[str]) -> None:
-    """What must hold of any plan, asserted where it is made."""
+    """Check the invariants of a plan."""
     family = dict(zip(ids, groups, strict=True))
     problems: list[Problem] = []
     for r, folds in enumerate(plan.repeats):

@@ -37,11 +37,9 @@ _VOLUME = "volume"
 def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     """Write `cohort.yaml`, `participants.tsv`, `matrices.npz` and the table of regions.
 
-    `read_cohort` of the result has equal ids, matrices, masks, covariates, tasks, targets, status,
-    ages, sites, families and images (which stay where they lie); its flow, sources and notes are those of
-    the new files. A binary task
-    made by a cut-off whose scores the cohort does not hold is written as the 0/1 column it is. The
-    age of the cohort is `age_at_scan`.
+    `read_cohort` of the result has equal ids, matrices, masks, covariates, tasks, targets, status, ages, sites,
+    families and images (which are not copied); its flow, sources and notes are those of the new files. A binary task
+    with a cut-off whose scores are unavailable is written as a 0/1 column. The age column is `age_at_scan`.
 
     Returns:
         Path of `cohort.yaml`.
@@ -123,7 +121,7 @@ def _outcome(cohort: Cohort, task: Task, table: dict[str, Any]) -> Outcome:
 
 
 def _rule(cohort: Cohort, task: Task, status: pd.Series) -> dict[str, Any]:
-    """What death and untestable meant for this task, read off its targets."""
+    """Meaning of death and untestable for this task, derived from its targets."""
     rule: dict[str, Any] = {}
     for state in ("died", "untestable"):
         targets = cohort.targets.loc[status.eq(state), task.name].to_numpy(dtype=float)
@@ -151,11 +149,11 @@ def _connectomes(cohort: Cohort) -> ConnectomeFiles:
 
 
 def _label_file(cohort: Cohort) -> str:
-    return f"{_UNSAFE.sub('', cohort.atlas) or 'regions'}.tsv"  # a name from a file is never a path
+    return f"{_UNSAFE.sub('', cohort.atlas) or 'regions'}.tsv"  # never use a name from a file as a path
 
 
 def _atlas_of(name: str, regions: Sequence[str]) -> tuple[str | None, Any]:
-    """The atlas's name where it has all these regions in its own order of names, and which to keep."""
+    """Name of the atlas if it has all these regions in its order, and the regions to keep."""
     if name not in atlas_names():
         return None, "all"
     atlas = load_atlas(name)

@@ -2,7 +2,7 @@
 
 Counts, lengths, node volumes and means follow Hagmann et al. 2008 (doi:10.1371/journal.pbio.0060159) as
 MRtrix3 computes them (Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137). Every streamline is
-accounted for: it joins an edge, is unassigned, or is too short to have two ends.
+counted once: in an edge, as unassigned, or as too short to have two ends.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """A connectome and how it came about.
+    """A connectome with the account of its streamlines.
 
     Attributes:
         ends: (n_streamlines, 2) row of the region of each end, -1 for none.
         node_volumes: (n_regions,) voxels per region.
-        warnings: what a reader should know about the labels.
+        warnings: remarks about the labels.
     """
 
     connectome: Connectome
@@ -77,21 +77,21 @@ def assemble(
     """Assign both ends of every streamline to regions and sum up each edge.
 
     Args:
-        labels: (x, y, z) integers; 0 is background, and so is tissue that the table leaves out (`unlisted`). Any
-            other label that it leaves out takes the ends that lie nearest to it: they count as unassigned.
+        labels: (x, y, z) integers; 0 and tissue that the table does not list (`unlisted`) are background. Ends
+        assigned to any other label that the table does not list count as unassigned.
         measures: any of `count` (sum of weights), `length` (weighted mean, mm), `invnodevol` (sum of
             2 / (voxels of both regions)), or a name of `streamlines.means` (weighted mean).
         settings: assignment and diagonal.
         weights: (n_streamlines,) finite and not negative, SIFT2 for example; 1 by default.
-        weights_file: where they come from, for messages.
+        weights_file: file of the weights, for messages.
 
     Returns:
-        Regions of the table that the image lacks are masked. An edge without streamlines is 0.
+        The assembly. Regions of the table that the image lacks are masked. An edge without streamlines is 0.
 
     Raises:
-        DataError: the image has none of the table's labels, or they lie elsewhere than the table's atlas has them;
-            weights of another length; unknown labels take more ends than allowed; no streamline ends near any label
-            or none has a value of an image (they lie in another space); nothing is left: every edge is 0.
+        DataError: the image has none of the table's labels; its regions are at other positions than in the atlas;
+        weights of another length; more ends in unknown labels than allowed; no streamline ends near any label
+        or none has a value of an image (different spaces); or every edge is 0.
     """
     settings = settings or AssemblySettings()
     weights = _checked_weights(weights, streamlines, weights_file)
@@ -165,7 +165,7 @@ def joins_two_regions(
     streamlines: Ends, labels: Volume, regions: RegionTable, settings: AssemblySettings | None = None
 ) -> np.ndarray:
     """Which streamlines `assemble` would count in an edge between two regions, (n_streamlines,) bool."""
-    said: list[str] = []  # `assemble` says it too
+    said: list[str] = []  # `assemble` reports the same warnings
     _, extra = _node_volumes(labels, regions, said)
     found = labels_of_ends(
         streamlines, without_tissue(extra.tissue, labels, extra.scheme, said), settings or AssemblySettings()
@@ -202,7 +202,7 @@ def _checked_weights(weights: np.ndarray | None, streamlines: Ends, file: str | 
 
 
 def _node_volumes(labels: Volume, regions: RegionTable, warnings: list[str]) -> tuple[np.ndarray, Unlisted]:
-    """Voxels of each row's label, and the labels beyond the table."""
+    """Voxels of each row's label, and the labels that the table does not list."""
     present, counts = np.unique(labels.data[labels.data > 0], return_counts=True)
     size = dict(zip(present.tolist(), counts.tolist(), strict=True))
     volumes = np.array([size.get(number, 0) for number in regions.numbers], dtype=np.int64)
@@ -225,7 +225,7 @@ def _node_volumes(labels: Volume, regions: RegionTable, warnings: list[str]) -> 
 def _refuse_empty(
     matrix: np.ndarray, measure: str, account: StreamlineAccount, labels: Volume, streamlines: Ends
 ) -> None:
-    """A table of zeros is no result."""
+    """Raise `DataError` where every edge is 0."""
     if matrix.any():
         return
     got = f"{counted(account.total, 'streamline')} = {account.edges} in edges + {account.unassigned} unassigned + " + (
@@ -247,5 +247,5 @@ def _refuse_empty(
 
 
 def account_of(assembly: Assembly) -> dict[str, int]:
-    """The account as a sidecar shows it."""
+    """Counts of streamlines as written to a sidecar."""
     return asdict(assembly.account)

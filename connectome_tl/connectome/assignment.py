@@ -19,12 +19,12 @@ from connectome_tl.settings.imaging import AssemblySettings
 
 @dataclass(frozen=True)
 class StreamlineAccount:
-    """Where the streamlines went: `total = edges + unassigned + too_short`.
+    """Counts of streamlines: `total = edges + unassigned + too_short`.
 
     Attributes:
-        edges: both ends in a region of the table; `within_one_region` of them begin and end in the same
-            one and stand on the diagonal, which is written only on request.
-        unassigned: an end has no region near enough, or only one that the table leaves out.
+        edges: both ends in a region of the table; `within_one_region` of them have both ends in the same
+        region and belong to the diagonal, which is written only on request.
+        unassigned: an end has no region within the radius, or only one that the table does not list.
         too_short: fewer than two points, so there are no two ends.
     """
 
@@ -42,7 +42,7 @@ def some(items: Iterable[object], most: int = 20) -> str:
 
 
 def without_tissue(tissue: Sequence[int], labels: Volume, scheme: str | None, warnings: list[str]) -> Volume:
-    """The labels with tissue as background."""
+    """Labels with tissue set to background."""
     if not tissue:
         return labels
     warnings.append(
@@ -84,7 +84,7 @@ def say_unlisted(
     """Describe the fraction of ends in labels that the table does not list.
 
     Raises:
-        DataError: unknown ones take more than the settings allow.
+        DataError: the fraction in unknown labels exceeds the limit of the settings.
     """
     numbers, counts = np.unique(found[found > 0], return_counts=True)
     taken = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
@@ -144,7 +144,7 @@ def account_ends(
 
 
 def _rows_of(found: np.ndarray, label_of_row: np.ndarray) -> np.ndarray:
-    """Row of the table for each label, -1 for labels it leaves out."""
+    """Row of the table for each label, -1 for labels that it does not list."""
     largest = max(int(found.max(initial=0)), int(label_of_row.max(initial=0)))
     if largest < MAX_TABLE and label_of_row.min(initial=0) >= 0:
         row_of_label = np.full(largest + 1, -1, dtype=np.int32)

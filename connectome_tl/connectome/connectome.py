@@ -23,7 +23,7 @@ class Connectome:
         measures: names of the measures, (n_measures,).
         node_mask: (n_regions,) bool, False where the subject lacks the region. A missing region
             is not a region without connections.
-        subject, file: whose it is and where it came from, for messages.
+        subject, file: identifier and source file, for messages.
     """
 
     weights: np.ndarray
@@ -60,7 +60,7 @@ class Connectome:
 
 
 def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6) -> list[Problem]:
-    """Everything that makes a matrix unusable, each naming subject and regions."""
+    """Find all reasons that make a matrix unusable, with subject and regions."""
     subject, file = connectome.subject, connectome.file
     weights, n_regions = connectome.weights, connectome.n_regions
 
@@ -119,7 +119,7 @@ def from_upper(values: np.ndarray, *, subject: str | None = None, file: str | No
     """(..., n_edges) upper triangles to (..., n_regions, n_regions) symmetric matrices.
 
     Raises:
-        DataError: the number of edges is not n (n - 1) / 2 of any n.
+        DataError: the number of edges is not n (n - 1) / 2 for any integer n.
     """
     n_edges = values.shape[-1]
     n_regions = int((1 + np.sqrt(1 + 8 * n_edges)) // 2)

@@ -1,10 +1,9 @@
 """Find the region at a streamline's end by end voxel or radial search, as in MRtrix3.
 
-Radial search takes, among the labelled voxels whose centre is less than a radius away from the end point,
-the one whose centre is nearest (Smith et al. 2015, doi:10.1016/j.neuroimage.2014.09.034, use it with 2 mm;
-4 mm is the tool's default). An end inside a labelled voxel needs no search. For the others, neighbours are
-tried in the order of their distance, once per voxel up to the first labelled one; that distance bounds how
-many neighbours each point of the voxel is then compared with.
+Radial search selects the nearest labelled voxel centre within the radius of the end point (Smith et al. 2015,
+doi:10.1016/j.neuroimage.2014.09.034, with 2 mm; the tool's default is 4 mm). An end inside a labelled voxel
+needs no search. For the others, the neighbours of each voxel are tried in order of distance up to the first
+labelled one; this distance limits the number of neighbours that each point of the voxel is compared with.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import numpy as np
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 
-_POINTS = 1 << 14  # looked at in one go, so that temporaries stay in cache
+_POINTS = 1 << 14  # per block, so that temporaries stay in cache
 _CELLS = 1 << 17  # of a temporary table of points and neighbours
 _MAX_STEPS = 1 << 23  # neighbours of a voxel; a radius of 50 mm in voxels of 0.5 mm has as many
-_COLUMNS = 16  # neighbours tried in one go, nearest first
+_COLUMNS = 16  # neighbours tried per block, nearest first
 
 
 def voxel_labels(points: np.ndarray, labels: Volume) -> np.ndarray:
-    """Label of the voxel each point lies in, (n,) int32; 0 outside the image.
+    """Label of the voxel that contains each point, (n,) int32; 0 outside the image.
 
     Args:
         points: (n, 3) mm.
@@ -39,14 +38,14 @@ def voxel_labels(points: np.ndarray, labels: Volume) -> np.ndarray:
 
 
 def radial_labels(points: np.ndarray, labels: Volume, radius_mm: float) -> np.ndarray:
-    """Label of the labelled voxel nearest to each point, (n,) int32; 0 where none is nearer than the radius.
+    """Label of the nearest labelled voxel of each point, (n,) int32; 0 where none is within the radius.
 
     Args:
         points: (n, 3) mm.
         radius_mm: voxel centres at this distance or beyond do not count.
 
     Raises:
-        DataError: voxels so small that millions lie within the radius: an affine that is not in mm.
+        DataError: millions of voxels within the radius, so that the affine is not in mm.
     """
     if _reach(labels.affine, radius_mm)[0].prod() > _MAX_STEPS:
         raise DataError(
@@ -58,7 +57,7 @@ def radial_labels(points: np.ndarray, labels: Volume, radius_mm: float) -> np.nd
         )
     ball = _ball(labels.affine, radius_mm)
     margin = np.abs(ball.steps).max(axis=0)
-    # With background this wide on every side, a step over the edge of one row lands in another row's margin.
+    # The image is padded with background: a step beyond the end of one row reaches the padding of another row.
     padded = np.pad(labels.data, [(int(m), int(m) + (int(m) + 1) * (axis == 0)) for axis, m in enumerate(margin)])
     strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
     flat = padded.astype(np.uint16 if labels.data.max() < 1 << 16 else np.int32).ravel()
@@ -109,7 +108,7 @@ def _ball(affine: np.ndarray, radius_mm: float) -> _Ball:
 
 
 def _reach(affine: np.ndarray, radius_mm: float) -> tuple[np.ndarray, float]:
-    """How many voxels wide a ball is along each axis, also on an oblique grid; half a voxel's diagonal in mm."""
+    """Radius in voxels along each axis, also for oblique grids, and half a voxel's diagonal in mm."""
     axes = affine[:3, :3]
     corners = np.array([(i, j, k) for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
     half = float(np.linalg.norm(corners @ axes.T, axis=1).max())
@@ -119,7 +118,7 @@ def _reach(affine: np.ndarray, radius_mm: float) -> tuple[np.ndarray, float]:
 def _search(
     flat: np.ndarray, index: np.ndarray, shift: np.ndarray, ball: _Ball, strides: np.ndarray, radius_mm: float
 ) -> np.ndarray:
-    """Labels of points in unlabelled voxels: which voxel (position in `flat`), and where in it (mm)."""
+    """Labels of points in unlabelled voxels, given as position in `flat` and shift within the voxel (mm)."""
     jumps = ball.steps @ strides
     used = np.zeros(len(flat), dtype=bool)
     used[index] = True
@@ -138,7 +137,7 @@ def _search(
     found = np.zeros(len(first), dtype=np.int32)
     start = 0
     while start < len(order):
-        # Points that need few neighbours come first; a table is as wide as its last row needs.
+        # Points are sorted by their number of neighbours, which keeps each block's table narrow.
         narrow = max(int(n_needed[order[start]]), 1)
         chunk = order[start : start + max(_CELLS // narrow, 1)]
         chunk = chunk[n_needed[chunk] <= 1.25 * narrow + 8]
@@ -149,7 +148,7 @@ def _search(
 
 
 def _first_labelled(flat: np.ndarray, voxels: np.ndarray, jumps: np.ndarray) -> np.ndarray:
-    """Which neighbour of each voxel is the first that has a label, (n_voxels,); -1 for none."""
+    """Index of the first labelled neighbour of each voxel, (n_voxels,); -1 for none."""
     first = np.full(len(voxels), -1, dtype=np.int64)
     active = np.arange(len(voxels))
     for start in range(0, len(jumps), _COLUMNS):
@@ -169,9 +168,9 @@ def _first_labelled(flat: np.ndarray, voxels: np.ndarray, jumps: np.ndarray) -> 
 def _nearest(
     flat: np.ndarray, index: np.ndarray, shift: np.ndarray, jumps: np.ndarray, ball: _Ball, radius_mm: float
 ) -> np.ndarray:
-    """Label of the nearest of the neighbours given by `jumps`, for each point."""
+    """Label of each point's nearest labelled neighbour among `jumps`."""
     near = flat[index[:, None] + jumps]
-    # |shift - step|^2 without the |shift|^2 that all neighbours share.
+    # |shift - step|^2 without |shift|^2, which is equal for all neighbours.
     score = ball.distance[: len(jumps)] ** 2 - (2 * shift) @ ball.mm[: len(jumps)].T
     score[near == 0] = np.inf
     best = score.argmin(axis=1)

@@ -1,6 +1,6 @@
 """Write a connectome as a BIDS-style table with sidecar, or in formats of other tools.
 
-Naming follows the BIDS draft for connectivity matrices (BEP017) and is held here, in one place.
+Names follow the BIDS draft for connectivity matrices (BEP017).
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def write_connectome(
     """Write a connectome with its sidecar; the file extension selects the format.
 
     `.tsv` and `.csv` hold one measure each: several become `STEM_meas-NAME.tsv`. `.npz`, `.mat` and
-    `.graphml` hold all. `.npy` holds the present regions of one measure, its names in `STEM_labels.txt`.
-    All are exact to the last bit of a float64 and mark missing regions (`n/a`, a mask, or left out).
+    `.graphml` hold all. `.npy` holds the present regions of one measure, with their names in `STEM_labels.txt`.
+    All formats keep float64 values exactly and mark missing regions (`n/a`, a mask, or left out).
 
     Args:
         atlas: name for the sidecar.
         inputs, settings, units, seed: as `provenance.write_sidecar`.
-        notes: what was decided on the way here.
+        notes: decisions made during reading and processing.
         fields: further keys of the sidecar.
         always_measure: name the measure (`meas-`) also where there is only one.
 
@@ -78,7 +78,7 @@ def write_connectome(
 
 
 def files_written(path: str | Path, measures: Sequence[str], *, always_measure: bool = False) -> tuple[Path, ...]:
-    """What `write_connectome` writes for these measures, without sidecars.
+    """Paths that `write_connectome` writes for these measures, without sidecars.
 
     Raises:
         UsageError: no such ending.
@@ -90,7 +90,7 @@ def files_written(path: str | Path, measures: Sequence[str], *, always_measure: 
 
 
 def all_written(files: Sequence[Path]) -> tuple[Path, ...]:
-    """Files with their sidecars, and the lists of labels that go with `.npy`."""
+    """Files with their sidecars and, for `.npy`, the lists of labels."""
     lists = [file.with_name(f"{file.stem}_labels.txt") for file in files if file.suffix == ".npy"]
     return (*files, *(sidecar_path(file) for file in files), *lists)
 
@@ -99,11 +99,11 @@ def refuse_overwriting(files: Sequence[Path], inputs: Sequence[str | Path]) -> N
     """Refuse to overwrite an input, or a JSON file or label list that this package did not write.
 
     Args:
-        files: what `files_written` says; sidecars and lists of labels are looked at too.
-        inputs: whatever is read.
+        files: result of `files_written`; sidecars and lists of labels are checked too.
+        inputs: all files that are read.
 
     Raises:
-        UsageError: names the file that would be lost.
+        UsageError: a file would be overwritten; the message names it.
     """
     read = [Path(one) for one in inputs if Path(one).exists()]
     for file in all_written(files):
@@ -139,7 +139,7 @@ def _writer(target: Path) -> tuple[Callable[[Connectome, Path], None], bool]:
 
 
 def bids_keys(connectome: Connectome, atlas: str = "") -> dict[str, Any]:
-    """The keys that BEP017 requires of a relmat sidecar, and the regions that are missing."""
+    """Keys that BEP017 requires in a relmat sidecar, and the missing regions."""
     weights = connectome.weights
     missing = [name for name, there in zip(connectome.regions, connectome.node_mask, strict=True) if not there]
     return {
@@ -222,7 +222,8 @@ def _write_mat(connectome: Connectome, path: Path) -> None:
     buffer = io.BytesIO()
     savemat(buffer, variables, long_field_names=True)
     data = bytearray(buffer.getvalue())
-    data[:116] = b"MATLAB 5.0 MAT-file, written by connectome_tl".ljust(116)  # scipy writes the time here
+    # scipy writes the time here, which would make files differ
+    data[:116] = b"MATLAB 5.0 MAT-file, written by connectome_tl".ljust(116)
     write_bytes(path, bytes(data))
 
 

@@ -1,7 +1,7 @@
 """Functional connectomes from region time series, through nilearn.
 
-Correlation and partial correlation need one subject only. Tangent space needs a reference, which is
-fitted on training rows and passed in (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25).
+Correlation and partial correlation use a single subject. Tangent space requires a reference that is fitted on
+training rows (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def functional_connectome(
 ) -> Connectome:
     """One subject's functional connectome.
 
-    A region whose signal is constant or NaN throughout is missing: it has no correlation, and that
-    is not a correlation of 0. The covariance is Ledoit and Wolf's, as nilearn's default. Correlations are of
-    standardised series, since the shrinkage depends on their scale: the unit of a region must not change them.
+    A region whose signal is constant or entirely NaN is missing, since its correlation is undefined. The covariance is
+    estimated with Ledoit-Wolf shrinkage, nilearn's default. Series are standardised before correlation, because the
+    shrinkage depends on their scale and the result should not depend on the unit of a region.
 
     Args:
         series: (n_frames, n_regions), cleaned.
 
     Returns:
-        One measure, `kind`; correlations have a diagonal of 1 and are not Fisher-transformed.
+        A connectome with the measure `kind`; correlations have a diagonal of 1 and are not Fisher-transformed.
 
     Raises:
-        DataError: too few frames, single NaN, or a number of columns other than of names.
+        DataError: too few frames, single NaN, or numbers of columns and names that differ.
     """
     values, present = _checked(series, regions, subject, file)
     matrix = np.zeros((1, len(regions), len(regions)))
@@ -70,12 +70,12 @@ class TangentSpace:
 
     @staticmethod
     def fit(series: Sequence[np.ndarray], regions: Sequence[str], ids: Sequence[str]) -> TangentSpace:
-        """From the time series of training rows, each (n_frames, n_regions).
+        """Fit on the time series of training rows, each (n_frames, n_regions).
 
-        Regions that any of them lacks are left out, since a mean of covariances needs all.
+        Regions that are missing in any of them are left out, since the mean covariance requires all.
 
         Raises:
-            DataError: fewer than two rows, or a series that is not usable; says which subject.
+            DataError: fewer than two rows, or an unusable series; the message names the subject.
         """
         if len(series) < 2 or len(series) != len(ids):
             raise DataError("a tangent space needs two training rows or more", got=str(len(series)))
@@ -102,14 +102,14 @@ class TangentSpace:
 
     @property
     def whitening(self) -> np.ndarray:
-        """Its inverse square root, (n_kept, n_kept)."""
+        """Inverse square root of the reference covariance, (n_kept, n_kept)."""
         return np.asarray(self.measure.whitening_)
 
     def apply(self, series: np.ndarray, regions: Sequence[str], *, subject: str | None = None) -> Connectome:
-        """One subject's displacement from the reference.
+        """One subject's tangent-space displacement from the reference.
 
         Raises:
-            DataError: the series is not usable, or lacks a region of the fitted space.
+            DataError: the series is unusable, or lacks a region of the fitted space.
         """
         values, present = _checked(series, regions, subject, None)
         position = {name: i for i, name in enumerate(regions) if present[i]}
@@ -122,7 +122,7 @@ class TangentSpace:
                 remedy="A displacement needs every region; use correlation, which masks missing ones.",
             )
         columns = [position[name] for name in self.regions]
-        # nilearn transforms groups only; each row is projected alone, so the row twice is the row once.
+        # nilearn transforms groups only. Rows are projected independently, so the subject is passed twice.
         matrix = np.asarray(self.measure.transform([values[:, columns]] * 2))[:1]
         matrix = (matrix + matrix.swapaxes(1, 2)) / 2
         there = np.ones(len(self.regions), dtype=bool)
@@ -130,7 +130,7 @@ class TangentSpace:
 
 
 def fisher_z(connectome: Connectome) -> Connectome:
-    """artanh of the correlations; the diagonal becomes 0.
+    """Fisher transform (artanh) of the correlations; the diagonal becomes 0.
 
     Raises:
         DataError: a correlation of 1 or more off the diagonal.
@@ -158,7 +158,7 @@ def _measure(kind: str) -> Any:
 def _checked(
     series: np.ndarray, regions: Sequence[str], subject: str | None, file: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The series as float64, and which regions have a signal."""
+    """The series as float64, and the mask of regions with a signal, (n_regions,)."""
     values = np.asarray(series)
     if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != len(regions):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Contents of one matrix file, and what the user declares about its rows."""
+"""Contents of one matrix file, and the user's declarations about its rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Layout = Literal["full", "upper", "lower"]
 
 @dataclass(frozen=True)
 class RowList:
-    """A list in or beside a file that may name its rows.
+    """A list in a file or in its folder that may name its rows.
 
     Attributes:
-        where: the variable or file it was found in, for messages.
-        names, numbers: what it holds, one of the two.
-        tells: whether its own name says that it lists regions (`labels`, `roi_names`).
-        shared: it lies in the folder of the file and may belong to other files.
+        where: variable or file of the list, for messages.
+        names, numbers: its content, one of the two.
+        tells: whether its name indicates a list of regions (`labels`, `roi_names`).
+        shared: True for a list in the folder of the file, which may belong to other files.
     """
 
     where: str
@@ -36,24 +36,24 @@ class RowList:
 
     @property
     def differs(self) -> bool:
-        """Whether no value occurs twice and none is empty."""
+        """Whether all values are distinct and none is empty."""
         values = self.names if self.names is not None else self.numbers or ()
         return len(set(values)) == len(values) and "" not in values
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixFile:
-    """What one file says.
+    """Contents of one matrix file.
 
     Attributes:
         values: (n_measures, n_rows, n_rows), or (n_measures, n_values) triangles with or without diagonal.
-        measures: their names, () where the file does not tell.
+        measures: names of the measures, () where the file does not name them.
         names, labels: region names or label numbers of the rows, None where the file has none. Where it has both,
-            rows go by name, and the numbers show whether names were exchanged.
+        rows are matched by name, and the numbers show whether names were exchanged.
         lists: further lists that may name the rows; used where `names` and `labels` are None.
-        order: the order of unnamed rows where the writing tool settles it.
-        nan_is_missing: this tool writes NaN rows for regions it could not measure.
-        notes: what the importer decided (factors applied, triangles mirrored).
+        order: the order of unnamed rows where the writing tool determines it.
+        nan_is_missing: the writing tool marks missing regions with rows of NaN.
+        notes: decisions of the importer (factors applied, triangles mirrored).
     """
 
     values: np.ndarray
@@ -68,7 +68,7 @@ class MatrixFile:
 
     @property
     def row_counts(self) -> tuple[int, ...]:
-        """Numbers of rows that the values allow, likeliest first: a triangle may lack the diagonal or hold it."""
+        """Possible numbers of rows, most likely first: a triangle may exclude or include the diagonal."""
         n = int(self.values.shape[-1])
         if self.values.ndim == 3:
             return (n,)
@@ -76,7 +76,7 @@ class MatrixFile:
 
     @property
     def n_rows(self) -> int:
-        """The likeliest number of rows; 0 where the values are no triangle of any."""
+        """The most likely number of rows; 0 where the number of values fits no triangle."""
         return self.row_counts[0] if self.row_counts else 0
 
     @property
@@ -86,14 +86,14 @@ class MatrixFile:
 
 
 def triangle_sizes(n_values: int) -> tuple[int, ...]:
-    """Numbers of rows of a triangle of so many values: without its diagonal, with it."""
+    """Numbers of rows of a triangle with `n_values` values: without the diagonal, and with it."""
     without = int((1 + np.sqrt(1 + 8 * n_values)) // 2)
     return tuple(n for n, k in ((without, -1), (without - 1, 1)) if n > 1 and n * (n + k) // 2 == n_values)
 
 
 @dataclass(frozen=True)
 class RowNames:
-    """Declarations of the user about rows: an atlas, a label table in row order, the order of unnamed rows.
+    """The user's declarations about rows: an atlas, a label table in row order, the order of unnamed rows.
 
     `count_only`: the rows of unnamed matrices are numbered 1, 2, ... (`labels: numbered`).
     """
@@ -105,7 +105,7 @@ class RowNames:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The regions everything is lined up to; None where only the file itself can say."""
+        """Regions that connectomes are aligned to; None without an atlas or label table."""
         if self.atlas is not None:
             return self.atlas.names
         return None if self.table is None else self.table.names
@@ -115,7 +115,7 @@ class RowNames:
         return f"atlas {self.atlas.name}" if self.atlas is not None else "the label table"
 
     def unnamed(self, order: RowOrder | None) -> tuple[str, ...] | None:
-        """Names for rows without names, in the order the tool or the user declared."""
+        """Names for unnamed rows, in the order declared by the tool or the user."""
         order = order or self.order or "table"
         if self.table is not None:
             return self.table.by_number() if order == "label" else self.table.names

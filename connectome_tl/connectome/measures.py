@@ -1,8 +1,8 @@
 """Graph measures of whole cohorts, on arrays of shape (n_subjects, n_regions, n_regions).
 
-All take symmetric weights of 0 and more, ignore the diagonal, and leave out missing regions
-(`node_mask` False): those are NaN in nodal measures and do not count in global ones. Each function
-gives for every subject what networkx or bctpy give for one graph.
+All take non-negative symmetric weights, ignore the diagonal, and leave out missing regions (`node_mask` False):
+these are NaN in nodal measures and excluded from global ones. Values per subject equal those of networkx or bctpy
+for one graph. They raise `DataError` for weights of another shape, and for negative or non-finite weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def degree(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarr
 
 
 def density(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
-    """Share of the possible edges that are there, (n_subjects,)."""
+    """Fraction of possible edges that are present, (n_subjects,)."""
     weights, mask = _checked(weights, node_mask)
     n = mask.sum(axis=1)
     return (weights > 0).sum(axis=(1, 2)) / np.maximum(n * (n - 1), 1)
@@ -56,10 +56,10 @@ def clustering(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.n
 
 
 def distances(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
-    """Shortest paths where an edge is 1 / weight long, (n_subjects, n_regions, n_regions).
+    """Lengths of shortest paths for edge lengths of 1 / weight, (n_subjects, n_regions, n_regions).
 
-    Infinite where there is no path, 0 on the diagonal. Floyd and Warshall's algorithm over blocks of
-    subjects (doi:10.1145/367766.368168).
+    Infinite where there is no path, 0 on the diagonal. Uses the Floyd-Warshall algorithm in blocks of subjects
+    (doi:10.1145/367766.368168).
     """
     weights, _ = _checked(weights, node_mask)
     out = np.empty(weights.shape)
@@ -77,16 +77,16 @@ def global_efficiency(weights: np.ndarray, node_mask: np.ndarray | None = None) 
 
 
 def path_length(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
-    """Mean shortest path over the pairs that have one, (n_subjects,), as bctpy's `charpath`."""
+    """Mean shortest path over connected pairs of regions, (n_subjects,), as bctpy's `charpath`."""
     return _path_measures(*_checked(weights, node_mask))[1]
 
 
 def local_efficiency(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
     """Efficiency among the neighbours of each region, (n_subjects, n_regions), 0 below degree 2.
 
-    Weighted as Wang et al. 2017 (doi:10.1162/NECO_a_00914) and bctpy's `efficiency_wei(local=True)`: an edge is
-    1 / cbrt(weight) long, and a pair of neighbours counts by the cube root of its weights to the region. With
-    weights of 0 and 1 the mean over regions is networkx's `local_efficiency`.
+    Weighted as by Wang et al. 2017 (doi:10.1162/NECO_a_00914) and bctpy's `efficiency_wei(local=True)`: edges have the
+    length 1 / cbrt(weight), and a pair of neighbours is weighted by the cube root of its weights to the region. With
+    binary weights the mean over regions equals networkx's `local_efficiency`.
     """
     weights, mask = _checked(weights, node_mask)
     out = np.zeros(mask.shape)
@@ -101,9 +101,9 @@ def local_efficiency(weights: np.ndarray, node_mask: np.ndarray | None = None) -
 
 
 def _among_neighbours(root: np.ndarray, to_region: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Local efficiency of one region: cube roots of all weights, those to the region, its degrees."""
+    """Local efficiency of one region, from cube roots of all weights, of those to the region, and its degrees."""
     widest = int(degrees.max())
-    first = np.argsort(to_region == 0, axis=1, kind="stable")[:, :widest]  # the neighbours, then others to pad
+    first = np.argsort(to_region == 0, axis=1, kind="stable")[:, :widest]  # the neighbours, padded with other regions
     subject = np.arange(len(root))[:, None, None]
     there = np.take_along_axis(to_region, first, axis=1)
     among = root[subject, first[:, :, None], first[:, None, :]]
@@ -116,8 +116,9 @@ def _among_neighbours(root: np.ndarray, to_region: np.ndarray, degrees: np.ndarr
 
 
 def rich_club(weights: np.ndarray, node_mask: np.ndarray | None = None) -> np.ndarray:
-    """Rich-club coefficient of every degree, (n_subjects, n_regions): column k is the density among
-    regions of more than k edges, NaN where fewer than two are left.
+    """Rich-club coefficient for every degree, (n_subjects, n_regions).
+
+    Column k is the density among regions with more than k edges, NaN for fewer than two regions.
 
     Unweighted and not normalised, as networkx's `rich_club_coefficient(normalized=False)`
     (Colizza et al. 2006, doi:10.1038/nphys209).
@@ -145,8 +146,8 @@ def modularity(weights: np.ndarray, partition: np.ndarray, node_mask: np.ndarray
     As networkx's `community.modularity` (doi:10.1103/PhysRevE.69.026113).
 
     Args:
-        partition: (n_regions,) community of each region, any labels (lobes, hemispheres, modules), or
-            (n_subjects, n_regions) where each subject has its own, as `communities` finds them.
+        partition: (n_regions,) community label of each region (lobes, hemispheres, modules), or
+        (n_subjects, n_regions) for a partition per subject, as from `communities`.
     """
     weights, _ = _checked(weights, node_mask)
     given = np.asarray(partition)
@@ -167,8 +168,8 @@ def communities(
 ) -> np.ndarray:
     """Communities of each subject, (n_subjects, n_regions) whole numbers from 0, -1 for missing regions.
 
-    Louvain's method (Blondel et al. 2008, doi:10.1088/1742-5468/2008/10/P10008) by networkx, one subject after
-    the other; a subject's result depends on its matrix and `seed` only. Numbers go by the first region of each.
+    Uses the Louvain method (Blondel et al. 2008, doi:10.1088/1742-5468/2008/10/P10008) of networkx for each subject.
+    The result depends on the subject's matrix and `seed` only. Communities are numbered by their first region.
     """
     import networkx as nx
 
@@ -188,9 +189,9 @@ def small_world(
 ) -> np.ndarray:
     """Small-worldness sigma = (C / C_null) / (L / L_null), (n_subjects,).
 
-    C is the mean weighted clustering, L the characteristic path length; the null networks have the
-    subject's own weights and density at random places (Humphries and Gurney 2008,
-    doi:10.1371/journal.pone.0002051). Draws depend on `seed` only.
+    C is the mean weighted clustering and L the characteristic path length. Null networks have the subject's weights
+    and density, assigned to random pairs of regions (Humphries and Gurney 2008, doi:10.1371/journal.pone.0002051).
+    Draws depend on `seed` only.
     """
     weights, mask = _checked(weights, node_mask)
     own_c, own_l = _mean(clustering(weights, mask)), _path_measures(weights, mask)[1]
@@ -204,7 +205,7 @@ def small_world(
 
 
 def shuffled_weights(weights: np.ndarray, node_mask: np.ndarray, *, seed: int, draw: int) -> np.ndarray:
-    """Each subject's edges at random places among its present regions; same shape as `weights`."""
+    """Each subject's edges permuted over pairs of its present regions; same shape as `weights`."""
     out = np.zeros(weights.shape)
     for i, (matrix, there) in enumerate(zip(weights, node_mask, strict=True)):
         nodes = np.flatnonzero(there)
@@ -218,10 +219,12 @@ def shuffled_weights(weights: np.ndarray, node_mask: np.ndarray, *, seed: int, d
 def graph_measures(
     weights: np.ndarray, node_mask: np.ndarray | None = None, *, partition: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Global measures of every subject: density, mean strength and clustering, efficiency, path length,
-    largest rich-club coefficient, and modularity where a partition is given. One row per subject.
+    """Global measures, one row per subject.
 
-    `local_efficiency`, `communities` and `small_world` cost much more and are called by name.
+    Columns: density, mean strength and clustering, efficiency, path length, largest rich-club coefficient, and
+    modularity where a partition is given.
+
+    `local_efficiency`, `communities` and `small_world` are much slower and are called separately.
     """
     weights, mask = _checked(weights, node_mask)
     efficiency, length = _path_measures(weights, mask)
@@ -240,7 +243,7 @@ def graph_measures(
 
 
 def _checked(weights: np.ndarray, node_mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """float64 weights without diagonal and missing regions, and the mask (n_subjects, n_regions)."""
+    """Weights as float64 with 0 on the diagonal and at missing regions, and the mask (n_subjects, n_regions)."""
     weights = np.asarray(weights)
     if weights.ndim != 3 or weights.shape[1] != weights.shape[2]:
         raise DataError(
@@ -269,7 +272,7 @@ def _blocks(weights: np.ndarray) -> Iterator[slice]:
 
 
 def _floyd_warshall(weights: np.ndarray) -> np.ndarray:
-    """Shortest paths of one block; an edge is 1 / weight long."""
+    """Shortest paths of one block, for edge lengths of 1 / weight."""
     length = np.full(weights.shape, np.inf)
     np.divide(1.0, weights, out=length, where=weights > 0)
     diagonal = np.arange(weights.shape[1])
@@ -282,7 +285,7 @@ def _floyd_warshall(weights: np.ndarray) -> np.ndarray:
 
 
 def _path_measures(weights: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Global efficiency and path length, (n_subjects,) each, in one sweep."""
+    """Global efficiency and path length, (n_subjects,) each, from the same shortest paths."""
     efficiency, mean_length = np.zeros(len(weights)), np.full(len(weights), np.nan)
     n = mask.sum(axis=1)
     off_diagonal = ~np.eye(weights.shape[1], dtype=bool)
@@ -299,6 +302,6 @@ def _path_measures(weights: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _mean(nodal: np.ndarray) -> np.ndarray:
-    """Mean over the present regions, NaN where there is none."""
+    """Mean over the present regions, NaN without any."""
     there = ~np.isnan(nodal)
     return np.where(there, nodal, 0.0).sum(axis=1) / np.where(there.any(axis=1), there.sum(axis=1), np.nan)

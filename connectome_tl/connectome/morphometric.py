@@ -1,8 +1,8 @@
 """Morphometric networks: similarity of regions in shape, tissue and intensity (structural MRI only).
 
 Similarity: morphometric similarity network (Seidlitz et al. 2018, doi:10.1016/j.neuron.2017.11.039).
-Divergence: MIND (Sebenius et al. 2023, doi:10.1038/s41593-023-01376-7). Both use one subject only, so nothing
-is learned across subjects and nothing can leak between folds.
+Divergence: MIND (Sebenius et al. 2023, doi:10.1038/s41593-023-01376-7). Both use a single subject, so no information
+can leak between folds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def regional_features(image: Volume, labels: Volume, numbers: Sequence[int]) -> 
     Intensities are in the image's own units.
 
     Raises:
-        DataError: image and labels lie on different grids.
+        DataError: image and labels have different grids.
     """
     if image.shape != labels.shape:
         raise DataError(
@@ -60,10 +60,10 @@ def similarity_network(
         features: (n_regions, n_features), any units; a region with a NaN is masked.
 
     Returns:
-        Pearson correlations, diagonal 0; the measure is `morphometric_similarity`.
+        A connectome of Pearson correlations, diagonal 0; the measure is `morphometric_similarity`.
 
     Raises:
-        DataError: fewer than three features, or fewer than three regions that have them all.
+        DataError: fewer than three features, or fewer than three regions without NaN.
     """
     present = np.isfinite(features).all(axis=1)
     if features.shape[1] < 3 or present.sum() < 3:
@@ -100,16 +100,17 @@ def divergence_network(
 ) -> Connectome:
     """1 / (1 + symmetrised Kullback-Leibler divergence) between the regions' distributions.
 
-    The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271), which is
-    for densities: rounded values, as scanners and converters store them, are first spread evenly over their rounding
-    (the same way each time), since many voxels of one value have no neighbour at a distance.
+    The divergence is estimated from nearest neighbours (Perez-Cruz 2008, doi:10.1109/ISIT.2008.4595271). The estimator
+    assumes continuous densities, but scanners and converters store rounded values, so that many voxels have a nearest
+    neighbour at distance 0. Rounded values are therefore first dithered uniformly over the rounding interval, with a
+    fixed seed.
 
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
         progress: is called with how many regions are through, and how many there are.
 
     Returns:
-        Similarities in 0 to 1, diagonal 0; the measure is `morphometric_divergence`.
+        A connectome of similarities from 0 to 1, diagonal 0; the measure is `morphometric_divergence`.
 
     Raises:
         DataError: fewer than two regions have enough voxels, or a feature does not vary.
@@ -125,7 +126,7 @@ def divergence_network(
     if not np.isfinite(spread).all() or (spread == 0).any():
         raise DataError("a feature does not vary, or is not a number", subject=subject, file=file)
     kept = _unrounded(kept, [name for name, there in zip(regions, present, strict=True) if there])
-    # Values that are still equal have no nearest neighbour but each other: one of each is kept.
+    # Values that are still equal would have a nearest neighbour at distance 0: one of each is kept.
     kept = [np.unique(cloud / spread, axis=0) for cloud in kept]
     trees = [cKDTree(cloud) for cloud in kept]
     own = [tree.query(cloud, k=2)[0][:, 1] for tree, cloud in zip(trees, kept, strict=True)]
@@ -142,9 +143,9 @@ def divergence_network(
 
 
 def _unrounded(clouds: list[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-    """Values of rounded features, each moved within what is rounded to it; others as they are."""
+    """Dither the values of rounded features within their rounding intervals; other features are unchanged."""
     cells = [_cells(column) for column in np.concatenate(clouds).T]
-    # A region draws by its own name, so that neither its row nor other regions change what it gets.
+    # The seed depends on the region's name, so that draws depend neither on its row nor on other regions.
     draws = [
         np.random.default_rng(crc32(name.encode("utf-8", "surrogatepass"))).uniform(-0.5, 0.5, c.shape)
         for name, c in zip(names, clouds, strict=True)
@@ -162,10 +163,10 @@ def _moved(cloud: np.ndarray, draw: np.ndarray, cells: Sequence[tuple[np.ndarray
 
 
 def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct values, and how far it is to the neighbours below and above where they are rounded; else 0.
+    """Distinct values, and the distances to the next lower and higher values where they are rounded; else 0.
 
-    They are rounded if all lie on one grid and some are equal, or if most are shared, as in whole numbers that
-    were scaled and rounded once more (steps of 11 and 12, say) or sent through a table.
+    Values are rounded if all are on one grid and some are equal, or if most occur repeatedly, as for integers that
+    were scaled and rounded again (steps of 11 and 12, for example) or mapped through a table.
     """
     distinct, counts = np.unique(values, return_counts=True)
     below, above = np.zeros((2, len(distinct)))
@@ -178,13 +179,13 @@ def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return distinct, below + np.diff(distinct).min(), above + np.diff(distinct).min()
     if not shared:
         return distinct, below, above
-    # Some voxels between two values that thousands share say nothing about what is rounded to these.
+    # A few voxels between two frequent values do not determine the rounding intervals of these values.
     beside = np.maximum(np.append(0, counts[:-1]), np.append(counts[1:], 0))
     common = np.flatnonzero(counts > 0.05 * beside)
     if len(common) < 2:
         return distinct, below, above
     gaps = np.diff(distinct[common])
-    # Values that nobody has leave wide gaps, mostly in the tails: no cell is wider than the gaps of most voxels.
+    # Absent values leave wide gaps, mostly in the tails: the width of a cell is limited to the gap of most voxels.
     of_most = np.quantile(np.repeat(gaps, np.minimum(counts[common][1:], counts[common][:-1])), 0.9)
     gaps = np.minimum(gaps, of_most)
     below[common], above[common] = np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
@@ -192,9 +193,9 @@ def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:
-    """Estimate of KL(cloud, other) in nats, from distances to the nearest neighbour here and there."""
+    """Estimate KL(cloud, other) in nats from nearest-neighbour distances within `cloud` and to `other`."""
     there = other.query(cloud)[0]  # type: ignore[attr-defined]
-    both = (there > 0) & (own > 0)  # a value that both regions hold tells nothing about their ratio
+    both = (there > 0) & (own > 0)  # the density ratio is undefined at values that occur in both regions
     if not both.any():
         return 0.0
     dimensions = cloud.shape[1]

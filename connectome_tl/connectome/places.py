@@ -1,9 +1,8 @@
-"""Does a label image lie as its atlas has it? Centroids against the table's, whatever the image's space.
+"""Compare region centroids of a label image with those of its atlas, in any space.
 
-An image in the subject's own space differs from the table's by position, size and shape of the head, which
-an affine map takes up: images of the right atlas fit to a few mm across a newborn and an adult, those of
-another atlas or another numbering do not (a fifth of the head and more). A fit that mirrors says that left
-and right are exchanged.
+An affine map accounts for position, size and shape of the head. After it, images of the right atlas agree to a few
+mm, also between a newborn and an adult. Images of another atlas or numbering differ by a fifth of the head or more.
+A best map with a reflection shows that left and right are exchanged.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from connectome_tl.atlas import Atlas
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 
-MAX_MISPLACED = 0.10  # share of the regions
-_MIN_REGIONS, _MIN_SHARE = 20, 0.5  # of the atlas's; fewer say too little about the rest
-_MIN_SPREAD_MM = 20.0  # root mean square from the middle; a phantom or a cut-out of a brain is smaller
-_FAR = 0.25  # of the table's own spread: 15 mm in an adult, 8 in a newborn
+MAX_MISPLACED = 0.10  # fraction of the regions
+_MIN_REGIONS, _MIN_SHARE = 20, 0.5  # regions and fraction of the atlas that a fit requires
+_MIN_SPREAD_MM = 20.0  # root mean square distance from the centre; phantoms and cropped images have less
+_FAR = 0.25  # fraction of the table's root mean square distance: 15 mm in an adult, 8 in a newborn
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the centroids of an image fit an atlas.
+    """Fit of the centroids of an image to an atlas.
 
     Attributes:
         distances: (n,) mm in the table's space, after the best affine map.
-        apart: median distance in mm without any map; large where the image lies in another space.
-        far: above this a region lies elsewhere.
+        apart: median distance in mm without a map; large for an image in another space.
+        far: distance in mm above which a region is misplaced.
     """
 
     distances: np.ndarray
@@ -54,7 +53,7 @@ def centroids(labels: Volume) -> dict[int, np.ndarray]:
 
 
 def fit_places(labels: Volume, atlas: Atlas) -> Fit | None:
-    """Compare an image with an atlas; None where table or image do not allow it."""
+    """Compare an image with an atlas; None without centroids in the atlas, or with too few or too close regions."""
     if not atlas.has_centroids:
         return None
     found = centroids(labels)
@@ -76,13 +75,13 @@ def fit_places(labels: Volume, atlas: Atlas) -> Fit | None:
 
 
 def check_places(labels: Volume, atlas: Atlas, *, max_misplaced: float = MAX_MISPLACED) -> Fit | None:
-    """Refuse an image whose regions are elsewhere than in its atlas; return the fit, or None if impossible.
+    """Refuse an image whose regions are misplaced relative to its atlas; return the fit, or None if not possible.
 
     Args:
-        max_misplaced: share of the regions that may; 1 switches the check off.
+        max_misplaced: largest allowed fraction of misplaced regions; 1 disables the check.
 
     Raises:
-        DataError: more do, or left and right are exchanged.
+        DataError: more regions are misplaced, or left and right are exchanged.
     """
     fit = None if max_misplaced >= 1 else fit_places(labels, atlas)
     if fit is None:

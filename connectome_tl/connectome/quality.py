@@ -1,7 +1,7 @@
 """Quality checks of matrices, with the subject and region of each finding.
 
-Everything here describes; nothing is excluded. Limits for outliers are fitted on the rows given and
-remember them, so that inside a fold they come from training rows.
+The checks are descriptive and exclude no subject. Limits for outliers are fitted on given rows and record their ids;
+within a fold these are training rows.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from connectome_tl.atlas import Atlas
 from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import MatrixImage, QualityFinding, SubjectMeasure
 
-_SAME = 0.999  # correlation of edges at which two subjects are taken for one matrix
+_SAME = 0.999  # correlation of edges above which two subjects are reported as duplicates
 _LIMIT = 4.0  # robust standard deviations
-_MAD = 1.4826  # makes the median absolute deviation a standard deviation under normality
+_MAD = 1.4826  # factor from the median absolute deviation to a standard deviation for normal data
 _SHOWN = 5
 _PIXELS = 300
 _BLOCK_BYTES = 8_000_000
-_SKETCH, _SLACK = 64, 3.0  # directions of the projection; a pair above .999 is as far apart once in 10^13
+_SKETCH, _SLACK = 64, 3.0  # directions of the projection; chance to miss a pair above .999 is 10^-13
 _UNITS = {"isolated regions": "regions", "components": "networks", "left to right": "log2", "length": "Spearman"}
 
 
@@ -37,11 +37,11 @@ def subject_measures(
         weights: (n_subjects, n_regions, n_regions), one measure. node_mask: (n_subjects, n_regions).
         atlas: gives hemispheres, partners and distances; without it those measures are left out.
 
-    Measures: density; isolated regions; components; mean strength; negative edges (share); typicality
-    (correlation with the mean of the others); and with an atlas left to right (log2 of the summed
-    weights within hemispheres), homotopic edges (their mean over the mean of all), length (rank
-    correlation of weight and distance, negative in a brain), swap (typicality as it is less that with
-    the hemispheres exchanged; below 0, left and right may have been exchanged).
+    Measures: density; isolated regions; components; mean strength; fraction of negative edges; typicality (correlation
+    with the mean of the other subjects). With an atlas also: left to right (log2 ratio of the summed weights within
+    hemispheres), homotopic edges (their mean divided by the mean of all edges), length (rank correlation of weight and
+    distance, normally negative), swap (typicality minus typicality with exchanged hemispheres; a negative value
+    suggests that left and right were exchanged).
     """
     others = _Others.of(weights, node_mask)
     parts = [
@@ -98,14 +98,14 @@ def _of_block(
 
 
 def _blocks(n_subjects: int, one: np.ndarray) -> Iterator[slice]:
-    """Rows of a cohort some at a time, since it may be larger than memory; one: a single subject's weights."""
+    """Slices of rows of a cohort that may exceed memory; `one` is the weights of a single subject."""
     size = max(1, _BLOCK_BYTES // max(1, one.nbytes))
     return (slice(start, start + size) for start in range(0, n_subjects, size))
 
 
 @dataclass(frozen=True, eq=False)
 class _Others:
-    """Sum of the edges of all subjects, and how many have each, (n_edges,): the mean of all but one follows."""
+    """Sum and count of each edge over all subjects, (n_edges,), from which leave-one-out means are computed."""
 
     total: np.ndarray
     count: np.ndarray
@@ -123,7 +123,7 @@ class _Others:
     def correlation(
         self, edges: np.ndarray, present: np.ndarray, own: np.ndarray, own_present: np.ndarray
     ) -> np.ndarray:
-        """Correlation of each row of `edges` with the mean of all subjects but the row's own, over present edges."""
+        """Correlation of each row of `edges` with the mean of all other subjects, over present edges."""
         out = np.full(len(edges), np.nan)
         for i in range(len(edges)):
             others = self.count - own_present[i]
@@ -152,7 +152,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 class QualityLimits:
     """Limits beyond which a subject is an outlier: median plus or minus 4 robust standard deviations.
 
-    `ids` are the rows they were fitted on.
+    `ids` are the training rows.
     """
 
     limits: Mapping[str, tuple[float, float]]
@@ -160,7 +160,7 @@ class QualityLimits:
 
     @staticmethod
     def fit(measures: Mapping[str, np.ndarray], ids: Sequence[str]) -> QualityLimits:
-        """From the measures of training rows; a measure that hardly varies has no limits."""
+        """Fit on the measures of training rows; a measure that hardly varies has no limits."""
         found = {}
         for name, values in measures.items():
             known = values[~np.isnan(values)]
@@ -180,10 +180,10 @@ class QualityLimits:
 
 
 def duplicates(weights: np.ndarray, ids: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Pairs of subjects whose edges correlate above .999: one scan under two ids?
+    """Pairs of subjects whose edges correlate above .999, which suggests one scan under two ids.
 
-    Only pairs that are near in a small random projection are compared in full, so that thousands of subjects
-    need neither their edges in memory nor millions of correlations.
+    Only pairs that are close in a small random projection are compared in full. This limits memory and avoids millions
+    of correlations for thousands of subjects.
 
     Args:
         weights: (n_subjects, n_regions, n_regions).
@@ -200,7 +200,7 @@ def duplicates(weights: np.ndarray, ids: Sequence[str]) -> list[tuple[str, str, 
     sketch = np.concatenate([unit(rows) @ directions for rows in _blocks(len(weights), weights[:1])])
     found = []
     for i in range(len(sketch) - 1):
-        apart = ((sketch[i + 1 :] - sketch[i]) ** 2).sum(axis=1)  # near 2 (1 - r), give or take its chance error
+        apart = ((sketch[i + 1 :] - sketch[i]) ** 2).sum(axis=1)  # approximately 2 (1 - r)
         for j in (i + 1 + np.flatnonzero(apart < _SLACK * 2 * (1 - _SAME))).tolist():
             pair = unit([i, j])
             r = float(pair[0] @ pair[1])
@@ -217,13 +217,13 @@ def findings(
     measures: Mapping[str, np.ndarray],
     limits: QualityLimits,
 ) -> list[QualityFinding]:
-    """What the checks found, errors first: duplicates, exchanged hemispheres, isolated regions, outliers."""
+    """Findings of the checks, errors first: duplicates, exchanged hemispheres, isolated regions, outliers."""
     found = [
         QualityFinding(level="error", check="duplicate", subject=a, message=f"the same matrix as {b} (r = {r:.4f})")
         for a, b, r in duplicates(weights, ids)
     ]
     swap = measures.get("swap", np.zeros(0))
-    # Below 0 alone is noise where hemispheres are nearly alike, as in functional networks.
+    # A negative value alone may be noise where hemispheres are nearly equal, as in functional networks.
     low = limits.limits.get("swap", (-np.inf, np.inf))[0]
     for i in np.flatnonzero((swap < 0) & (swap < low)).tolist():
         found.append(
@@ -262,7 +262,7 @@ def findings(
 
 
 def measure_records(measures: Mapping[str, np.ndarray], limits: QualityLimits) -> tuple[SubjectMeasure, ...]:
-    """The measures as the report shows them; one that is the same for everybody is left out."""
+    """Measures for the report; a measure that is equal for all subjects is left out."""
     records = []
     for name, values in measures.items():
         known = values[~np.isnan(values)]
@@ -284,10 +284,12 @@ def matrix_images(
     *,
     n_shown: int = 6,
 ) -> tuple[MatrixImage, ...]:
-    """The mean and some subjects, least typical first, on one scale: |w| to the power .5, sign kept; NaN where a
-    region is missing. More than 300 regions are shown as means over blocks of neighbouring ones."""
+    """Images of the mean and of some subjects, least typical first, on one scale.
+
+    Values are sign(w) |w|^.5, NaN where a region is missing. More than 300 regions are shown as means over blocks of
+    neighbouring regions."""
     mask = node_mask.astype(float)
-    present = mask.T @ mask  # subjects that have both regions
+    present = mask.T @ mask  # number of subjects with both regions
     mean = weights.sum(axis=0, dtype=float) / np.maximum(present, 1)
     order = np.argsort(np.where(np.isnan(typical), -np.inf, typical), kind="stable")[:n_shown]
     mean = np.where(present > 0, mean, np.nan)
@@ -306,7 +308,7 @@ def matrix_images(
 
 
 def _shrunk(matrix: np.ndarray) -> np.ndarray:
-    """(n, n) to at most 300 rows, each value the mean of a square block without its undefined ones."""
+    """Reduce (n, n) to at most 300 rows by the mean of the defined values in square blocks."""
     step = -(-len(matrix) // _PIXELS)
     if step == 1:
         return matrix

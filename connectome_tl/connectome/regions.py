@@ -11,15 +11,15 @@ from connectome_tl.connectome.names.labels import LabelTable
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 
-MAX_TABLE = 1 << 22  # labels up to here are looked up in a table
+MAX_TABLE = 1 << 22  # labels below this use a lookup table
 
 
 @dataclass(frozen=True)
 class RegionTable:
-    """Region names in row order and the label each has in the image; `numbers` is unique.
+    """Region names in row order and their unique labels in the image (`numbers`).
 
     Attributes:
-        atlas: whose rows they are, where that is known; its centroids are compared with the image.
+        atlas: atlas of the rows, if known; its centroids are compared with the image.
     """
 
     names: tuple[str, ...]
@@ -39,7 +39,7 @@ def regions_of_table(table: LabelTable, *, file: str | None = None) -> RegionTab
     """Rows of a label table.
 
     Raises:
-        DataError: it has names only; which number in the image is whose cannot be guessed.
+        DataError: the table has no numbers, so that the labels of the image cannot be assigned.
     """
     if table.numbers is None:
         raise DataError(

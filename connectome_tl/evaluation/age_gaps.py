@@ -32,7 +32,7 @@ class AgeGaps:
     """Tables and measures of the gap.
 
     Attributes:
-        table: subject, model, repeat, fold, age, predicted, gap, corrected_gap; `case` where cases are asked for.
+        table: columns subject, model, repeat, fold, age, predicted, gap, corrected_gap, and `case` if cases are set.
         scores: one record per model.
     """
 
@@ -43,15 +43,16 @@ class AgeGaps:
 def check_brain_age(
     study: StudySettings, target: Cohort, tasks: tuple[Task, ...], source: Cohort | None = None
 ) -> None:
-    """Refuse what no gap can be made of, before anything is fitted.
+    """Check, before any fit, that a brain-age gap can be computed.
 
     Args:
-        source: the cohort of stage 1, whose ages of the same name must count from the same day.
+        source: the cohort of stage 1; its ages of the same name must have the same origin.
 
     Raises:
-        UsageError: no such regression in the study, an outcome that is no age, weeks that do not say from when they
-            count, or no such binary outcome.
-        DataError: the outcome is not the cohort's age at scan, or source and target count from different days.
+        UsageError: the study has no such regression or binary outcome, the outcome is not an age, or the origin of
+            an age in weeks is not stated.
+        DataError: the outcome is not the cohort's age at scan, or the ages of source and target have different
+            origins.
     """
     asked = study.brain_age
     if asked is None:
@@ -81,7 +82,7 @@ def check_brain_age(
 
 
 def _check_source(task: Task, target: Cohort, source: Cohort) -> None:
-    """Refuse ages of stage 1 in another unit, or from another day."""
+    """Refuse ages of stage 1 with another unit or origin."""
     own = source.task(task.name)
     if own.unit != task.unit:
         raise DataError(
@@ -102,10 +103,9 @@ def _check_source(task: Task, target: Cohort, source: Cohort) -> None:
 
 
 def _check_reckoning(task: Task, cohort: Cohort) -> None:
-    """Refuse an age whose first day is not known, or is not that of the cohort's own ages.
+    """Refuse an age whose origin is unknown or differs from that of the cohort's ages.
 
-    Weeks since birth, since conception and since term differ by months, and nothing in the numbers of one column
-    says which they are.
+    Weeks since birth, conception and term differ by months, and the values alone do not identify the origin.
     """
     truth = cohort.targets[task.name].to_numpy(dtype=float)
     both = np.isfinite(truth) & np.isfinite(cohort.age)
@@ -118,7 +118,7 @@ def _check_reckoning(task: Task, cohort: Cohort) -> None:
         return
     own = in_unit(cohort.age, cohort.age_unit, task.unit)  # type: ignore[arg-type]
     off = float(np.median((truth - own)[both]))
-    # Ages are rounded to the coarser of the two units at worst.
+    # At worst, ages are rounded to the coarser of the two units.
     if abs(off) > max(1.0, DAYS[cohort.age_unit] / DAYS[task.unit]):
         raise DataError(
             f"brain_age.task: {task.name!r} is not the age at scan of cohort {cohort.name!r}",
@@ -129,9 +129,9 @@ def _check_reckoning(task: Task, cohort: Cohort) -> None:
 
 
 def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) -> AgeGaps | None:
-    """The gap of every tested subject by the full model, the core and the network; None where it is not asked for.
+    """Brain-age gap of every tested subject for the full model, the core and the network; None if not requested.
 
-    The line that corrects it is fitted on predictions of training rows by models that had not seen them.
+    The linear correction is fitted on out-of-fold predictions of the training rows.
     """
     asked = study.brain_age
     if asked is None:
@@ -140,7 +140,7 @@ def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) 
     for item, task in _folds(validation, asked.task):
         try:
             found = _corrected(item, task, target, validation, asked)
-        except DataError as error:  # one model's predictions do not follow age; the study is not lost for that
+        except DataError as error:  # the predictions of one model may not follow age; keep the others
             note = str(error).splitlines()[0]
             failed[item.model] = AgeGapScore(
                 task=task.name, model=item.model, unit=task.unit, correction=asked.correction, n=0, note=note
@@ -175,7 +175,7 @@ def _folds(validation: CrossValidation, name: str) -> Iterator[tuple[PlannedFold
 def _corrected(
     item: PlannedFold, task: Task, target: Cohort, validation: CrossValidation, asked: BrainAge
 ) -> pd.DataFrame:
-    """Gaps of the tested subjects of one fold, means over seeds."""
+    """Gaps of the tested subjects of one fold, averaged over seeds."""
     place = columns_of(item.tasks)[task.name]
     ages = dict(zip(target.ids, target.targets[task.name].to_numpy(dtype=float), strict=True))
     results = [validation.results[plan.key] for plan in item.plans]
@@ -206,7 +206,7 @@ def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, familie
         return found
     by_subject = table.groupby("subject")[["corrected_gap", "case"]].mean()
     found = found.model_copy(update={"case": asked.case, "n_cases": int((by_subject["case"] == 1).sum())})
-    # Kin of one class are one observation: their gaps are alike, and the interval must not shrink by them.
+    # Relatives of one class count as one observation: their gaps are correlated, which would narrow the interval.
     by_subject["family"] = [families.get(str(subject), f"\x00{subject}") for subject in by_subject.index]
     by_family = by_subject.groupby(["family", "case"], as_index=False)["corrected_gap"].mean()
     cases, controls = (by_family.loc[by_family["case"] == value, "corrected_gap"].to_numpy() for value in (1, 0))
@@ -221,7 +221,7 @@ def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, familie
 
 
 def _auc(table: pd.DataFrame, case: str, families: dict[str, str]) -> dict[str, float | str]:
-    """Of a support vector machine on the gap alone, trained on the other folds of each repeat."""
+    """AUC of a support vector machine on the gap alone, trained on the other folds of each repeat."""
     parts = []
     try:
         for repeat, part in table.groupby("repeat"):

@@ -1,7 +1,8 @@
 """Predicted CPU time of a study: its fits and all other computations.
 
-The steps beside the fits are timed on one fold or two and scaled to all; how long a study takes to be judged and drawn
-follows the number of its predictions, by constants measured on simulated studies (`benchmarks/predicted_cost.py`).
+All computations other than fits are timed on one or two folds and extrapolated. The time for scores and figures is
+proportional to the number of predictions, with constants measured on simulated studies
+(`benchmarks/predicted_cost.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _JUDGED, _PER_SCORE = 2.0, 0.02  # CPU s: of any study; of each model, outcome a
 
 @dataclass(frozen=True)
 class Line:
-    """Two numbers of a step: CPU seconds whatever its length, and of each unit (fold, permutation, refit)."""
+    """Linear model of a step: fixed CPU seconds, and CPU seconds per unit (fold, permutation, refit)."""
 
     fixed: float = 0.0
     each: float = 0.0
@@ -46,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was timed of a study. All in CPU seconds.
+    """Measured times of the parts of a study, in CPU seconds.
 
     Attributes:
         fits: by kind of fit. baselines: per fold. refits: per linear refit of a fold. permutations,
@@ -71,11 +72,11 @@ def measured(
     *,
     brief: bool = False,
 ) -> Measured:
-    """Time what a study is made of, on its first folds.
+    """Time the parts of a study on its first folds.
 
     Args:
-        plans: the fits that are still to be made. scratch: folder for fits that are thrown away.
-        brief: time each thing once, for a rough line of the whole.
+        plans: fits that remain to be made. scratch: folder for temporary fits.
+        brief: time each part once, for a rough estimate.
     """
     one = SplitPlan((splits.repeats[0][:1],))
     two = SplitPlan((splits.repeats[0][:2],))
@@ -86,7 +87,7 @@ def measured(
 
     def line(run: Callable[[int], object], few: int, more: int) -> Line:
         first = _seconds(lambda: run(few))
-        if brief:  # half of it, say, is there whatever the number
+        if brief:  # assume that half of it is a fixed cost
             return Line(first / 2, first / (2 * few))
         second = _seconds(lambda: run(more))
         each = max(second - first, 0.0) / max(more - few, 1)
@@ -96,7 +97,7 @@ def measured(
     baselines, refits, core, permuted, beyond = Line(), Line(), Line(), Line(), Line()
     if study.baselines:
         if not brief:
-            baseline_predictions(single, cohorts, one, tasks)  # what the first call imports is no cost of a fold
+            baseline_predictions(single, cohorts, one, tasks)  # import modules first, which is not a cost of a fold
         baselines = line(lambda n: baseline_predictions(single, cohorts, (one, two)[n - 1], tasks), 1, 2)
     if study.refits.linear:
         n = min(study.refits.linear, _MOST_REFITS // 5 if brief else _MOST_REFITS)
@@ -115,24 +116,24 @@ def measured(
 
 @dataclass(frozen=True)
 class Cost:
-    """What a study costs, in CPU seconds.
+    """Predicted cost of a study in CPU seconds.
 
     Attributes:
-        fits: plan and seconds of each fit of the outer folds, each once. steps: by name of the step beside them.
+        fits: plan and seconds of each distinct fit of the outer folds. steps: seconds by name of the other steps.
     """
 
     fits: tuple[tuple[FitPlan, float], ...]
     steps: dict[str, float]
 
     def total(self, done: frozenset[str] = frozenset()) -> float:
-        """CPU seconds without the fits of these keys."""
+        """CPU seconds, excluding the fits with these keys."""
         return sum(seconds for plan, seconds in self.fits if plan.key not in done) + sum(self.steps.values())
 
 
 def predicted(
     study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], known: Measured
 ) -> Cost:
-    """What the study costs by what was measured of it, or of one that differs in numbers only."""
+    """Predicted cost from measurements of this study, or of one that differs only in its numbers of repeats."""
     planned = plan_folds(study, cohorts, splits, tasks)
     unique = unique_plans(plan for item in planned for plan in item.plans)
     fits = tuple((plan, cost_of(plan, known.fits)) for plan in unique.values())

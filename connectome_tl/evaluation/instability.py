@@ -57,7 +57,7 @@ def instability(
     task: str, model: str, original: np.ndarray, refitted: np.ndarray, threshold: float, method: str = ""
 ) -> Instability:
     """The record of original risks (n_subjects,) and refitted ones (n_refits, n_subjects)."""
-    # Of few refits no quantile of 2.5 % is known: their range is given.
+    # With few refits the 2.5 % quantile cannot be estimated; use the range.
     ends = [0.025, 0.975] if len(refitted) >= ENOUGH_FOR_QUANTILES else [0.0, 1.0]
     low, high = np.quantile(refitted, ends, axis=0)
     turned = (refitted >= threshold) != (original >= threshold)
@@ -90,7 +90,7 @@ def bootstrap_risks(
         refit: the learner.
 
     Returns:
-        Original (n_subjects,) and refitted (n_refits, n_subjects) risks; NaN for whom no fold tests.
+        Original (n_subjects,) and refitted (n_refits, n_subjects) risks; NaN for subjects that no fold tests.
 
     Raises:
         DataError: a subject is tested twice, or a fold trains on one class.
@@ -155,7 +155,7 @@ _REFITS: dict[Learner, Refit] = {
 
 
 def _refit_of(learner: Learner) -> Refit | None:
-    """How a learner is refitted; None for those that search step by step, of which a hundred refits cost too much."""
+    """Refit function of a learner; None for iterative learners, whose refits are too expensive."""
     if found := learner.refits or _REFITS.get(learner):
         return found
     return partial(rows_refits, learner) if learner.many is not None else None
@@ -169,7 +169,7 @@ def _of_network(
     store: FitStore | None,
     progress: Progress | None,
 ) -> list[Instability]:
-    """One seed of the full model, its last stage on resampled infants; stages before it are shared."""
+    """Refit the last stage of one seed of the full model on resampled subjects; earlier stages are shared."""
     rng = np.random.default_rng(study.seed)
     known = cohorts.by_name()
     plans: list[list[FitPlan]] = []
@@ -213,9 +213,9 @@ def _drawn(cohort: Cohort, train: Sequence[str], rng: np.random.Generator) -> tu
 
 
 def resampled(cohort: Cohort, drawn: Sequence[str], others: Sequence[str]) -> Cohort:
-    """A cohort of these subjects, each draw a row of its own (the second of `a` is `a #2`), and of the others.
+    """A cohort with a row for each draw (the second draw of `a` is `a #2`), and with the other subjects.
 
-    Draws of one subject are one family, so that no penalty or number of steps is chosen with it on both sides.
+    Draws of one subject form a family, so that they are never split when a penalty or number of steps is chosen.
     """
     counts: dict[str, int] = {}
     ids = []
@@ -229,7 +229,7 @@ def resampled(cohort: Cohort, drawn: Sequence[str], others: Sequence[str]) -> Co
 
 
 def _both_classes(rng: np.random.Generator, members: Sequence[np.ndarray], y: np.ndarray) -> np.ndarray:
-    """(n_train,) how often each row comes in a draw of families that holds both classes; others are drawn again."""
+    """Counts of each row, (n_train,), in a draw of families; draws with a single class are repeated."""
     while True:
         drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
         if np.unique(y[drawn]).size == 2:

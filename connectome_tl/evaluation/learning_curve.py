@@ -1,6 +1,6 @@
 """Learning curves: refit all models on subsets of the labelled subjects, with the same test folds.
 
-Stages that see no outcome of the target are shared with the study through their keys.
+Stages that do not use outcomes of the target are shared with the study by their keys.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def learning_curve(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> list[LearningPoint]:
-    """The leading score of every model and task at every size of the study, smallest first.
+    """The primary score of every model and task at every size of the study, smallest first.
 
-    Subjects outside a draw are not there for that fit, without or with their outcomes.
+    Subjects outside a draw are excluded from the fit entirely.
     """
     found: list[LearningPoint] = []
     families = {i: str(name) for i, name in zip(cohorts.target.ids, cohorts.target.family, strict=True) if name}
@@ -47,7 +47,7 @@ def learning_curve(
 
 
 def points(scored: Sequence[Score], tasks: Sequence[Task], n_labelled: int) -> list[LearningPoint]:
-    """The leading score of each model and task as points at one size."""
+    """The primary score of each model and task as points at one size."""
     primary = {task.name: task.spec.primary for task in tasks}
     return [
         LearningPoint(

@@ -1,5 +1,4 @@
-"""Sanity checks of voxel maps: planted region, deletion and insertion, randomised network, seeds.
-network, and over seeds."""
+"""Sanity checks of voxel maps: planted region, deletion and insertion, randomised network, seeds."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ def planted_auc(found: np.ndarray, region: np.ndarray, inside: np.ndarray) -> fl
         found, region, inside: (depth, height, width) map, planted region, brain.
 
     Raises:
-        DataError: no voxel of the region, or none beside it, is in the brain.
+        DataError: no voxel of the region, or no other voxel, is in the brain.
     """
     values, planted = found[inside].astype(float), region[inside].astype(bool)
     n_in, n_out = int(planted.sum()), int((~planted).sum())
@@ -37,10 +36,10 @@ def planted_auc(found: np.ndarray, region: np.ndarray, inside: np.ndarray) -> fl
 def deletion_curve(
     predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
 ) -> np.ndarray:
-    """(n_shares,) absolute change of the prediction when the highest shares of the brain's voxels become 0.
+    """Absolute change of the prediction, (n_shares,), when the highest-ranked shares of brain voxels are set to 0.
 
     Args:
-        volume: (n_channels, depth, height, width). A good map changes the prediction early: a large area.
+        volume: (n_channels, depth, height, width). A good map changes the prediction early and has a large area.
     """
     return _curve(predictor, volume, found, inside, shares, keep=False)
 
@@ -48,8 +47,8 @@ def deletion_curve(
 def insertion_curve(
     predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
 ) -> np.ndarray:
-    """(n_shares,) absolute distance from the prediction of the whole volume when only the highest shares of the
-    brain's voxels are left. A good map comes near early: a small area."""
+    """Absolute difference, (n_shares,), to the prediction of the whole volume when only the highest-ranked shares of
+    brain voxels are kept. A good map approaches it early and has a small area."""
     return _curve(predictor, volume, found, inside, shares, keep=True)
 
 
@@ -75,7 +74,7 @@ def _curve(
 
 
 def randomised(network: nn.Module, seed: int) -> nn.Module:
-    """A copy with new random weights: its map shows what does not come from learning (Adebayo et al. 2018,
+    """A copy with new random weights; its map shows structure that is not learned (Adebayo et al. 2018,
     arXiv:1810.03292)."""
     other = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]):
@@ -88,6 +87,6 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
 
 
 def agreement(maps: Sequence[np.ndarray], inside: np.ndarray) -> float:
-    """Mean rank correlation of all pairs of maps within the brain: stability over seeds, or likeness of two kinds."""
+    """Mean rank correlation of all pairs of maps within the brain: stability over seeds, or similarity of two kinds."""
     found = [float(stats.spearmanr(a[inside], b[inside]).statistic) for a, b in combinations(maps, 2)]
     return float(np.mean(found))

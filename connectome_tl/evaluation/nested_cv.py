@@ -35,7 +35,7 @@ class PlannedFold:
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """Predictions of every model and the fits behind them, by key."""
+    """Predictions of every model and the underlying fits, by key."""
 
     predictions: pd.DataFrame
     planned: tuple[PlannedFold, ...]
@@ -46,7 +46,7 @@ def tasks_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Task, ...]:
     """The target's tasks of this study, in order.
 
     Raises:
-        UsageError: none, an unknown one, or one that lacks its levels.
+        UsageError: there is no task, a task is unknown, or one lacks its levels.
     """
     names = study.target.tasks if study.target.tasks is not None else tuple(t.name for t in cohorts.target.tasks)
     tasks = tuple(cohorts.target.task(name) for name in names)
@@ -64,7 +64,7 @@ def plan_folds(
     return tuple(
         item
         for scheme in schemes_of(study, cohorts)
-        # With one outcome a model of single tasks would be the full model again.
+        # With one outcome the single-task model equals the full model.
         if not (scheme.single_task and len(tasks) == 1)
         for item in plan_model(study, cohorts, scheme, splits, tasks)
     )
@@ -118,7 +118,7 @@ def cross_validate(
     """Fit every model on every fold and predict its test rows.
 
     Raises:
-        LeakageError: a fit, or a stage before it, saw a row of its test fold.
+        LeakageError: a fit, or an earlier stage, used a row of its test fold.
     """
     tasks = tasks_of(study, cohorts)
     planned = plan_folds(study, cohorts, splits, tasks)
@@ -137,13 +137,13 @@ def cross_validate(
 
 
 def admit_fits(item: PlannedFold, results: dict[str, FitResult], study: StudySettings) -> None:
-    """Let the fits of one fold pass only if none of them, nor a stage before it, saw a row of its test fold.
+    """Check that no fit of one fold, and no earlier stage, used a row of its test fold.
 
     Raises:
-        LeakageError: one did.
+        LeakageError: a fit used a row of its test fold.
     """
     transductive = study.stages.adapt is not None and study.stages.adapt.transductive
-    # A step chosen on tested rows is a leak that the study asks for; every page and the audit name it.
+    # Choosing the step on tested rows is a leak that the settings request; the report and the audit state it.
     seen = transductive or study.stages.finetune.ensemble.choose_on == "tested"
     for plan in item.plans:
         for member in plan.lineage():
@@ -159,7 +159,7 @@ def fold_predictions(
     cohorts: StudyCohorts,
     threshold: float,
 ) -> pd.DataFrame:
-    """The mean over seeds, as rows of the prediction table."""
+    """Mean predictions over seeds, as rows of the prediction table."""
     ids = item.fold.test
     outputs = np.mean([[results[plan.key].predictions[i] for i in ids] for plan in item.plans], axis=0)
     places = columns_of(item.tasks)

@@ -1,7 +1,7 @@
 """Expected interval widths and power at a given sample size, before training.
 
-Whole studies of this size are simulated, their truth known: `N_FEATURES` independent normal features, a linear
-model fitted in each training fold of two repeats, and the shipped intervals on its out-of-fold predictions.
+Studies of the given size are simulated with a known truth: `N_FEATURES` independent normal features, a linear model
+fitted in each training fold of two repeats, and the package's intervals on its out-of-fold predictions.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from connectome_tl.tasks import Task
 R2S = (0.1, 0.3, 0.5, 0.7)
 GAINS = (0.05, 0.1, 0.15, 0.2)
 BASE_AUC, BASE_R2 = 0.7, 0.2
-SMALLEST = 20  # subjects of a regression; fewer train less than two per feature
+SMALLEST = 20  # subjects of a regression; fewer give less than two training subjects per feature
 _TRAINING_SETS = 400
 Rows = tuple[OutOfFold, OutOfFold, OutOfFold]  # the model, its control, the training mean
 
 
 def plan_binary(task: Task, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Plan | None:
-    """Widths and chances for the AUC of a binary outcome.
+    """Interval widths and power for the AUC of a binary outcome.
 
     Returns:
-        None where a class has fewer than three subjects, or there are more than 500.
+        None if a class has fewer than three subjects, or there are more than 500 subjects.
     """
     single = auc_power(task.name, n_positive, n_negative, n_folds=n_folds, seed=seed)
     if single is None:
@@ -87,7 +87,7 @@ def plan_binary(task: Task, n_positive: int, n_negative: int, *, n_folds: int = 
 
 
 def plan_regression(task: Task, n: int, *, n_folds: int = 5, seed: int = 0) -> Plan | None:
-    """Widths and chances for the R2 of a score.
+    """Interval widths and power for the R2 of a score.
 
     Returns:
         None with fewer than 20 or more than 500 subjects.
@@ -98,7 +98,7 @@ def plan_regression(task: Task, n: int, *, n_folds: int = 5, seed: int = 0) -> P
     def study_of(base: float, gain: float) -> Callable[[np.random.Generator], Rows]:
         first = strength(base, n, n_folds, seed)
         whole = strength(base + gain, n, n_folds, seed)
-        extra = max(whole - first, 0.0) / (1.0 + first)  # what the control does not see is noise to it
+        extra = max(whole - first, 0.0) / (1.0 + first)  # signal that is missing in the control acts as noise
         beta = np.zeros(N_FEATURES + 1)
         beta[:2] = np.sqrt([first * (1.0 + extra), extra])
 
@@ -163,18 +163,18 @@ class _TrainingSets:
 
 
 def penalty(signal: float) -> float:
-    """Of ridge on standardised features: the best one where all share the signal (over noise variance) alike."""
+    """Optimal ridge penalty on standardised features that share the signal (relative to noise variance) equally."""
     return N_FEATURES / signal
 
 
 def strength(r2: float, n: int, n_folds: int, seed: int = 0) -> float:
-    """Signal over noise variance at which ridge fitted in training folds has this R2 on new subjects, on average."""
+    """Signal-to-noise variance at which ridge fitted in training folds has the given mean R2 on new subjects."""
     sets = _TrainingSets.draw(round(n * (1 - 1 / n_folds)), np.random.default_rng([seed, n, n_folds]))
     return float(np.exp(optimize.brentq(lambda log: sets.r2(float(np.exp(log))) - r2, -8.0, 8.0, xtol=1e-3)))
 
 
 def _ridge_out_of_fold(x: np.ndarray, y: np.ndarray, fold: np.ndarray, alpha: float) -> np.ndarray:
-    """(n,) predictions of ridge with a fixed penalty; of the training mean where there is no feature."""
+    """Predictions (n,) of ridge with a fixed penalty, or of the training mean without features."""
     predicted = np.empty(y.size)
     for k in np.unique(fold):
         train, test = fold != k, fold == k
@@ -191,7 +191,7 @@ def _rows(y: np.ndarray, score: np.ndarray, fold: np.ndarray) -> OutOfFold:
 
 
 def _alone(study: Callable[[np.random.Generator], Rows], seed: int) -> tuple[float, float]:
-    """Median width of the R2's interval, and how often it excludes 0 from below."""
+    """Median width of the interval of R2, and share of studies whose interval is above 0."""
     ends = []
     for k in range(N_STUDIES):
         model, _, mean = study(np.random.default_rng([seed, k]))
@@ -201,7 +201,7 @@ def _alone(study: Callable[[np.random.Generator], Rows], seed: int) -> tuple[flo
 
 
 def _gain(study: Callable[[np.random.Generator], Rows], task: Task, seed: int) -> tuple[float, float]:
-    """Median width of the difference's interval, and how often the verdict is "helps"."""
+    """Median width of the interval of the difference, and share of studies with the verdict "helps"."""
     metric = METRICS[task.spec.primary]
     assert metric.margin is not None
     found = []

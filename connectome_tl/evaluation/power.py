@@ -17,19 +17,19 @@ AUCS = (0.6, 0.7, 0.8, 0.9)
 N_FEATURES = 10
 N_STUDIES = 300
 _N_PERMUTATIONS, _LEVEL = 59, 0.05
-LARGEST = 500  # infants; beyond, pairs take long and the question is another one
+LARGEST = 500  # subjects; larger studies are slow to simulate and not the purpose of this function
 
 
 def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Power | None:
-    """How often the shipped 95 % interval excludes .5, and a permutation test rejects at 5 %, by the true AUC.
+    """Power of the 95 % interval (excludes .5) and of a permutation test at 5 %, by the true AUC.
 
-    A study has `N_FEATURES` independent normal features, one of which tells the classes apart; its model
-    is the difference of the class means, fitted in each training fold of two repeats. The true AUC is
-    that of the procedure: the mean AUC of such fitted models on new infants. Each permutation refits the
-    models of the first repeat.
+    A simulated study has `N_FEATURES` independent normal features, one of which separates the classes. Its model
+    is the difference of the class means, fitted in each training fold of two repeats. The true AUC is that of the
+    procedure: the mean AUC of such fitted models on new subjects. Each permutation refits the models of the first
+    repeat.
 
     Returns:
-        None where the classes are smaller than the folds need, or the study is larger than 500.
+        None if a class has fewer subjects than the folds require, or the study has more than 500.
     """
     if min(n_positive, n_negative) < 3 or n_positive + n_negative > LARGEST:
         return None
@@ -72,7 +72,7 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
 
 
 def separation(auc: float, n_positive: int, n_negative: int, n_folds: int, rng: np.random.Generator) -> float:
-    """Distance of the class means at which models fitted in training folds have this AUC on average."""
+    """Distance of the class means at which models fitted in training folds have the given mean AUC."""
     share = 1 - 1 / n_folds
     error = np.sqrt(1 / (share * n_positive) + 1 / (share * n_negative))  # of each fitted class-mean difference
     along, across = rng.standard_normal(4000), rng.chisquare(N_FEATURES - 1, 4000)

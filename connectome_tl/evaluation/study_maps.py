@@ -31,7 +31,7 @@ class FoldMaps:
     Attributes:
         mean: (depth, height, width) over the held-out subjects. inside: voxels of the head in all of them.
         subjects: one row per subject: subject, deletion, insertion, random_deletion, random_insertion.
-        likeness: rank correlation with the mean map of a network with random weights; NaN where it was not asked for.
+        likeness: rank correlation with the mean map of a network with random weights; NaN if not requested.
     """
 
     mean: np.ndarray
@@ -53,7 +53,7 @@ def fold_maps(
     seed: int,
     check_random: bool,
 ) -> Mapping[MapKind, FoldMaps]:
-    """Maps of the first held-out subjects of a fold that have a volume; the noise network learns on training rows.
+    """Maps of the first held-out subjects of a fold that have a volume; the noise network is trained on training rows.
 
     Raises:
         UsageError: not a network on volumes alone.
@@ -78,7 +78,7 @@ def fold_maps(
 
 
 def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings) -> VolumeRows:
-    """Those of these subjects that have a volume, in memory."""
+    """Volumes of the subjects that have one, in memory."""
     reader, _, present = read_volumes(cohort, ids, image)
     at = np.flatnonzero(present)
     volumes = torch.from_numpy(reader.read(at.tolist()))

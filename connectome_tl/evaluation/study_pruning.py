@@ -54,11 +54,11 @@ def pruned_fold(
     seed: int,
     done: Callable[[], None],
 ) -> list[tuple[PrunedNetwork, State]]:
-    """Every network of a fold, pruned on the rows that it was trained on, with its weights; `file` is empty.
+    """Every network of a fold, pruned on its training rows, with its weights; `file` is empty.
 
     Raises:
         UsageError: not a network on volumes alone, or another outcome.
-        MissingInputError: the fit is not stored. DataError: nothing can be pruned, or not as much.
+        MissingInputError: the fit is not stored. DataError: nothing, or less than requested, can be pruned.
     """
     plan = planned.plans[0]
     model = network_of(stored_model(store, plan.key))
@@ -103,7 +103,8 @@ def _pruned(
     with seeded(seed) as rng:
         small = prune(network, loss, len(train.rows), settings, rng, train.rows.volumes[:1])
     tuned = copy.deepcopy(network).train()
-    with seeded(seed) as rng:  # as many descents as the pruned one has, each with its own optimiser and schedule
+    # as many training runs as for the pruned network, each with its own optimiser and schedule
+    with seeded(seed) as rng:
         for descent in (*[settings.between] * len(small.removals), settings.after):
             descend(tuned.parameters(), lambda at: loss(tuned, at), len(train.rows), descent, rng)
     return small, tuned.eval()

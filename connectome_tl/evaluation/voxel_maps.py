@@ -11,10 +11,10 @@ from connectome_tl.settings.images.importance import ComparedMaps
 
 
 def occlusion_maps(predictor: nn.Module, volumes: Tensor, settings: ComparedMaps) -> np.ndarray:
-    """(n, depth, height, width) absolute change of the prediction when a patch around a voxel is 0.
+    """Absolute change of the prediction, (n, depth, height, width), when a patch around a voxel is set to 0.
 
     Args:
-        predictor: volumes (n, n_channels, ...) to (n,) or (n, 1). The grid is cut into `patches` along each axis.
+        predictor: maps volumes (n, n_channels, ...) to (n,) or (n, 1). The grid is divided into `patches` per axis.
     """
     from captum.attr import Occlusion
 
@@ -41,7 +41,7 @@ def gradient_maps(predictor: nn.Module, volumes: Tensor, settings: ComparedMaps)
 
 
 class _Single(nn.Module):
-    """A predictor with one number per volume."""
+    """Wrapper that returns one number per volume, (n,)."""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()

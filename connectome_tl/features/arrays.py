@@ -14,11 +14,11 @@ class Arrays:
 
     Attributes:
         rows: arrays with one row per subject.
-        constants: arrays that all rows share (means and scales that undo the scaling, say).
-        present: (n_subjects,) bool, False where a subject lacks the modality; its rows are then 0.
-        blocks: (n_subjects, n_columns) arrays by name that the closed-form core takes in place of `rows`; empty where
-            it takes these.
-        shared: what all rows share and is no array (where volumes are read from).
+        constants: arrays common to all rows (for example, means and scales for the inverse scaling).
+        present: (n_subjects,) bool, False if a subject lacks the modality; its rows are then 0.
+        blocks: (n_subjects, n_columns) arrays by name that the closed-form core uses instead of `rows`; empty if it
+            uses `rows`.
+        shared: objects common to all rows that are not arrays (readers of volumes).
     """
 
     rows: Mapping[str, np.ndarray]

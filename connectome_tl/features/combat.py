@@ -1,4 +1,4 @@
-"""ComBat with its fit and its use kept apart (Johnson et al. 2007, doi:10.1093/biostatistics/kxj037;
+"""ComBat with separate fit and transform (Johnson et al. 2007, doi:10.1093/biostatistics/kxj037;
 Fortin et al. 2018, doi:10.1016/j.neuroimage.2017.11.024).
 
 Edge e of a row of site s is  mean_e + covariates b_e + pooled_e (gamma_se + sqrt(delta_se) noise); the
@@ -12,22 +12,22 @@ from typing import Literal
 
 import numpy as np
 
-_TINY = 1e-8  # variance below this part of the edge's scale is none at all
+_TINY = 1e-8  # variances below this share of the edge's scale are treated as 0
 _EPS = 1e-8
 _MAX_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class ComBat:
-    """Fitted state.
+    """A fitted ComBat model.
 
     Attributes:
         sites: (n_sites,) in the order of gamma and delta.
         mean, pooled: (n_edges,) grand mean and residual standard deviation.
-        slopes: (n_covariates, n_edges) what is kept of the covariates.
+        slopes: (n_covariates, n_edges) covariate effects, which are preserved.
         gamma, delta: (n_sites, n_edges) shrunk shift and variance factor, in units of `pooled`.
-        adjustable: (n_edges,) False where an edge is constant or hardly there; it is left alone.
-        rank_deficient: whether sites and covariates could not be told apart in training.
+        adjustable: (n_edges,) False for an edge that is constant or rarely present; it is not adjusted.
+        rank_deficient: whether sites and covariates were collinear in training.
     """
 
     sites: tuple[str, ...]
@@ -40,7 +40,7 @@ class ComBat:
     rank_deficient: bool
 
     def adjusted(self, edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray) -> np.ndarray:
-        """Edges (n_rows, n_edges) without the effect of their site; every site must be a known one."""
+        """Edges (n_rows, n_edges) without the effect of their site; every site must be a training site."""
         position = {site: i for i, site in enumerate(self.sites)}
         row = np.array([position[str(site)] for site in sites], dtype=int)
         expected = self.mean + covariates @ self.slopes
@@ -61,11 +61,11 @@ def fit_combat(
     """Fit on training rows.
 
     Args:
-        edges: (n_rows, n_edges). sites: (n_rows,). covariates: (n_rows, n_covariates), may have none.
-        present: (n_rows, n_edges) bool, False where a row lacks the edge (a missing region).
-        prior: the published prior of a site's gamma and delta is their distribution over edges;
-            `sites` takes, edge by edge, that over sites, as the package combatlearn does.
-        tolerance: largest relative change at which the empirical Bayes steps stop.
+        edges: (n_rows, n_edges). sites: (n_rows,). covariates: (n_rows, n_covariates), possibly without columns.
+        present: (n_rows, n_edges) bool, False if the edge is absent (a missing region).
+        prior: `edges` for the published prior, the distribution of a site's gamma and delta over edges; `sites` for
+            the distribution over sites of each edge, as in the package combatlearn.
+        tolerance: largest relative change at which the empirical Bayes iterations stop.
     """
     names = tuple(sorted({str(site) for site in sites}))
     member = np.array([[str(site) == name for name in names] for site in sites], dtype=float)
@@ -103,7 +103,7 @@ def fit_combat(
 
 
 def _least_squares(design: np.ndarray, edges: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Coefficients (n_columns, n_edges); edges that miss the same rows are solved together."""
+    """Coefficients (n_columns, n_edges); edges with the same missing rows are solved together."""
     out = np.zeros((design.shape[1], edges.shape[1]))
     patterns, group = np.unique(present, axis=1, return_inverse=True)
     for g in range(patterns.shape[1]):
@@ -121,9 +121,9 @@ def _shrunk(
     prior: Literal["edges", "sites"],
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Empirical Bayes: normal prior for gamma, inverse gamma for delta, solved by turns.
+    """Empirical Bayes with a normal prior for gamma and an inverse gamma prior for delta, solved alternately.
 
-    A site with one row of an edge keeps delta 1, since it has no spread to speak of.
+    A site with one row of an edge has delta 1, since its variance cannot be estimated.
     """
     gamma, delta = gamma.copy(), delta.copy()
     used = np.flatnonzero(adjustable)

@@ -16,10 +16,10 @@ from connectome_tl.plurals import counted
 
 @dataclass(frozen=True, eq=False)
 class ConfoundModel:
-    """The linear part of confounds in every edge, by least squares on training rows; the mean stays.
+    """Linear effects of confounds on every edge, by least squares on training rows; the mean is preserved.
 
-    `log(column)` in the names takes the natural logarithm. `levels` are the two texts of a confound
-    that is a category, as the training rows have them.
+    `log(column)` in the names stands for the natural logarithm. `levels` are the two training levels of a
+    categorical confound.
     """
 
     names: tuple[str, ...]
@@ -37,9 +37,9 @@ class ConfoundModel:
         ids: Sequence[str],
         levels: Mapping[str, tuple[str, ...]] | None = None,
     ) -> ConfoundModel:
-        """From weights and masks as `EdgeScaler.fit` takes them, and (n_subjects, n_confounds) numbers.
+        """Fit on weights and masks as in `EdgeScaler.fit`, and confounds (n_subjects, n_confounds).
 
-        An edge is fitted on the subjects that have it.
+        Each edge is fitted on the subjects in which it is present.
         """
         known = np.isfinite(confounds)
         center = np.where(known, confounds, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -47,7 +47,7 @@ class ConfoundModel:
         present = np.broadcast_to(edge_mask(node_mask), weights.shape).reshape(len(weights), -1)
         flat = np.where(present, weights.reshape(len(weights), -1), 0.0).astype(np.float64)
         slopes = np.zeros((len(names), flat.shape[1]))
-        # Edges that the same subjects have share one decomposition; without missing regions that is all of them.
+        # Edges present in the same subjects share one decomposition; without missing regions these are all edges.
         patterns, which = np.unique(present, axis=1, return_inverse=True)
         for i, pattern in enumerate(patterns.T):
             if pattern.any():
@@ -63,7 +63,7 @@ class ConfoundModel:
         return replace(cohort, weights=self.apply(cohort.weights, table))
 
     def apply(self, weights: np.ndarray, confounds: np.ndarray) -> np.ndarray:
-        """Weights without what the confounds explain; an unknown confound counts as the training mean."""
+        """Weights without the effects of the confounds; an unknown confound is replaced by the training mean."""
         design = np.where(np.isfinite(confounds), confounds - self.center, 0.0)
         return (weights - np.tensordot(design, self.slopes, axes=1)).astype(np.float32)
 
@@ -80,7 +80,7 @@ def fit_confounds(train: Cohort, names: Sequence[str]) -> ConfoundModel:
 
 
 def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """The texts of each confound that is a category, in order.
+    """Levels of each categorical confound, in order.
 
     Raises:
         UsageError: a confound has more than two.
@@ -97,7 +97,7 @@ def confound_levels(names: Sequence[str], covariates: pd.DataFrame) -> dict[str,
 
 
 def confound_column(name: str) -> tuple[str, bool]:
-    """The column that a confound names, and whether its logarithm is meant: `log(column)`."""
+    """The column of a confound, and whether its logarithm is used (`log(column)`)."""
     logarithm = name.startswith("log(") and name.endswith(")")
     return (name[4:-1] if logarithm else name), logarithm
 
@@ -112,7 +112,7 @@ def confound_table(
     """(n_subjects, n_confounds) numbers: numeric columns, two-level categories as 0/1, `age`, `log(column)`.
 
     Args:
-        levels: `confound_levels` of the training rows; a category that is not among them is unknown (NaN).
+        levels: `confound_levels` of the training rows; other categories are unknown (NaN).
 
     Raises:
         UsageError: no such column.

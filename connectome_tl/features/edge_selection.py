@@ -15,11 +15,13 @@ from connectome_tl.settings.features import EdgeSettings
 def fit_edges(
     weights: np.ndarray, adjusted: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], settings: EdgeSettings
 ) -> ConsensusMask | None:
-    """The edges that the settings keep, from training rows; None where they keep all.
+    """Select edges on training rows; None if the settings keep all edges.
 
     Args:
-        weights: as read, which tells whether an edge is there.
-        adjusted: after site effects and confounds are removed, which tells how it varies.
+        weights: original weights, (n_subjects, n_measures, n_regions, n_regions), which define presence.
+        adjusted: weights of the same shape without site effects and confounds, which define the variance.
+        node_mask: (n_subjects, n_regions) bool.
+        ids: (n_subjects,) ids of the training rows.
 
     Raises:
         DataError: no edge is left.
@@ -46,11 +48,11 @@ def fit_edges(
 
 @dataclass(frozen=True, eq=False)
 class ConsensusMask:
-    """Edges that a share of the training rows has.
+    """Edges present in a share of the training rows.
 
     Attributes:
         keep: (n_measures, n_regions, n_regions) bool, symmetric.
-        share: the share asked for.
+        share: the required share.
         ids: the training rows.
     """
 
@@ -60,14 +62,14 @@ class ConsensusMask:
 
     @staticmethod
     def fit(weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], *, share: float = 0.5) -> ConsensusMask:
-        """Keep an edge that is not 0 in `share` of the training rows that have both its regions
+        """Keep edges that are not 0 in at least `share` of the training rows with both regions
         (de Reus and van den Heuvel 2013, doi:10.1016/j.neuroimage.2012.12.066).
 
         Args:
             weights: (n_subjects, n_measures, n_regions, n_regions). node_mask: (n_subjects, n_regions).
 
         Raises:
-            DataError: no rows, or no edge is left.
+            DataError: there are no rows, or no edge remains.
         """
         if not 0 <= share <= 1:
             raise DataError("a share lies between 0 and 1", got=f"{share:g}")
@@ -82,9 +84,9 @@ class ConsensusMask:
         return ConsensusMask(keep, share, tuple(ids))
 
     def transform(self, cohort: Cohort) -> Cohort:
-        """The cohort with every other edge 0."""
+        """The cohort with all other edges set to 0."""
         return replace(cohort, weights=self.apply(cohort.weights))
 
     def apply(self, weights: np.ndarray) -> np.ndarray:
-        """The weights with every other edge 0; same shape."""
+        """The weights with all other edges set to 0, same shape."""
         return np.where(self.keep, weights, np.zeros((), dtype=weights.dtype))

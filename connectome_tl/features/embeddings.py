@@ -17,13 +17,13 @@ _TINY = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingSteps:
-    """Which fit's embeddings, and their scale over the training rows.
+    """Embeddings of one encoder fit, and their scale over the training rows.
 
     Attributes:
         fit: key of the encoder's fit. what: as `EmbeddingUse.what`.
         line: (2,) slope and intercept of the age gap by age over the training rows; zeros for embeddings.
-        mean, scale: (n_columns,) after the line was taken out.
-        ids: the training rows, and all that the encoder saw.
+        mean, scale: (n_columns,) after subtraction of the line.
+        ids: the training rows, including those of the encoder.
     """
 
     fit: str
@@ -34,7 +34,7 @@ class EmbeddingSteps:
     ids: tuple[str, ...]
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
-        """Rows `embedding` (n_subjects, n_columns), scaled, 0 for a subject without."""
+        """Rows `embedding` (n_subjects, n_columns), scaled; 0 for a subject without an embedding."""
         values, present = _values(cohort, ids, self.fit, self.what)
         values = _without_line(values, cohort, ids, self.line)
         scaled = np.where(present[:, None], (values - self.mean) / self.scale, 0.0)
@@ -42,7 +42,7 @@ class EmbeddingSteps:
 
 
 def fit_embedding(cohort: Cohort, ids: Sequence[str], use: EmbeddingUse) -> EmbeddingSteps | None:
-    """The scale, and the age line, over these rows; None where none of them has an embedding."""
+    """Fit scale and age line on these rows; None if none of them has an embedding."""
     values, present = _values(cohort, ids, use.fit, use.what)
     if not present.any():
         return None
@@ -78,7 +78,7 @@ def _fit_of(cohort: Cohort, fit: str) -> EmbeddedFit:
 
 
 def _values(cohort: Cohort, ids: Sequence[str], fit: str, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n_subjects, n_columns) as they are, NaN for a subject without; and who has one (n_subjects,) bool."""
+    """Unscaled values (n_subjects, n_columns), NaN if missing, and whether each subject has one (n_subjects,) bool."""
     made = _fit_of(cohort, fit)
     if what == "age_gap" and not made.gap:
         raise DataError(

@@ -1,8 +1,8 @@
-"""Remove site effects from positive edges by a gamma model with log link; zeros stay zero.
+"""Remove site effects from positive edges by a gamma model with log link, which preserves zeros.
 
-Gaussian ComBat turns weights negative and zeros into connections. Here log E[w] = site + covariates
-for the rows where the edge is there (w > 0), as Shen et al. 2025 (doi:10.1002/hbm.70256) found best
-for structural connectomes; the site's part, shrunk towards its mean over edges, is divided out.
+Gaussian ComBat can give negative weights and turn zeros into connections. Here, log E[w] = site + covariates for rows
+with the edge (w > 0), which Shen et al. 2025 (doi:10.1002/hbm.70256) found best for structural connectomes. Weights
+are divided by the site effect, shrunk towards its mean over edges.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from connectome_tl.errors import DataError
 
 _STEPS = 100
 _TOLERANCE = 1e-10
-_LARGEST_STEP = 5.0  # in log units; keeps the first steps of very skewed edges inside floating point
+_LARGEST_STEP = 5.0  # in log units; prevents overflow in the first steps of very skewed edges
 _EPS = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class GammaSites:
-    """Fitted state.
+    """A fitted gamma model of site effects.
 
     Attributes:
         sites: (n_sites,) in the order of the effects.
-        raw: (n_sites, n_edges) log site effects about their mean, before shrinking.
-        effect: (n_sites, n_edges) shrunk; 0 where a site never had the edge in training.
+        raw: (n_sites, n_edges) log site effects relative to their mean, before shrinkage.
+        effect: (n_sites, n_edges) shrunk effects; 0 if the edge was always absent at the site in training.
         slopes: (n_covariates, n_edges).
         dispersion: (n_edges,) squared coefficient of variation about the fit.
     """
@@ -38,8 +38,8 @@ class GammaSites:
     dispersion: np.ndarray
 
     def adjusted(self, edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray) -> np.ndarray:
-        """Edges (n_rows, n_edges) without the effect of their site; every site must be a known one."""
-        del covariates  # the log-linear model takes the site's factor out without knowing the rest
+        """Edges (n_rows, n_edges) without the effect of their site; every site must be a training site."""
+        del covariates  # in a log-linear model the factor of the site can be removed without the covariates
         position = {site: i for i, site in enumerate(self.sites)}
         row = np.array([position[str(site)] for site in sites], dtype=int)
         return edges * np.exp(-self.effect[row])
@@ -78,10 +78,10 @@ def fit_gamma(edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray, pres
 
 
 def log_link_gamma(design: np.ndarray, edges: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gamma regression with log link of every edge on the same design, over the rows where it is there.
+    """Gamma regression with log link of every edge on the same design, over the rows where it is present.
 
     Under this link the weights of iteratively reweighted least squares are all 1, so each edge's
-    normal matrix is made and inverted once and a step is one matrix product.
+    normal matrix is inverted once and a step is one matrix product.
 
     Returns:
         coefficients (n_columns, n_edges), dispersion (n_edges,) by Pearson's chi square.

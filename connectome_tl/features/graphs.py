@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def to_pyg(connectome: Connectome, atlas: Atlas | None = None, *, target: np.ndarray | None = None) -> Data:
     """One connectome as a PyG graph.
 
-    Every edge with a weight other than 0 in any measure occurs twice, once each way (a self-loop
-    once). Regions keep their order; a missing one is a node without edges and `node_mask` False.
+    Every edge with a nonzero weight in any measure occurs in both directions (a self-loop once). Regions keep
+    their order; a missing region is a node without edges and with `node_mask` False.
 
     Args:
         atlas: adds `pos`, centroids in mm (n_regions, 3).
@@ -64,10 +64,10 @@ def to_pyg(connectome: Connectome, atlas: Atlas | None = None, *, target: np.nda
 def from_pyg(data: Data) -> Connectome:
     """The inverse of `to_pyg`; weights keep the precision of `edge_attr`.
 
-    A graph made elsewhere needs `regions`; without `edge_attr` its `edge_weight` is the one measure.
+    A graph from another source needs `regions`; without `edge_attr`, `edge_weight` is the only measure.
 
     Raises:
-        DataError: no names, no weights, or edges that do not stand both ways with one weight.
+        DataError: no names, no weights, or edges that do not occur in both directions with equal weights.
     """
     regions = getattr(data, "regions", None)
     if regions is None or len(regions) != data.num_nodes:

@@ -1,7 +1,7 @@
 """Remove site effects fitted on training rows, with a policy for unseen sites.
 
-An edge that is constant in training, a site of one subject, missing regions, a single site and
-covariates that a site determines are all ordinary here: they are what small folds look like.
+Constant edges, sites with one subject, missing regions, a single site, and covariates that are constant within sites
+are supported, since they are common in small folds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.settings.features import HarmoniseSettings, UnseenSite
 
 
 class SiteModel(Protocol):
-    """What both models offer: edges (n_rows, n_edges) adjusted, given each row's site and covariates."""
+    """Interface of site models: adjusted edges (n_rows, n_edges) from sites and covariates of the rows."""
 
     sites: tuple[str, ...]
 
@@ -30,13 +30,13 @@ class SiteModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Harmoniser:
-    """A fitted site model per measure, and the rows it saw.
+    """Fitted site models, one per measure.
 
     Attributes:
         models: one per measure.
-        reference: the site that stands in for unseen ones under the policy `reference`.
-        columns: what the protected covariates were encoded to.
-        centre, levels: training means of the numeric ones, training levels of the categorical ones.
+        reference: site whose effect is used for unseen sites with the policy `reference`.
+        columns: columns of the encoded protected covariates.
+        centre, levels: training means of numeric and training levels of categorical protected covariates.
         ids: the training rows.
     """
 
@@ -54,12 +54,12 @@ class Harmoniser:
         return replace(cohort, weights=self.apply(cohort))
 
     def apply(self, cohort: Cohort) -> np.ndarray:
-        """Adjusted weights (n_subjects, n_measures, n_regions, n_regions) float32; diagonals stay.
+        """Adjusted weights (n_subjects, n_measures, n_regions, n_regions) float32; diagonals are not changed.
 
-        Every row is adjusted alone: which other rows are given does not matter.
+        Every row is adjusted independently of the other rows.
 
         Raises:
-            DataError: a row of an unseen site, under the policy `refuse`; another set of regions.
+            DataError: a row of an unseen site with the policy `refuse`, or different regions.
         """
         known = set(self.models[0].sites)
         sites = np.array([str(site) for site in cohort.site], dtype=object)
@@ -96,8 +96,8 @@ def fit_harmoniser(training: Cohort, settings: HarmoniseSettings) -> Harmoniser 
     """Fit on the given rows, all of which are training rows; None for the method `none`.
 
     Raises:
-        UsageError: a protected covariate that is an outcome, or is not there.
-        DataError: no site is known; negative edges with the method `gamma`.
+        UsageError: a protected covariate is an outcome or does not exist.
+        DataError: no site is known, or edges are negative with the method `gamma`.
     """
     if settings.method == "none":
         return None
@@ -141,7 +141,7 @@ def _edges(weights: np.ndarray) -> np.ndarray:
 
 
 def protection_problems(cohort: Cohort, protect: Sequence[str]) -> list[Problem]:
-    """What stands against protecting these covariates: an outcome, or nothing of that name."""
+    """Problems of the protected covariates: outcomes, or names that do not exist."""
     outcomes = {task.column for task in cohort.tasks} | {task.name for task in cohort.tasks}
     outcomes |= {"age"} if any(cohort.is_age(task.name) for task in cohort.tasks) else set()
     problems = []
@@ -190,7 +190,7 @@ def _column(cohort: Cohort, name: str) -> pd.Series:
 def _encoded(
     cohort: Cohort, protect: Sequence[str], centre: dict[str, float], levels: dict[str, tuple[str, ...]]
 ) -> np.ndarray:
-    """(n_rows, n_columns); a missing number is the training mean, an unknown level none of the known."""
+    """Encoded covariates (n_rows, n_columns); a missing number is the training mean, an unknown level is all zeros."""
     columns = []
     for name in protect:
         column = _column(cohort, name)

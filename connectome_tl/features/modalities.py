@@ -17,19 +17,19 @@ from connectome_tl.features.tangent import TangentEdges, fit_tangent
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.features import FeatureSettings
 
-_ENOUGH = 5  # rows on either side; of fewer nothing can be learnt
+_ENOUGH = 5  # rows with and without the modality needed to learn from its absence
 EdgeStep = TangentEdges | Harmoniser | ConfoundModel | ConsensusMask
 
 
 @dataclass(frozen=True, eq=False)
 class ConnectomeSteps:
-    """Edges through tangent space, site effects, confounds and a choice of edges, then scaled.
+    """Feature steps of edges: tangent space, site effects, confounds, edge selection, scaling.
 
     Attributes:
-        edge_steps: in the order in which they are applied.
-        scaler: of what they leave. regional: of the regions' own measures.
-        some_absent: whether enough training rows lack the connectome, and enough have it, that the closed-form core
-            learns from its absence.
+        edge_steps: steps in the order of application.
+        scaler: scaler of the resulting edges. regional: scaler of regional measures.
+        some_absent: whether enough training rows lack, and enough have, the connectome for the closed-form core to
+            use its absence.
     """
 
     edge_steps: tuple[EdgeStep, ...]
@@ -45,7 +45,7 @@ class ConnectomeSteps:
         """Rows `edges` (n_subjects, n_measures, n_regions, n_regions) scaled, 0 where absent; `regional`
         (n_subjects, n_regions, n_features); `node_mask` (n_subjects, n_regions). The constants `mean`
         and `scale` (n_measures, n_regions, n_regions) give the edges before scaling; `places`
-        (n_regions, n_place_columns) says where the regions lie, where the atlas knows."""
+        (n_regions, n_place_columns) is the location of the regions, if the atlas provides it."""
         taken = cohort.take(ids)
         for step in self.edge_steps:
             taken = step.transform(taken)
@@ -64,7 +64,7 @@ class ConnectomeSteps:
 
 
 def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -> ConnectomeSteps | None:
-    """Fit tangent space, site effects, confounds, choice of edges and scalers on these rows, in this order."""
+    """Fit tangent space, site effects, confounds, edge selection and scalers on these rows, in this order."""
     if not cohort.regions:
         return None
     train = cohort.take(ids)
@@ -79,7 +79,7 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
 
     if settings.edges.tangent is not None:
         add(fit_tangent(train, settings.edges.tangent))
-        read = train  # whether an edge is there is asked in tangent space
+        read = train  # presence of edges is determined in tangent space
     add(fit_harmoniser(train, settings.harmonise))
     if settings.confounds is not None:
         add(fit_confounds(train, settings.confounds.columns))
@@ -127,6 +127,6 @@ def clinical_specs(specs: Sequence[Covariate]) -> tuple[Covariate, ...]:
 
 
 def _regional(cohort: Cohort) -> np.ndarray:
-    """Regional measures, unknown where the region is missing, whatever the file has there."""
+    """Regional measures, NaN for missing regions."""
     assert cohort.region_features is not None
     return np.where(cohort.node_mask[:, :, None], cohort.region_features, np.nan)

@@ -11,8 +11,8 @@ import pandas as pd
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
 
-# Relative to the mean and to the usual size of the measure: a diffusivity in m2/s is as good a number as one in
-# um2/ms, but round-off beside weights of ordinary size is not a feature.
+# Relative to the mean and to the typical size of the measure, so that the unit (m2/s or um2/ms) does not matter, but
+# round-off is not treated as variance.
 _TINY = 1e-8
 
 
@@ -22,7 +22,7 @@ class EdgeScaler:
 
     Attributes:
         mean, scale: (n_measures, n_regions, n_regions); an edge that is constant or never present
-            in training has scale 1 and becomes 0 for everybody.
+            in training has scale 1 and becomes 0 in all rows.
         ids: the rows it was fitted on.
     """
 
@@ -33,7 +33,7 @@ class EdgeScaler:
 
     @staticmethod
     def fit(weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> EdgeScaler:
-        """From (n_subjects, n_measures, n_regions, n_regions) weights and (n_subjects, n_regions) masks."""
+        """Fit on weights (n_subjects, n_measures, n_regions, n_regions) and masks (n_subjects, n_regions)."""
         n_subjects, n_measures, n_regions, _ = weights.shape
         parts = chunks(n_subjects, 8 * n_measures * n_regions**2)
         count = np.zeros((1, n_regions, n_regions), dtype=np.int64)
@@ -64,13 +64,13 @@ class EdgeScaler:
 
 
 def chunks(n_rows: int, n_bytes: int) -> list[slice]:
-    """Slices of consecutive rows of `n_bytes` each, so that temporary arrays of a slice take some 64 MB."""
+    """Slices of consecutive rows of `n_bytes` each, so that temporary arrays of a slice have about 64 MB."""
     step = max(1, 2**26 // max(n_bytes, 1))
     return [slice(start, start + step) for start in range(0, n_rows, step)]
 
 
 def _present(weights: np.ndarray, node_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights in double precision, 0 where an edge is absent, and (n, 1, n_regions, n_regions) where it is there."""
+    """Weights in double precision, 0 where an edge is absent, and its presence (n, 1, n_regions, n_regions)."""
     present = edge_mask(node_mask)
     return np.where(present, weights, 0.0).astype(np.float64, copy=False), present
 
@@ -97,7 +97,7 @@ class RegionScaler:
         scale = np.sqrt(variance)
         size = np.sqrt((np.where(known, features, 0.0) ** 2).sum(axis=(0, 1)) / np.maximum(known.sum(axis=(0, 1)), 1))
         constant = scale <= _TINY * np.maximum(np.abs(mean), size)
-        # As for edges: a constant in training says nothing about anybody.
+        # As for edges, a feature that is constant in training is uninformative.
         return RegionScaler(mean, np.where(constant, np.inf, scale), tuple(ids))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
@@ -107,10 +107,10 @@ class RegionScaler:
 
 @dataclass(frozen=True, eq=False)
 class CovariateEncoder:
-    """Covariates to numbers: median imputation with an indicator, standardised, categories one-hot.
+    """Encode covariates: median imputation with indicators, standardisation, one-hot encoding of categories.
 
-    A missing category, and one never seen in training, is the training mean of its columns, and no level; missing
-    ones in training have an indicator too. A column that is constant in training is left out.
+    Missing categories, and those not seen in training, are encoded as the training means of the columns. Columns with
+    missing values in training have an indicator. Columns that are constant in training are dropped.
     """
 
     names: tuple[str, ...]  # of the encoded columns
@@ -123,7 +123,7 @@ class CovariateEncoder:
 
     @staticmethod
     def fit(table: pd.DataFrame, specs: Sequence[Covariate]) -> CovariateEncoder:
-        """From a table with one row per training subject; its index is the ids."""
+        """Fit on a table with one row per training subject, indexed by id."""
         medians, levels = {}, {}
         for spec in specs:
             column = table[spec.column]
@@ -146,16 +146,16 @@ class CovariateEncoder:
         mean = np.where(known, raw, 0.0).sum(axis=0) / np.maximum(count, 1)
         spread = np.sqrt((np.where(known, raw - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count - 1, 1))
         constant = (spread <= _TINY * np.abs(mean)) | (count < 2)
-        # A constant column says nothing in training, so it must say nothing in test: infinite scale, zero value.
+        # A column that is constant in training must not affect test rows: infinite scale, zero value.
         return CovariateEncoder(names, medians, levels, indicators, mean, np.where(constant, np.inf, spread), ids)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the table that are read."""
+        """Names of the required columns of the table."""
         return (*self.medians, *self.levels)
 
     def made_of(self, columns: Collection[str]) -> np.ndarray:
-        """(n_encoded,) bool, which encoded columns come from these columns of the table."""
+        """Whether each encoded column is derived from these columns of the table, (n_encoded,) bool."""
         origins = (*self.medians, *self.indicators, *(c for c, vs in self.levels.items() for _ in _shown(vs)))
         return np.array([origin in columns for origin in origins], dtype=bool)
 
@@ -179,13 +179,13 @@ class CovariateEncoder:
 
 
 def _shown(levels: tuple[str, ...]) -> tuple[str, ...]:
-    """Levels that have a column: two levels are one column, more are one column each."""
+    """Levels with a column: one column for two levels, else one column per level."""
     return levels[1:] if len(levels) == 2 else levels
 
 
 @dataclass(frozen=True, eq=False)
 class TargetScaler:
-    """Mean and standard deviation of each regression target over training rows; binary ones pass."""
+    """Mean and standard deviation of each regression target over training rows; binary targets are unchanged."""
 
     mean: np.ndarray  # (n_tasks,)
     scale: np.ndarray

@@ -1,6 +1,6 @@
 """Convert fitted feature steps to arrays and JSON and back, for checkpoints.
 
-Only the record types of a closed table are made on reading, so that a file can name no other class.
+Reading creates only record types of a fixed table, so that a file cannot name other classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def pack(record: Any, arrays: Arrays, prefix: str) -> Any:
-    """A fitted record as plain JSON; its arrays go into `arrays` under names that begin with `prefix`."""
+    """Convert a fitted record to plain JSON; its arrays are added to `arrays` under names with this `prefix`."""
     if isinstance(record, np.ndarray) and record.dtype != object:
         arrays[prefix] = record
         return {"array": prefix}
@@ -27,7 +27,7 @@ def pack(record: Any, arrays: Arrays, prefix: str) -> Any:
     if isinstance(record, (tuple, list)):
         return {"tuple": [pack(item, arrays, f"{prefix}.{i}") for i, item in enumerate(record)]}
     if isinstance(record, dict):
-        # Pairs, since JSON with sorted keys would lose the order, and columns follow it.
+        # Pairs, since JSON with sorted keys would lose the order, which determines columns.
         return {"dict": [[str(key), pack(item, arrays, f"{prefix}.{key}")] for key, item in record.items()]}
     if isinstance(record, np.generic):
         return record.item()
@@ -40,10 +40,10 @@ def unpack(plain: Any, arrays: Arrays, known: Iterable[type]) -> Any:
     """The inverse of `pack`.
 
     Args:
-        known: the record types that may be made.
+        known: the record types that may be created.
 
     Raises:
-        OutputError: the state is not one that `pack` made.
+        OutputError: the state was not created by `pack`.
     """
     types = {kind.__name__: kind for kind in known}
     try:

@@ -1,7 +1,7 @@
 """Fit and apply the feature steps of a cohort: a list of fitted steps per modality.
 
-Networks, the closed-form core, baselines, permutations and explanation take their rows from here. Every
-step is fitted on the given rows alone and remembers their ids.
+Networks, the closed-form core, baselines, permutations and explanations obtain their rows here. Every step is fitted on
+the given rows only and stores their ids.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from connectome_tl.settings.features import FeatureSettings
 
 
 class Steps(Protocol):
-    """Fitted steps of one modality. `ids` are the training rows; `apply` never refits."""
+    """Interface of the fitted steps of one modality. `ids` are the training rows; `apply` never refits."""
 
     @property
     def ids(self) -> tuple[str, ...]: ...
@@ -66,7 +66,7 @@ RECORDS: list[type] = [
 
 
 def register_modality(name: str, fitter: Fitter, *records: type) -> None:
-    """Add a modality for extensions: how its steps are fitted, and the record types that hold fitted state."""
+    """Register a modality of an extension: the function that fits its steps, and its record types of fitted state."""
     MODALITIES[name] = fitter
     RECORDS.extend(kind for kind in records if kind not in RECORDS)
 
@@ -87,7 +87,7 @@ class Features:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All ids that any step has seen."""
+        """All ids that any step was fitted on."""
         return tuple(dict.fromkeys(subject for steps in self.steps.values() for subject in steps.ids))
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> Rows:
@@ -95,13 +95,13 @@ class Features:
         return Rows(tuple(ids), {name: steps.apply(cohort, ids) for name, steps in self.steps.items()})
 
     def with_steps_of(self, parent: Features) -> Features:
-        """All steps of a parent fit for the modalities that it has, own ones for the others."""
+        """The steps of a parent fit for its modalities, and these steps for other modalities."""
         return Features({name: parent.steps.get(name, own) for name, own in self.steps.items()})
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """All fitted state as arrays and plain JSON: what a checkpoint saves and a poisoned row must not move."""
+        """All fitted state as arrays and plain JSON, for checkpoints and leakage tests."""
         arrays: dict[str, np.ndarray] = {}
-        # A list, since the order of the modalities counts and JSON sorts keys.
+        # A list, since the order of the modalities matters and JSON sorts keys.
         return arrays, {"modalities": [[name, pack(steps, arrays, name)] for name, steps in self.steps.items()]}
 
     @staticmethod
@@ -115,10 +115,10 @@ class Features:
 
 
 def fit_steps(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings, modalities: Sequence[str]) -> Features:
-    """Fit the steps of these modalities on these rows alone.
+    """Fit the steps of these modalities on these rows only.
 
     Args:
-        ids: training rows. modalities: those that are asked for; one that the cohort lacks is left out.
+        ids: ids of the training rows. modalities: requested modalities; those that the cohort lacks are omitted.
 
     Raises:
         DataError: the cohort has none of the modalities.

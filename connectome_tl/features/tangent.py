@@ -1,7 +1,7 @@
 """Tangent space of correlation or covariance matrices at the mean of the training rows.
 
-A row becomes the matrix logarithm of W C W, with W the inverse square root of the training mean (Varoquaux
-et al. 2010, doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.
+A row is the matrix logarithm of W C W, where W is the inverse square root of the training mean (Varoquaux et al. 2010,
+doi:10.1007/978-3-642-15705-9_25). The geometric mean is nilearn's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
-_AT_ONCE = 128  # matrices; a bound on memory
+_AT_ONCE = 128  # matrices per batch, to limit memory
 _SINGULAR = 1e-10  # relative to the mean of the diagonal
 
 
 class _Given(BaseEstimator):
-    """Stands in for nilearn's estimator of a covariance where the covariance is there already."""
+    """Replacement for nilearn's covariance estimator when covariances are given."""
 
     def fit(self, covariance: np.ndarray) -> _Given:
         self.covariance_ = covariance
@@ -31,13 +31,13 @@ class _Given(BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class TangentEdges:
-    """Fitted state; applied to rows of any cohort with the same regions, a source's to a target's too.
+    """A fitted tangent space, applicable to any cohort with the same regions.
 
     Attributes:
-        regions: (n_regions,) bool, the regions that every training row with a connectome has; edges of others become 0.
+        regions: (n_regions,) bool, regions present in all training rows with a connectome; edges of others become 0.
         mean, whitening: (n_kept, n_kept) reference and its inverse square root.
         ids: the training rows.
-        correlation: whether the matrices are correlations; their diagonal is then 1 whatever the file has.
+        correlation: whether the matrices are correlations, whose diagonal is set to 1.
         shrinkage: s of (1 - s) C + s I, for correlations.
     """
 
@@ -52,14 +52,14 @@ class TangentEdges:
     def fit(
         weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], settings: TangentSettings = COVARIANCES
     ) -> TangentEdges:
-        """From matrices of training rows, (n_subjects, 1, n_regions, n_regions).
+        """Fit on matrices of training rows, (n_subjects, 1, n_regions, n_regions).
 
         Args:
-            node_mask: (n_subjects, n_regions) bool, the regions that a row has.
+            node_mask: (n_subjects, n_regions) bool, presence of regions.
             settings: `values` is "correlation" or "covariance".
 
         Raises:
-            DataError: several measures, or matrices that are no correlations or covariances.
+            DataError: there are several measures, or matrices are not correlations or covariances.
         """
         if settings.values == "off":
             raise InternalError("a tangent space was fitted although it is off")
@@ -67,7 +67,7 @@ class TangentEdges:
             raise DataError(
                 "a tangent space is of one measure, the covariance", got=counted(weights.shape[1], "measure")
             )
-        there = np.asarray(node_mask.any(axis=1))  # a subject without a connectome has no say
+        there = np.asarray(node_mask.any(axis=1))  # ignore subjects without a connectome
         known = [subject for subject, one in zip(ids, there, strict=True) if one]
         regions = np.asarray(node_mask[there].all(axis=0))
         correlation = settings.values == "correlation"
@@ -83,16 +83,16 @@ class TangentEdges:
         return TangentEdges(regions, mean, whitening, tuple(ids), correlation, shrinkage)
 
     def transform(self, cohort: Cohort) -> Cohort:
-        """The cohort with displacements for edges."""
+        """The cohort with edges in tangent space."""
         return replace(cohort, weights=self.apply(_as_measured(cohort), cohort.node_mask, cohort.ids))
 
     def apply(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """Displacements from the reference, same shape as `weights`, float32; each row is projected alone.
+        """Edges in tangent space, same shape as `weights`, float32; rows are projected independently.
 
-        Those of a subject without a connectome are 0.
+        Edges of subjects without a connectome are 0.
 
         Raises:
-            DataError: a row lacks a region of the fitted space, or is no correlation or covariance.
+            DataError: a row lacks a region of the fitted space, or is not a correlation or covariance.
         """
         out = np.zeros(weights.shape, dtype=np.float32)
         at = np.flatnonzero(self.regions)
@@ -102,9 +102,9 @@ class TangentEdges:
         return out
 
     def rows(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_kept (n_kept + 1) / 2): the diagonal, then the upper triangle times the root of 2.
+        """Vectorised matrices (n_subjects, n_kept (n_kept + 1) / 2): diagonal, then upper triangle times sqrt(2).
 
-        The Euclidean norm of a row is the Frobenius norm of its matrix, so kernels of rows are kernels of matrices.
+        The Euclidean norm of a row is the Frobenius norm of its matrix.
 
         Raises:
             DataError: as in `apply`.
@@ -144,7 +144,7 @@ class TangentEdges:
 
 
 def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
-    """Fit on a cohort of training rows; edges that were Fisher transformed on reading are turned back first.
+    """Fit on a cohort of training rows; the Fisher transform of edges is inverted first.
 
     Raises:
         DataError: see `TangentEdges.fit`.
@@ -153,10 +153,10 @@ def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
 
 
 def holds_correlations(cohort: Cohort, ids: Sequence[str]) -> bool:
-    """Whether the edges of these rows are correlations between all regions, judged by those with a connectome.
+    """Whether the edges of the rows with a connectome are correlations between all regions.
 
-    They are if they were Fisher transformed, or have negative values, lie in [-1, 1] and are positive
-    semidefinite with a diagonal of 1.
+    This is the case if they were Fisher transformed, or if they have negative values, are within [-1, 1] and are
+    positive semidefinite with a diagonal of 1.
     """
     if cohort.n_measures != 1 or cohort.n_regions < 2:
         return False
@@ -217,7 +217,7 @@ def _matrices(
 
 
 def _refuse_singular(values: np.ndarray, matrices: np.ndarray, ids: Sequence[str], correlation: bool) -> None:
-    """An eigenvalue of round-off would become a logarithm of round-off."""
+    """Refuse singular matrices: the logarithm of an eigenvalue of 0 is determined by round-off."""
     least = values[:, 0]
     wrong = least <= _SINGULAR * np.trace(matrices, axis1=1, axis2=2) / matrices.shape[1]
     if not wrong.any():
@@ -236,7 +236,7 @@ def _refuse_singular(values: np.ndarray, matrices: np.ndarray, ids: Sequence[str
 
 def _refuse_others(matrices: np.ndarray, ids: Sequence[str]) -> None:
     largest = np.abs(matrices).max(axis=(1, 2))
-    # Round-off of half-precision files; a Fisher z or a count goes far beyond.
+    # Tolerance for half-precision files; Fisher z values and counts are far outside.
     wrong = largest > 1.001
     if wrong.any():
         raise DataError(

@@ -15,13 +15,13 @@ from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.images.volumes import ImageSettings
 
-COARSE = 12  # voxels along each axis of the coarse grid that linear models see
+COARSE = 12  # voxels along each axis of the coarse grid for linear models
 _TINY = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeNumbers:
-    """What is known of a volume beside its voxels: see `imaging.grids.Gridded`; NaN for a subject without one."""
+    """Summary numbers of volumes, see `imaging.grids.Gridded`; NaN for a subject without a volume."""
 
     head_ml: np.ndarray
     tissue_ml: np.ndarray
@@ -29,22 +29,22 @@ class VolumeNumbers:
 
     @property
     def volumes(self) -> np.ndarray:
-        """(n_subjects, 4) logarithms of the head's and the tissues' volumes."""
+        """Logarithms of the volumes of head and tissues, (n_subjects, 4)."""
         return np.log(np.maximum(np.column_stack([self.head_ml, self.tissue_ml]), 1e-3))
 
     @property
     def head_and_quantiles(self) -> np.ndarray:
-        """(n_subjects, n) logarithm of the head's volume, and the grey-level quantiles."""
+        """Logarithm of the head volume, and intensity quantiles, (n_subjects, n)."""
         return np.column_stack([np.log(np.maximum(self.head_ml, 1e-3)), self.quantiles])
 
 
 Grid = StoredGrid | Gridded
-_OPEN = 256  # files mapped at once: the system counts them
+_OPEN = 256  # files mapped at once, below the limit of the system
 
 
 @dataclass(frozen=True, eq=False)
 class GridReader:
-    """Grids of some subjects, read a few at a time (a `nn.batch.VolumeSource`); None for a subject without one."""
+    """Grids of some subjects, read a few at a time (a `nn.batch.VolumeSource`); None for a subject without a grid."""
 
     grids: tuple[Grid | None, ...]
     shape: tuple[int, int, int]
@@ -53,7 +53,7 @@ class GridReader:
     n_channels = 1
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
-        """(n, 1, x, y, z) float32; zeros for -1."""
+        """Grids (n, 1, x, y, z) float32; zeros for row number -1."""
         found = np.zeros((len(rows), 1, *self.shape), dtype=np.float32)
         for i, row in enumerate(rows):
             grid = None if row < 0 else self.grids[row]
@@ -69,11 +69,11 @@ class GridReader:
 
 @dataclass(frozen=True, eq=False)
 class VolumeSteps:
-    """How volumes become grids, and the scale of their summary over the training rows.
+    """Grid settings of volumes, and the scale of their summaries over the training rows.
 
     Attributes:
-        grid: the image settings as JSON: voxels are normalised by each volume's own numbers alone.
-        mean, scale: of the summary columns. coarse_mean, coarse_scale: of the coarse voxels.
+        grid: image settings as JSON; voxels are normalised within each volume.
+        mean, scale: scale of the summary columns. coarse_mean, coarse_scale: scale of the coarse voxels.
         ids: the training rows.
     """
 
@@ -89,7 +89,7 @@ class VolumeSteps:
         return ImageSettings.model_validate_json(self.grid)
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
-        """Rows `where` (n_subjects,) numbers of the shared `source`; blocks `image` (volumes and grey-level
+        """Rows `where` (n_subjects,), row numbers in the shared `source`; blocks `image` (volumes and intensity
         quantiles) and `image voxels` (a coarse grid) for the closed-form core."""
         reader, numbers, present = read_volumes(cohort, ids, self.settings)
         summary = (_summary(numbers) - self.mean) / self.scale
@@ -103,7 +103,7 @@ class VolumeSteps:
 
 
 def fit_volumes(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -> VolumeSteps | None:
-    """The scale of summaries over the training rows that have a volume; None where nobody has one."""
+    """Fit the scale of summaries on the training rows with a volume; None if no row has one."""
     if not any(cohort.volumes):
         return None
     reader, numbers, present = read_volumes(cohort, ids, settings.image)
@@ -118,10 +118,10 @@ def fit_volumes(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings) -
 def read_volumes(
     cohort: Cohort, ids: Sequence[str], settings: ImageSettings
 ) -> tuple[GridReader, VolumeNumbers, np.ndarray]:
-    """Grids of these subjects, their numbers, and who has one (n_subjects,) bool.
+    """Grids of these subjects, their summary numbers, and whether each has a volume, (n_subjects,) bool.
 
     Raises:
-        MissingInputError, DataError: an image that no grid can be made of.
+        MissingInputError, DataError: an image cannot be converted to a grid.
     """
     files = [cohort.volumes[i] if cohort.volumes else "" for i in cohort.positions(ids)]
     present = np.array([bool(file) for file in files])
@@ -136,7 +136,7 @@ def read_volumes(
 
 
 def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.ndarray:
-    """(n_rows, size^3) means over blocks of voxels; 0 for a subject without a volume."""
+    """Means over blocks of voxels, (n_rows, size^3); 0 for a subject without a volume."""
     n = _coarse_shape(reader.shape, size)
     edges = [np.linspace(0, m, k, endpoint=False).astype(int) for m, k in zip(reader.shape, n, strict=True)]
     counts = [np.diff([*e, m]) for e, m in zip(edges, reader.shape, strict=True)]
@@ -151,7 +151,7 @@ def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.nda
 
 
 def n_coarse(shape: tuple[int, int, int]) -> int:
-    """Columns that `coarse_voxels` makes of grids of this shape."""
+    """Number of columns of `coarse_voxels` for grids of this shape."""
     return int(np.prod(_coarse_shape(shape, COARSE)))
 
 
@@ -174,6 +174,6 @@ def _summary(numbers: VolumeNumbers) -> np.ndarray:
 
 
 def _scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of columns; a constant one gets an infinite spread, since it says nothing."""
+    """Mean and standard deviation of columns; infinite for a constant column, which is uninformative."""
     mean, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
     return mean, np.where(spread > _TINY * np.maximum(np.abs(mean), 1.0), spread, np.inf)

@@ -27,17 +27,18 @@ from connectome_tl.settings.hooks import Hook
 
 _IN_CONFIG = re.compile(r"\{config\}[^\s'\",;]*")
 
-_LAST_LINES, _LAST_LETTERS = 12, 1500  # of what a failed command has said
+_LAST_LINES, _LAST_LETTERS = 12, 1500  # of the output of a failed command
 
 
 def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str | None, file: str | None) -> None:
-    """Do nothing where a command has succeeded.
+    """Raise an error if a command failed.
 
     Args:
-        what: the command, for people.
+        what: name of the command, for messages.
 
     Raises:
-        InterruptedRunError: it was killed. OutputError: the disk is full. DataError: it failed, with its last lines.
+        InterruptedRunError: it was killed. OutputError: the disk is full. DataError: it failed; the message has its
+            last lines.
     """
     if done.returncode == 0:
         return
@@ -56,10 +57,10 @@ def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str 
 
 
 def require_hook(hook: Hook, name: str, config: Path) -> None:
-    """Say at once where a program of a hook is not there.
+    """Check that the programs of a hook exist.
 
     Raises:
-        MissingInputError: with its name.
+        MissingInputError: a program does not exist.
     """
     for command in (*hook.command, *((hook.version,) if hook.version else ())):
         program = _filled(command[0], {"config": str(config)})
@@ -72,7 +73,7 @@ def require_hook(hook: Hook, name: str, config: Path) -> None:
 
 
 def hook_record(hook: Hook, name: str, config: Path) -> str:
-    """Identity of a hook: first line of its version, and a hash of its words and of the files they name.
+    """Identity of a hook: first line of its version, and a hash of its words and of the files that they name.
 
     Raises:
         DataError: the command that prints the version fails.
@@ -83,8 +84,8 @@ def hook_record(hook: Hook, name: str, config: Path) -> str:
         program = shutil.which(_filled(command[0], given))
         files |= {} if program is None else {command[0]: program}
         for word in command[1:]:
-            # A file may be a part of a word, as in `--slspec={config}/slspec.txt`. Folders are left out: the command
-            # may write there.
+            # A file may be a part of a word, as in `--slspec={config}/slspec.txt`. Folders are ignored, since the
+            # command may write to them.
             places = {named: _filled(named, given) for named in (word, *_IN_CONFIG.findall(word))}
             files |= {named: place for named, place in places.items() if os.path.isfile(place)}
     states = tuple((word, file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for word, file in files.items())
@@ -98,7 +99,7 @@ def _record(
     name: str,
     states: tuple[tuple[str, str, int, int], ...],
 ) -> str:
-    """The record; not made again while the files keep their size and time."""
+    """The record, cached while size and time of the files do not change."""
     said = "version unknown"
     if version:
         try:
@@ -116,7 +117,7 @@ def _record(
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
-    """A word with the names that are known put in; others stay."""
+    """A word with known placeholders replaced."""
     for name, value in values.items():
         word = word.replace(f"{{{name}}}", value)
     return word
@@ -136,8 +137,8 @@ def run_hook(
     """Run the commands of a hook in `folder`.
 
     Args:
-        values: of the names that its words may hold.
-        log: what the commands say is written there.
+        values: values of the placeholders.
+        log: file for the output of the commands.
 
     Raises:
         MissingInputError: a name has no value for this scan. Others as `ran_well`.
@@ -177,13 +178,13 @@ def output_of(
     *,
     n_dimensions: tuple[int, ...] = (3,),
 ) -> list[Volume]:
-    """Images that a hook has left, checked.
+    """Read and check the output images of a hook.
 
     Args:
-        like: the image whose grid they must have.
+        like: image with the required grid.
 
     Raises:
-        DataError: one is not there, cannot be read, lies on another grid, or holds values that are not finite.
+        DataError: an image does not exist, cannot be read, has another grid, or contains non-finite values.
     """
     found = []
     for relative in hook.files_of(result):

@@ -1,8 +1,8 @@
-"""The foreground of a volume: the head above the neck, or the brain where the image holds nothing else.
+"""The foreground of a volume: the head above the neck, or the brain of a skull-stripped image.
 
-Nothing is trained. The surroundings of a skull-stripped image hold one value, so that its foreground is exact.
-Otherwise the head is told from air by local means and spreads on a coarse grid: noise spreads as widely as its mean,
-tissue does not. The mask is solid: bone, air in the sinuses and ventricles belong to it.
+The method has no trained parameters. The background of a skull-stripped image has one value, so that its foreground is
+exact. Otherwise, head and air are separated by local means and standard deviations on a coarse grid: for noise they are
+similar, for tissue the mean is larger. The mask is solid and includes bone, air in the sinuses, and ventricles.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _VERTEX = 0.25  # of the largest width, which the vertex has at least
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """What a volume shows.
+    """Foreground of a volume.
 
     Attributes:
         mask: (x, y, z) bool.
-        is_stripped: the surroundings hold one value, as after skull stripping; what is left counts as the brain.
+        is_stripped: whether the background has one value, as after skull stripping; the foreground is then the brain.
     """
 
     mask: np.ndarray
@@ -39,13 +39,13 @@ class Foreground:
 
 
 def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
-    """The head without the neck, or all of a stripped image.
+    """The head without the neck, or the whole foreground of a skull-stripped image.
 
     Args:
-        data: (x, y, z) grey levels, axes to the right, the front and the top. zooms: (3,) mm of a voxel.
+        data: (x, y, z) intensities, RAS axes. zooms: (3,) voxel size in mm.
 
     Returns:
-        An empty mask where nothing stands out from the background.
+        The foreground; its mask is empty if nothing differs from the background.
     """
     level, is_frequent = _background(data)
     contrast = np.abs(data.astype(np.float32) - np.float32(level))
@@ -62,7 +62,7 @@ def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
 
 
 def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
-    """What to say of volumes of which only some have an empty background; nothing where all are alike."""
+    """Note on volumes of which only some are skull-stripped, else an empty text."""
     empty, n = sum(is_stripped), len(is_stripped)
     if empty in (0, n):
         return ""
@@ -73,7 +73,7 @@ def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
 
 
 def _background(data: np.ndarray) -> tuple[float, bool]:
-    """The grey level of air, and whether many voxels of the outer faces hold exactly that."""
+    """The intensity of air, and whether many voxels of the outer faces have exactly this value."""
     faces = np.concatenate([np.take(data, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
     levels, counts = np.unique(faces, return_counts=True)
     if counts.max() >= _FACES * len(faces):
@@ -82,7 +82,7 @@ def _background(data: np.ndarray) -> tuple[float, bool]:
 
 
 def _blocks(values: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and mean squares of blocks of so many voxels."""
+    """Means and mean squares over blocks of voxels."""
     padded = np.pad(values, [(0, int(-n % s)) for n, s in zip(values.shape, step, strict=True)], mode="edge")
     shape = [size for n, s in zip(padded.shape, step, strict=True) for size in (n // s, s)]
     blocks = padded.reshape(shape)
@@ -90,12 +90,12 @@ def _blocks(values: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _tissue(means: np.ndarray, squares: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Where the local mean exceeds the local spread by enough. `edges` in units, as everywhere below."""
+    """Mask of voxels whose local mean sufficiently exceeds the local standard deviation. `edges` in units, as below."""
     blur = np.maximum(1 / edges, _BLUR)
     mean = ndimage.gaussian_filter(means, blur)
     spread = np.sqrt(np.maximum(ndimage.gaussian_filter(squares, blur) - mean**2, 0))
     score = np.sqrt(np.maximum(mean - spread, 0))
-    score = np.minimum(score, np.quantile(score, 0.995))  # vessels and fat must not decide
+    score = np.minimum(score, np.quantile(score, 0.995))  # limit the influence of vessels and fat
     if score.min() == score.max():
         return np.zeros(score.shape, dtype=bool)
     bright = score > _otsu(score)
@@ -123,16 +123,16 @@ def _solid(mask: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _above_the_neck(head: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The head without what lies further below its vertex than heads are high, by their width."""
+    """The head without the part that is further below the vertex than the height of a head of this width."""
     widths = head.any(axis=1).sum(axis=0) * edges[0]
     if not widths.any():
         return head
-    vertex = int(np.flatnonzero(widths >= _VERTEX * widths.max())[-1])  # what sticks out of it is thinner
+    vertex = int(np.flatnonzero(widths >= _VERTEX * widths.max())[-1])  # structures above the vertex are thinner
     height = 0.0
     for level in range(vertex, -1, -1):
         height = max(height, _ASPECT * float(widths[level]))
         if (vertex + 1 - level) * edges[2] > _CROWN * height:
-            break  # the widest part is passed; shoulders may follow
+            break  # stop below the widest part, before the shoulders
     found = head.copy()
     found[:, :, : max(0, vertex + 1 - round(height / edges[2]))] = False
     return found

@@ -1,6 +1,6 @@
 """Resample a volume to the grid of a study: orientation, spacing, cropping, padding, intensity.
 
-Nothing here is fitted: each volume is made into its grid by its own voxels and the settings alone.
+Nothing is fitted across volumes: each grid depends only on its own voxels and the settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from connectome_tl.imaging.volume_checks import checked_volume, head_problem
 from connectome_tl.settings.images.volumes import ImageSettings
 
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-_LARGEST = 60_000.0  # what half precision holds
+_LARGEST = 60_000.0  # largest value in half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +27,14 @@ class Gridded:
     """One subject's volume on the grid.
 
     Attributes:
-        values: (x, y, z) float16, as a cache keeps them; axes to the right, the front and the top.
-        zooms: mm of a voxel of the grid.
-        head_ml: volume of the foreground in the image itself: the head above the neck, or the brain of a stripped
-            image. tissue_ml: of its dark, middle and bright part.
-        quantiles: of the foreground's grey levels, as multiples of their mean (`QUANTILES`).
+        values: (x, y, z) float16, RAS axes.
+        zooms: voxel size of the grid in mm.
+        head_ml: volume of the foreground in the original image: the head above the neck, or the brain of a
+            skull-stripped image. tissue_ml: volumes of its dark, middle and bright part.
+        quantiles: quantiles of the foreground's intensities relative to their mean (`QUANTILES`).
         native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
-        is_stripped: the image has an empty background, as after skull stripping.
-        notes: what was odd and let pass.
+        is_stripped: whether the image has an empty background, as after skull stripping.
+        notes: accepted irregularities.
     """
 
     values: np.ndarray
@@ -53,7 +53,7 @@ class Gridded:
 
 
 def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
-    """Read an image and put it on the grid.
+    """Read an image and convert it to the grid.
 
     Raises:
         MissingInputError, DataError: as `checked_volume` and `onto_grid`.
@@ -62,10 +62,10 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
 
 
 def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
-    """Put a volume on the grid.
+    """Convert a volume to the grid.
 
     Raises:
-        DataError: no foreground; a head of impossible extent; grey levels that half precision cannot hold.
+        DataError: no foreground, an implausible extent of the head, or intensities beyond half precision.
     """
     volume, subject, path = to_ras(image), image.subject, image.file
     shown = find_foreground(volume.data, volume.zooms)
@@ -106,7 +106,7 @@ def _three(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def to_ras(volume: Volume) -> Volume:
-    """The same voxels with axes to the right, the front and the top, as nearly as flips and swaps allow."""
+    """Reorient a volume to the closest RAS orientation by flips and swaps of axes."""
     turn = nib.orientations.io_orientation(volume.affine)
     data = nib.orientations.apply_orientation(volume.data, turn)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
@@ -114,7 +114,7 @@ def to_ras(volume: Volume) -> Volume:
 
 
 def normalised(values: np.ndarray, inside: np.ndarray, settings: ImageSettings) -> np.ndarray:
-    """Grey levels as the settings say; what is not foreground becomes 0 where they say so."""
+    """Normalise intensities; the background is set to 0 if the settings require it."""
     used = values[inside] if settings.over == "foreground" and inside.any() else values.ravel()
     if settings.normalise == "zscore":
         values = (values - used.mean()) / max(float(used.std()), 1e-6 * max(abs(float(used.mean())), 1e-6))
@@ -125,7 +125,7 @@ def normalised(values: np.ndarray, inside: np.ndarray, settings: ImageSettings) 
 
 
 def cropped(values: np.ndarray, shape: tuple[int, int, int], middle: np.ndarray | None = None) -> np.ndarray:
-    """(x, y, z) cut or padded with its lowest value to `shape` around a voxel (default: its middle)."""
+    """Crop, or pad with the minimum, an array (x, y, z) to `shape` around a voxel (default: the centre)."""
     middle = (np.array(values.shape) - 1) / 2 if middle is None else middle
     start = np.round(middle - (np.array(shape) - 1) / 2 + 1e-9).astype(int)
     found = np.full(shape, values.min(), dtype=values.dtype)
@@ -168,13 +168,13 @@ def _placed(
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Blurred along axes that become coarser, so that fine detail is averaged and not sampled."""
+    """Smooth along axes that become coarser, to avoid aliasing."""
     sigma = 0.42 * np.sqrt(np.maximum(ratio**2 - 1, 0))
     return gaussian_filter(data, sigma) if sigma.max() > 0.05 else data
 
 
 def _tissues(levels: np.ndarray, voxel_ml: float) -> tuple[float, float, float]:
-    """Volumes (ml) of three grey-level classes of the foreground, by a Gaussian mixture; dark, middle, bright."""
+    """Volumes (ml) of three intensity classes of the foreground by a Gaussian mixture: dark, middle, bright."""
     from sklearn.mixture import GaussianMixture
 
     points = np.quantile(levels, np.linspace(0.005, 0.995, 400))[:, None]
@@ -182,7 +182,7 @@ def _tissues(levels: np.ndarray, voxel_ml: float) -> tuple[float, float, float]:
     least = 1e-4 * max(float(points.var()), 1e-12)
     model = GaussianMixture(3, means_init=starts, reg_covar=least, max_iter=60, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it need not have converged: three volumes are all that is asked
+        warnings.simplefilter("ignore")  # full convergence is not needed for the three volumes
         which = model.fit(points).predict(points)
     order = np.argsort(model.means_[:, 0])
     share = np.bincount(which, minlength=3)[order] / len(points) * len(levels) * voxel_ml

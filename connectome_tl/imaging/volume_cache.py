@@ -20,7 +20,7 @@ _TUPLES = ("tissue_ml", "quantiles", "zooms", "native", "extent", "notes")
 
 @dataclass(frozen=True, eq=False)
 class StoredGrid:
-    """A grid of the cache: its numbers, and where its voxels lie (`read` maps them)."""
+    """A grid of the cache: its numbers, and the file of its voxels (mapped by `read`)."""
 
     file: Path
     head_ml: float
@@ -45,7 +45,7 @@ class StoredGrid:
 
 
 def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) -> StoredGrid:
-    """The grid of an image, from the cache or made and kept there.
+    """The grid of an image, from the cache or computed and stored there.
 
     Raises:
         MissingInputError, DataError: as `gridded`. OutputError: the cache cannot be written or is damaged.
@@ -57,7 +57,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         buffer = io.BytesIO()
         np.save(buffer, made.values, allow_pickle=False)
         write_bytes(voxels, buffer.getvalue())
-        # The record last: it is the mark that the grid is whole.
+        # The record is written last, to mark the grid as complete.
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_json(record_file)
     try:
@@ -68,12 +68,12 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
 
 
 def grid_key(path: str, settings: ImageSettings) -> str:
-    """What a grid is known by: content of the image, settings, and the code that makes grids."""
+    """Key of a grid: hash of the image's content, the settings, and the code that computes grids."""
     return content_hash(image_hash(path), settings.gridding, _code())[:32]
 
 
 def image_hash(path: str) -> str:
-    """SHA-256 of an image; not computed again while its size and time stamp stay."""
+    """SHA-256 of an image, cached while its size and time stamp do not change."""
     try:
         state = Path(path).stat()
     except OSError:

@@ -17,12 +17,12 @@ _NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads 
 
 
 def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
-    """Read an image and refuse what no grid can be made of.
+    """Read an image and check that it can be converted to a grid.
 
     Raises:
         MissingInputError: no such file.
-        DataError: not three-dimensional, a slice, NaN, constant, cut off at the largest whole number, a sheared
-            affine where the grid keeps the native axes.
+        DataError: not three-dimensional, a single slice, NaN, constant, saturated at the largest integer, or a sheared
+            affine if the grid keeps the native axes.
     """
     raw = read_volume(path, subject=subject, dtype=None)
     _check_stored(raw)
@@ -55,10 +55,10 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
 
 
 def check_contrast(path: str, subject: str, contrast: str) -> None:
-    """Refuse a file whose name says another contrast than the cohort does.
+    """Check that the name of a file does not contradict the contrast of the cohort.
 
     Raises:
-        DataError: it does.
+        DataError: the name states another contrast.
     """
     named = _named(path)
     if named and contrast not in named:
@@ -73,7 +73,7 @@ def check_contrast(path: str, subject: str, contrast: str) -> None:
 
 
 def named_contrast(paths: Iterable[str]) -> str:
-    """The one contrast that the names of all these files say; "" where a name says none, or they differ."""
+    """The common contrast in the names of all files; "" if it is missing in a name, or contrasts differ."""
     found = {frozenset(_named(path)) for path in paths}
     one = next(iter(found)) if len(found) == 1 else frozenset()
     return next(iter(one)) if len(one) == 1 else ""
@@ -86,7 +86,7 @@ def _named(path: str) -> set[str]:
 
 
 def head_problem(volume: Volume, foreground: np.ndarray) -> str:
-    """What is odd about the extent of the head, or nothing. `foreground` (x, y, z) bool, axes to RAS."""
+    """Problem of the extent of the head, or an empty text. `foreground`: (x, y, z) bool, RAS axes."""
     extent = []
     for axis in range(3):
         others = tuple(i for i in range(3) if i != axis)

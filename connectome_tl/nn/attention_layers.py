@@ -1,7 +1,7 @@
 """Graph attention over dense connectomes, with edges as channels.
 
 Layers as in `message_layers`: features h (batch, n_regions, n_in) and a `Graph` to (batch, n_regions, n_out);
-with `n_measures` 0 no messages are passed.
+with `n_measures` 0, no messages are passed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TransformerLayer(nn.Module):
     then h' + MLP(norm h').
 
     j runs over all regions that exist (Shi et al. 2021, arXiv:2009.03509). The edge terms are summed before they
-    are mapped, so that nothing of size n_regions^2 times n_out is made.
+    are mapped, so that no tensor of size n_regions^2 times n_out is needed.
     """
 
     def __init__(self, n_in: int, n_out: int, n_measures: int, n_heads: int) -> None:

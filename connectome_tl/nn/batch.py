@@ -33,7 +33,7 @@ class Modality:
         )
 
     def rows(self, index: Tensor, into: Self | None = None) -> Self:
-        """Those of these row numbers; `into`, of at least as many, is written to: new memory costs time as well."""
+        """Select rows by number; if given, `into` (with at least as many rows) is reused to avoid allocation."""
         if into is None:
             return self._each(lambda tensor: tensor.index_select(0, index), shared=False)
         found = into.between(0, len(index))
@@ -51,7 +51,7 @@ class Modality:
         return self._each(lambda tensor: tensor.to(device), shared=True)
 
     def mixed(self, other: Tensor, share: Tensor) -> Self:
-        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), by weighted mean."""
+        """Weighted mean of each row (weight `share`, (batch,)) and row number `other`, (batch,)."""
 
         def mix(tensor: Tensor) -> Tensor:
             weight = share.view(-1, *[1] * (tensor.dim() - 1))
@@ -61,7 +61,7 @@ class Modality:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a branch must know of the modality, by name."""
+        """Sizes of the modality that a branch needs, by name."""
         raise NotImplementedError
 
 
@@ -73,11 +73,11 @@ class ConnectomeRows(Modality):
         edges: (batch, n_measures, n_regions, n_regions) scaled edges, 0 where absent.
         regional: (batch, n_regions, n_features) scaled regional measures; n_features may be 0.
         node_mask: (batch, n_regions) 1 where the region exists, 0 where it is missing.
-        mean, scale: (n_measures, n_regions, n_regions) what gives the edges before scaling.
-        places: (n_regions, n_place_columns) centroid, hemisphere and lobe of each region, or None where the atlas
-            does not say.
-        kept: (batch, 1 or n_measures, n_regions, n_regions) 0 where an objective hides an edge, or None.
-        normalised, flat: `adjacency` and `upper`, computed beforehand for rows that stay as they are, or None.
+        mean, scale: (n_measures, n_regions, n_regions) parameters of the inverse scaling.
+        places: (n_regions, n_place_columns) centroid, hemisphere and lobe of each region, or None if the atlas does
+            not provide them.
+        kept: (batch, 1 or n_measures, n_regions, n_regions) 0 where an objective masks an edge, or None.
+        normalised, flat: precomputed `adjacency` and `upper` for rows that do not change, or None.
     """
 
     shared: ClassVar[tuple[str, ...]] = ("mean", "scale", "places")
@@ -105,15 +105,15 @@ class ConnectomeRows(Modality):
 
     @property
     def unscaled(self) -> Tensor:
-        """(batch, n_measures, n_regions, n_regions) edges before scaling, 0 where an objective hides them."""
+        """Edges before scaling, (batch, n_measures, n_regions, n_regions), 0 where an objective masks them."""
         weights = self.edges * self.scale + self.mean
         return weights if self.kept is None else weights * self.kept
 
     @property
     def adjacency(self) -> Tensor:
-        """(batch, n_measures, n_regions, n_regions) normalised edges that carry messages.
+        """Normalised edges for message passing, (batch, n_measures, n_regions, n_regions).
 
-        They are the edges before scaling, so that a gradient on an edge also goes through the messages.
+        They are computed from the edges before scaling, so that gradients on edges include the messages.
         """
         return normalise_adjacency(self.unscaled, self.node_mask) if self.normalised is None else self.normalised
 
@@ -127,17 +127,17 @@ class ConnectomeRows(Modality):
         return self.edges[:, :, rows, columns].flatten(1)
 
     def parts(self, size: int) -> list[ConnectomeRows]:
-        """Consecutive rows, at most `size` at once."""
+        """Split into parts of at most `size` consecutive rows."""
         n_rows = len(self.edges)
         return [self] if n_rows <= size else [self.between(at, at + size) for at in range(0, n_rows, size)]
 
     def prepared(self, dtype: torch.dtype | None = None) -> ConnectomeRows:
-        """The same with what encoders compute of it, for rows that many batches are taken from.
+        """Precompute adjacency and flat edges, for rows that are used in many batches.
 
         Args:
-            dtype: of everything that is as large as the edges; that of the edges when None.
+            dtype: type of all tensors of the size of the edges; None for that of the edges.
         """
-        # In parts, since temporary copies of all edges would be the peak of a fit's memory.
+        # In parts, since temporary copies of all edges would determine the peak memory of a fit.
         n_rows, _, n_regions, _ = self.edges.shape
         dtype = dtype or self.edges.dtype
         normalised = torch.empty_like(self.edges, dtype=dtype)
@@ -149,16 +149,16 @@ class ConnectomeRows(Modality):
         return replace(self, edges=self.edges.to(dtype), normalised=normalised, flat=flat)
 
     def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
-        """Other edges, and messages along the `kept` ones (1 or 0) only, normalised as if the rest did not exist."""
+        """Replace the edges, and pass messages only along `kept` edges (1 or 0), normalised without the others."""
         return replace(self, edges=edges, kept=kept, normalised=None, flat=None)
 
     def mixed(self, other: Tensor, share: Tensor) -> ConnectomeRows:
-        """As of every modality, between rows with the same regions."""
+        """As for every modality, between rows with the same regions."""
         found = super(ConnectomeRows, replace(self, normalised=None, flat=None)).mixed(other, share)
         return replace(found, node_mask=self.node_mask)
 
     def without_regions(self, there: Tensor) -> ConnectomeRows:
-        """As if only the regions existed that `there` (batch, n_regions) marks with 1."""
+        """Treat regions with 0 in `there`, (batch, n_regions), as missing."""
         mask = self.node_mask * there
         edges = self.edges * (mask[:, :, None] * mask[:, None, :])[:, None]
         return replace(self.with_edges(edges, self.kept), node_mask=mask, regional=self.regional * mask[..., None])
@@ -176,7 +176,7 @@ class ClinicalRows(Modality):
 
 
 class VolumeSource(Protocol):
-    """Where volumes are read from, a few at a time."""
+    """Reader of a few volumes at a time."""
 
     @property
     def n_channels(self) -> int: ...
@@ -188,13 +188,13 @@ class VolumeSource(Protocol):
 
 @dataclass(frozen=True)
 class ImageRows(Modality):
-    """Images of a batch: volumes in memory, volumes to be read when an encoder asks for them, or embeddings.
+    """Images of a batch: volumes in memory, volumes that are read on demand, or embeddings.
 
     Attributes:
         volume: (batch, n_channels, depth, height, width), or None.
         embedding: (batch, n_columns), or None.
         where: (batch,) row numbers in `source`, -1 for a subject without a volume; or None.
-        source: what reads them, or None.
+        source: reader of the volumes, or None.
     """
 
     volume: Tensor | None = None
@@ -204,7 +204,7 @@ class ImageRows(Modality):
 
     @property
     def volumes(self) -> Tensor:
-        """(batch, n_channels, depth, height, width), read now if they are not in memory."""
+        """Volumes (batch, n_channels, depth, height, width), read if they are not in memory."""
         if self.volume is not None:
             return self.volume
         if self.where is None or self.source is None:
@@ -234,7 +234,7 @@ class Batch:
         return len(next(iter(self.present.values())))
 
     def rows(self, index: Tensor, into: Batch | None = None) -> Batch:
-        """Those of these row numbers; the modalities of `into`, of at least as many rows, are written to."""
+        """Select rows by number; if given, the tensors of `into` (with at least as many rows) are reused."""
         return Batch(
             {
                 name: modality.rows(index, None if into is None else into.modalities[name])
@@ -250,7 +250,7 @@ class Batch:
         )
 
     def mixed(self, other: Tensor, share: Tensor) -> Batch:
-        """Each row (weight `share`, (batch,)) with that of number `other` (batch,), which has the same modalities."""
+        """Weighted mean of each row (weight `share`, (batch,)) and row `other`, (batch,), with the same modalities."""
         mixed = {name: modality.mixed(other, share) for name, modality in self.modalities.items()}
         return replace(self, modalities=mixed)
 
@@ -273,7 +273,7 @@ class Batch:
         return replace(self, modalities={**self.modalities, "connectome": rows})
 
     def prepared(self, dtype: torch.dtype | None = None) -> Batch:
-        """For rows that many batches are taken from: what they share is computed once, `dtype` as for connectomes."""
+        """Precompute shared tensors, for rows that are used in many batches; `dtype` as for connectomes."""
         if "connectome" not in self.modalities:
             return self
         return self.with_connectome(self.connectome.prepared(dtype))
@@ -283,15 +283,15 @@ ROWS: dict[str, type[Modality]] = {"connectome": ConnectomeRows, "clinical": Cli
 
 
 def register_rows(modality: str, rows: type[Modality]) -> None:
-    """Add the record of a further modality."""
+    """Register the record of a further modality."""
     ROWS[modality] = rows
 
 
 def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:
-    """D^-1/2 W D^-1/2 with D the sum of absolute weights, so that negative edges keep their sign.
+    """Normalise to D^-1/2 W D^-1/2, where D is the sum of absolute weights, so that edges keep their sign.
 
     Shapes: weights (batch, n_measures, n_regions, n_regions), node_mask (batch, n_regions).
-    A missing region and a region without edges send and get nothing.
+    Missing regions and regions without edges exchange no messages.
     """
     mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
     weights = weights * mask

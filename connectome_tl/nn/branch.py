@@ -15,7 +15,7 @@ from connectome_tl.settings.encoders import EncoderSettings
 
 @dataclass(frozen=True)
 class Encoded:
-    """Embedding (batch, width) of a modality, and of its nodes in consecutive parts of the batch where it has some."""
+    """Embedding (batch, width) of a modality, and node features in consecutive parts of the batch, if any."""
 
     embedding: Tensor
     parts: tuple[Tensor, ...] = ()
@@ -31,7 +31,7 @@ class Branch(nn.Module):
 
     Attributes:
         width: of the embedding.
-        atlas_bound: whether the weights belong to one set of regions in one order.
+        atlas_bound: whether the weights depend on one set of regions in one order.
     """
 
     width: int
@@ -49,12 +49,12 @@ BRANCHES: dict[type[EncoderSettings], BranchFactory] = {}
 
 
 def register_branch(settings: type[EncoderSettings], factory: BranchFactory) -> None:
-    """Say which branch these settings make."""
+    """Register the branch of a settings class."""
     BRANCHES[settings] = factory
 
 
 def build_branch(settings: EncoderSettings, sizes: Sizes) -> Branch:
-    """The branch of these settings with fresh weights.
+    """Build the branch of these settings with newly initialised weights.
 
     Raises:
         InternalError: no branch is registered for them.

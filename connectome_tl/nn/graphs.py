@@ -9,13 +9,13 @@ from torch import Tensor
 
 from connectome_tl.nn.batch import ConnectomeRows
 
-_NONE = 1e-5  # of the mean strength: what scaling and its undoing leave of an edge that is not there
+_NONE = 1e-5  # relative to the mean strength; smaller weights of absent edges are round-off of the inverse scaling
 
 
 class Graph:
-    """Connections of a batch; what no layer asks for is not computed, what several ask for is computed once.
+    """Edges of a batch in several forms, computed on demand and cached.
 
-    All of it comes from the edges, so that a gradient on an edge goes through every message.
+    All forms are differentiable functions of the edges.
     """
 
     def __init__(self, rows: ConnectomeRows) -> None:
@@ -29,8 +29,8 @@ class Graph:
 
     @cached_property
     def weights(self) -> Tensor:
-        """(batch, n_measures, n_regions, n_regions) edges before scaling over the subject's mean strength, without
-        the diagonal: the absolute weights of a region sum to 1 on average over the regions that exist."""
+        """Edges before scaling relative to the subject's mean strength, (batch, n_measures, n_regions, n_regions), with
+        zero diagonal: absolute weights sum to 1 per region, on average over existing regions."""
         weights = self.rows.unscaled * self.rows.present
         weights = weights - torch.diag_embed(weights.diagonal(dim1=2, dim2=3))
         n_present = self.mask.sum(dim=1).clamp_min(1)[:, None]
@@ -54,8 +54,8 @@ class Graph:
         return torch.cat([scaled, self.weights * n_present], dim=1).permute(0, 2, 3, 1)
 
     def returns(self, n_steps: int) -> Tensor:
-        """(batch, n_regions, n_measures * n_steps) chance that a random walk along the absolute weights is back after
-        2, 3, ... `n_steps + 1` steps, times the number of regions (about 1 whatever the atlas)."""
+        """Return probabilities of a random walk on the absolute weights after 2, 3, ... `n_steps + 1` steps, times the
+        number of regions (about 1 for any atlas), (batch, n_regions, n_measures * n_steps)."""
         sizes = self.weights.abs()
         step = sizes / sizes.sum(dim=3, keepdim=True).clamp_min(1e-12)
         n_present = self.mask.sum(dim=1)[:, None, None]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from connectome_tl.settings.model import DistributionHead
 
-_REACH = 3.0  # standard deviations that the bins cover until the range of the training rows is known
+_REACH = 3.0  # standard deviations covered by the bins before `cover` is called
 
 
 class SoftLabelHead(nn.Module):
@@ -16,7 +16,7 @@ class SoftLabelHead(nn.Module):
     After Peng et al. 2021 (doi:10.1016/j.media.2020.101871).
 
     Attributes:
-        centres: (n_bins,) middles of the bins, in units of the scaled outcome; kept with the weights.
+        centres: (n_bins,) centres of the bins, in units of the scaled outcome; saved with the weights.
     """
 
     centres: Tensor
@@ -28,7 +28,7 @@ class SoftLabelHead(nn.Module):
         self.register_buffer("centres", torch.linspace(-_REACH, _REACH, settings.bins))
 
     def cover(self, goal: Tensor) -> None:
-        """Lay the bins over the range of these scaled outcomes (n,), NaN where unknown, with a margin."""
+        """Set the bins to the range of scaled outcomes (n,), NaN where unknown, with a margin."""
         known = goal[torch.isfinite(goal)]
         if len(known) < 2 or float(known.max() - known.min()) == 0:
             return
@@ -50,5 +50,5 @@ class SoftLabelHead(nn.Module):
 
 
 def head_of(width: int, n_outputs: int, soft: DistributionHead | None) -> nn.Module:
-    """A linear map, or a distribution over bins where soft labels are asked for."""
+    """A linear map, or a distribution over bins if `soft` is given."""
     return nn.Linear(width, n_outputs) if soft is None else SoftLabelHead(width, soft)

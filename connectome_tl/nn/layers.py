@@ -11,8 +11,8 @@ from connectome_tl.nn.products import wide_linear
 class SharedDropout(nn.Module):
     """Dropout with one mask for the whole batch: (batch, ...) features, a mask of (...).
 
-    Drawing a mask per row costs more than the rest of a small network; a mask per step regularises
-    the same weights.
+    Drawing a mask per row takes longer than the rest of a small network; a mask per step also regularises the
+    weights.
     """
 
     def __init__(self, share: float) -> None:
@@ -26,8 +26,8 @@ class SharedDropout(nn.Module):
     def before(self, linear: nn.Linear, x: Tensor) -> Tensor:
         """`linear(self(x))` for (batch, n_in) features, multiplied in the precision of `x`.
 
-        The mask is the same for all rows, so that it can be put on the weights: for many rows of wide input, such
-        as edges, that costs less than a second copy of the input.
+        The mask is the same for all rows and can be applied to the weights, which for many rows of wide input, such as
+        edges, is faster than a copy of the input.
         """
         weight = linear.weight
         mask = self.mask(x.shape[1:], weight)
@@ -37,7 +37,7 @@ class SharedDropout(nn.Module):
         return out if linear.bias is None else out + linear.bias
 
     def mask(self, shape: torch.Size | tuple[int, ...], like: Tensor) -> Tensor | None:
-        """What features of this shape, without the batch, are multiplied by, in the precision of `like`; None for 1."""
+        """Dropout mask for features of this shape (without the batch) in the precision of `like`; None for 1."""
         if not (self.training and self.share):
             return None
         keep = torch.rand(shape, dtype=like.dtype, device=like.device) >= self.share

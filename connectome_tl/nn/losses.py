@@ -44,7 +44,7 @@ LOSSES: dict[str, RowLoss] = {
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcomes of a model in order: their kinds, and where the outputs of each lie.
+    """Outcomes of a model in order, with their kinds and numbers of outputs.
 
     Attributes:
         kinds: kind by outcome. sizes: number of outputs by outcome.
@@ -61,8 +61,8 @@ class Outcomes:
 
     @cached_property
     def alike(self) -> list[tuple[str, list[int], list[int]]]:
-        """(kind, numbers of the outcomes, columns of their outputs) that one call computes: outcomes of one kind
-        with one output each go together, others alone."""
+        """Groups (kind, numbers of the outcomes, columns of their outputs) for one call each: outcomes of one kind with
+        one output are grouped, others are separate."""
         groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         for t, (task, kind) in enumerate(self.kinds.items()):
             tasks, columns = groups.setdefault((kind, -1 if self.sizes[task] == 1 else t), ([], []))
@@ -101,9 +101,9 @@ def summed_losses(
     """Sum of each outcome's losses over its observed rows, and the number of these; both (n_tasks,).
 
     Args:
-        weights: (batch,) of the rows, or (batch, n_tasks), which then count as much in both sums; None for 1. Others
-            as in `row_losses`.
-        instead: (batch,) losses of some outcomes that take the place of those of their outputs.
+        weights: weights of the rows, (batch,) or (batch, n_tasks), applied in both sums; None for 1. Other
+            arguments as in `row_losses`.
+        instead: losses (batch,) of some outcomes, used instead of those computed from their outputs.
     """
     seen = torch.isfinite(targets)
     losses = row_losses(outputs, targets, outcomes)
@@ -127,10 +127,10 @@ def multi_task_loss(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Ten
 
 
 def soft_loss(outputs: Tensor, taught: Tensor, outcomes: Outcomes) -> Tensor:
-    """Mean over outcomes of the loss of outputs against those of a teacher, () scalar.
+    """Mean over outcomes of the loss of outputs with respect to those of a teacher, () scalar.
 
-    Probabilities of the teacher are targets as they are: cross-entropy for binary, ordinal (per level) and
-    multiclass outcomes, squared error for regressions.
+    Targets are the probabilities of the teacher: cross-entropy for binary, ordinal (per level) and multiclass
+    outcomes, squared error for regressions.
 
     Args:
         outputs, taught: (batch, n_outputs).

@@ -1,7 +1,7 @@
 """Message-passing layers over dense connectomes, as matrix products.
 
-Every layer takes features h (batch, n_regions, n_in) and a `Graph`, and gives (batch, n_regions, n_out). With
-`n_measures` 0 it passes no messages, and keeps what it does to a region's own features.
+Every layer maps features h (batch, n_regions, n_in) and a `Graph` to (batch, n_regions, n_out). With `n_measures` 0
+there are no messages, only the transformation of a region's own features.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class GraphConv(nn.Module):
     """h_i' = W_0 h_i + sum over measures m and regions j of a_mij W_m h_j.
 
     a is the symmetrically normalised adjacency. `engine="pyg"` passes the same messages along sparse edges
-    through torch_geometric, with the same weights: for large sparse atlases, and as the check of this one.
+    through torch_geometric, with the same weights: for large sparse atlases, and as a reference implementation.
     """
 
     def __init__(self, n_in: int, n_out: int, n_measures: int, engine: str = "dense") -> None:
@@ -29,8 +29,8 @@ class GraphConv(nn.Module):
         self.engine = engine
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        # One product for the region itself and all messages: the features are read once. Products are made in the
-        # precision of what is as large as the edges, all else in that of the weights.
+        # One product for self-connections and messages reads the features once. Tensors of the size of the edges keep
+        # their precision; all others have that of the weights.
         weights = torch.cat([self.own.weight, *(part for message in self.messages for part in message.parameters())])
         bias = torch.cat([self.own.bias, self.own.bias.new_zeros(len(weights) - len(self.own.bias))])
         mixed = functional.linear(h, weights.to(h.dtype), bias.to(h.dtype))

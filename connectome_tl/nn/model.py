@@ -19,10 +19,10 @@ from connectome_tl.settings.model import DistributionHead, ModelSettings
 
 
 class Fusion(nn.Module):
-    """Embeddings of the modalities to one, by the dense layer of He et al. 2020.
+    """Fuse the embeddings of the modalities by the dense layer of He et al. 2020.
 
-    It is written as one linear map per modality, so that a stage without some modality can hand its part
-    on. A subject who lacks a modality gets a learned vector in the place of its embedding.
+    It is implemented as one linear map per modality, so that stages without some modality can share the others. For
+    a subject without a modality, a learned vector replaces the embedding.
     """
 
     def __init__(self, settings: ModelSettings, widths: Mapping[str, int]) -> None:
@@ -48,10 +48,10 @@ class Fusion(nn.Module):
 
 
 def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Who has each modality, some hidden at random; a row of which nothing would be left keeps what it has.
+    """Drop modalities at random; a row whose modalities would all be dropped keeps them.
 
     Args:
-        present: (batch,) bool by modality. share: chance that one is hidden, drawn by torch's own generator.
+        present: (batch,) bool by modality. share: probability to drop a modality, drawn by torch's global generator.
     """
     there = torch.stack(list(present.values()))
     kept = there & (torch.rand(there.shape, device=there.device) >= share)
@@ -60,7 +60,7 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 class OutcomeModel(nn.Module):
-    """A batch to the outputs of every outcome's head.
+    """Network with branches, fusion and one head per outcome.
 
     Named parts are the modalities of `branches`, `fusion` and `heads`; learning rates and freezing refer to them.
 
@@ -86,7 +86,7 @@ class OutcomeModel(nn.Module):
         )
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Embeddings by modality; a modality that the whole batch lacks is left out."""
+        """Embeddings by modality, without modalities that the whole batch lacks."""
         return {name: branch(batch.modalities[name]) for name, branch in self.branches.items() if name in batch.present}
 
     def embed(self, batch: Batch) -> Tensor:
@@ -127,10 +127,10 @@ def build_model(
     heads: Mapping[str, int],
     regressions: Collection[str] = (),
 ) -> OutcomeModel:
-    """A model with fresh weights from torch's current random state.
+    """A model with weights initialised from torch's current random state.
 
     Args:
-        sizes: by modality, as `Modality.sizes` gives them. heads: number of outputs by outcome.
-        regressions: outcomes that are values, whose heads may give distributions.
+        sizes: sizes by modality, from `Modality.sizes`. heads: number of outputs by outcome.
+        regressions: regression outcomes, whose heads may be distributions.
     """
     return OutcomeModel(settings, sizes, heads, regressions)

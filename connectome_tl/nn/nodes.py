@@ -13,10 +13,10 @@ from connectome_tl.settings.encoders import MessageSettings
 
 
 class NodeFeatures(nn.Module):
-    """Features of the regions, (batch, n_regions, width); nothing in it is learned.
+    """Features of the regions, (batch, n_regions, width), without learned parameters.
 
     Raises:
-        UsageError: the cohort lacks what the settings ask for.
+        UsageError: the cohort lacks the required features.
     """
 
     def __init__(self, settings: MessageSettings, sizes: Sizes) -> None:
@@ -54,7 +54,7 @@ class NodeFeatures(nn.Module):
 
 
 def _summaries(rows: ConnectomeRows) -> Tensor:
-    """Mean, spread and largest of each region's scaled connections.
+    """Mean, standard deviation and maximum of each region's scaled edges.
 
     Shapes: (batch, n_regions, n_measures * 3). Means are over the regions that exist.
     """

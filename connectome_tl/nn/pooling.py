@@ -10,7 +10,7 @@ from connectome_tl.settings.encoders import MessageSettings
 
 def existing(h: Tensor, node_mask: Tensor, factors: Tensor | None = None) -> Tensor:
     """Features (batch, n_regions, n), 0 for regions that do not exist, times `factors` (n_regions, n)."""
-    if node_mask.amin() == 0:  # a product with 1 would only take time
+    if node_mask.amin() == 0:  # skip the product with 1
         there = node_mask[..., None]
         factors = there if factors is None else there * factors
     return h if factors is None else h * factors
@@ -40,7 +40,7 @@ class RegionalReadout(Readout):
 
 
 class MeanReadout(Readout):
-    """Mean over the regions: the same whatever their order and number."""
+    """Mean over the regions, independent of their order and number."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -67,9 +67,9 @@ class AttentionReadout(Readout):
 
 
 class ClusterReadout(Readout):
-    """Means over learned soft groups of regions (the assignment of Ying et al. 2018, arXiv:1806.08804), side by side.
+    """Concatenated means over learned soft clusters of regions (assignment of Ying et al. 2018, arXiv:1806.08804).
 
-    A region belongs to the groups by its features, not by its place in the list.
+    The assignment depends on the features of a region, not on its position.
     """
 
     def __init__(self, width: int, n_clusters: int) -> None:
@@ -84,7 +84,7 @@ class ClusterReadout(Readout):
 
 
 def readout_of(settings: MessageSettings, n_regions: int) -> Readout:
-    """The readout that the settings ask for."""
+    """Build the readout of the settings."""
     if settings.readout == "regional":
         return RegionalReadout(n_regions, settings.width)
     if settings.readout == "clusters":

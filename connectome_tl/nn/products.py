@@ -1,7 +1,7 @@
 """Products of constant rows, such as edges, with learned weights.
 
-They are made in the precision of the rows. Where no gradient of the rows is asked for, the way with the least reading
-of memory is taken; elsewhere they are plain torch.
+Products have the precision of the rows. If no gradient of the rows is needed, a form with minimal memory traffic is
+used, otherwise plain torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_ROWS_AT_ONCE = 32  # of a wide product: so many stay in the cache
+_ROWS_AT_ONCE = 32  # rows of a wide product that fit into the cache
 
 
 def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class _PlusMessages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
         ctx.save_for_backward(adjacency)
-        # Parts of a wider product: adding them as they lie would go row by row.
+        # Parts of a wider product are not contiguous, and adding them directly would go row by row.
         return (adjacency @ sent.contiguous()).add_(own.contiguous())
 
     @staticmethod
@@ -50,9 +50,9 @@ class _PlusMessages(torch.autograd.Function):
 
 
 class _WideLinear(torch.autograd.Function):
-    """In lower precision: forward a few rows at a time, backward all at once.
+    """Wide product in lower precision: forward in groups of rows, backward in one step.
 
-    Weights are as large as many rows, so that mask and change of precision are one pass over them.
+    Weights are large, so that mask and conversion are applied in one pass over them.
     """
 
     @staticmethod

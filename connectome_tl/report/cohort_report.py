@@ -24,14 +24,14 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
     """The report of `connectome-tl cohort --report`: findings first. The same records give the same bytes.
 
     Args:
-        record: who is in the cohort, how it came about, what is missing.
+        record: subjects, exclusions and missing values of the cohort.
         quality: checks, measures and matrices of its subjects.
 
     Returns:
-        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+        One HTML document with inline styles and figures, without scripts or external resources.
 
     Raises:
-        ValueError: a measure has not one value per subject, or a matrix is not square.
+        ValueError: the number of values of a measure is not the number of subjects, or a matrix is not square.
     """
     _check_lengths(quality)
     stamps = stamps_of(simulated=quality.simulated)
@@ -75,7 +75,7 @@ def _figures(quality: CohortQualityRecord, sheet: Sheet) -> list[Figure]:
     found = sheet.draw(
         lambda name: site_age_figure(quality, name, stamp=sheet.stamp),
         "Age by site" if any(quality.sites) else "Age at scan",
-        "Where sites differ in age, a site effect and an age effect cannot be told apart."
+        "If sites differ in age, site and age effects cannot be separated."
         if any(quality.sites)
         else "No site was declared.",
     )

@@ -1,4 +1,4 @@
-"""Explanation report: a page of its own and a section of the run report."""
+"""Explanation report, as a separate page and as a section of the run report."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _KINDS = {
     "modality": "Modalities",
 }  # fmt: skip
 _TITLES = {
-    "pattern": "Pattern: what goes with the prediction",
-    "integrated gradients": "Integrated gradients: what the model reads",
-    "occlusion": "Occlusion: what is lost without it",
+    "pattern": "Pattern: association with the prediction",
+    "integrated gradients": "Integrated gradients: contribution to the prediction",
+    "occlusion": "Occlusion: change of the prediction without it",
 }
 
 
@@ -88,10 +88,10 @@ def _model_view(
 
 
 def _lead(maps: list[ExplanationMap]) -> str:
-    """One sentence: what is beyond the null, and how alike the methods' strongest regions are."""
+    """One sentence: which items exceed the null, and how well the methods agree on the strongest regions."""
     tested = [(one, test) for one in maps for test in one.null if test.kind in ("edge", "region")]
     if not tested:
-        return "No test under permuted outcomes was made for this model."
+        return "This model was not tested against permuted outcomes."
     parts = [f"{one.method}: {test.n_beyond} of {test.n_items} {_KINDS[test.kind].lower()}" for one, test in tested]
     n = tested[0][1].n_permutations
     return (
@@ -106,8 +106,8 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     figures += sheet.draw(
         lambda name: brain_figure(one, found, name, sheet.stamp),
         "Regions" + (f" and the {min(BRAIN_EDGES, len(one.edges))} strongest edges" if one.edges else ""),
-        "Area: by how much a region exceeds the median region."
-        + (" Edges in orange: more of it, higher prediction; in blue: lower." if one.edges else ""),
+        "Area: difference to the median region."
+        + (" Edges in orange raise the prediction, edges in blue lower it." if one.edges else ""),
         wide=True,
     )
     figures += sheet.draw(
@@ -118,7 +118,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     figures += sheet.draw(
         lambda name: matrix_figure(one, found, name, sheet.stamp),
         f"All {counted(one.n_edges, 'edge')}, ordered by lobe",
-        "Red: more of it, higher prediction.",
+        "Red: a larger value raises the prediction.",
     )
     lobes = dict(zip(found.regions, found.lobes, strict=True)) if found.lobes else {}
     for items, title in ((one.regions, "Regions"), (one.covariates, "Clinical covariates")):
@@ -127,7 +127,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
                 items, [lobes.get(item.name, "") for item in items], name, sheet.stamp, title=title
             ),
             f"{title}: the largest values",
-            "Beside the bars: share of test folds in which it is among the largest; *: p at most .05, corrected.",
+            "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05.",
         )
     return MapView(
         title=_TITLES[one.method],
@@ -184,7 +184,7 @@ def _agreement_rows(key: tuple[str, str, str], found: ExplanationRecord) -> list
 
 
 def withheld_rows(found: ExplanationRecord, record: RunRecord) -> list[Row]:
-    """Outcome, model and reason of all maps that are not shown."""
+    """Outcome, model and reason of the maps that are withheld."""
     names = {task.name: labels.task_title(task) for task in record.tasks}
     return [(names.get(w.task, w.task), labels.model_label(w.model).label, w.reason) for w in found.withheld]
 
@@ -194,7 +194,7 @@ def file_rows(found: ExplanationRecord) -> list[Row]:
 
 
 def render_explanations(found: ExplanationRecord, record: RunRecord) -> str:
-    """The page of explanations. The same records give the same bytes."""
+    """Render the page of explanations. The same records give the same bytes."""
 
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
     sheet = Sheet(" · ".join(short for short, _ in stamps), prefix="x")

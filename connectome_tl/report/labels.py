@@ -15,12 +15,12 @@ _STAGES = {"pretrain": "Stage 1: pretraining", "adapt": "Stage 2: adaptation", "
 
 
 def model_label(name: str) -> ModelSpec:
-    """The record of a model; one that nobody registered keeps its own name."""
+    """The record of a model; an unregistered model is labelled with its name."""
     return model_named(name)
 
 
 def metric_label(name: str) -> Metric:
-    """The record of a metric; one that is not in the table (of another version, say) keeps its own name."""
+    """The record of a metric; an unknown metric (of another version, for example) is labelled with its name."""
     return METRICS.get(name) or Metric(name, plain(name), plain(name), 0, -math.inf, math.inf, ())
 
 
@@ -38,7 +38,7 @@ def stage_order(name: str) -> int:
 
 
 def role_label(role: str, noun: str = "subjects") -> str:
-    """What a cohort is for: `Infants with outcomes (stage 3)`."""
+    """Title of a cohort's role, for example `Infants with outcomes (stage 3)`."""
     words = {
         "source": "{} of the source cohort (stage 1)",
         "pool": "{} without outcomes (stage 2)",
@@ -48,7 +48,7 @@ def role_label(role: str, noun: str = "subjects") -> str:
 
 
 def one(noun: str) -> str:
-    """One of the subjects: infant of infants, child of children."""
+    """Singular of a noun: infant of infants, child of children."""
     return {"children": "child"}.get(noun, noun.removesuffix("s"))
 
 
@@ -57,26 +57,26 @@ def task_title(task: Task) -> str:
 
 
 def task_detail(task: Task) -> str:
-    """What the title leaves out: how the class is made, or the unit."""
+    """Details that the title omits: the rule for the class, or the unit."""
     if task.operator is not None:
         return f"{task.column} {task.operator} {task.cutoff:g}"
     return task.unit
 
 
 def headline(text: str, task: Task) -> str:
-    """A headline without the task's name, where that stands above it anyway."""
+    """A headline without the name of the task, for use below a title with that name."""
     text = text.removeprefix(f"{task.label}: ")
     return text[:1].upper() + text[1:]
 
 
 def plain(name: str) -> str:
-    """`cognitive_delay` as a reader would write it: Cognitive delay."""
+    """A name as text: `cognitive_delay` becomes `Cognitive delay`."""
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for the eye; NaN is `n/a`, never an empty cell. A true minus sign, no minus zero."""
+    """Format a number with a minus sign (U+2212) and without negative zero; NaN gives `n/a`."""
     if value is None or not math.isfinite(value):
         return UNDEFINED
     text = f"{value:.{digits}f}"
@@ -86,13 +86,13 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A difference: always with its sign."""
+    """Format a difference, always with its sign."""
     text = number(value, digits)
     return text if text == UNDEFINED or text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
 def interval(low: float, high: float, *, digits: int = 2, with_sign: bool = False) -> str:
-    """`[0.41, 0.80]`; an undefined interval is said to be so."""
+    """Format an interval as `[0.41, 0.80]`; an undefined interval gets a text that says so."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "[no interval]"
     show = signed if with_sign else number
@@ -100,19 +100,19 @@ def interval(low: float, high: float, *, digits: int = 2, with_sign: bool = Fals
 
 
 def count(n: int, n_positive: int | None) -> str:
-    """`33 (9+)`: how many subjects stand behind a number, and how many of them are positive."""
+    """Number of subjects and, in brackets, how many are positive: `33 (9+)`."""
     return f"{n}" if n_positive is None else f"{n} ({n_positive}+)"
 
 
 def p_value(value: float, n_permutations: int) -> str:
-    """A permutation p with the digits that its number of permutations can carry."""
+    """A permutation p value with as many digits as its number of permutations supports."""
     if not math.isfinite(value):
         return UNDEFINED
     return number(value, max(3, math.ceil(math.log10(n_permutations + 1))))
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """The verdict in the words of its question: stages help or harm, baselines are beaten or not."""
+    """The verdict as text that suits its question: a stage helps or harms, a model is better than a baseline or not."""
     control = model_named(comparison.control)
     if comparison.verdict == "harms" and control.stage:
         return "harms (negative transfer)"
@@ -129,6 +129,6 @@ def verdict_class(comparison: Comparison) -> str:
 
 
 def column_digits(values: Iterable[float]) -> int:
-    """How many decimals a column of numbers needs: three significant digits of its largest, at most six."""
+    """Number of decimals for a column: three significant digits of its largest value, at most six decimals."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 0 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))

@@ -1,4 +1,4 @@
-"""Templates filled: what every page of the house is made with, and the stamps that it may bear."""
+"""Render the templates of all pages; stamps and their meanings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from connectome_tl.report.views import glance_questions
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# What each stamp says, and what it means; the short form stands on every table and figure.
+# Short form and meaning of each stamp; the short form is printed on every table and figure.
 _STAMPS = {
-    "simulated": ("Simulated data", "These are no real data: they come from a simulation with a known truth."),
+    "simulated": ("Simulated data", "These are not real data; they were simulated with a known truth."),
     "transductive": (
         "Transductive",
-        "Adaptation saw the scans (never the outcomes) of the tested subjects. "
-        "The scores do not hold for subjects whom the model has not seen.",
+        "Adaptation used the scans (never the outcomes) of the tested subjects. "
+        "The scores do not apply to new subjects.",
     ),
     "exploratory": (
         "Exploratory",

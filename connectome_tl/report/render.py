@@ -36,13 +36,13 @@ def render_report(
     """The report of a run, verdict first. The same record gives the same bytes.
 
     Args:
-        record: everything that is shown; an undefined number (NaN) is printed as `n/a`.
-        explained: the maps of this run, where they were made.
-        timing: when the run was made and how long it took; left out of pages that must not change.
+        record: results of the run; an undefined number (NaN) is printed as `n/a`.
+        explained: maps of this run, if available.
+        timing: labels and values of dates and durations; empty for pages that must be reproducible byte by byte.
         export: called with every figure, to save it beside the page.
 
     Returns:
-        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+        One HTML document with inline styles and figures, without scripts or external resources.
     """
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
     sheet = Sheet(" · ".join(short for short, _ in stamps), export=export)
@@ -79,7 +79,7 @@ def _training_figures(record: RunRecord, sheet: Sheet) -> list[Figure]:
         found += sheet.draw(
             lambda name, curves=curves: training_figure(curves, name, stamp=sheet.stamp),  # type: ignore[misc]
             labels.stage_label(stage),
-            "Training loss: median over fits, band: quartiles. It says how training went, not how well it predicts.",
+            "Training loss: median over fits, band: quartiles. It describes training, not predictive performance.",
         )
     return found
 
@@ -88,7 +88,7 @@ def _flow(record: RunRecord, sheet: Sheet) -> list[Figure]:
     return sheet.draw(
         lambda name: flow_figure(record, name, sheet.stamp),
         "Flow of subjects",
-        "Boxes: those left. Beside the arrows: those who went, and why. At the end: those tested, by outcome.",
+        "Boxes: remaining subjects. Next to arrows: exclusions and reasons. Last row: tested subjects by outcome.",
     )
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from connectome_tl.report.figures.sheet import Figure
 from connectome_tl.report.pages import render, stamps_of
 
-_ORDER = (  # in which the numbers are read: head and motion, signal, tensor, registration, connectome
+_ORDER = (  # of the numbers: head and motion, signal, tensor, registration, connectome
     *("brain_ml", "mean_fd", "max_fd", "n_volumes_flagged", "share_slices_lost", "b0_snr", "snr_b", "cnr_b"),
     *("neighbour_correlation", "mean_fa", "mean_md", "mask_dice", "likeness", "n_regions_present", "share_assigned"),
     *("density", "mean_weight"),
 )
-LABELS = {  # of the numbers: what they are, and their unit
+LABELS = {  # description and unit of each number
     "b0_snr": ("signal to noise, unweighted", ""),
     "brain_ml": ("brain", "ml"),
     "density": ("density of the connectome", ""),
-    "likeness": ("likeness to the template (local squared correlation)", ""),
+    "likeness": ("similarity to the template (local squared correlation)", ""),
     "mask_dice": ("overlap with the template (Dice)", ""),
     "max_fd": ("largest framewise displacement", "mm"),
     "mean_fa": ("mean FA", ""),
@@ -28,7 +28,7 @@ LABELS = {  # of the numbers: what they are, and their unit
     "n_regions_present": ("regions present", ""),
     "n_volumes_flagged": ("volumes flagged", ""),
     "neighbour_correlation": ("correlation of neighbouring volumes", ""),
-    "share_assigned": ("streamlines that join two regions", ""),
+    "share_assigned": ("streamlines that connect two regions", ""),
     "share_slices_lost": ("slices with signal dropout", ""),
 }
 BEGIN, END = "<!-- beside the cohort -->", "<!-- to here -->"
@@ -37,13 +37,13 @@ FAR = 4.0  # robust standard deviations from the median
 
 @dataclass(frozen=True)
 class ScanPage:
-    """What the page of one scan shows.
+    """Contents of the page of one scan.
 
     Attributes:
-        told: template and choices, one sentence or more.
-        pictures: (data URL, what it shows) of cuts through the brain.
-        matrix: data URL. lines: of the connectome.
-        figures: motion, directions.
+        told: sentences on the template and the choices made.
+        pictures: (data URL, description) of slices through the brain.
+        matrix: data URL of the matrix. lines: sentences on the connectome.
+        figures: figures of motion and of gradient directions.
         index: link to the index of all scans.
         notes: what was done as the settings or the data said. stamps: why the scan is exploratory.
     """
@@ -64,12 +64,13 @@ class ScanPage:
 
 @dataclass(frozen=True)
 class ScanIndex:
-    """What the index of a folder of scans shows.
+    """Contents of the index of a folder of scans.
 
     Attributes:
         scans: name, link, numbers of each.
-        failed: name and problem. notes: about the folder. stamps: what makes how many scans exploratory.
-        typical: median and robust standard deviation of each number; empty where there are too few scans.
+        failed: name and problem of each scan that failed. notes: notes on the folder.
+        stamps: reasons why scans are exploratory, with the number of scans.
+        typical: median and robust standard deviation of each number; empty if there are too few scans.
     """
 
     name: str
@@ -81,13 +82,13 @@ class ScanIndex:
 
 
 def render_scan(page: ScanPage) -> str:
-    """The page of one scan; the same scan gives the same bytes."""
+    """Render the page of one scan; the same scan gives the same bytes."""
     beside = beside_cohort(page.numbers, {})
     return render("scan.html", page=page, beside=beside, stamps=stamps_of(exploratory=bool(page.stamps)))
 
 
 def render_index(index: ScanIndex) -> str:
-    """The index of all scans of a folder, with each number far from the others marked."""
+    """Render the index of all scans of a folder; outlying numbers are marked."""
     columns = sorted({key for _, _, numbers in index.scans for key in numbers}, key=_rank)
     rows = [
         (name, link, [_cell(numbers.get(key, math.nan), index.typical.get(key)) for key in columns])
@@ -101,10 +102,10 @@ def beside_cohort(
     typical: Mapping[str, tuple[float, float]],
     neighbours: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """What changes on a page as its cohort grows, between its marks: numbers beside the cohort's, and neighbours.
+    """Render the part of a page that changes as scans are added: comparison with the cohort, and neighbours.
 
     Args:
-        neighbours: what to call the scans before and after, and links to them.
+        neighbours: labels of the previous and the next scan, and links to them.
     """
     rows = [(title(key), f"{value:.4g}", _place(value, typical.get(key))) for key, value in _ordered(numbers)]
     inner = render("scan_numbers.html", rows=rows, compared=bool(typical), neighbours=neighbours)
@@ -124,7 +125,7 @@ def _rank(key: str) -> tuple[int, float, str]:
 
 
 def title(key: str) -> str:
-    """What a number is called, with its unit."""
+    """Description of a number, with its unit."""
     of_shell = {"snr_b": "signal to noise, b = ", "cnr_b": "contrast to noise, b = "}
     plain = of_shell[key[:5]] + key[5:] if key[:5] in of_shell else key.replace("_", " ")
     label, unit = LABELS.get(key, (plain, ""))
@@ -137,7 +138,7 @@ def is_far(value: float, middle: float, spread: float) -> bool:
 
 
 def _place(value: float, typical: tuple[float, float] | None) -> dict[str, object] | None:
-    """Where a number lies among those of the cohort; `at` in percent of a bar from -4 to 4 standard deviations."""
+    """Position of a number in the cohort; `at` is in percent of a bar from -4 to 4 robust standard deviations."""
     if typical is None or not math.isfinite(value):
         return None
     middle, spread = typical

@@ -13,10 +13,10 @@ from connectome_tl.settings.tuning import Dimension, SearchRecord
 
 
 def render_search(record: SearchRecord) -> str:
-    """The page of `connectome-tl tune`: what was searched, what was found. The same record gives the same bytes.
+    """Render the page of `connectome-tl tune`. The same record gives the same bytes.
 
     Returns:
-        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+        One HTML document with inline styles and figures, without scripts or external resources.
     """
     stamps = stamps_of(simulated=record.simulated, transductive=record.transductive, exploratory=record.exploratory)
     tuned = record.tuned

@@ -16,10 +16,10 @@ _BEFORE_AFTER = ("brier", "scaled_brier", "calibration_intercept", "calibration_
 
 
 def render_validation(record: ValidationRecord) -> str:
-    """The page, the answer first. The same record gives the same bytes.
+    """Render the page of an external validation. The same record gives the same bytes.
 
     Returns:
-        One HTML document with inline styles and figures; it loads nothing and runs nothing.
+        One HTML document with inline styles and figures, without scripts or external resources.
     """
     stamps = stamps_of(simulated=record.simulated, exploratory=record.exploratory)
     sheet = Sheet(" · ".join(short for short, _ in stamps))
@@ -52,7 +52,7 @@ def _counts(one: ValidatedTask, record: ValidationRecord) -> str:
 
 
 def _answer(one: ValidatedTask) -> str:
-    """The leading score beside the expected one, in one sentence."""
+    """One sentence that compares the primary score with the expected one."""
     leading = one.scores[0]
     metric = labels.metric_label(leading.metric)
     expected = next((score for score in one.expected if score.metric == leading.metric), None)
@@ -69,7 +69,7 @@ def _answer(one: ValidatedTask) -> str:
 
 
 def _level(one: ValidatedTask) -> str:
-    """Mean risk beside the observed share: where they differ, the prevalence or the cohort is another one."""
+    """Mean risk and observed share; they differ if prevalence or case mix differ from the study."""
     if one.curve is None:
         return ""
     total = sum(one.curve.n)
@@ -98,7 +98,7 @@ def _score_rows(one: ValidatedTask) -> list[tuple[str, str, str, str, str]]:
 
 
 def _recalibration_rows(one: ValidatedTask) -> list[tuple[str, ...]]:
-    """The risks as they come, and after their level alone was moved."""
+    """Rows for the raw risks and for the risks after recalibration in the large."""
     if one.shift is None or not one.recalibrated:
         return []
 
@@ -132,6 +132,6 @@ def _figures(one: ValidatedTask, sheet: Sheet, noun: str) -> list[Figure]:
         found += sheet.draw(
             lambda name: decision_figure({FULL: decision}, name, stamp=sheet.stamp),
             "Net benefit",
-            "Of acting on the model at each risk threshold, against acting on all and on none.",
+            "Net benefit of acting on the model at each risk threshold, compared with acting on all and on none.",
         )
     return found

@@ -1,4 +1,4 @@
-"""View models of the templates: texts of rows and their positions on an axis in per cent."""
+"""View models of the templates: texts of rows, and positions on an axis in per cent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval on an `Axis`; None where undefined. `cut_*`: it goes on beyond the axis."""
+    """A value with its interval on an `Axis`; None where undefined. `cut_*`: the interval extends beyond the axis."""
 
     dot: float | None
     start: float | None
@@ -93,7 +93,7 @@ class TaskView:
     task: Task
     n_text: str
     metric: str
-    uninformed: str  # what the reference line of the forest stands for
+    uninformed: str  # meaning of the reference line of the forest plot
     forest: tuple[ForestRow, ...]
     forest_axis: Axis
     differences: tuple[DifferenceRow, ...]
@@ -103,7 +103,7 @@ class TaskView:
     full: ForestRow | None
     answers: dict[str, DifferenceRow]  # the full model against each control, by the control's name
     better_baseline: BetterBaseline | None
-    harm: tuple[DifferenceRow, ...]  # controls without a stage that do better: negative transfer
+    harm: tuple[DifferenceRow, ...]  # controls without a stage that perform better: negative transfer
 
 
 def task_views(record: RunRecord) -> list[TaskView]:
@@ -157,7 +157,7 @@ def _better(
 
 
 def glance_questions(views: Sequence[TaskView], asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of the questions (title, control) that some task answers."""
+    """The questions (title, control) that at least one task answers."""
     return [(title, control) for title, control in asked if any(control in view.answers for view in views)]
 
 
@@ -205,7 +205,7 @@ def _difference_axis(comparisons: Sequence[Comparison]) -> Axis:
 def _axis(
     low: float, high: float, *, reference: float | None, margin: float | None = None, with_sign: bool = False
 ) -> Axis:
-    """An axis that ends at round ticks, three to six of them: more would not fit beside the numbers."""
+    """An axis that ends at round ticks, three to six of them to fit next to the numbers."""
     span = high - low if high > low else 1.0
     steps = (factor * 10.0**e for e in range(-6, 9) for factor in (1, 2.5 if e < 0 else 2, 5))
     step = next((step for step in steps if span / step <= 4), span)
@@ -243,7 +243,7 @@ def _forest_row(score: Score, axis: Axis) -> ForestRow:
 
 
 def _difference_row(comparison: Comparison, axis: Axis) -> DifferenceRow:
-    """Drawn so that right is always better for the model; the text is the plain difference."""
+    """A row drawn so that right of 0 always favours the model; the text gives the difference itself."""
     sign = comparison.sign
     ends = sorted((sign * comparison.low, sign * comparison.high))
     if not all(map(math.isfinite, ends)):

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
-    """Frozen; an unknown key or a value of the wrong kind is refused when it is made.
+    """Base of all settings: frozen, with unknown keys and values of the wrong type refused on construction.
 
-    A block that gives some keys keeps the defaults of the others as its owner set them: with
-    `training: Training = Training(steps=320, batch_size=64)`, giving `training: {steps: 100}`
-    leaves the batch size at 64 and not at the default of `Training` itself.
+    A block with some keys keeps the defaults that its parent class sets for the others: with
+    `training: Training = Training(steps=320, batch_size=64)`, the value `training: {steps: 100}`
+    has a batch size of 64, not the default of `Training` itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
 
 def _over(default: Settings, given: dict[Any, Any]) -> dict[Any, Any]:
-    """The given keys over those of a default block; another `kind` has other keys and starts from its own."""
+    """Merge given keys into a default block; a block of another `kind` starts from its own defaults."""
     kind = getattr(default, "kind", None)
     if given.get("kind", kind) != kind:
         return given
@@ -47,7 +47,7 @@ def _over(default: Settings, given: dict[Any, Any]) -> dict[Any, Any]:
 
 
 class Record(BaseModel):
-    """A result: frozen and strict like a setting, but NaN is allowed and means *undefined*."""
+    """Base of all result records: frozen and strict like settings, but NaN is allowed and means *undefined*."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
@@ -56,14 +56,14 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def with_value(settings: SettingsT, path: Sequence[str], value: Any) -> SettingsT:
-    """The same settings with one value replaced and everything checked again.
+    """Copy settings with one value replaced, and validate the result.
 
     Args:
-        path: names of the blocks down to the value.
+        path: names of the nested blocks, and of the value.
 
     Raises:
-        KeyError: there is no such key in these settings.
-        pydantic.ValidationError: the value, or the whole with it, is refused.
+        KeyError: the settings have no such key.
+        pydantic.ValidationError: the value, or the resulting settings, are invalid.
     """
     head, *rest = path
     if head not in type(settings).model_fields:

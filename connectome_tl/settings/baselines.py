@@ -16,10 +16,10 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class KernelRidgeSettings(Settings):
-    """Kernel ridge on edges; the kernel and the penalty are those of the least leave-one-family-out error.
+    """Kernel ridge regression on edges; kernel and penalty minimise the leave-one-family-out error.
 
-    `correlation` is Pearson's between two subjects' edges, `rbf` a radial kernel on standardised edges whose width is
-    the median distance of the training rows.
+    `correlation` is Pearson's correlation between the edges of two subjects; `rbf` is a radial kernel on standardised
+    edges whose width is the median distance between training rows.
     """
 
     kernels: tuple[Literal["correlation", "rbf"], ...] = Field(default=("correlation", "rbf"), min_length=1)
@@ -29,7 +29,7 @@ class KernelRidgeSettings(Settings):
         kernels = " or ".join(names[kernel] for kernel in self.kernels)
         return (
             f"kernel ridge regression with a {kernels} kernel between subjects' edges, penalty"
-            f"{' and kernel' if len(self.kernels) > 1 else ''} chosen by leaving out families "
+            f"{' and kernel' if len(self.kernels) > 1 else ''} chosen by leave-one-family-out cross-validation "
             "(He et al. 2020, doi:10.1016/j.neuroimage.2019.116276)"
         )
 
@@ -38,8 +38,8 @@ class CpmSettings(Settings):
     """Connectome-based predictive modelling (Shen et al. 2017, doi:10.1038/nprot.2016.178).
 
     Args:
-        threshold: an edge is kept where its correlation with the outcome has a p value below this.
-        network: sums over positively, over negatively correlated edges, or both sums in one linear model.
+        threshold: edges are selected if the p value of their correlation with the outcome is below this value.
+        network: sum of positively correlated edges, of negatively correlated edges, or both sums in one linear model.
     """
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -61,8 +61,8 @@ class ElasticNetSettings(Settings):
     """Elastic net on standardised edges (squared error, for a binary outcome too).
 
     Args:
-        l1_ratios: share of the absolute penalty, tried one by one.
-        n_penalties: penalties between the one that keeps no edge and `smallest` times it.
+        l1_ratios: candidate shares of the L1 penalty.
+        n_penalties: number of penalties between the smallest one that removes all edges and `smallest` times it.
     """
 
     l1_ratios: tuple[Share, ...] = Field(default=(0.1, 0.5), min_length=1)
@@ -71,7 +71,7 @@ class ElasticNetSettings(Settings):
 
     def describe(self) -> str:
         return (
-            "an elastic net on standardised edges, penalty and share of the absolute one chosen on five inner folds "
+            "an elastic net on standardised edges, penalty and share of the L1 penalty chosen on five inner folds "
             "(Zou & Hastie 2005, doi:10.1111/j.1467-9868.2005.00503.x)"
         )
 
@@ -80,8 +80,8 @@ class PcaLogisticSettings(Settings):
     """Logistic regression on whitened principal components of standardised edges; binary and graded outcomes only.
 
     Args:
-        components: numbers of components that are tried; at most the training rows allow.
-        penalty: of the squared weights, 1 / C of scikit-learn.
+        components: candidate numbers of components, limited by the number of training rows.
+        penalty: L2 penalty, 1 / C in scikit-learn.
     """
 
     components: tuple[Count, ...] = Field(default=(2, 5, 10, 20), min_length=1)
@@ -95,7 +95,7 @@ class LinearSvmSettings(Settings):
     """Linear support vector machine on standardised edges, rows scaled to a mean squared length of 1.
 
     Args:
-        costs: values of C that are tried.
+        costs: candidate values of C.
     """
 
     costs: tuple[Positive, ...] = Field(default=(0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
@@ -108,33 +108,34 @@ class LinearSvmSettings(Settings):
 
 
 class LinearTransferSettings(Settings):
-    """Ridge towards the weights of a ridge on the source cohort.
+    """Ridge regression towards the weights of a ridge model of the source cohort.
 
     Args:
-        pulls: shares of the source's weights that the ridge is drawn towards. Where the source has no outcome of the
-            same name and kind, the weights of each of its outcomes are tried, with either sign, scaled to standard
-            deviations of both outcomes.
+        pulls: candidate factors on the source's weights that the target's weights are shrunk towards. If the source
+            has no outcome of the same name and kind, the weights of each of its outcomes are tried, with either
+            sign, scaled by the standard deviations of both outcomes.
     """
 
     pulls: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
 
     def describe(self) -> str:
         return (
-            "ridge regression towards the weights of a ridge on the source cohort, pull and penalty chosen by leaving "
-            "out families"
+            "ridge regression towards the weights of a ridge model of the source cohort, pull and penalty chosen by "
+            "leave-one-family-out cross-validation"
         )
 
 
 class MetaMatchingSettings(Settings):
-    """Meta-matching: source outcomes predicted in the target, then combined for the target's outcome.
+    """Meta-matching: predict source outcomes in the target, and combine the predictions for the target's outcome.
 
     Args:
-        variant: `stacking` (He et al. 2022, doi:10.1038/s41593-022-01059-9) or `fine_tune`, which then learns from
-            edges what the stack leaves.
-        form: of the predicted source outcomes. `unit_length` takes each subject's mean off and scales to length 1, as
-            published for dozens of outcomes; `standardised` columns; `auto` is unit length from ten outcomes on.
-        largest: source outcomes that are kept at most, those that alone explain most.
-        penalties: of the unit-length form, as published.
+        variant: `stacking` (He et al. 2022, doi:10.1038/s41593-022-01059-9) or `fine_tune`, which then fits the
+            residuals of the stack on edges.
+        form: scaling of the predicted source outcomes. `unit_length` subtracts each subject's mean and scales to
+            length 1, as published for dozens of outcomes; `standardised` scales columns; `auto` is `unit_length` for
+            ten or more outcomes.
+        largest: largest number of source outcomes; those with the smallest error on their own are kept.
+        penalties: candidate penalties of the unit-length form, as published.
     """
 
     variant: Literal["stacking", "fine_tune"] = "stacking"
@@ -143,7 +144,7 @@ class MetaMatchingSettings(Settings):
     penalties: tuple[Positive, ...] = Field(default=(5.0, 10.0, 15.0, 20.0), min_length=1)
 
     def describe(self) -> str:
-        after = ", then ridge on the edges for what it leaves" if self.variant == "fine_tune" else ""
+        after = ", then ridge regression of the residuals on the edges" if self.variant == "fine_tune" else ""
         return (
             "meta-matching, ridge models of all source outcomes whose predictions are stacked on the training rows"
             f"{after} (He et al. 2022, doi:10.1038/s41593-022-01059-9; Chen et al. 2024, doi:10.1162/imag_a_00233)"
@@ -151,7 +152,7 @@ class MetaMatchingSettings(Settings):
 
 
 class BaselineSettings(Settings):
-    """One block per baseline that has settings of its own."""
+    """One block per baseline with settings."""
 
     kernel_ridge: KernelRidgeSettings = KernelRidgeSettings()
     cpm: CpmSettings = CpmSettings()
@@ -181,7 +182,7 @@ _FIXED: dict[str, str] = {
 
 
 def describe_baseline(name: str, settings: BaselineSettings) -> str:
-    """What a baseline is, for the methods section; its name where nothing is known of it."""
+    """Description of a baseline for the methods section, or its name if there is none."""
     block: object = getattr(settings, name, None)
     describe: Callable[[], str] | None = getattr(block, "describe", None)
     return describe() if describe is not None else _FIXED.get(name, name.replace("_", " "))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Settings
 
-# Other rooms import the columns from here.
+# Re-exported for other packages.
 from connectome_tl.settings.columns import AgeColumn as AgeColumn
 from connectome_tl.settings.columns import AgeUnit as AgeUnit
 from connectome_tl.settings.columns import Covariate as Covariate
@@ -23,20 +23,19 @@ Transform = Literal["none", "log1p", "fisher_z"]
 
 
 class ConnectomeFiles(Settings):
-    """One file per subject (`files`, with `{id}` in it), one stacked array with a table of its rows, or a
-    `network` of the regional measures: `similarity` joins regions by how alike their measures are, within
-    each subject (`region_features` says where these lie), so that a cohort needs no diffusion MRI.
+    """Connectome files: one file per subject (`files`, with `{id}` in the name), one stacked array with a table of
+    its rows, or a `network` of regional measures. With `similarity`, edges are similarities of the regional measures
+    (`region_features`) within each subject, so that no diffusion MRI is needed.
 
-    Rows of a matrix are matched by name. Where the file has no names they come from `labels` (a
-    table in row order) or from `atlas`; `order` then says whether unnamed rows follow the atlas
-    table as `atlas show` prints it, or the label numbers of the image. `labels: numbered` goes without
-    names: rows are called 1, 2, ... in the order of the files, which no check can confirm. `layout` says how a
-    triangle is written, row by row: `upper`, or `lower` (nilearn's `vectorize`), with or without its diagonal.
-    Several measures may each have an array (`key: [full, partial]`) and a transform (`transform: [log1p, none]`).
-    `zero_rows: missing` reads a region without a single edge as one that the subject lacks. `unmatched: drop` leaves
-    out rows without matrix and matrices without row, and counts them, instead of refusing; `unmatched: missing` keeps
-    rows without matrix as subjects whose connectome is missing. So does a cell of the column `reason`, which says why
-    (quality control, say), whether a matrix is there or not.
+    Rows of a matrix are matched by name. If the file has no names, they are taken from `labels` (a table in row order)
+    or from `atlas`; `order` then states whether unnamed rows follow the atlas table (as printed by `atlas show`) or the
+    label numbers of the image. With `labels: numbered`, rows are called 1, 2, ... in the order of the files, which
+    cannot be verified. `layout` states how a triangle is stored, row by row: `upper`, or `lower` (nilearn's
+    `vectorize`), with or without the diagonal. Several measures may each have an array (`key: [full, partial]`) and a
+    transform (`transform: [log1p, none]`). With `zero_rows: missing`, a region without any edge is a missing region.
+    With `unmatched: drop`, rows without a matrix and matrices without a row are excluded and counted instead of
+    refused; with `unmatched: missing`, rows without a matrix are subjects with a missing connectome. A value in the
+    column `reason` (for example, quality control) also makes a connectome missing, even if there is a matrix.
     """
 
     files: str | None = None
@@ -100,7 +99,7 @@ class ConnectomeFiles(Settings):
 
     @property
     def transforms(self) -> tuple[Transform, ...]:
-        """One per measure."""
+        """The transform of each measure."""
         return self.transform if isinstance(self.transform, tuple) else (self.transform,) * len(self.measures)
 
     @property
@@ -117,19 +116,19 @@ NUMBERED = "numbered"  # labels of rows that have no names
 
 
 class TriangleSettings(Settings):
-    """How one file is written, where its own content does not say (`convert`); see `ConnectomeFiles`."""
+    """Layout of a file that its content does not determine (for `convert`); see `ConnectomeFiles`."""
 
     layout: Literal["full", "upper", "lower"] | None = None
     order: Literal["table", "label"] | None = None
 
 
 class RegionFeatureFiles(Settings):
-    """Regional measures (thickness, volume, FA): node features, and what a similarity network is made of.
+    """Regional measures (thickness, volume, FA), used as node features and for similarity networks.
 
-    One of: `table`, one row per subject and one column per measure and region, as FreeSurfer's
-    `aparcstats2table` writes (`{name}` in the file's name: one such table per measure; `{hemi}`: one for lh and one
-    for rh; or a list of tables whose columns belong together); `files`, one table per subject with a `name` column
-    and one row per region; `stack`, (n_subjects, n_regions, n_features) with the rows and regions of the connectomes.
+    One of: `table`, with one row per subject and one column per measure and region, as written by FreeSurfer's
+    `aparcstats2table` (`{name}` in the file name: one table per measure; `{hemi}`: one for lh and one for rh; or a list
+    of tables whose columns are combined); `files`, one table per subject with a `name` column and one row per region;
+    `stack`, an array (n_subjects, n_regions, n_features) with the rows and regions of the connectomes.
     """
 
     files: str | None = None
@@ -154,15 +153,15 @@ class RegionFeatureFiles(Settings):
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables of one row per subject, one for each hemisphere where `{hemi}` stands in the name."""
+        """Tables with one row per subject; one per hemisphere if the name contains `{hemi}`."""
         given = (self.table,) if isinstance(self.table, str) else self.table or ()
         return tuple(dict.fromkeys(one.replace("{hemi}", side) for one in given for side in ("lh", "rh")))
 
 
 class VolumeFiles(Settings):
-    """Images for the voxel pathway, one per subject: `files` with `{id}` in it, or the `column` of the participants
-    table that holds their paths, relative to `cohort.yaml`. All have one `contrast` (T1w, T2w, ADC, FA ...); a file
-    whose name says another is refused. `missing: allow` lets subjects be without."""
+    """Images for the voxel pathway, one per subject: `files` with `{id}` in the name, or the `column` of the
+    participants table with their paths, relative to `cohort.yaml`. All have one `contrast` (T1w, T2w, ADC, FA ...);
+    a file whose name states another is refused. `missing: allow` permits subjects without an image."""
 
     files: str | None = None
     column: str | None = None
@@ -181,7 +180,7 @@ class VolumeFiles(Settings):
 class MoreTable(Settings):
     """A further table, joined by id: sessions, phenotype, upstream quality control.
 
-    `file` is one table for all, or holds `{id}`: one table of one row, or one JSON, per subject.
+    `file` is one table for all subjects, or, with `{id}` in the name, a one-row table or JSON file per subject.
     """
 
     file: str
@@ -193,9 +192,9 @@ class MoreTable(Settings):
 
 
 class Exclusion(Settings):
-    """Subjects to leave out and why, counted in the flow; `when` is written as `select` is.
+    """Subjects to exclude, with a reason, counted in the flow of subjects; `when` has the syntax of `select`.
 
-    A subject whose value is missing is asked about: `unknown` says whether such a one is kept or left out.
+    `unknown` states whether a subject with a missing value is kept or excluded; without it such a subject is an error.
     """
 
     when: str
@@ -206,9 +205,9 @@ class Exclusion(Settings):
 class CohortSettings(Settings):
     """The whole of `cohort.yaml`. Paths are relative to the file itself.
 
-    `id` may be two columns (`[participant_id, session_id]`): each scan is then a row of its own, called
-    `sub-01_ses-1`, and the scans of one child are kept together as its family is. A column may be a covariate and an
-    outcome; no study may then use it as both.
+    `id` may be two columns (`[participant_id, session_id]`): each scan is then a row, called `sub-01_ses-1`, and the
+    scans of a child are kept in one fold like a family. A column may be both a covariate and an outcome, but not in the
+    same study.
     """
 
     name: str = "cohort"

@@ -29,7 +29,7 @@ AGE_WORDS = (
 
 
 def _as_written(value: Any) -> Any:
-    """A code as the table has it; YAML reads 7 as a number and no as false."""
+    """A code as text, as in the table; YAML parses 7 as a number and no as false."""
     if isinstance(value, (bool, datetime.date)):
         raise ValueError("YAML does not read this word as text: quote it, as 'no' or '2020-01-01'")
     return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
@@ -39,13 +39,12 @@ Word = Annotated[str, BeforeValidator(_as_written)]
 
 
 class AgeColumn(Settings):
-    """Age at scan. `reference` says from when it counts; neonates are postmenstrual (PMA).
+    """Age at scan. `reference` is its origin; for neonates usually postmenstrual age (PMA).
 
-    Gestational age may be written as weeks and days (`29+4`); it is read as 29.571 weeks. `to` turns
-    the age into another reckoning with the help of `gestational_age`: postmenstrual age is that since
-    birth plus gestational age, corrected age is postmenstrual age less 40 weeks. `range` says between what the ages
-    of this cohort lie, where they look as if they were in another unit and are not. `censored` says what an age such
-    as `89+` is: its limit, or missing.
+    Gestational age may be written as weeks and days (`29+4`, read as 29.571 weeks). `to` converts the age to another
+    origin by means of `gestational_age`: postmenstrual age is age since birth plus gestational age, and corrected age
+    is postmenstrual age minus 40 weeks. `range` states the range of ages in this cohort and overrides the plausibility
+    check of the unit. `censored` states whether an age such as `89+` is read as its limit or as missing.
     """
 
     column: str
@@ -72,11 +71,11 @@ class AgeColumn(Settings):
 class Covariate(Settings):
     """One clinical or nuisance variable.
 
-    `available_at` guards against variables that are known only later than the scan; `role` says
-    which baseline sees it: `clinical` variables are fused with the connectome, `nuisance` ones
-    (sex, motion, brain volume) only make the nuisance baseline, `both` do both. `levels` names the
-    codes of a categorical one (`{1: male, 2: female}`); without it those of the table's JSON are used. `censored`
-    says what a value such as `<55` or `89+` is: its limit, or missing.
+    `available_at` guards against variables that are known only after the scan. `role` states the use: `clinical`
+    variables are fused with the connectome, `nuisance` variables (sex, motion, brain volume) are used only by the
+    nuisance baseline, `both` by both. `levels` names the codes of a categorical variable (`{1: male, 2: female}`); by
+    default those of the table's JSON file are used. `censored` states whether a value such as `<55` or `89+` is read as
+    its limit or as missing.
     """
 
     column: str
@@ -104,9 +103,9 @@ class Covariate(Settings):
 
 
 class StatusRule(Settings):
-    """What a missing outcome is called, and what death and untestable mean for this task.
+    """Column and codes for reasons of missing outcomes, and the meaning of death and untestable for this task.
 
-    Without a rule, an infant who died or was untestable stops the run: silence would decide it.
+    Without a rule, subjects who died or were untestable are an error, since either choice affects the result.
     """
 
     column: str
@@ -117,9 +116,9 @@ class StatusRule(Settings):
 class Outcome(Settings):
     """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix).
 
-    `levels` are the texts of the classes: for a binary outcome negative then positive
-    (`[control, patient]`), for an ordinal one from low to high. `censored` says what a score such as `<55` is: its
-    limit, or missing. A limit that does not decide the class of a cut-off is refused.
+    `levels` are the names of the classes: negative, then positive for a binary outcome (`[control, patient]`), from low
+    to high for an ordinal one. `censored` states whether a score such as `<55` is read as its limit or as missing. A
+    limit that does not determine the class at a cut-off is refused.
     """
 
     name: str
@@ -166,8 +165,8 @@ class Outcome(Settings):
 
 
 class OneScan(Settings):
-    """Which scan of a subject with several is kept: the first, the last, or that nearest to `age` (in the unit of the
-    cohort's age)."""
+    """Which of several scans of a subject is kept: the first, the last, or the one nearest to `age` (in the unit of
+    the cohort's age)."""
 
     keep: Literal["first", "last", "nearest"]
     age: float | None = None
@@ -179,5 +178,5 @@ class OneScan(Settings):
         return self
 
     def describe(self) -> str:
-        """For the flow of subjects."""
+        """Text for the flow of subjects."""
         return f"the scan nearest to age {self.age:g} kept" if self.age is not None else f"the {self.keep} scan kept"

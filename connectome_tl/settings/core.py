@@ -14,9 +14,9 @@ PENALTIES: tuple[float, ...] = tuple(float(a) for a in np.logspace(-2, 3, 11))
 
 
 class CoreSettings(Settings):
-    """How the closed-form core is fitted. Sizes are numbers of families with a known outcome.
+    """Settings of the closed-form core. Sizes are numbers of families with a known outcome.
 
-    Penalties apply to Gram matrices whose mean eigenvalue is 1, so they mean the same for every block.
+    Penalties apply to Gram matrices with a mean eigenvalue of 1, so that they are comparable between blocks.
     """
 
     penalties: tuple[Positive, ...] = Field(default=PENALTIES, min_length=1, description="in increasing order")

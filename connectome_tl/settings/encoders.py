@@ -17,18 +17,18 @@ Readout = Literal["mean", "regional", "attention", "clusters"]
 
 
 class EncoderSettings(Settings):
-    """Settings of a branch: which modality it reads, and a sentence for the methods section."""
+    """Settings of a branch, with its modality and a phrase for the methods section."""
 
     modality: ClassVar[str] = "connectome"
 
     @property
     def is_atlas_bound(self) -> bool:
-        """Whether the weights belong to one set of regions in one order."""
+        """Whether the weights depend on one set of regions in one order."""
         return True
 
     @property
     def needs_places(self) -> bool:
-        """Whether the atlas must say where its regions lie."""
+        """Whether the atlas must provide the location of its regions."""
         return False
 
     @property
@@ -42,21 +42,21 @@ class EncoderSettings(Settings):
 
 
 class MessageSettings(EncoderSettings):
-    """What all graph encoders share: what a region starts from, how many layers, how regions are pooled.
+    """Settings shared by all graph encoders: node features, number of layers, pooling of regions.
 
     Args:
-        node_features: what a region starts from. `profile` is its scaled row of connections, so the weights
-            belong to one atlas. `strength` is the mean, spread and largest of its scaled connections.
-            `identity` is that with the region's place in the brain (centroid, hemisphere and lobe from the
-            atlas). `measures` is its own measures (`region_features`) alone. Where the cohort has regional
-            measures they are added to the others.
-        walk: steps of a random walk over the connections; the chance of being back after 2, 3, ... steps
-            is added to each region's features (positional encoding of Dwivedi et al. 2022, arXiv:2110.07875).
-        messages: false leaves the message passing out, which is the control of the graph part.
-        readout: how regions become one vector. `mean`; `attention` (Ilse et al. 2018, arXiv:1802.04712);
-            `clusters`, the means of learned soft groups (Ying et al. 2018, arXiv:1806.08804); `regional`,
-            factors of each region of its own (atlas-bound).
-        clusters: number of groups of that readout.
+        node_features: initial features of a region. `profile` is its row of scaled edges, so that the weights
+            depend on the atlas. `strength` is the mean, standard deviation and maximum of its scaled edges.
+            `identity` adds the location of the region (centroid, hemisphere and lobe from the atlas) to
+            `strength`. `measures` is its regional measures (`region_features`) alone. Regional measures of a
+            cohort are also added to the other kinds.
+        walk: number of steps of a random walk over the edges; the return probabilities after 2, 3, ... steps are
+            added to the node features (positional encoding of Dwivedi et al. 2022, arXiv:2110.07875).
+        messages: false disables message passing, as a control for the graph part.
+        readout: pooling of regions. `mean`; `attention` (Ilse et al. 2018, arXiv:1802.04712); `clusters`, the
+            means of learned soft clusters (Ying et al. 2018, arXiv:1806.08804); `regional`, with separate
+            factors for each region (atlas-bound).
+        clusters: number of clusters of that readout.
     """
 
     noun: ClassVar[str] = "graph network"
@@ -82,17 +82,17 @@ class MessageSettings(EncoderSettings):
 
     def describe(self) -> str:
         readout = f"{self.clusters} clusters" if self.readout == "clusters" else f"{self.readout} readout"
-        places = ", regions told apart by centroid, hemisphere and lobe" if self.needs_places else ""
+        places = ", regions identified by centroid, hemisphere and lobe" if self.needs_places else ""
         walk = f", positional encodings of {self.walk} steps of a random walk" if self.walk else ""
         messages = "" if self.messages else ", without messages between regions"
         return f"a {self.noun} of {self.n_layers} layers (width {self.width}, {readout}){places}{walk}{messages}"
 
 
 class DirectSettings(MessageSettings):
-    """A graph encoder that may have a linear map of the edges beside it.
+    """A graph encoder with an optional parallel linear map of the edges.
 
     Args:
-        direct: add a linear map of the edges (with `node_features: measures`, of those) to the embedding.
+        direct: add a linear map of the edges (with `node_features: measures`, of the measures) to the embedding.
     """
 
     direct: bool = True
@@ -102,14 +102,14 @@ class DirectSettings(MessageSettings):
         return super().is_atlas_bound or self.direct
 
     def describe(self) -> str:
-        return super().describe() + (", beside a linear map of the edges" if self.direct else "")
+        return super().describe() + (", in parallel to a linear map of the edges" if self.direct else "")
 
 
 class GraphEncoder(DirectSettings):
-    """Graph convolutions with a weight matrix per edge measure and one for the region itself (the relational
-    form of Schlichtkrull et al. 2018, doi:10.1007/978-3-319-93417-4_38), on symmetrically normalised edges.
+    """Graph convolutions with one weight matrix per edge measure and one for self-connections (relational form of
+    Schlichtkrull et al. 2018, doi:10.1007/978-3-319-93417-4_38), on symmetrically normalised edges.
 
-    `engine: pyg` passes the same messages through torch_geometric.
+    `engine: pyg` computes the same messages with torch_geometric.
     """
 
     noun: ClassVar[str] = "dense graph network"
@@ -122,16 +122,16 @@ class GraphEncoder(DirectSettings):
 
 
 class GCNEncoder(DirectSettings):
-    """Graph convolutional network (Kipf and Welling 2017, arXiv:1609.02907): each region is its own neighbour,
-    as strongly connected to itself as the mean region is to all others together."""
+    """Graph convolutional network (Kipf and Welling 2017, arXiv:1609.02907) with self-loops whose weight is the
+    mean strength of the regions."""
 
     noun: ClassVar[str] = "graph convolutional network (GCN)"
     kind: Literal["gcn"] = "gcn"
 
 
 class GINEncoder(DirectSettings):
-    """Graph isomorphism network (Xu et al. 2019, arXiv:1810.00826): a small dense network of a region's features
-    and the weighted sum of its neighbours'."""
+    """Graph isomorphism network (Xu et al. 2019, arXiv:1810.00826): a dense network on a region's features plus the
+    weighted sum of those of its neighbours."""
 
     noun: ClassVar[str] = "graph isomorphism network (GIN)"
     kind: Literal["gin"] = "gin"
@@ -145,7 +145,7 @@ class SAGEEncoder(DirectSettings):
 
 
 class AttentionSettings(MessageSettings):
-    """Graph attention: `heads` divide `width` among them."""
+    """Settings of graph attention; `width` is divided by the number of `heads`."""
 
     heads: Count = 2
 
@@ -166,7 +166,7 @@ class GATv2Encoder(AttentionSettings, DirectSettings):
 
 class TransformerEncoder(AttentionSettings, DirectSettings):
     """Graph transformer: every region attends to every other, edges enter keys and values (Shi et al. 2021,
-    arXiv:2009.03509), random-walk positional encodings (`walk`); an own feed-forward block in each layer."""
+    arXiv:2009.03509), with random-walk positional encodings (`walk`) and a feed-forward block in each layer."""
 
     noun: ClassVar[str] = "graph transformer"
     kind: Literal["graph_transformer"] = "graph_transformer"
@@ -174,11 +174,11 @@ class TransformerEncoder(AttentionSettings, DirectSettings):
 
 
 class DualEncoder(AttentionSettings):
-    """A linear map of the edges and a graph attention network (GATv2) side by side, as Han et al. 2025
-    (arXiv:2501.17207) propose where message passing lowers the scores: the embedding has one half of each.
+    """A linear map of the edges and a graph attention network (GATv2) in parallel, proposed by Han et al. 2025
+    (arXiv:2501.17207) for data where message passing lowers the scores; each gives half of the embedding.
 
     Args:
-        embedding: of each path.
+        embedding: width of the embedding of each path.
     """
 
     noun: ClassVar[str] = "graph attention network (GATv2)"
@@ -197,12 +197,13 @@ class BrainNetEncoder(EncoderSettings):
     """BrainNetCNN (Kawahara et al. 2017, doi:10.1016/j.neuroimage.2016.09.046): edge-to-edge, edge-to-node and
     node-to-graph filters.
 
-    The edge-to-edge filter has one weight vector for rows and columns, so that a symmetric connectome gives
-    symmetric feature maps (the published one has two, and does not).
+    The edge-to-edge filter shares one weight vector for rows and columns, so that a symmetric connectome gives
+    symmetric feature maps (unlike the published filter, which has two).
 
     Args:
-        filters: of each edge-to-edge layer. nodes: edge-to-node filters. embedding: width of the last layer.
-        n_layers: edge-to-edge layers. messages: false leaves these layers out.
+        filters: number of filters of each edge-to-edge layer. nodes: number of edge-to-node filters.
+        embedding: width of the last layer.
+        n_layers: number of edge-to-edge layers. messages: false omits these layers.
     """
 
     kind: Literal["brainnetcnn"] = "brainnetcnn"
@@ -225,8 +226,8 @@ class BrainNetEncoder(EncoderSettings):
 
 
 class LowRankEncoder(EncoderSettings):
-    """A linear model of the edges with few parameters: `rank` regional factors per measure, u'Eu of each, and one
-    linear map of these. Nothing in it is nonlinear."""
+    """A linear model of the edges with few parameters: u'Eu for `rank` regional factors u per measure, followed by
+    a linear map."""
 
     kind: Literal["low_rank"] = "low_rank"
     rank: Count = 8
@@ -240,7 +241,7 @@ class LowRankEncoder(EncoderSettings):
 class FlatEncoder(EncoderSettings):
     """The connectome branch of He et al. 2020 (doi:10.1038/s41598-020-71914-x): upper-triangle edges
     through dense layers without bias, normalised, ReLU. The published demo has widths 128 and 32 and
-    batch normalisation; layer normalisation is our default, since a batch of one breaks the other."""
+    batch normalisation; layer normalisation is the default here, since batch normalisation fails for a batch of one."""
 
     kind: Literal["flat"] = "flat"
     widths: tuple[Count, ...] = (128, 32)

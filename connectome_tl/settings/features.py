@@ -17,10 +17,10 @@ class HarmoniseSettings(Settings):
     """Site effects of edges, fitted on training rows only.
 
     `combat` adjusts mean and spread of real-valued edges (Johnson et al. 2007, Fortin et al. 2018);
-    `gamma` adjusts the mean of positive edges through a log link and keeps zeros zero. `protect` names
-    covariates (and `age`) whose effect is kept; an outcome can never be one, since its value in a
-    test row is not known. A test row of a site that training has not seen is refused, adjusted as if
-    it came from the reference site, or left as it is.
+    `gamma` adjusts the mean of positive edges through a log link and keeps zeros at zero. `protect` names
+    covariates (and `age`) whose effect is preserved; an outcome is not allowed, since its value is unknown in
+    test rows. A test row of a site that is not in the training rows is refused, adjusted as if it came from the
+    reference site, or not adjusted.
     """
 
     method: Literal["none", "combat", "gamma"] = "none"
@@ -39,12 +39,12 @@ class HarmoniseSettings(Settings):
 
 
 class EdgeSettings(Settings):
-    """Which edges are learned from, decided on training rows without their outcomes; the others are set to 0.
+    """Edge selection, fitted on training rows without their outcomes; other edges are set to 0.
 
-    `consensus` keeps an edge that at least this share of the training rows has; `n_edges` then keeps those
-    that vary most among them (after site effects and confounds are removed). `tangent` first turns
-    correlations or covariances into displacements from the mean of the training rows (`true` means
-    covariances of time series); it makes no sense for counts and is off by default.
+    `consensus` keeps edges that are present in at least this share of the training rows; `n_edges` then keeps those of
+    highest variance (after removal of site effects and confounds). `tangent` first projects correlations or covariances
+    to the tangent space at the mean of the training rows (`true` stands for covariances of time series); it is not
+    defined for counts and is off by default.
     """
 
     consensus: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -65,17 +65,17 @@ class EdgeSettings(Settings):
 
 
 class Confounds(Settings):
-    """Covariates whose linear part is taken out of every edge, fitted on training rows.
+    """Covariates that are regressed out of every edge, fitted on training rows.
 
-    A column written `log(column)` is taken as its natural logarithm.
+    `log(column)` stands for the natural logarithm of a column.
     """
 
     columns: tuple[str, ...] = Field(min_length=1)
 
 
 class FeatureSettings(Settings):
-    """Everything that is fitted on training rows before a model sees them, applied in this order:
-    tangent space, site effects, confounds, choice of edges, scaling. `image` says how volumes become grids."""
+    """Feature steps that are fitted on training rows, applied in this order: tangent space, site effects, confounds,
+    edge selection, scaling. `image` describes the conversion of volumes to grids."""
 
     harmonise: HarmoniseSettings = HarmoniseSettings()
     confounds: Confounds | None = None
@@ -83,5 +83,5 @@ class FeatureSettings(Settings):
     image: ImageSettings = ImageSettings()
 
     def in_tangent_space(self) -> FeatureSettings:
-        """The same steps on displacements in tangent space, of correlations where nothing else is said."""
+        """The same steps in tangent space, by default of correlations."""
         return self.model_copy(update={"edges": EdgeSettings(tangent=self.edges.tangent or CORRELATIONS)})

@@ -14,10 +14,10 @@ Corrected = Literal["susceptibility", "eddy", "motion"]
 
 
 class Hook(Settings):
-    """A command, or several that run one after the other in an empty folder, without a shell.
+    """One command, or several that run in sequence, in an empty folder and without a shell.
 
-    `{name}` in a word is replaced by the path (or value) of that name; `{{` is a brace. Commands write into the
-    folder they run in. `outputs` says which files are taken from there.
+    `{name}` in a word is replaced by the path (or value) of that name; `{{` is a literal brace. Commands write to their
+    working folder. `outputs` names the files that are taken from there.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
@@ -58,7 +58,7 @@ class Hook(Settings):
 
     @property
     def used(self) -> set[str]:
-        """Names that the words ask for."""
+        """Names of the placeholders in the words."""
         try:
             parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
         except ValueError as error:
@@ -70,7 +70,7 @@ class Hook(Settings):
 
     @property
     def results(self) -> dict[str, str]:
-        """Outputs that are taken, with the file that is looked for where `outputs` does not say."""
+        """Outputs, with the default file of each."""
         return {}
 
     def files_of(self, result: str) -> tuple[str, ...]:
@@ -82,9 +82,9 @@ class Hook(Settings):
 class DistortionHook(Hook):
     """Correction of diffusion data: FSL's topup and eddy, or any other.
 
-    `{dwi}`, `{bval}`, `{bvec}`, `{mask}`, `{json}` are the data after denoising; `{opposite}` the unweighted volumes of
-    the other phase direction as they are in the folder. `{b0s}` are unweighted volumes of both directions, `{acqp}` a
-    row for each of them, `{index}` the row of each volume, as topup and eddy read them.
+    `{dwi}`, `{bval}`, `{bvec}`, `{mask}`, `{json}` are the data after denoising; `{opposite}` is the image of
+    unweighted volumes with opposite phase encoding. `{b0s}` has the unweighted volumes of both directions, `{acqp}` one
+    row for each of them, and `{index}` the row of each volume, in the format of topup and eddy.
     """
 
     names: ClassVar[tuple[str, ...]] = (
@@ -102,7 +102,7 @@ class DistortionHook(Hook):
 
 
 class BrainHook(Hook):
-    """Brain extraction, where the folder has no mask: SynthStrip, HD-BET or any other. `{out}` is the mask."""
+    """Brain extraction for scans without a mask: SynthStrip, HD-BET or any other. `{out}` is the mask."""
 
     names: ClassVar[tuple[str, ...]] = ("image",)
     of: tuple[Literal["anatomical", "diffusion"], ...] = Field(
@@ -115,10 +115,10 @@ class BrainHook(Hook):
 
 
 class TissueHook(Hook):
-    """Tissue segmentation, where the folder has no maps: Draw-EM, MCRIBS, FAST or any other.
+    """Tissue segmentation for scans without maps: Draw-EM, MCRIBS, FAST or any other.
 
     The result is a 5TT image, Draw-EM's nine labels, or maps of white matter, grey matter and fluid, in this order; and
-    a label image of regions (`labels`) where the tool makes one. `{age}` is the age at scan in the unit of `age`.
+    optionally a label image of regions (`labels`). `{age}` is the age at scan in the unit of `age`.
     """
 
     names: ClassVar[tuple[str, ...]] = ("image", "mask", "contrast", "age")
@@ -129,13 +129,13 @@ class TissueHook(Hook):
 
 
 class AnatomyHooks(Settings):
-    """Programs of your own for anatomical images; each steps in where the folder has nothing."""
+    """User-supplied programs for anatomical images, used if the folder has no such result."""
 
     brain: BrainHook | None = None
     tissues: TissueHook | None = None
 
 
 class DiffusionHooks(AnatomyHooks):
-    """Programs of your own for diffusion data too."""
+    """User-supplied programs for anatomical and diffusion data."""
 
     distortion: DistortionHook | None = None

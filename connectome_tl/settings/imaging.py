@@ -14,13 +14,13 @@ from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplatesByA
 
 BvecLengths = Literal["auto", "ignore", "scale"]
 
-INTENSITIES = ("mean", "sd", "p10", "p50", "p90")  # of an image in each region
-TISSUES = ("grey", "white", "fluid")  # share of each in each region
-FREE_WATER = ("FW", "FAfw", "MDfw")  # fraction of free water, and FA and MD of what is left
+INTENSITIES = ("mean", "sd", "p10", "p50", "p90")  # statistics of an image in each region
+TISSUES = ("grey", "white", "fluid")  # share of each tissue in each region
+FREE_WATER = ("FW", "FAfw", "MDfw")  # free-water fraction, and FA and MD of the tissue compartment
 
 
 class AssemblySettings(Settings):
-    """Which region a streamline's end belongs to."""
+    """Assignment of streamline ends to regions."""
 
     assignment: Literal["radial", "endvoxel"] = "radial"
     radius_mm: float = Field(default=4.0, gt=0, le=50)
@@ -37,10 +37,10 @@ class AssemblySettings(Settings):
 
 
 class ReconstructionSettings(Settings):
-    """Tensor and fibre orientations.
+    """Estimation of tensors and fibre orientations.
 
-    A response is estimated from the voxels of highest anisotropy, by rank: adult cut-offs (FA above 0.7)
-    find nothing in newborns, whose white matter lies at about 0.1 to 0.35.
+    The response is estimated from a number of voxels of highest anisotropy. An adult cut-off (FA above 0.7) selects no
+    voxels in newborns, whose white matter has an FA of about 0.1 to 0.35.
     """
 
     tensor_max_b: float = Field(default=1500.0, gt=0, description="s/mm2; beyond it the signal is not a tensor's")
@@ -55,13 +55,13 @@ class ReconstructionSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """Seeds to streamlines.
+    """Tractography.
 
-    Steps of half a voxel are MRtrix3's default (Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137).
-    Grey matter leaves amplitudes of 1/(4 pi) = 0.08 and its noise in a fibre density of two tissues, so the
-    cut lies above; with it, 12 degrees per step gave fewer false edges on the phantom than MRtrix3 at all true
-    ones found (`benchmarks/tracking.py`). Directions are continuous: any angle can be asked for. Lengths are
-    neonatal: the term brain measures about 110 mm front to back, an adult's 170.
+    A step of half a voxel is MRtrix3's default (Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137). In a
+    two-tissue model, grey matter contributes amplitudes of 1/(4 pi) = 0.08 plus noise, so that the cut-off is higher.
+    With it and 12 degrees per step, all true edges of the phantom and fewer false ones than by MRtrix3 were found
+    (`benchmarks/tracking.py`). Directions are continuous, so that any angle is possible. Lengths are neonatal: the
+    brain at term is about 110 mm long, an adult brain 170 mm.
     """
 
     algorithm: Literal["probabilistic", "deterministic"] = "probabilistic"
@@ -83,9 +83,10 @@ class TrackingSettings(Settings):
 
 
 class PreprocessingSettings(Settings):
-    """What is done to raw diffusion data; nothing of it is done to data that come preprocessed.
+    """Preprocessing of raw diffusion data; preprocessed data are not changed.
 
-    None of these corrects susceptibility, eddy currents or motion within a volume: raw input stays exploratory.
+    None of these steps corrects susceptibility distortion, eddy currents or motion within a volume; results from raw
+    data are therefore exploratory.
     """
 
     denoise: Literal["none", "mppca", "patch2self", "dwidenoise"] = Field(
@@ -101,8 +102,8 @@ class PreprocessingSettings(Settings):
 class RegistrationSettings(Settings):
     """Template to subject: affine, then SyN, by dipy or by ANTs (`pip install connectome-tl[ants]`).
 
-    Coarse grids are what makes dipy's affine fast: mutual information needs no fine voxels. The limits below which a
-    registration is refused were chosen on design seeds (`benchmarks/gate.py`).
+    Coarse grids make dipy's affine registration fast and are sufficient for mutual information. The limits below which
+    a registration is refused were chosen on separate simulation seeds (`benchmarks/gate.py`).
     """
 
     engine: Literal["auto", "dipy", "ants"] = Field(
@@ -133,11 +134,11 @@ class RegistrationSettings(Settings):
 
 
 class ScanSettings(Settings):
-    """What every command from scans shares. Paths are relative to the configuration file.
+    """Settings shared by all commands on scans. Paths are relative to the configuration file.
 
-    The parcellation comes from one of: `parcellation` (a file per scan, already in the subject's space,
-    with `{subject}` and `{session}` in its name, relative to the BIDS folder), `template`, or what the
-    folder itself offers (`*_dseg.nii.gz`).
+    The parcellation is taken from one of: `parcellation` (a file per scan in the subject's space, with
+    `{subject}` and `{session}` in its name, relative to the BIDS folder), `template`, or label images of the
+    folder itself (`*_dseg.nii.gz`).
     """
 
     name: str = "connectomes"
@@ -173,7 +174,7 @@ class ScanSettings(Settings):
 
 
 class ConnectomesSettings(ScanSettings):
-    """Everything of `connectome-tl connectomes`."""
+    """Settings of `connectome-tl connectomes`."""
 
     dwi: dict[str, str | int] = Field(
         default_factory=dict, description="which diffusion image where a scan has several: {acq: b2600, run: 1}"
@@ -232,10 +233,10 @@ class ConnectomesSettings(ScanSettings):
 
 
 class MorphometrySettings(ScanSettings):
-    """Everything of `connectome-tl morphometry` over a folder: networks of structural images, without diffusion data.
+    """Settings of `connectome-tl morphometry`: networks from structural images, without diffusion data.
 
-    Every scan has all `images`; the first is registered with the template, the others are brought onto it. Scans of
-    one cohort are compared with each other, so none takes another contrast than the rest.
+    Every scan must have all `images`; the first is registered to the template, the others are registered to it. All
+    scans of a cohort use the same contrasts, so that they are comparable.
     """
 
     name: str = "morphometry"

@@ -11,22 +11,21 @@ from connectome_tl.tasks import KindName
 
 Estimand = Literal["procedure", "fitted"]
 
-# Where a subject matters as much in training as in testing (kernels are symmetric), its influence is doubled and
-# the variance quadrupled.
+# If a subject is as influential in training as in testing (kernels are symmetric), its influence is doubled and the
+# variance quadrupled.
 MOST_WIDENING = 4.0
-MOST_ADDED = 1.6  # by the coefficients that a learner is free in
+MOST_ADDED = 1.6  # largest increase of the factor by effective coefficients
 
 
 class Widening(NamedTuple):
     """Test-only variance x `factor`; on log scales also (`floor` / n_subjects)^2, and `between` x the variance of
     the fitted models (`intervals.between_folds`).
 
-    `growth` adds to the factor with log(n_subjects / 33): the larger a cohort with a weak signal, the
-    more its AUC hangs on what the training sets happened to teach. The floor is for models that
-    hardly differ from the prevalence: their losses barely vary over the tested subjects, so all of
-    the variance comes from the training sets. `coefficient` adds to the factor for each coefficient beyond one that a
-    penalty leaves free (`intervals.taught`), `MOST_ADDED` at most. `larger` is for the end of a larger loss, where
-    that is not the same.
+    `growth` is added to the factor per unit of log(n_subjects / 33): with a weak signal, the relative contribution of
+    the training sets to the variance of the AUC increases with the size of the cohort. The floor is for models close to
+    the prevalence, whose losses hardly vary over the tested subjects, so that the variance is due to the training sets.
+    `coefficient` is added for each effective coefficient beyond one (`intervals.taught`), at most `MOST_ADDED`.
+    `larger` is the factor for the end with the larger loss, if it differs.
     """
 
     factor: float
@@ -37,13 +36,13 @@ class Widening(NamedTuple):
     larger: Widening | None = None
 
     def taught(self, coefficients: float) -> Widening:
-        """The widening of a learner that is free in so many coefficients."""
+        """The widening for a learner with this effective number of coefficients."""
         added = min(MOST_ADDED, self.coefficient * max(0.0, coefficients - 1.0))
         larger = None if self.larger is None else self.larger.taught(coefficients)
         return self._replace(factor=self.factor + added, larger=larger)
 
     def words(self, n_subjects: int) -> str:
-        """The factor as a sentence has it: `2.2`, or `0.9 to 1.6` where the ends differ."""
+        """The factor as text: `2.2`, or `0.9 to 1.6` if the ends differ."""
         factors = sorted({self.at(n_subjects), (self.larger or self).at(n_subjects)})
         return " to ".join(f"{factor:.2g}" for factor in factors)
 
@@ -57,20 +56,21 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: as in `scores.json`.
-        label: as a table or an axis names it.
-        words: as a sentence names it.
-        sign: +1 where larger is better, -1 where smaller is better, 0 where neither is.
-        low, high: the values it can take, infinite where there is no bound.
-        kinds: of the tasks that have it.
-        chance: its value without any information; None where there is none.
-        uninformed: what a model without any information does.
-        margin: half-width of "no difference that matters"; None where none was fixed.
-        margin_in_sd: the margin is a share of the outcome's standard deviation.
-        interval: how its interval is made.
-        widening: what simulated studies asked of its interval, per estimand (`benchmarks/coverage.py`).
-        difference: of losses, the same for the interval of a paired difference (`benchmarks/comparisons.py`); that
-            of other metrics is made from the two scores' own intervals, and `factor` applies to what they do not share.
+        name: name in `scores.json`.
+        label: name in tables and on axes.
+        words: name in sentences.
+        sign: +1 if larger is better, -1 if smaller is better, 0 if neither is.
+        low, high: range of its values, infinite if unbounded.
+        kinds: kinds of tasks that have it.
+        chance: value of an uninformed model; None if there is none.
+        uninformed: description of an uninformed model.
+        margin: half-width of the equivalence margin; None if none was fixed.
+        margin_in_sd: whether the margin is relative to the outcome's standard deviation.
+        interval: method of its interval.
+        widening: widening of its interval per estimand, tuned on simulated studies (`benchmarks/coverage.py`).
+        difference: for losses, the widening for paired differences (`benchmarks/comparisons.py`). The interval of
+            differences of other metrics combines those of both scores; `factor` then applies to the part that they
+            do not share.
     """
 
     name: str
@@ -181,7 +181,7 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }  # fmt: skip
-# The second metric of each kind that a verdict names beside the primary one.
+# The second metric of each kind that a verdict reports in addition to the primary one.
 SECOND: dict[KindName, str] = {
     "binary": "brier", "regression": "mae", "ordinal": "mae", "multiclass": "multiclass_brier",
 }  # fmt: skip

@@ -57,13 +57,13 @@ class ValueHead(Settings):
 class DistributionHead(Settings):
     """A distribution over bins of a regression's outcome; its mean is the prediction (soft labels).
 
-    The head is trained by the divergence from a normal distribution around the true value, as the age heads of
-    Peng et al. 2021 (doi:10.1016/j.media.2020.101871; 40 bins of one year, standard deviation one bin).
+    The head is trained by the Kullback-Leibler divergence from a normal distribution around the true value (Peng et al.
+    2021, doi:10.1016/j.media.2020.101871, for age, with 40 bins of one year and a standard deviation of one bin).
 
     Args:
-        bins: of equal width over the range of the training rows.
-        spread: standard deviation of the soft label in bins.
-        margin: share of the range that is added on each side; a prediction cannot leave the bins.
+        bins: number of bins of equal width over the range of the training rows.
+        spread: standard deviation of the soft label, in bins.
+        margin: share of the range that is added on each side; predictions cannot be outside the bins.
     """
 
     kind: Literal["distribution"] = "distribution"
@@ -82,18 +82,18 @@ class DistributionHead(Settings):
 class ModelSettings(Settings):
     """Encoders, fusion and heads.
 
-    The published demo of He et al. 2020 has a fused layer of 8 and batch normalisation after every
-    dense layer. Here the fused layer is wider and not normalised: with some thirty subjects that
-    keeps the model near a linear one (measured on the development children of ABIDE-33).
+    The published demo of He et al. 2020 has a fused layer of width 8 and batch normalisation after every dense layer.
+    Here, the fused layer is wider and not normalised, which keeps the model close to a linear one with about thirty
+    subjects (chosen on the development children of ABIDE-33).
 
     Args:
-        encoder: of the connectome; one of volumes makes it a study of images.
-        clinical: of the covariates; used where the target cohort has some.
-        others: encoders of further modalities: of volumes beside the connectome, or registered by an extension.
-        regression: what a regression's head gives: a value, or a distribution over bins.
-        dropout: of the fused layer.
-        modality_dropout: chance that a modality is hidden from a training row, which then looks as if it lacked it;
-            one that the row has always stays (Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
+        encoder: encoder of the connectome, or of volumes in a study of images.
+        clinical: encoder of the covariates, used if the target cohort has any.
+        others: encoders of further modalities: of volumes in addition to the connectome, or of an extension.
+        regression: output of a regression's head: a value, or a distribution over bins.
+        dropout: dropout of the fused layer.
+        modality_dropout: probability that a modality of a training row is dropped; at least one modality of a row is
+            always kept (Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
     """
 
     encoder: Annotated[AnyEncoder | AnyImageEncoder, Field(discriminator="kind")] = GraphEncoder()
@@ -117,12 +117,12 @@ class ModelSettings(Settings):
 
     @property
     def reads_embeddings(self) -> bool:
-        """Whether precomputed embeddings take the place of volumes."""
+        """Whether precomputed embeddings replace volumes."""
         return isinstance(self.branches.get("image"), EmbeddingEncoder)
 
     @property
     def compared(self) -> ModelSettings:
-        """The same without where weight files lie: their content is in the settings, too."""
+        """The same settings without paths of weight files, whose hashes are also in the settings."""
         encoder, others = _placeless(self.encoder), tuple(_placeless(other) for other in self.others)
         return self.model_copy(update={"encoder": encoder, "others": others})
 

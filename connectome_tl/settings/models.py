@@ -18,13 +18,13 @@ class ModelSpec:
     Attributes:
         name: as in the prediction table.
         label: as a table or a legend names it.
-        colour: hexadecimal; Okabe & Ito and their shades, safe for the colour-blind.
-        role: `full`, a `control` (differs from another model in one thing) or a `baseline`.
-        question: what the comparison with it answers.
-        of: the model that it is compared with.
-        subject: what a control leaves out, as the subject of a sentence ("Pretraining ..."); empty otherwise.
-        words: how a sentence names it after "better than".
-        stage: a control of the earlier stages; harm is negative transfer.
+        colour: hexadecimal; colour-blind safe palette of Okabe & Ito and shades of it.
+        role: `full`, a `control` (differs from another model in one respect) or a `baseline`.
+        question: question that a comparison with this model answers.
+        of: model that this model is compared with.
+        subject: part that a control omits, as the subject of a sentence ("Pretraining ..."); empty otherwise.
+        words: name in a sentence after "better than".
+        stage: whether it is a control of the earlier stages, so that harm is negative transfer.
     """
 
     name: str
@@ -64,9 +64,9 @@ MODELS: dict[str, ModelSpec] = {
     for spec in (
         ModelSpec("full", "Full model", "#0072B2", "full", words="the full model"),
         _control("core", "Closed-form core", "#004C77", "Does the network add to the closed-form core?",
-                 "The network beside the closed-form core"),
+                 "Adding the network to the closed-form core"),
         _control("network", "Network alone", "#3F9FD6", "Does the closed-form core add to the network?",
-                 "The closed-form core beside the network"),
+                 "Adding the closed-form core to the network"),
         _control("scratch", "From scratch", "#D55E00", _BOTH, _TRANSFER),
         _control("no_pretrain", "Without stage 1 (pretraining)", "#E69F00", _FIRST, _PRETRAINING),
         _control("no_adapt", "Without stage 2 (adaptation)", "#CC79A7", _SECOND, _ADAPTATION),
@@ -76,22 +76,22 @@ MODELS: dict[str, ModelSpec] = {
         _control("core_scratch", "Core without stage 1", "#6B93B0", "Do the scores of the source's core help the core?",
                  "The scores of the source's core", of="core"),
         _control("core_permuted_source", "Core with a permuted source", "#9FB7C9",
-                 "Does the core learn from the source, rather than from having more columns?",
-                 "What the source's outcomes teach", of="core"),
+                 "Does the core benefit from the outcomes of the source, and not only from more columns?",
+                 "Using the true outcomes of the source", of="core"),
         _control("single_task", "Single task", "#009E73", "Does learning the outcomes jointly help?",
                  "Learning the outcomes jointly"),
         _control("no_clinical", "Without clinical covariates", "#56B4E9",
-                 "Do clinical covariates add to the rest of the model?", "Clinical covariates beside the rest"),
+                 "Do clinical covariates add to the rest of the model?", "Adding clinical covariates to the rest"),
         _control("no_image", "Without images", "#7FB069", "Do images add to the rest of the model?",
-                 "Images beside the rest"),
+                 "Adding images to the rest"),
         _control("no_connectome", "Without the connectome", "#A8763E",
-                 "Does the connectome add to the rest of the model?", "The connectome beside the rest"),
+                 "Does the connectome add to the rest of the model?", "Adding the connectome to the rest"),
         _baseline("clinical_only", "Clinical covariates only", "#332288", "clinical covariates alone"),
         _baseline("nuisance_only", "Nuisance only", "#7A7A7A",
                   "nuisance variables alone (age at scan, sex, site, motion)"),
         _baseline("site_only", "Site only", "#5E6B75", "the site alone"),
         _baseline("ridge", "Ridge on edges", "#8C510A", "ridge on the same edges"),
-        _baseline("linear_all", "Linear on everything", "#BF812D", "a linear model of everything it sees"),
+        _baseline("linear_all", "Linear on everything", "#BF812D", "a linear model of all inputs"),
         _baseline("tangent_ridge", "Ridge in tangent space", "#6A3D9A", "ridge in tangent space"),
         _baseline("kernel_ridge", "Kernel ridge", "#882255", "kernel ridge on the same edges"),
         _baseline("cpm", "CPM", "#AA4499", "connectome-based predictive modelling"),
@@ -108,16 +108,16 @@ MODELS: dict[str, ModelSpec] = {
         _baseline("two_stage", "Age in two stages", "#B03A67", "an age network in two stages"),
         _baseline("synthetic_volumes", "With synthetic volumes", "#3A7D44",
                   "a network on volumes trained with synthetic ones"),
-        _baseline("prevalence", "Prevalence", "#A9A9A9", "knowing the prevalence alone"),
+        _baseline("prevalence", "Prevalence", "#A9A9A9", "the prevalence alone"),
     )
 }  # fmt: skip
 
 
 def register(spec: ModelSpec) -> None:
-    """Add the model of an extension: it then has its label, colour and question everywhere.
+    """Register the model of an extension with its label, colour and question.
 
     Raises:
-        UsageError: the name is taken by another model, or `of` names none.
+        UsageError: another model has this name, or `of` is not the name of a model.
     """
     if MODELS.get(spec.name, spec) != spec:
         raise UsageError(f"a model is already called {spec.name!r}", remedy="Choose another name.")
@@ -127,7 +127,7 @@ def register(spec: ModelSpec) -> None:
 
 
 def model_named(name: str) -> ModelSpec:
-    """The record of a model; one that nobody registered is a baseline under its own name."""
+    """The record of a model; an unregistered model is treated as a baseline."""
     if name in MODELS:
         return MODELS[name]
     words = name.replace("_", " ").strip()
@@ -137,7 +137,7 @@ def model_named(name: str) -> ModelSpec:
 
 
 def model_order(name: str) -> int:
-    """Place in the table; unregistered models come last."""
+    """Position in the table; unregistered models come last."""
     names = list(MODELS)
     return names.index(name) if name in MODELS else len(names)
 

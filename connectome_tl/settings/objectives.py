@@ -17,8 +17,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 class ObjectiveSettings(Settings):
     """Settings of an objective of adaptation.
 
-    `source_replay` asks for a batch of the source cohort beside each batch of the pool; a control without
-    stage 1 gets none. `needs_age` asks for the ages of the pool as targets. `modality` is what it learns from.
+    With `source_replay`, each batch of the pool is paired with a batch of the source cohort, except in a control
+    without stage 1. With `needs_age`, the ages of the pool are targets. `modality` is the input of the objective.
     """
 
     modality: ClassVar[str] = "connectome"
@@ -37,7 +37,7 @@ class ObjectiveSettings(Settings):
 
 
 class MaskedEdges(ObjectiveSettings):
-    """Hide a share of edges, predict their scaled values from the rest."""
+    """Mask a fraction of edges and predict their scaled values from the remaining edges."""
 
     kind: Literal["masked_edges"] = "masked_edges"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -48,8 +48,10 @@ class MaskedEdges(ObjectiveSettings):
 
 
 class DenoisingAutoencoder(ObjectiveSettings):
-    """Reconstruct clean edges from noisy ones through the embedding (the founding paper's kind of
-    second stage; its own noise and objective were not published, so these are settings)."""
+    """Reconstruct clean edges from noisy ones through the embedding.
+
+    The founding paper uses such a second stage. Its noise and objective are not published and therefore are settings.
+    """
 
     kind: Literal["denoising"] = "denoising"
     noise: Annotated[float, Field(ge=0)] = 0.5
@@ -61,7 +63,7 @@ class DenoisingAutoencoder(ObjectiveSettings):
 
 
 class MaskedNodes(ObjectiveSettings):
-    """Hide a share of regions with all their edges, predict those edges from the rest."""
+    """Mask a fraction of regions with all their edges, and predict these edges from the rest."""
 
     kind: Literal["masked_nodes"] = "masked_nodes"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -72,11 +74,11 @@ class MaskedNodes(ObjectiveSettings):
 
 
 class GraphContrast(ObjectiveSettings):
-    """Tell two views of one connectome from those of others (You et al. 2020, arXiv:2010.13902).
+    """Contrast two views of one connectome with those of others (You et al. 2020, arXiv:2010.13902).
 
     Args:
-        drop_edges, drop_nodes: share of edges and of regions that a view lacks.
-        temperature: of the similarity.
+        drop_edges, drop_nodes: fractions of edges and regions removed from a view.
+        temperature: temperature of the similarity.
     """
 
     kind: Literal["graph_contrast"] = "graph_contrast"
@@ -92,13 +94,16 @@ class GraphContrast(ObjectiveSettings):
 
 
 class ReplaySettings(ObjectiveSettings):
-    """Base of the objectives that see labelled source rows beside the pool: masked-edge reconstruction of the pool,
-    the source's outcomes (so that stage 1 is not forgotten), and one further term.
+    """Base of the objectives that use labelled source rows in addition to the pool.
 
-    Without stage 1 the reconstruction is left.
+    Their terms are masked-edge reconstruction of the pool, the outcomes of the source (against forgetting of stage 1),
+    and one further term.
+
+    Without stage 1 only the reconstruction is used.
 
     Args:
-        weight: of the further term. replay: of the source's outcomes. reconstruct: of the pool.
+        weight: weight of the further term. replay: weight of the source's outcomes. reconstruct: weight of the
+        reconstruction of the pool.
     """
 
     weight: Positive = 1.0
@@ -115,7 +120,7 @@ class ReplaySettings(ObjectiveSettings):
 
 
 class Coral(ReplaySettings):
-    """Covariances of the embeddings of pool and source made equal (CORAL, Sun and Saenko 2016,
+    """Align covariances of the embeddings of pool and source (CORAL, Sun and Saenko 2016,
     doi:10.1007/978-3-319-49409-8_35)."""
 
     kind: Literal["coral"] = "coral"
@@ -126,7 +131,7 @@ class Coral(ReplaySettings):
 
 
 class Mmd(ReplaySettings):
-    """Maximum mean discrepancy between the embeddings of pool and source made small (Gretton et al. 2012,
+    """Minimise the maximum mean discrepancy between embeddings of pool and source (Gretton et al. 2012,
     https://jmlr.org/papers/v13/gretton12a.html)."""
 
     kind: Literal["mmd"] = "mmd"
@@ -136,8 +141,8 @@ class Mmd(ReplaySettings):
 
 
 class Adversarial(ReplaySettings):
-    """A classifier that tells pool from source, and an encoder that prevents it (gradient reversal, Ganin et al.
-    2016, arXiv:1505.07818).
+    """Train a classifier of pool against source, with reversed gradients for the encoder (Ganin et al. 2016,
+    arXiv:1505.07818).
 
     Args:
         weight: factor on the reversed gradient. hidden: width of the classifier.
@@ -152,11 +157,13 @@ class Adversarial(ReplaySettings):
 
 
 class SelfTraining(ReplaySettings):
-    """Soft pseudo-labels: the network before adaptation predicts the source's outcomes for the pool, and the network
-    learns them from connectomes that lack a share of their edges (noisy student, Xie et al. 2020, arXiv:1911.04252).
+    """Train on soft pseudo-labels (noisy student, Xie et al. 2020, arXiv:1911.04252).
+
+    The network before adaptation predicts the source's outcomes for the pool. These are targets for connectomes in
+    which a fraction of the edges is masked.
 
     Args:
-        drop: share of the edges that the network does not see.
+        drop: fraction of masked edges.
     """
 
     kind: Literal["self_training"] = "self_training"
@@ -170,7 +177,7 @@ class SelfTraining(ReplaySettings):
 
 
 class ScanAge(ObjectiveSettings):
-    """Predict the age at the scan, which a pool without outcomes still knows (for neonates the postmenstrual age)."""
+    """Predict the age at scan, which is known in a pool without outcomes (postmenstrual age for neonates)."""
 
     kind: Literal["scan_age"] = "scan_age"
 
@@ -183,7 +190,9 @@ class ScanAge(ObjectiveSettings):
 
 
 class MaskedVolume(ObjectiveSettings):
-    """Hide a share of the blocks of a volume, predict a coarse version of the whole from its embedding."""
+    """Mask a fraction of the blocks of a volume, and predict a coarse version of the whole volume from its
+    embedding.
+    """
 
     modality: ClassVar[str] = "image"
     kind: Literal["masked_volume"] = "masked_volume"
@@ -196,13 +205,13 @@ class MaskedVolume(ObjectiveSettings):
 
 
 class VolumeContrast(ObjectiveSettings):
-    """Pull features of voxels of one class together over several volumes (Wang et al. 2021, arXiv:2108.06522).
+    """Make features of voxels of one class similar across volumes (Wang et al. 2021, arXiv:2108.06522).
 
-    Classes are ranks of the smoothed grey level within each head, since a pool has no label maps. It needs an image
-    encoder of kind resnet.
+    Classes are ranks of the smoothed intensity within each head, since a pool has no label maps. An image encoder of
+    kind resnet is required.
 
     Args:
-        classes: grey-level classes. stage: of the residual network, whose maps are compared.
+        classes: number of intensity classes. stage: stage of the residual network whose maps are compared.
     """
 
     modality: ClassVar[str] = "image"

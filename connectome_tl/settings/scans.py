@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.imaging import ConnectomesSettings
 
-MOTION = "mean_fd"  # covariate that comes with connectomes from scans: mean framewise displacement, mm
+MOTION = "mean_fd"  # covariate of connectomes from scans: mean framewise displacement in mm
 EdgeTransform = Literal["none", "log1p"]
 ScanVolume = Literal["T1w", "T2w", "FA", "MD"]
 
@@ -17,8 +17,8 @@ ScanVolume = Literal["T1w", "T2w", "FA", "MD"]
 class ScanFolder(Settings):
     """Scans of the subjects of the participants table. Paths are relative to `cohort.yaml`.
 
-    The subjects of the table are processed and no others; a scan that fails, or is not there, is a missing
-    connectome of its subject. Where the id of a cohort is one column, a subject has one scan in the folder.
+    Only subjects of the table are processed. If a scan fails or is absent, the connectome of the subject is missing. If
+    the cohort's id is one column, each subject must have one scan in the folder.
     """
 
     bids: str = Field(description="raw BIDS folder, QSIPrep's derivatives, or a dHCP release")

@@ -22,19 +22,19 @@ ROLES = ("target", "source", "pool")
 
 
 class CohortUse(Settings):
-    """A cohort file and which of its outcomes are used (all of them when null)."""
+    """A cohort file and the outcomes that are used (null for all)."""
 
     cohort: str
     tasks: tuple[str, ...] | None = None
 
 
 class SplitSettings(Settings):
-    """Who trains and who tests.
+    """Division of subjects into training and test rows.
 
-    `kfold` is repeated, nested, stratified and grouped; `site_out` holds out each site in turn;
-    `few_labels` draws `n_labelled` training subjects and cuts the rest into `outer` test parts.
-    `families: ignored` LEAKS: kin may stand on both sides of a fold, as in some published code, so that the gain of
-    that fault can be shown; the report says so everywhere.
+    `kfold` is repeated, nested, stratified and grouped cross-validation; `site_out` holds out each site in turn;
+    `few_labels` draws `n_labelled` training subjects and divides the others into `outer` test folds.
+    `families: ignored` LEAKS: relatives may be both in the training and in the test rows, as in some published code. It
+    exists to show the effect of this error; the report states it throughout.
     """
 
     scheme: Literal["kfold", "site_out", "few_labels"] = "kfold"
@@ -56,11 +56,11 @@ class SplitSettings(Settings):
 
 
 class Recalibration(Settings):
-    """What the inner folds are for: risks made true, and a threshold, before a test row is seen.
+    """Recalibration of risks and choice of a threshold on inner folds.
 
-    With `splits.inner` at 2 or more, the full model is fitted `repeats * outer * inner * n_seeds` times
-    more, and the baselines likewise; nothing is done with 0. Platt moves level and spread of the risks,
-    temperature their spread alone.
+    With `splits.inner` of 2 or more, the full model and the baselines need `repeats * outer * inner * n_seeds`
+    additional fits; with 0 there is no recalibration. Platt scaling changes intercept and slope of the logits,
+    temperature scaling only the slope.
     """
 
     method: Literal["platt", "temperature"] = "platt"
@@ -70,7 +70,7 @@ class Recalibration(Settings):
 class Refits(Settings):
     """Bootstrap refits per fold of the first repeat, for the instability of single risks; 0 for none.
 
-    `network` refits the last stage of the full model: `network * outer` fits more.
+    `network` refits the last stage of the full model, which needs `network * outer` additional fits.
     """
 
     linear: Annotated[int, Field(ge=0, le=10_000)] = 100
@@ -125,29 +125,29 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "single_task",
     "no_clinical",
 )
-# An elastic net costs more than all others together; the last two train networks.
+# The elastic net is slower than all others together; the last two train networks.
 COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes")
 DEFAULT_BASELINES: tuple[Baseline, ...] = tuple(name for name in get_args(Baseline) if name not in COSTLY_BASELINES)
 
 
 class StudySettings(Settings):
-    """The whole of `study.yaml`. Cohort paths are relative to the file itself.
+    """Contents of `study.yaml`. Cohort paths are relative to the file itself.
 
     Args:
-        learning_curve: numbers of labelled subjects, in increasing order; every model is fitted again on draws of each
+        learning_curve: numbers of labelled subjects, in increasing order; every model is refitted on draws of each
             size from the training rows of every fold.
-        n_seeds: fits per fold with other initial weights; their predictions are averaged.
-        permutations: label permutations of the closed-form core (first repeat only); 0 for none.
-        baseline_permutations: the same of the baselines for which many labelings cost little more than one.
-        network_permutations: the same of the full model, its networks trained again each time.
-        threshold: probability at which a risk becomes a class, fixed in advance.
-        n_jobs: processes; results do not depend on it.
-        brain_age: the gap between predicted and true age as a further result.
-        device: where networks are trained; `auto` is a GPU where torch finds one.
-        devices: processes that share every batch of a network on volumes, one GPU each where there are GPUs. Results
-            are those of one process but for rounding, unless the encoder has batch normalisation.
-        tune: what `tune` searches; a run does not look at it.
-        tuned: settings per outer fold, as `run --tuned` writes them here.
+        n_seeds: number of fits per fold with different initial weights, whose predictions are averaged.
+        permutations: number of label permutations of the closed-form core (first repeat only); 0 for none.
+        baseline_permutations: the same for baselines whose labelings share most computations.
+        network_permutations: the same for the full model, with networks retrained for each permutation.
+        threshold: risk at which the positive class is predicted, fixed in advance.
+        n_jobs: number of processes; results do not depend on it.
+        brain_age: brain-age gap as an additional result.
+        device: device for training; `auto` is a GPU if torch finds one.
+        devices: number of processes that share every batch of a network on volumes, with one GPU each if available.
+            Results equal those of one process up to rounding, unless the encoder has batch normalisation.
+        tune: settings of `tune`, ignored by a run.
+        tuned: settings per outer fold, written by `run --tuned`.
     """
 
     title: str = "Neurodevelopmental outcome from the connectome"
@@ -184,7 +184,7 @@ class StudySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _stages_follow_the_cohorts(cls, given: Any) -> Any:
-        """Without a source there is no stage 1, and without a pool no stage 2, unless the stage is asked for."""
+        """Remove stage 1 without a source and stage 2 without a pool, unless the stage is given explicitly."""
         if not isinstance(given, dict):
             return given
         stages = given.get("stages", {})
@@ -253,7 +253,7 @@ class StudySettings(Settings):
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """What of these settings lets training see tested subjects: a sentence each."""
+        """One sentence for each setting that leaks test rows into training."""
         found = []
         if self.stages.finetune.ensemble.choose_on == "tested":
             found.append(
@@ -272,25 +272,25 @@ class StudySettings(Settings):
 
     @property
     def features(self) -> FeatureSettings:
-        """What is fitted to turn rows into features."""
+        """Settings of the feature steps."""
         return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges, image=self.image)
 
     @property
     def decisive(self) -> StudySettings:
-        """The same without what changes no result: what hashes and sidecars record."""
+        """The settings that affect results; they are recorded in hashes and sidecars."""
         return self.model_copy(update={"n_jobs": 1, "tune": None})
 
     @property
     def nameless(self) -> StudySettings:
-        """The decisive settings without title and places: equal where a study lies elsewhere or is called otherwise."""
+        """The decisive settings without title and paths, so that renamed or moved studies are equal."""
         places = {role: use.model_copy(update={"cohort": ""}) for role, use in self.uses.items()}
         return self.decisive.model_copy(update={"title": "", **places})
 
     def of(self, repeat: int, fold: int) -> StudySettings:
-        """The settings of one outer fold: the study's own, or what was found for this fold.
+        """The settings of one outer fold: those of the study or, if tuned, those of the fold.
 
         Raises:
-            UsageError: the study is tuned, but not for this fold, or with a value that it refuses.
+            UsageError: the study is tuned, but not for this fold, or with an invalid value.
         """
         if self.tuned is None:
             return self
@@ -303,7 +303,7 @@ class StudySettings(Settings):
         return self.model_copy(update={"tuned": None}).with_settings(found)
 
     def with_settings(self, changed: Mapping[str, Any]) -> StudySettings:
-        """The same study with other values at dotted keys.
+        """Copy the study with other values at dotted keys.
 
         Raises:
             UsageError: the study has no such key, or refuses the value.

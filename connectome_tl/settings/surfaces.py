@@ -16,10 +16,10 @@ class Hemisphere(Settings):
 
 
 class SurfaceFiles(Settings):
-    """Surfaces whose regions become voxels of the anatomical image.
+    """Surfaces whose regions are converted to voxels of the anatomical image.
 
     Voxels are those of `ribbon` (FreeSurfer's numbers of the grey ribbon by default), else those between the surfaces.
-    Where both hemispheres use one number, the right one's are counted from the next thousand.
+    If both hemispheres share numbers, those of the right one are shifted to the next thousand.
     """
 
     left: Hemisphere | None = None

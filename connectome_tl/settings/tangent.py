@@ -10,11 +10,11 @@ from connectome_tl.settings.base import Settings
 
 
 class TangentSettings(Settings):
-    """Edges as displacements from the mean of the training rows.
+    """Edges as tangent-space projections at the mean of the training rows.
 
-    `values` says what the matrices hold; it is off for counts, lengths and anything else that is not a
-    covariance. Correlations C become (1 - s) C + s I first, which makes them invertible even where a series
-    has fewer frames than regions. The arithmetic mean costs about a tenth of the geometric one.
+    `values` states the kind of matrix; the tangent space is not defined for counts, lengths and other non-covariances.
+    Correlations C are first shrunk to (1 - s) C + s I, which is invertible even if a time series has fewer frames than
+    regions. The arithmetic mean takes about a tenth of the time of the geometric one.
     """
 
     values: Literal["off", "correlation", "covariance"] = "off"
@@ -23,5 +23,5 @@ class TangentSettings(Settings):
 
 
 CORRELATIONS = TangentSettings(values="correlation")
-# Covariances come from a shrinkage estimator already (Ledoit-Wolf), with nilearn's geometric mean.
+# Covariances are already shrunk (Ledoit-Wolf), with nilearn's geometric mean.
 COVARIANCES = TangentSettings(values="covariance", shrinkage=0.0, mean="geometric")

@@ -35,11 +35,11 @@ class TemplateOfAges(TemplateFiles):
 
 
 class TemplatesByAge(Settings):
-    """Each scan takes the template of its age: one of TemplateFlow's, or of your own.
+    """Templates by age: each scan uses that of its age, from TemplateFlow or from user files.
 
-    TemplateFlow's are looked for in its local cache and never downloaded (`connectome-tl fetch template` does that).
-    `labels` says which of its label images: entities of the template's own dseg (`desc-structures` of dhcpVol,
-    `atlas-Schaefer2018_desc-400Parcels7Networks` of MNI152NLin2009cAsym), or your own file, relative to the
+    TemplateFlow templates are read from its local cache and never downloaded (see `connectome-tl fetch template`).
+    `labels` selects the label image: entities of the template's own dseg (`desc-structures` of dhcpVol,
+    `atlas-Schaefer2018_desc-400Parcels7Networks` of MNI152NLin2009cAsym), or a user file, relative to the
     configuration, with `{template}` and `{cohort}` in its name.
     """
 

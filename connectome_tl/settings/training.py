@@ -14,12 +14,12 @@ Steps = Annotated[int, Field(ge=0)]
 
 
 class Mixup(Settings):
-    """Training rows are mixed in pairs: features by a share drawn from Beta(alpha, alpha), the loss by the same.
+    """Mix training rows in pairs: features and losses with a weight drawn from Beta(alpha, alpha).
 
-    A pair that lacks other regions or modalities is not mixed.
+    Pairs with different missing regions or modalities are not mixed.
 
     Args:
-        neighbours: mix with one of so many rows that are nearest in outcome; with any row when null.
+        neighbours: number of nearest rows in outcome that a row is mixed with; null for all rows.
     """
 
     alpha: Positive = 0.2
@@ -27,36 +27,36 @@ class Mixup(Settings):
 
 
 class Training(Settings):
-    """AdamW for a number of steps that follows the number of rows.
+    """Training by AdamW, with a number of steps that depends on the number of rows.
 
     Args:
-        steps: optimiser steps; `auto` is 320, and 640 from 600 rows.
-        batch_size: rows of a batch; `auto` is as near to 64 as equal batches allow (all rows below 96), and to 8
-            where volumes are learnt from.
+        steps: number of optimiser steps; `auto` is 320, and 640 for 600 or more rows.
+        batch_size: number of rows per batch; `auto` gives equal batches of about 64 rows (all rows below 96), or of
+            about 8 with volumes.
         part_learning_rates: factor on `learning_rate` for a part of the model (a modality, `fusion`, `heads`).
         freeze: parts that are not trained; their dropout is off.
-        schedule: `cosine` lets the learning rate fall to 0 over the steps (Loshchilov and Hutter 2017,
-            arXiv:1608.03983).
-        class_weights: `balanced` weighs the classes of a binary outcome inversely to their frequency among the
-            training rows; the risks are corrected for it, so that they stay those of the cohort.
-        anchor: strength of the pull towards the parent's weights (L2-SP, Li et al. 2018,
-            arXiv:1802.01483); 0 is none.
-        rate_decay: factor on the rate of the fusion, and once more on that of the branches (discriminative
-            rates, Howard and Ruder 2018, doi:10.18653/v1/P18-1031); 1 is none.
-        unfreeze: share of the steps after which all parts move: the heads from the start, the fusion from half
-            of it, the branches from the end of it (gradual unfreezing, same source); 0 moves all at once.
-        edge_noise: standard deviation of the noise that is added to scaled edges of a supervised stage.
-        task_weights: of the outcomes of a supervised stage. `equal`; `uncertainty`, learned with the network
-            (Kendall et al. 2018, arXiv:1705.07115); `gradient`, so that all pull equally at the fused layer
-            (Chen et al. 2018, arXiv:1711.02257).
-        precision: of the large products of a supervised stage. `bf16` keeps edges in bfloat16 while training, in half
-            the memory, and multiplies them by weights in it, with sums in float32: for many regions, on a processor
-            with such instructions (AVX512-BF16, AMX) or a GPU. For the graph encoder alone.
-        mixup: mixes the rows of a supervised stage (Zhang et al. 2018, arXiv:1710.09412); null for none.
+        schedule: `cosine` decays the learning rate to 0 (Loshchilov and Hutter 2017, arXiv:1608.03983).
+        class_weights: `balanced` weights the classes of a binary outcome inversely to their frequency in the training
+            rows; risks are corrected for it, so that they remain calibrated to the cohort's prevalence.
+        anchor: strength of the penalty on the distance to the parent's weights (L2-SP, Li et al. 2018,
+            arXiv:1802.01483); 0 for none.
+        rate_decay: factor on the learning rate of the fusion, applied twice to that of the branches (discriminative
+            rates, Howard and Ruder 2018, doi:10.18653/v1/P18-1031); 1 for none.
+        unfreeze: share of the steps after which all parts are trained: the heads from the start, the fusion from
+            half of it, the branches from the end of it (gradual unfreezing, same source); 0 trains all from the
+            start.
+        edge_noise: standard deviation of the noise added to scaled edges in a supervised stage.
+        task_weights: weights of the outcomes in a supervised stage. `equal`; `uncertainty`, learned with the network
+            (Kendall et al. 2018, arXiv:1705.07115); `gradient`, for equal gradient norms at the fused layer (Chen et
+            al. 2018, arXiv:1711.02257).
+        precision: floating-point precision of the large products in a supervised stage. `bf16` stores edges in
+            bfloat16 (half the memory) and multiplies in bfloat16 with float32 sums: for many regions, on a processor
+            with such instructions (AVX512-BF16, AMX) or a GPU. Graph encoder only.
+        mixup: mixing of rows in a supervised stage (Zhang et al. 2018, arXiv:1710.09412); null for none.
 
-    `part_learning_rates`, `freeze`, `anchor`, `rate_decay` and `unfreeze` act only on weights that were taken
-    over from an earlier stage: weights that start at random are trained at the full rate, so that a control
-    without that stage is not handicapped.
+    `part_learning_rates`, `freeze`, `anchor`, `rate_decay` and `unfreeze` apply only to weights transferred from an
+    earlier stage. Randomly initialised weights are trained at the full rate, so that a control without that stage is
+    not handicapped.
     """
 
     steps: Steps | Literal["auto"] = "auto"
@@ -81,7 +81,7 @@ class Training(Settings):
         return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
 
     def batch_for(self, n_rows: int, *, images: bool = False) -> int:
-        """Rows of a batch for this number of training rows; fewer where volumes are among what is learnt from."""
+        """Rows of a batch for this number of training rows; fewer with volumes."""
         if self.batch_size != "auto":
             return min(self.batch_size, n_rows)
         return -(-n_rows // max(1, round(n_rows / (8 if images else 64))))
@@ -90,15 +90,15 @@ class Training(Settings):
 class Ensemble(Settings):
     """Several networks, each trained without one inner part of the training rows and stopped by it.
 
-    The mean of the networks predicts. Their held-out predictions choose, per outcome, after how many
-    steps training stops, and the weight of the network beside the closed-form core.
+    Predictions of the networks are averaged. Their held-out predictions determine, per outcome, the number of
+    training steps and the weight of the network relative to the closed-form core.
 
     Args:
-        networks: number of inner parts; families stay together.
-        checkpoints: steps at which held-out rows are looked at, as shares of all steps; the last step is
-            always one.
-        choose_on: rows that choose the step. `tested` LEAKS: it takes the step that is best on the tested rows, as
-            some published code does, so that the gain of that fault can be shown; the report says so everywhere.
+        networks: number of inner parts; families are kept together.
+        checkpoints: steps at which held-out rows are evaluated, as shares of all steps; the last step is always
+            included.
+        choose_on: rows used to choose the step. `tested` LEAKS: it chooses the best step on the tested rows, as some
+            published code does. It exists to show the effect of this error; the report states it throughout.
     """
 
     networks: Annotated[int, Field(ge=2)] = 4
@@ -106,19 +106,19 @@ class Ensemble(Settings):
     choose_on: Literal["held_out", "tested"] = "held_out"
 
     def steps_at(self, n_steps: int) -> tuple[int, ...]:
-        """The steps at which held-out rows are looked at, rising, the last one included."""
+        """Steps at which held-out rows are evaluated, in increasing order, including the last one."""
         return tuple(sorted({round(share * n_steps) for share in self.checkpoints} | {n_steps}))
 
 
 class Pretrain(Settings):
-    """Stage 1: supervised, on the source cohort. Strong weight decay carries over better than a good
-    fit of the source does (chosen on the development children of ABIDE-33)."""
+    """Stage 1: supervised training on the source cohort. Strong weight decay transfers better than a close fit of the
+    source (chosen on the development children of ABIDE-33)."""
 
     training: Training = Training(weight_decay=10.0)
 
 
 class Adapt(Settings):
-    """Stage 2: unsupervised, on neonates without outcomes."""
+    """Stage 2: unsupervised training on neonates without outcomes."""
 
     objective: AnyObjective = MaskedEdges()
     training: Training = Training(steps=160, learning_rate=3e-4, weight_decay=1.0)
@@ -126,11 +126,11 @@ class Adapt(Settings):
 
 
 class FineTune(Settings):
-    """Stage 3: supervised and joint, on the infants with outcomes.
+    """Stage 3: supervised training on all outcomes of the infants.
 
-    `scaling: parent` keeps all fitted feature steps of the stage before (fitted on more subjects); `own`
-    fits them on this stage's training rows. `carry` lists what is taken from the stage before; a head
-    is carried only when the stage before had the same task.
+    `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
+    training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
+    is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
     """
 
     training: Training = Training()
@@ -140,9 +140,9 @@ class FineTune(Settings):
 
 
 class Stages(Settings):
-    """A stage that is null is left out; its control is then left out too.
+    """The stages of a study; null omits a stage and its control.
 
-    Stage 1 is left out where a study has no source cohort, stage 2 where it has no pool.
+    Stage 1 is omitted without a source cohort, stage 2 without a pool.
     """
 
     pretrain: Pretrain | None = Pretrain()

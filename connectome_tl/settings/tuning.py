@@ -19,7 +19,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.scores import Number
 from connectome_tl.settings.training import Stages
 
-# What decides a fit. Cohorts, splits, seeds and what is reported stay as they are.
+# Settings of fits. Cohorts, splits, seeds and results cannot be tuned.
 _SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
     "core": CoreSettings,
@@ -30,7 +30,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "image": ImageSettings,
 }
 TUNABLE = tuple(_SECTIONS)
-# Whole stages decide which models a study has; a transductive study says so on every table.
+# Whole stages determine the models of a study; transductive results must be marked as such.
 _IMAGE = ("image.augment", "image.flip_test")
 _LEAK = "stages.finetune.ensemble.choose_on"
 _FIXED = ("stages", "stages.pretrain", "stages.adapt", "stages.adapt.transductive", _LEAK, "model.others")
@@ -46,7 +46,7 @@ def _every_key() -> dict[str, None]:
 
 
 def _is_fixed(key: str) -> bool:
-    # Grids are made of the images once, when the cohorts are read; what is drawn in training may change.
+    # Grids are computed once, when the cohorts are read; augmentation in training may differ between trials.
     return key in _FIXED or (key.split(".")[0] == "image" and not key.startswith(_IMAGE))
 
 
@@ -95,10 +95,10 @@ Scalar = bool | int | float | str | None
 
 
 class Dimension(Settings):
-    """One setting that is searched: a range of numbers, or a list of values.
+    """One dimension of the search space: a range of numbers, or a list of values.
 
-    A range between two integers holds integers. `log` searches on the logarithmic scale. A choice may be any
-    plain YAML value, for example a whole block: `{kind: flat, widths: [64, 16]}`.
+    A range between two integers contains integers. `log` samples on the logarithmic scale. A choice may be any YAML
+    value, for example a block: `{kind: flat, widths: [64, 16]}`.
     """
 
     low: int | float | None = None
@@ -129,7 +129,7 @@ class Dimension(Settings):
 
     @property
     def labels(self) -> tuple[Scalar, ...]:
-        """The choices as the database of trials holds them: a block or a list as JSON text."""
+        """The choices as stored in the database of trials: a block or a list as JSON text."""
         plain = (bool, int, float, str, type(None))
         return tuple(choice if isinstance(choice, plain) else json_text(choice) for choice in self.choices)
 
@@ -139,29 +139,29 @@ class Dimension(Settings):
         return self.choices or (self.low, self.high)
 
     def value(self, label: Any) -> Any:
-        """The setting behind what the database of trials holds."""
+        """The setting that a value in the database of trials stands for."""
         return self.choices[self.labels.index(label)] if self.choices else label
 
 
 def json_text(value: Any) -> str:
-    """A setting as one line of JSON, keys in order."""
+    """A setting as one line of JSON with sorted keys."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 class TuneSettings(Settings):
-    """What `tune` searches, and how. Each outer fold is searched on its own, on its inner folds.
+    """Settings of `tune`. There is a separate search for each outer fold, on its inner folds.
 
     Args:
-        space: dotted key of study.yaml to what is tried.
-        trials: completed trials per outer fold.
-        model: whose score counts.
-        task: outcome whose score counts; the first binary one, else the first, when null.
-        objectives: metrics, of which the best mean rank over trials wins; the task's primary one when empty.
-        sampler: `tpe` learns from earlier trials, `random` does not.
-        startup: random trials before `tpe` begins to learn.
-        prune: stop a trial after an inner fold (the second or a later one of three or more) where it is worse than the
-            median of the completed ones; `inside` also stops it inside a fit, at a checkpoint of its first network at
-            which it is in their worst quarter, and fits one network after another (only with a single objective).
+        space: search space by dotted key of study.yaml.
+        trials: number of completed trials per outer fold.
+        model: model whose score is optimised.
+        task: outcome whose score is optimised; null for the first binary one, else the first.
+        objectives: metrics; the trial with the best mean rank is chosen. Empty for the task's primary metric.
+        sampler: `tpe` uses earlier trials, `random` does not.
+        startup: number of random trials before `tpe` uses earlier trials.
+        prune: stop a trial after an inner fold (from the second of three or more) if it is worse than the median of
+            the completed trials; `inside` also stops it during a fit, at a checkpoint of its first network, if it is
+            in the worst quarter, and fits networks one after another (only with a single objective).
     """
 
     space: dict[SpaceKey, Dimension] = Field(min_length=1)
@@ -193,7 +193,7 @@ class TuneSettings(Settings):
 
 
 class FoldChoice(Settings):
-    """What was found for one outer fold: the best trial, its inner scores and its settings by dotted key."""
+    """Result of the search for one outer fold: the best trial, its inner scores and its settings by dotted key."""
 
     repeat: Annotated[int, Field(ge=0)]
     fold: Annotated[int, Field(ge=0)]
@@ -203,13 +203,13 @@ class FoldChoice(Settings):
 
 
 class Tuned(Settings):
-    """Settings per outer fold, and what they were found on. A study with another content refuses them.
+    """Tuned settings per outer fold, with hashes of the study they belong to; other studies refuse them.
 
     Attributes:
         study, split_plan, data: hashes of the settings that were tuned from, the splits, the cohorts.
-        model, task, objectives: whose inner scores chose.
-        trials: completed trials per fold. sampler: what proposed them.
-        folds: what was found, one record per outer fold.
+        model, task, objectives: definition of the optimised score.
+        trials: completed trials per fold. sampler: name of the sampler.
+        folds: one record per outer fold.
     """
 
     study: str
@@ -223,14 +223,14 @@ class Tuned(Settings):
     folds: tuple[FoldChoice, ...]
 
     def settings_of(self, repeat: int, fold: int) -> dict[str, Any] | None:
-        """The settings found for one outer fold by dotted key; None where there are none."""
+        """Tuned settings of one outer fold by dotted key, or None."""
         return next((dict(one.settings) for one in self.folds if (one.repeat, one.fold) == (repeat, fold)), None)
 
 
 class TrialRecord(Record):
-    """One trial: what it tried, as the database holds it, and its inner scores.
+    """One trial: its settings, as stored in the database, and its inner scores.
 
-    `values` is empty for a trial that was stopped early; `reached` then is its score after the last whole inner fold.
+    `values` is empty for a stopped trial; `reached` is then its score after the last completed inner fold.
     """
 
     repeat: int
@@ -244,7 +244,7 @@ class TrialRecord(Record):
 
 
 class SearchRecord(Record):
-    """What the page of a search shows."""
+    """Contents of the page of a search."""
 
     title: str
     outcome: str
@@ -258,9 +258,9 @@ class SearchRecord(Record):
 
 
 class Optimism(Record):
-    """Inner scores of the best trials against the score on the outer test folds, of one model, task and metric.
+    """Inner scores of the best trials and score on the outer test folds, for one model, task and metric.
 
-    `inner` is the mean over outer folds; `difference` is positive where the inner scores promised too much.
+    `inner` is the mean over outer folds; `difference` is positive if the inner scores are optimistic.
     """
 
     task: str

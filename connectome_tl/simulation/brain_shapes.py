@@ -15,7 +15,7 @@ LABELS = {"skull": 1, "csf": 2, "cortex": 3, "white": 4, "deep": 5, "ventricles"
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one brain in halves of the field of view; `phase` and `warp` make it an individual."""
+    """Sizes of one brain in units of half the field of view; `phase` and `warp` are individual deviations."""
 
     axes: np.ndarray  # (3,) half-axes of the brain
     fluid: float  # width of the fluid around it
@@ -33,9 +33,9 @@ class Anatomy:
     Attributes:
         points: (3, size, size, size) coordinates of the voxels in the brain's own frame, -1 to 1 over the field
             of view: to the right, the front, the top.
-        shares: soft membership (0 to 1) of what is painted, in this order.
+        shares: soft membership (0 to 1) of each part, in the order of painting.
         labels: uint8.
-        depth_to_rim, to_the_front: 0 to 1, where a voxel lies.
+        depth_to_rim, to_the_front: location of each voxel, 0 to 1.
         ventricle_rim: bool, the shell around the ventricles.
     """
 
@@ -48,7 +48,7 @@ class Anatomy:
     half: float  # mm of half the field of view
 
     def ball(self, where: Literal["deep", "elsewhere"], radius: float, rng: np.random.Generator) -> np.ndarray:
-        """A ball of this radius (mm) in the brain, around a voxel of deep grey matter or of what is well away."""
+        """A ball of this radius (mm) around a random voxel of deep grey matter or far away from it."""
         if where == "deep":
             allowed = self.labels == LABELS["deep"]
         else:
@@ -66,8 +66,8 @@ class Anatomy:
 def draw_shape(rng: np.random.Generator, maturity: float) -> Shape:
     """Sizes of a brain of this maturity (months) and of one individual.
 
-    Brains grow fast at first, then slowly; ventricles and fluid are wide at birth and from the fifties on, when
-    the cortex thins.
+    Growth is fast at first, then slow; ventricles and fluid spaces are wide at birth and from the age of fifty, when
+    the cortex becomes thinner.
     """
     months = max(maturity, 0.0)
     grown = 0.70 + 0.24 * (1 - np.exp(-months / 8.0)) + 0.06 * (1 - np.exp(-months / 60.0))
@@ -154,7 +154,7 @@ class Grid:
 
 
 def paint(anatomy: Anatomy, levels: Mapping[str, float | np.ndarray]) -> np.ndarray:
-    """Grey levels of an anatomy, each part over those before it; fluid fills the ventricles, the skull is bright."""
+    """Intensities of an anatomy; later parts cover earlier ones; fluid fills the ventricles, the skull is bright."""
     volume = np.zeros(anatomy.labels.shape)
     for name, share in anatomy.shares.items():
         level = 0.85 if name == "skull" else levels["csf" if name == "ventricles" else name]

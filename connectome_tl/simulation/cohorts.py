@@ -1,8 +1,8 @@
 """Simulate three cohorts with known truth: older subjects, neonates, very preterm infants.
 
-Edges are log-normal around a distance-dependent backbone. A subject's maturation (from age), sex and
-latent vulnerability move known edges; Bayley scores follow the vulnerability and the clinical course.
-Source scores follow the same vulnerability pattern, so that there is something to transfer.
+Edges are log-normal around a distance-dependent backbone. Maturation (from age), sex and latent vulnerability of a
+subject change known edges; Bayley scores depend on the vulnerability and the clinical course. Source scores depend on
+the same pattern of vulnerability, so that transfer is possible.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ DOMAINS = ("cognitive", "language", "motor")
 
 @dataclass(frozen=True)
 class SimulatedStudy:
-    """The three cohorts and the truth behind them.
+    """The three cohorts and their ground truth.
 
     Attributes:
-        pattern: (n_regions, n_regions) of the target's order: how vulnerability moves each edge.
+        pattern: (n_regions, n_regions) in the target's order: effect of vulnerability on each edge.
         liability: (n_target, 3) true risk per domain on the latent scale.
     """
 
@@ -54,15 +54,15 @@ def simulate_study(
     """Simulate a study; equal arguments give equal cohorts.
 
     Args:
-        effect: strength of the outcome's footprint in the connectome (0: a null study).
-        shared: 1 when the older subjects' score has the infants' footprint, 0 when it has another
-            one (then pretraining has nothing to give).
+        effect: strength of the outcome's effect on the connectome (0: a null study).
+        shared: 1 if the older subjects' score has the infants' pattern, 0 if it has another one (pretraining is then
+            useless).
         adult, infant: names of the atlases of the older subjects and of the infants.
-        smooth: footprints change smoothly with the place in the brain, and are the same in every atlas;
-            otherwise they are those of twelve regions. Atlases with other regions need smooth footprints.
+        smooth: patterns are smooth functions of position and equal in every atlas; otherwise they involve twelve
+            regions. Atlases with different regions need smooth patterns.
 
     Raises:
-        UsageError: atlases with other regions, and footprints that are not smooth.
+        UsageError: atlases have different regions and patterns are not smooth.
     """
     of_adults, of_infants = load_atlas(adult), load_atlas(infant)
     alike = of_adults.node_set == of_infants.node_set
@@ -83,7 +83,7 @@ def simulate_study(
 
 
 class _Draws:
-    """Random draws by name: what is drawn for one cohort does not depend on the size of another."""
+    """Random draws by name, so that the draws of a cohort do not depend on the size of another."""
 
     def __init__(self, seed: int, atlas: Atlas, smooth: bool = False) -> None:
         self.seed, self.atlas, self.smooth = seed, atlas, smooth
@@ -92,15 +92,15 @@ class _Draws:
         hub = rng.normal(0, 0.4, atlas.n_regions)
         log_weight = 3.5 - distance / 30 + hub[:, None] + hub[None] + _symmetric(rng, atlas.n_regions)
         self.backbone = log_weight
-        self.exists = _upper_rank(-log_weight) < 0.35  # the strongest 35 % of edges are there in everybody
+        self.exists = _upper_rank(-log_weight) < 0.35  # the strongest 35 % of edges exist in all subjects
 
     def rng(self, *name: str) -> np.random.Generator:
         words = [int.from_bytes(part.encode()[:8].ljust(8, b"\0"), "little") for part in name]
         return np.random.default_rng([self.seed, *words])
 
     def pattern(self, name: str) -> np.ndarray:
-        """A symmetric pattern: edges of twelve random regions, sign by region pair; or, smooth, of all regions, as
-        strong in sum."""
+        """A symmetric pattern: edges of twelve random regions with signs by pair, or a smooth pattern of all regions
+        with the same total strength."""
         rng = self.rng("pattern", name)
         n_regions = self.atlas.n_regions
         if self.smooth:

@@ -12,10 +12,10 @@ from connectome_tl.errors import UsageError
 def smooth_field(rng: np.random.Generator, atlas: Atlas) -> np.ndarray:
     """(n_regions,) values of a random smooth function, a sum of four plane waves, with mean 0 and variance 1.
 
-    Equal draws give the same function whatever the atlas, up to the mean and the variance over its regions.
+    Equal draws give the same function for every atlas, up to the mean and the variance over its regions.
 
     Raises:
-        UsageError: the atlas does not say where its regions lie.
+        UsageError: the atlas has no coordinates of its regions.
     """
     waves, phases = rng.normal(0, 1.2, (4, 3)), rng.uniform(0, 2 * np.pi, 4)
     places = region_places(atlas.name, atlas.names)

@@ -2,8 +2,8 @@
 
 Bundles are tubes around smooth curves; where tubes overlap, fibres cross. Each fibre is an axially symmetric
 tensor in tissue whose diffusivities and b-values are a newborn's (dHCP's shells 400, 1000 and 2600 s/mm2,
-Hutter et al. 2018, doi:10.1002/mrm.26765); noise is Rician. A subject differs from the next in place, size and
-the strength of known edges (the cross-section of a bundle), so truth is known for every edge.
+Hutter et al. 2018, doi:10.1002/mrm.26765); noise is Rician. Subjects differ in position, size and the strength of
+known edges (the cross-section of a bundle), so that the truth is known for every edge.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _SKULL, _SCALP = 3.0, 5.0  # mm thick
 class PhantomSettings:
     """Size, protocol and noise of a phantom; lengths in mm, `shells` pairs of b-value (s/mm2) and volumes.
 
-    With `scalp` the anatomical image shows skull and scalp, as a scanner leaves it; else it ends at the brain.
-    Diffusion data suppress fat and never show it.
+    With `scalp` the anatomical image includes skull and scalp, otherwise only the brain. Diffusion data are
+    fat-suppressed.
     """
 
     n_regions: int = 16
@@ -41,12 +41,12 @@ class PhantomSettings:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """What all subjects share, in template space.
+    """Anatomy shared by all subjects, in template space.
 
     Attributes:
         centres: (n_regions, 3) mm.
-        edges: (n_edges, 2) regions that each bundle joins.
-        middles: (n_edges, 3) mm, where each bundle bends to.
+        edges: (n_edges, 2) regions that each bundle connects.
+        middles: (n_edges, 3) mm, control point of each bundle.
         radii: (n_edges,) mm.
     """
 
@@ -66,7 +66,7 @@ class Head:
     """One scan of one subject: images on two grids, and the truth.
 
     Attributes:
-        dwi: (x, y, z, n_volumes); labels and mask lie on its grid.
+        dwi: (x, y, z, n_volumes); labels and mask have its grid.
         strengths: (n_edges,) cross-section of each bundle in mm2.
         fibre: (x, y, z) share of fibre in each voxel.
     """
@@ -84,14 +84,14 @@ class Head:
 
 
 def make_anatomy(settings: PhantomSettings | None = None) -> Anatomy:
-    """Regions spread over a shell, joined by bundles that bend inwards; the same for the same seed."""
+    """Regions distributed over a shell, connected by bundles that bend inwards; determined by the seed."""
     settings = settings or PhantomSettings()
     rng = np.random.default_rng([settings.seed, 1])
     axes = np.array(settings.half_axes)
     spots = _spread(settings.n_regions) @ np.diag(axes - settings.region_radius - 2.0)
     pairs = [(i, j) for i in range(settings.n_regions) for j in range(i + 1, settings.n_regions)]
     apart = [p for p in pairs if np.linalg.norm(spots[p[0]] - spots[p[1]]) > 2.5 * settings.region_radius]
-    # Every region has a bundle before any has many: take pairs of the least joined regions first.
+    # Choose pairs of the least connected regions first, so that every region has a bundle.
     degree = np.zeros(settings.n_regions)
     chosen: list[tuple[int, int]] = []
     for _ in range(settings.n_edges):
@@ -119,9 +119,9 @@ def make_head(
 
     Args:
         strengths: (n_edges,) cross-sections in mm2; the anatomy's own by default.
-        still: no difference in place and size from the template, and no noise.
-        poses: (n_volumes, 4, 4) where the head lies in each volume, mm to mm; at rest by default. Labels, mask
-            and anatomical image are of the head at rest.
+        still: no difference in position and size from the template, and no noise.
+        poses: (n_volumes, 4, 4) pose of the head in each volume, mm to mm; at rest by default. Labels, mask and
+            anatomical image are those of the head at rest.
     """
     settings = anatomy.settings
     rng = np.random.default_rng([settings.seed, 2, seed])
@@ -132,7 +132,7 @@ def make_head(
     mask, fibre, parts = _fibres(anatomy, own, points)
     labels = _labels(anatomy, points, mask)
     bvals, directions = gradients(settings.shells, seed=settings.seed)
-    # A head turned by R sees a gradient g as one along R's inverse of g.
+    # For a head rotated by R, a gradient g has the direction R^-1 g.
     seen = directions if poses is None else np.einsum("vji,vj->vi", poses[:, :3, :3], directions)
     dwi = _signal(mask, fibre, parts, placing, bvals, seen, _fluid(anatomy, points))
     if poses is not None:
@@ -204,7 +204,7 @@ def _curve(a: np.ndarray, middle: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _clear(spots: np.ndarray, pair: tuple[int, int], radius: float) -> bool:
-    """Whether a bundle between two regions keeps away from all others."""
+    """Whether a bundle between two regions avoids all other regions."""
     curve = _curve(spots[pair[0]], _middle(spots[pair[0]], spots[pair[1]]), spots[pair[1]])
     others = np.delete(spots, pair, axis=0)
     return bool(np.linalg.norm(curve[:, None] - others, axis=2).min() > radius + 5.0)
@@ -227,7 +227,7 @@ def _placing(rng: np.random.Generator) -> np.ndarray:
 def _grid(settings: PhantomSettings, voxel: float) -> tuple[tuple[int, ...], np.ndarray]:
     size = 2 * (np.array(settings.half_axes) + 9.0)
     shape = np.ceil(size / voxel).astype(int)
-    affine = np.diag([-voxel, voxel, voxel, 1.0])  # radiological, as FSL likes it
+    affine = np.diag([-voxel, voxel, voxel, 1.0])  # radiological orientation, as preferred by FSL
     affine[:3, 3] = -affine[:3, :3] @ (shape - 1) / 2
     return tuple(int(n) for n in shape), affine
 
@@ -322,7 +322,7 @@ def _t2w(anatomy: Anatomy, strengths: np.ndarray, points: np.ndarray) -> np.ndar
     fluid = _fluid(anatomy, points)
     cortex = ((points / np.array(anatomy.settings.half_axes)) ** 2).sum(axis=-1) > 0.72
     texture = np.zeros(mask.shape)
-    for _ in range(24):  # smooth structure that all subjects share, as folds and deep grey matter are
+    for _ in range(24):  # smooth structure common to all subjects, like folds and deep grey matter
         wave = rng.normal(0, 0.18, 3)
         texture += np.cos(points @ wave + rng.uniform(0, 2 * np.pi))
     image = 600.0 + 12.0 * texture - 60.0 * fibre - 180.0 * cortex - 90.0 * (_labels(anatomy, points, mask) > 0)

@@ -25,8 +25,8 @@ def write_phantom(
 ) -> Path:
     """Write a raw BIDS folder with a template, its atlas and the truth.
 
-    `sub-*/ses-*/{dwi,anat}` is what a scanner leaves; `template/` holds a T2w template with label image and
-    table; `derivatives/truth/` the labels in each subject's space and `edges.tsv` with every edge's strength.
+    `sub-*/ses-*/{dwi,anat}` contains raw data, `template/` a T2w template with label image and table, and
+    `derivatives/truth/` the labels in each subject's space and `edges.tsv` with the strength of every edge.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -71,11 +71,11 @@ def write_template(folder: Path, anatomy: Anatomy, head: Head) -> None:
 
 
 def write_session(root: Path, place: str, name: str, head: Head) -> None:
-    """What a scanner leaves of one scan at `root`/`place`, and the truth below `root`/derivatives/truth."""
+    """Write the raw data of one scan to `root`/`place`, and the truth below `root`/derivatives/truth."""
     folder = root / place
     write_volume(folder / "dwi" / f"{name}_dwi.nii.gz", head.dwi, head.affine)
     write_text(folder / "dwi" / f"{name}_dwi.bval", " ".join(f"{b:.0f}" for b in head.bvals) + "\n")
-    # FSL counts along the image's axes, the first one turned where the determinant is positive.
+    # FSL uses the axes of the image, with the first one flipped if the determinant is positive.
     axes = head.affine[:3, :3] / np.sqrt((head.affine[:3, :3] ** 2).sum(axis=0))
     vectors = head.directions @ axes * [-1 if np.linalg.det(axes) > 0 else 1, 1, 1]
     write_text(

@@ -1,8 +1,8 @@
 """Phantom infants as raw scans with a planted outcome, with simulated source and pool cohorts.
 
-A hidden vulnerability thins the same few bundles in infants and older subjects, and lowers their scores. Bundles of
-the infants are scanned, so that their connectomes have to be made from images; those of the others are drawn from the
-cross-sections of the bundles, as tracking would count them.
+A latent vulnerability reduces the cross-section of the same few bundles in infants and older subjects, and their
+scores. Infants have simulated scans, from which their connectomes are computed; connectomes of the others are drawn
+from the cross-sections of the bundles.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ HEADS = PhantomSettings(
     shells=((0.0, 2), (1000.0, 20)),
 )
 FEWEST = 6
-_THINNED = 3  # bundles that the vulnerability thins
+_THINNED = 3  # number of bundles affected by the vulnerability
 _EFFECT, _OWN = 0.45, 0.15  # of the logarithm of a cross-section, per standard deviation
 _STREAMLINES, _FALSE = 900, 0.5  # counted in a simulated connectome; expected on an edge that does not exist
 
 
 @dataclass(frozen=True, eq=False)
 class PhantomInfants:
-    """What is known of the infants beside their scans.
+    """Data of the infants other than scans.
 
     Attributes:
-        table: one row per infant, as `participants.tsv` has it.
+        table: one row per infant, as in `participants.tsv`.
         strengths: (n_infants, n_edges) cross-sections of the bundles in mm2.
-        without: what an infant lacks, by its id: b-values, T2w, or scans.
+        without: missing data by id: b-values, T2w, or scans.
     """
 
     table: pd.DataFrame
@@ -68,7 +68,7 @@ def write_phantom_study(
     no outcome.
 
     Returns:
-        What is known of the infants, the truth included.
+        Data of the infants, including the truth.
 
     Raises:
         UsageError: too few infants. OutputError: the folder cannot be written.
@@ -131,7 +131,8 @@ def _simulated(anatomy: Anatomy, name: str, n_subjects: int, seed: int) -> Cohor
     vulnerability = rng.normal(size=n_subjects)
     age = rng.uniform(6, 18, n_subjects) if older else rng.normal(40.5, 1.3, n_subjects).clip(37, 44)
     strengths = _strengths(anatomy, vulnerability, rng)
-    strengths[:, -1] *= np.exp(0.25 * (age - age.mean()) / age.std())  # the last bundle grows with age
+    # the cross-section of the last bundle increases with age
+    strengths[:, -1] *= np.exp(0.25 * (age - age.mean()) / age.std())
     first, second = np.triu_indices(len(anatomy.names), 1)
     expected = np.full((n_subjects, len(anatomy.names), len(anatomy.names)), _FALSE)
     share = strengths / strengths.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A cohort whose outcome is what message passing computes: a load of each region as it arrives at its neighbours."""
+"""A cohort whose outcome can be computed by message passing: regional loads propagated to neighbours."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ORACLE_R2 = 1 / (1 + _NOISE**2)
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """A simulated cohort, and what its outcome is made of.
+    """A simulated cohort, and the components of its outcome.
 
     Attributes:
-        cohort: one regional measure, the `load`; connectomes of one fixed pattern of connections whose weights
-            differ from subject to subject; no covariates.
-        arrived: (n_subjects, n_regions) loads after one step over each subject's own normalised connections.
+        cohort: one regional measure, the `load`; connectomes with a fixed set of edges and individual weights; no
+            covariates.
+        arrived: (n_subjects, n_regions) loads after one step over each subject's normalised edges.
         signs: (n_regions,) 1 or -1. The outcome is the standardised `arrived @ signs` with noise.
     """
 
@@ -34,14 +34,15 @@ class Spread:
 
 
 def simulate_spread(seed: int, n_subjects: int, task: str, *, n_regions: int = 24) -> Spread:
-    """Subjects whose outcome depends on products of their own connections and loads.
+    """Subjects whose outcome depends on products of their edges and loads.
 
-    A lesion load (gamma, shape 0.5) counts where it arrives: at the regions that are connected to its place in that
-    very subject. One layer of messages over the normalised adjacency computes it; a model that is linear in edges and
-    loads cannot, since both vary independently and only their products count.
+    A lesion load (gamma, shape 0.5) affects the regions that are connected to its location in the subject. One layer of
+    message passing over the normalised adjacency computes the outcome; a linear model of edges and loads cannot, since
+    both vary independently and only their products matter.
 
     Args:
-        task: name of the outcome. n_regions: the first ones of the neonatal atlas of `simulate_study`.
+        task: name of the outcome. n_regions: number of regions, the first ones of the neonatal atlas of
+            `simulate_study`.
     """
     rng = np.random.default_rng([seed, 2])
     base = simulate_study(seed=seed, n_source=4, n_pool=4, n_target=n_subjects).target

@@ -35,8 +35,8 @@ def write_volumes(
     """Simulate subjects and write one image of each below `folder`/images.
 
     Args:
-        outcomes: what the cohort's table knows: age (months), injury by planted lesions, or nothing.
-        labels: write label maps beside the images, too.
+        outcomes: outcomes in the cohort's table: age (months), injury by planted lesions, or none.
+        labels: also write label maps.
 
     Returns:
         The cohort; `write_cohort` writes its table and `cohort.yaml`.
@@ -89,7 +89,7 @@ def write_volume_cohort(
     seed: int = 0,
     without: Sequence[int] = (),
 ) -> Path:
-    """`write_volumes`, and the cohort's files; subjects of the numbers in `without` have no image.
+    """`write_volumes`, and the cohort's files; subjects with numbers in `without` have no image.
 
     Returns:
         Path of `cohort.yaml`.

@@ -1,13 +1,12 @@
 """Simulate brain volumes of known age: ventricles, cortex, contrast inversion, lesions, scanners.
 
-Everything that a volume shows of age follows one hidden number, the maturity of the brain: age plus an individual
-lead or lag. The best prediction that any method can make from a volume is therefore known (`oracle_age`).
-Ages are postnatal months. The course of tissue contrast follows what is described of T1- and T2-weighted MRI in
-the first two years (white matter darker than grey on T1 at birth, equal about the middle of the first
-year, brighter from the end of it; from the back and the centre to the front and the rim); its numbers are
-chosen, not measured.
+All age-related properties of a volume depend on one latent variable, the maturity of the brain: age plus an
+individual deviation. The optimal prediction from a volume is therefore known (`oracle_age`). Ages are postnatal
+months. Tissue contrast follows the literature on T1- and T2-weighted MRI in the first two years (white matter darker
+than grey matter on T1 at birth, equal about the middle of the first year, brighter from the end of it; from the back
+and the centre to the front and the rim); its parameters are chosen, not measured.
 
-This simulator is frozen: benchmarks compare arms on it, so its numbers do not change with their results.
+This simulator must not change, since benchmarks compare results on it.
 """
 
 from __future__ import annotations
@@ -27,24 +26,25 @@ Place = Literal["deep", "cortex", "ventricle_rim", "left", "random_side"]
 PLACES: tuple[Place, ...] = ("deep", "cortex", "ventricle_rim", "left", "random_side")
 FIELD_OF_VIEW = 160.0  # mm along each axis of the cube
 
-# Grey level of each tissue, newborn and mature; white matter moves between its two along the front of maturation.
+# Intensity of each tissue, newborn and mature; white matter changes from one to the other with maturation.
 _LEVELS: dict[str, dict[str, tuple[float, float]]] = {
     "T1w": {"csf": (0.20, 0.20), "cortex": (0.62, 0.58), "white": (0.48, 0.90), "deep": (0.66, 0.68)},
     "T2w": {"csf": (1.00, 1.00), "cortex": (0.52, 0.50), "white": (0.72, 0.32), "deep": (0.48, 0.45)},
     "ADC": {"csf": (1.00, 1.00), "cortex": (0.45, 0.36), "white": (0.60, 0.32), "deep": (0.42, 0.33)},
 }
 _LESION = {"T1w": 0.32, "T2w": -0.22, "ADC": -0.26}  # added grey level of an acute lesion
-_LAG = 1.13  # months: standard deviation of the individual lead or lag; .9 months of error for the best method
+_LAG = 1.13  # months: standard deviation of the individual deviation; the optimal error is .9 months
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """Injury of the deep grey matter, and equal-looking blobs elsewhere that say nothing.
+    """Injury of the deep grey matter, and uninformative blobs of equal appearance elsewhere.
 
     Args:
         prevalence: share of injured subjects.
-        radius: mm of a blob. distractors: blobs elsewhere, in both classes, so that their number says nothing.
-        noise: share of outcomes that are turned round, which the best method cannot know.
+        radius: radius of a blob in mm. distractors: blobs elsewhere, in both classes, so that the number is
+            uninformative.
+        noise: share of flipped outcomes, which cannot be predicted.
     """
 
     prevalence: float = 0.4
@@ -55,16 +55,17 @@ class Lesions:
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """What is simulated.
+    """Settings of the simulation.
 
     Args:
         size: voxels along each axis of a cube of 160 mm.
-        ages: months, lowest and highest, uniform; `log_ages` spreads them evenly on a logarithmic scale.
-        site_effect: how much scanners differ in gain, contrast, bias field, noise and sharpness; 0 not at all.
-        pose: standard deviation of head rotation (degrees / 10) and shift (mm / 4); 0 is registered.
-        skull: with a bright rim around the brain, as a scanner leaves it.
-        lesions: planted, or none.
-        place: age shows only there, as a change of grey level; anatomy and contrast then say nothing of it.
+        ages: lowest and highest age in months, uniform; `log_ages` for uniform on a logarithmic scale.
+        site_effect: size of differences between scanners in gain, contrast, bias field, noise and sharpness; 0 for
+            none.
+        pose: standard deviation of head rotation (degrees / 10) and shift (mm / 4); 0 for registered volumes.
+        skull: whether there is a bright rim around the brain.
+        lesions: planted lesions, or None.
+        place: region whose intensity is the only age effect; anatomy and contrast then do not depend on age.
     """
 
     size: int = 48
@@ -91,11 +92,11 @@ class SimulatedVolume:
     Attributes:
         volume: (size, size, size) float32 grey levels, axes to the right, the front and the top.
         labels: uint8, by the numbers of `brain_shapes.LABELS`; 0 is outside the head.
-        age: months. oracle_age: the best prediction of it from any image.
+        age: months. oracle_age: optimal prediction of age from the image.
         site: name of the scanner.
-        outcome: 1 injured, 0 not, NaN without lesions. oracle_risk: its chance, given the planted lesions.
-        blobs: bool, all planted blobs; `lesion` those of the deep grey matter; `n_blobs` how many.
-        region: bool, where age shows when a place is set, else None.
+        outcome: 1 injured, 0 not, NaN without lesions. oracle_risk: its probability, given the planted lesions.
+        blobs: bool, all planted blobs; `lesion` those of the deep grey matter; `n_blobs` their number.
+        region: bool, region of the age effect if a place is set, else None.
     """
 
     volume: np.ndarray
@@ -113,7 +114,7 @@ class SimulatedVolume:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedVolumes:
-    """Volumes of many subjects; arrays have one row per subject, as `SimulatedVolume` describes them."""
+    """Volumes of many subjects; arrays have one row per subject, see `SimulatedVolume`."""
 
     settings: VolumeSettings
     ids: tuple[str, ...]
@@ -162,7 +163,7 @@ def simulate_volumes(n_subjects: int, settings: VolumeSettings | None = None, *,
 
 
 def each_volume(n_subjects: int, settings: VolumeSettings, *, seed: int = 0) -> Iterator[SimulatedVolume]:
-    """The subjects of `simulate_volumes` one after the other, for cohorts that do not fit into memory."""
+    """Iterate over the subjects of `simulate_volumes`, for cohorts that do not fit into memory."""
     if n_subjects < 1 or settings.size < 8 or settings.ages[0] < 0 or settings.ages[1] <= settings.ages[0]:
         raise UsageError("volumes need subjects, a size of at least 8 and rising ages", got=repr(settings))
     grid = Grid(settings.size, FIELD_OF_VIEW)
@@ -178,10 +179,10 @@ def affine_of(settings: VolumeSettings) -> np.ndarray:
 
 
 def random_contrast(labels: np.ndarray, rng: np.random.Generator, *, blur: float = 0.6) -> np.ndarray:
-    """A volume of random contrast from a label map: a grey level and a spread for each label, then a blur.
+    """A volume of random contrast from a label map: random mean and spread of intensity for each label, then blur.
 
-    Domain randomisation after SynthSeg (Billot et al. 2023, doi:10.1016/j.media.2023.102789): what is learnt
-    from such volumes cannot lean on one contrast. Label 0 stays dark.
+    Domain randomisation as in SynthSeg (Billot et al. 2023, doi:10.1016/j.media.2023.102789): models trained on such
+    volumes cannot depend on one contrast. Label 0 stays dark.
     """
     n_labels = int(labels.max()) + 1
     level, spread = rng.uniform(0.1, 1.0, n_labels), rng.uniform(0.01, 0.08, n_labels)
@@ -196,7 +197,7 @@ def _subject(grid: Grid, settings: VolumeSettings, rng: np.random.Generator) -> 
         age = float(np.expm1(rng.uniform(np.log1p(low), np.log1p(high))))
     else:
         age = float(rng.uniform(low, high))
-    # The lag grows with age on the lifespan scale: a month is much in the first year and nothing at seventy.
+    # The deviation increases with age on the lifespan scale.
     sd = _LAG * max(1.0, age / 24) if settings.log_ages else _LAG
     maturity = age + sd * float(rng.normal())
     shape = draw_shape(rng, maturity if settings.place is None else 12.0)
@@ -231,7 +232,7 @@ def _best_age(maturity: float, sd: float, settings: VolumeSettings) -> float:
 def _grey_levels(anatomy: Anatomy, settings: VolumeSettings, maturity: float, rng: np.random.Generator) -> np.ndarray:
     levels = _LEVELS[settings.contrast]
     ripe = 1 - np.exp(-max(maturity, 0.0) / 10.0)
-    # The front of maturation: from the back and the centre at birth to the front and the rim in the second year.
+    # Progress of maturation: from the back and the centre at birth to the front and the rim in the second year.
     onset = 1.5 + 11.0 * np.clip(0.5 * anatomy.depth_to_rim + 0.5 * anatomy.to_the_front, 0, 1)
     front = 1 / (1 + np.exp(-(maturity - onset) / 1.8))
     jitter = 0.025 * rng.normal(size=4)
@@ -252,7 +253,7 @@ def _grey_levels(anatomy: Anatomy, settings: VolumeSettings, maturity: float, rn
 
 
 def _region(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> np.ndarray:
-    """Where age shows: a part of the anatomy, or a ball in the deep white matter of a random side."""
+    """Region of the age effect: a part of the anatomy, or a ball in the deep white matter of a random side."""
     x, y, z = anatomy.points
     labels = anatomy.labels
     if place == "deep":
@@ -271,14 +272,14 @@ def _region(anatomy: Anatomy, place: Place, rng: np.random.Generator) -> np.ndar
 def _plant(
     anatomy: Anatomy, settings: VolumeSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, int, float, float]:
-    """Blobs, those of the deep grey matter, their number, the outcome and its chance."""
+    """All blobs, those of the deep grey matter, their number, the outcome and its probability."""
     nothing = np.zeros(anatomy.labels.shape, dtype=bool)
     plan = settings.lesions
     if plan is None:
         return nothing, nothing, 0, float("nan"), float("nan")
     injured = bool(rng.random() < plan.prevalence)
     turned = bool(rng.random() < plan.noise)
-    # As many blobs in both classes, on average: whoever is injured has one fewer elsewhere.
+    # Equal mean number of blobs in both classes: injured subjects have one fewer elsewhere.
     elsewhere = int(rng.integers(0, 3)) + (0 if injured else 1) if plan.distractors else 0
     blobs, lesion = nothing.copy(), nothing.copy()
     radius = plan.radius * rng.uniform(0.85, 1.15, 1 + elsewhere)
@@ -292,7 +293,7 @@ def _plant(
 
 
 def _scan(volume: np.ndarray, anatomy: Anatomy, site: int, effect: float, rng: np.random.Generator) -> np.ndarray:
-    """What a scanner does to it: contrast, bias field, sharpness, noise, gain."""
+    """Apply scanner effects: contrast, bias field, sharpness, noise, gain."""
     own = np.random.default_rng([4242, site])  # of the scanner, the same in every cohort
     gamma = np.exp(effect * (0.18 * own.normal() + 0.05 * rng.normal()))
     slope = effect * (0.10 * own.normal(size=3) + 0.05 * rng.normal(size=3))
@@ -308,6 +309,6 @@ def _scan(volume: np.ndarray, anatomy: Anatomy, site: int, effect: float, rng: n
 
 
 def easy(settings: VolumeSettings) -> VolumeSettings:
-    """The same with lesions twice as large and no blobs elsewhere."""
+    """Settings with lesions twice as large and no other blobs."""
     plan = settings.lesions or Lesions()
     return replace(settings, lesions=replace(plan, radius=2 * plan.radius, distractors=False))

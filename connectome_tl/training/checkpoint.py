@@ -19,17 +19,17 @@ class FitResult:
     """One finished fit.
 
     Attributes:
-        key: of its plan.
-        stage: which fitter made it.
-        rows: the ids every fitted number has seen, those of its parents included.
-        tasks: names of the outcomes, in the order of the predictions' columns.
-        arrays, plain: the fitted model (`training.fitted` makes it usable); empty when not kept.
+        key: key of its plan.
+        stage: name of the stage.
+        rows: ids of all rows that the fit and its parents were fitted on.
+        tasks: names of the outcomes, in the order of the columns of the predictions.
+        arrays, plain: state of the fitted model (see `training.fitted`); empty if not kept.
         curve: training loss, one value per block of steps.
-        predictions: subject to (n_columns,) outputs: probabilities or values in the outcome's unit.
-        predicted: subject to the hash of the content that was predicted (`Cohort.input_hashes`).
-        held_out: subject to (n_columns,): predictions of training rows by models that have not seen them.
-        facts: numbers about the fit by name (weight of the network, best step), to be reported.
-        notes: what a reader must know (training that has not converged).
+        predictions: outputs (n_columns,) by subject: probabilities, or values in the outcome's unit.
+        predicted: hash of the predicted content by subject (`Cohort.input_hashes`).
+        held_out: held-out predictions (n_columns,) of training rows, by subject.
+        facts: numbers about the fit for the report, by name (weight of the network, best step).
+        notes: messages for the report (for example, training that has not converged).
     """
 
     key: str
@@ -48,7 +48,7 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitStore:
-    """Finished fits in one folder, found by key: the unit of resume."""
+    """Finished fits in one folder, by key; a fit is the unit of resume."""
 
     folder: Path
 
@@ -56,7 +56,7 @@ class FitStore:
         """The stored fit of that key, or None. `state=False` leaves the arrays on disk.
 
         Raises:
-            OutputError: the files are there but damaged, edited or of another fit.
+            OutputError: the files are damaged, edited or of another fit.
         """
         record_file = self.folder / f"{key}.json"
         if not record_file.is_file():
@@ -81,7 +81,7 @@ class FitStore:
         return result
 
     def save(self, result: FitResult, *, keep_state: bool) -> None:
-        """Arrays first, the JSON last: the JSON is the mark that a fit is whole."""
+        """Save a fit: arrays first, then the JSON file, which marks the fit as complete."""
         tensors = None
         if keep_state:
             tensors = file_hash(
@@ -106,7 +106,7 @@ class FitStore:
 
 @dataclass(frozen=True)
 class LayeredStore(FitStore):
-    """A store above another one: fits are taken from both and kept in the upper one alone."""
+    """A store on top of another one: fits are read from both and written to the upper one only."""
 
     below: FitStore
 
@@ -144,7 +144,7 @@ def _names(values: Any) -> list[str]:
 
 
 def _vectors(record: Mapping[str, Any], *, finite: bool = True) -> dict[str, np.ndarray]:
-    """Lists of numbers by subject, all of one length; None stands for NaN and is refused where `finite`."""
+    """Lists of numbers by subject, all of one length; None stands for NaN and is refused if `finite`."""
     allowed = (int, float) if finite else (int, float, type(None))
     for values in record.values():
         if not isinstance(values, list) or not all(type(value) in allowed for value in values):

@@ -20,10 +20,10 @@ _NOUNS = {"connectome": "connectomes", "image": "volumes"}
 
 
 def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
-    """Refuse what the cohorts do not have before anything is written or fitted.
+    """Check, before anything is written or fitted, that the cohorts have all that the study uses.
 
     Raises:
-        UsageError: with all of it.
+        UsageError: lists all problems.
     """
     problems: list[Problem] = []
     if not modalities_of(study, cohorts):
@@ -90,7 +90,7 @@ def check_embedded(target: Cohort, splits: SplitPlan) -> None:
     """Refuse precomputed embeddings without a fit for each fold, inner ones included, before anything is fitted.
 
     Raises:
-        LeakageError: the encoder of every fit saw a row that a fold tests, or kin of one.
+        LeakageError: the encoder of every fit was trained on a test row of a fold, or on a relative.
     """
     if target.embeddings is None:
         return
@@ -101,7 +101,7 @@ def check_embedded(target: Cohort, splits: SplitPlan) -> None:
 
 
 def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
-    """What encoder and objective need of the cohorts."""
+    """Problems of cohorts that lack inputs of the encoder or objective."""
     problems = []
     asked = study.model.encoder
     learnt = {"source": study.stages.pretrain, "pool": study.stages.adapt, "target": study.stages.finetune}
@@ -137,7 +137,7 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
 
 
 def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
-    """Earlier stages whose cohort lacks what they would learn from."""
+    """Problems of earlier stages whose cohort lacks their inputs."""
     problems = []
     known = [m for m in modalities_of(study, cohorts) if m in _NOUNS] or ["connectome"]
     stages = {"pretrain": ("source", study.stages.pretrain), "adapt": ("pool", study.stages.adapt)}

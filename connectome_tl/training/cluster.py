@@ -1,8 +1,8 @@
 """Run fits on the workers of a Dask scheduler, with the same keys, store and results.
 
-Workers only compute: what they return is stored by the process that asked, so that no shared disk is needed.
-A worker that dies loses the chunk that it was at, which another one makes again. Rows and parents are tasks of
-their own on the scheduler, which can be sent again; data scattered to workers would be lost with them.
+Workers only compute; the calling process stores their results, so that no shared disk is needed. If a worker dies, its
+chunk is repeated by another one. Rows and parents are separate tasks on the scheduler, which can be resent; scattered
+data would be lost with a worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _ANSWER, _PATIENCE = 15, 60  # seconds to wait for the scheduler's answer, and for its first worker
-_ONE_AT_A_TIME = threading.Lock()  # in a worker with several threads: torch's random numbers are the process's
+_ONE_AT_A_TIME = threading.Lock()  # in workers with several threads, since torch's random state is per process
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +42,14 @@ class Cluster:
         jobs: Sequence[tuple[Any, Mapping[str, Any], Mapping[str, Any]]],
         *rest: Any,
     ) -> Iterator[list[Any]]:
-        """`call(own, shared, parents, *rest)` of every job on some worker, as they finish.
+        """Run `call(own, shared, parents, *rest)` for every job on some worker, and yield results as they finish.
 
         Args:
-            jobs: what is the job's own; what many jobs share, by name; parents, by key.
+            jobs: data of the job; data shared by many jobs, by name; parents, by key.
 
         Raises:
-            InterruptedRunError: the scheduler is gone, or a job has killed several workers.
-            ConnectomeTLError: what the job itself raised.
+            InterruptedRunError: the connection to the scheduler is lost, or a job has killed several workers.
+            ConnectomeTLError: raised by the job itself.
         """
         from distributed import CancelledError, as_completed
         from distributed.scheduler import KilledWorker
@@ -64,7 +64,7 @@ class Cluster:
             ]
         try:
             for future, result in as_completed(futures, loop=self.client.loop, with_results=True):
-                if isinstance(result, BaseException):  # a cancelled future gives its error as the result
+                if isinstance(result, BaseException):  # the result of a cancelled future is its error
                     raise result
                 yield result
                 future.release()
@@ -84,7 +84,7 @@ class Cluster:
             self._held.clear()
 
     def _hold(self, what: str, values: Mapping[str, Any]) -> Future:
-        """A task that gives these values, once for all jobs that need them."""
+        """A task that returns these values, shared by all jobs that need them."""
         name = (what, *sorted(f"{key} {id(value)}" for key, value in values.items()))
         if name not in self._held:
             self._held[name] = self.client.submit(_itself, dict(values), pure=False)
@@ -99,13 +99,13 @@ def _itself(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def current_cluster() -> Cluster | None:
-    """Where `fit` sends its chunks; None for this machine."""
+    """The cluster that `fit` uses; None for this machine."""
     return _CLUSTER.get()
 
 
 @contextmanager
 def on_scheduler(address: str | None) -> Iterator[None]:
-    """Within it, `fit` uses the workers of this scheduler; with None, nothing changes.
+    """Context in which `fit` uses the workers of this scheduler; no effect if None.
 
     Raises:
         UsageError: Dask is not installed, or this is not an address.
@@ -149,13 +149,13 @@ def _connected(address: str) -> Iterator[Client]:
 
 @contextmanager
 def as_worker(expected: str, own: Callable[[], str]) -> Iterator[None]:
-    """In a worker: one fit at a time, on one thread, with the code of the process that asked.
+    """In a worker: run one fit at a time, on one thread, with the same code as the calling process.
 
     Args:
-        expected: `code_version()` there. own: gives that of this process.
+        expected: `code_version()` of the calling process. own: returns that of this process.
 
     Raises:
-        DataError: they differ, so that these fits would not be those of their keys.
+        DataError: the versions differ, so that the fits would not match their keys.
     """
     from threadpoolctl import threadpool_limits
 

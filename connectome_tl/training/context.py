@@ -20,7 +20,7 @@ _CHECK = "held-out loss"
 
 
 def check_name(number: int, task: str) -> str:
-    """Name of the fact of a fit that holds what was checked."""
+    """Name of the fact that stores a checked loss."""
     return f"{_CHECK} {number} {task}"
 
 
@@ -36,7 +36,7 @@ def checks_of(result: FitResult) -> dict[int, dict[str, float]]:
 
 @dataclass
 class Context:
-    """Of one chunk of fits, in one process.
+    """Data of one chunk of fits, in one process.
 
     Attributes:
         hook: called after every optimiser step. check: called at each checkpoint of the first network of an ensemble.
@@ -54,12 +54,12 @@ class Context:
         return self.cohorts[role]
 
     def parent(self, plan: FitPlan, name: str) -> FitResult | None:
-        """The finished parent of that name, or None where the plan has none."""
+        """The finished parent of that name, or None."""
         parent = plan.parent(name)
         return None if parent is None else self.done[parent.key]
 
     def features(self, plan: FitPlan, cohort: Cohort, settings: FeatureSettings | None = None) -> Features:
-        """Steps fitted on the plan's training rows; once for all fits of the chunk that need the same."""
+        """Feature steps fitted on the plan's training rows, cached within the chunk."""
         asked = settings or plan.features
         where = content_hash(plan.train.cohort, plan.train.ids, plan.train.data, asked, plan.modalities)
         if where not in self._features:
@@ -67,7 +67,7 @@ class Context:
         return self._features[where]
 
     def seen(self, plan: FitPlan) -> frozenset[str]:
-        """Ids that the plan's own rows and all its parents have seen."""
+        """Ids of the training rows of the plan and of all its parents."""
         parents = (self.done[parent.key].rows for _, parent in plan.parents)
         others = (rows.ids for _, rows in plan.others)
         chosen_by = () if plan.chosen_by is None else plan.chosen_by.ids

@@ -19,7 +19,7 @@ from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
@@ -31,6 +31,7 @@ from connectome_tl.training.plans import FitPlan
 
 SCORES = "source scores"
 CONNECTOME_PRESENCE = "connectome presence"
+CLINICAL, UNPENALISED = "clinical", ", unpenalised"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,12 @@ class CoreModel:
     def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
         """What this core of a source cohort predicts for subjects of another, as a block."""
         return Block(SCORES, self.fit.predict(self.blocks(cohort, ids)))
+
+    def scores_for(self, tasks: Sequence[Task], cohort: Cohort, ids: Sequence[str]) -> SourceScores:
+        """The same for the fit of these outcomes. Covariates do not count as covered: they differ between cohorts."""
+        names = (columns.name for columns in self.fit.columns)
+        covered = frozenset(name for name in names if name not in (CLINICAL, f"{CLINICAL}{UNPENALISED}", SCORES))
+        return SourceScores(self.scores(cohort, ids), own_scores(tasks, self.tasks), covered)
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         check_regions(self, cohort)
@@ -151,8 +158,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         [kind for task in tasks for kind in kinds_of(task)],
         families,
         settings,
-        scores=None if source is None else source.scores(cohort, ids),
-        own=() if source is None else own_scores(tasks, source.tasks),
+        source=None if source is None else source.scores_for(tasks, cohort, ids),
     )
     model = CoreModel(
         tasks,
@@ -219,7 +225,7 @@ def blocks_of(
             free = unpenalised_columns(features.steps[name], whole.shape[1], unpenalised)
             blocks.append(Block(name, whole[:, ~free]))
             if free.any():
-                blocks.append(Block(f"{name}, unpenalised", whole[:, free], penalised=False))
+                blocks.append(Block(f"{name}{UNPENALISED}", whole[:, free], penalised=False))
     if tangent is not None:
         arrays = tangent.rows(cohort, ids).arrays["connectome"]
         blocks.append(Block("tangent", _displacements(arrays), kernel="both", relax=True))
@@ -275,7 +281,7 @@ def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
     return one_vs_rest(values, task.n_levels) if task.kind == "multiclass" else values[:, None]
 
 
-def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None]:
+def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> tuple[int | None, ...]:
     """For every score of the target, the column of the source's scores with the same outcome, or None."""
     starts, at = {}, 0
     for task in source:
@@ -285,7 +291,7 @@ def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> list[int | None
     for task in tasks:
         start = starts.get((task.name, task.kind))
         found += [None if start is None else start + i for i in range(n_scores_of(task))]
-    return found
+    return tuple(found)
 
 
 def _thresholds(

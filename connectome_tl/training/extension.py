@@ -1,5 +1,4 @@
-"""Implementation of `connectome_tl.extend` for branches, objectives and modalities.
-kinds that settings accept."""
+"""Implementation of `connectome_tl.extend` for branches, objectives and modalities."""
 
 from __future__ import annotations
 
@@ -38,13 +37,13 @@ def extend_learning(
 
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
-        encoder: makes a `Branch` of these settings and the sizes of their modality.
-        objective: makes an `Objective` of these settings and `ObjectiveSizes`.
-        modality: name, what fits its steps on training rows, and the record of its tensors.
-        records: types that hold the fitted state of the modality's steps.
+        encoder: creates a `Branch` from these settings and the sizes of their modality.
+        objective: creates an `Objective` from these settings and `ObjectiveSizes`.
+        modality: name, function that fits its steps on training rows, and class of its rows.
+        records: classes of the fitted state of the modality's steps.
 
     Raises:
-        UsageError: settings of the wrong base, or without a kind of their own.
+        UsageError: the settings have a wrong base class, or no new kind.
     """
     call = {"settings": settings, "encoder": encoder, "objective": objective, "modality": modality, "records": records}
     if call not in _CALLS:
@@ -73,12 +72,12 @@ def extend_learning(
 
 
 def calls() -> list[dict[str, Any]]:
-    """The arguments of all calls so far: another process repeats them before it fits."""
+    """The arguments of all calls so far, repeated by other processes before they fit."""
     return list(_CALLS)
 
 
 def sources() -> list[str]:
-    """Hashes of the code of all extensions, so that a changed extension meets no stale fit."""
+    """Hashes of the code of all extensions, so that fits of a changed extension are not reused."""
     return [f"{name} {content_hash(text)}" for name, text in sorted(_SOURCES.items())]
 
 
@@ -88,7 +87,7 @@ def _check(settings: type[Settings], base: type[Settings]) -> None:
 
 
 def _admit(owner: type[Settings], name: str, kind: type[Settings]) -> None:
-    """Let a field of discriminated settings take one more kind."""
+    """Add a kind to a field of discriminated settings."""
     field = owner.__pydantic_fields__[name]
     tag = kind.model_fields["kind"].default
     known = [one for one in _members(field.annotation) if one.model_fields["kind"].default != tag]
@@ -112,5 +111,5 @@ def _members(annotation: Any) -> list[type[Settings]]:
 def _source(thing: Callable[..., Any] | type) -> str:
     try:
         return inspect.getsource(thing)
-    except (OSError, TypeError):  # made in an interactive session
+    except (OSError, TypeError):  # defined in an interactive session
         return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', repr(thing))}"

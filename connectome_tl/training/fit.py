@@ -1,7 +1,7 @@
 """`fit(plans) -> results`: fit each key once and reuse stored fits.
 
-A fit does not depend on what else is fitted, nor on the number of processes: its random draws are a
-function of its own seed and stage, on one thread.
+A fit depends neither on other fits nor on the number of processes: its random draws are determined by its seed and
+stage, on one thread.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ def fit(
     hook: StepHook | None = None,
     check: Check | None = None,
 ) -> dict[str, FitResult]:
-    """Make all these fits and the parents they need, each once.
+    """Make all these fits and the parents that they need, each once.
 
     Args:
         cohorts: the cohorts by the role that row sets name.
-        store: where finished fits lie; those are taken from there.
-        n_jobs: processes, one thread each; the results are the same for any number.
-        progress: called with (fits done, fits in all).
+        store: store of finished fits, which are reused.
+        n_jobs: number of processes with one thread each; the results do not depend on it.
+        progress: called with (number of finished fits, total number).
         hook: called after every optimiser step (only with n_jobs=1).
-        check: called at each checkpoint of the first network of an ensemble. With it, fits are made one after another
-            in this process, so that what it decides does not depend on the number of processes; stored fits do
-            not call it, and `checks_of` says what they would have said.
+        check: called at each checkpoint of the first network of an ensemble. Fits are then made one after another in
+            this process, so that its decisions do not depend on the number of processes. It is not called for
+            stored fits; `checks_of` returns their values.
 
     Returns:
         Results by key, for every plan and its parents.
@@ -83,9 +83,9 @@ def fit(
 
 
 def unique_plans(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
-    """Plans and their parents by key. Two models may share a fit but predict other rows with it.
+    """Plans and their parents by key. Models may share a fit but predict different rows.
 
-    What a mixture predicts, its core and network predict too.
+    Core and network of a mixture also predict the rows of the mixture.
     """
     unique: dict[str, FitPlan] = {}
 
@@ -98,7 +98,7 @@ def unique_plans(plans: Iterable[FitPlan]) -> dict[str, FitPlan]:
 
     for plan in plans:
         add(plan, ())
-    # A mixture takes numbers from its parents, other fits start from their parents' state.
+    # A mixture needs the predictions of its parents, other fits need the state of their parents.
     parents = {
         parent.key for plan in unique.values() for _, parent in plan.parents if plan.stage != "mixture" or plan.keep
     }
@@ -114,11 +114,11 @@ def _run(
     hook: StepHook | None,
     check: Check | None,
 ) -> Iterable[list[FitResult]]:
-    """Chunks of finished fits, as they are ready; a chunk shares its cohorts and parents."""
+    """Yield chunks of finished fits; the fits of a chunk share cohorts and parents."""
     from joblib import Parallel, delayed
 
     for plan in plans:
-        _ = plan.key  # travels with the plan: a worker that has been there longer knows fewer extensions
+        _ = plan.key  # computed here and sent with the plan, since an older worker may lack extensions
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[FitPlan]] = {}
     for plan in plans:
         roles = tuple(sorted({plan.train.cohort, *(rows.cohort for _, rows in plan.others)}))
@@ -159,7 +159,7 @@ Job = tuple[list[FitPlan], dict[str, Cohort], dict[str, FitResult]]
 
 
 def _on_cluster(cluster: Cluster, jobs: Sequence[Job], store: FitStore | None) -> Iterator[list[FitResult]]:
-    """Stored fits are taken here; the others are made by the workers and stored here."""
+    """Reuse stored fits; other fits are made by the workers and stored here."""
     left: list[Job] = []
     for chunk, known, parents in jobs:
         context = Context(known, parents)
@@ -189,7 +189,7 @@ def _fit_as_worker(
 
 
 def _needed(plan: FitPlan) -> Iterator[str]:
-    """Keys of the parents, and of those that a mixture's core was made from: it may have to predict again."""
+    """Keys of the parents, and of the parents of a mixture's core, which may have to predict again."""
     for _, parent in plan.parents:
         yield parent.key
         if plan.stage == "mixture":
@@ -197,9 +197,9 @@ def _needed(plan: FitPlan) -> Iterator[str]:
 
 
 def _end_with(parent: int) -> None:
-    """In a worker process: end when the parent is gone.
+    """In a worker process: exit when the parent process has ended.
 
-    A parent that was killed tells its workers nothing; they would wait on its pipes for ever, with their memory.
+    If the parent is killed, its workers are not notified and would keep waiting on its pipes.
     """
 
     def watch() -> None:
@@ -223,7 +223,7 @@ def _fit_elsewhere(
 
 
 def _extend(extensions: Sequence[dict[str, Any]]) -> None:
-    """What was registered in the first process is registered here, too."""
+    """Repeat the registrations of the first process."""
     known = calls()
     for call in extensions:
         if call not in known:
@@ -245,7 +245,7 @@ def _fit_chunk(
 
 
 def _stored(plan: FitPlan, context: Context, store: FitStore | None) -> FitResult | None:
-    """The stored fit, if it predicted the rows that are asked for with the content they have now."""
+    """The stored fit, if it contains predictions of the requested rows with their current content."""
     found = store.load(plan.key, state=plan.keep) if store is not None else None
     if found is None:
         return None
@@ -290,7 +290,7 @@ def _made(plan: FitPlan, context: Context) -> FitResult:
 
 
 def _contents(plan: FitPlan, context: Context) -> dict[str, str]:
-    """Hash of what is known of each predicted subject, outcomes apart."""
+    """Hash of the inputs of each predicted subject, without outcomes."""
     if plan.stage == "adapt":
         return {}
     cohort = context.cohort(plan.train.cohort)

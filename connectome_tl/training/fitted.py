@@ -28,13 +28,13 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class NetworkModel:
-    """One network or the mean of several, at the step that held-out rows chose for each outcome.
+    """One network or the mean of several, at the step chosen on held-out rows for each outcome.
 
     Attributes:
-        settings: of the network. sizes: by modality. regions: in order.
-        states: parameters by "network/step".
+        settings: settings of the network. sizes: sizes by modality. regions: names of the regions in order.
+        states: parameters, by "network/step".
         step: chosen step by outcome.
-        flip_test: predictions are the mean of those from each volume and from its mirror image.
+        flip_test: average the predictions of each volume and its mirror image.
     """
 
     settings: ModelSettings
@@ -70,7 +70,7 @@ class NetworkModel:
         return self.predict_rows(self.features.rows(cohort, ids))
 
     def predict_rows(self, rows: Rows) -> np.ndarray:
-        """(n_subjects, n_columns) of features made by this model's own steps."""
+        """Predictions (n_subjects, n_columns) from features made by the steps of this model."""
         batch = to_batch(rows).prepared()  # once for all networks
         views = [batch, mirrored(batch)] if self.flip_test and "image" in batch.modalities else [batch]
         places = columns_of(self.tasks)
@@ -85,7 +85,7 @@ class NetworkModel:
         return found
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_networks * fused_width): the networks' fused layers, one beside the other."""
+        """Concatenated fused embeddings of all networks, (n_subjects, n_networks * fused_width)."""
         check_regions(self, cohort)
         batch = to_batch(self.features.rows(cohort, ids))
         with torch.no_grad():
@@ -155,7 +155,7 @@ class MixtureModel:
         return self.mix(self.core.predict(cohort, ids), self.network.predict(cohort, ids))
 
     def mix(self, core: np.ndarray, network: np.ndarray) -> np.ndarray:
-        """Both predictions (n_subjects, n_columns) to one."""
+        """Weighted mean of both predictions, (n_subjects, n_columns)."""
         found = core.copy()
         for task in self.tasks:
             place = columns_of(self.tasks)[task.name]
@@ -173,7 +173,7 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
     """The model of a finished fit.
 
     Args:
-        find: gives a fit by its key; a mixture needs those that it is made of, and a core that of its source.
+        find: returns a fit by its key; needed for the parts of a mixture and for the source of a core.
 
     Raises:
         InternalError: the fit did not keep its state.
@@ -196,7 +196,7 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
 
 
 def stored_model(store: FitStore, key: str) -> FittedModel:
-    """The model of a stored fit, with the fits that it is made of.
+    """The model of a stored fit, including the fits that it consists of.
 
     Raises:
         MissingInputError: the store lacks a fit that is needed, or its arrays.
@@ -218,7 +218,7 @@ def to_batch(rows: Rows) -> Batch:
     """Features as tensors."""
     modalities = {}
     for name, arrays in rows.arrays.items():
-        # Copied only where they must not be written to: edges are the largest part of a fit's memory.
+        # Copy only read-only arrays, since edges are the largest part of the memory of a fit.
         tensors = {key: torch.from_numpy(np.require(value, requirements="W")) for key, value in arrays.rows.items()}
         constants = {key: torch.from_numpy(np.array(value)) for key, value in arrays.constants.items()}
         modalities[name] = ROWS[name](**tensors, **constants, **arrays.shared)
@@ -230,8 +230,13 @@ def outputs_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
     return _chunked(model, model, batch)
 
 
+def embeddings_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
+    """(n, fused_width) fused embeddings."""
+    return _chunked(model, model.embed, batch)
+
+
 def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
-    """What the model makes of a batch, in parts where it is large, on the device where its weights are."""
+    """Apply the model to a batch in parts, on the device of its weights."""
     size = _VOLUMES if "image" in batch.modalities else _CHUNK
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     parts = [batch] if len(batch) <= size else [batch.rows(at) for at in torch.arange(len(batch)).split(size)]

@@ -1,4 +1,4 @@
-"""What every finished fit offers, and the check that a cohort has a fit's regions."""
+"""Interface of all finished fits, and the check that a cohort has the regions of a fit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from connectome_tl.tasks import Task
 
 
 class FittedModel(Protocol):
-    """What every finished fit offers.
+    """Interface of all finished fits.
 
     Attributes:
         tasks: outcomes in the order of the columns.
-        regions: names of the regions it was fitted on, in order; empty without connectomes.
+        regions: names of the regions of the fit, in order; empty without connectomes.
     """
 
     @property
@@ -28,19 +28,19 @@ class FittedModel(Protocol):
     def regions(self) -> tuple[str, ...]: ...
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, n_columns): probabilities, or values in the outcome's unit."""
+        """Probabilities, or values in the outcome's unit, (n_subjects, n_columns)."""
         ...
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """(n_subjects, width) what the model makes of a subject before its heads."""
+        """Embeddings before the heads, (n_subjects, width)."""
         ...
 
 
 def check_regions(model: FittedModel, cohort: Cohort) -> None:
-    """Refuse a cohort whose regions are not those of the model, in its order.
+    """Check that a cohort has the regions of the model, in its order.
 
     Raises:
-        DataError: other regions, or another order.
+        DataError: regions or their order differ.
     """
     if model.regions and model.regions != cohort.regions:
         raise DataError(

@@ -14,11 +14,11 @@ from connectome_tl.training.networks.outputs import columns_of, losses, mixed
 from connectome_tl.training.plans import FitPlan
 
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(11))
-_GATE = 1.0  # standard errors of the held-out gain that the network must win by
+_GATE = 1.0  # standard errors by which the held-out gain of the network must exceed 0
 
 
 def fit_mixture(plan: FitPlan, context: Context) -> FitResult:
-    """Choose the weight of the network per outcome; nothing else is fitted."""
+    """Choose the weight of the network per outcome."""
     core, network = context.parent(plan, "core"), context.parent(plan, "network")
     if core is None or network is None:
         raise InternalError("a mixture needs a core and a network")
@@ -64,14 +64,13 @@ def fit_mixture(plan: FitPlan, context: Context) -> FitResult:
 def choose_weight(
     core: np.ndarray, network: np.ndarray, truth: np.ndarray, task: Task, families: np.ndarray, scale: float = 1.0
 ) -> tuple[float, float]:
-    """The weight of the network with the least held-out loss, and the gain over the core alone.
+    """The weight of the network with the smallest held-out loss, and its gain over the core alone.
 
-    The weight is 0 unless the gain exceeds its standard error over families: a network that merely equals the
-    core is left out. The core's predictions leave out one family and the network's a whole part, so
-    that the comparison leans towards the core.
+    The weight is 0 unless the gain exceeds its standard error over families. Predictions of the core leave out one
+    family and those of the network a whole inner part, so that the comparison favours the core.
 
     Args:
-        core, network: (n_rows, n_columns) predictions of rows that neither has seen, NaN where there are none.
+        core, network: held-out predictions, (n_rows, n_columns), NaN where unavailable.
         truth: (n_rows,), NaN where missing. families: (n_rows,) codes. scale: unit of a squared error.
     """
     seen = np.isfinite(truth) & np.isfinite(core).all(axis=1) & np.isfinite(network).all(axis=1)

@@ -24,13 +24,13 @@ StageName = Literal["pretrain", "adapt", "finetune", "source", "core", "mixture"
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows of a cohort that a fit learns from.
+    """Rows of a cohort that a fit uses.
 
     Attributes:
-        cohort: role of the cohort in the study; its content is in `data`.
-        ids: the rows, in the order in which they are taken.
+        cohort: role of the cohort in the study; its content is identified by `data`.
+        ids: ids of the rows, in order.
         data: hash of the content of these rows (`Cohort.rows_hash`), outcomes included.
-        labels: whose outcomes each row gets (a label permutation), or None for its own.
+        labels: id of the subject whose outcomes each row gets (a label permutation), or None.
     """
 
     cohort: str = field(compare=False)
@@ -41,12 +41,12 @@ class RowSet:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a fit takes from the stage before.
+    """Transfer from the previous stage.
 
     Attributes:
-        carry: `encoder` (branches), `fusion`, `heads`.
-        scaling: whether feature steps are those of the stage before, or fitted on the own rows.
-        fresh_heads: outcomes that the stage before knew by the same name as another kind.
+        carry: parts whose weights are transferred: `encoder` (branches), `fusion`, `heads`.
+        scaling: whether feature steps are those of the previous stage, or fitted on the rows of this stage.
+        fresh_heads: outcomes that had another kind in the previous stage and need new heads.
     """
 
     carry: tuple[str, ...] = ("encoder", "fusion", "heads")
@@ -56,29 +56,29 @@ class Transfer:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """Everything that decides one fit; nothing else may.
+    """Complete specification of one fit.
 
-    The key covers every field that is compared. `label` (which model of the study it belongs to), `predict`
-    and `keep` are not: two models that need the same fit share it.
+    The key covers every compared field. `label` (the model of the study), `predict` and `keep` are not compared, so
+    that models that need the same fit share it.
 
     Attributes:
-        stage: which fitter makes it.
-        train: the rows it trains on, and no others.
-        tasks: outcomes that are learnt; an adaptation keeps the heads of its parent untouched.
-        modalities: what the model sees of a subject.
-        features: what is fitted to make features.
-        model: the network. core: the closed-form core. training: how a network is trained.
-        objective: what an adaptation minimises.
-        device: where the network is trained: cpu or cuda. devices: processes that share the fit.
-        checkpoints: shares of the steps after which held-out rows are looked at.
+        stage: name of the stage, which determines the fitter.
+        train: the training rows.
+        tasks: outcomes of the fit; an adaptation keeps the heads of its parent unchanged.
+        modalities: input modalities.
+        features: settings of the feature steps.
+        model: settings of the network. core: of the closed-form core. training: of the training of a network.
+        objective: objective of an adaptation.
+        device: device of the training: cpu or cuda. devices: number of processes that share the fit.
+        checkpoints: shares of the steps after which held-out rows are evaluated.
         inner: held-out rows of each network of an ensemble.
-        chosen_by: tested rows whose outcomes choose the step, where a study asks for this leak.
+        chosen_by: tested rows used to choose the step, if the settings request this leak.
         others: further rows by role (source replay, alignment).
-        parents: fits that it starts from or is made of, by what they are for.
-        transfer: what it takes from the parent `stage`.
-        seed: of all its random draws.
+        parents: fits that it starts from or consists of, by purpose.
+        transfer: transfer from the parent `stage`.
+        seed: seed of all its random draws.
         predict: ids of the cohort `train.cohort` to predict with the fitted model.
-        keep: keep the fitted state (a permutation needs only its predictions).
+        keep: whether to keep the fitted state (permutations need only predictions).
     """
 
     stage: StageName
@@ -105,7 +105,7 @@ class FitPlan:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over all compared fields, those of the parents included, and the version of the code."""
+        """SHA-256 over all compared fields, including those of the parents, and the version of the code."""
         return content_hash(code_version(), _compared(self))
 
     @property
@@ -116,7 +116,9 @@ class FitPlan:
         return dict(self.parents).get(name)
 
     def on_cohort(self, role: str, other: str) -> FitPlan:
-        """The same fits with the rows of one role taken from another cohort; keys stay, since content decides them."""
+        """The same fits with the rows of one role from another cohort; keys do not change, since they hash the
+        content.
+        """
         train = replace(self.train, cohort=other) if self.train.cohort == role else self.train
         chosen_by = self.chosen_by
         if chosen_by is not None and chosen_by.cohort == role:
@@ -125,7 +127,7 @@ class FitPlan:
         return replace(self, train=train, chosen_by=chosen_by, parents=parents)
 
     def lineage(self) -> tuple[FitPlan, ...]:
-        """This plan and all it is made from, parents before children, each once."""
+        """This plan and all its ancestors, parents before children, each once."""
         return tuple({plan.key: plan for plan in self._lineage()}.values())
 
     def _lineage(self) -> Iterator[FitPlan]:
@@ -135,7 +137,7 @@ class FitPlan:
 
 
 def _compared(value: Any) -> Any:
-    """Plain content of all compared fields; a parent stands for itself by its key."""
+    """Plain content of all compared fields; parents are represented by their keys."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _part(getattr(value, f.name)) for f in fields(value) if f.compare}
     return value
@@ -149,7 +151,7 @@ def _part(value: Any) -> Any:
     if isinstance(value, ModelSettings):
         value = value.compared
     if hasattr(value, "model_dump"):
-        # Two kinds of settings with equal fields are two settings.
+        # Include the class, since two kinds of settings may have equal fields.
         return {"settings": type(value).__name__, **value.model_dump(mode="json")}
     return _compared(value)
 
@@ -159,7 +161,7 @@ _MODULES = (tasks, cohort, splits, connectome, foreground, grids, volume_checks)
 
 
 def code_version() -> str:
-    """Hash of the code that makes fits and of the libraries it computes with: changed code meets no stale fit."""
+    """Hash of the code of fits and of library versions, so that fits of changed code are not reused."""
     return content_hash(_own_code(), _extensions())
 
 
@@ -173,6 +175,6 @@ def _own_code() -> str:
 
 
 def _extensions() -> list[str]:
-    from connectome_tl.training.extension import sources  # imports all that can be extended
+    from connectome_tl.training.extension import sources  # imports all extensible modules
 
     return sources()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,10 +29,10 @@ from connectome_tl.training.plans import FitPlan
 
 @dataclass(frozen=True, eq=False)
 class RefittedCore:
-    """Cores of one outcome under many labelings of the same training rows.
+    """Cores of one outcome for many labelings of the same training rows.
 
     Attributes:
-        usable: the labelings that have two different values. n_scores: columns of the fit per labeling.
+        usable: labelings with at least two different values. n_scores: columns of the fit per labeling.
         fit: columns `n_scores * i` to `n_scores * (i + 1)` are those of labeling `usable[i]`.
     """
 
@@ -49,12 +49,12 @@ def refitted_cores(
     outcomes: np.ndarray,
     tasks: Sequence[str] | None = None,
 ) -> Iterator[RefittedCore]:
-    """The core of a plan fitted on other outcomes of its training rows, many at once; outcomes one by one.
+    """Refit the core of a plan on many labelings of its training rows at once, one outcome after another.
 
     Args:
         done: the finished parents of the plan.
         outcomes: (n_labelings, n_train, n_tasks) of all the plan's tasks, NaN where missing.
-        tasks: those that are wanted; None for all.
+        tasks: requested tasks; None for all.
     """
     yield from _refits(plan, Context(cohorts, done), outcomes, tasks)
 
@@ -66,9 +66,10 @@ def _refits(
     features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
     parent = context.parent(plan, "source")
     source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    known = () if source is None else source.tasks
     settings = plan.core or CoreSettings()
     blocks = blocks_of(features, in_tangent, cohort, ids, settings.unpenalised)
-    scores = None if source is None else source.scores(cohort, ids)
+    scores = None if source is None else source.scores_for((), cohort, ids)
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
     for t, task in enumerate(cohort.task(name) for name in plan.tasks):
         if tasks is not None and task.name not in tasks:
@@ -82,8 +83,7 @@ def _refits(
                 kinds_of(task) * len(usable),
                 families,
                 settings,
-                scores=scores,
-                own=[] if source is None else own_scores([task], source.tasks) * len(usable),
+                source=scores and replace(scores, own=own_scores([task], known) * len(usable)),
             )
             yield RefittedCore(task, tuple(usable), n_scores_of(task), fitted)
 
@@ -98,8 +98,8 @@ def refitted_scores(
     """Scores of cores fitted on other outcomes; arguments as for `refitted_cores`.
 
     Returns:
-        Scores (n_scores, n_test, n_labelings) by outcome: one that ranks, or one per class; NaN for a labeling
-        that has one value only.
+        Scores (n_scores, n_test, n_labelings) by outcome: one ranking score, or one per class; NaN for a labeling
+        with a single value.
     """
     context = Context(cohorts, done)
     cohort = context.cohort(plan.train.cohort)

@@ -16,11 +16,11 @@ Engine = Literal["mixture", "core", "network"]
 
 @dataclass(frozen=True)
 class Scheme:
-    """What one model of the study is: which engine, which stages, what its last stage sees.
+    """Definition of one model of the study: engine, stages and inputs of the last stage.
 
     Attributes:
-        permuted: the source's outcomes are permuted, so that stage 1 can teach nothing.
-        without: modalities that are left out. single_task: one fit per outcome.
+        permuted: the source's outcomes are permuted, so that stage 1 is uninformative.
+        without: omitted modalities. single_task: one fit per outcome.
     """
 
     name: str
@@ -72,16 +72,16 @@ class StudyCohorts:
         return self.roles.get("pool")
 
     def with_role(self, role: str, cohort: Cohort) -> StudyCohorts:
-        """The same with another cohort in one role."""
+        """Copy with another cohort in one role."""
         return StudyCohorts({**self.roles, role: cohort})
 
     def by_name(self) -> dict[str, Cohort]:
-        """What `fit` takes: the roles that row sets name."""
+        """Cohorts by the role names of row sets, as needed by `fit`."""
         return dict(self.roles)
 
     @cached_property
     def modalities(self) -> tuple[str, ...]:
-        """What the target cohort has: connectomes, covariates, volumes."""
+        """Modalities of the target cohort: connectomes, covariates, volumes."""
         found = ["connectome"] if self.target.regions else []
         found += ["clinical"] if clinical_specs(self.target.covariate_specs) else []
         return (*found, "image") if any(self.target.volumes) else tuple(found)
@@ -97,8 +97,8 @@ def modalities_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...
 
 
 def learnt_early(study: StudySettings, cohorts: StudyCohorts, role: str) -> tuple[str, ...]:
-    """What the network of an earlier stage learns from: connectomes and volumes that its cohort has, of those
-    that the last stage sees."""
+    """Input modalities of an earlier stage of the network: those of connectomes and volumes that its cohort has and
+    the last stage uses."""
     cohort, known = cohorts.roles.get(role), modalities_of(study, cohorts)
     if cohort is None:
         return ()
@@ -108,7 +108,7 @@ def learnt_early(study: StudySettings, cohorts: StudyCohorts, role: str) -> tupl
 
 
 def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...]:
-    """The models of this study: those that every study has, and its controls that differ from them."""
+    """The models of this study: those of every study, and the controls that differ from them."""
     stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
     scored = stage_one and bool(scored_by_source(study, cohorts))
     known = modalities_of(study, cohorts)
@@ -128,7 +128,7 @@ def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...
 
 
 def scored_by_source(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:
-    """What a linear model of the source can score the target by: connectomes of the same regions, volumes."""
+    """Modalities for the scores of a source model: connectomes of the same regions, volumes."""
     source, target = cohorts.source, cohorts.target
     if source is None:
         return ()

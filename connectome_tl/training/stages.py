@@ -32,12 +32,12 @@ def chain(
     label_rows: Sequence[str] | None = None,
     keep: bool = True,
 ) -> FitPlan:
-    """The plan of a model on one fold; its parents hang on it.
+    """The plan of a model on one fold, including its parents.
 
     Args:
         tasks: outcomes trained together.
-        label_rows: for a permutation, whose outcomes each training row gets.
-        keep: keep the fitted state of the last stage.
+        label_rows: for a permutation, ids of the subjects whose outcomes the training rows get.
+        keep: whether to keep the fitted state of the last stage.
 
     Raises:
         LeakageError: a subject of the test fold is in the source cohort.
@@ -59,7 +59,7 @@ def chain(
 
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """Makes the plans of one model on one fold."""
+    """Builder of the plans of one model on one fold."""
 
     study: StudySettings
     cohorts: StudyCohorts
@@ -76,7 +76,7 @@ class _Chain:
 
     @cached_property
     def features(self) -> FeatureSettings:
-        """Those of the study; of precomputed embeddings, a fit that knows nobody of the test fold."""
+        """Feature settings of the study; precomputed embeddings are from a fit without subjects of the test fold."""
         return features_of(self.study, self.cohorts.target, self.fold, self.modalities)
 
     @cached_property
@@ -88,7 +88,7 @@ class _Chain:
         return RowSet("target", train, target.rows_hash(every), tuple(self.label_rows))
 
     def core(self) -> FitPlan:
-        """The closed-form core on the target's training rows, with the source's scores where stage 1 is on."""
+        """The closed-form core on the target's training rows, with source scores if there is a stage 1."""
         source = self._source_core()
         return FitPlan(
             stage="core",
@@ -96,7 +96,7 @@ class _Chain:
             tasks=self.tasks,
             modalities=self.modalities,
             features=self.features,
-            seed=0,  # nothing in it is drawn
+            seed=0,  # the core is deterministic
             core=self.study.core,
             parents=() if source is None else (("source", source),),
             label=self.scheme.name,
@@ -142,12 +142,12 @@ class _Chain:
         return parts_of(train, groups, labels, n_parts, int(content_hash(self.seed, "parts")[:8], 16))
 
     def _source_rows(self) -> RowSet | None:
-        """All rows of the source cohort where stage 1 is on; permuted outcomes in the control."""
+        """All rows of the source cohort if there is a stage 1; with permuted outcomes in the control."""
         source = self.cohorts.source
         if not self.scheme.pretrain or self.study.stages.pretrain is None or source is None:
             return None
         refuse_known(source, self.cohorts.target, self.fold)
-        ids = tuple(sorted(source.ids))  # batches follow the rows: the order of a file is no setting
+        ids = tuple(sorted(source.ids))  # batches depend on the order of rows, which must not depend on the file
         labels = None
         if self.scheme.permuted:
             rng = np.random.default_rng(int(content_hash(self.study.seed, "permuted source")[:15], 16))
@@ -222,15 +222,15 @@ class _Chain:
 
 
 def features_of(study: StudySettings, target: Cohort, fold: Fold, modalities: Sequence[str]) -> FeatureSettings:
-    """What is fitted to make features on one fold; of precomputed embeddings, which fit's.
+    """Feature settings of one fold, including the fit of precomputed embeddings.
 
     Raises:
-        LeakageError: every encoder of the embeddings saw a tested subject, or kin of one.
+        LeakageError: every encoder of the embeddings was trained on a tested subject or a relative.
     """
     found, use = study.features, study.image.embedding
     if use is None or "image" not in modalities:
         return found
-    # The place of the file decides nothing: its content is in the settings.
+    # The path of the file is irrelevant; the hash of its content is in the settings.
     chosen = use.model_copy(update={"fit": unseen_fit(target, fold), "file": "-"})
     return found.model_copy(update={"image": found.image.model_copy(update={"embedding": chosen})})
 
@@ -239,7 +239,7 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     """Key of the first fit whose embeddings may be used for this fold.
 
     Raises:
-        LeakageError: the encoder of every fit saw a tested subject, or kin of one.
+        LeakageError: the encoder of every fit was trained on a tested subject or a relative.
     """
     made = target.embeddings
     if made is None:
@@ -271,10 +271,10 @@ def _shape(task: Task) -> tuple[str, int]:
 
 
 def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:
-    """Pool subjects that stage 2 may see in this fold: nobody of the test fold, nor their kin.
+    """Pool subjects for stage 2 in this fold, excluding the test fold and relatives.
 
-    The same id in both cohorts is the same infant. With `transductive` the test infants' images stay
-    (never their outcomes), and every table and figure says so.
+    Equal ids in both cohorts denote the same subject. With `transductive`, images (not outcomes) of the test fold
+    are included, and every table and figure is marked.
     """
     if transductive:
         return pool.ids
@@ -286,14 +286,14 @@ def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: b
 
 
 def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
-    """Stop where a source subject is tested, or kin of one who is.
+    """Check that no source subject is tested or is a relative of a tested one.
 
     Raises:
-        LeakageError: says who.
+        LeakageError: a source subject is tested or a relative; the message names the subject.
     """
     tested = set(fold.test)
     families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
-    # A family may be called by the id of a subject, as that of volumes made from its label map is.
+    # A family may have the id of a subject as its name, for example for volumes generated from its label map.
     kin = families | tested
     shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
     if shared:

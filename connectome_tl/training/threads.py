@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of torch and of the linear algebra; two on fits this small cost several times the CPU of one."""
+    """Use one thread for torch and linear algebra; for small fits two threads need several times the CPU time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

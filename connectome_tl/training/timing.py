@@ -1,7 +1,7 @@
 """Estimate the CPU time of fits from a few timed ones on the study's own rows.
 
-Of each kind of fit one is made: a network with few steps, twice, so that what a step costs is told from what a fit
-costs whatever its length; a closed-form core as it is. Nothing is kept.
+One fit of each kind is timed: a network twice, with different small numbers of steps, to separate the cost per step
+from the fixed cost; a closed-form core once. The fits are not kept.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from connectome_tl.training.threads import one_thread
 
 Kind = tuple[str, tuple[str, ...], int, bool]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
-_WHOLE = 12.0  # CPU seconds: an ensemble that takes no longer is trained whole once, to see where it stops
-_STOPPED = 0.6  # share of its steps that an ensemble takes where that was not seen
+_WHOLE = 12.0  # CPU seconds; ensembles up to this time are trained completely, to find the step where they stop
+_STOPPED = 0.6  # assumed share of the steps of an ensemble if it was not measured
 
 
 @dataclass(frozen=True)
 class FitCost:
-    """CPU seconds of a kind of fit.
+    """Cost of a kind of fit in CPU seconds.
 
     Attributes:
-        fixed: of a fit without steps. per_step: of an optimiser step, of all networks of an ensemble.
-        taken: share of the steps that are taken before held-out rows stop the training.
-        networks: of the ensemble that was timed; 1 without.
+        fixed: cost of a fit without steps. per_step: cost of an optimiser step of all networks of an ensemble.
+        taken: share of the steps until early stopping.
+        networks: number of networks of the timed ensemble; 1 without an ensemble.
     """
 
     fixed: float
@@ -43,7 +43,7 @@ class FitCost:
 
 
 def kind_of(plan: FitPlan) -> Kind:
-    """Fits that cost the same: stage, modalities, number of outcomes, whether they start from another fit."""
+    """Kind of fits of equal cost: stage, modalities, number of outcomes, whether they start from another fit."""
     return plan.stage, plan.modalities, len(plan.tasks), bool(plan.parents)
 
 
@@ -62,10 +62,10 @@ def cost_of(plan: FitPlan, costs: Mapping[Kind, FitCost]) -> float:
 
 
 def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort], *, brief: bool = False) -> dict[Kind, FitCost]:
-    """Time one fit of each kind among these plans and the plans they are made from.
+    """Time one fit of each kind among these plans and their parents.
 
     Args:
-        brief: one fit of each stage, and no network trained whole: less exact, and a fraction of the time.
+        brief: one fit of each stage and no complete training: faster and less accurate.
     """
     unique = unique_plans(plans)
     chosen: dict[Kind, FitPlan] = {}
@@ -105,7 +105,7 @@ def _share_taken(
     *,
     longest: float,
 ) -> float:
-    """The share of its steps that an ensemble takes: seen once where that takes no longer than so, else assumed."""
+    """Share of the steps that an ensemble takes: measured if this takes at most `longest` seconds, else assumed."""
     if not plan.inner:
         return 1.0
     seen = [other.taken for (stage, *_), other in found.items() if stage == plan.stage]
@@ -124,7 +124,7 @@ def _steps(plan: FitPlan, steps: int) -> Training:
 
 
 def _shortened(plan: FitPlan, steps: int) -> FitPlan:
-    """The plan with few steps, and so the plans it is made from."""
+    """The plan and its parents with few steps."""
     parents = tuple((name, _shortened(parent, steps)) for name, parent in plan.parents)
     if plan.training is None:
         return replace(plan, parents=parents)
@@ -132,7 +132,7 @@ def _shortened(plan: FitPlan, steps: int) -> FitPlan:
 
 
 def _timed(plan: FitPlan, context: Context, done: dict[str, FitResult]) -> float:
-    """Make a fit that is not made yet; CPU seconds it took, or wall-clock seconds on a GPU."""
+    """Make a new fit; returns its CPU seconds, or wall-clock seconds on a GPU."""
     if plan.key in done:
         return 0.0
     clock = time.process_time if plan.device == "cpu" else time.perf_counter

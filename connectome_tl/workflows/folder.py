@@ -17,7 +17,7 @@ from connectome_tl.errors import OutputError
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second writer; the claim ends with the process, however it ends.
+    """Lock the folder against other writers; the lock is released when the process ends.
 
     Raises:
         OutputError: another process writes here, or the folder cannot be written.
@@ -47,12 +47,13 @@ def claim(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path, part: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold one part of a folder that several processes fill: a scan, or the page of all. Tells whether it is held.
+    """Lock one part of a shared folder (a scan, or the index page); yields whether the lock is held.
 
-    Where the file system cannot lock, as some parallel ones, it counts as held: most folders have one writer.
+    On file systems without locks, such as some parallel ones, the lock counts as held, since most folders have one
+    writer.
 
     Args:
-        wait: until another process lets go; else do without.
+        wait: whether to wait for another process to release the lock.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -74,10 +75,10 @@ def alone(folder: Path, part: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 class Membership:
-    """A place among the processes that fill one folder together.
+    """Membership in the group of processes that write to one folder.
 
     Attributes:
-        alone: nobody else had a place when this one came, and nobody gets one before `join`.
+        alone: whether this process is the only member; no other can join before `join` is called.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -87,20 +88,20 @@ class Membership:
             self.join()
 
     def join(self) -> None:
-        """Let others in."""
+        """Allow other processes to join."""
         self._locked(fcntl.LOCK_SH)
 
     def _locked(self, how: int) -> bool:
         try:
             fcntl.flock(self._stream, how)
-        except OSError:  # others are there, or a file system that cannot lock
+        except OSError:  # there are other members, or the file system has no locks
             return False
         return True
 
 
 @contextmanager
 def shared(folder: Path) -> Iterator[Membership]:
-    """A place in a folder that several processes fill; it ends with the process, however it ends.
+    """Membership in a shared folder, which ends with the process.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -119,7 +120,7 @@ def shared(folder: Path) -> Iterator[Membership]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written (disk full) must not bury the message that says so in tracebacks."""
+    """Log file that ignores write errors (disk full), so that tracebacks do not hide the actual message."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - the name logging calls
         return

@@ -28,12 +28,12 @@ _ENOUGH_FOR_A_BAR = 200
 
 
 def draws(console: Console) -> bool:
-    """Whether a bar can be drawn: on a terminal that knows control codes, whatever the environment asks for."""
+    """Whether a bar can be drawn: on a terminal that supports control codes."""
     return console.file.isatty() and not console.is_dumb_terminal
 
 
 def bar(console: Console | None = None, *, shown: bool = True) -> Callable[[Sequence[Path], str], Iterable[Path]]:
-    """What wraps a list of files to show how many are done, where there are enough of them to wait for."""
+    """Function that wraps a list of files to show progress if there are many."""
     screen = console or Console(stderr=True)
 
     def tracked(files: Sequence[Path], what: str) -> Iterable[Path]:
@@ -44,7 +44,7 @@ def bar(console: Console | None = None, *, shown: bool = True) -> Callable[[Sequ
 
 
 class Ticker:
-    """One line every ten seconds about the step that is under way, on a terminal and in a log alike."""
+    """Print a line on the current step every ten seconds, on terminals and in logs."""
 
     def __init__(self, console: Console, *, every: float = 10.0) -> None:
         self._console, self._every = console, every
@@ -52,7 +52,7 @@ class Ticker:
         self._thread = threading.Thread(target=self._tick, daemon=True)
 
     def say(self, step: str) -> None:
-        """This step has begun."""
+        """Announce the start of a step."""
         self._step, self._started = step, time.monotonic()
 
     def __enter__(self) -> Ticker:
@@ -72,7 +72,7 @@ class Ticker:
 
 
 class _Rate(ProgressColumn):
-    """Items per second, or seconds per item; nothing for a step that is not counted."""
+    """Items per second, or seconds per item; empty for steps without a count."""
 
     def render(self, task: Task) -> Text:
         if task.total is None or not task.completed or not task.elapsed or task.total == 1:
@@ -82,7 +82,7 @@ class _Rate(ProgressColumn):
 
 
 class _Left(TimeRemainingColumn):
-    """The time left of a step that is counted and not yet done."""
+    """Remaining time of an unfinished step with a count."""
 
     def render(self, task: Task) -> Text:
         counted = task.total is not None and task.total > 1 and not task.finished
@@ -90,7 +90,7 @@ class _Left(TimeRemainingColumn):
 
 
 class Steps:
-    """Steps of a long command, drawn as bars on a terminal; elsewhere a line per step and one each tenth of it.
+    """Progress of a long command: bars on a terminal, elsewhere a line per step and per tenth of a step.
 
     Args:
         lines: whether these lines are printed where no bar can be drawn; commands that mostly take seconds omit them.
@@ -123,13 +123,13 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """A step that cannot be counted."""
+        """A step without a count."""
         with self.counted(name):
             yield
 
     @contextmanager
     def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A step with a bar; yields what to call with (done, all)."""
+        """A step with a bar; yields a function to be called with (done, total)."""
         task, started, said = self._progress.add_task(name, total=None), time.monotonic(), [0]
         self._say(f"{name} ...")
 

@@ -114,7 +114,7 @@ def test_the_card_says_the_expected_scores_of_the_run(home: Path) -> None:
     for text in ("Research only, not for care", "Simulated data", "the mean over the 4 fits", "2 sites"):
         assert text in card
     said = json.loads((home / "bundle" / CARD_JSON).read_text())
-    assert said["sections"][0]["title"] == "What it is"
+    assert said["sections"][0]["title"] == "Model"
     assert "one refit on all infants" in (home / "refit" / CARD).read_text()
 
 
@@ -151,7 +151,7 @@ def test_radial_kernels_are_left_out_and_the_linear_core_is_scored_again(tmp_pat
     made = bundle_run(run, tmp_path / "b", BundleOptions(model="core"))
     facts = open_bundle(made).facts
     assert facts.linear_core
-    assert "radial kernels, which hold training rows" in (made / CARD).read_text()
+    assert "radial kernels, which contain training rows" in (made / CARD).read_text()
     linear = run_of(tmp_path / "linear", core=CoreSettings(rbf_from=10**9), splits=splits)
     wanted = {s.metric: s.value for s in read_run(linear).record.scores if (s.task, s.model) == ("cognitive", "core")}
     found = {s.metric: s.value for s in facts.tasks[0].expected}

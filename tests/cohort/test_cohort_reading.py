@@ -195,7 +195,7 @@ def test_weeks_declared_as_years_are_refused(on_disk: OnDisk) -> None:
     assert any("is not possible" in problem for problem in on_disk.problems())
 
 
-def test_birth_weights_in_kg_and_g_are_told_apart(on_disk: OnDisk) -> None:
+def test_birth_weights_in_kg_and_g_are_distinguished(on_disk: OnDisk) -> None:
     on_disk.settings["covariates"] = [{"column": "birth_weight"}]
     on_disk.table["birth_weight"] = ["980", "1250", "760", "1100", "n/a", "2400"]
     assert "birth_weight: read as g" in on_disk.read().notes

@@ -16,7 +16,7 @@ from .conftest import OnDisk
 
 @pytest.mark.parametrize(
     ("matrix", "said"),
-    [(np.zeros((90, 90)), "not a single edge"), (np.ones((90, 90)), "all edges are the same")],
+    [(np.zeros((90, 90)), "no connectome has a single edge"), (np.ones((90, 90)), "all edges are the same")],
     ids=["empty", "constant"],
 )
 def test_connectomes_that_are_all_constant_are_refused(on_disk: OnDisk, matrix: np.ndarray, said: str) -> None:

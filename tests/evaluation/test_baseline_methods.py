@@ -52,7 +52,7 @@ def test_the_sentence_follows_the_settings() -> None:
     ).baseline_settings
     assert "the sum of positively correlated edges (p < 0.05" in describe_baseline("cpm", settings)
     assert "a radial kernel between subjects' edges, penalty chosen" in describe_baseline("kernel_ridge", settings)
-    assert "then ridge on the edges" in describe_baseline("meta_matching", settings)
+    assert "then ridge regression of the residuals on the edges" in describe_baseline("meta_matching", settings)
 
 
 @pytest.mark.parametrize("values", [{"cpm": {"threshold": 0}}, {"kernel_ridge": {"kernels": []}}, {"svm": {}}])

@@ -135,7 +135,7 @@ def test_sentences_say_n_interval_rivals_and_negative_transfer_aloud():
     assert "AUC .78 (95 % interval .55 to .91; 33 infants, 7 of them positive)" in found.how_well
     assert "p = 0.012, 0.034 corrected" in found.how_well
     assert found.against_nuisance.startswith("Not compared")
-    assert "cannot be told" in found.against_clinical
+    assert "remains unclear" in found.against_clinical
     assert "AUC difference +.10, 95 % interval -.10 to +.30, n = 33" in found.against_clinical
     assert "harms: this is negative transfer (AUC difference -.25" in found.transfer[0]
     assert any("Only 7 infants" in c for c in found.caution)

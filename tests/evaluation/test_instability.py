@@ -106,7 +106,7 @@ def test_every_model_of_every_binary_task_is_refitted_and_the_network_s_original
     assert found["cognitive", "full"].mean_absolute_error > 0
 
 
-def test_no_refit_sees_a_test_row(monkeypatch):
+def test_no_refit_uses_a_test_row(monkeypatch):
     """Wrecked test rows change predictions of those rows only through their own features: no fit moves."""
     from small_study import fitted_bytes
 

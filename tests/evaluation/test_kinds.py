@@ -374,9 +374,11 @@ def test_a_network_of_weight_zero_has_no_stage_verdict_in_the_full_model():
     assert words["full", "scratch"] == words["full", "core"] == "not applicable"
     assert words["network", "network_scratch"] != "not applicable"
     (said,) = task_verdicts([MOTOR], scores(predictions, [MOTOR]), found, weights=[weight])
-    assert said.transfer[0] == "The network got weight .00 in 10 fits, the closed-form core the rest."
+    assert said.transfer[0] == "The network has weight .00 in 10 fits; the closed-form core has the remaining weight."
     other = weight.model_copy(update={"mean": 0.3, "high": 0.5})
     (moved,) = task_verdicts([MOTOR], scores(predictions, [MOTOR]), [], weights=[other])
-    assert moved.transfer == ("The network got weight .30, .00 to .50 over 10 fits, the closed-form core the rest.",)
+    assert moved.transfer == (
+        "The network has weight .30, .00 to .50 over 10 fits; the closed-form core has the remaining weight.",
+    )
     assert any("not applicable, the network has weight 0" in line for line in said.transfer)
     assert any("network alone" in line and "difference" in line for line in said.transfer)

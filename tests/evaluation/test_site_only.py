@@ -17,7 +17,7 @@ from connectome_tl.settings.study import SplitSettings
 TARGET = small_cohorts().target
 
 
-def test_the_site_predicts_what_differs_between_sites_and_knows_nothing_else():
+def test_the_site_predicts_only_differences_between_sites():
     task = next(t for t in TARGET.tasks if t.is_binary)
     y = TARGET.targets[task.name].to_numpy(float)
     told = np.array(["north" if value == 1 else "south" for value in y], dtype=object)

@@ -52,7 +52,7 @@ def registered(forgotten: None) -> None:
     extend(settings=SpectrumSettings, encoder=SpectrumBranch)
 
 
-def test_it_sees_the_largest_eigenvalues_whatever_the_order_of_regions() -> None:
+def test_the_largest_eigenvalues_do_not_depend_on_the_order_of_regions() -> None:
     torch.manual_seed(0)
     branch, half = SpectrumBranch(SpectrumSettings(), {"n_measures": 1}), torch.randn(3, 1, 6, 6)
     edges = half + half.transpose(2, 3)

@@ -192,7 +192,7 @@ def test_targets_are_scaled_over_seen_values_and_come_back() -> None:
     assert_allclose(scaler.undo(scaler.apply(targets)), targets)
 
 
-def test_round_off_beside_weights_of_ordinary_size_is_no_feature() -> None:
+def test_round_off_relative_to_ordinary_weights_is_no_feature() -> None:
     rng = np.random.default_rng(4)
     weights = rng.normal(50, 5, (12, 1, 4, 4))
     weights = weights + weights.swapaxes(2, 3)

@@ -168,7 +168,7 @@ def test_hashes_see_every_number_of_a_row_and_no_other_row() -> None:
     assert COHORT.rows_hash(TRAIN[::-1]) != want
 
 
-def test_the_hash_of_what_is_predicted_sees_inputs_and_no_outcome() -> None:
+def test_the_hash_of_prediction_inputs_excludes_outcomes() -> None:
     want = COHORT.input_hashes[0]
     first = COHORT.ids[:1]
     for name, value in {"weights": 1.5, "node_mask": False, "age": 3.0, "site": "Z"}.items():

@@ -267,7 +267,7 @@ def test_the_flat_encoder_has_the_published_demo_s_parameters() -> None:
     assert n_parameters == 4005 * 128 + 128 * 32 + 2 * (128 + 32)
 
 
-def test_regions_known_by_their_place_need_an_atlas_that_knows_it() -> None:
+def test_node_features_by_centroid_need_an_atlas_with_centroids() -> None:
     sizes = {key: n for key, n in OF_CONNECTOME.items() if key != "n_places"}
     with pytest.raises(UsageError, match="the coordinates of its regions"):
         build_branch(GATv2Encoder(node_features="identity"), sizes)

@@ -31,11 +31,11 @@ def text(*, without: str = "", controls: tuple[str, ...] = ("scratch", "no_pretr
 def test_one_earlier_stage_has_no_control_of_its_own_and_the_text_says_so(
     without: str, stage: int, control: str
 ) -> None:
-    sentence = f"Stage {stage} is the only earlier stage, so that a model without it is the one from scratch"
-    assert f"{sentence}; it has no control of its own." in text(without=without)
+    sentence = f"Stage {stage} is the only earlier stage; the model without it is the model from scratch"
+    assert f"{sentence}. It therefore has no control of its own." in text(without=without)
     assert sentence not in text(without=without, controls=("scratch",))  # nobody asked for it
     assert "which is not among the controls" in text(without=without, controls=(control,))
-    assert f"{sentence};" in text(without=without, controls=("scratch", f"network_{control}"))
+    assert f"{sentence}." in text(without=without, controls=("scratch", f"network_{control}"))
 
 
 def test_two_earlier_stages_and_none_say_nothing_of_the_kind() -> None:

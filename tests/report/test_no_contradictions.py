@@ -105,7 +105,7 @@ def check(record: RunRecord) -> set[str]:
     if record.permutations and record.permutations[0].p_value_max <= 0.05:
         assert "not distinguishable" not in headline
     elif record.permutations and above:
-        assert "does not confirm" in headline
+        assert "but not confirmed" in headline
     # The tables of subgroups and of the learning curve: where they show the same quantity, the same interval.
     row = next(row for row in view.forest if row.model.name == "full")
     curve = dict(one[:2] for one in curve_table(record, task.name)[1])
@@ -179,7 +179,9 @@ def test_all_four_relations_of_interval_and_permutation_test_are_worded() -> Non
     assert reconciled(better, [test]) == level(better) == "predicted better than chance"
     assert (
         reconciled(better, [no])
-        == "predicted better than chance by its interval, which the permutation test does not confirm"
+        == "predicted better than chance according to its interval, but not confirmed by the permutation test"
     )
-    assert reconciled(open_, [test]) == "some signal (permutation test), but how much better than chance cannot be told"
+    assert (
+        reconciled(open_, [test]) == "some signal (permutation test), but how much better than chance remains unclear"
+    )
     assert reconciled(open_, [no]) == reconciled(open_, []) == "not distinguishable from chance"

@@ -72,7 +72,7 @@ def test_the_answer_names_every_scored_outcome_and_agrees_with_the_verdict_words
         assert task.name.replace("_", " ").capitalize() in said
     words = {c.verdict for c in record.comparisons if c.control == "scratch"}
     assert ("transfer helps" in said) == ("helps" in words)
-    assert ("cannot be told" in said) == ("cannot tell" in words)
+    assert ("remains unclear" in said) == ("cannot tell" in words)
     beaten = record.verdicts[0].model_copy(update={"better_baseline": "ridge"})
     first = answer(record.model_copy(update={"verdicts": (beaten, *record.verdicts[1:])})).split(";")[0]
     assert "a baseline scores better than the full model" in first
@@ -105,7 +105,7 @@ def test_checklists_fill_what_the_run_knows_and_leave_the_rest_open(record: RunR
     for full, bare in zip((tripod, probast, claim), checklists(empty), strict=True):
         assert bare.n_open == len(bare.rows) > full.n_open > 0
     visible = Page(render_report(record)).visible
-    assert f"{len(tripod.rows) - tripod.n_open} of {len(tripod.rows)} topics known from the run" in visible
+    assert f"{len(tripod.rows) - tripod.n_open} of {len(tripod.rows)} topics answered from the run" in visible
     assert OPEN in visible
 
 

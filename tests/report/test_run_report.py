@@ -94,7 +94,7 @@ def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_p
     ]  # fmt: skip
 
 
-def test_n_and_positives_stand_beside_every_score(page: Page, record: RunRecord) -> None:
+def test_every_score_is_shown_with_n_and_positives(page: Page, record: RunRecord) -> None:
     """Each row that holds a model's leading score or difference holds its n as well."""
     tasks = {task.name: task for task in record.tasks}
     for score in record.scores:
@@ -212,7 +212,7 @@ def test_a_record_with_nothing_in_it_still_says_so() -> None:
     assert "Nothing yet" in page.visible
     lonely = empty.model_copy(update={"tasks": domain_tasks(6)})
     page = Page(render_report(lonely))
-    assert page.visible.count("No verdict was reached.") == 6
+    assert page.visible.count("No verdict.") == 6
     assert "No paired differences for this task: n/a." in page.visible
 
 

@@ -276,7 +276,13 @@ def test_the_options_are_in_the_methods_text() -> None:
         30,
         30,
     )
-    for part in ("learned uncertainties", "3 nearest in outcome", "first 50% of the steps", "falling by 0.5", "L2-SP"):
+    for part in (
+        "learned uncertainties",
+        "3 nearest in outcome",
+        "first 50% of the steps",
+        "decreasing by a factor of 0.5",
+        "L2-SP",
+    ):
         assert part in said
     assert training_text(Training(), 30, 30).endswith("weight decay 0.1")
 

@@ -145,7 +145,10 @@ def test_inner_parts_hold_out_every_row_once_and_families_together() -> None:
 
 
 def test_held_out_predictions_come_from_a_network_that_has_not_seen_the_row() -> None:
-    """Outcomes of one part are wrecked: the network that leaves it out, and its predictions of it, stay."""
+    """Outcomes of one part are wrecked: the network that leaves it out, and its predictions of it, stay.
+
+    But for the head of a value, which is shrunk by the held-out rows of all networks.
+    """
     study = small_settings(model=FLAT)
     plan = retrained(plan_of(FOLD, study, scheme="network_scratch"), steps=6)
     first = plan.inner[0]
@@ -157,13 +160,14 @@ def test_held_out_predictions_come_from_a_network_that_has_not_seen_the_row() ->
         one = plan_of(FOLD, study, cohorts=cohorts, scheme="network_scratch", inner=plan.inner, checkpoints=(1.0,))
         result = fit([retrained(one, steps=6)], cohorts.by_name())
         found.append(next(iter(result.values())))
-    weights = [{k: v for k, v in one.arrays.items() if k.startswith("state/0/")} for one in found]
+    shrunk = "heads.motor_score"
+    weights = [{k: v for k, v in one.arrays.items() if k.startswith("state/0/") and shrunk not in k} for one in found]
     others = [{k: v for k, v in one.arrays.items() if k.startswith("state/1/")} for one in found]
     assert weights[0].keys() == weights[1].keys()
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert any(not np.array_equal(others[0][name], others[1][name]) for name in others[0])
     for subject in plan.train.ids:
-        same = np.array_equal(found[0].held_out[subject], found[1].held_out[subject])
+        same = found[0].held_out[subject][0] == found[1].held_out[subject][0]
         assert same == (subject in first), subject
 
 
@@ -177,4 +181,5 @@ def test_held_out_predictions_are_those_of_the_network_without_the_part() -> Non
         alone = replace(model, states=own)
         found = alone.predict(COHORTS.target, part)
         want = np.array([result.held_out[subject] for subject in part])
-        np.testing.assert_allclose(found, want, rtol=1e-5)
+        # Risks; the line by which values are shrunk is that of the other parts (test_shrinkage.py).
+        np.testing.assert_allclose(found[:, 0], want[:, 0], rtol=1e-5)

@@ -142,7 +142,7 @@ def test_the_permuted_source_has_the_outcomes_of_others_and_nothing_else_differs
     assert stage_of(planned("core_permuted_source", other), "source").train.labels != permuted.train.labels
 
 
-def test_adaptation_leaves_out_test_infants_and_their_kin() -> None:
+def test_adaptation_excludes_test_infants_and_their_relatives() -> None:
     train, test = TARGET.ids[0], TARGET.ids[16]
     twin_of_test, sibling = TARGET.ids[17], "sibling"
     target = with_rows(TARGET, [twin_of_test], family="F")

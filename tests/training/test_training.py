@@ -142,6 +142,8 @@ def test_what_is_carried_starts_from_the_parent_and_the_rest_anew() -> None:
     parent, child = weights_of(results[dict(plan.parents)["stage"].key]), weights_of(results[plan.key])
     own = weights_of(one(single("network_scratch", steps=0)))
     for name in child:
+        if part_of(name) == "heads":  # see test_new_heads.py
+            continue
         carried = name in parent and part_of(name) in ("connectome", "fusion")
         assert np.array_equal(child[name], parent[name] if carried else own[name]), name
     assert any(name.startswith("fusion.maps.connectome") and name in parent for name in child)

@@ -106,7 +106,7 @@ def made_by(home: Path, name: str = "embedding") -> ImageEmbeddings:
     return ImageEmbeddings.model_validate_json((home / f"{name}.json").read_text())
 
 
-def test_each_fold_takes_the_fit_that_knows_nobody_of_it(home: Path, run: StudyRun) -> None:
+def test_each_fold_uses_a_fit_without_its_test_subjects(home: Path, run: StudyRun) -> None:
     plan, record = SplitPlan.load(home / "run" / "split_plan.json"), made_by(home)
     assert plan.hash == SplitPlan.load(run.folder / "split_plan.json").hash
     assert len(record.fits) == 2
@@ -134,7 +134,7 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
     assert np.isfinite(run.predictions["y_score"]).all()
     page = run.report.read_text("utf-8")
     assert "a dense layer of width 3 on precomputed image embeddings" in page
-    assert "neither the tested subjects nor their kin" in page
+    assert "without the tested subjects and their relatives" in page
     assert audit_run(run.folder).accused is False
 
 

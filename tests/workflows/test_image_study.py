@@ -76,7 +76,7 @@ def test_a_study_of_volumes_runs_to_a_report_that_says_what_was_done(run: StudyR
         "Volumes of 20 infants",
         "a 3D ResNet-10 on volumes",
         "resampled to 13 mm",
-        "Training volumes were changed at random by flips",
+        "Training volumes were augmented at random by flips",
         "reconstruction of coarse volumes",
         "2 of 20 subjects have no volume",
     ):

@@ -54,4 +54,4 @@ def test_the_page_says_when_the_run_ended_and_how_long_it_worked(folder: Path) -
     for file in (folder / "log").glob("*.txt"):
         file.unlink()
     assert timing_of(folder) == []
-    assert "Dates and durations are kept in log/" in Page(draw_report(folder, dated=True).read_text("utf-8")).visible
+    assert "Dates and durations are in log/" in Page(draw_report(folder, dated=True).read_text("utf-8")).visible

@@ -53,8 +53,8 @@ def test_it_is_written_shown_resumed_and_audited(data: Path) -> None:
     html = run.report.read_text("utf-8")
     for text in ("Learning curve of every model", "doi:10.1038/nprot.2016.178", "doi:10.1038/s41593-022-01059-9"):
         assert text in html
-    assert "Ridge on edges, CPM and Meta-matching were fitted again under 5 permutations" in record.methods
-    assert "stratified draws of 8 labelled subjects" in record.methods
+    assert "Ridge on edges, CPM and Meta-matching were also fitted to 5 permutations" in record.methods
+    assert "stratified, nested subsets of 8 labelled subjects" in record.methods
     assert "Permutation test" not in record.verdicts[0].how_well  # those of baselines stand in the table
     before = {name: (run.folder / name).read_bytes() for name in ("results.json", "report.html", "learning_curve.tsv")}
     (run.folder / "log" / "finished.json").unlink()

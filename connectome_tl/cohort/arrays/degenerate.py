@@ -12,9 +12,9 @@ from connectome_tl.settings.records.results import QualityFinding
 
 
 def nothing_to_learn(cohort: Cohort) -> list[Problem]:
-    """Problems where no connectome is left that differs from another, or that has edges that differ.
+    """Problems if all connectomes are identical or constant.
 
-    A cohort of a single subject may be one to predict for; its connectome must not be constant.
+    A single subject is allowed (for prediction) if its connectome is not constant.
     """
     if not cohort.n_regions or not cohort.n_subjects:
         return []
@@ -36,7 +36,7 @@ def nothing_to_learn(cohort: Cohort) -> list[Problem]:
 
 
 def degenerate(cohort: Cohort) -> list[QualityFinding]:
-    """What a model cannot learn from: errors first for connectomes, then for outcomes and covariates."""
+    """Findings on degenerate data: connectomes first, then outcomes and covariates."""
     found: list[QualityFinding] = []
     if cohort.n_regions:
         flat = [cohort.ids[i] for i in _with_connectome(cohort) if _is_constant(cohort, i)]
@@ -64,7 +64,7 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
 
 
 def _with_connectome(cohort: Cohort) -> list[int]:
-    """Rows of subjects with any region: the others are not said to be constant, but to lack a connectome."""
+    """Rows of subjects with at least one region."""
     return [int(i) for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
 
 
@@ -73,7 +73,7 @@ def _value(value: float, is_binary: bool) -> str:
 
 
 def _is_constant(cohort: Cohort, row: int) -> bool:
-    """No two edges of this subject differ, in any measure, over the regions it has."""
+    """Whether all edges of a subject are equal, in every measure, over its existing regions."""
     there = cohort.node_mask[row]
     edges = cohort.weights[row][:, there][:, :, there]
     edges = edges[:, ~np.eye(edges.shape[1], dtype=bool)]

@@ -17,14 +17,14 @@ from connectome_tl.plurals import counted
 
 
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
-    """Find files that match a pattern, by the id in their name; `other` are files known to be something else.
+    """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
-    `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` stands for
-    anything inside one folder or file name. Hidden files (`._sub-01.csv` of macOS) are left out. Ids have composed
-    letters, as those of tables do, whatever the file system writes. Two files of one subject are a problem.
+    `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
+    folder or file name. Hidden files (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those of
+    tables are, whatever the file system uses. Two files of one subject are a problem.
 
     Raises:
-        MissingInputError: no such folder. UsageError: a pattern that does not tell the id.
+        MissingInputError: no such folder. UsageError: the pattern does not determine the id.
     """
     base = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
     parts = list(base.parts)
@@ -91,16 +91,16 @@ _SINGULAR = {
 
 @dataclass(frozen=True)
 class Search:
-    """Whose data are looked for, and where; what is wrong goes to `findings`.
+    """Search for the data of subjects; problems are added to `findings`.
 
     Attributes:
-        ids: subjects wanted, in the order of the table.
+        ids: requested subjects, in the order of the table.
         everyone: all ids of the table, before `select`.
-        folder: what paths are relative to.
+        folder: folder that paths are relative to.
         unmatched: whether data without a subject, and subjects without data, are refused or dropped; `missing` drops
             data and keeps subjects.
-        dropping: the setting that drops them.
-        reasons: why the matrix of a subject is not to be read, by id.
+        dropping: name of the setting that drops them.
+        reasons: reasons for not reading the matrix of a subject, by id.
     """
 
     ids: Sequence[str]
@@ -114,15 +114,15 @@ class Search:
     def owners(
         self, available: Iterable[str], *, what: str, file: str | Path, lacking: str = "were left out"
     ) -> dict[str, str]:
-        """Table ids to the ids under which their data lie; with or without `sub-` is the same id.
+        """Map table ids to the ids of their data; `sub-` is optional.
 
         Args:
             available: ids of files or of rows of a stack.
-            lacking: what becomes of rows without data where they are not refused.
+            lacking: text on the treatment of rows without data, if they are not refused.
 
         Returns:
-            Only ids that have data. The others, and data without a row in the table, are problems, or
-            notes where they are not refused. Ids that differ in zero padding only are always problems.
+            Only ids that have data. Others, and data without a row in the table, are problems, or notes if they are
+            not refused. Ids that differ only in zero padding are always problems.
         """
         findings = self.findings
         there = {name: name for name in available}
@@ -136,7 +136,7 @@ class Search:
         without = [subject for subject in self.ids if subject not in found]
         extra = [name for name in there if name.removeprefix("sub-") not in known]
         longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
-        if longer:  # BIDS ids hold no underscore: these are further files of known subjects
+        if longer:  # BIDS ids contain no underscore: these are further files of known subjects
             findings.notes.append(
                 f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}"
             )
@@ -179,7 +179,7 @@ class Search:
     def _absent(
         self, without: Sequence[str], what: str, file: str | Path, lying: Sequence[str], remedy: str
     ) -> Problem:
-        """One line for all rows without data: what was looked for, and what lies there instead."""
+        """One problem for all rows without data, with the expected and the existing files."""
         pattern = str(file)
         looked = pattern.replace("{id}", without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
         names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]

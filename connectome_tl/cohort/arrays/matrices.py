@@ -27,23 +27,23 @@ from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import NUMBERED, ConnectomeFiles
 
 IN_MEMORY = 4_000_000_000
-_OFTEN = 100  # files after which the memory of a cohort that lies on disk is given back
+_OFTEN = 100  # number of files after which memory of an array on disk is released
 _NOT_CEREBRUM = ("Cerebellum", "Brainstem", "White matter", "Ventricles", "CSF", "Background")  # of its grey matter
 Track = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
 @dataclass(frozen=True, eq=False)
 class Matrices:
-    """Matrices of the subjects that have one, not yet transformed.
+    """Matrices of the subjects that have one, before transforms.
 
     Attributes:
-        ids: (n_subjects,) as the table writes them.
+        ids: (n_subjects,) as in the table.
         weights: (n_subjects, n_measures, n_regions, n_regions) float32.
         node_mask: (n_subjects, n_regions) bool.
-        region_features: (n_subjects, n_regions, n_features) where the stack holds them, else None.
+        region_features: (n_subjects, n_regions, n_features) if the stack contains them, else None.
         sources: input name to SHA-256.
-        as_read: measures of each matrix as the file has it, before it was made symmetric (see `seen_as_read`).
-        without: why a subject has no connectome, by id; its edges are 0 and all its regions masked.
+        as_read: measures of each matrix in the file, before symmetrisation (see `seen_as_read`).
+        without: reasons for missing connectomes, by id; their edges are 0 and all their regions masked.
     """
 
     ids: tuple[str, ...]
@@ -57,8 +57,8 @@ class Matrices:
 
 
 def seen_as_read(square: np.ndarray) -> dict[str, np.ndarray]:
-    """What is gone once a matrix is symmetric and without diagonal, of (n, n_measures, n_rows, n_rows), each (n,):
-    the largest |w - w'| over the largest |w|, and the diagonal's part of the summed |w|."""
+    """Measures of matrices (n, n_measures, n_rows, n_rows) that symmetrisation and removal of the diagonal discard,
+    each (n,): the largest |w - w'| relative to the largest |w|, and the diagonal's share of the summed |w|."""
     size = np.abs(np.nan_to_num(square, posinf=0.0, neginf=0.0))
     error = np.abs(size - size.swapaxes(2, 3)).max(axis=(1, 2, 3), initial=0.0)
     largest, total = size.max(axis=(1, 2, 3), initial=0.0), size.sum(axis=(1, 2, 3))
@@ -68,7 +68,7 @@ def seen_as_read(square: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def known_rows(spec: ConnectomeFiles, folder: Path) -> RowNames:
-    """What the settings say about rows.
+    """Row names from the settings.
 
     Raises:
         UsageError: no such atlas. MissingInputError, DataError: the label table.
@@ -84,7 +84,7 @@ def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas
     """Positions of the regions that the setting `regions` keeps, (n_kept,).
 
     Raises:
-        DataError: a listed region is not there.
+        DataError: a listed region does not exist.
     """
     if kept == "all":
         return np.arange(len(names))
@@ -104,16 +104,16 @@ def read_files(
     other: Sequence[str] = (),
     track: Track | None = None,
 ) -> Matrices | None:
-    """One file per subject (and per measure, where `{measure}` stands in the pattern).
+    """Read one file per subject (and per measure, if the pattern contains `{measure}`).
 
-    A subject with a reason in the search has no connectome, whatever lies there.
+    A subject with a reason in the search has no connectome, even if there is a file.
 
     Args:
-        other: files that may fit the pattern and are something else (the tables).
+        other: files that may match the pattern but are not matrices (tables).
         track: wraps the list of files to show progress.
 
     Returns:
-        None when nothing could be read; all that is wrong is in the findings of the search.
+        None if nothing could be read; all problems are in the findings of the search.
     """
     folder, findings, keep = search.folder, search.findings, spec.unmatched == "missing"
     own = replace(search, ids=[subject for subject in search.ids if subject not in search.reasons])
@@ -149,7 +149,7 @@ def read_files(
 
 
 class _Gathered:
-    """Matrices of one file after another; the first one says which regions there are."""
+    """Collect the matrices of all files; the first one defines the regions."""
 
     def __init__(self, spec: ConnectomeFiles, known: RowNames, findings: Findings, wanted: tuple[str, ...]) -> None:
         self.spec, self.known, self.findings, self.wanted = spec, known, findings, wanted
@@ -163,7 +163,7 @@ class _Gathered:
         self.hashes: list[str] = []
 
     def add(self, path: Path, i: int, part: int | None) -> None:
-        """Read the file of subject `i`; `part` is the measure it holds, None where it holds all.
+        """Read the file of subject `i`; `part` is the number of its measure, None if it contains all.
 
         Raises:
             ConnectomeTLError: whatever is wrong with it.
@@ -216,7 +216,7 @@ class _Gathered:
 
 
 class _Unnamed:
-    """The sum of matrices whose order of rows or values was assumed, as they stand in their files."""
+    """Sum of matrices whose order of rows or values was assumed, in the order of their files."""
 
     def __init__(self) -> None:
         self.sum: np.ndarray | None = None
@@ -230,7 +230,7 @@ class _Unnamed:
             self.sum = self.sum + np.nan_to_num(values)
 
     def check(self, known: RowNames, where: Path, spec: ConnectomeFiles) -> str:
-        """A note, or an error where their order, or the triangle, is plainly another; see `check_row_order`."""
+        """A note, or an error if the order or triangle is clearly different; see `check_row_order`."""
         if self.sum is None:
             return ""
         return check_row_order(self.sum, self.names, known, where, layout=spec.layout, assumed_order=self.assumed)
@@ -240,7 +240,7 @@ def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
     """The format, with the arrays that `key` chooses.
 
     Raises:
-        UsageError: a key for a format whose files hold one matrix.
+        UsageError: a key for a format with one matrix per file.
     """
     keys = spec.keys
     if not keys:
@@ -254,7 +254,7 @@ def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
 
 
 def room_for(size: tuple[int, ...]) -> np.ndarray:
-    """Zeros (float32) of that size; above IN_MEMORY bytes in a nameless file that vanishes with them."""
+    """Zeros (float32) of that size; above IN_MEMORY bytes in a temporary file."""
     if 4 * math.prod(size) <= IN_MEMORY:
         return np.zeros(size, dtype=np.float32)
     with tempfile.TemporaryFile() as file:
@@ -265,7 +265,7 @@ def room_for(size: tuple[int, ...]) -> np.ndarray:
 def one_connectome(
     spec: ConnectomeFiles, known: RowNames, matrix: MatrixFile, path: Path, subject: str, measures: tuple[str, ...]
 ) -> tuple[Connectome, Rows]:
-    """Name, line up and check one file; the measures are those asked for, in their order.
+    """Name, align and check the matrices of one file; returns the requested measures in their order.
 
     Raises:
         DataError: whatever is wrong with it.

@@ -39,10 +39,10 @@ def read_region_features(
     id_column: str,
     marks: Marks = PLAIN,
 ) -> np.ndarray | None:
-    """(n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown.
+    """Regional measures (n_subjects, n_regions, n_features) float64 in the order of the matrices, NaN where unknown.
 
-    Where the search drops what is unmatched, a subject without a table is unknown throughout; so is one without a
-    connectome.
+    If the search drops unmatched data, all values of a subject without a table are unknown, as are those of a subject
+    without a connectome.
     """
     try:
         if spec.stack is not None:
@@ -66,9 +66,9 @@ def similarity_matrices(
     id_column: str,
     marks: Marks = PLAIN,
 ) -> Matrices | None:
-    """Morphometric similarity networks of all subjects, with the measures they are made of as region features.
+    """Morphometric similarity networks of all subjects, with their measures as region features.
 
-    Without an atlas or a label table the regions are those that the tables name, in the order of the first.
+    Without an atlas or a label table the regions are those of the tables, in the order of the first one.
     """
     findings = search.findings
     if len(features.names) < _FEWEST_FEATURES:
@@ -82,7 +82,7 @@ def similarity_matrices(
     n_before = len(findings.problems)
     tables, hashes = _tables(features, known, search, id_column=id_column, marks=marks)
     if not tables or len(findings.problems) > n_before:
-        return None  # what follows from unread cells is no news
+        return None  # do not report consequences of unreadable cells
     regions = known.names or tuple(next(iter(tables.values())).index)
     kept = kept_regions(spec.regions, regions, known.atlas)
     values = _lined_up(tables, regions, features, findings, strict=known.names is None)[:, kept]
@@ -125,7 +125,7 @@ def _tables(
     lacking: str = "were left out",
     marks: Marks,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """One table (n_regions, n_features) per subject that has one, rows by region name; and the files' hashes."""
+    """Tables (n_regions, n_features) by subject, with rows by region name, and hashes of the files."""
     if spec.table is not None:
         found = _from_wide(spec, search, id_column=id_column, lacking=lacking, marks=marks)
     else:
@@ -138,7 +138,7 @@ def _tables(
 
 
 def _check_sides(spec: RegionFeatureFiles, known: RowNames, tables: Mapping[str, pd.DataFrame], search: Search) -> None:
-    """Tables of one hemisphere only, where those of the other lie beside them, are an oversight."""
+    """Report tables of one hemisphere if those of the other exist but are not named."""
     if known.atlas is None or not tables:
         return
     side = {region.name: region.hemisphere for region in known.atlas.regions}
@@ -185,7 +185,9 @@ def _from_files(
 def _from_wide(
     spec: RegionFeatureFiles, search: Search, *, id_column: str, lacking: str, marks: Marks
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """One row per subject: columns are measure and region in one name; several tables hold a part of them each."""
+    """Read tables with one row per subject and columns that name measure and region; columns may be in several
+    tables.
+    """
     findings = search.findings
     columns: dict[str, dict[str, np.ndarray]] = {}  # measure -> region -> (n_rows,)
     owners: list[str] = []
@@ -231,7 +233,7 @@ def _from_wide(
 def _in_order(
     table: pd.DataFrame, spec: RegionFeatureFiles, id_column: str, owners: list[str], path: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The table with its rows in the order of the subjects read before, and these.
+    """The table with rows in the order of the subjects read before, and these subjects.
 
     Raises:
         DataError: no id column, a subject twice, other subjects than before.
@@ -276,11 +278,11 @@ def _lined_up(
     *,
     strict: bool,
 ) -> np.ndarray:
-    """(n_subjects, n_regions, n_features); a region that a table lacks is NaN.
+    """Aligned tables (n_subjects, n_regions, n_features); NaN for regions that a table lacks.
 
     Args:
-        strict: a region that is not among `regions` is a problem; else it is noted and left out (tables of
-            FreeSurfer hold totals beside the regions).
+        strict: whether a region that is not in `regions` is a problem; else it is noted and ignored (FreeSurfer tables
+            also contain totals).
 
     Raises:
         DataError: a table has none of the regions.

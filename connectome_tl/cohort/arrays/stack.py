@@ -30,12 +30,12 @@ def read_stack(
     *,
     id_columns: Sequence[str],
 ) -> Matrices:
-    """Read a stacked `.npz` or `.npy`, or CONN's `.mat` of all subjects; every subject's faults go to `findings`.
+    """Read a stacked `.npz` or `.npy`, or CONN's `.mat` of all subjects; problems of subjects are added to `findings`.
 
     The array is (n_subjects, n_regions, n_regions) or (n_subjects, n_edges), with an axis of measures
     after the subjects where there are several. An `.npz` may also hold `ids`, `regions`, `node_mask`
-    (n_subjects, n_regions) and `region_features` (n_subjects, n_regions, n_features). Matrices are read some
-    subjects at a time, so that neither the file nor the cohort need fit into memory.
+    (n_subjects, n_regions) and `region_features` (n_subjects, n_regions, n_features). Matrices are read in groups of
+    subjects, so that neither the file nor the cohort need to fit into memory.
 
     Raises:
         MissingInputError, DataError: the files themselves.
@@ -91,7 +91,7 @@ def read_stack(
 
 
 def present_rows(square: np.ndarray, *, zero_is_missing: bool) -> np.ndarray:
-    """(n_subjects, n_regions) bool: False where nothing of a row was measured (NaN), or nothing but 0 if so said."""
+    """Presence of regions, (n_subjects, n_regions) bool: False if a row is NaN, or all 0 if `zero_is_missing`."""
     n_regions = square.shape[-1]
     if n_regions < 2:
         return np.ones(square.shape[::3], dtype=bool)

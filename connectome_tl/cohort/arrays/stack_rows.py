@@ -29,9 +29,9 @@ _NOT_MATRICES = ("node_mask", "region_features")
 
 @dataclass(frozen=True, eq=False)
 class StackLayout:
-    """Regions of the cohort, where in them each kept row of the file goes, which rows are kept, and of how many.
+    """Mapping of the rows of the file to the regions of the cohort.
 
-    `unnamed`: the file did not name its rows; `names` were assumed for them, and their order is worth a look.
+    `unnamed`: the file does not name its rows, so that `names` were assumed and their order should be checked.
     """
 
     regions: tuple[str, ...]
@@ -50,7 +50,7 @@ class StackLayout:
         if block.ndim == 3:
             block = from_triangle(block, self.n_file_rows, self.triangle)
         at, rows = self.positions, self.rows
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is listed
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite and are reported
             out[:, :, at[:, None], at[None, :]] = block[:, :, rows[:, None], rows[None, :]]
         return out
 
@@ -118,7 +118,7 @@ def row_owners(
     path: Path,
     notes: list[str],
 ) -> tuple[str, ...]:
-    """Whose each row of the stack is, from the row table or the `ids` of the file.
+    """Ids of the rows of the stack, from the row table or the `ids` of the file.
 
     Raises:
         DataError: neither, ids that occur twice, another number of ids than of rows, or ids in the file in another
@@ -174,7 +174,7 @@ def _check_own_ids(owners: tuple[str, ...], own: dict[str, tuple[str, ...]], whe
 def stack_layout(
     arrays: dict[str, np.ndarray], values: StackedArray, spec: ConnectomeFiles, known: RowNames, path: Path
 ) -> StackLayout:
-    """Which region each row of the matrices is; names that the file holds are used.
+    """Regions of the rows of the matrices; names in the file take precedence.
 
     Raises:
         DataError: no names, or names that do not fit; see `rows.named_rows`.

@@ -29,12 +29,12 @@ def transformed(
 ) -> None:
     """Transform (n_subjects, n_measures, n_regions, n_regions) in place; impossible values are listed.
 
-    log1p needs weights of 0 and more, Fisher's z (artanh) correlations inside (-1, 1).
+    log1p requires non-negative weights, and Fisher's z (artanh) correlations within (-1, 1).
     """
     used = [(m, kind) for m, kind in enumerate(spec.transforms) if kind != "none"]
     diagonal = np.arange(weights.shape[-1])
     wrong: dict[str, list[tuple[str, str]]] = {}
-    for i, matrices in enumerate(weights):  # one subject at a time: a large cohort may lie on disk
+    for i, matrices in enumerate(weights):  # one subject at a time, since the array may be memory-mapped
         if i % _OFTEN == 0:
             released(weights)
         if spec.diagonal == "zero":

@@ -14,7 +14,7 @@ from connectome_tl.settings.cohort import VolumeFiles
 
 
 def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, str]) -> tuple[str, ...]:
-    """The image of each subject, "" where one has none; what is wrong with them is a problem.
+    """The image of each subject, "" if there is none; faults are added to the findings.
 
     Args:
         cells: paths of the table by subject, for `column`.
@@ -35,7 +35,7 @@ def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, s
 
 
 def contrast_of(spec: VolumeFiles | None, files: Sequence[str]) -> str:
-    """The contrast of the volumes: as cohort.yaml says, else as the names of all files do, else ""."""
+    """The contrast of the volumes, from cohort.yaml, else from the names of all files, else ""."""
     if spec is None:
         return ""
     return spec.contrast or named_contrast(file for file in files if file)

@@ -27,7 +27,7 @@ def ages(
     marks: Marks = PLAIN,
     repeated: bool = False,
 ) -> np.ndarray:
-    """Ages (n_rows,) in `spec.unit`, checked to be plausible in that unit and all in one."""
+    """Ages (n_rows,) in `spec.unit`, with checks of plausibility and of a single unit."""
     values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
     check_ages(values, spec, ids, file, findings, repeated=repeated)
     return values
@@ -71,7 +71,7 @@ def gestation(
 def check_gestation(
     values: np.ndarray, column: str, unit: AgeUnit, ids: Sequence[str], file: str | Path, findings: Findings
 ) -> np.ndarray:
-    """Gestational ages in weeks (n_rows,); those that are not possible are problems, and NaN."""
+    """Gestational ages in weeks (n_rows,); impossible values are reported and set to NaN."""
     weeks = in_unit(values, unit, "weeks")
     outside = (weeks < 20) | (weeks > 45)
     findings.several(
@@ -86,7 +86,7 @@ def check_gestation(
 def born_before_scanned(
     age: np.ndarray, spec: AgeColumn, born: np.ndarray, ids: Sequence[str], file: str | Path, findings: Findings
 ) -> None:
-    """A postmenstrual age at scan is not below the gestational age at birth (`born`, in weeks)."""
+    """Check that the postmenstrual age at scan is not below the gestational age at birth (`born`, in weeks)."""
     if spec.reference == "birth":
         return
     scanned = in_unit(age, spec.unit, "weeks") + (_TERM_WEEKS if spec.reference == "corrected" else 0.0)

@@ -1,6 +1,6 @@
 """Categorical columns: spelling variants, missing codes, names of levels.
 
-Categories that differ by case or blanks are one; what might be two things is asked about.
+Categories that differ only by case or blanks are merged; ambiguous spellings are reported as problems.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NO_PLACE = frozenset({"none"})
 
 
 def is_sex(column: str) -> bool:
-    """Does this column tell sexes, so that `m`, `Male` and `boy` are one?"""
+    """Whether a column contains sexes, so that `m`, `Male` and `boy` are equivalent."""
     return fold(column) in SEX_COLUMNS
 
 
 def same_category(text: str, *, sex: bool = False, answers: bool = False) -> str:
-    """What two spellings of one category have in common."""
+    """Canonical key of a category, equal for all its spellings."""
     word = whole(fold(text))
     return _SEXES.get(word, word) if sex else _ANSWERS.get(word, word) if answers else word
 
@@ -51,7 +51,7 @@ def covariate_categories(
     """Cells (n_rows,) by the names of their levels and in one spelling, "" where missing.
 
     Args:
-        levels: code to name; a cell is a code or a name. Without levels the cells are the categories.
+        levels: names by code; a cell is a code or a name. Without levels the cells are the categories.
     """
     name = str(column.name)
     sex = is_sex(name)
@@ -87,7 +87,7 @@ def outcome_levels(
     """The rank of each cell among the levels of an outcome, (n_rows,), NaN where missing.
 
     Args:
-        codes: what the covariate of this column, or its dictionary, calls the codes in it.
+        codes: names of the codes from the covariate of this column or its dictionary.
     """
     sex = is_sex(str(column.name))
     named = {whole(fold(code)): name for code, name in (codes or {}).items()}
@@ -144,7 +144,7 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
 
 
 def _is_family_code(cell: str, count: Mapping[str, int]) -> bool:
-    """0, -9, 999: of a family only where the others are numbers too and none of them is much smaller."""
+    """Whether 0, -9 or 999 is a code for "no family"; not if other families are numbers of similar size."""
     code = _as_code(cell)
     if code.strip("0") and code not in CODES:
         return False
@@ -156,7 +156,7 @@ def _is_family_code(cell: str, count: Mapping[str, int]) -> bool:
 def largest_family(
     family: Sequence[str], limit: int, columns: Sequence[str], file: str | Path, findings: Findings
 ) -> None:
-    """One family far larger than all others is rather a code for "no family"; it would fill a fold alone."""
+    """Report a family that is far larger than all others, which is probably a code for "no family"."""
     ordered = Counter(label for label in family if label).most_common(2)
     if not ordered:
         return
@@ -177,9 +177,9 @@ def largest_family(
 def one_spelling(
     cells: Sequence[str], name: str, file: str | Path, findings: Findings, *, sex: bool = False
 ) -> list[str]:
-    """Cells with each category in its commonest spelling; what was made one is noted.
+    """Cells with each category in its most common spelling; merged spellings are noted.
 
-    Categories that differ in zeros in front, or in hyphens and blanks, may be two things: they are problems.
+    Categories that differ in leading zeros, hyphens or blanks are ambiguous and reported as problems.
     """
     spellings: dict[str, Counter[str]] = {}
     answers = all(fold(cell) in _ANSWERS for cell in cells if cell)
@@ -207,13 +207,13 @@ def one_spelling(
 
 
 def _loose(key: str) -> str:
-    """Without zeros in front of numbers; where there are letters, without hyphens, underlines and blanks too."""
+    """Remove leading zeros of numbers and, in text with letters, hyphens, underscores and blanks."""
     key = bare(key)
     return key.translate(str.maketrans("", "", "-_ ")) if any(c.isalpha() for c in key) else key
 
 
 def _known(column: pd.Series, findings: Findings, marks: Marks) -> list[str]:
-    """Cells with "" where a word, a negative number or a far code says missing; whole numbers without a point."""
+    """Cells with "" for missing words and codes, and whole numbers without a decimal point."""
     cells = [whole(cell) for cell in texts(column, marks.missing)]
     found = [_as_code(cell) for cell in cells]
     rest = {code for code in found if code and code not in CODES and not _is_negative(code)}
@@ -279,7 +279,7 @@ def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: st
 
 
 def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Findings) -> None:
-    """Codes beside words, or more than two codes: which is which only the user knows."""
+    """Report codes mixed with words, or more than two codes, whose meaning cannot be inferred."""
     known = {same_category(cell, sex=True): cell for cell in cells if cell}
     codes = sorted(cell for key, cell in known.items() if key.lstrip("-").isdigit())
     if codes and (len(known) > len(codes) or len(codes) > 2):

@@ -1,6 +1,6 @@
-"""Guess the meaning of table columns from names and cells, for a cohort file that a person then checks.
+"""Guess the meaning of table columns from names and cells, for a cohort file that the user checks.
 
-Nothing here decides anything alone. A unit of age is taken from a column's name or asked for, never from its values.
+The unit of an age is taken from the name of the column or requested from the user, never inferred from values.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _MOST_LEVELS = 8
 
 @dataclass(frozen=True)
 class ColumnGuess:
-    """What one column probably is.
+    """Guess of the meaning of one column.
 
     Attributes:
-        meaning: its role in a cohort file; `other` for what cannot be told.
-        numeric: whether its cells are numbers. levels: its values where they are few.
-        unit: of an age, where the name of the column has it. reference: from when it counts, where the name says so.
-        developmental: whether the name is that of a developmental score. edition: of the test, where it has it.
+        meaning: its role in a cohort file; `other` if unknown.
+        numeric: whether its cells are numbers. levels: its values, if few.
+        unit: unit of an age, from the name of the column. reference: origin of an age, from the name.
+        developmental: whether the name is that of a developmental score. edition: edition of the test, if named.
         known_at_birth, nuisance: of a covariate.
         date: the first cell where the column holds dates, which are never read as ages; else empty.
     """
@@ -205,14 +205,14 @@ def _edition(joined: str) -> str | None:
 
 
 def id_pattern(table: pd.DataFrame, files: Sequence[str]) -> tuple[str, tuple[tuple[str, int], ...]] | None:
-    """Which column holds the ids that occur in names of files, and the patterns of these names.
+    """The column whose ids occur in names of files, and the patterns of these names.
 
     Args:
         table: cells as text. files: names relative to their folder, with `/`.
 
     Returns:
-        The column, and patterns with `{id}` and how many rows have such a file, the most first; None where no
-        column does.
+        The column, and patterns with `{id}` with their numbers of rows with such a file, in decreasing order;
+        None if there is no such column.
     """
     best: tuple[int, str, tuple[tuple[str, int], ...]] | None = None
     real = {unicodedata.normalize("NFC", file): file for file in files}  # cells have composed letters
@@ -273,7 +273,7 @@ def ids_written_differently(table: pd.DataFrame, files: Sequence[str]) -> tuple[
 
 
 def negative_level(levels: Sequence[str]) -> str | None:
-    """The one of two levels that a lab writes for the absence of something; None where the words do not say so."""
+    """The one of two levels that denotes absence; None if the words do not determine it."""
     found = [level for level in levels if " ".join(_words(level)) in _NEGATIVE]
     return found[0] if len(found) == 1 else None
 

@@ -26,7 +26,7 @@ _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", 
 
 
 def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, table: pd.DataFrame) -> tuple[str, ...]:
-    """Ids as they stand, every fault listed: empty, twice, eaten by a spreadsheet, unsafe as a file name.
+    """Ids of the rows; reports ids that are empty, duplicated, damaged by a spreadsheet, or unsafe as file names.
 
     Args:
         table: the rows that the ids are of; its columns tell how to keep one of several rows of a subject.
@@ -66,7 +66,7 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, tabl
 
 
 def _one_row_each(table: pd.DataFrame) -> str:
-    """What to do about several rows of a subject, in the names of this table."""
+    """Remedy for several rows of a subject, with the column names of this table."""
     column = next((name for name in _EVENTS if name in table.columns), None)
     if column is None:
         return "One row per subject and scan; `select` keeps one of several visits."
@@ -80,9 +80,9 @@ def _one_row_each(table: pd.DataFrame) -> str:
 
 
 def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """One id per row from one column or several (participant, session), joined as BIDS does: `sub-01_ses-1`.
+    """One id per row from one or several columns (participant, session), joined as in BIDS: `sub-01_ses-1`.
 
-    A session is written with `ses-` whether the table does so or not (dHCP does not). "" where a part is missing.
+    Sessions get the prefix `ses-` if the table lacks it (dHCP). "" if a part is missing.
     """
     parts = [[str(value) for value in table[columns[0]]]]
     for name in columns[1:]:
@@ -94,7 +94,7 @@ def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 
 def bare(subject: str) -> str:
-    """An id without `sub-` and without the zeros in front of its numbers, in small letters, for comparing."""
+    """An id in lower case, without `sub-` and leading zeros of numbers, for comparisons."""
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
 
 

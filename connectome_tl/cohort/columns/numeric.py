@@ -1,6 +1,6 @@
 """Numeric columns: decimal commas, weeks and days, units in cells, censored values, missing codes.
 
-What can be read in one way only is read, and said in a note; what can be read in two ways is asked about.
+Unambiguous notations are converted, with a note; ambiguous ones are reported as problems.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.plurals import counted
 Censored = Literal["limit", "missing"]
 CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
          "999", "8888", "9999", "99999", "999999")  # fmt: skip
-_LONGEST = 60  # characters; nothing longer is a number, and no pattern need look at it
+_LONGEST = 60  # characters; longer cells are not numbers
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -54,14 +54,14 @@ _UNIT = {
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """Values (n_rows,), NaN where missing; `bounds` holds the sign of each censored value, "" for all others."""
+    """Values (n_rows,), NaN where missing; `bounds` is the sign of each censored value, "" for others."""
 
     values: np.ndarray
     bounds: tuple[str, ...]
 
 
 def unit_word(unit: str) -> str:
-    """A unit in one spelling (`wks` and `Weeks` are `week`), itself where it is not known."""
+    """Canonical spelling of a unit (`wks` and `Weeks` are `week`); unknown units are unchanged."""
     word = fold(unit).rstrip(".")
     if len(word) > 1 and word.endswith("s"):
         word = word[:-1]
@@ -92,15 +92,15 @@ def read_numbers(
     unit: str = "",
     censored: Censored | None = None,
 ) -> Numbers:
-    """Cells as numbers, with which of them are limits only.
+    """Cells as numbers, with the censored ones marked.
 
-    Decimal commas are read unless they might be thousands; `29+4`, `29 4/7` and `29 weeks 4 days` are weeks
-    and days where weeks are meant; a unit behind a number is the declared one; -9, 999 and their like are
-    missing where they lie far from all other values.
+    Decimal commas are accepted unless they may be thousands separators; `29+4`, `29 4/7` and `29 weeks 4 days` are
+    weeks and days if the unit is weeks; a unit after a number must be the declared one; -9, 999 and similar codes are
+    missing if they are far from all other values.
 
     Args:
-        unit: what is declared, "" for none.
-        censored: what `<55` and `89+` are: their limit, or missing; without it they are problems.
+        unit: declared unit, "" for none.
+        censored: whether `<55` and `89+` are read as their limit or as missing; without it they are problems.
     """
     name = str(column.name)
     cells = ["" if cell.casefold() == "none" else cell for cell in texts(column, marks.missing)]
@@ -153,7 +153,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
 
 
 class _Reader:
-    """Reads single cells of one column whose convention the other cells have settled."""
+    """Reader of single cells, with the convention determined from the whole column."""
 
     def __init__(self, cells: Sequence[str], decimal: str | None, unit: str) -> None:
         self.decimal, self.unit = decimal, unit
@@ -163,7 +163,7 @@ class _Reader:
         self.has_decimal_commas = bool(plain) or decimal == ","
 
     def of(self, cell: str) -> tuple[float | None, str]:
-        """Value and sign of the limit; None where the cell is no number, or could be two."""
+        """Value and sign of the limit; None if the cell is not a number or is ambiguous."""
         if len(cell) > _LONGEST:
             return None, ""
         value = self._number(cell)
@@ -177,7 +177,7 @@ class _Reader:
         return None, ""
 
     def doubt(self, cell: str, bound: str) -> str:
-        """Why a cell was not read."""
+        """Reason why a cell was not read."""
         if bound:
             return "censored"
         if len(cell) <= _LONGEST:
@@ -219,7 +219,7 @@ def weeks_and_days(cell: str) -> float | None:
 
 
 def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarray:
-    """Replace -9, 999 and their like by NaN where they stand far from everything else."""
+    """Replace -9, 999 and similar codes by NaN if they are far from all other values."""
     is_code = np.isin(values, [float(code) for code in CODES])
     rest = values[~is_code & ~np.isnan(values)]
     below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
@@ -233,7 +233,7 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     low, high = float(rest.min()), float(rest.max())
     usual = abs(float(np.median(rest)))
     for code in np.unique(values[is_code]):
-        # 77 or 99 may well be a value where the others are of its size; 999 seldom is.
+        # 77 or 99 may be values if the others are of similar size; 999 rarely is.
         reach = max(high - low, 1e-12, usual / 2 if 0 < code < 100 else 0.0)
         outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
         hits = values == code

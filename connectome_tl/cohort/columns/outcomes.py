@@ -1,8 +1,7 @@
 """Outcome columns: scores, targets, and the reasons for missing targets.
 
-A missing outcome is NaN and has a status, `unknown` where no table says why it is missing. What death,
-untestable and a censored score mean for a task is said by the user; where they occur and nothing is
-said, the table is refused.
+A missing outcome is NaN and has a status, `unknown` if no table states the reason. The user must declare the meaning
+of death, untestable and censored scores for a task; if they occur without a declaration, the table is refused.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ def read_outcome(
     marks: Marks = PLAIN,
     codes: Mapping[str, str] | None = None,
 ) -> OutcomeColumn:
-    """Read one outcome; every fault goes to `findings`.
+    """Read one outcome; problems are added to `findings`.
 
     Args:
-        codes: names of the codes in its column, as its covariate or the table's dictionary gives them.
+        codes: names of the codes in its column, from its covariate or the table's dictionary.
     """
     column = table[spec.column]
     levels = {fold(level) for level in spec.levels}
@@ -93,7 +92,7 @@ def _scores(
     marks: Marks,
     codes: Mapping[str, str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Scores (n_rows,) and, for those that are limits only, the sign of the limit."""
+    """Scores (n_rows,) and, for censored ones, the sign of the limit."""
     if spec.levels:
         ranks = outcome_levels(cells, spec.name, spec.levels, ids, file, findings, marks=marks, codes=codes)
         return ranks, ("",) * len(cells)
@@ -135,7 +134,7 @@ def _decide(
     file: str | Path,
     findings: Findings,
 ) -> None:
-    """Classes of censored scores, into `targets`: a limit decides only where it lies on one side of the cut-off."""
+    """Set the classes of censored scores in `targets`, if the limit determines the side of the cut-off."""
     if spec.operator is None or spec.cutoff is None:
         return
     low_is_positive = spec.operator in ("<", "<=")
@@ -170,7 +169,7 @@ def _status(
     file: str | Path,
     findings: Findings,
 ) -> list[Status]:
-    """A status for each row; `unread` (n_rows,) bool: a score stands there that is none, or censored."""
+    """The status of each row; `unread` (n_rows,) bool: the score is invalid or censored."""
     derived: list[Status] = ["unknown" if missing else "observed" for missing in absent]
     status = [word or found for word, found in zip(said, derived, strict=True)]
     column = _status_column(table, spec)
@@ -201,7 +200,7 @@ def _status(
 
 
 def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
-    """The declared status column; else one that plainly is one and tells of a death or an untestable infant."""
+    """The declared status column, else a column that is clearly a status with deaths or untestable subjects."""
     if spec.status is not None:
         return spec.status.column if spec.status.column in table.columns else None
     for name in table.columns:

@@ -100,7 +100,7 @@ class SubjectColumns:
                 )
 
     def rows(self, at: np.ndarray) -> SubjectRows:
-        """What the cohort keeps of these rows, in their order."""
+        """The data of these rows, in their order."""
         ids = [self.ids[i] for i in at]
         index = pd.Index(ids, dtype="str")
         outcomes = self.outcomes
@@ -121,7 +121,7 @@ class SubjectColumns:
 
 
 def marks_of(settings: CohortSettings) -> Marks:
-    """How the cells of the cohort's tables are written, as the settings say."""
+    """Notation of the cells of the cohort's tables, from the settings."""
     return Marks(settings.missing, settings.decimal)
 
 
@@ -153,13 +153,13 @@ def _covariates(
 def _check_weight(
     spec: Covariate, unit: str, values: np.ndarray, ids: Sequence[str], file: Path, findings: Findings
 ) -> None:
-    """Birth weights in kg and g differ a thousandfold; dHCP writes kg, most hospitals g."""
+    """Check the unit of birth weights, which are in kg (dHCP) or g (most hospitals)."""
     column = spec.column
     name = fold(column).replace("_", "").replace(" ", "").replace("-", "")
     named = "birthweight" in name or name in ("bw", "bwt")
     if not named and not ("weight" in name and spec.available_at == "birth" and unit in _KG_AND_G):
         return
-    if unit not in _KG_AND_G:  # the two ranges hardly meet, so the values mostly say it themselves
+    if unit not in _KG_AND_G:  # the two ranges hardly overlap, so that values usually identify the unit
         known = values[~np.isnan(values)]
         fits = [one for one, (low, high) in _KG_AND_G.items() if ((known >= low) & (known <= high)).all()]
         if len(fits) != 1:
@@ -180,7 +180,7 @@ def _check_weight(
 
 
 def with_columns_of(settings: CohortSettings, table: pd.DataFrame) -> CohortSettings:
-    """The settings without what names columns that are not there (those are problems already)."""
+    """The settings without references to missing columns, which have already been reported."""
 
     def there(column: str | None) -> bool:
         return column is None or column in table.columns
@@ -206,7 +206,7 @@ def _kin(settings: CohortSettings) -> tuple[str, ...]:
 
 
 def _children(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> list[str]:
-    """Whose row each is: the participant where rows are scans (several id columns), else the row's own id."""
+    """Participant of each row if rows are scans (several id columns), else the row's id."""
     return list(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else list(ids)
 
 

@@ -16,7 +16,7 @@ from connectome_tl.settings.columns import AgeColumn
 
 DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
 _RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0), "corrected": (-140.0, 2_200.0)}
-# Nobody counts a ten-year-old in weeks: a larger value is rather in another unit.
+# Largest plausible age in each unit; larger values are probably in another unit.
 _MOST_DAYS = {"days": 1_830.0, "weeks": 1_830.0, "months": 7_305.0, "years": 45_000.0}
 _POSTMENSTRUAL = (30.0, 47.0)  # weeks at which newborns are scanned
 _FEWEST = 4
@@ -26,11 +26,11 @@ _UNITS = {"day", "week", "month", "year"}
 def check_ages(
     values: np.ndarray, spec: AgeColumn, ids: Sequence[str], file: str | Path, findings: Findings, *, repeated: bool
 ) -> None:
-    """Problems for ages that are not possible, or that look as if they were in two units.
+    """Report ages that are impossible, or that seem to be in two units.
 
     Args:
         values: (n_rows,) in `spec.unit`, NaN where missing.
-        repeated: rows are scans of which a child has several, so that ages far apart are to be expected.
+        repeated: whether children have several scans, so that a wide range of ages is expected.
     """
     low, high = _RANGE_DAYS[spec.reference]
     low, high = (limit / DAYS[spec.unit] for limit in (low, min(high, _MOST_DAYS[spec.unit])))
@@ -67,7 +67,7 @@ def check_ages(
 
 
 def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
-    """A column called `age_years` is not in weeks."""
+    """Check that the name of the column, such as `age_years`, agrees with the unit."""
     said = {unit_word(word) for word in re.findall("[a-z]{2,}", spec.column.lower())} & _UNITS
     if spec.range is None and len(said) == 1 and unit_word(spec.unit) not in said:
         (word,) = said
@@ -83,7 +83,7 @@ def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
 
 
 def check_beside_gestation(values: np.ndarray, spec: AgeColumn, file: str | Path, findings: Findings) -> None:
-    """Years from 30 to 47 beside gestational ages are rather the postmenstrual weeks of newborns."""
+    """Report ages of 30 to 47 years in a cohort with gestational ages, which are probably postmenstrual weeks."""
     known = np.sort(values[~np.isnan(values)])
     if spec.unit in ("years", "months") and spec.range is None and known.size and _like_newborns(known):
         findings.problems.append(
@@ -103,7 +103,7 @@ def _like_newborns(known: np.ndarray) -> bool:
 
 
 def _two_units(known: np.ndarray, spec: AgeColumn, *, repeated: bool) -> tuple[np.ndarray, np.ndarray] | None:
-    """The two groups of sorted ages between which the unit seems to change, None where it does not."""
+    """The two groups of sorted ages that seem to have different units, or None."""
     ratios = known[1:] / np.maximum(known[:-1], 1e-9)
     gaps = np.diff(known)
     cuts = {int(np.argmax(gaps)) + 1, int(np.argmax(np.where(known[:-1] > 0, ratios, 0))) + 1}
@@ -121,7 +121,7 @@ def _two_units(known: np.ndarray, spec: AgeColumn, *, repeated: bool) -> tuple[n
 
 
 def _converted(below: np.ndarray, above: np.ndarray, unit: str) -> bool:
-    """Do the two groups overlap once one of them is converted to or from the declared unit?"""
+    """Whether the two groups overlap after conversion of one of them to or from the declared unit."""
     if below[0] <= 0 or above[0] < 2.5 * below[-1]:
         return False
     for other, days in DAYS.items():
@@ -137,7 +137,7 @@ def _converted(below: np.ndarray, above: np.ndarray, unit: str) -> bool:
 
 
 def _within(odd: np.ndarray, main: np.ndarray) -> bool:
-    """Does the odd group lie where the main one does, which spans a factor of three at most?"""
+    """Whether the odd group is within the range of the main group, which spans at most a factor of three."""
     return bool(main[-1] <= 3 * main[0] and odd[0] >= 0.8 * main[0] and odd[-1] <= 1.25 * main[-1])
 
 

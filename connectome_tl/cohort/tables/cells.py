@@ -41,7 +41,7 @@ MISSING_WORDS = frozenset(
 )
 NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})
 SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"})
-# Zero-width characters, direction marks, soft hyphens, byte order marks: seen by no reader, copied by every one.
+# Invisible characters: zero-width characters, direction marks, soft hyphens, byte order marks.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LONGEST = 100
@@ -54,7 +54,7 @@ class Marks:
 
     Attributes:
         missing: further codes for a missing value.
-        decimal: the decimal mark; None where the cells must say it themselves.
+        decimal: the decimal mark; None if it is determined from the cells.
     """
 
     missing: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ PLAIN = Marks()
 
 
 def clean(text: str) -> str:
-    """A cell without blanks around it and without invisible characters; letters composed, minus signs plain."""
+    """Normalise a cell: no surrounding blanks or invisible characters, composed letters, ASCII minus signs."""
     if text.isascii():
         return text.strip()
     text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text)).replace("\u2212", "-")
@@ -74,12 +74,12 @@ def clean(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """A text for comparing: case, width, accents' coding and runs of blanks make no difference."""
+    """Fold a text for comparisons: case, width, encoding of accents and runs of blanks are ignored."""
     return " ".join(unicodedata.normalize("NFKC", clean(text)).casefold().split())
 
 
 def whole(text: str) -> str:
-    """`1.0` as `1`; any other text as it is. Spreadsheets and pandas write whole numbers with a point."""
+    """Write `1.0`, as from spreadsheets and pandas, as `1`; other text is unchanged."""
     return text.split(".")[0] if "." in text and _WHOLE.fullmatch(text) else text
 
 
@@ -90,7 +90,7 @@ def missing_cells(cells: Iterable[str], codes: Iterable[str] = ()) -> set[str]:
 
 
 def is_missing(value: str, codes: Iterable[str] = ()) -> bool:
-    """Does this cell mean a missing value?"""
+    """Whether a cell denotes a missing value."""
     return bool(missing_cells([value], codes))
 
 
@@ -101,6 +101,6 @@ def texts(column: pd.Series, codes: Iterable[str] = ()) -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str], n: int = 2) -> list[str]:
-    """Names that a mistyped one may have meant, case and blanks aside; the nearest first."""
+    """Names similar to a misspelt one, ignoring case and blanks; the nearest first."""
     by_fold = {fold(one[:_LONGEST]): one for one in names}
     return [by_fold[key] for key in difflib.get_close_matches(fold(name[:_LONGEST]), list(by_fold), n=n, cutoff=0.4)]

@@ -34,9 +34,9 @@ class Dictionary:
     file: Path | None = None
 
     def add(self, table: pd.DataFrame, path: Path, findings: Findings) -> pd.DataFrame:
-        """Read the JSON beside `path`, if there is one, and replace its codes for missing values by `n/a`.
+        """Read the JSON file of a table, if any, and replace its codes for missing values by `n/a`.
 
-        A dictionary that cannot be read does not make the table unusable; it is noted.
+        An unreadable dictionary does not make the table unusable, but is reported.
         """
         sidecar = sidecar_path(path)
         if sidecar == path or not sidecar.is_file():
@@ -67,7 +67,7 @@ class Dictionary:
         return table
 
     def unit(self, column: str, declared: str, findings: Findings) -> str:
-        """The unit of a column as declared, else as the dictionary says; two that differ are a problem."""
+        """The declared unit of a column, else that of the dictionary; different units are a problem."""
         said = self.units.get(column, "")
         if not declared and said:
             findings.notes.append(f"{column}: its unit is {said}, says {self.file.name if self.file else ''}")
@@ -80,7 +80,7 @@ class Dictionary:
         return declared
 
     def check_ages(self, columns: Sequence[AgeColumn], findings: Findings) -> None:
-        """Ages carry the unit that the user declares; a dictionary may not contradict it."""
+        """Check the declared units of ages against the dictionary."""
         for spec in columns:
             self.unit(spec.column, spec.unit, findings)
 

@@ -19,8 +19,8 @@ from connectome_tl.settings.records.results import FlowStep
 
 
 def selects_among_events(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> bool:
-    """Rows of one subject are events (REDCap), and `select` names columns of this table only: it then comes before
-    further tables are joined, which may be the same file."""
+    """Whether rows of a subject are events (REDCap) and `select` uses only columns of this table. It is then applied
+    before further tables, possibly the same file, are joined."""
     if settings.select is None or len(set(ids)) == len(ids):
         return False
     named = columns_of(settings.select)
@@ -69,7 +69,7 @@ def _excluded(
     ids, marks = whole_ids(table, settings.ids), marks_of(settings)
     try:
         out = selected(table, rule.when, ids, marks=marks, file=file, notes=findings.notes)
-    except DataError as error:  # a column that another fault took away; both are listed
+    except DataError as error:  # a column is missing because of another problem; list both
         findings.problems += error.problems
         return table
     open_ = unknown(table, rule.when, marks=marks) & ~out
@@ -90,7 +90,7 @@ def _excluded(
 
 
 def without_connectome(n_subjects: int, reasons: Mapping[str, str]) -> FlowStep:
-    """A step that leaves nobody out: who has a connectome and why the others, who stay, have none."""
+    """A step without exclusions that states the number of missing connectomes and the reasons."""
     counts = Counter(reasons.values())
     why = "; ".join(f"{n} without: {reason}" for reason, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
     n_with = n_subjects - len(reasons)
@@ -98,6 +98,6 @@ def without_connectome(n_subjects: int, reasons: Mapping[str, str]) -> FlowStep:
 
 
 def flow_step(label: str, keep: np.ndarray, reason: str) -> FlowStep:
-    """A step that keeps these rows; the reason is that of the others, if there are any."""
+    """A step that keeps these rows and states the reason for the exclusion of others, if any."""
     n_excluded = int((~keep).sum())
     return FlowStep(label=label, n_left=int(keep.sum()), n_excluded=n_excluded, reason=reason if n_excluded else "")

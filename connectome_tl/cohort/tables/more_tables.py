@@ -43,10 +43,10 @@ def joined_tables(
     *,
     marks: Marks = PLAIN,
 ) -> pd.DataFrame:
-    """The participants table with the columns of further ones; a subject they lack has missing cells.
+    """The participants table with the columns of further tables; cells of subjects that they lack are missing.
 
-    Where rows are scans (several id columns), a further table is joined by scan if it knows any of them, else by
-    child; a table of sessions makes one row of a child into one for each of its scans, as BIDS keeps them.
+    If rows are scans (several id columns), a further table is joined by scan if it contains any of them, else by
+    child. A table of sessions expands the row of a child to one row per scan, as in BIDS.
     """
     for spec in more:
         try:
@@ -217,9 +217,9 @@ def _joined(
 def _matched(
     table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame, file: Path, findings: Findings
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The further table's rows in the order of the participants, and which of these it knows (n_rows,).
+    """Rows of the further table in the order of the participants, and whether it contains each of them, (n_rows,).
 
-    Ids that are written differently, or of which none is known, are problems.
+    Ids in a different notation, or tables without any known id, are problems.
     """
     names = pd.Index([value.removeprefix("sub-") for value in whole_ids(table, id_columns)])
     if len(id_columns) > 1 and not names.isin(found.index).any():
@@ -247,7 +247,7 @@ def _matched(
 
 
 def _filled(own: pd.Series, other: pd.Series) -> pd.Series | None:
-    """A column with its missing cells taken from another one; None where both hold something else."""
+    """A column with missing cells filled from another one; None if the two disagree."""
     gone = np.array([is_missing(cell) for cell in own], dtype=bool)
     absent = np.array([is_missing(cell) for cell in other], dtype=bool)
     if (~gone & ~absent & (own.to_numpy() != other.to_numpy())).any():
@@ -256,7 +256,7 @@ def _filled(own: pd.Series, other: pd.Series) -> pd.Series | None:
 
 
 def _one_row_per_scan(table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame) -> pd.DataFrame:
-    """Each row of a child once for each of its scans; a child without any keeps one row, without a session."""
+    """Expand the row of a child to one row per scan; a child without scans keeps one row, without a session."""
     child, session = id_columns
     scans: dict[str, list[str]] = {}
     for key, name in zip(found.index, found[session], strict=True):

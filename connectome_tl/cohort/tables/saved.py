@@ -12,7 +12,7 @@ import pandas as pd
 from connectome_tl.cohort.columns.ids import whole_ids as whole_ids
 from connectome_tl.cohort.columns.numeric import numbers as numbers
 
-# Rooms that read tables import these names from here.
+# Re-exported for modules that read tables.
 from connectome_tl.cohort.findings import Findings as Findings
 from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet_rows
@@ -30,12 +30,12 @@ _MARKUP = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)
 def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
     """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
 
-    Accepts byte order marks, UTF-16, Windows-1252 where no other encoding is possible, CRLF, quotes, commas,
-    semicolons or tabs, and empty lines above the header. Characters that nobody sees (zero width, direction marks)
-    are taken out of every cell.
+    Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons
+    or tabs, and empty lines above the header. Invisible characters (zero width, direction marks) are removed from
+    every cell.
 
     Args:
-        notes: takes a line where the encoding was recognised. Without it a table must be in UTF-8 or UTF-16.
+        notes: takes a line if the encoding was recognised. Without it a table must be in UTF-8 or UTF-16.
 
     Raises:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
@@ -79,7 +79,7 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
 def _without_empty_columns(
     header: list[str], body: list[tuple[int, list[str]]]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Without the nameless, empty columns at the right that spreadsheets leave behind."""
+    """Drop empty columns without a name at the right, as written by spreadsheets."""
     width = len(header)
     while width and not header[width - 1] and not any(cell for _, row in body for cell in row[width - 1 :]):
         width -= 1
@@ -89,7 +89,7 @@ def _without_empty_columns(
 def _without_copies(
     header: list[str], body: list[tuple[int, list[str]]]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Without columns that repeat another one, name and cells; tables pasted side by side have them."""
+    """Drop columns that duplicate another one in name and cells, as in concatenated tables."""
     if len(set(header)) == len(header) or any(len(row) != len(header) for _, row in body):
         return header, body
     kept: dict[tuple[str, ...], int] = {}

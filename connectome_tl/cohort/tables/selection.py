@@ -1,8 +1,8 @@
 """`select` and `exclude`: parse and evaluate conditions on rows, without `eval`.
 
 Comparisons of one column with one value (`age < 13`, `sex == 'F'`, `site in ['A', 'B']`), joined by
-and, or, not and brackets; a column name that is no word stands in backticks (`` `Age (weeks)` > 38 ``).
-Texts are compared as categories are: case and blanks make no difference. Nothing is evaluated as Python.
+and, or, not and parentheses; column names that are not words are quoted by backticks (`` `Age (weeks)` > 38 ``).
+Texts are compared like categories, ignoring case and blanks. Nothing is evaluated as Python.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def selected(
     """Rows to keep, (n_rows,) bool. A missing value fails every comparison, also `!=`.
 
     Args:
-        notes: takes a line for each text that no row of its column holds.
+        notes: gets a line for each text that does not occur in its column.
 
     Raises:
-        UsageError: not such an expression. DataError: an unknown column, or text compared by size.
+        UsageError: an invalid expression. DataError: an unknown column, or text compared by order.
     """
     if len(expression) > _MAX_LENGTH:
         raise UsageError("select is too long", expected=f"at most {_MAX_LENGTH} characters")
@@ -99,7 +99,7 @@ def unknown(table: pd.DataFrame, expression: str, *, marks: Marks = PLAIN) -> np
 
 
 class _Rows:
-    """Walks the expression; holds the table so that the walk's steps stay short."""
+    """Evaluator of the expression on a table."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Rows:
             return np.asarray(compare(values, value) & ~np.isnan(values))
 
     def alike(self, column: pd.Series, value: str, op: ast.cmpop, name: str) -> np.ndarray:
-        """Cells that are the category `value`, or are not; "" and words for missing stand for a missing cell."""
+        """Whether cells equal (or differ from) the category `value`; "" and words for missing match missing cells."""
         if not isinstance(op, (ast.Eq, ast.NotEq)):
             raise DataError(
                 f"text cannot be compared by size: select compares {self.names.get(name, name)!r} with {value!r}",

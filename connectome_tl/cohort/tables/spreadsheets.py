@@ -26,7 +26,7 @@ def is_spreadsheet(path: str | Path) -> bool:
     """
     try:
         if not Path(path).is_file():
-            return False  # the reader of texts says what is wrong with it
+            return False  # the text reader reports the problem
         with Path(path).open("rb") as file:
             start = file.read(4)
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
         return _rows(sheets[0], formulas[sheets[0].title], path)
     except ConnectomeTLError:
         raise
-    except Exception as error:  # openpyxl passes on whatever its XML reader and its own checks raise
+    except Exception as error:  # openpyxl raises many types for a damaged file
         raise DataError(f"a damaged Excel file: {type(error).__name__}", file=path, remedy=_AS_TEXT) from error
 
 
@@ -115,7 +115,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
 
 
 def _text(value: Any) -> str:
-    """Format a stored value as a person would type it."""
+    """Format a stored value as text, as typed by a user."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -18,7 +18,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.files import read_bytes
 
 MOST_BYTES = 250_000_000  # of all arrays of one subject's file together
-_RATIO = 20  # real matrices do not compress better; an archive that claims more is a bomb or damaged
+_RATIO = 20  # real matrices do not compress better; a higher ratio indicates damage or a decompression bomb
 _MAX_BYTES = 4_000_000_000
 _SHOWN = 10
 _NOT_MATRICES = ("node_mask", "region_features")
@@ -34,7 +34,7 @@ def read_npy(path: str | Path) -> MatrixFile:
 
 
 def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
-    """One subject: `weights` (or the only matrix), with the names that any other array of text holds.
+    """One subject: `weights` (or the only matrix), with region names from another array of text.
 
     Args:
         choice: which arrays are the matrices, separated by commas; each is then a measure of that name.
@@ -81,7 +81,7 @@ def _texts(array: np.ndarray | None) -> tuple[str, ...] | None:
 
 
 def _matrix_names(arrays: dict[str, np.ndarray]) -> list[str]:
-    """Names of arrays that may be matrices or triangles: not lists of whole numbers, masks or features."""
+    """Names of arrays that may be matrices or triangles, without lists of whole numbers, masks or features."""
     return [
         name
         for name, array in arrays.items()
@@ -136,7 +136,7 @@ def numeric(array: np.ndarray, key: str, path: str | Path) -> np.ndarray:
     """The array, if it holds real numbers.
 
     Raises:
-        DataError: it does not.
+        DataError: the array is not numeric, or complex.
     """
     if array.dtype.kind not in "fiub":
         raise DataError(f"array {key!r} is not numeric", file=path, got=str(array.dtype))
@@ -178,7 +178,7 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
         raise
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file; each means the same here
+    except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise DataError(
             f"cannot be read as NumPy arrays: {error}",
             file=path,
@@ -187,7 +187,7 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
 
 
 def _check_sum(archive: zipfile.ZipFile, size: int, path: str | Path) -> None:
-    """Refuse an archive whose members together are larger than any real one of its size, or share a name."""
+    """Refuse an archive whose members are implausibly large for its size, or share a name."""
     members = archive.infolist()
     limit = max(MOST_BYTES, _RATIO * size)
     total = sum(member.file_size for member in members)

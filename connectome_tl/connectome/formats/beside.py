@@ -22,7 +22,7 @@ _WORDS = frozenset(
     | {"atlas", "order", "roi_order", "region_order", "columns", "rows", "index", "ids"}
 )
 _ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml", ".npy")
-_BINARY = (".npy", ".npz", ".mat")  # a text of their own name beside them is no second matrix
+_BINARY = (".npy", ".npz", ".mat")  # a text file of the same stem is no second matrix
 _MAX_BYTES = 5_000_000
 
 
@@ -42,7 +42,7 @@ def lists_beside(path: Path, counts: tuple[int, ...]) -> tuple[RowList, ...]:
 
 
 def _candidates(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Files whose names say that they are its list, files of the same stem, and lists of the whole folder."""
+    """Lists named after the matrix, files of the same stem, and lists for the whole folder."""
     folder, stem = path.parent, re.escape(path.stem.casefold())
     of_this = re.compile(rf"{stem}[_\-. ](?P<after>[a-z_]+)|(?P<before>[a-z_]+)[_\-. ]{stem}")
     own, same_stem, shared = [], [], []
@@ -69,7 +69,7 @@ def _listing(folder: str, changed: int) -> tuple[str, ...]:
 
 
 def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) -> list[RowList]:
-    """What it names; a file that is no list of regions says nothing."""
+    """Lists of regions in the file; none where it holds something else."""
     if not file.is_file():
         return []
     try:
@@ -82,7 +82,7 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) ->
             return [replace(one, shared=shared) for one in row_lists({file.name: array}, counts)]
         table = read_labels(file)
     except ConnectomeTLError as error:
-        # A list of this file's own whose names cannot be used is a fault; anything else is no list of regions.
+        # A list that belongs to this matrix but has unusable names is an error; other files are ignored.
         if strict and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
             raise DataError("the list of regions beside it cannot be used", problems=error.problems) from error
         return []

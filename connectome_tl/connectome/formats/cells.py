@@ -18,12 +18,12 @@ _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?", re.ASCII)
 _GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?", re.ASCII)
 _POINT_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}", re.ASCII)
-_LEAST_POINTS = 10  # cells from which three digits behind each point are no chance
+_LEAST_POINTS = 10  # from so many cells on, three digits after every point are not due to chance
 _WHOLE = re.compile(r"([0-9]{1,9})(\.0{0,6})?", re.ASCII)
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number or a word for missing, in whatever convention."""
+    """Whether a cell holds a number or a code for a missing value, in any convention."""
     if len(cell) > _LONGEST:
         return False
     known = cell.casefold() in MISSING or _INFINITE.fullmatch(cell)
@@ -31,7 +31,7 @@ def is_number(cell: str) -> bool:
 
 
 def whole_numbers(cells: Sequence[str]) -> tuple[int, ...] | None:
-    """Cells that are all whole numbers of 0 and more and differ, as label numbers are; else None."""
+    """Cells as distinct non-negative integers, as label numbers are; else None."""
     matches = [_WHOLE.fullmatch(cell) for cell in cells]
     if not matches or not all(matches):
         return None
@@ -42,11 +42,11 @@ def whole_numbers(cells: Sequence[str]) -> tuple[int, ...] | None:
 def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int) -> np.ndarray:
     """(n_rows, n_columns), NaN where a cell is missing.
 
-    A cell such as `1,065` is a decimal comma only where the file shows that commas are decimal: cells that no
-    thousands separator explains (`0,5`, `0,1234`), and no decimal point.
+    The comma in a cell such as `1,065` is decimal only where other cells show it: no cell has a decimal point, and
+    some cannot contain a thousands separator (`0,5`, `0,1234`).
 
     Raises:
-        DataError: ragged, text where a number belongs, or commas that can be read in two ways.
+        DataError: ragged rows, text where a number is expected, or ambiguous commas.
     """
     if not rows or not rows[0]:
         raise DataError("there are no numbers in the file", file=path)
@@ -69,7 +69,7 @@ def numbers(rows: Sequence[Sequence[str]], path: str | Path, *, first_line: int)
 
 
 def _plain(row: Sequence[str]) -> list[float] | None:
-    """A row without commas or words, the usual case; None for any other."""
+    """Values of a row without commas or text (the common case); None for any other."""
     if any("_" in cell or len(cell) > _LONGEST or not cell.isascii() for cell in row):
         return None
     try:
@@ -93,7 +93,7 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
 
 
 def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
-    """Refuse points that may separate thousands: behind each stand three digits, no number is below 1 or has four
+    """Refuse points that may separate thousands: three digits follow each, no number is below 1 or has four
     digits without a point, and some are whole."""
     points = [cell for row in rows for cell in row if "." in cell]
     if len(points) < _LEAST_POINTS or not all(_POINT_GROUPS.fullmatch(cell) for cell in points):

@@ -27,7 +27,7 @@ _ENDS = (
 )
 _MAX_BYTES = 150_000_000
 _MOST_NODES = 5_000
-_HEAD = 4_000  # bytes in which a header and some lines lie
+_HEAD = 4_000  # bytes that contain the header and some lines
 
 
 def is_edge_list(path: Path) -> bool:
@@ -48,12 +48,12 @@ def _ends(header: list[str]) -> bool:
 
 
 def read_edges(path: Path) -> MatrixFile:
-    """A list of edges; nodes by number or name, an edge that is not listed is 0.
+    """Read a list of edges; nodes are numbers or names, and edges that are not listed are 0.
 
-    Nodes without an edge are not in such a file: once lined up with an atlas they are missing regions.
+    Such a file does not list nodes without an edge: after alignment with an atlas they are missing regions.
 
     Raises:
-        DataError: no such list, an edge twice with different values, or an edge without a weight.
+        DataError: not an edge list, an edge listed twice with different values, or an edge without a weight.
     """
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]

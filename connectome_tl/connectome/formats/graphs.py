@@ -26,9 +26,11 @@ _COUNTED = re.compile(r"n?([0-9]{1,6})")
 
 
 def read_graphml(path: Path) -> MatrixFile:
-    """An undirected graph: nodes by name (attribute `name` or `dn_name`, another that all nodes have, else their id),
-    one measure per numeric edge attribute. An edge that is not there is 0; a node with `missing` true is masked.
-    Ids 0 to n - 1 (networkx) and n0 to n(n - 1) (igraph) are positions.
+    """Read an undirected graph with one measure per numeric edge attribute.
+
+    Nodes are named by the attribute `name` or `dn_name`, by another one that all nodes have, or else by their id.
+    Absent edges are 0; a node with `missing` true is masked. Ids 0 to n - 1 (networkx) and n0 to n(n - 1) (igraph) are
+    positions.
 
     Raises:
         DataError: damaged, directed, with parallel edges, or without a numeric edge attribute.
@@ -40,9 +42,9 @@ def read_graphml(path: Path) -> MatrixFile:
         raise DataError("declares entities, which are not read", file=path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # networkx guesses where a key is not declared
+            warnings.simplefilter("error")  # networkx guesses undeclared keys
             graph = nx.parse_graphml(text)
-    except Exception as error:  # networkx and the XML parser raise many kinds for a damaged file
+    except Exception as error:  # networkx and the XML parser raise many types for a damaged file
         raise DataError(f"cannot be read as GraphML: {' '.join(str(error).split())[:200]}", file=path) from error
     if graph.is_directed() or graph.is_multigraph():
         raise DataError("a directed graph, or one with parallel edges", file=path, expected="an undirected graph")
@@ -76,7 +78,7 @@ def graph_matrix(graph: Any, path: str | Path) -> MatrixFile:
 
 
 def _edges(graph: Any, nodes: list[Any], path: str | Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(n_measures, n_nodes, n_nodes) and the names of the measures: every numeric edge attribute."""
+    """Values (n_measures, n_nodes, n_nodes) and names of all numeric edge attributes."""
     measures: dict[str, None] = {}
     for _, _, data in graph.edges(data=True):
         numeric = [k for k, value in data.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
@@ -99,10 +101,10 @@ def _edges(graph: Any, nodes: list[Any], path: str | Path) -> tuple[np.ndarray, 
 
 
 def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:
-    """A networkx graph: one node per region in row order, one edge attribute per measure.
+    """Convert to a networkx graph: one node per region in row order, one edge attribute per measure.
 
-    Nodes carry `name`, `missing`, and with an atlas `hemisphere`, `lobe`, `x`, `y`, `z` (mm, if known). An edge
-    is there where any measure is not 0. The node's key is its name, as networkx users expect.
+    Nodes have the attributes `name`, `missing`, and with an atlas `hemisphere`, `lobe`, `x`, `y`, `z` (mm, if known).
+    Pairs of regions with a non-zero value of any measure have an edge. The key of a node is its name.
     """
     import networkx as nx
 
@@ -118,13 +120,13 @@ def to_networkx(connectome: Connectome, atlas: Atlas | None = None) -> Any:
     for i, j in np.argwhere(np.triu((weights != 0).any(axis=0))):
         edge = {measure: float(weights[m, i, j]) for m, measure in enumerate(connectome.measures)}
         graph.add_edge(connectome.regions[i], connectome.regions[j], **edge)
-    if graph.number_of_edges() == 0:  # so that the measures are known where nothing is connected
+    if graph.number_of_edges() == 0:  # keeps the names of the measures in a graph without edges
         graph.add_edge(connectome.regions[0], connectome.regions[0], **dict.fromkeys(connectome.measures, 0.0))
     return graph
 
 
 def from_networkx(graph: Any, *, subject: str | None = None) -> Connectome:
-    """A networkx graph back to a connectome; the inverse of `to_networkx`.
+    """Convert a networkx graph to a connectome; the inverse of `to_networkx`.
 
     Raises:
         DataError: directed, with parallel edges, or without a numeric edge attribute.

@@ -16,14 +16,14 @@ _DEEPEST = 4
 
 
 def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple[str, ...] = ()) -> tuple[RowList, ...]:
-    """Lists of texts, and of as many different whole numbers as there may be rows, with where they were found.
+    """Find lists of texts, and lists of distinct integers with as many values as the matrix may have rows.
 
-    Structures are looked into. Lists in which most values repeat (hemispheres, lobes) name nothing and are left out.
-    Lists of names of another length are kept: they show that a name was lost.
+    Structures are searched too. Lists in which most values repeat (hemispheres, lobes) are left out. Lists of names of
+    another length are kept, since they show that a name is missing.
 
     Args:
         counts: numbers of rows that the matrix may have.
-        skip: variables that are known to be something else.
+        skip: variables known to hold something else.
     """
     found = []
     for where, value in _lists(variables, "", 0):
@@ -55,7 +55,7 @@ def _lists(variables: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tu
 
 
 def _parsed(value: Any) -> Any:
-    """Text that holds JSON, as Python writes metadata into archives, as what it holds."""
+    """Decode text that holds JSON, as Python tools write metadata into archives."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "US" and value.ndim == 0:
         value = safe_texts(value.reshape(1))[0]
     if isinstance(value, str) and value[:1] in ("[", "{"):
@@ -67,7 +67,7 @@ def _parsed(value: Any) -> Any:
 
 
 def texts_of(value: Any) -> tuple[str, ...] | None:
-    """A list of text: cells (of one text each), rows of letters, lines of one text, or an array of text."""
+    """Texts of a cell array (one text each), rows of letters, lines of one text, or an array of text; else None."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "US":
         if value.size != max(value.shape, default=0):
             return None
@@ -95,7 +95,7 @@ def _alone(cell: Any) -> Any:
 
 
 def safe_texts(array: np.ndarray) -> tuple[str, ...]:
-    """An array of text as Python text; a code that is no character becomes a lone surrogate, which is refused later."""
+    """Convert an array of text; invalid code points become lone surrogates, which are refused later."""
     if array.dtype.kind == "S":
         return tuple(bytes(one).decode("utf-8", "surrogateescape").strip() for one in array.tolist())
     codes = np.ascontiguousarray(array).view(np.uint32).copy() if array.size else np.zeros(0, dtype=np.uint32)
@@ -110,7 +110,7 @@ def safe_texts(array: np.ndarray) -> tuple[str, ...]:
 
 
 def whole_of(value: Any) -> tuple[int, ...] | None:
-    """Whole numbers, as a vector or a list of single ones; None for anything else."""
+    """Integers of a vector or of a list of scalars; None for anything else."""
     cells = [np.asarray(_alone(one)).ravel() for one in value] if isinstance(value, list) else None
     if cells is not None and any(cell.dtype.kind not in "iuf" or cell.size != 1 for cell in cells):
         return None

@@ -1,6 +1,6 @@
 """Read MATLAB files of version 4 (DSI Studio), with all lengths checked before use.
 
-Layout after the MAT-File Format document of The MathWorks, chapter on level 4.
+The layout follows the chapter on level 4 of the MAT-File Format document of The MathWorks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_mat4(data: bytes) -> dict[str, Any]:
     """Variables by name: numbers as arrays (n_rows, n_columns), text as a str (several rows: a list).
 
     Raises:
-        DamagedMat: cut off, or lengths that do not fit together.
+        DamagedMat: truncated, or inconsistent lengths.
     """
     found: dict[str, Any] = {}
     at = 0
@@ -64,7 +64,7 @@ def _value(values: np.ndarray, kind: int) -> Any:
     if kind == _NUMBERS:
         return values
     if kind != _TEXT:
-        return None  # version 4 keeps sparse matrices as triplets, which no tool writes for connectomes
+        return None  # sparse matrices are triplets in version 4; no tool writes them for connectomes
     if values.size and not ((values >= 0) & (values < 256)).all():
         raise DamagedMat("text with codes that are no letters")
     rows = [bytes(row.astype(np.uint8)).decode("utf-8", "replace") for row in values]

@@ -1,9 +1,8 @@
 """Read MATLAB files of versions 5 to 7, with all lengths checked before use.
 
-scipy's reader trusts the lengths that a file states and can end the whole process on a damaged one;
-a cohort of hundreds of files needs the one that is broken named instead. Numbers, sparse matrices, text,
-cells and structures are read, which is all that connectomes are kept in; anything else is None.
-Layout after the MAT-File Format document of The MathWorks.
+scipy's reader does not check the lengths stated in a file, so that a damaged file can crash the process. This
+reader raises an error that names the damaged file. It reads numbers, sparse matrices, text, cells and structures;
+any other type is None. The layout follows the MAT-File Format document of The MathWorks.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
 _NUMERIC = range(6, 16)
 _MOST_BYTES = 4_000_000_000
-_MOST_TOGETHER = 250_000_000  # of all variables written out, or
-_RATIO = 20  # so many times the file: real matrices do not compress better
-_MOST_DENSE = 100_000_000  # entries of a sparse matrix written out
+_MOST_TOGETHER = 250_000_000  # bytes of all variables when expanded, or
+_RATIO = 20  # times the size of the file: real matrices do not compress better
+_MOST_DENSE = 100_000_000  # entries of a dense matrix made from a sparse one
 _DEEPEST = 20
 
 
@@ -37,11 +36,11 @@ class DamagedMat(ValueError):
 def parse_mat(data: bytes) -> dict[str, Any]:
     """Variables by name.
 
-    Numbers become arrays of their shape (at least two dimensions), sparse ones too, text a str (several rows: a list),
-    cells a list in column order, a structure a dict (several: a list of dicts).
+    Numbers and sparse matrices become arrays of at least two dimensions, text a str (several rows: a list), cells a
+    list in column order, and a structure a dict (several: a list of dicts).
 
     Raises:
-        DamagedMat: cut off, or lengths that do not fit together. NotImplementedError: another version.
+        DamagedMat: truncated, or inconsistent lengths. NotImplementedError: another version.
     """
     if len(data) < _HEADER:
         raise DamagedMat("shorter than its header")
@@ -99,7 +98,7 @@ def _numbers(view: memoryview, at: int) -> tuple[np.ndarray, int]:
 
 
 def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
-    """Name and value of one array, which may hold others."""
+    """Name and value of one array, which may be nested."""
     if len(view) == 0:
         return "", np.zeros((0, 0))
     if depth > _DEEPEST:
@@ -119,7 +118,7 @@ def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
         if values.size != size:
             raise DamagedMat(f"{counted(values.size, 'value')} for shape {shape}")
         if int(flags[0]) & 0x0800:
-            return name, None  # complex numbers are no connectome
+            return name, None  # complex matrices are not supported
         return name, values.reshape(shape, order="F")
     if kind == _CHAR:
         return name, _text(view, at, shape) if size else ""
@@ -157,10 +156,10 @@ def _sparse(view: memoryview, at: int, shape: tuple[int, ...], is_complex: bool)
 
 
 def dense(n_rows: int, values: np.ndarray, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """A sparse matrix written out: column j holds `values[starts[j] : starts[j + 1]]` at `rows` of the same places.
+    """Dense form of a sparse matrix: column j holds `values[a:b]` at `rows[a:b]`, a = starts[j], b = starts[j + 1].
 
     Raises:
-        DamagedMat: columns or rows that do not fit the matrix.
+        DamagedMat: indices of columns or rows outside the matrix.
     """
     n_columns = len(starts) - 1
     if n_columns < 0 or n_rows < 0 or n_rows * n_columns > _MOST_DENSE:
@@ -178,7 +177,7 @@ def dense(n_rows: int, values: np.ndarray, rows: np.ndarray, starts: np.ndarray)
 
 
 def _cells(view: memoryview, at: int, count: int, depth: int) -> list[tuple[Any, int]]:
-    """`count` arrays one after the other, each with where the next begins."""
+    """`count` consecutive arrays, each with the offset of the next."""
     if count > len(view) - at:  # an array takes at least a tag
         raise DamagedMat(f"{counted(count, 'cell')} in {len(view) - at} bytes")
     found = []

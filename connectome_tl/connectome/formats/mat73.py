@@ -1,8 +1,7 @@
 """Read MATLAB files of version 7.3 (HDF5); returns what `mat5.parse_mat` returns.
 
-Only what lies in the file itself is read: no link to another file, no external or virtual storage, no
-filter that would load a plug-in, no reference chain without end, and no array larger than the file can
-hold. Layout after what MATLAB writes (`save -v7.3`).
+For safety, links to other files, external or virtual storage, filters that load a plug-in, endless chains of
+references and arrays larger than the file can hold are refused. The layout is that of MATLAB's `save -v7.3`.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from connectome_tl.errors import DataError
 _DEEPEST = 20
 _MOST_OBJECTS = 1_000_000
 _MOST_BYTES = 20_000_000_000
-_MOST_TOGETHER = 250_000_000  # of all variables read, or
-_RATIO = 20  # so many times the file: real matrices do not compress better
-_BEST_COMPRESSION = 1_100  # deflate cannot do better; a larger claim is damage, or a bomb
+_MOST_TOGETHER = 250_000_000  # bytes of all variables read, or
+_RATIO = 20  # times the size of the file: real matrices do not compress better
+_BEST_COMPRESSION = 1_100  # limit of deflate; a higher ratio indicates damage or a decompression bomb
 _FILTERS = frozenset({"gzip", "shuffle", "fletcher32"})
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -34,13 +33,13 @@ def is_mat73(head: bytes) -> bool:
 
 
 def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, Any]:
-    """Variables by name, in the shapes and kinds of `mat5.parse_mat`; complex numbers are None.
+    """Variables by name, with the shapes and types of `mat5.parse_mat`; complex numbers are None.
 
     Args:
         skip: variables to leave out.
 
     Raises:
-        DamagedMat: cut off, damaged, or with links out of the file.
+        DamagedMat: truncated, damaged, or with links to other files.
     """
     import h5py
 
@@ -53,15 +52,15 @@ def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, An
         raise
     except MemoryError:
         raise
-    except Exception as error:  # HDF5 and h5py raise a dozen kinds for a damaged file; each means the same here
+    except Exception as error:  # HDF5 and h5py raise many types for a damaged file; all mean the same here
         raise DamagedMat(" ".join(str(error).split())[:200]) from error
 
 
 def open_stack(path: Path, name: str) -> StackedArray | None:
-    """A variable (n, n2, n_subjects) as (n_subjects, n, n2), read some subjects at a time; None where it is no such.
+    """A variable (n, n2, n_subjects) as (n_subjects, n, n2), read in blocks; None where its shape is another.
 
     Raises:
-        DamagedMat: damaged, or not in the file itself.
+        DamagedMat: damaged, or stored outside the file.
     """
     import h5py
 
@@ -88,7 +87,7 @@ def open_stack(path: Path, name: str) -> StackedArray | None:
 
 
 def _members(group: Any) -> list[tuple[str, Any]]:
-    """Names and objects of a group; a link that is not a hard one could lead anywhere and is refused."""
+    """Names and objects of a group; soft and external links are refused."""
     import h5py
 
     found = []
@@ -100,7 +99,7 @@ def _members(group: Any) -> list[tuple[str, Any]]:
 
 
 class _Reader:
-    """Walks the objects of one file and counts them, so that no chain of references goes on for ever."""
+    """Reads the objects of one file and counts them, so that circular references end in an error."""
 
     def __init__(self, file_size: int) -> None:
         self.most_bytes = min(_MOST_BYTES, _BEST_COMPRESSION * file_size)
@@ -134,7 +133,7 @@ class _Reader:
                 raise DamagedMat("an empty reference in a cell")
             return [self.of(member.file[reference], depth + 1) for reference in references]
         if stored.dtype.kind not in "iuf":
-            return None  # complex numbers and records are no connectome
+            return None  # complex numbers and records are not supported
         if kind == "char":
             return _text(stored)
         return stored.T
@@ -148,7 +147,7 @@ class _Reader:
         return np.asarray(member[()])
 
     def check(self, member: Any) -> None:
-        """Refuse a dataset outside the file or of an impossible size."""
+        """Refuse a dataset that is stored outside the file or is implausibly large."""
         filters = set(getattr(member, "_filters", {}) or {})
         if member.is_virtual or member.external or not filters <= _FILTERS:
             raise DamagedMat("an array that lies outside the file, or needs a plug-in")
@@ -172,7 +171,7 @@ def _class_of(member: Any) -> str:
 
 
 def _text(letters: np.ndarray) -> str | list[str]:
-    """Letters (n_columns, n_rows) of 8, 16 or 32 bits as one text, or one for each row."""
+    """Decode letters (n_columns, n_rows) of 8, 16 or 32 bits to one text, or to one per row."""
     rows = [np.ascontiguousarray(row) for row in np.atleast_2d(letters.T)]
     if letters.dtype.kind != "u" or letters.dtype.itemsize not in (1, 2, 4):
         raise DamagedMat("text of an unknown kind")

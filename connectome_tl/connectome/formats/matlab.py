@@ -36,7 +36,7 @@ def read_mat(path: Path) -> dict[str, Any]:
     return _parsed(path, state.st_mtime_ns, state.st_size)
 
 
-@lru_cache(maxsize=1)  # recognising a file and reading it look at the same bytes
+@lru_cache(maxsize=1)  # recognising and reading a file need the same content
 def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
     del changed
     if size > _MAX_BYTES:
@@ -84,7 +84,7 @@ def read_mapper(path: Path) -> MatrixFile:
     """Connectome Mapper 3: structures `sc` (or `fc`) with one matrix per measure, and `nodes`.
 
     Raises:
-        DataError: damaged, or not that shape.
+        DataError: damaged, or without these structures.
     """
     variables = read_mat(path)
     edges = variables.get("sc", variables.get("fc"))
@@ -105,7 +105,7 @@ def read_conn(path: Path) -> MatrixFile:
     Columns beyond the n sources are left out; the diagonal, NaN in the file, becomes 0.
 
     Raises:
-        DataError: damaged; many subjects (those are read as a stack).
+        DataError: damaged, or several subjects (these are read as a stack).
     """
     stack, names = conn_stack(path)
     if stack.shape[0] != 1:
@@ -119,7 +119,7 @@ def read_conn(path: Path) -> MatrixFile:
 
 
 def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
-    """Z of CONN as (n_subjects, n, n), and names (n,); a 7.3 file is read some subjects at a time."""
+    """Z of CONN as (n_subjects, n, n), and names (n,); a 7.3 file is read in blocks of subjects."""
     large: StackedArray | None = None
     if _is_mat73(path):
         try:
@@ -170,10 +170,10 @@ def _squares(variables: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
-    """A MATLAB file with one square matrix, and names where text of their number is there, whatever it is called.
+    """Read a MATLAB file with one square matrix; a text variable of matching length names its rows.
 
     Args:
-        choice: which variables are the matrices, separated by commas; several are measures of these names.
+        choice: names of the matrices, separated by commas; several are measures of these names.
 
     Raises:
         DataError: no such matrix, or several and none chosen.
@@ -202,7 +202,7 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
     clear = [one for name in _NAME_KEYS for one in lists if one.where.lower() == name and one.names is not None]
     if clear:
         return MatrixFile(values, named, names=clear[0].names)
-    for name in variables:  # a list of names of another length belongs to the matrix too: it is cut off, or not its own
+    for name in variables:  # a list of names of another length is kept too: it shows a truncated or wrong list
         names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS else None
         if names is not None:
             return MatrixFile(values, named, names=names)
@@ -210,12 +210,12 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
 
 
 def _cells(value: Any) -> Any:
-    """One text without separators is a list of one name."""
+    """Wrap a single text without separators as a list of one name."""
     return [value] if isinstance(value, str) and texts_of(value) is None else value
 
 
 def names_of(value: Any, path: Path) -> tuple[str, ...]:
-    """A cell array of text, or rows of letters, as names."""
+    """Names in a cell array of text or in rows of letters."""
     names = texts_of(_cells(value))
     if not names:
         raise DataError("the region names are not text", file=path)
@@ -223,7 +223,7 @@ def names_of(value: Any, path: Path) -> tuple[str, ...]:
 
 
 def whole_or_none(value: Any) -> tuple[int, ...] | None:
-    """Whole numbers, as an array or a cell array of single ones; None for anything else."""
+    """Integers of an array or of a cell array of scalars; None for anything else."""
     return None if value is None else whole_of(value)
 
 

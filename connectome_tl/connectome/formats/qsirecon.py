@@ -33,14 +33,14 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
     """`*_connectivity.mat` of QSIRecon and QSIPrep: one atlas, all its measures.
 
     Keys are `atlas_NAME_MEASURE_connectivity` (QSIRecon 1.0 and later) or `NAME_MEASURE_connectivity`.
-    A `*_model-sift2_mu.txt` beside the file is multiplied into the measures that sum SIFT2 weights,
-    once, and noted; without it such sums do not compare across subjects (doi:10.1016/j.neuroimage.2015.06.092).
+    Measures that sum SIFT2 weights are multiplied by the `*_model-sift2_mu.txt` in the same folder, with a note;
+    without it such sums are not comparable across subjects (doi:10.1016/j.neuroimage.2015.06.092).
 
     Args:
-        choice: the atlas; needed where the file holds several.
+        choice: the atlas; required where the file has several.
 
     Raises:
-        DataError: damaged; several atlases and none chosen; labels and matrix of different size.
+        DataError: damaged; several atlases and no choice; labels and matrix of different size.
     """
     variables = read_mat(path)
     atlases = {m.group("atlas"): m.group("prefix") for name in variables if (m := _LABELS.match(name))}
@@ -78,10 +78,10 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
 
 
 def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: bool, path: Path) -> np.ndarray:
-    """The rows that belong to the names, in their order.
+    """Positions of the rows that belong to the names, in the order of the names.
 
-    `tck2connectome` writes row k for label k up to the largest label of the image; the names stand in the order of
-    the atlas's table, which may have gaps or another order (DSI Studio's matrices are aligned with it already).
+    `tck2connectome` writes row k for label k up to the largest label of the image. The names follow the table of the
+    atlas, which may have gaps or another order (DSI Studio's matrices already follow this table).
 
     Raises:
         DataError: label numbers, names and matrix whose sizes cannot be reconciled.

@@ -27,15 +27,14 @@ _MAX_BYTES = 200_000_000
 def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     """One subject's functional connectome from a table of time series, one column per region.
 
-    A header names the regions (XCP-D, giga_connectome) or numbers them (`#2001`, as in ABIDE's `.1D` files, which
-    are the AAL toolbox's numbers; 0 to n - 1 are positions). A column that is constant or `n/a` throughout is a
-    missing region.
+    A header has region names (XCP-D, giga_connectome) or numbers (`#2001` in ABIDE's `.1D` files: numbers of the AAL
+    toolbox; 0 to n - 1 are positions). A column that is constant or entirely `n/a` is a missing region.
 
     Args:
-        choice: correlation, partial (correlation) or covariance; each with Ledoit and Wolf's shrinkage.
+        choice: correlation, partial (correlation) or covariance, each with Ledoit-Wolf shrinkage.
 
     Raises:
-        UsageError: no such kind. DataError: damaged, too short, or single values missing.
+        UsageError: unknown `choice`. DataError: damaged, too short, or with single missing values.
     """
     if choice not in _KINDS:
         raise UsageError(f"no functional connectome is called {choice!r}", expected=", ".join(_KINDS))
@@ -51,7 +50,7 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     read = MatrixFile(matrix, found.measures, nan_is_missing=True, notes=notes)
     numbered = whole_numbers([name.removeprefix("#") for name in header]) if header else None
     if numbered == tuple(range(1, len(header) + 1)):
-        return replace(read, order="label")  # positions, as numbers from 1 are in the order of the labels
+        return replace(read, order="label")  # positions: numbers from 1 follow the order of the labels
     if numbered is not None:
         return replace(read, labels=numbered)
     positions = default_positions(header) if header else None
@@ -86,7 +85,7 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def _counts(cells: list[str], body: list[list[str]]) -> bool:
-    """Whether a first row of whole numbers counts the columns, or numbers the regions, and is no frame."""
+    """Whether a first row of integers is a header (column or region numbers) and not a frame."""
     found = whole_numbers(cells)
     if found is None or len(found) < 3:
         return False

@@ -22,11 +22,12 @@ _MAX_BYTES = 50_000_000
 
 
 def read_relmat(path: Path) -> MatrixFile:
-    """BIDS-style `*_relmat.tsv` (draft BEP017; also of giga_connectome and XCP-D): a header of region
-    names, perhaps a first column of them, `n/a` for regions that were not measured.
+    """Read a BIDS-style `*_relmat.tsv` (draft BEP017; also of giga_connectome and XCP-D).
 
-    The measure is that of the sidecar or of the `meas-` or `stat-` entity. giga_connectome numbers its columns
-    from 0 instead of naming them; its rows go by label, as nilearn's masker leaves them.
+    The header, and optionally the first column, holds region names; `n/a` marks missing regions.
+
+    The measure is taken from the sidecar or from the `meas-` or `stat-` entity. giga_connectome numbers its columns
+    from 0; its rows are in label order, as from nilearn's masker.
 
     Raises:
         DataError: damaged, directed, or with rows and columns of different names.
@@ -49,10 +50,10 @@ def is_qsiparc(path: Path) -> bool:
 
 
 def read_qsiparc(path: Path) -> MatrixFile:
-    """qsiparc: a bare `*_connmatrix.csv`, its region names in the JSON beside it.
+    """Read a `*_connmatrix.csv` of qsiparc, with region names in the JSON of the same folder.
 
     Raises:
-        DataError: no such JSON, or sizes that disagree.
+        DataError: no such JSON, or inconsistent sizes.
     """
     said = read_json_object(sidecar_path(path), limit=_MAX_BYTES)
     names = said.get("region_labels")
@@ -73,7 +74,7 @@ def read_qsiparc(path: Path) -> MatrixFile:
 
 
 def read_mrtrix(path: Path) -> MatrixFile:
-    """`tck2connectome` without names: row k is label k, upper triangle or symmetric.
+    """Read a `tck2connectome` matrix without names: row k is label k, upper triangle or symmetric.
 
     Raises:
         DataError: damaged, or not square.
@@ -86,8 +87,9 @@ def read_mrtrix(path: Path) -> MatrixFile:
 
 
 def read_from_zero(path: Path) -> MatrixFile:
-    """Rows by label number from 0, the background: dipy's `connectivity_matrix`, and
-    `tck2connectome -keep_unassigned`. The background row is left out.
+    """Read a matrix whose row k is label k from 0, the background, which is left out.
+
+    Written by dipy's `connectivity_matrix` and `tck2connectome -keep_unassigned`.
 
     Raises:
         DataError: damaged, or not square.
@@ -104,8 +106,8 @@ def read_from_zero(path: Path) -> MatrixFile:
     used = (matrix.values != 0).any(axis=(0, 2))
     used[0] = False
     labels = np.arange(matrix.row_counts[0])
-    # Numbers that nothing was counted for are gaps of the numbering or empty regions: both are left
-    # out here, and the second become masked nodes when the rows are aligned with the atlas.
+    # Rows of zeros are gaps of the numbering or empty regions. Both are left out here; empty regions
+    # become masked nodes when the rows are aligned with the atlas.
     values = matrix.values[:, used][:, :, used]
     if not used.any():
         raise DataError("no connection at all", file=path)
@@ -113,10 +115,10 @@ def read_from_zero(path: Path) -> MatrixFile:
 
 
 def _bare(matrix: MatrixFile, path: Path) -> None:
-    """Refuse a list of values, and rows with names, which would go unused.
+    """Refuse a list of values, and rows with names, which would be ignored.
 
     Raises:
-        DataError: as said.
+        DataError: the file holds a list of values or has named rows.
     """
     if matrix.values.ndim != 3:
         raise DataError("not a matrix", file=path)
@@ -134,12 +136,12 @@ def has_label_list(path: Path) -> bool:
 
 
 def read_scilpy(path: Path) -> MatrixFile:
-    """scilpy and nf-pediatric: a bare `.npy` and a list of labels beside it, one a line.
+    """Read a `.npy` of scilpy or nf-pediatric, with a list of labels (one per line) in the same folder.
 
-    The list is `<stem>_labels.txt` or the only `*labels*.txt` of the folder.
+    The list is `<stem>_labels.txt` or the only `*labels*.txt` in the folder.
 
     Raises:
-        DataError: no list, several, or one of another length.
+        DataError: no list, several lists, or a list of another length.
     """
     own = path.with_name(f"{path.stem}_labels.txt")
     lists = [own] if own.is_file() else sorted(path.parent.glob("*labels*.txt"))

@@ -25,7 +25,7 @@ _MOST_SMALL = 500_000_000  # bytes of names, masks and features together
 
 @dataclass(frozen=True)
 class StackedArray:
-    """Shape and type of an array that is still on disk; `blocks()` gives its rows in order, a few at a time."""
+    """Shape and type of an array on disk; `blocks()` yields its rows in order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -36,17 +36,17 @@ class StackedArray:
         return len(self.shape)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Blocks (n_rows, ...) of at most some 16 MB.
+        """Yield blocks (n_rows, ...) of at most about 16 MB.
 
         Raises:
-            DataError: the file is damaged behind its header.
+            DataError: the data after the header are damaged.
         """
         row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
         yield from self.source(max(1, min(_MOST_ROWS, _BLOCK_BYTES // row)))
 
 
 def in_memory(array: np.ndarray) -> StackedArray:
-    """An array that is in memory already, as a stacked one."""
+    """Wrap an array in memory as a stacked one."""
 
     def source(n_rows: int) -> Iterator[np.ndarray]:
         for start in range(0, len(array), n_rows):
@@ -56,7 +56,7 @@ def in_memory(array: np.ndarray) -> StackedArray:
 
 
 def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
-    """Arrays of an `.npy` (called `array`) or `.npz`: those with names and masks read, the numeric ones not yet.
+    """Open an `.npy` (named `array`) or `.npz`: names and masks are read, numeric arrays stay on disk.
 
     Raises:
         MissingInputError: no such file. DataError: damaged, or pickled.
@@ -92,12 +92,12 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
         raise
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file; each means the same here
+    except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise _damaged(error, path) from error
 
 
 def released(array: np.ndarray) -> None:
-    """Let the system take back the memory of an array that lies in a file; nothing of it is lost."""
+    """Release the memory of a memory-mapped array; its content stays in the file."""
     mapping = getattr(array, "_mmap", None)
     if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,7 +1,7 @@
 """Table of all matrix formats and their importers.
 
-An importer says what the file says and no more: values, and the names or label numbers of its rows
-if it has any. Naming, lining up and checks are the same for all (`naming.connectome_from`).
+An importer returns the values of a file and, where available, the names or label numbers of its rows. Naming,
+alignment and checks are the same for all formats (`naming.connectome_from`).
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from connectome_tl.files import regular_file
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """One file format.
 
     Attributes:
-        suffixes: what its name ends in.
+        suffixes: endings of its file names.
         read: the importer; takes the path, and the choice where `chooses` is set.
-        recognises: looks into the file where the ending does not settle it; None means the ending does.
+        recognises: inspects the content; None where the ending identifies the format.
         automatic: False where only the user can know (a bare matrix whose row 0 is the background).
-        chooses: what `format: NAME:CHOICE` chooses, if anything.
-        choices: what there is to choose from in a file.
-        plain: the ending alone does not tell that the file is a matrix at all.
+        chooses: meaning of CHOICE in `format: NAME:CHOICE`, if any.
+        choices: lists the choices that a file offers.
+        plain: True where the ending does not show whether the file is a matrix.
         names_rows: whether the file itself names its rows.
     """
 
@@ -101,7 +101,7 @@ FORMATS: list[Format] = [
 
 
 def register_format(added: Format) -> None:
-    """Add the importer of an extension; it is asked before the others, and replaces one of the same name."""
+    """Add the importer of an extension before the others; it replaces one of the same name."""
     FORMATS[:] = [added, *(known for known in FORMATS if known.name != added.name)]
 
 
@@ -109,7 +109,7 @@ def format_named(name: str) -> Format:
     """The format of that name.
 
     Raises:
-        UsageError: there is none, with the nearest.
+        UsageError: unknown format; the message suggests the most similar name.
     """
     for known in FORMATS:
         if known.name == name:
@@ -124,10 +124,10 @@ def format_named(name: str) -> Format:
 
 
 def recognised(path: Path) -> Format:
-    """The format of a file, by its ending and, where several share it, by what is in it.
+    """The format of a file, by its ending and, where several formats share it, by content.
 
     Raises:
-        DataError: none is known.
+        DataError: no known format.
     """
     name = path.name.lower()
     if name.endswith((".gpickle", ".pkl", ".pickle", ".pt", ".joblib")):
@@ -152,14 +152,14 @@ def is_matrix_name(path: Path) -> bool:
 
 
 def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
-    """What one matrix file says.
+    """Read one matrix file.
 
     Args:
         format: `auto`, the name of a format, or `NAME:CHOICE` (`qsirecon:4S156Parcels`, `mat:SC`).
 
     Raises:
         MissingInputError: no such file. DataError: damaged, or not of that format.
-        UsageError: no such format, or one that has nothing to choose.
+        UsageError: no such format, or a choice for a format without choices.
     """
     file = Path(path)
     name, _, choice = format.partition(":")

@@ -18,12 +18,12 @@ from connectome_tl.files import read_text
 from connectome_tl.plurals import counted
 
 _MAX_BYTES = 150_000_000
-_CLEARLY = 10  # rows from which a whole-numbered first row and column are no chance
+_CLEARLY = 10  # from so many rows on, a first row and column of integers are not due to chance
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Cells of a file: numbers, and what stood above and left of them."""
+    """Cells of a file: numbers, header row and first column."""
 
     body: list[list[str]]
     first_line: int
@@ -32,20 +32,20 @@ class _Grid:
 
 
 def read_text_matrix(path: str | Path) -> MatrixFile:
-    """One matrix, or one triangle of values, from a text file.
+    """Read one matrix, or one triangle of values, from a text file.
 
-    A header row, a column of row names, both or neither are recognised. Whole numbers in a header or first column
-    are label numbers, in any order; 0 to n - 1, and the names that R, MATLAB or a spreadsheet give to columns
-    without one (V1, Var1), are positions. MRtrix's comment lines settle that rows go by label number. A region
-    whose row and column are missing throughout is a missing region.
+    A header row and a column of row names are recognised. Integers in a header or first column are label numbers, in
+    any order. The numbers 0 to n - 1 and the default column names of R, MATLAB or a spreadsheet (V1, Var1) are
+    positions. With MRtrix's comment lines, rows are in label order. A region whose row and column are entirely missing
+    is a missing region.
 
     Raises:
-        DataError: ragged or not square (cut off), text where numbers belong, commas that can be read in two
-            ways, or rows and columns that carry different names.
+        DataError: ragged or not square (truncated), text where numbers are expected, ambiguous commas, or different
+        names of rows and columns.
     """
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
-    lines = lines[1:] if lines and re.fullmatch(r'"?sep=.?"?\s*', lines[0]) else lines  # a note to Excel
+    lines = lines[1:] if lines and re.fullmatch(r'"?sep=.?"?\s*', lines[0]) else lines  # separator line for Excel
     comments = [line for line in lines if line.lstrip().startswith("#")]
     cells = split_cells([line for line in lines if not line.lstrip().startswith("#")], path)
     while len(cells) > 1 and not any(cells[0]):
@@ -64,7 +64,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
 
 
 def _in_comments(comments: Sequence[str], n_rows: int) -> tuple[RowList, ...]:
-    """Names in comment lines: all in one line, as `numpy.savetxt` writes its header, or one a line."""
+    """Names in comment lines: all in one line, as in the header of `numpy.savetxt`, or one per line."""
     plain = [line.lstrip("# \t").rstrip() for line in comments]
     found = []
     for line in plain:
@@ -83,14 +83,14 @@ def _in_comments(comments: Sequence[str], n_rows: int) -> tuple[RowList, ...]:
 
 
 def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
-    """Rows of stripped cells, by the separator that the last line shows.
+    """Split lines into stripped cells, with the separator found in the last line.
 
     Raises:
-        DataError: empty, or quotes that do not close.
+        DataError: empty, or unclosed quotes.
     """
     if not lines:
         raise DataError("the file is empty", file=path)
-    last = lines[-1]  # names may hold any mark, the last row mostly numbers
+    last = lines[-1]  # names may contain any character; the last row holds mostly numbers
     commas, semicolons = last.count(","), last.count(";")
     mark = "\t" if "\t" in last else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
     if '"' in lines[0] or '"' in last:
@@ -103,12 +103,12 @@ def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
         return [line.split() for line in lines]
     found = [[cell.strip() for cell in line.split(mark)] for line in lines]
     if all(row[-1] == "" for row in found) and len(found[0]) > 2:
-        found = [row[:-1] for row in found]  # a trailing separator, as some writers leave it
+        found = [row[:-1] for row in found]  # some tools write a trailing separator
     return found
 
 
 def _grid(cells: list[list[str]], first_line: int) -> _Grid:
-    """Split off a first row and a first column that hold names or label numbers."""
+    """Separate a first row and a first column of names or label numbers."""
     first, n_rows, n_columns = cells[0], len(cells), len(cells[-1])
     corner = n_rows > 1 and n_columns == len(first) and re.match(r"$|[^\W\d]|#", first[0]) is not None
     header: list[str] | None = None
@@ -128,13 +128,13 @@ def _grid(cells: list[list[str]], first_line: int) -> _Grid:
 
 
 def _is_names(cells: Sequence[str]) -> bool:
-    """Whether a row or column holds names: most of its cells are text, and not one stray word among numbers."""
+    """Whether a row or column holds names: most of its cells are text."""
     texts = sum(not is_number(cell) for cell in cells)
     return 2 * texts > len(cells) or (texts > 0 and len(cells) == 2)
 
 
 def _is_list(grid: _Grid) -> bool:
-    """One value a line, or one line of values."""
+    """Whether there is one value per line, or a single line of values."""
     one = len(grid.body) == 1 or all(len(row) == 1 for row in grid.body)
     return one and grid.header is None and grid.side is None and len(grid.body) * len(grid.body[0] or []) > 1
 
@@ -146,7 +146,8 @@ def _check_square(grid: _Grid, path: str | Path) -> None:
     widths = {len(row) for row in body}
     if widths == {len(body)}:
         return
-    numbers(body, path, first_line=grid.first_line)  # a text cell or a short line says more than the shape
+    # its message about a text cell or a short line is more specific than one about the shape
+    numbers(body, path, first_line=grid.first_line)
     n_columns = len(body[0])
     if 1 in (len(body), n_columns):
         raise DataError(
@@ -191,7 +192,7 @@ def _named(grid: _Grid, values: np.ndarray, path: str | Path) -> MatrixFile:
 
 
 def _names_and_numbers(grid: _Grid, n_rows: int) -> tuple[tuple[str, ...], tuple[int, ...] | None] | None:
-    """Names on one side and whole numbers on the other: label numbers, or None where they only count the rows."""
+    """Names from one side and label numbers from the other; the numbers are None where they only count the rows."""
     if grid.header is None or grid.side is None or len(grid.header) != n_rows or len(grid.side) != n_rows:
         return None
     for names, other in ((grid.header, grid.side), (grid.side, grid.header)):
@@ -203,7 +204,7 @@ def _names_and_numbers(grid: _Grid, n_rows: int) -> tuple[tuple[str, ...], tuple
 
 
 def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
-    """Names of the rows; where rows and columns both have them they must say the same."""
+    """Names of the rows; those of rows and columns must agree where both are given."""
     for what, names in (("column", grid.header), ("row", grid.side)):
         if names is not None and len(names) != n_rows:
             raise DataError(f"{len(names)} {what} names for {n_rows} {what}s", file=path)

@@ -1,4 +1,4 @@
-"""Find what names the rows of a file: its own names or numbers, or a list in or beside it."""
+"""Find the names of the rows of a file: its own names or numbers, or a list in the file or its folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT = (
 
 @dataclass(frozen=True)
 class Place:
-    """Whose file it is, for messages."""
+    """Subject and file, for messages."""
 
     subject: str | None
     file: str | Path | None
@@ -34,7 +34,7 @@ class Place:
 
 
 def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList | None, tuple[str, ...]]:
-    """Find what names the rows: the file's own names or numbers, else a list in or beside it."""
+    """Find the names of the rows: the file's own names or numbers, else a list in the file or its folder."""
     if matrix.names is not None:
         return _as_numbers(RowList("the file", names=matrix.names), known), ()
     if matrix.labels is not None:
@@ -57,7 +57,7 @@ def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList
 
 
 def _as_numbers(one: RowList, known: RowNames) -> RowList:
-    """A list of whole numbers that was kept as text is a list of label numbers, unless regions are called so."""
+    """Convert a list of integers stored as text to label numbers, unless these are region names."""
     names = one.names or ()
     if not names or not all(_DIGITS.fullmatch(name.strip()) for name in names) or set(names) <= set(known.names or ()):
         return one
@@ -65,7 +65,7 @@ def _as_numbers(one: RowList, known: RowNames) -> RowList:
 
 
 def _chosen_names(lists: Sequence[RowList], known: RowNames, place: Place) -> RowList | None:
-    """The one list of names; where there are several, those that fit the atlas or table must agree."""
+    """The list of names; where there are several, those that fit the atlas or table must agree."""
     different = {one.names: one for one in reversed(lists)}
     if len(different) <= 1:
         return next(iter(different.values()), None)
@@ -93,8 +93,7 @@ def _chosen_names(lists: Sequence[RowList], known: RowNames, place: Place) -> Ro
 
 
 def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: Place) -> RowList | None:
-    """A list with a name twice, or of another length, whose names are mostly those of the atlas: it names the rows,
-    and is faulty.
+    """A list with mostly names of the atlas, but with a repeated name or of another length.
 
     Raises:
         DataError: a list of another length.
@@ -105,7 +104,7 @@ def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
         if 2 * n_known <= len(names) and not (known.names is None and one.tells and len(one) in matrix.row_counts):
             continue
         if len(one) in matrix.row_counts:
-            return one  # the doubled name is reported with the others
+            return one  # the repeated name is reported with the other problems
         raise place.error(
             f"matrix and names in {one.where} differ in size",
             expected=counted(len(one), "row"),
@@ -116,7 +115,7 @@ def _faulty_names(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames,
 
 
 def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: Place) -> RowList | None:
-    """The one list of label numbers: one whose name says so, or whose numbers are all known."""
+    """The list of label numbers: one whose name indicates it, or whose numbers are all known."""
     numbered = known.numbered()
     fits = [
         one
@@ -136,7 +135,7 @@ def _chosen_numbers(lists: Sequence[RowList], known: RowNames, place: Place) -> 
 
 
 def _check_unused(lists: Sequence[RowList], place: Place) -> None:
-    """Numbers that are not known as labels must not be an order of the rows."""
+    """Refuse unknown numbers that may define an order of the rows."""
     for one in lists:
         numbers = list(one.numbers or ())
         first = min(numbers)
@@ -149,7 +148,7 @@ def _check_unused(lists: Sequence[RowList], place: Place) -> None:
 
 
 def _check_shared(lists: Sequence[RowList], matrix: MatrixFile, known: RowNames, place: Place) -> None:
-    """A list in the folder may belong to this file: it must not name the rows in another order than assumed."""
+    """Refuse a list in the folder that names the rows in another order than assumed."""
     declared = known.unnamed(matrix.order)
     if known.table is not None or declared is None:
         return

@@ -1,8 +1,8 @@
-"""Readers of label tables, one per kind.
+"""Readers of label tables, one per format.
 
 A table with a `name` column (BIDS `dseg.tsv`, `regions.tsv` of this package), colour tables of FreeSurfer, MRtrix3
 and Connectome Workbench, ITK-SNAP, FSL's XML, JSON (brainlife, qsiparc), number and name without a header (SPM, DSI
-Studio), or plain names one a line.
+Studio), or names, one per line.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _MRTRIX = re.compile(r"\s*([0-9]{1,9})\s+(\S+)\s+(\S+)\s+[0-9]+\s+[0-9]+\s+[0-9]
 _WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
 _PAIR = re.compile(r"\s*([0-9]{1,9})[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
-_LONGEST = 2_000  # characters of a line; longer lines are no table
+_LONGEST = 2_000  # characters per line; longer lines do not belong to a table
 
 
 class LabelRow(NamedTuple):
-    """One line: name, number if there is one, and a mark (short name or colour) that tells true aliases."""
+    """One line: name, number if any, and a mark (short name or colour) that identifies aliases."""
 
     name: str
     number: int | None = None
@@ -39,10 +39,10 @@ class LabelRow(NamedTuple):
 
 
 def label_rows(text: str, path: str | Path) -> list[LabelRow]:
-    """All rows of a label table, the background too.
+    """All rows of a label table, including the background.
 
     Raises:
-        DataError: of no known kind, or cut off.
+        DataError: unknown format, or truncated.
     """
     if Path(path).suffix.lower() == ".json":
         return _json_rows(text, path)
@@ -94,7 +94,7 @@ def _json_records(records: Sequence[dict[str, Any]]) -> list[LabelRow] | None:
     keys = [key for key in _NAME_COLUMNS if all(isinstance(one.get(key), str) for one in records)]
     if not keys:
         return None
-    # `voxel_value` is the number in the image, which brainlife's matrices go by; its `label` is FreeSurfer's.
+    # `voxel_value` is the number in the image and in brainlife's matrices; `label` is FreeSurfer's number.
     order = ("voxel_value", *_NUMBER_COLUMNS, "label")
     column = next((key for key in order if key != keys[0] and all(_whole(one.get(key)) for one in records)), None)
     return [LabelRow(one[keys[0]].strip(), None if column is None else int(one[column])) for one in records]
@@ -149,7 +149,7 @@ def _workbench(lines: list[str]) -> list[LabelRow] | None:
 
 
 def _pairs(lines: list[str]) -> list[LabelRow] | None:
-    """Number and name without a header; a third column of numbers, as SPM's AAL table has, is left out."""
+    """Number and name without a header; a third column of numbers, as in SPM's AAL table, is ignored."""
     matches = [_PAIR.fullmatch(line) for line in _plain(lines)]
     if len(matches) < 2 or not all(matches):
         return None
@@ -166,7 +166,7 @@ _BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs)
 
 
 def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
-    """A table with a header, or one name a line."""
+    """A table with a header, or one name per line."""
     mark = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), "\t")
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
@@ -186,7 +186,7 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
 
 
 def _sided(names: list[str], sides: list[str]) -> list[str]:
-    """abagen's kind has one name for both sides."""
+    """Add the hemisphere to names, since abagen's tables use one name for both sides."""
     if not sides or len(set(names)) == len(names):
         return names
     return [f"{name}_{side}" for name, side in zip(names, sides, strict=True)]
@@ -195,7 +195,7 @@ def _sided(names: list[str], sides: list[str]) -> list[str]:
 def _bare_rows(rows: list[list[str]], path: str | Path) -> list[LabelRow]:
     if any(len(row) != 1 for row in rows):
         raise DataError("no column with region names", file=path, expected=f"one of {', '.join(_NAME_COLUMNS)}")
-    if all(_NUMBER.fullmatch(row[0]) for row in rows):  # a bare list of label numbers, as scilpy keeps it
+    if all(_NUMBER.fullmatch(row[0]) for row in rows):  # a bare list of label numbers, as written by scilpy
         return [LabelRow(row[0], int(row[0])) for row in rows]
     return [LabelRow(row[0]) for row in rows]
 

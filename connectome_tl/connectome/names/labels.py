@@ -1,6 +1,6 @@
 """Label tables: map rows or label numbers of a matrix to regions.
 
-`label_tables` holds one reader per kind of file; this module holds what they have in common.
+`label_tables` has one reader per format; this module has the common part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Names in row order, and their numbers in the label image where the table tells them.
+    """Names in row order, and their numbers in the label image where the table has them.
 
     `aliases` maps other names of the same region to the name in `names`.
     """
@@ -40,27 +40,27 @@ class LabelTable:
     aliases: dict[str, str] = field(default_factory=dict)
 
     def by_number(self) -> tuple[str, ...]:
-        """Names sorted by label number; row order where there are no numbers."""
+        """Names sorted by label number, or in row order without numbers."""
         if self.numbers is None:
             return self.names
         return tuple(name for _, name in sorted(zip(self.numbers, self.names, strict=True)))
 
 
 def read_labels(path: str | Path) -> LabelTable:
-    """Read a label table of any of the known kinds; number 0 (background) is left out.
+    """Read a label table of any known format; number 0 (background) is left out.
 
-    Numbers 0 to n - 1 whose first name is no background are positions, and the table has no label numbers.
+    Numbers 0 to n - 1 whose first name is not the background are positions and not label numbers.
 
-    Two names for one number are one region with an alias where the table shows that both are meant: the
-    same short name or the same colour in consecutive lines, as in MRtrix3's `fs_default.txt`.
+    Two names for one number are one region with an alias where consecutive lines have the same short name or the same
+    colour, as in MRtrix3's `fs_default.txt`.
 
     Raises:
-        MissingInputError: no such file. DataError: no names in it, or a name or number twice.
+        MissingInputError: no such file. DataError: no names, or a repeated name or number.
     """
     rows = label_rows(read_text(path, limit=_MAX_BYTES), path)
     counted = bool(rows) and [row.number for row in rows] == list(range(len(rows)))
     if counted and not _BACKGROUND.search(rows[0].name):
-        rows = [row._replace(number=None) for row in rows]  # positions, as pandas counts them: no row is background
+        rows = [row._replace(number=None) for row in rows]  # positions as written by pandas: no row is background
     rows = [row for row in rows if row.number != 0]
     if not rows:
         raise DataError("holds no region names", file=path)
@@ -77,7 +77,7 @@ def read_labels(path: str | Path) -> LabelTable:
 
 
 def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str, str]]:
-    """Rows without second names of the number before, and those second names."""
+    """Rows without aliases of the preceding number, and the aliases."""
     kept: list[LabelRow] = []
     aliases: dict[str, str] = {}
     names = {row.name for row in rows}
@@ -93,7 +93,7 @@ def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str
 
 
 def doubled(values: Sequence[_T]) -> list[_T]:
-    """Values that occur more than once, in the order in which they are repeated."""
+    """Values that occur more than once, in order of their first repetition."""
     seen: set[_T] = set()
     twice: dict[_T, None] = {}
     for value in values:
@@ -116,7 +116,7 @@ def twice_problems(
 
 
 def name_problems(names: Sequence[str], file: str | Path | None = None, subject: str | None = None) -> list[Problem]:
-    """One problem for all names that are empty or hold characters that cannot be shown or written."""
+    """One problem for all names that are empty or contain unprintable characters."""
     wrong = [name for name in names if not name.strip() or not printable(name) or len(name) > _MOST_CHARACTERS]
     if not wrong:
         return []
@@ -134,11 +134,11 @@ def name_problems(names: Sequence[str], file: str | Path | None = None, subject:
 
 
 def printable(text: str) -> bool:
-    """Whether text holds no control, format (text direction), surrogate or private character."""
+    """Whether text contains no control, format (text direction), surrogate or private character."""
     return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
 
 
 def listed(values: Sequence[object], shown: int = _SHOWN) -> str:
-    """The first few values, and how many more there are."""
+    """The first values as text, and the number of further ones."""
     more = len(values) - shown
     return ", ".join(str(value)[:_LONGEST] for value in values[:shown]) + (f" and {more} more" if more > 0 else "")

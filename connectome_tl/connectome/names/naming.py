@@ -1,7 +1,7 @@
 """Build a `Connectome` from a matrix file: name its rows, align them, mask missing regions.
 
-Rows are matched by name or label number (`rows.named_rows`). Where a file has neither, its rows are taken in a
-declared order and only when the sizes agree: a matrix that lost its last region must not shift the others.
+Rows are matched by name or label number (`rows.named_rows`). The rows of a file without either are used in a declared
+order, and only if the sizes agree, so that a matrix without one of its regions does not shift the others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def connectome_from(
     subject: str | None = None,
     file: str | Path | None = None,
 ) -> Connectome:
-    """Name, mirror, mask and line up one matrix file; see `lined_up`."""
+    """Name, mirror, mask and align one matrix file; see `lined_up`."""
     return lined_up(matrix, known, measures=measures, layout=layout, zero_rows=zero_rows, subject=subject, file=file)[0]
 
 
@@ -60,17 +60,17 @@ def lined_up(
     subject: str | None = None,
     file: str | Path | None = None,
 ) -> tuple[Connectome, Rows]:
-    """Name, mirror, mask and line up one matrix file.
+    """Name, mirror, mask and align one matrix file.
 
     Args:
         measures: names for measures that the file does not name.
         layout: `upper` and `lower` read triangles, row by row, and squares whose other half is empty.
 
     Returns:
-        A connectome in the order of the atlas or label table, else in the file's own; and which row was which region.
+        A connectome in the order of the atlas or label table, else of the file; and the region of each row.
 
     Raises:
-        DataError: any disagreement; says subject and file.
+        DataError: any inconsistency; the message names subject and file.
     """
     unusable = [name for name in matrix.measures if not printable(name)]
     if unusable:
@@ -82,7 +82,7 @@ def lined_up(
     square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)
     off_diagonal = ~np.eye(len(rows.names), dtype=bool)
     _refuse_codes(square, rows.names, subject, file)
-    # A region of which nothing was measured is missing. Single NaN are faults, found below.
+    # A region without any value is missing. Single NaN are errors, which are found below.
     present = ~(np.isnan(square) | ~off_diagonal).all(axis=(0, 2)) if len(rows.names) > 1 else np.ones(1, dtype=bool)
     if zero_rows == "missing":
         present &= ((square != 0) & off_diagonal).any(axis=(0, 2))
@@ -105,7 +105,7 @@ def lined_up(
 
 
 def _refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
-    """Refuse codes for a missing value, which would be read as weights: in a whole row, or far below all others."""
+    """Refuse numeric codes for missing values, either in an entire row or far below all other values."""
     off_diagonal = ~np.eye(len(names), dtype=bool)
     coded = np.isin(square, _CODES)
     rows = (coded | ~off_diagonal).all(axis=(0, 2)) if len(names) > 2 else np.zeros(len(names), dtype=bool)
@@ -128,7 +128,7 @@ def squared(
     """(n_measures, n_rows, n_rows) of a matrix file, triangles mirrored.
 
     Raises:
-        DataError: a list of values where a matrix was said, or a second half that holds other values.
+        DataError: a list of values where a matrix is declared, or a second half with other values.
     """
     values = matrix.values
     if values.ndim == 2:
@@ -144,7 +144,7 @@ def squared(
     if layout == "full" and not matrix.triangle:
         return values
     other = values if layout == "lower" else values.swapaxes(1, 2)
-    other = np.triu(other, 1)  # the half that should be empty, or the mirror image of the other
+    other = np.triu(other, 1)  # should be empty, or the mirror image of the other half
     own = np.triu(values.swapaxes(1, 2) if layout == "lower" else values, 1)
     if np.nan_to_num(other).any() and not np.array_equal(other, own, equal_nan=True):
         half = "lower" if layout == "lower" else "upper"
@@ -161,7 +161,9 @@ def squared(
 
 
 def from_triangle(values: np.ndarray, n_rows: int, layout: Layout) -> np.ndarray:
-    """(..., n_values) triangles, row by row, to (..., n_rows, n_rows); the number of values tells of a diagonal."""
+    """(..., n_values) triangles, row by row, to (..., n_rows, n_rows); `n_values` shows whether they include the
+    diagonal.
+    """
     shift = 0 if values.shape[-1] == n_rows * (n_rows + 1) // 2 else 1
     rows, columns = np.triu_indices(n_rows, shift) if layout == "upper" else np.tril_indices(n_rows, -shift)
     matrices = np.zeros((*values.shape[:-1], n_rows, n_rows), dtype=values.dtype)

@@ -15,16 +15,17 @@ from connectome_tl.connectome.matrix_file import Layout, RowNames
 from connectome_tl.connectome.names.naming import from_triangle
 from connectome_tl.errors import DataError
 
-_CLEAR = 0.15  # by how much another order must fit better, in rank correlation with distance
-_CLEAR_PAIRS = 0.4  # the same in the rank advantage of homotopic edges, of which there are few
+_CLEAR = 0.15  # least improvement by another order, in rank correlation with distance
+_CLEAR_PAIRS = 0.4  # the same for the rank advantage of homotopic edges, of which there are few
 _LEAST = 10  # regions
 _OTHER: dict[Layout, Layout] = {"upper": "lower", "lower": "upper"}
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well an order fits: rank correlation of edges with closeness, and the advantage of homotopic edges (each
-    -1 to 1; 0 where the atlas does not know)."""
+    """Fit of an order: rank correlation of edges with proximity, and rank advantage of homotopic edges.
+
+    Each is from -1 to 1, and 0 where the atlas lacks the information."""
 
     near: float
     pairs: float
@@ -45,17 +46,17 @@ def check_row_order(
     layout: Layout = "full",
     assumed_order: bool = True,
 ) -> str:
-    """Refuse unnamed rows that plainly stand in another order than assumed, or triangles read the wrong way.
+    """Refuse unnamed rows that clearly have another order than assumed, or triangles of the wrong layout.
 
-    Near regions are connected more strongly than far ones, and a region more strongly with its like in the other
-    hemisphere, in counts as in correlations; the order in which that holds far better is the right one. Of rows whose
-    order was declared only the triangle is checked.
+    In counts and in correlations, edges between near regions and between homotopic regions are stronger than others.
+    An order that fits this pattern far better than the assumed one is taken as the true order. For rows with known
+    names only the layout of the triangle is checked.
 
     Args:
-        values: (n_rows, n_rows), or a triangle (n_values,), mean over subjects, as it stands in the file.
+        values: (n_rows, n_rows), or a triangle (n_values,), mean over subjects, in the order of the file.
         names: (n_rows,) regions of the rows.
         layout: how a triangle was read.
-        assumed_order: False where the file names its rows, so that only the triangle is open.
+        assumed_order: False where the file names its rows, so that only the layout is checked.
 
     Returns:
         A note where the atlas does not support the assumed order; else "".
@@ -96,7 +97,7 @@ def check_row_order(
 
 
 def other_orders(known: RowNames, place: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Other orders in which tools leave rows: what, what to do, and the atlas row of each row."""
+    """Other row orders written by common tools: description, advice, and the atlas row of each row."""
     atlas = known.atlas
     if atlas is None or known.table is not None or known.order is not None or len(place) != atlas.n_regions:
         return
@@ -118,7 +119,7 @@ def other_orders(known: RowNames, place: np.ndarray) -> Iterator[tuple[str, str,
 
 
 def fit_of(square: np.ndarray, place: np.ndarray, atlas: Atlas) -> Fit:
-    """How well a matrix (n_rows, n_rows) fits an atlas when row i is its region `place[i]`."""
+    """Fit of a matrix (n_rows, n_rows) to an atlas if row i is its region `place[i]`."""
     first, second = upper_indices(len(place))
     edges = square[first, second]
     near = pairs = 0.0

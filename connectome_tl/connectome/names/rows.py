@@ -24,9 +24,9 @@ class Rows:
 
     Attributes:
         names, kept: (n_kept,) names, and their positions in the file; background rows are left out.
-        n_rows: how many rows the file has.
-        assumed: the file says nothing about its rows; they were taken in a declared order.
-        notes: what was decided.
+        n_rows: number of rows of the file.
+        assumed: True where the file does not name its rows, so that a declared order is used.
+        notes: decisions made.
     """
 
     names: tuple[str, ...]
@@ -46,8 +46,8 @@ def named_rows(
     """Names of the rows that are regions.
 
     Raises:
-        DataError: no names and nothing to take them from; sizes that disagree; unknown or doubled
-            names or numbers, with the nearest known ones; lists that contradict each other.
+        DataError: no names and no atlas or label table; inconsistent sizes; unknown or repeated names or numbers, with
+        the most similar known ones; contradictory lists.
     """
     place = Place(subject, file)
     chosen, notes = identity(matrix, known, place)
@@ -63,7 +63,7 @@ def named_rows(
 
 
 def in_atlas(table: LabelTable, atlas: Atlas) -> LabelTable:
-    """A label table in the names of an atlas; a bare list of label numbers takes the names of these numbers.
+    """A label table with names of an atlas; a bare list of label numbers gets the names of these numbers.
 
     Raises:
         DataError: a region that the atlas does not have.
@@ -101,7 +101,7 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: 
     target = known.names or ()
     unknown = [name for name in dict.fromkeys(names) if name not in set(target)]
     if not unknown or name_problems(names):
-        return  # names that are none are reported as such
+        return  # invalid names are reported separately
     near = difflib.get_close_matches(unknown[0][:60], target, n=3, cutoff=0.5)
     remedy = f"Nearest names: {', '.join(near)}." if near else None
     other = _atlases_that_know(names) if known.table is None else []
@@ -136,7 +136,7 @@ def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Plac
     numbered = known.numbered()
     kept = [i for i, label in enumerate(labels) if label != 0]
     if not numbered and known.names is not None:
-        # A table without numbers: its first row is number 1.
+        # In a table without numbers the first row is number 1.
         if sorted(labels) != list(range(1, len(known.names) + 1)):
             raise place.error(
                 "the file numbers its rows, but the label table has no numbers",
@@ -174,7 +174,7 @@ def _unknown_numbers(unknown: Sequence[int], labels: Sequence[int], known: RowNa
 
 
 def _by_toolbox(labels: Sequence[int], known: RowNames) -> list[str] | None:
-    """Numbers of the AAL toolbox (2001 to 9170) to the regions of an AAL atlas."""
+    """Map numbers of the AAL toolbox (2001 to 9170) to the regions of an AAL atlas."""
     code = dict(zip(AAL_CODES, range(1, len(AAL_CODES) + 1), strict=True))
     if known.table is not None or known.atlas is None or "aal" not in known.atlas.name:
         return None
@@ -184,7 +184,7 @@ def _by_toolbox(labels: Sequence[int], known: RowNames) -> list[str] | None:
 
 
 def _positions(labels: Sequence[int], matrix: MatrixFile, known: RowNames) -> list[int] | None:
-    """Numbers from 0 to the number of regions less one are positions, which pandas and networkx write."""
+    """Positions, if the numbers are 0 to n_regions - 1 as written by pandas and networkx."""
     n = len(labels)
     if sorted(labels) != list(range(n)):
         return None
@@ -258,8 +258,9 @@ def _agreed_size(matrix: MatrixFile, n_names: int, what: str, place: Place) -> i
 
 
 def _check_numbers(names: Sequence[str], labels: tuple[int, ...] | None, known: RowNames, place: Place) -> None:
-    """Refuse names that were exchanged: nearly all stand beside the number that the atlas gives them, and a few
-    beside each other's. A file that numbers its regions in a way of its own says nothing."""
+    """Refuse exchanged names: nearly all have the number of the atlas, and a few have each other's number.
+
+    Files with another numbering are not checked."""
     numbered = known.numbered()
     if labels is None or len(labels) != len(names) or not numbered:
         return

@@ -24,10 +24,10 @@ AAL_CODES: tuple[int, ...] = (*(code + side for code in _PAIRS for side in (1, 2
 
 
 def resolved_names(names: Sequence[str], known: RowNames) -> tuple[list[str], str]:
-    """Names as the atlas or table writes them, and a note where more than case and separators were changed.
+    """Names as spelled in the atlas or table, and a note where more than case and separators differ.
 
-    Names that are not known stay as they came. A changed spelling (CONN's `AAL.PreCG.L (label 0)`, R's `X17Networks`)
-    is used only where it makes every name known.
+    Unknown names are unchanged. Rules for altered spellings (CONN's `AAL.PreCG.L (label 0)`, R's `X17Networks`) are
+    applied only where they resolve every name.
     """
     given = [name.strip() for name in names]
     target = set(known.names or ())
@@ -73,20 +73,20 @@ def _respelled(names: Sequence[str]) -> Iterator[tuple[list[str], str]]:
 
 
 def _common_cuts(names: Sequence[str]) -> list[int]:
-    """Where names may be cut: behind each separator of what all of them begin with."""
+    """Positions at which names may be cut: after each separator of their common prefix."""
     first, last = min(names), max(names)
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return [i + 1 for i in range(shared) if first[i] in _SEPARATORS]
 
 
 def mangled(name: str) -> str:
-    """A name as R's `make.names` writes it in a header."""
+    """A name as changed by R's `make.names`."""
     out = re.sub(r"[^A-Za-z0-9._]", ".", name)
     return out if re.match(r"[A-Za-z]|\.[^0-9]|\.$", out) else f"X{out}"
 
 
 def default_positions(names: Sequence[str]) -> tuple[int, ...] | None:
-    """Positions from 0 of columns that R (V1, X1), MATLAB (Var1) or a spreadsheet (Column1) numbered; else None."""
+    """Positions from 0 of default column names of R (V1, X1), MATLAB (Var1) or a spreadsheet (Column1); else None."""
     matches = [_DEFAULT.fullmatch(name) for name in names]
     if len(names) < 2 or not all(matches):
         return None

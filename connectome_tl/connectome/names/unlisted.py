@@ -1,9 +1,9 @@
 """Labels of an image that the region table does not list: tissue, omitted regions, or unknown.
 
-A streamline that ends in white matter or fluid is looked for a region nearby, as after MRtrix3's
-`labelconvert`; one that ends in a region which the table leaves out has no place in the connectome.
+A streamline that ends in white matter or fluid is assigned to a nearby region, as after MRtrix3's `labelconvert`. One
+that ends in a region which the table does not list is unassigned.
 Numbers: FreeSurfer's colour table (surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/AnatomicalROI/FreeSurferColorLUT),
-M-CRIB's (Alexander et al. 2017, doi:10.1016/j.neuroimage.2016.09.068), which follows it but for the thalamus,
+M-CRIB's (Alexander et al. 2017, doi:10.1016/j.neuroimage.2016.09.068), which follows it except for the thalamus,
 and for Draw-EM the lobes of the packaged table `drawem87` (Makropoulos et al. 2014, doi:10.1109/TMI.2014.2322280).
 """
 
@@ -16,7 +16,7 @@ from connectome_tl.atlas import Atlas, atlas_names, load_atlas
 from connectome_tl.connectome.regions import RegionTable
 
 _TISSUE_LOBES = ("White matter", "Ventricles", "CSF", "Background")
-_MIN_ALIKE = 0.8  # share of a table's rows that an atlas must hold under the same number and name
+_MIN_ALIKE = 0.8  # fraction of a table's rows that need the same number and name in an atlas
 _DEEP = {
     "thalamus": (9, 10, 48, 49),
     "caudate": (11, 50),
@@ -35,7 +35,7 @@ _FREESURFER_TISSUE = frozenset(
         *(85, 192, *range(250, 256)),  # optic chiasm, corpus callosum, fornix
         *(1000, 1004, 2000, 2004, 11100, 11142, 12100, 12142),  # medial wall
         *range(3000, 5000),  # white matter below each region of cortex
-        *(5001, 5002),  # white matter below none
+        *(5001, 5002),  # white matter below no region
         *range(13100, 13176),
         *range(14100, 14176),
     )
@@ -55,9 +55,10 @@ class Unlisted:
     """Labels of an image, compared with a region table.
 
     Attributes:
-        tissue: beyond the table; background for streamlines.
-        left_out: regions of a kind of which the table lists none, with the kind: deep grey matter in a table of cortex.
-        unknown: everything else beyond the table.
+        tissue: tissue that the table does not list; background for streamlines.
+        left_out: regions of a kind that the table does not cover, with the kind (deep grey matter in a table of
+            cortex).
+        unknown: all other labels that the table does not list.
         tissue_rows: tissue that the table lists as if it were a region.
         scheme: whose numbering the table follows, where one was recognised.
     """
@@ -70,7 +71,7 @@ class Unlisted:
 
 
 def unlisted(present: Iterable[int], regions: RegionTable) -> Unlisted:
-    """Sort the labels of an image by what the table says, and does not say, of them."""
+    """Classify the labels of an image that a region table does not list."""
     there = set(present) - {0}
     rows = {n: name for n, name in zip(regions.numbers, regions.names, strict=True) if n in there}
     extra = sorted(there - rows.keys())
@@ -87,7 +88,7 @@ def unlisted(present: Iterable[int], regions: RegionTable) -> Unlisted:
 
 
 def _scheme_of(rows: Mapping[int, str]) -> tuple[str | None, frozenset[int], Mapping[int, str]]:
-    """Name of the numbering that rows follow, its tissue labels, and the kind of each of its regions."""
+    """Name of the numbering of the rows, its tissue labels, and the kind of each of its regions."""
     if _is_freesurfer(rows):
         return "FreeSurfer", _FREESURFER_TISSUE, _FREESURFER_GROUPS
     for name in atlas_names() if rows else ():
@@ -100,7 +101,7 @@ def _scheme_of(rows: Mapping[int, str]) -> tuple[str | None, frozenset[int], Map
 
 
 def _is_freesurfer(rows: Mapping[int, str]) -> bool:
-    """Every number is one of FreeSurfer's, and cortex or the names of deep regions say that this is no accident."""
+    """Whether all numbers are FreeSurfer's, confirmed by cortex or by the names of deep regions."""
     if not rows or not rows.keys() <= (_FREESURFER_TISSUE | _FREESURFER_GROUPS.keys()):
         return False
     named = {number: word for word, all_of_it in _DEEP.items() for number in all_of_it}

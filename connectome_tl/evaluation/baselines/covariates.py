@@ -21,7 +21,7 @@ from connectome_tl.tasks import Task
 def nuisance_table(cohort: Cohort, task: Task) -> tuple[pd.DataFrame, tuple[Covariate, ...]]:
     """Age at scan, site, and the covariates whose role is nuisance (sex, motion, brain volume), as available.
 
-    What the task itself predicts is left out.
+    The variable that the task predicts is excluded.
     """
     specs = [s for s in cohort.covariate_specs if s.role in ("nuisance", "both") and s.column != task.column]
     table = cohort.covariates[[spec.column for spec in specs]].copy()
@@ -35,7 +35,7 @@ def nuisance_table(cohort: Cohort, task: Task) -> tuple[pd.DataFrame, tuple[Cova
 
 
 def covariate_design(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callable[[Fold], Design]:
-    """Covariates of a fold, encoded as its training rows say; `table` has a row per subject id."""
+    """Covariates of a fold, encoded with parameters from its training rows; `table` has one row per subject id."""
 
     def design(fold: Fold) -> Design:
         train, test = table.loc[list(fold.train)], table.loc[list(fold.test)]

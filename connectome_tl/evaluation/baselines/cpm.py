@@ -16,18 +16,18 @@ from connectome_tl.evaluation.baselines.engines.learners import calibrated, risk
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.baselines import CpmSettings
 
-_AT_ONCE = 64  # labelings: a bound on memory
+_AT_ONCE = 64  # labelings per batch, to limit memory
 _SAMPLES_AT_ONCE = 25
 
 
 def fit_predict(settings: CpmSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """(1, n_test, n_labelings): one setting.
+    """Predictions, (1, n_test, n_labelings), for one setting.
 
-    Where no edge passes the threshold the mean of the labels is predicted.
+    The mean of the labels is predicted if no edge passes the threshold.
 
     Args:
-        train, test: (n_rows, n_edges), NaN where an edge is absent (it then has the mean of the training rows).
-        y: (n_train, n_labelings), complete.
+        train, test: (n_rows, n_edges); NaN, for an absent edge, is replaced by the mean of the training rows.
+        y: (n_train, n_labelings), without missing values.
     """
     known = ~np.isnan(train)
     mean = np.where(known, train, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -54,7 +54,7 @@ def fit_predict(settings: CpmSettings, train: np.ndarray, y: np.ndarray, test: n
 
 
 def smallest_correlation(n: int, threshold: float) -> float:
-    """The correlation of n pairs whose two-sided p value is the threshold; above 1 where none can reach it."""
+    """Smallest correlation of `n` pairs with a two-sided p value of `threshold`; above 1 if none reaches it."""
     if n < 3:
         return np.inf
     t = float(stats.t.isf(threshold / 2, n - 2))
@@ -75,7 +75,7 @@ def refits(
 ) -> np.ndarray:
     """Many bootstrap samples at once, see `Refit`."""
     center = np.nan_to_num(np.nanmean(np.where(np.isnan(train).all(axis=0), 0.0, train), axis=0))
-    edges = np.vstack([train, test]) - center  # so that sums of squares keep their digits
+    edges = np.vstack([train, test]) - center  # centre to avoid cancellation in the sums of squares
     outcome, every = np.nan_to_num(y), np.arange(len(train))
     found = np.empty((len(counts), len(test)))
     for start in range(0, len(counts), _SAMPLES_AT_ONCE):
@@ -97,7 +97,7 @@ def refits(
 
 
 def _weighted(settings: CpmSettings, edges: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(n_samples, n_rows): `fit_predict` on counted rows, for all rows.
+    """`fit_predict` on counted rows, with predictions for all rows, (n_samples, n_rows).
 
     Args:
         edges: (n_rows, n_edges), training rows first. y: (n_train,). counts: (n_samples, n_train).
@@ -111,7 +111,7 @@ def _weighted(settings: CpmSettings, edges: np.ndarray, y: np.ndarray, counts: n
     length = np.sqrt((weight * labels**2).sum(axis=1, keepdims=True))
     total, product = weight @ train, (weight * labels) @ train
     mean = total / (size if complete else np.maximum(weight @ seen, 1.0))
-    if not complete:  # an absent edge has the sample's mean
+    if not complete:  # replace an absent edge by the mean of the sample
         product -= ((weight * labels) @ seen) * mean
     variation = weight @ train**2 - total * mean
     varies = variation > 1e-10 * (train**2).sum(axis=0)

@@ -14,10 +14,10 @@ from connectome_tl.tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Features of one fold: training and test rows, and the ids whatever made them was fitted on.
+    """Features of one fold: training and test rows, and the ids that the feature steps were fitted on.
 
     Attributes:
-        families: (n_train,) codes; relatives are left out together where a penalty is chosen.
+        families: (n_train,) codes; relatives are left out together when a penalty is chosen.
     """
 
     train: np.ndarray
@@ -28,11 +28,11 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores under one or many labelings of the training rows.
+    """Scores for one or many labelings of the training rows.
 
     Attributes:
-        test: (n_test, n_labelings).
-        left_out: (n_train, n_labelings) of fits without the row or its family; NaN where the label is missing.
+        test: scores of the test rows, (n_test, n_labelings).
+        left_out: leave-one-family-out scores of the training rows, (n_train, n_labelings); NaN for a missing label.
     """
 
     test: np.ndarray
@@ -40,7 +40,7 @@ class Scored:
 
 
 class Refit(Protocol):
-    """Risks (n_samples, n_test) of models fitted on counted training rows.
+    """Risks (n_samples, n_test) of models fitted on weighted training rows.
 
     The arguments are rows (n_train, n_features) and (n_test, n_features), outcomes (n_train,) of 0 and 1 or NaN,
     family codes (n_train,), and counts (n_samples, n_train), 0 where the outcome is missing.
@@ -53,14 +53,14 @@ class Refit(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """What turns a design and labels into predictions.
+    """Functions that turn a design and labels into predictions.
 
     Attributes:
-        predict: design, labels (n_train,) with NaN where missing, whether they are 0 and 1; gives (n_test,) risks or
-            values.
-        many: design and labelings (n_train, n_labelings); gives (n_test, n_labelings) scores that rank. None where
-            labelings share nothing, so that a permutation test would cost as many fits as permutations.
-        refits: many bootstrap samples of the same rows at once; None where samples share nothing.
+        predict: takes a design, labels (n_train,) with NaN for missing ones, and whether they are 0 and 1; returns
+            risks or values, (n_test,).
+        many: takes a design and labelings (n_train, n_labelings); returns ranking scores, (n_test, n_labelings).
+            None if labelings share no computation, so that a permutation test needs one fit per permutation.
+        refits: fits many bootstrap samples of the same rows at once; None if samples share no computation.
     """
 
     predict: Callable[[Design, np.ndarray, bool], np.ndarray]
@@ -78,5 +78,5 @@ class Baseline:
 
 
 def no_columns(fold: Fold, families: np.ndarray) -> Design:
-    """Rows without any feature: what a baseline that cannot be made in this fold has."""
+    """A design without features, for a baseline that cannot be fitted in this fold."""
     return Design(np.zeros((len(fold.train), 0)), np.zeros((len(fold.test), 0)), fold.train, families)

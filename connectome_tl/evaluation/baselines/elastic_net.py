@@ -16,17 +16,17 @@ from connectome_tl.settings.baselines import ElasticNetSettings
 
 
 def fit_predict(settings: ElasticNetSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """(n_l1_ratios * n_penalties, n_test, n_labelings), penalties of one ratio from the largest down.
+    """Predictions, (n_l1_ratios * n_penalties, n_test, n_labelings); penalties in descending order for each ratio.
 
-    Penalties are shares of the one at which the training rows keep no edge, so that a setting means the same in
-    every inner fold.
+    Penalties are fractions of the smallest penalty that removes all edges, so that a setting has the same meaning
+    in every inner fold.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import enet_path
 
     scaler = fit_edge_scaler(train)
     rows, others = scaler.transform(train), scaler.transform(test)
-    center = rows.mean(axis=0)  # not 0 where edges are absent
+    center = rows.mean(axis=0)  # not 0 if edges are absent
     rows, others = np.asfortranarray(rows - center), others - center
     shares = np.geomspace(1.0, settings.smallest, settings.n_penalties)
     found = np.empty((len(settings.l1_ratios) * len(shares), len(test), y.shape[1]))
@@ -36,7 +36,8 @@ def fit_predict(settings: ElasticNetSettings, train: np.ndarray, y: np.ndarray, 
         largest = max(float(np.abs(rows.T @ target).max()) / len(rows), 1e-12)
         for k, ratio in enumerate(settings.l1_ratios):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # the least penalties, which are seldom chosen
+                # raised by the smallest penalties, which are rarely chosen
+                warnings.simplefilter("ignore", ConvergenceWarning)
                 _, weights, _ = enet_path(rows, target, l1_ratio=ratio, alphas=shares * largest / ratio)
             found[k * len(shares) : (k + 1) * len(shares), :, column] = (others @ weights).T + mean
     return found

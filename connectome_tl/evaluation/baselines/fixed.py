@@ -58,7 +58,7 @@ _WITHOUT_COLUMNS = "prevalence"
 
 
 def baselines_of(study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> Mapping[str, list[Baseline]]:
-    """The study's baselines that have something to learn from."""
+    """The baselines of the study whose inputs are available."""
     ground = Ground(study, cohorts, tuple(tasks))
     made = {name: BASELINES[name](ground) for name in study.baselines}
     return {
@@ -71,8 +71,8 @@ def baseline_predictions(
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the study's baselines, as rows of the prediction table.
 
-    A baseline without anything to work on (no nuisance variable, say) is left out, and so is one whose features cannot
-    be made in some fold (a tangent space of edges that are no correlations).
+    A baseline without inputs (no nuisance variable, for example) is omitted, and so is one whose features cannot be
+    computed in some fold (a tangent space of edges that are not correlations).
     """
     cohort, found = cohorts.target, baselines_of(study, cohorts, tasks)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in found}

@@ -1,4 +1,4 @@
-"""The data of a study in the form that baselines take."""
+"""Data of a study in the form that baselines use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectome_tl.training.schemes import StudyCohorts
 
 @dataclass(eq=False)
 class Ground:
-    """Settings, cohorts and outcomes. Edges of the last fold are kept, since several baselines learn from them."""
+    """Settings, cohorts and outcomes. Edges of the last fold are cached, since several baselines use them."""
 
     study: StudySettings
     cohorts: StudyCohorts
@@ -30,7 +30,7 @@ class Ground:
 
     @cached_property
     def source(self) -> FromSource:
-        """What the source cohort gives."""
+        """Features and models of the source cohort."""
         return FromSource(self.study, self.cohorts)
 
     @property
@@ -42,7 +42,7 @@ class Ground:
         return kinship_groups(self.target.family[self.target.positions(fold.train)])
 
     def edges(self, fold: Fold) -> Design:
-        """Upper-triangle edges of all measures after the study's feature steps, not scaled, absent ones NaN."""
+        """Upper-triangle edges of all measures after the study's feature steps, without scaling; NaN if absent."""
         if self._last is None or self._last[0] is not fold:
             features = fit_steps(self.target, fold.train, self.study.features, ("connectome",))
             train, test = (edge_rows(features, self.target, ids) for ids in (fold.train, fold.test))
@@ -54,7 +54,7 @@ Maker = Callable[[Ground], list[Baseline]]
 
 
 def edge_rows(features: Features, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-    """(n_subjects, n_measures * n_edges) edges as the model has them but not scaled, absent ones NaN."""
+    """Edges (n_subjects, n_measures * n_edges) as in the model but without scaling; NaN if absent."""
     found = features.rows(cohort, ids).arrays["connectome"]
     edges = found.rows["edges"].astype(float) * found.constants["scale"] + found.constants["mean"]
     mask = found.rows["node_mask"] > 0

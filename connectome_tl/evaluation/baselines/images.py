@@ -16,8 +16,8 @@ from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.volumes import GridReader, VolumeNumbers, coarse_voxels, read_volumes
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 
-POOLED = 16  # voxels along each axis that principal components are taken of
-_SEED = 20241107  # of the random encoder; the same in every study
+POOLED = 16  # voxels along each axis of the volumes for principal components
+_SEED = 20241107  # seed of the random encoder; the same in every study
 _MOST_COMPONENTS, _VARIANCE = 100, 0.95
 _AT_ONCE = 8
 
@@ -30,17 +30,17 @@ def random_encoder(ground: Ground) -> list[Baseline]:
 
 
 def volumes(ground: Ground) -> list[Baseline]:
-    """Logarithms of the volumes of the head and of three grey-level classes in it."""
+    """Logarithms of the volumes of the head and of three intensity classes in it."""
     return _on(ground, lambda _, numbers, __: numbers.volumes, LOGISTIC)
 
 
 def quantiles(ground: Ground) -> list[Baseline]:
-    """Logarithm of the head's volume, and quantiles of its grey levels."""
+    """Logarithm of the head volume, and quantiles of its intensities."""
     return _on(ground, lambda _, numbers, __: numbers.head_and_quantiles, LOGISTIC)
 
 
 def volumes_quantiles(ground: Ground) -> list[Baseline]:
-    """Both of these."""
+    """Features of `volumes` and of `quantiles`."""
     return _on(ground, lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]), LOGISTIC)
 
 
@@ -50,9 +50,9 @@ def pca_gpr(ground: Ground) -> list[Baseline]:
 
 
 def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
-    """What learns from a table with one row per subject, NaN without a volume; none where the study sees no volumes.
+    """A baseline on a table with one row per subject, NaN without a volume; none if the study has no volumes.
 
-    Nothing in the table is fitted: a row depends on its own volume alone. It is made once for all folds.
+    The table is not fitted: each row depends on its own volume only. It is computed once for all folds.
     """
     cohort, study = ground.target, ground.study
     if not any(cohort.volumes) or not study.model.reads_volumes:
@@ -72,7 +72,7 @@ def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
 
 
 def random_features(reader: GridReader, numbers: VolumeNumbers, present: np.ndarray) -> np.ndarray:
-    """Mean and spread of every map of a frozen, random ResNet-10, after each of its stages."""
+    """Mean and standard deviation of every map of a frozen, random ResNet-10, after each of its stages."""
     del numbers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -105,10 +105,10 @@ def pooled_voxels(reader: GridReader, numbers: VolumeNumbers, present: np.ndarra
 
 
 def gaussian_process(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
-    """(n_test,) values or risks: principal components of the training rows, then a Gaussian process.
+    """Values or risks (n_test,) by a Gaussian process on principal components of the training rows.
 
-    Components explain 95 % of the variance, at most 100; the kernel is radial with noise, its parameters by
-    marginal likelihood. A missing row lies at the training mean.
+    The components explain 95 % of the variance (at most 100 components). The kernel is radial with noise; its
+    parameters maximise the marginal likelihood. A missing row is replaced by the training mean.
     """
     from sklearn.decomposition import PCA
     from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
@@ -125,7 +125,7 @@ def gaussian_process(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
     one, two = one / scale, two / scale
     radial = ConstantKernel(1.0, (1e-3, 1e3)) * RBF(np.sqrt(n), (1e-2, 1e3))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a parameter at its bound is an answer, too
+        warnings.simplefilter("ignore")  # a parameter at its bound is acceptable
         if binary:
             model = GaussianProcessClassifier(radial).fit(one[known], y[known])
             return np.asarray(model.predict_proba(two)[:, 1])

@@ -17,7 +17,7 @@ from connectome_tl.training.closed_form.blocks import radial
 
 
 def correlation_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
-    """Pearson correlation between rows; an absent edge (NaN) has the mean of the training rows."""
+    """Pearson correlation between rows; an absent edge (NaN) is replaced by the mean of the training rows."""
     mean = np.nan_to_num(np.nanmean(np.where(np.isnan(train).all(axis=0), 0.0, train), axis=0))
     rows = []
     for values in (train, test):
@@ -29,7 +29,7 @@ def correlation_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
 
 
 def radial_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
-    """exp(-d^2 / m) of standardised edges, m the median squared distance between training rows."""
+    """exp(-d^2 / m) of standardised edges, where m is the median squared distance between training rows."""
     scaler = fit_edge_scaler(train)
     rows, others = scaler.transform(train), scaler.transform(test)
     norms = np.einsum("ij,ij->i", rows, rows)
@@ -42,12 +42,12 @@ KERNELS = {"correlation": correlation_kernel, "rbf": radial_kernel}
 
 
 def kernels_of(settings: KernelRidgeSettings, train: np.ndarray, test: np.ndarray) -> list[Kernel]:
-    """Each kernel at mean eigenvalue 1."""
+    """The kernels of the settings, each scaled to a mean eigenvalue of 1."""
     return [unit_scale(*KERNELS[name](train, test)) for name in settings.kernels]
 
 
 def solve(settings: KernelRidgeSettings, design: Design, y: np.ndarray) -> Scored:
-    """The best of the kernels."""
+    """Scores of the best kernel."""
     return best_kernel(kernels_of(settings, design.train, design.test), y, design.families)
 
 

@@ -1,8 +1,8 @@
-"""Ridge towards the source's weights: b + c u + z v, with u the source's prediction and v penalised.
+"""Ridge towards the weights of the source: b + c u + z v, with the source's prediction u and penalised weights v.
 
-The least of |y - b - z w|^2 + a |w - c w0|^2 is w = c w0 + v with v the ridge of y - c z w0, so every pull c is a
-ridge of another target on the same kernel. Pull, penalty and, where the source has not the same outcome, the source
-outcome and its sign have the least error of predictions that leave out whole families.
+The minimum of |y - b - z w|^2 + a |w - c w0|^2 is w = c w0 + v, where v is the ridge solution for y - c z w0. Each
+pull c is therefore a ridge regression of another target on the same kernel. Pull and penalty (and, if the source
+lacks the outcome, the source outcome and its sign) minimise the error of leave-one-family-out predictions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.tasks import Task
 
 
 def solve(settings: LinearTransferSettings, source: FromSource, task: Task, design: Design, y: np.ndarray) -> Scored:
-    """Scores of the pull with the least error, per labelling."""
+    """Scores of the pull with the smallest leave-one-family-out error, per labelling."""
     train, test = (source.models.predict(rows) for rows in (design.train, design.test))
     own = source.models.own(task)
     if own is not None:
@@ -43,7 +43,7 @@ def solve(settings: LinearTransferSettings, source: FromSource, task: Task, desi
 def _of_others(
     settings: LinearTransferSettings, train: np.ndarray, test: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Standardised predictions of every source outcome times every pull, with either sign; nothing first."""
+    """Standardised predictions of every source outcome times every pull, with either sign; zero pull first."""
     center, spread = train.mean(axis=0), train.std(axis=0)
     spread = np.where(spread > 0, spread, np.inf)
     nothing = np.zeros((len(train), 1)), np.zeros((len(test), 1))

@@ -17,11 +17,11 @@ from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.settings.baselines import MetaMatchingSettings
 
-_UNIT_LENGTH_FROM = 10  # outcomes: of fewer, a mean taken off and a length of 1 leave too little
+_UNIT_LENGTH_FROM = 10  # outcomes; with fewer, centring and unit length remove too much information
 
 
 def solve(settings: MetaMatchingSettings, source: FromSource, design: Design, y: np.ndarray) -> Scored:
-    """The stack; with `fine_tune` what it leaves of the labels is learnt from the source's rows by ridge."""
+    """Scores of the stack; with `fine_tune`, its residuals are fitted by ridge regression on the features."""
     models = source.models
     train, test = ((models.predict(rows) - models.offset) / models.spread for rows in (design.train, design.test))
     found = stacked(settings, train, test, y, design.families)
@@ -56,7 +56,7 @@ def _ridge(
     y: np.ndarray,
     families: np.ndarray,
 ) -> tuple[KernelFit, np.ndarray]:
-    """The fit, and the kernel between test and training rows; `rows` are those whose label is known."""
+    """The fit, and the kernel between test and training rows; `rows` are rows with a known label."""
     unit_length = settings.form == "unit_length" or (settings.form == "auto" and train.shape[1] >= _UNIT_LENGTH_FROM)
     if unit_length:
         train, test = unit_rows(train), unit_rows(test)
@@ -68,14 +68,14 @@ def _ridge(
 
 
 def unit_rows(predicted: np.ndarray) -> np.ndarray:
-    """Each row less its mean, at length 1."""
+    """Centre each row and scale it to unit length."""
     centred = predicted - predicted.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred / np.where(length > 0, length, 1.0)
 
 
 def best_outcomes(predicted: np.ndarray, y: np.ndarray, largest: int) -> tuple[int, ...]:
-    """The source outcomes whose prediction, or its negative, explains most of the standardised labels."""
+    """Positions of the source outcomes whose prediction, or its negative, has the smallest error."""
     if predicted.shape[1] <= largest:
         return tuple(range(predicted.shape[1]))
     spread = y.std()

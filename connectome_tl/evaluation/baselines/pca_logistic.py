@@ -28,7 +28,7 @@ def whitened(train: np.ndarray, test: np.ndarray, n_components: int) -> tuple[np
 
 
 def fit_predict(settings: PcaLogisticSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """(n_components_tried, n_test, n_labelings) decision values; the base rate where one class is missing."""
+    """Decision values (n_settings, n_test, n_labelings); the base rate if one class is missing."""
     from sklearn.linear_model import LogisticRegression
 
     rows, others = whitened(train, test, max(settings.components))
@@ -36,7 +36,8 @@ def fit_predict(settings: PcaLogisticSettings, train: np.ndarray, y: np.ndarray,
     for column in range(y.shape[1]):
         labels = y[:, column]
         if labels.min() == labels.max():
-            found[:, :, column] = np.sign(labels[0] - 0.5) * np.log(2 * len(labels) + 1)  # half a case of the other
+            # as if half a subject of the other class were present
+            found[:, :, column] = np.sign(labels[0] - 0.5) * np.log(2 * len(labels) + 1)
             continue
         for k, n in enumerate(settings.components):
             model = LogisticRegression(C=1.0 / settings.penalty, max_iter=1000).fit(rows[:, :n], labels)
@@ -54,7 +55,7 @@ def solve(settings: PcaLogisticSettings, design: Design, y: np.ndarray) -> Score
 
 
 def pca_logistic(ground: Ground) -> list[Baseline]:
-    """Not for regressions."""
+    """Baselines of all tasks but regressions."""
     tasks = tuple(task for task in ground.tasks if task.kind != "regression")
     learner = calibrated(partial(solve, ground.study.baseline_settings.pca_logistic), shares_work=False)
     return [Baseline(ground.edges, tasks, learner)] if ground.target.regions else []

@@ -41,7 +41,7 @@ def linear_all(ground: Ground) -> list[Baseline]:
 
 
 def tangent_ridge(ground: Ground) -> list[Baseline]:
-    """The tangent block of the closed-form core, where the edges of the training rows are correlations."""
+    """Ridge on the tangent block of the closed-form core, if the edges of the training rows are correlations."""
     cohort, asked = ground.target, ground.study.features.edges.tangent
     settings = ground.study.features.in_tangent_space()
 

@@ -23,14 +23,14 @@ from connectome_tl.training.stages import refuse_known
 
 @dataclass(frozen=True, eq=False)
 class SourceModels:
-    """One ridge per outcome of the source; a class of an outcome without order is an outcome of its own.
+    """One ridge model per outcome of the source; each class of a multiclass outcome is a separate outcome.
 
     Attributes:
-        features: steps fitted on the source: tangent space where its edges are correlations, else scaled edges.
-        center: (n_columns,) mean of the source's rows. weights: (n_columns, n_outcomes). offset: (n_outcomes,).
-        spread: (n_outcomes,) standard deviation in the source.
-        names: (n_outcomes,) outcome and kind.
-        ids: the source's rows.
+        features: steps fitted on the source: tangent space if its edges are correlations, else scaled edges.
+        center: mean of the source's rows, (n_columns,). weights: (n_columns, n_outcomes). offset: (n_outcomes,).
+        spread: standard deviation in the source, (n_outcomes,).
+        names: outcome and kind, (n_outcomes,).
+        ids: ids of the source's rows.
     """
 
     features: Features
@@ -43,27 +43,27 @@ class SourceModels:
     ids: tuple[str, ...]
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-        """Feature columns of any cohort of the same regions, by the source's steps, (n_subjects, n_columns)."""
+        """Feature columns (n_subjects, n_columns) of a cohort with the same regions, by the steps of the source."""
         blocks = blocks_of(self.features, self.features if self.in_tangent else None, cohort, ids)
         (found,) = [b.values for b in blocks if b.name == ("tangent" if self.in_tangent else "edges")]
         return found - self.center
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """(n_subjects, n_outcomes) in the source's units."""
+        """Predictions (n_subjects, n_outcomes) in the units of the source."""
         return rows @ self.weights + self.offset
 
     def own(self, task: Task) -> int | None:
-        """The outcome of the same name and kind; None where there is none.
+        """Position of the source outcome with the same name and kind, or None.
 
-        None for levels and classes too: the labels that are learnt there (above a level, one class against the rest)
-        are other outcomes than the source's.
+        Also None for ordinal and multiclass tasks: their binary labels (above a level, one class against the rest)
+        differ from the outcomes of the source.
         """
         same = [i for i, name in enumerate(self.names) if name == (task.name, task.kind)]
         return same[0] if same and task.kind in ("binary", "regression") else None
 
 
 def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
-    """Ridge of every source outcome that the study uses, penalties by leaving out families."""
+    """Fit ridge models of every source outcome of the study; penalties by leave-one-family-out."""
     use = study.source
     names = use.tasks if use is not None and use.tasks is not None else tuple(task.name for task in source.tasks)
     in_tangent = study.features.edges.tangent is not None or holds_correlations(source, source.ids)
@@ -93,7 +93,7 @@ def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
 
 @dataclass(eq=False)
 class FromSource:
-    """The target's rows as the source's steps make them, and the source's models, made when first asked for."""
+    """Rows of the target after the steps of the source, and the models of the source, fitted on first use."""
 
     study: StudySettings
     cohorts: StudyCohorts
@@ -102,7 +102,7 @@ class FromSource:
 
     @property
     def there(self) -> bool:
-        """Whether a source cohort has connectomes of the same regions, and an outcome."""
+        """Whether the source cohort has connectomes of the same regions and an outcome."""
         source = self.cohorts.source
         return "connectome" in scored_by_source(self.study, self.cohorts) and source is not None and bool(source.tasks)
 
@@ -114,10 +114,10 @@ class FromSource:
         return self._models
 
     def design(self, fold: Fold) -> Design:
-        """Rows by the source's steps, which have seen nobody of the target.
+        """Rows after the steps of the source, which are fitted without subjects of the target.
 
         Raises:
-            LeakageError: a subject of the test fold, or kin, is in the source.
+            LeakageError: a subject of the test fold, or a relative, is in the source.
         """
         target, source = self.cohorts.target, self.cohorts.source
         assert source is not None

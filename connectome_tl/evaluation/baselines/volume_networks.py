@@ -24,7 +24,8 @@ from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, synthesise
 
-Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]  # training and test rows to (n_test,) values
+# maps training and test rows to values, (n_test,)
+Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]
 _SEX = "sex"
 
 
@@ -34,7 +35,7 @@ def two_stage(ground: Ground) -> list[Baseline]:
 
 
 def synthetic_volumes(ground: Ground) -> list[Baseline]:
-    """A network on volumes trained with synthetic ones, on every regression of the study."""
+    """A network on volumes, trained with additional synthetic volumes, on every regression of the study."""
     return _on_volumes(ground, _with_synthetic)
 
 
@@ -54,7 +55,7 @@ def _positions(ground: Ground, fold: Fold) -> Design:
 
 @dataclass(frozen=True, eq=False)
 class _Volumes:
-    """Predictions of a method; a test subject without a volume gets the mean of the training rows."""
+    """Predictions of a method; a test subject without a volume gets the mean of the training outcomes."""
 
     study: StudySettings
     cohort: Cohort
@@ -76,7 +77,7 @@ class _Volumes:
         return tuple(self.cohort.ids[i] for i in at)
 
     def _rows(self, at: np.ndarray, values: np.ndarray) -> VolumeRows:
-        """Those of these rows that have a volume."""
+        """The rows that have a volume."""
         ids = self._ids(at)
         reader, _, present = read_volumes(self.cohort, ids, self.study.image)
         kept = np.flatnonzero(present)
@@ -87,7 +88,7 @@ class _Volumes:
 
 
 def _sex(cohort: Cohort, at: np.ndarray) -> np.ndarray | None:
-    """0 and 1 where sex is a clinical covariate with two values, NaN where unknown."""
+    """Sex as 0 and 1 if it is a clinical covariate with two values, NaN if unknown."""
     if _SEX not in {spec.column for spec in clinical_specs(cohort.covariate_specs)}:
         return None
     column = cohort.covariates[_SEX]
@@ -98,7 +99,7 @@ def _sex(cohort: Cohort, at: np.ndarray) -> np.ndarray | None:
 
 
 def _encoder(study: StudySettings) -> nn.Module:
-    """The study's encoder of volumes with fresh weights."""
+    """The volume encoder of the study with newly initialised weights."""
     settings = study.model.branches.get("image", study.model.encoder)
     branch = build_branch(settings, {"n_channels": 1})
     assert isinstance(branch, VolumeBranch)

@@ -17,13 +17,13 @@ def riley_binary(n_parameters: int, prevalence: float, n: int, r2_cox_snell: flo
     """Smallest n to develop a risk model (Riley et al. 2020, doi:10.1136/bmj.m441).
 
     Args:
-        n_parameters: candidate predictor parameters (edges of a linear model count one each).
+        n_parameters: number of candidate predictor parameters (one per edge of a linear model).
         prevalence: share of positives.
-        n: size at hand.
-        r2_cox_snell: anticipated; by default 15 % of its maximum, as they advise when nothing is known.
+        n: available number of subjects.
+        r2_cox_snell: anticipated value; by default 15 % of its maximum, as the authors recommend without prior data.
 
     Raises:
-        DataError: a prevalence outside (0, 1), no parameter, an impossible R2.
+        DataError: a prevalence outside (0, 1), no parameter, or an impossible R2.
     """
     if not 0 < prevalence < 1 or n_parameters < 1:
         raise DataError(

@@ -23,12 +23,12 @@ from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.records.statistics import CalibrationCurve
 from connectome_tl.tasks import Task
 
-_LIMIT = 20.0  # of a logit; beyond it a fit has run away (the classes are separated)
+_LIMIT = 20.0  # of a logit; beyond it a fit has diverged (the classes are separated)
 _LEAST_SPREAD = 0.1  # SD of the logits over subjects below which no slope is estimated
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
-    """Log odds, with probabilities kept 1e-6 away from 0 and 1."""
+    """Log odds of probabilities clipped to [1e-6, 1 - 1e-6]."""
     kept = np.clip(probability, 1e-6, 1 - 1e-6)
     return np.log(kept / (1 - kept))
 
@@ -36,13 +36,13 @@ def logit(probability: np.ndarray) -> np.ndarray:
 def calibration_scores(
     rows: OutOfFold, task: Task, model: str, base: OutOfFold | None = None, estimand: Estimand = "procedure"
 ) -> list[Score]:
-    """Calibration intercept (0 is right), slope (1 is right; below 1 risks are too extreme), scaled Brier.
+    """Calibration intercept (ideal: 0), slope (ideal: 1; below 1 risks are too extreme) and scaled Brier score.
 
     The intercept is that of a logistic model with the logit as offset, the slope that of a logistic
     model on the logit (Van Calster et al. 2016, doi:10.1016/j.jclinepi.2015.12.005), fitted in each
     repeat and averaged. Scaled Brier is 1 - Brier / Brier of `base` (the `prevalence` model), or of
-    the overall prevalence. NaN, with a reason, where the classes are separated, one is missing, or the
-    risks hardly differ.
+    the overall prevalence. NaN, with a reason, if the classes are separated, a class is missing, or the
+    risks hardly vary.
     """
     x = logit(rows.score)
     found: dict[str, Interval] = {}
@@ -90,7 +90,7 @@ def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Estimate and influences (n,) of the slope on x; NaN when it is infinite or the risks hardly differ."""
+    """Estimate and influences (n,) of the slope on x; NaN if it is infinite or the risks hardly vary."""
     undefined = float("nan"), np.full(y.size, np.nan)
     if y.min() == y.max() or x.std() < _LEAST_SPREAD:
         return undefined
@@ -130,7 +130,7 @@ def calibration_curve(rows: OutOfFold, task: str, model: str, group_size: int = 
 
 @dataclass(frozen=True)
 class Platt:
-    """Recalibrated risk: sigmoid(intercept + slope * logit(risk)); the order of risks never turns."""
+    """Recalibrated risk: sigmoid(intercept + slope * logit(risk)) with a positive slope, which preserves ranks."""
 
     intercept: float
     slope: float
@@ -148,9 +148,9 @@ def fit_platt(
 ) -> Platt:
     """Platt scaling on out-of-fold risks (n,) of inner folds; a temperature has no intercept.
 
-    Labels are softened as Platt (1999) proposes, so that separated classes stay finite; the slope is
-    kept positive, since a negative one on few infants would turn the model round. Temperature: Guo et
-    al. 2017, arXiv:1706.04599.
+    Labels are smoothed as in Platt (1999), so that the fit is finite for separated classes. The slope is
+    constrained to be positive, since a negative one, estimated on few subjects, would reverse the ranking.
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599.
 
     Raises:
         DataError: fewer than two labels, or an unknown one.
@@ -172,7 +172,7 @@ def fit_platt(
 
 
 def threshold_at_specificity(probability: np.ndarray, y: np.ndarray, specificity: float) -> float:
-    """Smallest threshold with at least that specificity on these (inner, never test) risks (n,).
+    """Smallest threshold with at least the given specificity on risks (n,) of inner folds, never of test rows.
 
     A subject is positive when risk >= threshold.
 

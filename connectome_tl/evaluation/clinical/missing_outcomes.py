@@ -22,14 +22,14 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 
 _ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
-_LARGEST_WEIGHT = 10.0  # of the mean; one infant must not be the result
+_LARGEST_WEIGHT = 10.0  # times the mean weight, so that no single subject dominates
 
 
 def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> list[GroupDifference]:
-    """Mean of each numeric column (n_subjects, n_covariates) in those with and without the outcome.
+    """Means of each numeric covariate, (n_subjects, n_covariates), in subjects with and without the outcome.
 
-    The standardised difference is over the pooled standard deviation; above .1 is usually called
-    imbalance. Gaps are left out column by column.
+    The standardised difference is relative to the pooled standard deviation; a value above .1 is usually
+    considered an imbalance. Missing values are ignored column by column.
     """
     found = []
     for column in covariates.columns:
@@ -53,10 +53,10 @@ def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> li
 def observation_probability(covariates: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Probability (n_subjects,) that an outcome is observed, by logistic ridge on complete covariates.
 
-    Fitted on everyone and used for weights only, never for a prediction. 1 when nothing is missing.
+    Fitted on all subjects and used only as weights, never for a prediction. 1 if nothing is missing.
 
     Raises:
-        DataError: covariates with gaps.
+        DataError: covariates with missing values.
     """
     if not np.isfinite(covariates).all():
         raise DataError("covariates must be complete here", remedy="Impute them first, without the outcome.")
@@ -76,12 +76,12 @@ def missing_outcomes(
 ) -> MissingOutcomes:
     """AUC of a binary task: observed, inverse-probability weighted, and with extreme imputations.
 
-    Best and worst case are the largest and smallest AUC that any outcomes of the missing infants could
-    give, as far as turning one outcome after the other finds them.
+    Best and worst case approximate the largest and smallest AUC over all values of the missing outcomes, by a
+    greedy search that changes one outcome at a time.
 
     Args:
-        probability_observed: of each subject, for the weights.
-        only: fill in these missing subjects alone (the dead and the untestable, say); `filled` names them.
+        probability_observed: probability of each subject to have the outcome, for the weights.
+        only: impute only these subjects (for example, those who died or were untestable); `filled` names them.
 
     Raises:
         DataError: not a binary task, or the table breaks its contract.
@@ -114,10 +114,11 @@ def missing_outcomes(
 def missingness_predictions(
     study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]
 ) -> pd.DataFrame:
-    """Out-of-fold predictions by a model that knows only which values are missing, as rows of the prediction table.
+    """Out-of-fold predictions by a model of missingness indicators only, as rows of the prediction table.
 
-    One indicator per covariate with gaps, one for the age, and the share of regions that are missing. Where
-    it predicts, a gap says something of the outcome, and whatever imputes it may, too. Empty without gaps.
+    The features are one indicator per covariate with missing values, one for the age, and the share of missing
+    regions. If they predict the outcome, missingness is informative, and imputed values may be, too. Empty
+    without missing values.
     """
     gaps = cohort.covariates.isna().astype(float)
     gaps["age"] = (~np.isfinite(cohort.age)).astype(float)
@@ -140,7 +141,7 @@ def missingness_predictions(
 
 
 def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:
-    """Within-fold AUC whose pairs count by the product of the two subjects' weights (n_subjects,)."""
+    """Within-fold AUC with pairs weighted by the product of the weights (n_subjects,) of both subjects."""
     pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
     both = weight[pairs.positive][:, None] * weight[pairs.negative][None, :]
     total = (both * pairs.met).sum()
@@ -148,10 +149,10 @@ def weighted_auc(rows: OutOfFold, weight: np.ndarray) -> float:
 
 
 def _extreme_auc(rows: pd.DataFrame, known: Mapping[str, float], free: Sequence[str], *, best: bool) -> float:
-    """Within-fold AUC with the free outcomes set to its advantage (or disadvantage), one after the other.
+    """Within-fold AUC with the free outcomes chosen to maximise (or minimise) it.
 
-    Starts from positive above the median risk of those known (or below it), and turns the outcome that gains
-    most as long as one gains.
+    Initially, outcomes are positive above (or below) the median risk of the known outcomes. Then the outcome
+    with the largest gain is changed until none gains.
     """
     taken = [*known, *free]
     where = {subject: i for i, subject in enumerate(taken)}

@@ -16,15 +16,15 @@ from connectome_tl.settings.records.statistics import DecisionCurve, SubgroupSco
 from connectome_tl.tasks import Task
 
 THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(1, 13))
-NET_BENEFIT_WIDENING = Widening(2.5, 1.0)  # as intervals.WIDENING, asked for by benchmarks/calibration.py
+NET_BENEFIT_WIDENING = Widening(2.5, 1.0)  # as intervals.WIDENING, tuned by benchmarks/calibration.py
 MIN_GROUP = 10
 
 
 def decision_curve(rows: OutOfFold, task: str, model: str, thresholds: Sequence[float] = THRESHOLDS) -> DecisionCurve:
     """Net benefit of acting when risk >= threshold (Vickers & Elkin 2006, doi:10.1177/0272989X06295361).
 
-    True positives minus false positives at the threshold's odds, per infant, averaged over repeats;
-    intervals over families.
+    True positives minus false positives weighted by the odds of the threshold, per subject, averaged over
+    repeats; intervals are clustered by family.
 
     Raises:
         DataError: a threshold outside (0, 1).
@@ -56,13 +56,14 @@ def decision_curve(rows: OutOfFold, task: str, model: str, thresholds: Sequence[
 def subgroup_scores(
     rows: OutOfFold, groups: Mapping[str, str], variable: str, task: Task, model: str
 ) -> list[SubgroupScore]:
-    """The main score in each group of one variable; groups under 10 (or 5 of a class) are suppressed.
+    """The primary score in each group of one variable; groups under 10 subjects (or 5 of a class) are suppressed.
 
-    A single suppressed group could be worked out from the total and the others: then the next smallest
-    one is suppressed with it. Of a regression it is the MAE: a group's R2 would have another base.
+    If only one group is suppressed, its score could be derived from the total and the other groups; the next
+    smallest group is then suppressed, too. For a regression the score is the MAE, since R2 depends on the
+    variance within a group.
 
     Args:
-        groups: group of each subject; unknown or "" makes a group "unknown".
+        groups: group of each subject; a missing group or "" becomes the group "unknown".
     """
     names = pd.Series([groups.get(subject, "") or "unknown" for subject in rows.subjects], dtype="str")
     members = {str(group): (names == group).to_numpy() for group in sorted(names.unique())}
@@ -91,7 +92,7 @@ def subgroup_scores(
 
 
 def _too_small(y: np.ndarray, task: Task) -> bool:
-    """Under 10 subjects, or under 5 in the smallest of the classes (of the levels that it has)."""
+    """Whether there are under 10 subjects, or under 5 in the smallest class or level that is present."""
     if y.size < MIN_GROUP:
         return True
     if not task.n_levels:

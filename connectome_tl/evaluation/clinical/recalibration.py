@@ -1,8 +1,8 @@
 """Recalibrate risks and choose a threshold on the inner folds of each outer fold.
 
-Held-out risks of the training rows of an outer fold teach one Platt (or temperature) scaling and one threshold,
-which the outer fold's own model then takes. The inner models have fewer infants than the outer one, so
-what they teach is a little too cautious.
+One Platt (or temperature) scaling and one threshold are fitted on held-out risks of the training rows of an outer fold
+and applied to its test rows. The inner models have fewer training subjects than the outer model, so that the
+recalibration is slightly conservative.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KEY = ["task", "model", "repeat", "fold"]
 
 @dataclass(frozen=True)
 class FoldCalibrator:
-    """What the inner folds of one outer fold taught about one model's risks."""
+    """Scaling and threshold of one model, fitted on the inner folds of one outer fold."""
 
     task: str
     model: str
@@ -45,19 +45,19 @@ class FoldCalibrator:
 
 @dataclass(frozen=True, eq=False)
 class RecalibratedStudy:
-    """Rows as those of the prediction table, recalibrated, and what made them."""
+    """Recalibrated rows of the prediction table, and their calibrators."""
 
     predictions: pd.DataFrame
     calibrators: tuple[FoldCalibrator, ...]
 
 
 def inner_plan(splits: SplitPlan, only: Iterable[tuple[int, int]] | None = None) -> SplitPlan:
-    """The inner folds as a plan of their own: one "repeat" per outer fold.
+    """The inner folds as a separate split plan with one "repeat" per outer fold.
 
-    The outer test rows stand on the test side of every inner fold, so that no inner fit may see them.
+    The outer test rows are test rows of every inner fold, so that no inner fit can use them.
 
     Args:
-        only: (repeat, fold) of the outer folds wanted; all by default.
+        only: (repeat, fold) of the requested outer folds; all by default.
     """
     wanted = None if only is None else set(only)
     return SplitPlan(
@@ -80,8 +80,8 @@ def inner_predictions(
 ) -> pd.DataFrame:
     """Out-of-fold risks of each outer fold's training rows, by the full model, its parts and the baselines.
 
-    Those of the full model are the held-out predictions that its own fit made: the core leaves out families, the
-    network its inner parts. The baselines are fitted on the inner folds.
+    For the full model these are the held-out predictions of its own fit: leave-one-family-out predictions of the
+    core, and predictions of the network for its held-out parts. Baselines are fitted on the inner folds.
 
     Args:
         validation: the outer folds' fits.
@@ -108,7 +108,7 @@ def inner_predictions(
 
 
 def _held_out(item: PlannedFold, validation: CrossValidation, cohorts: StudyCohorts, threshold: float) -> pd.DataFrame:
-    """What one model predicted of its training rows without having seen them."""
+    """Held-out predictions of one model for its training rows."""
     target, places = cohorts.target, columns_of(item.tasks)
     sides = [validation.results[plan.key].held_out for plan in item.plans]
     ids = [i for i in item.fold.train if all(i in side for side in sides)]
@@ -144,7 +144,7 @@ def fit_calibrators(
         splits.repeats[repeat][number].admit(f"recalibration of {model}", ids)
         risk, y = rows["y_score"].to_numpy(dtype=float), rows["y_true"].to_numpy(dtype=float)
         if min(y.sum(), (1 - y).sum()) < 1:
-            continue  # one class alone teaches neither: this fold's risks stay as they are
+            continue  # neither can be fitted with a single class; the risks of this fold are not recalibrated
         found.append(
             FoldCalibrator(
                 task,
@@ -161,7 +161,7 @@ def fit_calibrators(
 def recalibrate(predictions: pd.DataFrame, calibrators: Sequence[FoldCalibrator], threshold: float) -> pd.DataFrame:
     """The prediction table of the calibrated models: `y_score` recalibrated, `y_pred` at the inner threshold.
 
-    A fold without a calibrator keeps its risks and is cut at `threshold`.
+    The risks of a fold without a calibrator are unchanged and classified at `threshold`.
     """
     by_key = {(c.task, c.model, c.repeat, c.fold): c for c in calibrators}
     pairs = {(c.task, c.model) for c in calibrators}
@@ -199,10 +199,10 @@ def recalibration_results(
     clusters: Mapping[str, str],
     settings: Recalibration,
 ) -> tuple[Recalibrated, ...]:
-    """Scores and curve of every recalibrated model, and what its folds were given.
+    """Scores, calibration curve, scalings and thresholds of every recalibrated model.
 
     Args:
-        predictions: the raw table, for the prevalence that the scaled Brier is measured against.
+        predictions: table of raw predictions, for the prevalence model that scaled Brier refers to.
     """
     table, calibrators = fixed.predictions, fixed.calibrators
     if not calibrators:

@@ -60,13 +60,13 @@ def clinical_results(
     """Calibration and decision curves, subgroups, conformal coverage, sample sizes, power, missing outcomes.
 
     Args:
-        predictions: the prediction table; rows without y_true are the missing outcomes.
+        predictions: the prediction table; rows without y_true have a missing outcome.
         clusters: family of each subject.
-        covariates: index subjects, numeric columns known at the scan; gaps take the column's median.
-            They describe who is missing and weight those who are not; they are no predictors here.
-        groups: per variable (sex, site, GA band), the group of each subject.
-        status: index subjects, one column per task: observed, lost, died or untestable.
-        model: whose predictions; those of its rivals stand beside them.
+        covariates: numeric columns known at the scan, indexed by subject; missing values are replaced by the
+            median. They are used to compare and weight subjects with and without outcome, not as predictors.
+        groups: group of each subject, by variable (sex, site, GA band).
+        status: observed, lost, died or untestable; one column per task, indexed by subject.
+        model: name of the main model; results of its baselines are included for comparison.
     """
     complete = covariates.astype(float)
     complete = complete.fillna(complete.median()).dropna(axis=1)
@@ -114,9 +114,9 @@ def _power(rows: OutOfFold, task: Task) -> list[Power]:
 
 
 def _sizes(rows: OutOfFold, task: Task, n_covariates: int) -> list[SampleSize]:
-    """What a model of the covariates alone would need; one of thousands of edges needs far more.
+    """Sample sizes required for a model of the covariates only; a model of thousands of edges requires more.
 
-    The criteria are for a risk or a value; for more classes there are none of this kind.
+    The criteria exist for binary outcomes and regressions, not for more classes.
     """
     n, prevalence = rows.y_true.size, float(rows.y_true.mean())
     if not n_covariates or task.spec.by_level or (task.is_binary and not 0 < prevalence < 1):
@@ -133,7 +133,7 @@ def _missing(
     observed: np.ndarray,
     status: pd.DataFrame | None,
 ) -> list[MissingOutcomes]:
-    """With all missing outcomes filled in, and with those of the dead and the untestable alone where there are any."""
+    """Impute all missing outcomes and, if there are any, only those of subjects who died or were untestable."""
     everyone = predictions.loc[(predictions["task"] == task.name) & (predictions["model"] == model)]
     if everyone["y_true"].notna().all():
         return []

@@ -21,8 +21,8 @@ SITE_ONLY = "site_only"
 def site_predictions(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> pd.DataFrame:
     """Out-of-fold predictions from the site alone, as rows of the prediction table.
 
-    Empty where fewer than two sites are declared, and where sites are held out: of a site never seen
-    nothing is known.
+    Empty if fewer than two sites are declared, or if sites are held out, since the site of a test row is then
+    unknown in training.
     """
     sites = {site for site in cohort.site if site}
     if len(sites) < 2 or study.splits.scheme == "site_out":

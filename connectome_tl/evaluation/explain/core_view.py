@@ -1,7 +1,7 @@
 """Evaluate a closed-form core on rows, with the places of its input columns.
 
-Columns are those of the core's blocks after clipping. A source core's scores are followed back to the edges: their
-columns are what each edge adds to a score, so that the whole stays linear in the target's weights.
+Columns are those of the core's blocks after clipping. Scores of a source core are decomposed into contributions of
+edges, which are used as columns, so that the result is linear in the target's weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class SourceView:
-    """What a source core's scores of these rows are made of.
+    """Components of a source core's scores of some rows.
 
     Attributes:
         parts: its blocks. fit: the source core. scores: (n_rows, n_scores) as the target's core gets them.
@@ -52,7 +52,7 @@ class SourceView:
 
     @cached_property
     def change(self) -> np.ndarray:
-        """(n_rows, n_scores, n_columns), what each column adds to a score, all parts side by side."""
+        """Contribution of each column to each score, (n_rows, n_scores, n_columns), parts concatenated."""
         return _source_change(self.fit, self.parts)
 
     def occluded(self, items: Items) -> np.ndarray:
@@ -67,7 +67,7 @@ class CoreView:
     """A core on some rows.
 
     Attributes:
-        parts: the target's blocks, source scores apart. source: what those are made of, or None.
+        parts: the target's blocks without source scores. source: components of the source scores, or None.
         score_columns: clipped and centred source scores (n_rows, n_scores), empty without a source.
     """
 
@@ -105,7 +105,9 @@ class CoreView:
 
     @cached_property
     def delta(self) -> np.ndarray:
-        """(n_rows, n_columns) distance of each column from the mean training row; of scores: what an edge adds."""
+        """Difference of each column to the mean training row, (n_rows, n_columns); of scores: contributions of
+        edges.
+        """
         found = [part.rows - part.mean for part in self.parts]
         if self.source is not None:
             found.append(self.source.change.reshape(self.n_rows, -1))
@@ -142,11 +144,11 @@ class CoreView:
         return found
 
     def score(self, fit: CoreFit) -> np.ndarray:
-        """(n_rows, n_outcomes) before they are cut to the range of training."""
+        """Scores (n_rows, n_outcomes) before clipping to the range of training outcomes."""
         return _unclipped(fit, self.parts) + self._of_scores(fit, self.score_columns)
 
     def occlusions(self, fit: CoreFit) -> np.ndarray:
-        """(n_sets, n_rows, n_outcomes) what is lost of the score with each set of columns at the mean."""
+        """Decrease of the score, (n_sets, n_rows, n_outcomes), if each set of columns is set to its mean."""
         found = _occlusions(fit, self.parts, self.items)
         if self.source is None:
             return found
@@ -179,7 +181,7 @@ def _unclipped(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
 
 
 def _occlusions(fit: CoreFit, parts: Sequence[Part], items: Items) -> np.ndarray:
-    """(n_sets, n_rows, n_outcomes) what is lost of the scores."""
+    """Decrease of the scores, (n_sets, n_rows, n_outcomes)."""
     total: np.ndarray | None = None
     for part in parts:
         sets = part.places.sets(items)
@@ -195,9 +197,9 @@ def _occlusions(fit: CoreFit, parts: Sequence[Part], items: Items) -> np.ndarray
 
 
 def _source_change(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
-    """(n_rows, n_scores, n_columns): what each column adds to each score, between the mean row and the row.
+    """Contribution of each column to the change of each score from the mean row, (n_rows, n_scores, n_columns).
 
-    Where a score is cut to the range of the source's outcomes, its parts shrink with it.
+    If a score is clipped to the range of the source's outcomes, its contributions are scaled accordingly.
     """
     n_scores = len(fit.kinds)
     found = [(part.rows - part.mean)[:, None, :] * _linear(fit, part).T for part in parts]
@@ -241,7 +243,7 @@ def _parts(
 def block_places(
     name: str, n_columns: int, items: Items, features: Features, unpenalised: Sequence[str] = ()
 ) -> Places:
-    """Where the columns of a block of `training.core.blocks_of` belong."""
+    """Items of the columns of a block of `training.core.blocks_of`."""
     columns = np.arange(n_columns)
     if name == "edges":
         return Places.of(n_columns, items.modalities.index("edges"), edge=columns)
@@ -255,7 +257,7 @@ def block_places(
     if name == CONNECTOME_PRESENCE:
         return Places.of(n_columns, items.modalities.index("edges"))
     modality, _, free = name.partition(", ")  # unpenalised columns are a block of their own
-    covariate = np.full(n_columns, -1)  # the last column says who has the modality at all, and is no covariate
+    covariate = np.full(n_columns, -1)  # the last column indicates the presence of the modality and is not a covariate
     if modality == "clinical":
         own = items.covariate_positions(features)
         whole = np.append(own, -1)

@@ -1,10 +1,10 @@
 """The forward model of a prediction from few rows of many columns: a regularised covariance times linear weights.
 
-Haufe et al. 2014 (doi:10.1016/j.neuroimage.2013.10.067): what goes with a prediction `X w` is `cov(X) w`, not `w`. The
-sample covariance of more columns than rows adds noise to it that the weights do not have. Here columns share a few
-principal components, and what is left of their correlations is kept where it is larger than chance (Fan, Liao &
-Mincheva 2013, doi:10.1111/rssb.12016). Components are those beyond the edge of noise, with their eigenvalues corrected
-for it (Donoho, Gavish & Johnstone 2018, doi:10.1214/17-AOS1601).
+The pattern of a prediction `X w` is `cov(X) w`, not `w` (Haufe et al. 2014, doi:10.1016/j.neuroimage.2013.10.067). With
+more columns than rows, the sample covariance is noisy. It is therefore regularised: a few principal components, plus
+the residual correlations that exceed chance (Fan, Liao & Mincheva 2013, doi:10.1111/rssb.12016). Components are those
+with eigenvalues beyond the noise edge, with shrunken eigenvalues (Donoho, Gavish & Johnstone 2018,
+doi:10.1214/17-AOS1601).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-LARGEST = 20_000  # columns from which correlations beside the components are left out: time grows with the square
+LARGEST = 20_000  # with more columns residual correlations are ignored, since time is quadratic in their number
 _RIDGE = 0.01  # relative to the mean squared singular value, for the linear weights of the prediction
-_FLOOR = 0.05  # of a column's variance that its components leave at least
+_FLOOR = 0.05  # smallest residual share of a column's variance
 _BLOCK = 512  # columns whose correlations are in memory at once
 _ROUNDS = 10
 
@@ -85,7 +85,7 @@ class ForwardModel:
 
 
 def components(variances: np.ndarray, n_rows: int, n_columns: int) -> tuple[int, np.ndarray]:
-    """How many sample eigenvalues lie beyond what noise gives, and how far each true one lies above the noise.
+    """Number of sample eigenvalues beyond the noise edge, and the excess of each true eigenvalue over the noise.
 
     Args:
         variances: sample eigenvalues of standardised columns, the largest first.

@@ -89,7 +89,7 @@ def encoded_names(features: Features) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where input columns belong, (n_columns,) each; -1 for none.
+    """Item of each input column, (n_columns,) each; -1 for none.
 
     Attributes:
         edge: position among the edges. region: for a column of one region alone. covariate: position.
@@ -145,7 +145,7 @@ class Places:
     def sets(self, items: Items) -> list[np.ndarray]:
         """Columns that are occluded together: those of each region, covariate, group and modality, in this order.
 
-        All edges of a region go with it.
+        Occlusion of a region includes all its edges.
         """
         first, second = items.ends
         at_edge = self.edge >= 0
@@ -181,9 +181,9 @@ def by_item(edges: np.ndarray, own: np.ndarray, covariates: np.ndarray) -> Value
 
 
 def with_regions(values: Values, items: Items) -> Values:
-    """Regions for the regions' own measures: half of the magnitudes of their edges, and the magnitude of their own.
+    """Values of regions: half the sum of magnitudes of their edges, plus the magnitude of their own measures.
 
-    Values that have no own measures (of an occlusion) are left as they are.
+    Values without regional measures (of an occlusion) are unchanged.
     """
     if "own" not in values:
         return values

@@ -32,11 +32,11 @@ class Explained(Protocol):
         ...
 
     def occlusions(self, target: Target) -> np.ndarray:
-        """(n_sets, n_rows) what is lost of the explained number, sets as in `Places.sets`."""
+        """Decrease of the explained number, (n_sets, n_rows), for the sets of `Places.sets`."""
         ...
 
     def gap(self, target: Target) -> float:
-        """Mean distance between the sum of the attributions last made and what they explain."""
+        """Mean absolute completeness error of the latest attributions."""
         ...
 
 
@@ -70,7 +70,7 @@ class ExplainedCore:
 
 @dataclass(frozen=True, eq=False)
 class ExplainedMixture:
-    """`(1 - weight) core + weight network`, on the scale that is explained; a part of weight 0 is not looked at.
+    """`(1 - weight) core + weight network` on the explained scale; parts of weight 0 are skipped.
 
     For classes the log-odds of the parts are mixed; the model itself mixes their probabilities.
     """

@@ -18,7 +18,7 @@ from connectome_tl.nn.batch import Batch, Modality
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.fitted import NetworkModel, to_batch
 
-# Input tensors of the built-in modalities; a further modality is explained as a whole, by occlusion alone.
+# Input tensors of the built-in modalities; other modalities are explained only as a whole, by occlusion.
 _FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "values"))
 _EDGE = 1e-6
 REFERENCES = 8
@@ -32,7 +32,7 @@ class NetworkView:
     Attributes:
         batch: the rows. means: of the training rows, by (modality, field).
         references: training rows from which the paths of integrated gradients start.
-        gaps: by how much attributions failed to add up, see `gap`.
+        gaps: completeness errors of attributions, see `gap`.
     """
 
     model: NetworkModel
@@ -84,8 +84,8 @@ class NetworkView:
     def attributions(self, target: Target) -> np.ndarray:
         """(n_rows, n_edges + n_regions + n_covariates) integrated gradients (captum), mean over the references.
 
-        A path from the mean row would start where layer normalisation is near singular; real rows do not lie there
-        (expected gradients: Erion et al. 2021, doi:10.1038/s42256-021-00343-w).
+        Paths start at training rows (expected gradients: Erion et al. 2021, doi:10.1038/s42256-021-00343-w), because
+        layer normalisation is nearly singular at the mean row.
         """
         asked = [(name, key) for name, key in _FIELDS if (name, key) in self.means]
         n, n_references = len(self.batch), len(self.references)
@@ -99,7 +99,7 @@ class NetworkView:
             batch = self.batch.rows(at)
             for (name, key), value in zip(asked, values, strict=True):
                 batch = _with(batch, name, key, value)
-            # An encoder may leave an input aside; its gradient is then 0, not an error.
+            # An encoder may ignore an input; its gradient is then 0.
             unused = sum(0.0 * value.flatten(1).sum(dim=1) for value in values)
             return self.explained(target, batch) + unused
 
@@ -111,14 +111,14 @@ class NetworkView:
         return summed
 
     def gap(self, target: Target) -> float:
-        """Mean distance between the sum of the attributions last made and the change that they explain.
+        """Mean absolute completeness error of the latest attributions.
 
-        It is 0 but for the quadrature along the paths, and for modalities that are explained by occlusion alone.
+        It is 0 up to the quadrature along the paths and modalities that are explained only by occlusion.
         """
         return self.gaps.get(target, 0.0)
 
     def reference_value(self, target: Target) -> float:
-        """The mean explained number of the references, with the regions and modalities that a row has."""
+        """Mean explained number of the references, restricted to the regions and modalities of a row."""
         with torch.no_grad():
             return float(self.explained(target, self.references).mean())
 
@@ -138,7 +138,7 @@ class NetworkView:
         return np.concatenate([edges, own, covariates], axis=1)
 
     def occlusions(self, target: Target) -> np.ndarray:
-        """(n_sets, n_rows) what is lost of the explained number with each set of inputs at the mean."""
+        """Decrease of the explained number, (n_sets, n_rows), if each set of inputs is set to its mean."""
         whole = self.value(target)
         with torch.no_grad():
             return np.stack([whole - self.explained(target, batch).numpy() for batch in self._occluded()])
@@ -187,13 +187,13 @@ class NetworkView:
 
 
 def _inputs_of(part: Modality) -> list[str]:
-    """Fields that hold what is known of each subject, not which parts of it exist."""
+    """Fields with values of the subjects, without presence masks."""
     skipped = {*part.shared, "node_mask", "kept", "normalised", "flat"}
     return [name for name, value in vars(part).items() if isinstance(value, Tensor) and name not in skipped]
 
 
 def _with(batch: Batch, name: str, key: str, value: Tensor) -> Batch:
-    """Another tensor in one field; what was computed from it beforehand is dropped."""
+    """Replace the tensor of one field; values computed from the old one are dropped."""
     if (name, key) == ("connectome", "edges"):
         return batch.with_connectome(batch.connectome.with_edges(value))
     part = replace(batch.modalities[name], **{key: value})

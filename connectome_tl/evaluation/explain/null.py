@@ -1,9 +1,9 @@
 """Maps of the closed-form core under permuted outcomes, and family-wise thresholds.
 
-All maps of a fold share its decompositions. Each item is studentised by its own spread over the labelings, and the
-largest one of each labeling gives p values that are corrected over all items (Westfall & Young 1993). The observed
-labeling counts as one of them. Maps are in standard deviations of their own predictions, so that an item is not beyond
-the null merely because the whole prediction has become larger.
+All maps of a fold share its decompositions. Each item is studentised by its standard deviation over the labelings.
+The maximum over items of each labeling, including the observed one, gives p values that are corrected over all items
+(Westfall & Young 1993). Maps are in standard deviations of their predictions, so that a larger spread of the
+predictions alone does not make an item significant.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def core_values(
     """Maps of many outcomes of one core at once, one per column of the fit, and the squared deviations of each
     explained number from its mean over the rows of the map.
 
-    Integrated gradients are left out where the core has radial parts, which need one pass per outcome.
+    Integrated gradients are omitted if the core has radial parts, which need one pass per outcome.
 
     Args:
         view: of the held-out rows. seen: of the training rows.
@@ -62,7 +62,7 @@ def core_values(
 def _linear_gradients(
     view: CoreView, plain: PlainColumns, fit: CoreFit, columns: np.ndarray, slopes: np.ndarray
 ) -> Values:
-    """As `PlainColumns.signed` of each outcome's attributions, without making these."""
+    """`PlainColumns.signed` of the attributions of each outcome, without computing the attributions."""
     items, edges = view.items, view.items.n_edges
     signs = view.onto.T @ plain.signs.T  # (n_columns, n_rows): the sign of each column's item
     mean = (view.delta * np.asarray(signs).T).mean(axis=0)
@@ -145,7 +145,7 @@ def _add(
 
 
 def _spread_out(values: np.ndarray, usable: Sequence[int], n_labelings: int) -> np.ndarray:
-    """(n_items, n_labelings); a labeling that a fold could not be fitted with is undefined."""
+    """Expand to (n_items, n_labelings); labelings that could not be fitted in a fold are undefined."""
     whole = np.full((len(values), n_labelings), np.nan)
     whole[:, list(usable)] = values
     return whole
@@ -175,7 +175,7 @@ def beyond_largest(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     centre, spread = size[:, known].mean(axis=1), size[:, known].std(axis=1)
     varies = spread > 1e-12 * np.maximum(np.abs(centre), 1e-300)
     z = np.where(varies[:, None], (size - centre[:, None]) / np.where(varies, spread, 1.0)[:, None], -np.inf)
-    largest = np.where(known, z.max(axis=0), np.inf)  # what could not be fitted counts as large
+    largest = np.where(known, z.max(axis=0), np.inf)  # labelings that could not be fitted count as extreme
     p = (largest[None, :] >= z[:, [0]] - 1e-12).mean(axis=1)
     finite = np.sort(largest)
     threshold = float(finite[int(np.ceil(0.95 * len(finite))) - 1])

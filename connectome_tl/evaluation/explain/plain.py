@@ -44,7 +44,7 @@ class PlainColumns:
 
     @cached_property
     def signs(self) -> np.ndarray:
-        """(n_rows, n_items) on which side of the mean a subject is; 0 for regional measures, which have several."""
+        """Sign of the difference to the mean, (n_rows, n_items); 0 for regional measures, which are multivariate."""
         found = np.sign(self.delta) @ self._onto.T
         found[:, self.items.n_edges : self.items.n_edges + self.items.n_regions] = 0.0
         return np.asarray(found)
@@ -57,8 +57,8 @@ class PlainColumns:
         """Covariance of every column with explained numbers over training rows and these rows, by kind of item.
 
         For one number this is, up to its variance, the pattern of Haufe et al. 2014
-        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. A fold holds out few rows, so the
-        training rows are taken with them, and the covariance is regularised (`forward`).
+        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. Since a fold has few held-out
+        rows, training rows are included, and the covariance is regularised (`forward`).
 
         Args:
             explained: (n_train + n_rows, n_outcomes), training rows first.
@@ -72,9 +72,9 @@ class PlainColumns:
         return by_item(summed[:edges], own, summed[edges + items.n_regions :])
 
     def signed(self, attributions: np.ndarray) -> Values:
-        """Mean over rows of attributions (n_rows, n_items): positive where more of the item raises the number.
+        """Mean over rows of attributions (n_rows, n_items); positive if larger values of the item raise the number.
 
-        Those of regional measures are magnitudes.
+        Values of regional measures are magnitudes.
         """
         items, edges = self.items, self.items.n_edges
         found = (attributions * self.signs).mean(axis=0)

@@ -27,7 +27,8 @@ def integrated_gradients(
 ) -> tuple[Tensor, ...]:
     """Attributions of `function(*inputs, *extra)` -> (n,), each of the shape of its input.
 
-    The path is straight from the baselines; their sum is the function's change along it, up to the quadrature.
+    Gradients are integrated along the straight path from the baselines. Attributions sum to the change of the function,
+    up to the error of the quadrature.
     """
     from captum.attr import IntegratedGradients
 

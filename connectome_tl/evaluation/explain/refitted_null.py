@@ -1,8 +1,8 @@
 """Maps of refitted models under permuted outcomes, for models without a closed form.
 
-One map of a labeling is made as the observed one is: every fold of the first repeat, one seed, the whole training. What
-does not see the target's outcomes (stages 1 and 2) is taken from the run. Fits are kept until the maps are written, so
-that a command that was stopped goes on where it was.
+Each labeling is processed like the observed one: every fold of the first repeat, one seed, full training. Stages 1 and
+2, which do not use the target's outcomes, are taken from the run. Fits are kept until the maps are written, so that an
+interrupted command resumes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def refitted_null_maps(
 
     Args:
         planned: folds of the model. store: of the run, which is not written to.
-        scratch: folder for the fits under permuted outcomes; those that are there already are not made again.
+        scratch: folder for the fits under permuted outcomes; existing fits are reused.
         permutations: (n_permutations, n_subjects), see `exchangeable_permutations`.
 
     Returns:

@@ -19,7 +19,7 @@ Over = Literal["folds", "repeats", "seeds"]
 
 
 def top_of(kind: str, n_items: int) -> int:
-    """How many items count as the strongest: never more than half of them."""
+    """Number of items that count as the strongest; at most half of them."""
     return max(1, min(TOP[kind], n_items // 2))
 
 
@@ -55,7 +55,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def overlap(first: np.ndarray, second: np.ndarray, top: int) -> float:
-    """Shared part of the `top` largest values."""
+    """Share of the `top` largest values that two maps have in common."""
     return float((_is_top(first, top) & _is_top(second, top)).sum() / top)
 
 
@@ -112,7 +112,7 @@ def _stability(
 
 
 def _interval(shared: np.ndarray, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[float, float]:
-    """95 % jackknife interval of the mean over pairs, leaving out one unit after the other; NaN under three units."""
+    """95 % leave-one-unit-out jackknife interval of the mean over pairs; NaN with fewer than three units."""
     units = sorted({key for pair in pairs for key in pair})
     left = [rest.mean() for unit in units if (rest := shared[[unit not in pair for pair in pairs]]).size]
     n = len(left)

@@ -68,9 +68,9 @@ def explain_study(
 
     Args:
         scores: of the run; its intervals decide what is withheld.
-        scratch: folder where fits under permuted outcomes are kept, for a call that goes on after this one was stopped.
-        n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
-        n_refitted: of the outcomes, for the null of the other models, each fitted again; 0 for none.
+        scratch: folder for fits under permuted outcomes, reused after an interruption.
+        n_permutations: permutations for the null of the core's maps, in closed form; 0 for none.
+        n_refitted: permutations for the null of the other models, each with refits; 0 for none.
 
     Raises:
         UsageError: the study has no such model.
@@ -181,10 +181,10 @@ def not_above_chance(task: Task, model: str, scores: Sequence[Score]) -> str:
 
 
 def items_of(cohort: Cohort, fitted: Iterable[Features]) -> Items:
-    """What the maps have values for.
+    """Items of the maps.
 
     Args:
-        fitted: the steps of all folds, which may encode other covariates.
+        fitted: steps of all folds, which may encode different covariates.
     """
     names: dict[str, None] = {}
     modalities: dict[str, None] = {"edges": None} if cohort.regions else {}
@@ -199,7 +199,7 @@ def items_of(cohort: Cohort, fitted: Iterable[Features]) -> Items:
 
 
 def atlas_of(cohort: Cohort) -> Atlas | None:
-    """The cohort's atlas with its regions in the cohort's order; None where it is none of ours or has other regions."""
+    """The cohort's atlas with regions in the order of the cohort; None if unknown or if the regions differ."""
     try:
         atlas = load_atlas(cohort.atlas)
         order = atlas.order_of(cohort.regions)
@@ -209,7 +209,7 @@ def atlas_of(cohort: Cohort) -> Atlas | None:
 
 
 def groups_of(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Positions of the regions of each lobe, or of each network where the names of the regions hold it."""
+    """Positions of the regions of each lobe, or of each network if region names contain it."""
     atlas = atlas_of(cohort)
     if atlas is None:
         return {}

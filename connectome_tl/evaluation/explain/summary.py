@@ -16,7 +16,7 @@ from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.evaluation.explain.units import METHODS, UnitMap, drops, pooled, standardised
 from connectome_tl.settings.records.explanations import Agreement, ExplanationMap, ItemKind, MapItem, Method, NullResult
 
-DRAWN_EDGES = 150  # the strongest ones are kept in the summary; the tables have all
+DRAWN_EDGES = 150  # number of strongest edges in the summary; the tables contain all
 FullMap = dict[str, list[MapItem]]
 """All items of one map by kind."""
 
@@ -138,7 +138,7 @@ def _matrix(edges: np.ndarray, items: Items) -> tuple[str, float]:
 
 
 def agreements(found: Sequence[tuple[ExplanationMap, FullMap]]) -> list[Agreement]:
-    """How alike the methods' maps of one model and outcome are, for every kind of item that both have."""
+    """Agreement of the maps of two methods for one model and outcome, for each kind of item."""
     groups: dict[tuple[str, str, str], list[tuple[Method, FullMap]]] = {}
     for record, full in found:
         groups.setdefault((record.task, record.level, record.model), []).append((record.method, full))
@@ -149,7 +149,7 @@ def agreements(found: Sequence[tuple[ExplanationMap, FullMap]]) -> list[Agreemen
                 if len(a[kind]) < 3:
                     continue
                 first, second = (np.abs([item.value for item in side[kind]]) for side in (a, b))
-                used = (first > 0) | (second > 0)  # edges that nobody has agree in every method
+                used = (first > 0) | (second > 0)  # ignore edges that are absent in all subjects, which agree trivially
                 if used.sum() < 3:
                     continue
                 first, second = first[used], second[used]

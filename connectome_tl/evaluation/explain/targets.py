@@ -11,7 +11,7 @@ from scipy.special import logit
 from connectome_tl.tasks import Task
 from connectome_tl.training.closed_form.fitted import CoreFit
 
-_EDGE = 1e-6  # probabilities stay this far from 0 and 1
+_EDGE = 1e-6  # probabilities are clipped to [_EDGE, 1 - _EDGE]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Target:
 
     @property
     def unit(self) -> str:
-        """What a value of the explained number is."""
+        """Unit of the explained number."""
         if self.is_risk:
             return "log-odds"
         return "levels" if self.task.kind == "ordinal" else self.task.unit or "units of the outcome"
@@ -60,7 +60,7 @@ def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
 
 
 def slope_of(fit: CoreFit, column: int, *, is_risk: bool) -> float:
-    """What one unit of the core's score adds to the explained number."""
+    """Change of the explained number per unit of the core's score."""
     return float(fit.risks.slope[column] / fit.risks.spread[column]) if is_risk else 1.0
 
 

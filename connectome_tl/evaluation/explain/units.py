@@ -128,12 +128,12 @@ def maps_of_fit(
 
 
 def rows_of(method: Method, fold: Fold) -> int:
-    """How many rows a map is taken over: the held-out ones, and the training rows too for a pattern."""
+    """Number of rows of a map: the held-out rows and, for a pattern, also the training rows."""
     return len(fold.test) + (len(fold.train) if method == "pattern" else 0)
 
 
 def weight_of(method: Method, n_rows: int) -> float:
-    """What a fold counts for in a mean over folds: a covariance has one degree of freedom less."""
+    """Weight of a fold in a mean over folds; a covariance has one degree of freedom less."""
     return n_rows - 1.0 if method == "pattern" else float(n_rows)
 
 
@@ -152,8 +152,8 @@ def _metric_parts(value: np.ndarray, lost: np.ndarray, target: Target, cohort: C
 def standardised(units: Sequence[UnitMap]) -> list[UnitMap]:
     """Maps of one method and target in standard deviations of the explained number.
 
-    The deviation is that within the folds of the same repeat and seed, over the rows that the map is taken over.
-    Folds of one row have none, and no map.
+    The standard deviation is computed within the folds of the same repeat and seed, over the rows of the map.
+    Folds with one row have no standard deviation and no map.
     """
     squares: dict[tuple[int, int], float] = {}
     freedom: dict[tuple[int, int], int] = {}
@@ -173,7 +173,7 @@ def standardised(units: Sequence[UnitMap]) -> list[UnitMap]:
 
 
 def drops(units: Sequence[UnitMap], items: Items) -> Values:
-    """By how much the outcome's metric falls with each set occluded, over all folds; empty where it was not scored."""
+    """Drop in the outcome's metric if each set is occluded, over all folds; empty if it was not scored."""
     parts = [unit.parts for unit in units if unit.parts is not None]
     if not parts:
         return {}

@@ -1,10 +1,11 @@
-"""Intervals of what a model calls: sensitivity, specificity and their mean.
+"""Intervals of sensitivity, specificity and balanced accuracy.
 
-How often a model calls somebody positive hangs on where its risks lie. A model that knows little gives everybody about
-the prevalence. Where that lies near the threshold, but not so near that about half are called either way, most cohorts
-teach it to call nobody and some to call half, and one cohort, however large, cannot know which it is. Where half are
-called, or hardly anybody, other cohorts do the same, and the interval need not be much wider than that of the tested
-subjects. Factors, shares and sizes are what simulated studies asked for (`benchmarks/coverage.py`).
+The share of positive calls depends on the location of the risks relative to the threshold. A weak model predicts about
+the prevalence for all subjects. If the prevalence is near the threshold, but not so near that about half of the
+subjects are called positive, models trained on most cohorts call nobody positive and models of some cohorts half of
+the subjects; a single cohort of any size does not show this variation. If about half of the subjects, or hardly any,
+are called positive, other cohorts behave alike, and the interval is not much wider than that of the tested subjects.
+Factors, shares and sizes were tuned on simulated studies (`benchmarks/coverage.py`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 Ends = tuple[float, float]  # variance factors of the lower and the upper end
 
-TELLING_AUC = 0.6  # an AUC that may be below: the model may know little; that may be .5: it may know nothing
-NEAR = 0.3  # shares of positives from here to 1 - NEAR lie near the threshold
+TELLING_AUC = 0.6  # below this lower end of the AUC's interval a model may be weak; below .5 it may be uninformative
+NEAR = 0.3  # shares of positives from NEAR to 1 - NEAR are near the threshold
 ABOUT_HALF = 0.1  # shares of called subjects within this of one half
-# Subjects that tell of the calls of a class where calls may swing: of the class that is called less often, and more.
+# Effective numbers of subjects where calls may vary: of the class called less often, and of the other class.
 SELDOM_TELLING, OFTEN_TELLING = 6.0, 20.0
 SWINGING = 2.2
-# Where calls do not swing: of a class that .4 of the subjects are called, falling to that of .6; and of the class that
-# nearly all are called, then of the one that hardly anybody is.
+# Factors where calls do not vary: of a class called for .4 of the subjects, decreasing to that for .6; and of a class
+# called for nearly all subjects, then of a class called for hardly any.
 HALF_SELDOM, HALF_OFTEN = 1.7, 1.3
 RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)
-# Recalls between which a factor falls to this; a recall near 1 hardly moves from cohort to cohort.
+# Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
 
 
@@ -41,12 +42,12 @@ class CallIntervals(NamedTuple):
 
 
 class _Situation(NamedTuple):
-    """What is known of a model's calls before one class is looked at."""
+    """Properties of a model's calls that both classes share."""
 
     near: bool  # the share of positives lies near the threshold
-    swings: bool  # in other cohorts quite another share may be called
-    open_ended: bool  # other cohorts may teach it to call nobody, or everybody
-    steady: bool  # a recall near 1 may be taken to be near 1 elsewhere
+    swings: bool  # models of other cohorts may call a very different share
+    open_ended: bool  # models of other cohorts may call no subject, or all subjects
+    steady: bool  # a recall near 1 is assumed to be near 1 in other cohorts
 
 
 def call_intervals(
@@ -56,12 +57,12 @@ def call_intervals(
     auc: tuple[float, float],
     estimand: Estimand = "procedure",
 ) -> CallIntervals:
-    """Wilson intervals of what a model calls.
+    """Wilson intervals of sensitivity, specificity and balanced accuracy.
 
-    For a procedure: where the AUC may be .5, the end towards "calls nobody" (or everybody, if it calls most) is open,
-    unless about half are called. Where the share of positives is near the threshold, the AUC may be below
-    `TELLING_AUC` and the calls are not about half, the interval rests on `SELDOM_TELLING` subjects at most. The mean
-    of the two recalls needs none of it; where a class is rare it is made of the two recalls' intervals without the
+    For a procedure: if the AUC may be .5, the end towards "calls no subject" (or "calls all", if it calls most) is
+    open, unless about half are called. If the share of positives is near the threshold, the AUC may be below
+    `TELLING_AUC` and calls are not about half, the interval is based on at most `SELDOM_TELLING` subjects. The
+    balanced accuracy needs no such rule; if a class is rare, its interval combines those of both recalls without
     open ends.
 
     Args:
@@ -101,10 +102,10 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
 def _recall_interval(
     value: np.ndarray, families: np.ndarray, often: float, situation: _Situation
 ) -> tuple[float, float]:
-    """Of one class of a procedure.
+    """Interval of the recall of one class, for a procedure.
 
     Args:
-        value: (n_subjects,) share of the repeats in which a subject is called right.
+        value: (n_subjects,) share of the repeats in which a subject is called correctly.
         often: share of all subjects that are called this class.
     """
     if not value.size:
@@ -125,7 +126,7 @@ def _recall_interval(
 
 
 def _rare(often: float) -> Ends:
-    """Factors of a class that `often` of the subjects are called, where one class is rare."""
+    """Factors of a class that a share `often` of the subjects is called, if one class is rare."""
     return RARE_OFTEN if often > 0.5 else RARE_SELDOM
 
 

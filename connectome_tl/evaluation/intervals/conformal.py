@@ -18,10 +18,10 @@ from connectome_tl.settings.records.statistics import ConformalCheck
 
 @dataclass(frozen=True, eq=False)
 class ConformalSets:
-    """Which classes cannot be excluded for a risk.
+    """Prediction sets: the classes that cannot be excluded for a risk.
 
-    A class is held when at least `1 - level` of its calibration subjects (and the new one) look as
-    strange or stranger. With fewer than `level / (1 - level)` subjects of a class, none is ever excluded.
+    A class is included if at least `1 - level` of its calibration subjects (and the new one) are at least
+    as nonconforming. With fewer than `level / (1 - level)` subjects of a class, it is never excluded.
     """
 
     positive: np.ndarray
@@ -38,7 +38,7 @@ class ConformalSets:
 
 @dataclass(frozen=True)
 class ConformalInterval:
-    """Prediction plus and minus one half-width; infinite when the subjects are too few for the level."""
+    """Prediction plus and minus a half-width, which is infinite with too few subjects for the level."""
 
     half_width: float
     level: float
@@ -88,7 +88,7 @@ def conformal_check(rows: OutOfFold, task: str, model: str, binary: bool, level:
         coverage=float(covered.mean()),
         coverage_positive=by_class[0] if binary else None,
         coverage_negative=by_class[1] if binary else None,
-        # Too few others for the level: the interval is the whole line, and no number says so.
+        # With too few other subjects for the level the interval is infinite.
         half_width=float(np.median(width)) if width and np.isfinite(np.median(width)) else None,
         both=float(np.mean([s == 2 for s in shape])) if binary else None,
         empty=float(np.mean([s == 0 for s in shape])) if binary else None,
@@ -99,7 +99,7 @@ def conformal_check(rows: OutOfFold, task: str, model: str, binary: bool, level:
 
 
 def _p_value(calibration: np.ndarray, strangeness: np.ndarray) -> np.ndarray:
-    """Share of the class, the new subject among them, at least as strange as it."""
+    """Share of the class, including the new subject, that is at least as nonconforming."""
     ordered = np.sort(calibration)
     stranger = ordered.size - np.searchsorted(ordered, strangeness - 1e-12, side="left")
     return (stranger + 1.0) / (ordered.size + 1.0)

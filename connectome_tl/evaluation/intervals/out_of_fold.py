@@ -1,10 +1,10 @@
 """Confidence intervals of out-of-fold scores for small samples.
 
-Every subject acts twice: it is tested, and it trains the models that test the others. An interval
-that knows only the first (DeLong, the percentile bootstrap of out-of-fold scores) covers 78-84 %
-instead of 95. No unbiased estimate of the second part exists from one cohort (Bengio & Grandvalet
-2004, JMLR 5:1089), so the test-only variance is multiplied by a factor that simulated studies asked
-for: `settings.metrics`, tuned and confirmed by `benchmarks/coverage.py` on different cells.
+Every subject is tested, and also trains the models that are tested on others. An interval that accounts only for the
+first (DeLong, the percentile bootstrap of out-of-fold scores) covers 78-84 % instead of 95 %. The second part has no
+unbiased estimate from one cohort (Bengio & Grandvalet 2004, JMLR 5:1089). Therefore, the test-only variance is
+multiplied by a factor (`settings.metrics`) that was tuned and confirmed on separate simulated studies
+(`benchmarks/coverage.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ESTIMANDS: dict[Estimand, str] = {
 }
 Z95 = float(stats.norm.ppf(0.975))
 TEST_ONLY = Widening(1.0)
-LONGEST_LOG = 7.0  # half an interval on the log scale; beyond it (a factor of 1,000 to each side) nothing is known
+LONGEST_LOG = 7.0  # half-width on the log scale; a longer interval (a factor of 1,000 to each side) is uninformative
 
 
 def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
-    """How much families inflate the variance: clustered over independent sum of squares, at least 1."""
+    """Variance inflation by families: clustered over independent sum of squares, at least 1."""
     independent = float((influence**2).sum())
     if independent == 0 or np.unique(cluster).size == cluster.size:
         return 1.0
@@ -33,7 +33,7 @@ def design_effect(influence: np.ndarray, cluster: np.ndarray) -> float:
 
 
 def one_family(cluster: np.ndarray) -> bool:
-    """Whether all subjects (several) are of one family: then nothing is known of how others would differ."""
+    """Whether several subjects all belong to one family, so that the variance cannot be estimated."""
     return cluster.size > 1 and np.unique(cluster).size == 1
 
 
@@ -46,7 +46,7 @@ def proportion_interval(
     """Wilson interval of a mean of values in [0, 1] (n_subjects,), for families and training sets.
 
     Args:
-        most: independent subjects that the values are worth at most.
+        most: largest effective number of independent subjects.
     """
     if not value.size:
         return float("nan"), float("nan")
@@ -54,7 +54,7 @@ def proportion_interval(
     estimate, n = float(value.mean()), min(value.size / factor, most)
     centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
-    # At 0 and 1 the ends meet the estimate; rounding must not exclude a truth of exactly 0 or 1.
+    # At 0 and 1 an end equals the estimate; rounding must not exclude a true value of exactly 0 or 1.
     return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
 
 
@@ -104,8 +104,8 @@ def log_ends(
 ) -> tuple[float, float]:
     """Distances to the ends of an interval of a mean loss on the log scale, towards a smaller and a larger one.
 
-    They differ where the record of the metric says so (`Widening.larger`): a cohort in which a model learnt little
-    shows a loss that hardly varies over subjects, and only the smaller losses of other cohorts are far from it.
+    They differ if the metric requires it (`Widening.larger`): in a cohort with a weak model the loss hardly varies over
+    subjects, and only smaller losses of other cohorts are far from it.
 
     Args: see `clustered_half_width`.
     """
@@ -115,25 +115,25 @@ def log_ends(
 
 
 def log_half_width(half: float) -> float:
-    """Half the width of an interval on the log scale; NaN where it is too long to say anything, or would overflow.
+    """Half-width of an interval on the log scale; NaN if the interval is uninformative or would overflow.
 
-    So it is with two families: the t quantile with one degree of freedom is 12.7.
+    This happens with two families, since the t quantile with one degree of freedom is 12.7.
     """
     return half if half <= LONGEST_LOG else float("nan")
 
 
 def _relative(variance: float, mean: float) -> float:
-    """Variance in units of the squared mean, finite where the square is too small for a float.
+    """Variance relative to the squared mean, finite even if the square underflows.
 
-    So far down only the bound of `MOST_WIDENING` counts.
+    For such small means only the bound `MOST_WIDENING` matters.
     """
     return variance / max(mean**2, 1e-150)
 
 
 def centred(value: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
-    """(n_subjects,) minus the mean of their stratum, scaled as its unbiased variance asks.
+    """Values (n_subjects,) minus the mean of their stratum, scaled for an unbiased variance.
 
-    A stratum of one is centred by the mean of all, since nothing varies within it.
+    A stratum of one subject is centred at the overall mean.
     """
     if strata is None:
         return np.asarray(value - value.mean())
@@ -149,7 +149,7 @@ def centred(value: np.ndarray, strata: np.ndarray | None = None) -> np.ndarray:
 def welch_freedom(influence: np.ndarray, strata: np.ndarray) -> float:
     """Degrees of freedom of a variance that is a sum over strata (Welch 1947, doi:10.1093/biomet/34.1-2.28).
 
-    With few positives their variance, which is most of the whole, is poorly known.
+    With few positives their variance, the largest part of the sum, is estimated poorly.
     """
     sizes = [np.sum(strata == stratum) for stratum in np.unique(strata)]
     parts = [np.sum(influence[strata == stratum] ** 2) for stratum in np.unique(strata)]
@@ -158,10 +158,10 @@ def welch_freedom(influence: np.ndarray, strata: np.ndarray) -> float:
 
 
 def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
-    """How much fitted models differ in how far their predictions spread: the variance of a mean over test folds.
+    """Variance, between fitted models, of the spread of their predictions, for a mean over test folds.
 
-    A learner that picks up a signal from some training sets and not from others will do so from cohort to cohort.
-    What a mean of few test subjects varies by is taken off.
+    A learner that detects a signal in some training sets only will also do so in some cohorts only. The variance
+    of a mean over few test subjects is subtracted.
 
     Args:
         spread: (n_repeats, n_subjects) squared distance of each prediction from that without any feature.
@@ -176,10 +176,10 @@ def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
 
 
 def taught(score: np.ndarray, fold: np.ndarray, loss: float) -> float:
-    """How much predictions hang on who trained: their variance over repeats, in units of the loss per subject.
+    """Dependence of predictions on the training set: variance over repeats relative to the loss per subject.
 
-    About the number of free coefficients of a learner, as far as its penalty leaves them free. 0 with one repeat, where
-    nothing is known of it.
+    Approximately the effective number of coefficients of a learner. 0 with one repeat, where it cannot be
+    estimated.
 
     Args:
         score: (n_repeats, n_subjects) or (n_repeats, n_subjects, n_classes). fold: as in `between_folds`.
@@ -194,7 +194,7 @@ def taught(score: np.ndarray, fold: np.ndarray, loss: float) -> float:
     if not often.any():
         return 0.0
     within = float(np.nanvar(known, axis=0, ddof=1).sum(axis=1).mean())
-    # Training sets of many folds share most subjects: they differ less between repeats than between cohorts.
+    # Training sets of many folds overlap: they differ less between repeats than between cohorts.
     return score.shape[1] * within / loss * float(fold.max()) / 4.0
 
 
@@ -234,7 +234,7 @@ def clustered_half_width(
 ) -> float:
     """t quantile times the widened clustered standard error of a sum of influences (n_subjects,).
 
-    NaN with a single family: nothing can be said.
+    NaN with a single family.
 
     Args:
         between: variance that the training sets add; counts `widening.between` times, as far as the whole stays

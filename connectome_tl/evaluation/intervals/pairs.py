@@ -14,11 +14,11 @@ from connectome_tl.settings.metrics import Widening
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of a higher and a lower subject that met in a test fold; for two classes, positive and negative.
+    """Pairs of a higher and a lower subject of a common test fold; for two classes, positive and negative.
 
     Attributes:
-        met: (n_positive, n_negative) in how many repeats the two were tested in one fold.
-        won: (n_positive, n_negative) in how many of these the higher one scored higher; ties 1/2.
+        met: (n_positive, n_negative) number of repeats in which both were tested in one fold.
+        won: (n_positive, n_negative) number of these in which the higher one had the higher score; ties count 1/2.
         positive, negative: indices of the subjects above the lowest and below the highest level; with more
             than two levels a subject may be among both.
         decided: False when every pair ties.
@@ -32,12 +32,12 @@ class Pairs:
 
     @property
     def auc(self) -> float:
-        """Pooled by pairs; NaN when no fold holds both classes."""
+        """AUC pooled over pairs; NaN if no fold contains both classes."""
         total = self.met.sum()
         return float(self.won.sum() / total) if total else float("nan")
 
     def influence(self, n_subjects: int) -> np.ndarray:
-        """(n_subjects,) first-order part of each subject, as a tested one, in the AUC; sums to 0."""
+        """First-order influence of each tested subject on the AUC, (n_subjects,); sums to 0."""
         residual = self.won - self.auc * self.met
         influence = np.zeros(n_subjects)
         influence[self.positive] += residual.sum(axis=1)
@@ -77,7 +77,7 @@ class MacroPairs:
         each = np.array([pairs.influence(self.n_subjects) for pairs in self.classes])
         size = np.sqrt((each**2).sum(axis=1))
         scale = np.outer(size, size)
-        # Without an influence (an AUC of 0 or 1) nothing is known of the correlation: the largest is assumed.
+        # With zero influences (an AUC of 0 or 1) the correlation is unknown; assume the largest.
         correlation = np.where(scale > 0, each @ each.T / np.where(scale > 0, scale, 1.0), 1.0)
         functions = [pairs.variance for pairs in self.classes]
 
@@ -128,18 +128,18 @@ def macro_pairs(y_true: np.ndarray, probability: np.ndarray, fold: np.ndarray) -
 
 
 def auc_variance(met: np.ndarray, between: float = 0.0) -> Callable[[float], float]:
-    """Test-only variance of the AUC as a function of its true value, for the pairs that really met.
+    """Test-only variance of the AUC as a function of its true value, for the pairs within test folds.
 
     Hanley & McNeil (1982, doi:10.1148/radiology.143.1.7063747), averaged over the two classes as in
     Newcombe (2006, doi:10.1002/sim.2324), with the weights of an incomplete design: for the complete
-    one it is their formula. Pairs of several repeats count as one, since they hold the same subjects.
+    design it equals their formula. Pairs of several repeats count once, since they contain the same subjects.
 
     Args:
         met: (n_positive, n_negative) in how many repeats each pair met.
-        between: for more than two levels, the sum over subjects of their pairs as the higher times those as the
-            lower one. Two such pairs vary against each other: by as much as two pairs that share their higher
-            subject where nothing is known, and by less the better the model. Between normal scores of equal
-            distances the share is at least that taken here.
+        between: for more than two levels, the sum over subjects of the number of pairs as the higher subject times
+            the number as the lower one. Two such pairs are negatively correlated: for an uninformative model as
+            strongly as two pairs with a common higher subject, and less for better models. For equidistant normal
+            scores the share is at least the one used here.
     """
     total = met.sum()
     by_positive = float((met.sum(axis=1) ** 2).sum() / total**2)
@@ -160,7 +160,8 @@ def score_interval(
 ) -> tuple[float, float]:
     """All values in [0, 1] that the estimate does not reject, with the variance taken at the value.
 
-    Wilson's idea: it needs no variance at the estimate (0 at an AUC of 1) and stays inside [0, 1].
+    As in Wilson's interval, no variance at the estimate is needed (it is 0 at an AUC of 1), and the interval is
+    inside [0, 1].
     """
     if not np.isfinite(estimate):
         return float("nan"), float("nan")

@@ -10,8 +10,8 @@ from scipy import stats
 from connectome_tl.errors import DataError
 from connectome_tl.plurals import counted
 
-# As published the test rejects 10-13 % of true nulls between ridge models (benchmarks/null.py): its
-# correlation of n_test / (n_train + n_test) between folds is a guess, and too small.
+# The published test rejects 10-13 % of true nulls between ridge models (benchmarks/null.py), because its
+# assumed correlation between folds, n_test / (n_train + n_test), is too small.
 WIDENING = 2.0
 
 
@@ -33,14 +33,14 @@ def corrected_resampled_t(
     """Nadeau & Bengio (2003, doi:10.1023/A:1024068626366); for repeated k-fold Bouckaert & Frank (2004).
 
     The variance over folds is multiplied by 1 / n_folds + n_test / n_train, since training sets
-    overlap, and then by `widening`, which simulated nulls ask for (1 is the published test).
+    overlap, and then by `widening`, which was tuned on simulated nulls (1 gives the published test).
 
     Args:
         differences: (n_folds,) of a mean score, over all folds of all repeats.
 
     Raises:
         DataError: fewer than two folds, or test folds larger than training folds, where the
-            correction leaves no power (33 training and 329 test rows, say): compare over subjects.
+            correction leaves no power (for example, 33 training and 329 test rows): compare over subjects.
     """
     differences = np.asarray(differences, dtype=float)
     n = differences.size

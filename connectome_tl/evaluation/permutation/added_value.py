@@ -1,18 +1,16 @@
 """Permutation test of the value that the connectome adds to clinical covariates.
 
-Permuting labels would test whether covariates *or* connectome predict, and the covariates do. Here
-each edge is split into the part the covariates explain and the rest; the rest moves between subjects,
-outcomes and covariates stay, and everything is refitted.
+Permuting labels would test whether covariates *or* connectome predict, and covariates usually do. Here,
+each edge is split into the part explained by the covariates and a residual. Residuals are permuted between
+subjects, outcomes and covariates are kept, and everything is refitted.
 
-Least-squares residuals cannot simply be permuted, as Freedman & Lane (1983) do: they are orthogonal to
-the covariates and so depend on each other, and moved, they tell test rows what training rows hold. With
-thousands of edges that dependence drowns the rest. Theil's residuals (1965,
-doi:10.1080/01621459.1965.10480851) of all subjects but as many as there are coefficients are
-uncorrelated; these are permuted and turned back (Winkler et al. 2020,
-doi:10.1016/j.neuroimage.2020.117065), which is exact for Gaussian edges.
+Least-squares residuals cannot be permuted directly, as in Freedman & Lane (1983): they are orthogonal to the
+covariates and therefore dependent, so that permuted residuals leak information from training to test rows. With
+thousands of edges this dependence dominates. Theil's residuals (1965, doi:10.1080/01621459.1965.10480851) are
+defined for all subjects but as many as there are coefficients, and are uncorrelated. They are permuted and
+transformed back (Winkler et al. 2020, doi:10.1016/j.neuroimage.2020.117065), which is exact for Gaussian edges.
 
-Every step is linear in the edges, so that all permutations of a fold share one matrix of inner products, however many
-edges there are.
+Every step is linear in the edges, so that all permutations of a fold share one matrix of inner products.
 """
 
 from __future__ import annotations
@@ -36,13 +34,13 @@ _RANK_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class ResidualEdges:
-    """Edges split by the covariates over the whole cohort, to make null cohorts from.
+    """Edges split by the covariates over the whole cohort, for the generation of null cohorts.
 
     Attributes:
         explained: (n_subjects, n_edges) least-squares fit on the covariates.
         residual: (n_kept, n_edges) Theil's uncorrelated residuals of the kept subjects.
-        back: (n_subjects, n_kept) orthonormal columns, turns them into the usual residuals.
-        kept: (n_kept,) positions of the subjects whose residuals move.
+        back: (n_subjects, n_kept) orthonormal columns that transform them to ordinary residuals.
+        kept: (n_kept,) positions of the subjects whose residuals are permuted.
     """
 
     explained: np.ndarray
@@ -55,10 +53,10 @@ class ResidualEdges:
         """Split edges (n_subjects, n_edges), NaN where masked, by complete covariates (n_subjects, n_covariates).
 
         Args:
-            alone: (n_subjects,) True for subjects without relatives, which are left out of the moving first.
+            alone: (n_subjects,) True for subjects without relatives, which are excluded first from the permutation.
 
         Raises:
-            DataError: covariates with gaps, or so many that nothing is left to move.
+            DataError: covariates with missing values, or too many covariates to leave any residual.
         """
         if not np.isfinite(covariates).all():
             raise DataError("covariates must be complete here", remedy="Impute them first, without the outcome.")
@@ -76,7 +74,7 @@ class ResidualEdges:
         )
         basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
         basis = basis[:, sizes > _RANK_TOLERANCE * sizes[0]]
-        # The subjects left out must span the covariates; pivoting picks the most telling ones.
+        # The excluded subjects must span the covariates; pivoting selects the best conditioned ones.
         preference = np.where(np.ones(len(x), dtype=bool) if alone is None else alone, 1.0, 1e-3)
         order = qr((basis * preference[:, None]).T, mode="r", pivoting=True)[1]
         kept = np.sort(order[basis.shape[1] :])
@@ -88,14 +86,14 @@ class ResidualEdges:
         return ResidualEdges(basis @ (basis.T @ filled), back.T @ filled, back, kept)
 
     def permuted(self, permutation: np.ndarray) -> np.ndarray:
-        """Null edges (n_subjects, n_edges): what the covariates explain stays, the rest of kept subject
-        `permutation[i]` goes to kept subject i."""
+        """Null edges (n_subjects, n_edges): the explained part is kept, and kept subject i gets the residual of kept
+        subject `permutation[i]`."""
         return self.explained + self.back @ self.residual[permutation]
 
 
 @dataclass(frozen=True, eq=False)
 class FoldEdges:
-    """One outer fold: positions of its subjects, and everybody's edges as its training rows made them."""
+    """One outer fold: positions of its subjects, and edges of all subjects after steps fitted on its training rows."""
 
     train: np.ndarray
     test: np.ndarray
@@ -110,11 +108,11 @@ def added_value_statistics(
     permutations: np.ndarray,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
 ) -> np.ndarray:
-    """Gain of covariates + connectome over covariates alone, under every permutation of the rest.
+    """Gain of covariates + connectome over covariates alone, for every permutation of the residuals.
 
-    In each outer fold: ridge on the covariates; ridge of its residuals on the edges that training
-    rows' covariates leave unexplained; the sum predicts. Coefficients and penalties come from training rows; each
-    edge is scaled by the spread of its own rest, which no permutation changes.
+    In each outer fold, the prediction is the sum of ridge regression on the covariates and ridge regression of its
+    residuals on edges adjusted for the covariates. Coefficients and penalties are fitted on training rows; each
+    edge is scaled by the standard deviation of its residuals, which permutations do not change.
 
     Args:
         folds: every outer fold, split by these covariates with the same subjects kept.
@@ -148,11 +146,12 @@ def _scores(score: np.ndarray, task: Task) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Clinical:
-    """The covariates' model of one fold: what it predicts, what it leaves, and what takes them out of edges.
+    """Model of the covariates in one fold: predictions, residuals, and the matrix that adjusts edges for them.
 
     Attributes:
         columns: of each task among the scores. score_test: (n_test, n_scores). rest: (n_train, n_scores).
-        without: (n_train + n_test, n_train + n_test) rows to rows without what training rows' covariates explain.
+        without: (n_train + n_test, n_train + n_test) matrix that adjusts rows for the covariates, fitted on
+            training rows.
     """
 
     columns: tuple[slice, ...]
@@ -182,7 +181,7 @@ class _Clinical:
 
 
 def _labels(y: np.ndarray, task: Task) -> np.ndarray:
-    """(n_train, n_scores): -1 and 1 for classes, each against the rest where they have no order; else values."""
+    """Labels (n_train, n_scores): -1 and 1 for classes (one against the rest for multiclass tasks), else values."""
     if task.kind == "multiclass":
         return np.where(np.isnan(y)[:, None], np.nan, 2.0 * (y[:, None] == np.arange(task.n_levels)) - 1.0)
     return (2.0 * y - 1.0 if task.is_binary else y)[:, None]
@@ -190,7 +189,7 @@ def _labels(y: np.ndarray, task: Task) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Products:
-    """Inner products from which the kernel of every null cohort of a fold follows.
+    """Inner products that determine the kernel of every null cohort of a fold.
 
     Attributes:
         gram: of the explained edges of the fold's rows and the kept subjects' residuals, one after the other.

@@ -25,16 +25,16 @@ def baseline_statistics(
     *,
     progress: Progress | None = None,
 ) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
-    """Statistics of every baseline whose labelings share their work, on the folds of the first repeat.
+    """Statistics of every baseline whose labelings share computations, on the folds of the first repeat.
 
-    A penalty, an edge, a pull is chosen again under every permutation.
+    Penalties, edges and pulls are chosen again for every permutation.
 
     Args:
         permutations: (n_permutations, n_subjects) from `exchangeable_permutations`.
 
     Returns:
-        By baseline: its tasks and (1 + n_permutations, n_tasks), the observed statistic first. One whose features
-        cannot be made in a fold is left out.
+        By baseline: its tasks and (1 + n_permutations, n_tasks), the observed statistic first. Baselines whose
+        features cannot be computed in a fold are omitted.
     """
     target, found = cohorts.target, {}
     every = np.vstack([np.arange(target.n_subjects), permutations])
@@ -56,7 +56,7 @@ def baseline_statistics(
 
 
 def _parts(baseline: Baseline, cohorts: StudyCohorts, splits: SplitPlan, every: np.ndarray) -> dict[str, np.ndarray]:
-    """Sums over folds by task; empty where the features cannot be made in a fold."""
+    """Sums over folds by task; empty if the features cannot be computed in a fold."""
     target, many = cohorts.target, baseline.learner.many
     assert many is not None
     sums = {task.name: no_parts(task, len(every)) for task in baseline.tasks}

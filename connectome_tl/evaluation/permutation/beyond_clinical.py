@@ -26,21 +26,21 @@ QUESTION = "Does the connectome add to clinical covariates?"
 
 @dataclass(frozen=True)
 class BeyondClinical:
-    """Results per outcome, and why there is none where the test was asked for."""
+    """Results per outcome, and reasons for requested tests without a result."""
 
     results: tuple[PermutationResult, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def beyond_clinical(study: StudySettings, cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> BeyondClinical:
-    """Ridge on what the connectome holds beyond the covariates, that rest permuted between subjects.
+    """Test the value of the connectome beyond the covariates, with its residuals permuted between subjects.
 
-    Edges and regional measures are those that the models see: site effects, confounds and the choice of edges are
-    fitted on the training rows of each fold. Effects of covariates are linear, curved and joint with age
-    (`covariate_effects`). Families and sites bound the permutations. Subjects with every clinical covariate
-    take part (nothing is imputed), on the first repeat's folds.
+    Edges and regional measures are those of the models: site effects, confounds and edge selection are fitted on
+    the training rows of each fold. Covariate effects are linear, nonlinear and interactions with age
+    (`covariate_effects`). Permutations are restricted by families and sites. Only subjects with all clinical
+    covariates are included (nothing is imputed), on the folds of the first repeat.
 
-    Nothing is returned where no permutation is asked for, or there are no covariates or connectomes.
+    The result is empty if no permutations are requested, or without covariates or connectomes.
     """
     specs = clinical_specs(cohort.covariate_specs)
     if not study.permutations or not specs or not cohort.regions:
@@ -90,10 +90,10 @@ def _tested(
 
 
 def _rows(study: StudySettings, cohort: Cohort, fold: Fold, some: Cohort) -> np.ndarray:
-    """(n_subjects, n_columns) edges and regional measures of everybody, as the fold's training rows make them.
+    """Edges and regional measures of all subjects, (n_subjects, n_columns), after steps fitted on the training rows.
 
-    What a row lacks stands at the training mean, and who lacks a connectome is not told: the question is what
-    connectomes add. A subject without every covariate helps to fit the steps.
+    Missing values are replaced by the training mean, and there is no indicator of missing connectomes, since the
+    test is about the information in connectomes. Subjects with missing covariates are used to fit the steps.
     """
     features = fit_steps(cohort, fold.train, study.features, ("connectome",))
     fold.admit("value beyond clinical covariates", features.ids)
@@ -102,7 +102,7 @@ def _rows(study: StudySettings, cohort: Cohort, fold: Fold, some: Cohort) -> np.
 
 
 def _able(cohort: Cohort, splits: SplitPlan, tasks: Sequence[Task]) -> tuple[list[Task], tuple[str, ...]]:
-    """Outcomes that every fold's training rows can teach, and a note for each other one."""
+    """Outcomes that can be fitted in every fold, and a note for each other one."""
     able, notes = [], []
     for task in tasks:
         y = cohort.targets[task.name].to_numpy(float)

@@ -1,7 +1,7 @@
 """Design columns that remove covariate effects from edges: linear, curved, interactions with age.
 
-Gestational age acts on a connectome as a curve, and more strongly the younger the child. A test of what the connectome
-adds must take that out first, or it finds the curve again in the edges.
+The effect of gestational age on a connectome is nonlinear and stronger in younger children. It must be removed before
+testing the added value of the connectome, which would otherwise reflect this effect.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.settings.cohort import Covariate
 
-# Columns per subject; beyond that too few residuals are left to move.
+# Columns per subject; with more, too few residuals remain to be permuted.
 _SHARE, _SHARE_OF_SITES = 1 / 3, 1 / 6
-_KNOTS = (0.05, 0.35, 0.65, 0.95)  # Harrell's places of four knots
-_WITHIN = 4.0  # standard deviations beyond which a value bends no curve further
+_KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of four knots (Harrell)
+_WITHIN = 4.0  # standard deviations at which values are clipped for nonlinear terms
 
 
 @dataclass(frozen=True, eq=False)
 class CovariateEffects:
-    """Columns (n_subjects, n_columns), and in words what they are."""
+    """Columns (n_subjects, n_columns), and their description."""
 
     columns: np.ndarray
     words: str
 
 
 def covariate_effects(cohort: Cohort, specs: Sequence[Covariate]) -> CovariateEffects:
-    """Columns of complete covariates: nothing is fitted but means, spreads and quantiles, and no outcome is used.
+    """Design columns of complete covariates; only means, standard deviations and quantiles are fitted.
 
-    Linear terms of the covariates, sites and age at scan always; then squares, products with age at scan, and natural
-    cubic splines of the numeric ones, one kind after the other as far as there are three subjects per column.
+    Linear terms of covariates, sites and age at scan are always included. Squares, products with age at scan, and
+    natural cubic splines of numeric covariates are added in this order while there are three subjects per column.
     """
     numeric, others = _main_effects(cohort, specs)
     linear = [*numeric.values(), *others.values()]
@@ -57,7 +57,7 @@ def covariate_effects(cohort: Cohort, specs: Sequence[Covariate]) -> CovariateEf
 
 
 def natural_spline(x: np.ndarray) -> Iterator[np.ndarray]:
-    """The two curved columns (n,) of a natural cubic spline with four knots; none where x has few values.
+    """The two nonlinear columns (n,) of a natural cubic spline with four knots; none if x has few distinct values.
 
     Linear beyond the outer knots (Harrell 2015, doi:10.1007/978-3-319-19425-7, 2.4.5).
     """
@@ -73,7 +73,9 @@ _AGE = "age at scan"
 
 
 def _main_effects(cohort: Cohort, specs: Sequence[Covariate]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Standardised numeric covariates with age at scan; categories and sites as 0 and 1. Constant ones are left out."""
+    """Standardised numeric covariates with age at scan; categories and sites as 0 and 1. Constant columns are
+    dropped.
+    """
     numeric: dict[str, np.ndarray] = {}
     others: dict[str, np.ndarray] = {}
     for spec in specs:

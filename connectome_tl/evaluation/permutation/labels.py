@@ -29,14 +29,15 @@ def core_statistics(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Statistic of the closed-form core under every permutation, all of it fitted again each time.
+    """Statistic of the closed-form core for every permutation, with all parts refitted.
 
-    Permuted outcomes share the decompositions of a fold, so that a thousand permutations cost little more
-    than one where no outcome is missing. The first repeat's folds. The source's core, which never sees the
-    target's outcomes, is fitted once.
+    Permuted outcomes share the decompositions of a fold, so that without missing outcomes a thousand
+    permutations cost little more than one. The folds are those of the first repeat. The core of the source,
+    which does not use the target's outcomes, is fitted once.
 
     Args:
-        permutations: (n_permutations, n_subjects) from `exchangeable_permutations`: whole outcome rows move.
+        permutations: (n_permutations, n_subjects) from `exchangeable_permutations`; outcome rows are permuted as a
+            whole.
 
     Returns:
         (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task.
@@ -75,11 +76,10 @@ def network_statistics(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Statistic of the full model under every permutation, its core and last stage refitted each time.
+    """Statistic of the full model for every permutation, with core and last stage refitted.
 
-    The first repeat's folds and one seed, for the observed outcomes too, so that all are made alike.
-    Stages 1 and 2 do not see the target's outcomes: all permutations share them. Arguments and result as for
-    `core_statistics`.
+    Observed and permuted outcomes use the folds of the first repeat and one seed. All permutations share stages 1
+    and 2, which do not use the target's outcomes. Arguments and result as for `core_statistics`.
     """
     target = cohorts.target
     outcomes = target.targets[[task.name for task in tasks]].to_numpy(float)

@@ -1,4 +1,4 @@
-"""Fits whose training rows have other subjects' outcomes: planned in one place, for scores and for maps."""
+"""Plan fits with permuted outcomes of the training rows, for scores and maps."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def relabelled_plan(
     *,
     keep: bool,
 ) -> FitPlan:
-    """The fit of one seed of a fold under one labeling. Stages 1 and 2 do not see the outcomes and stay the same.
+    """Plan the fit of one seed of a fold for one labeling; stages 1 and 2 do not depend on it.
 
     Args:
-        study: with the settings of the fold. model: of the study, by name.
-        row: (n_subjects,) whose outcomes each subject of the target has; its own for the observed labeling.
+        study: study with the settings of the fold. model: name of a model of the study.
+        row: (n_subjects,) position of the subject whose outcomes each subject gets; the identity for the observed
+            labeling.
         keep: whether the fit can be applied again.
     """
     target = cohorts.target

@@ -1,7 +1,7 @@
 """Permutation tests with exchangeable blocks and whole outcome rows.
 
-A permutation that does not refit (shuffling labels against finished out-of-fold scores) forgets that
-the same subjects trained the models, and rejects a true null two to three times too often.
+Permuting labels against existing out-of-fold scores, without refitting, ignores that the same subjects trained
+the models, and rejects a true null two to three times too often.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ def exchangeable_permutations(
     families: Mapping[str, str] | None = None,
     sites: Mapping[str, str] | None = None,
 ) -> np.ndarray:
-    """Random permutations under which the outcome rows may move.
+    """Random permutations of outcome rows that respect families and sites.
 
-    Families of equal size swap as whole blocks and their members among themselves; with `sites`,
-    only families of the same sites swap (Winkler et al. 2015, doi:10.1016/j.neuroimage.2015.05.092).
+    Families of equal size are exchanged as whole blocks, and members are exchanged within a family; with
+    `sites`, only families of the same sites are exchanged (Winkler et al. 2015,
+    doi:10.1016/j.neuroimage.2015.05.092).
 
     Returns:
         (n_permutations, n_subjects) positions: subject i receives the outcome row of `result[k, i]`.
 
     Raises:
-        DataError: nothing can move (every block differs in size or site).
+        DataError: nothing can be exchanged (every block differs in size or site).
     """
     rng = np.random.default_rng(seed)
     groups = _blocks(subjects, families or {}, sites or {})
@@ -72,14 +73,14 @@ def exchangeable_permutations(
 def _blocks(
     subjects: Sequence[str], families: Mapping[str, str], sites: Mapping[str, str]
 ) -> list[tuple[list[np.ndarray], bool]]:
-    """Families as positions, grouped with those they swap with; and whether members may be shuffled."""
+    """Groups of exchangeable families, as positions, and whether members may be exchanged within families."""
     members: dict[tuple[str, str], list[int]] = {}
     for i, subject in enumerate(subjects):
         family = families.get(subject, "")
         members.setdefault(("family", family) if family else ("alone", subject), []).append(i)
     groups: dict[tuple[str, ...], list[np.ndarray]] = {}
     for positions in members.values():
-        # In the order of their sites: a family that spans sites swaps member by member of a site.
+        # Sort members by site: families that span sites are exchanged member by member within sites.
         ordered = sorted(positions, key=lambda i: sites.get(subjects[i], ""))
         groups.setdefault(tuple(sites.get(subjects[i], "") for i in ordered), []).append(np.array(ordered))
     return [(blocks, len(set(where)) == 1) for where, blocks in groups.items()]
@@ -92,13 +93,13 @@ def linear_statistics(
     permutations: np.ndarray,
     fit: Callable[[np.ndarray, np.ndarray], LinearFit] = fit_ridge,
 ) -> np.ndarray:
-    """Statistic of every task under every permutation, the model refitted each time.
+    """Statistic of every task for every permutation, with the model refitted.
 
     Args:
         folds: every outer fold of every repeat.
-        targets: (n_subjects, n_tasks); NaN is missing, and moves with its row.
+        targets: (n_subjects, n_tasks); NaN for missing outcomes, which are permuted with their row.
         permutations: (n_permutations, n_subjects) from `exchangeable_permutations`.
-        fit: rows and labels (n_train, n_labelings) to a fit; binary labels come as -1 and 1.
+        fit: function of rows and labels (n_train, n_labelings); binary labels are -1 and 1.
 
     Returns:
         (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task (AUC,
@@ -153,14 +154,14 @@ def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) ->
 
 
 def can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
-    """(n_labelings,) whether two values or two classes are known among (n_train, n_labelings)."""
+    """Whether labels (n_train, n_labelings) contain two values or two classes, (n_labelings,)."""
     if task.kind == "regression":
         return np.asarray((~np.isnan(y)).sum(axis=0) >= 2)
     return np.asarray(sum(((y == level).any(axis=0) for level in range(task.n_levels)), start=np.zeros(1)) >= 2)
 
 
 def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, task: Task) -> np.ndarray:
-    """Won and met pairs of a test fold, or squared errors of the model and of the training mean.
+    """Concordant and comparable pairs of a test fold, or squared errors of the model and of the training mean.
 
     Args:
         score: (n_test, n_labelings): risk, value or expected level; (n_levels, n_test, n_labelings) for a
@@ -191,21 +192,21 @@ def permutation_results(
 ) -> list[PermutationResult]:
     """p = (k + 1) / (n + 1) per task, and corrected over the tasks by the maximum statistic.
 
-    The maximum is taken over each statistic's rank in its own null (Westfall & Young 1993), since
-    tasks differ in scale and in the spread of their nulls. An undefined null statistic counts as
-    one that reaches the observed.
+    The maximum is taken over the ranks of statistics in their own null (Westfall & Young 1993), since tasks
+    differ in scale and in the spread of their nulls. An undefined null statistic counts as at least as large as
+    the observed one.
 
     Args:
         statistics: (1 + n_permutations, n_tasks), the observed first, larger is better.
 
     Raises:
-        InternalError: no permutation.
+        InternalError: there are no permutations.
     """
     if len(statistics) < 2:
         raise InternalError("a permutation test needs permutations")
     n = len(statistics) - 1
     filled = np.where(np.isnan(statistics), np.inf, statistics)
-    # How many of all n + 1 reach each value: rank-based p values of the observed and of every null.
+    # Number of the n + 1 values that are at least as large: p values of the observed and of every null value.
     order = np.sort(filled, axis=0)
     p_all = np.column_stack(
         [(n + 1 - np.searchsorted(order[:, t], filled[:, t], side="left")) / (n + 1) for t in range(len(tasks))]

@@ -58,12 +58,12 @@ def comparisons(
     kfold: bool = False,
     n_labelled: int | None = None,
 ) -> list[Comparison]:
-    """Every model in the table against the model that its record names, by the primary metric of the task.
+    """Compare every model in the table with the model that its record names, by the primary metric of the task.
 
     Controls of the network are compared with the network, everything else with the full model.
 
     Args:
-        kfold: the splits are those of k-fold cross-validation, where the corrected resampled t test has a meaning.
+        kfold: whether the splits are those of k-fold cross-validation, where the corrected resampled t test applies.
         n_labelled: subjects drawn to train on, where the splits are few-label ones.
     """
     found = []
@@ -154,8 +154,8 @@ def paired_difference(
     """Difference of two models' scores with its interval.
 
     Args:
-        base: for R2, the model of the training folds' mean.
-        widening: another than that of the metric's record.
+        base: for R2, the model that predicts the training mean.
+        widening: replaces the widening of the metric.
     """
     record = metric_named(metric)
     if metric in _LOSSES:
@@ -171,16 +171,16 @@ def paired_difference(
 def difference_of(one: Estimate, two: Estimate, cluster: np.ndarray, apart: float = 1.0) -> Difference:
     """Difference of two correlated estimates, from their own intervals.
 
-    Zou (2007, doi:10.1037/1082-989X.12.4.399): each side combines the distances to the ends of the two intervals,
-    less their correlation, which is that of the influences of the subjects (families). So the difference to a model
-    without an interval (one that ties everywhere, the training mean for R2) has the score's own interval, shifted,
-    and no end lies beyond what the two scores can be. Two ends of skewed intervals differ even where the models
-    agree; the correlated share therefore compares mean half-widths. The correlation is at most 1 - 1 / n_subjects:
-    two models that agree on every subject of one cohort need not agree on the next.
+    Method of Zou (2007, doi:10.1037/1082-989X.12.4.399): each side combines the distances to the ends of the two
+    intervals, reduced by their correlation, which is estimated from the influences of subjects (families). Thus, the
+    difference to a model without an interval (one with ties only, or the training mean for R2) has the score's own
+    interval, shifted, and its ends are within the range of possible differences. The ends of skewed intervals
+    differ even if the models agree; the correlated share therefore uses mean half-widths. The correlation is at
+    most 1 - 1 / n_subjects, since two models that agree on one cohort may differ on the next.
 
     Args:
-        apart: factor on 1 - correlation. The influences are those of the tested subjects; what the training sets
-            add is less alike between two models.
+        apart: factor on 1 - correlation. The influences are those of the tested subjects; the contribution of
+            training sets is less correlated between two models.
     """
     value = one.value - two.value
     if not np.isfinite(value):
@@ -245,7 +245,7 @@ def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: W
     one, two = (_LOSSES[metric](r) for r in (rows, other))
     gap = one - two
     value = float(gap.mean())
-    unit = float(two.mean())  # the floor is a share of the control's loss
+    unit = float(two.mean())  # the floor is relative to the control's loss
     if unit == 0 or widening is None:
         return Difference(value, float("nan"), float("nan"))
     strata = None if metric == "mae" else rows.y_true
@@ -258,11 +258,11 @@ def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: W
 def without_network(
     found: Sequence[Comparison], weights: Sequence[NetworkWeight], controls: Sequence[str] | None = None
 ) -> list[Comparison]:
-    """The same comparisons; *not applicable* where a question is about a network that has weight 0 in the full model.
+    """Set the verdict to *not applicable* if a comparison concerns a network that has weight 0 in the full model.
 
     Args:
-        weights: of the network in the full model, per task.
-        controls: of the full model that differ from it in the network only; by default the closed-form core and
+        weights: weights of the network in the full model, per task.
+        controls: controls that differ from the full model only in the network; by default the closed-form core and
             the controls of the stages.
     """
     silent = {w.task for w in weights if w.high == 0}

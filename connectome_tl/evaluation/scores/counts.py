@@ -7,12 +7,12 @@ from scipy.stats import rankdata
 
 
 def within_fold_counts(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Won and met pairs of each labeling.
+    """Concordant and comparable pairs of each labeling.
 
     Args:
-        y_true: (n_subjects, n_labelings) 0 and 1, or the number of the level; NaN is not scored.
+        y_true: (n_subjects, n_labelings) 0 and 1, or the number of the level; subjects with NaN are not scored.
         score: (n_subjects, n_labelings).
-        fold: (n_subjects,) of one repeat.
+        fold: (n_subjects,) test folds of one repeat.
 
     Returns:
         (won, met), each (n_labelings,): the AUC pooled over repeats is sum(won) / sum(met).
@@ -31,7 +31,7 @@ def _binary_counts(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> t
     won, met = np.zeros(score.shape[1]), np.zeros(score.shape[1])
     for k in np.unique(fold):
         y, s = y_true[fold == k], score[fold == k]
-        # Unscored subjects go to the bottom, where they push every rank up by their number.
+        # Unscored subjects get the lowest ranks, which raises all other ranks by their number.
         unknown = np.isnan(y)
         ranks = rankdata(np.where(unknown, -np.inf, s), axis=0) - unknown.sum(axis=0)
         n_positive, n_negative = (y == 1).sum(axis=0), (y == 0).sum(axis=0)

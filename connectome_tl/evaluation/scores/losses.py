@@ -14,12 +14,12 @@ from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 
 def squared_errors(rows: OutOfFold) -> np.ndarray:
-    """(n_subjects,) mean over repeats of the squared error of the score; summed over classes where there are many."""
+    """Squared errors of the score, (n_subjects,): mean over repeats, and sum over classes of multiclass tasks."""
     return np.asarray(np.nanmean(squared_errors_by_repeat(rows), axis=0))
 
 
 def squared_errors_by_repeat(rows: OutOfFold) -> np.ndarray:
-    """(n_repeats, n_subjects)."""
+    """Squared errors of each repeat, (n_repeats, n_subjects)."""
     if rows.probability is None:
         return np.asarray((rows.score - rows.y_true) ** 2)
     truth = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)]
@@ -32,7 +32,7 @@ def absolute_errors(rows: OutOfFold) -> np.ndarray:
 
 
 def r2_losses(rows: OutOfFold, base: OutOfFold | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n_subjects,) squared errors of the model, and of the training folds' mean (else of the overall mean)."""
+    """Squared errors (n_subjects,) of the model, and of the training mean (else of the overall mean)."""
     loss = np.nanmean((rows.predicted - rows.y_true) ** 2, axis=0)
     if base is None:
         return loss, (rows.y_true.mean() - rows.y_true) ** 2
@@ -40,7 +40,7 @@ def r2_losses(rows: OutOfFold, base: OutOfFold | None) -> tuple[np.ndarray, np.n
 
 
 def values_between(rows: OutOfFold, base: OutOfFold | None) -> float:
-    """Variance of the mean loss that the training sets add, see `between_folds`."""
+    """Contribution of the training sets to the variance of the mean loss, see `between_folds`."""
     centre = rows.y_true.mean() if base is None else base.predicted
     return between_folds((rows.predicted - centre) ** 2, rows.fold)
 
@@ -52,7 +52,7 @@ def values_widening(widening: Widening, rows: OutOfFold) -> Widening:
 
 
 def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval:
-    """Brier score with its interval, for cohorts with this share of each class."""
+    """Brier score with its interval, conditional on the class shares."""
     loss, record = squared_errors(rows), METRICS[metric]
     if rows.probability is None:
         spread = (rows.score - rows.y_true.mean()) ** 2

@@ -49,9 +49,9 @@ def scores(
             multiclass tasks; y_true NaN is predicted but not scored; a binary y_score is a probability.
         tasks: what to score, of any kind.
         clusters: family of each subject; relatives count as one draw.
-        estimand: what the interval is for (`intervals.ESTIMANDS`); named in each score's `method`. Scores of the
-            procedure carry the interval of the fitted model beside it.
-        n_labelled: subjects drawn to train on, where the splits are few-label ones (`splits.n_labelled`).
+        estimand: estimand of the intervals (`intervals.ESTIMANDS`), stated in each score's `method`. Scores of the
+            procedure also contain the interval for the fitted model.
+        n_labelled: number of labelled training subjects of few-label splits (`splits.n_labelled`).
 
     Raises:
         DataError: the table breaks its contract (see `predictions.out_of_fold`).
@@ -78,7 +78,7 @@ def _beside(scores: Sequence[Score], fitted: Sequence[Score]) -> list[Score]:
 
 
 def matching(base: OutOfFold | None, rows: OutOfFold) -> OutOfFold | None:
-    """`base` where it was tested on the same subjects and repeats, else None."""
+    """`base` if it was tested on the same subjects and repeats, else None."""
     if base is None or base.score.shape != rows.score.shape or (base.subjects != rows.subjects).any():
         return None
     return base
@@ -94,7 +94,7 @@ def task_scores(
     """
     made = _OF_KIND[task.spec.name](rows, base, estimand)
     found = rows.scores(made, task, model, estimand)
-    if task.is_binary and model != BASE_MODEL:  # it has no slope: its risk moves only with the fold
+    if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
     return found
 
@@ -110,7 +110,7 @@ def binary_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> 
     """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
     y = rows.y_true
     pairs = within_fold_pairs(y, rows.score, rows.fold)
-    predicted = np.nanmean(rows.predicted, axis=0)  # in what share of the repeats a subject is called positive
+    predicted = np.nanmean(rows.predicted, axis=0)  # share of the repeats in which a subject is called positive
     auc = auc_interval(pairs, rows.cluster, METRICS["auc"].widening[estimand])
     calls = call_intervals(predicted, y == 1, rows.cluster, auc, estimand)
     return {
@@ -144,7 +144,7 @@ def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) ->
 
 
 def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
-    """Macro one-vs-rest AUC within folds, balanced accuracy over the classes seen, Brier summed over classes."""
+    """Macro one-vs-rest AUC within folds, balanced accuracy over the observed classes, Brier summed over classes."""
     assert rows.probability is not None
     pairs = macro_pairs(rows.y_true, rows.probability, rows.fold)
     wide = METRICS["balanced_accuracy"].widening[estimand]

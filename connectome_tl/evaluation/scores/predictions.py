@@ -32,7 +32,7 @@ def prediction_rows(
     """Rows of the prediction table of one task, model and fold.
 
     Args:
-        ids: (n_subjects,) of the test fold.
+        ids: (n_subjects,) ids of the test fold.
         y_true: (n_subjects,) 0 or 1, a value, or the number of the level; NaN where it is missing.
         outputs: (n_subjects,) or (n_subjects, n_columns): probability of the positive class; value; or a
             probability per level.
@@ -105,7 +105,7 @@ def called(task: Task, outputs: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def columns_of(table: pd.DataFrame, task: Task) -> np.ndarray:
-    """(n_rows, n_columns) what a model predicted in each row: `y_score`, or the probabilities of the levels.
+    """Predictions of each row, (n_rows, n_columns): `y_score`, or the probabilities of the levels.
 
     Raises:
         DataError: a column of probabilities is missing.
@@ -119,7 +119,7 @@ def columns_of(table: pd.DataFrame, task: Task) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """Out-of-fold predictions of one model for one task; subjects without an outcome are left out.
+    """Out-of-fold predictions of one model for one task, without subjects that lack the outcome.
 
     Attributes:
         subjects: (n_subjects,) ids, sorted.
@@ -143,7 +143,7 @@ class OutOfFold:
 
     @property
     def n_learning(self) -> float | None:
-        """Subjects that the models of all repeats learnt from: draws of few labels add up, folds of all do not."""
+        """Number of training subjects over all repeats: draws of few labels add up, folds of all subjects do not."""
         return None if self.n_labelled is None else self.n_labelled * float(np.sqrt(self.n_repeats))
 
     @property
@@ -187,7 +187,7 @@ class OutOfFold:
         ]
 
     def method(self, metric: str, estimand: Estimand) -> str:
-        """How the interval of a metric was made."""
+        """Description of the method of a metric's interval."""
         record = metric_named(metric)
         repeats = f"{self.n_repeats} repeat{'s' if self.n_repeats > 1 else ''}"
         return (
@@ -204,7 +204,7 @@ def out_of_fold(
     clusters: Mapping[str, str] | None = None,
     n_labelled: int | None = None,
 ) -> OutOfFold:
-    """Take one model and task out of the table.
+    """Select one model and task from the table.
 
     Args:
         predictions: one row per subject, task, model and repeat (columns `COLUMNS`, and `p_0` ... where the
@@ -285,7 +285,7 @@ def _check_rows(
 def cluster_codes(subjects: np.ndarray, clusters: Mapping[str, str] | None) -> np.ndarray:
     """(n_subjects,) integers; subjects of one family share one."""
     families = clusters or {}
-    # A prefix keeps a family's name from meeting the id of a subject who has none.
+    # The prefix prevents collisions between names of families and ids of subjects without a family.
     keys = [f"family {family}" if (family := families.get(s, "")) else f"alone {s}" for s in subjects]
     return np.unique(keys, return_inverse=True)[1].ravel()
 

@@ -33,10 +33,10 @@ from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 
 
 class Heard(Protocol):
-    """Hears how a trial comes along; an exception ends the trial."""
+    """Callbacks of a trial; an exception ends the trial."""
 
     def fold(self, number: int, values: tuple[float, ...]) -> None:
-        """After each inner fold but the last: its number and the scores so far."""
+        """Called after each inner fold but the last with its number and the scores so far."""
         ...
 
     @property
@@ -45,12 +45,12 @@ class Heard(Protocol):
         ...
 
     def check(self, number: int, at: int, loss: float) -> None:
-        """At each checkpoint of the first network of an inner fold: its number, and the loss of held-out rows."""
+        """Called at each checkpoint of the first network of an inner fold with the loss of held-out rows."""
         ...
 
 
 def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
-    """Outcome whose score is optimised: the named one, the first binary one, or the first.
+    """Outcome whose score is optimised: the one named in the settings, else the first binary one, else the first.
 
     Raises:
         UsageError: the study has no such outcome.
@@ -64,7 +64,7 @@ def tuned_task(tune: TuneSettings, tasks: Sequence[Task]) -> Task:
 
 
 class _Checked:
-    """Tells of each checkpoint of the first seed's network once, whether the fit is made now or was stored."""
+    """Report each checkpoint of the first seed's network once, for new and for stored fits."""
 
     def __init__(self, item: PlannedFold, task: Task, heard: Heard) -> None:
         self._number, self._task, self._heard = item.fold_number, task.name, heard
@@ -91,8 +91,8 @@ class InnerFolds:
     """The inner folds of one outer fold.
 
     Attributes:
-        fold: the outer fold. model: whose predictions are scored. task, metrics: what is scored.
-        store: where finished fits lie; equal fits of several trials are made once.
+        fold: the outer fold. model: name of the scored model. task, metrics: the score.
+        store: store of finished fits; identical fits of several trials are made once.
     """
 
     study: StudySettings
@@ -104,15 +104,15 @@ class InnerFolds:
     store: FitStore | None = None
 
     def scores(self, study: StudySettings, heard: Heard | None = None) -> tuple[float, ...]:
-        """One number per metric, out of all inner folds together, as the outer folds are scored.
+        """One number per metric, pooled over all inner folds as for the outer folds.
 
         Args:
-            study: the study with the settings that are tried.
-            heard: hears of each inner fold. Without it all inner folds are fitted in one call.
+            study: the study with the settings of the trial.
+            heard: callbacks for each inner fold. Without it, all inner folds are fitted in one call.
 
         Raises:
             DataError: a score is undefined (no pair of outcomes in any inner fold).
-            LeakageError: a fit saw a row of an inner or the outer test fold.
+            LeakageError: a fit used a row of an inner or the outer test fold.
         """
         tasks = tasks_of(study, self.cohorts)
         planned = [self._planned(study, tasks, number) for number in range(len(self.fold.inner))]
@@ -131,7 +131,7 @@ class InnerFolds:
         return found
 
     def _planned(self, study: StudySettings, tasks: Sequence[Task], number: int) -> PlannedFold:
-        """The fits of one inner fold. The outer test rows stand on its test side, but are not predicted."""
+        """Plan the fits of one inner fold. The outer test rows are among its test rows, but are not predicted."""
         inner = self.fold.inner[number]
         hidden = Fold(inner.train, (*inner.test, *self.fold.test))
         chains = seeded_chains(study, self.cohorts, BY_NAME[self.model], hidden, tasks, keep=False)
@@ -164,7 +164,7 @@ class InnerFolds:
         table = pd.concat(tables, ignore_index=True)
         try:
             rows = out_of_fold(table, self.task, self.model, self._families)
-        except DataError:  # nobody with an outcome yet
+        except DataError:  # no subject with an outcome so far
             return (float("nan"),) * len(self.metrics)
         known = self._prevalence[self._prevalence["fold"] < len(tables)]
         base = matching(out_of_fold(known, self.task, BASE_MODEL, self._families), rows)
@@ -178,7 +178,7 @@ class InnerFolds:
 
     @cached_property
     def _prevalence(self) -> pd.DataFrame:
-        """The training rows' mean as a model: what R2 and the scaled Brier score are measured against."""
+        """Predictions of the training mean, the reference of R2 and of the scaled Brier score."""
         plan = SplitPlan((tuple(Fold(inner.train, inner.test) for inner in self.fold.inner),))
         study = self.study.model_copy(update={"baselines": (BASE_MODEL,)})
         return baseline_predictions(study, self.cohorts, plan, [self.task])

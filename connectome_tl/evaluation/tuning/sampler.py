@@ -1,9 +1,9 @@
 """Optuna sampler whose draws depend only on the seed and the earlier trials.
 
-Optuna's own samplers draw from one stream: a study that was killed and goes on would draw its first numbers
-again, and two workers with the same seed would try the same. Here every trial has a seed of its own, by
-its place among the trials that were not lost, so that a search that was killed ends as if it had not been. Trials that
-were given up keep their place: the next one tries something else.
+Optuna's samplers draw from one stream: a resumed study would repeat its first draws, and two workers with the same seed
+would try the same settings. Here, the seed of a trial depends on its position among the trials that were not lost, so
+that an interrupted search gives the same result as an uninterrupted one. Abandoned trials keep their position, so that
+the next trial tries other settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from connectome_tl.settings.tuning import TuneSettings
 
 
 class PlacedSampler(BaseSampler):
-    """Another sampler, made again for each trial with the seed of its place."""
+    """Wrapper that creates a sampler for each trial, seeded by the trial's position."""
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
         self._make, self._seed = make, seed
@@ -47,8 +47,8 @@ class PlacedSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        # A trial that is tried again keeps the parameters that it had drawn, so that a draw must not depend on how
-        # many came before it: each parameter has a seed of its own.
+        # A repeated trial keeps the parameters that it has drawn, so that a draw must not depend on earlier draws:
+        # each parameter has its own seed.
         own = self._make(int(content_hash(self._seed, self._place, param_name)[:8], 16))
         own.before_trial(study, trial)
         return own.sample_independent(study, trial, param_name, param_distribution)

@@ -1,4 +1,4 @@
-"""Search of one outer fold: one Optuna study that any number of workers share."""
+"""Search of one outer fold: one Optuna study, shared by any number of workers."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Wants = Literal["nothing", "a trial", "to wait"]
-_PATIENCE = 20  # trials that may end early, beyond ten for each that is wanted
+_PATIENCE = 20  # allowed number of stopped trials, in addition to ten per requested trial
 
 
 class _SetAside(Exception):
-    """This trial is one too many."""
+    """The trial is not needed."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoldSearch:
-    """What is searched for one outer fold.
+    """Hyperparameter search for one outer fold.
 
     Attributes:
-        name: of the Optuna study, unique to study, data, splits, space and fold.
-        repeat, number: of the outer fold. inner: its inner folds. seed: of the sampler.
+        name: name of the Optuna study, unique to study, data, splits, space and fold.
+        repeat, number: repeat and number of the outer fold. inner: its inner folds. seed: seed of the sampler.
     """
 
     name: str
@@ -75,7 +75,7 @@ class FoldSearch:
         return bool(self.tune.prune) and len(self.inner.metrics) == 1 and enough
 
     def requeue(self, *, all_running: bool = False) -> None:
-        """Queue again the trials of workers that are gone."""
+        """Requeue the trials of workers that have stopped."""
         requeue_lost(self.study, self.storage, all_running=all_running)
 
     def n_complete(self) -> int:
@@ -106,7 +106,7 @@ class FoldSearch:
         return Counter(trial.state.name for trial in self.study.get_trials(deepcopy=False))
 
     def run_trial(self) -> None:
-        """Take a queued trial, or a new one, and bring it to its end."""
+        """Run a queued trial, or a new one, to completion."""
         ended: list[float | tuple[float, ...]] = []
 
         def objective(trial: Trial) -> float | tuple[float, ...]:
@@ -118,7 +118,7 @@ class FoldSearch:
                 warnings.simplefilter("ignore")
                 self.study.optimize(objective, n_trials=1, catch=(_SetAside,))
         except (ValueError, AssertionError, RuntimeError):
-            # Optuna's ways to say that somebody else has ended this trial.
+            # Raised by Optuna if another worker has finished this trial.
             if not ended:
                 raise
             logging.getLogger("connectome_tl").warning("a trial outlived its heartbeats and was queued again")
@@ -126,7 +126,7 @@ class FoldSearch:
     def _objective(self, trial: Trial) -> float | tuple[float, ...]:
         from optuna import TrialPruned
 
-        self.storage.record_heartbeat(trial._trial_id)  # before the mark that says there is one
+        self.storage.record_heartbeat(trial._trial_id)  # before setting the attribute that marks the trial as begun
         trial.set_user_attr(BEGUN, trial.number)
         if surplus(self.study, self.storage.get_trial(trial._trial_id), self.tune.trials):
             trial.set_user_attr(SET_ASIDE, True)
@@ -134,7 +134,7 @@ class FoldSearch:
         try:
             study = self.inner.study.with_settings(suggest(trial, self.tune.space))
             found = self.inner.scores(study, self._watch(trial) if self._prunes else None)
-        except (UsageError, DivergedError) as error:  # these settings do not go together, or do not train
+        except (UsageError, DivergedError) as error:  # the settings are incompatible, or training diverges
             trial.set_user_attr(STOPPED, str(error)[:200])
             raise TrialPruned(str(error)) from error
         return found[0] if len(found) == 1 else found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def suggest(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, Any]:
-    """What a trial tries, by dotted key."""
+    """Settings of a trial, by dotted key."""
     return {key: one.value(_label(trial, key, one)) for key, one in space.items()}
 
 
@@ -34,12 +34,12 @@ def decoded(params: Mapping[str, Any], space: Mapping[str, Dimension]) -> dict[s
 
 
 def check_space(study: StudySettings, cohorts: StudyCohorts, space: Mapping[str, Dimension]) -> None:
-    """Refuse a space that holds a value the study or its cohorts refuse, before anything is written.
+    """Check, before anything is written, that the study and its cohorts accept all values of a space.
 
-    Each end of a range and each choice is put into the study alone.
+    Each end of a range and each choice is tested separately.
 
     Raises:
-        UsageError: with every such value.
+        UsageError: lists all values that are refused.
     """
     problems: list[Problem] = []
     for key, one in space.items():

@@ -1,8 +1,8 @@
 """Trial storage (SQLite or any database of Optuna's RDBStorage) and recovery of lost trials.
 
-Optuna queues the trial of a killed worker again only when somebody starts another trial after the grace
-period, and never one whose worker died before its first heartbeat, or while it queued another one. So
-`requeue_lost` is called at start, on resume, while waiting and at the end.
+Optuna requeues the trial of a killed worker only when another trial starts after the grace period, and never if the
+worker was killed before its first heartbeat or while requeuing another trial. Therefore, `requeue_lost` is called at
+start, on resume, while waiting and at the end.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
-MAX_RETRY = 10  # a trial that has killed its worker this often is given up
-GRACE = 3  # heartbeats that may fail to come before a worker counts as dead
+MAX_RETRY = 10  # a trial whose worker was killed this often is abandoned
+GRACE = 3  # missed heartbeats after which a worker is considered dead
 BEGUN, SET_ASIDE = "begun", "set_aside"  # user attributes of a trial
-_ATTEMPTS = 5  # two workers that create the tables at the same time get in each other's way
+_ATTEMPTS = 5  # retries if two workers create the tables at the same time
 
 
 @contextmanager
 def open_storage(url: str, *, heartbeat: int) -> Iterator[RDBStorage]:
-    """The database at a URL of SQLAlchemy, closed at the end; its tables are made where there are none.
+    """Open the database at an SQLAlchemy URL, create missing tables, and close it at the end.
 
     Args:
-        heartbeat: seconds between two signs of life of a worker; after `GRACE` of them its trial is queued again.
+        heartbeat: seconds between heartbeats of a worker; its trial is requeued after `GRACE` missed heartbeats.
 
     Raises:
         UsageError: not a URL of a known database, or its driver is not installed.
@@ -79,7 +79,7 @@ def _storage(url: str, heartbeat: int) -> RDBStorage:
 
 
 def with_driver(url: str) -> str:
-    """The URL with the driver that this package brings (psycopg 3) where a PostgreSQL URL names none."""
+    """Add the driver psycopg 3 to a PostgreSQL URL without a driver."""
     scheme, separator, rest = url.partition("://")
     return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgresql", "postgres") else url
 
@@ -96,7 +96,7 @@ def shown(url: str) -> str:
 
 
 def unreachable(url: str, error: Exception) -> OutputError:
-    """The error to raise where the database fails. Its own text may hold the whole URL and is not shown."""
+    """Error for a failing database. The original message may contain the whole URL and is not shown."""
     cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
     return OutputError(
         f"the database of trials {shown(url)} cannot be reached or read ({type(cause).__name__})",
@@ -105,10 +105,10 @@ def unreachable(url: str, error: Exception) -> OutputError:
 
 
 def requeue_lost(study: Study, storage: RDBStorage, *, all_running: bool = False) -> None:
-    """Queue again every trial that no living worker has, each once.
+    """Requeue, once each, all trials without a living worker.
 
     Args:
-        all_running: nobody else works on this database, so that no running trial is alive.
+        all_running: requeue all running trials; only valid if no other worker uses the database.
     """
     from optuna.storages import fail_stale_trials
     from optuna.trial import TrialState
@@ -130,14 +130,14 @@ def requeue_lost(study: Study, storage: RDBStorage, *, all_running: bool = False
 
 
 def given_up(trial: FrozenTrial) -> bool:
-    """Whether a lost trial was not queued again, since it and its forerunners have killed too many workers."""
+    """Whether a lost trial was not requeued, since too many of its workers were killed."""
     from optuna.trial import TrialState
 
     return trial.state == TrialState.FAIL and len(_history(trial)) >= MAX_RETRY
 
 
 def surplus(study: Study, mine: FrozenTrial, wanted: int) -> bool:
-    """Whether a trial that has just begun is one too many: enough others are there, or it was queued twice."""
+    """Whether a trial that has just begun is not needed: there are enough others, or it was queued twice."""
     from optuna.trial import TrialState
 
     others = [trial for trial in study.get_trials(deepcopy=False) if trial.number != mine.number]
@@ -156,7 +156,7 @@ def surplus(study: Study, mine: FrozenTrial, wanted: int) -> bool:
 
 
 def _never_began(trial: FrozenTrial, grace: timedelta) -> bool:
-    """Its worker died between taking it and its first heartbeat, which precedes the mark."""
+    """Whether its worker died before its first heartbeat, which precedes the attribute `BEGUN`."""
     begun = trial.user_attrs.get(BEGUN) == trial.number
     return not begun and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace
 

@@ -1,8 +1,8 @@
 """Pruning of trials, after an inner fold or during the training of a network.
 
-A trial is held against the completed trials of the same outer fold at the same point, and only where there are enough
-of them. What was seen on the way is kept in the database, where steps are numbered: inner fold `i` ends at step
-`(i + 1) * PER_FOLD`, and checkpoint `k` of its first network is step `i * PER_FOLD + k + 1`.
+A trial is compared with the completed trials of the same outer fold at the same point, if there are enough of them.
+Intermediate values are stored in the database by step: inner fold `i` ends at step `(i + 1) * PER_FOLD`, and checkpoint
+`k` of its first network is step `i * PER_FOLD + k + 1`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ STOPPED = "stopped"  # user attribute: why a trial ended before its last inner f
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """Follows one trial.
+    """Monitor one trial.
 
-    After an inner fold, the second or a later one, a trial stops that is worse than the median. At a checkpoint,
-    where one network's loss of few held-out rows is known, it stops only in the worst quarter; the first checkpoint
-    stops nobody.
+    From the second inner fold on, a trial is stopped if it is worse than the median. At a checkpoint, where only the
+    loss of one network on few held-out rows is available, it is stopped only in the worst quarter; the first
+    checkpoint is ignored.
 
     Attributes:
-        sign: 1 where a larger score is better, -1 where a smaller one is. inside: whether checkpoints count.
+        sign: 1 if a larger score is better, else -1. inside: whether checkpoints are used.
     """
 
     study: Study

@@ -15,21 +15,21 @@ from connectome_tl.imaging.read.dwi import Dwi
 _STEPS = 6
 _SETTLED_MM = 0.01
 _LEVELS = 32
-_CLEAR = 1.5  # standard deviations of the air by which a volume shows a brain
+_CLEAR = 1.5  # standard deviations of the air by which the head must be brighter
 _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halves of the data agree on less
-# Poses of phantoms scatter by sqrt(0.8) of what residuals tell: these hold errors of the target, too, and misfits.
+# Poses of phantoms vary by sqrt(0.8) of the estimate from residuals, which include errors of the target and misfits.
 _TARGETS_NOISE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What all volumes of one scan share.
+    """Geometry shared by all volumes of one scan.
 
     Attributes:
-        points: (n_voxels, 3) mm, every voxel's place.
+        points: (n_voxels, 3) positions of all voxels in mm.
         near: (n_voxels,) bool, in and around the brain.
-        centre: (3,) mm, about which poses turn.
-        shape, affine: of the grid.
+        centre: (3,) centre of rotations in mm.
+        shape, affine: shape and affine of the grid.
     """
 
     points: np.ndarray
@@ -41,7 +41,7 @@ class Ground:
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """How a target changes with a pose and with its scale, where it changes at all.
+    """Derivatives of a target with respect to pose and scale, at voxels with a gradient.
 
     Attributes:
         used: rows of the ground's points.
@@ -57,21 +57,21 @@ class Slopes:
 
 
 def ground_of(dwi: Dwi) -> Ground:
-    """The ground of a scan; its centre is that of the mask, or of the image where the mask is all of it."""
+    """The geometry of a scan; its centre is that of the mask, or of the image if the mask covers it."""
     points = points_of(dwi)
     near = binary_dilation(dwi.mask, iterations=2).ravel()
     return Ground(points, near, centre_of(dwi, points), dwi.data.shape[:3], dwi.affine)
 
 
 def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.ndarray] | None = None) -> Slopes | None:
-    """Slopes of a target, (n_voxels,); None where it is too flat to align anything with.
+    """Derivatives of a target, (n_voxels,); None if it is too flat for alignment.
 
     Args:
         halves: targets of two halves of the volumes, for how much slope is there beside the noise.
     """
     gradient = _gradient(target, ground)
     strength = (gradient**2).sum(axis=1)
-    # Flat background says nothing.
+    # A flat background is uninformative.
     used = np.flatnonzero(ground.near & (strength > 1e-4 * strength[ground.near].max(initial=0.0)))
     if used.size < 100:
         return None
@@ -88,7 +88,7 @@ def aligned(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: 
         return pose
     found = pose
     for _ in range(_STEPS):
-        # The template's gradient serves in all steps: the small move found there is undone in the volume.
+        # Inverse compositional scheme: the gradient of the target is used in all steps, and updates are inverted.
         voxels = voxels_of(slopes.places, found, ground.affine)
         off = map_coordinates(image, voxels, order=1, mode="nearest") - slopes.wanted
         change = slopes.back @ (slopes.jacobian.T @ off)
@@ -145,7 +145,7 @@ def _left_of_noise(voxels: np.ndarray, width: float, affine: np.ndarray) -> np.n
 
 
 def _information(jacobian: np.ndarray, halves: Sequence[np.ndarray] | None) -> np.ndarray:
-    """The inverse of what a target's slopes tell of a pose; noise of two halves of the data does not agree."""
+    """Inverse information matrix of a pose; with two halves of the data, noise is excluded."""
     normal = jacobian.T @ jacobian
     if halves is not None:
         agreed = halves[0].T @ halves[1]
@@ -165,13 +165,13 @@ def _jacobian(target: np.ndarray, gradient: np.ndarray, used: np.ndarray, ground
 
 
 def _gradient(target: np.ndarray, ground: Ground) -> np.ndarray:
-    """Of an image on the data's grid, per mm along the world's axes, (n_points, 3)."""
+    """Gradient of an image on the data's grid, per mm along world axes, (n_points, 3)."""
     gradient = np.stack(np.gradient(target.reshape(ground.shape)), axis=-1).reshape(-1, 3)
     return np.asarray(gradient @ np.linalg.inv(ground.affine[:3, :3]))
 
 
 def in_contrast_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`other` with each of its intensities replaced by the mean of what lies there in `image`."""
+    """Replace each intensity of `other` by the mean of `image` at voxels with this intensity."""
     edges = np.quantile(other, np.linspace(0, 1, _LEVELS + 1)[1:-1])
     level = np.digitize(other, edges)
     counts = np.maximum(np.bincount(level, minlength=_LEVELS), 1)
@@ -186,7 +186,7 @@ def seen(image: np.ndarray, points: np.ndarray, pose: np.ndarray, affine: np.nda
 
 
 def points_of(dwi: Dwi) -> np.ndarray:
-    """Every voxel's place in mm, (n_voxels, 3)."""
+    """Positions of all voxels in mm, (n_voxels, 3)."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in dwi.data.shape[:3]), indexing="ij"), axis=-1).reshape(-1, 3)
     return np.asarray(grid @ dwi.affine[:3, :3].T + dwi.affine[:3, 3])
 
@@ -197,13 +197,13 @@ def voxels_of(points: np.ndarray, pose: np.ndarray, affine: np.ndarray) -> np.nd
 
 
 def stands_out(image: np.ndarray, unweighted: np.ndarray) -> bool:
-    """Whether an image is clearly brighter where the head is than in the air; `unweighted` shows where that is."""
+    """Whether an image is clearly brighter in the head than in air, as located in `unweighted`."""
     head = unweighted > 0.3 * np.quantile(unweighted, 0.98)
     inside, around = image[head], image[~head]
     return not around.size or bool(inside.mean() - around.mean() > _CLEAR * around.std())
 
 
 def centre_of(dwi: Dwi, points: np.ndarray) -> np.ndarray:
-    """Centre of the mask in mm, or of the image where the mask is all of it."""
+    """Centre of the mask in mm, or of the image if the mask covers it."""
     inside = points[dwi.mask.ravel()]
     return np.asarray((inside if len(inside) else points).mean(axis=0))

@@ -24,18 +24,18 @@ def preprocess(
     correct: Callable[[Dwi], Dwi] | None = None,
     correct_moves: bool = False,
 ) -> tuple[Dwi, Motion | None]:
-    """Apply what the settings ask for, in the usual order: noise, ringing, distortion, motion, bias.
+    """Apply the requested steps in the usual order: noise, ringing, distortion, motion, bias.
 
-    b-vectors turn with their volumes. Susceptibility and eddy currents are corrected by `correct` alone. The result
-    does not depend on `n_threads`.
+    b-vectors are rotated with their volumes. Susceptibility and eddy-current distortions are corrected only by
+    `correct`. The result does not depend on `n_threads`.
 
     Args:
-        step: is called with the name of each step as it begins.
-        correct: correction of distortions that is not ours.
-        correct_moves: it takes out motion as well; then motion is only measured here.
+        step: called with the name of each step at its start.
+        correct: external correction of distortions.
+        correct_moves: whether it also corrects motion, which is then only measured here.
 
     Returns:
-        The data, and the motion that was found; None where none was looked for.
+        The data, and the estimated motion or None.
     """
     motion = None
     if settings.denoise != "none":
@@ -64,23 +64,23 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     `dwidenoise`, or by Patch2Self (Fadnavis et al. 2020, arXiv:2011.01355).
 
     Raises:
-        MissingInputError, DataError: MRtrix3 is asked for and is not there, or fails.
+        MissingInputError, DataError: MRtrix3 is required but not installed, or fails.
     """
     if method == "dwidenoise":
         return changed_by_mrtrix("dwidenoise", dwi, n_threads)
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
-        with np.errstate(invalid="ignore"):  # patches outside the mask have no weight: 0 / 0, put right below
+        with np.errstate(invalid="ignore"):  # patches outside the mask have zero weight and give 0 / 0, corrected below
             found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32)
         return replace(dwi, data=np.where(np.isfinite(found) & dwi.mask[..., None], found, dwi.data))
     from dipy.denoise.patch2self import patch2self
 
-    # It sketches with numpy's global generator: seeded here and put back, so that equal scans give equal bytes.
+    # It uses numpy's global generator, which is seeded and restored, so that equal scans give equal bytes.
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        with redirect_stderr(StringIO()):  # it draws a progress bar that cannot be turned off
+        with redirect_stderr(StringIO()):  # its progress bar cannot be disabled
             data = patch2self(dwi.data, dwi.bvals, b0_threshold=dwi.b0_max, model="ols", shift_intensity=True)
     finally:
         np.random.set_state(before)  # noqa: NPY002
@@ -88,7 +88,7 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
 
 
 def without_ringing(dwi: Dwi, n_threads: int = 1) -> Dwi:
-    """Gibbs ringing by sub-voxel shifts (Kellner et al. 2016, doi:10.1002/mrm.26054)."""
+    """Remove Gibbs ringing by sub-voxel shifts (Kellner et al. 2016, doi:10.1002/mrm.26054)."""
     from dipy.denoise.gibbs import gibbs_removal
 
     data = gibbs_removal(dwi.data.astype(np.float64), inplace=False, num_processes=n_threads)
@@ -96,11 +96,11 @@ def without_ringing(dwi: Dwi, n_threads: int = 1) -> Dwi:
 
 
 def without_bias(dwi: Dwi) -> Dwi:
-    """One smooth bias field from the mean unweighted volume (dipy's polynomial fit), divided out of all volumes."""
+    """Divide all volumes by a smooth bias field, estimated from the mean unweighted volume (dipy's polynomial fit)."""
     from dipy.core.gradients import gradient_table
     from dipy.denoise.bias_correction import bias_field_correction
 
     table = gradient_table(dwi.bvals, bvecs=dwi.voxel_directions, b0_threshold=dwi.b0_max)
     _, field = bias_field_correction(dwi.data, table, mask=dwi.mask, return_bias_field=True)
-    known = np.where(field > 0.05, field, 1.0)  # the fit says nothing outside the mask
+    known = np.where(field > 0.05, field, 1.0)  # the fit is undefined outside the mask
     return replace(dwi, data=(dwi.data / known[..., None]).astype(np.float32))

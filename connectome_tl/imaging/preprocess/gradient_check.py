@@ -1,8 +1,8 @@
 """Detect flipped or swapped gradient axes by fibre coherence. Only warns.
 
-As MRtrix3's `dwigradcheck` does it (Jeurissen et al. 2014, doi:10.1016/j.media.2014.05.012): main directions of
-the tensor are followed by FACT (Mori et al. 1999) from many seeds, and the right table gives the longest
-streamlines. A table turned so turns every tensor alike, so one fit serves all 24.
+As in MRtrix3's `dwigradcheck` (Jeurissen et al. 2014, doi:10.1016/j.media.2014.05.012): principal directions of the
+tensor are tracked by FACT (Mori et al. 1999) from many seeds, and the correct table gives the longest streamlines. A
+permutation or flip of axes transforms all tensors, so that one fit is sufficient for all 24.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _N_SEEDS = 3000
 _STEP = 0.5  # of the smallest voxel edge
 _MAX_STEPS = 200
 _MIN_COSINE = np.cos(np.radians(35))  # from one step to the next
-_MARGIN = 1.1  # so much longer must streamlines be before anything is said
+_MARGIN = 1.1  # factor by which streamlines must be longer for a warning
 
 
 def lengths_of_tables(dwi: Dwi, maps: TensorMaps, *, seed: int = 0) -> dict[str, float]:
-    """Mean streamline length in mm under each turning of the gradient table, by name.
+    """Mean streamline length in mm for each transformed gradient table, by name.
 
-    Followed within the most anisotropic third of the mask: no threshold on FA.
+    Tracking is restricted to the most anisotropic third of the mask, without a threshold on FA.
     """
     inside = dwi.mask & (maps.fa > np.quantile(maps.fa[dwi.mask], 2 / 3))
     along = maps.principal.astype(float) @ (dwi.affine[:3, :3] / dwi.zooms)
@@ -46,7 +46,7 @@ def lengths_of_tables(dwi: Dwi, maps: TensorMaps, *, seed: int = 0) -> dict[str,
 
 
 def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Problem | None:
-    """What to say where streamlines are clearly longer with the table turned; None where it is right."""
+    """Warning if streamlines are clearly longer with a transformed table, else None."""
     best = max(lengths, key=lambda name: lengths[name])
     if lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
         return None
@@ -60,7 +60,7 @@ def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Pr
 
 
 def about_gradients(warnings: Sequence[str]) -> list[str]:
-    """Of what is said about a scan, what concerns its gradient table."""
+    """The warnings on the gradient table of a scan."""
     return [said for said in warnings if _LOOKS_WRONG in said or said.startswith(("b-vectors ", "b-values "))]
 
 

@@ -1,9 +1,9 @@
 """Rigid motion between diffusion volumes: each is aligned with a prediction from the others.
 
-A volume and the mean of its shell differ in contrast wherever there are fibres, and following that difference
-moves a head that lay still. So the target is a prediction from all other volumes (`prediction`). Then sums of squares
-are the right measure, and Gauss-Newton finds six numbers in a few steps. The unweighted mean, in the contrast of
-each volume, says roughly where a head that moved far is. What of the estimates is noise is drawn to rest (`shrinkage`).
+A volume and the mean of its shell differ in contrast where there are fibres, which would bias the alignment. The target
+is therefore a prediction from all other volumes (`prediction`), for which least squares is appropriate, and
+Gauss-Newton converges in a few steps. For large motion, the initial pose is estimated from the unweighted mean in the
+contrast of each volume. Estimates are shrunk according to their noise (`shrinkage`).
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from connectome_tl.imaging.preprocess.prediction import left_one_out, of_halves
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displacement, shrunk
 from connectome_tl.imaging.read.dwi import Dwi
 
-_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0)  # of each round; wide first, since the first prediction is of blurred data
+_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0)  # of each iteration; decreasing, since the first prediction is blurred
 _T = TypeVar("_T")
-_SMALL_MM = 1.0  # a rough start that differs less from rest than this is left at rest
+_SMALL_MM = 1.0  # smaller initial motions are ignored
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Where each volume's head was.
+    """Pose of the head in each volume.
 
     Attributes:
         poses: (n_volumes, 4, 4) mm of the common frame to mm of the volume.
         displacement: (n_volumes,) framewise displacement in mm; NaN for the first.
-        centre: (3,) mm, the point of the head whose shifts are told.
+        centre: (3,) mm, reference point of the translations.
     """
 
     poses: np.ndarray
@@ -54,16 +54,16 @@ class Motion:
     centre: np.ndarray
 
     def table(self) -> np.ndarray:
-        """(n_volumes, 6): shifts of the head's centre in mm and turns in degrees."""
+        """Translations of the head's centre in mm and rotations in degrees, (n_volumes, 6)."""
         turns = Rotation.from_matrix(self.poses[:, :3, :3]).as_euler("xyz", degrees=True)
         shifts = self.poses[:, :3, :3] @ self.centre + self.poses[:, :3, 3] - self.centre
         return np.concatenate([shifts, turns], axis=1)
 
 
 def without_motion(dwi: Dwi, *, n_threads: int = 1) -> tuple[Dwi, Motion]:
-    """Align all volumes, resampling each once (cubic), and turn the b-vectors with them.
+    """Align all volumes with a single cubic resampling, and rotate the b-vectors.
 
-    Motion within a volume, and the signal it costs, stay as they are. The result does not depend on `n_threads`.
+    Motion within a volume, and the resulting signal loss, are not corrected. The result does not depend on `n_threads`.
     """
     motion = estimate_motion(dwi, n_threads=n_threads)
     points = points_of(dwi)
@@ -80,7 +80,7 @@ def without_motion(dwi: Dwi, *, n_threads: int = 1) -> tuple[Dwi, Motion]:
 
 
 def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
-    """Pose of every volume in a frame common to all."""
+    """Pose of every volume in a common frame."""
     ground = ground_of(dwi)
     centre = ground.centre
     poses = _rough(dwi, _smoothed(dwi, _SMOOTHING_MM[0], n_threads), ground, n_threads)
@@ -88,14 +88,14 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         found, noise = _round(dwi, poses, width, ground, n_threads)
         values, variances = shrunk(as_mm(found, centre), noise)
         poses = as_poses(values, centre)
-        # All could turn alike and fit as well: the unweighted volumes lie on the whole where they lay.
+        # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
         poses = poses @ np.linalg.inv(rest)
     return Motion(poses, displacement(values, variances), centre)
 
 
 def _round(dwi: Dwi, poses: np.ndarray, width: float, ground: Ground, n_threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every volume moved onto what the others predict: poses, and covariances of their errors, (n_volumes, 6, 6)."""
+    """Align every volume to its prediction: poses, and covariances of their errors, (n_volumes, 6, 6)."""
     each, smooth = range(dwi.n_volumes), _smoothed(dwi, width, n_threads)
     here = np.stack(_each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine), each, n_threads))
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
@@ -119,10 +119,10 @@ def _smoothed(dwi: Dwi, width: float, n_threads: int) -> list[np.ndarray]:
 
 
 def residual_mm(found: np.ndarray, true: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """How far each volume's brain still lies from where it should, mean over the mask in mm, (n_volumes,).
+    """Residual displacement of each volume, mean over the mask in mm, (n_volumes,).
 
     Args:
-        found, true: (n_volumes, 4, 4). The frame common to all volumes is free: the best one is taken.
+        found, true: (n_volumes, 4, 4) poses, compared up to the best common transform.
     """
     places = np.argwhere(mask)[:: max(int(mask.sum()) // 500, 1)] @ affine[:3, :3].T + affine[:3, 3]
     points = np.column_stack([places, np.ones(len(places))])
@@ -138,7 +138,7 @@ def residual_mm(found: np.ndarray, true: np.ndarray, mask: np.ndarray, affine: n
 
 
 def _each(make: Callable[[int], _T], volumes: Iterable[int], n_threads: int) -> list[_T]:
-    """One result per volume, the same whatever the number of threads: no volume enters another's."""
+    """One independent result per volume, so that results do not depend on the number of threads."""
     if n_threads <= 1:
         return [make(volume) for volume in volumes]
     with ThreadPoolExecutor(n_threads) as pool:
@@ -146,7 +146,7 @@ def _each(make: Callable[[int], _T], volumes: Iterable[int], n_threads: int) -> 
 
 
 def _rough(dwi: Dwi, smooth: list[np.ndarray], ground: Ground, n_threads: int) -> np.ndarray:
-    """Where each head is at first sight: unweighted volumes onto their mean, others onto it in their own contrast."""
+    """Initial poses: unweighted volumes are aligned to their mean, others to it in their own contrast."""
     poses = np.tile(np.eye(4), (dwi.n_volumes, 1, 1))
     unweighted = np.flatnonzero(dwi.is_b0)
 

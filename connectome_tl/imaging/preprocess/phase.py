@@ -14,12 +14,12 @@ from connectome_tl.imaging.read.images import Volume, grid_problem, read_volume,
 from connectome_tl.imaging.read.runs import RunFiles, read_sidecars
 
 _AXES = {"i": (1, 0, 0), "j": (0, 1, 0), "k": (0, 0, 1)}
-_MOST = 3  # unweighted volumes of each run and direction; more tell topup little and take long
+_MOST = 3  # unweighted volumes per run and direction; more are slow and of little use for topup
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Unweighted volumes and how each was acquired.
+    """Unweighted volumes and their acquisition parameters.
 
     Attributes:
         b0s: (x, y, z, n_b0s), of the runs in their order, then of the other direction.
@@ -33,7 +33,7 @@ class Pairs:
 
 
 def phase_problems(runs: Sequence[RunFiles], subject: str) -> list[Problem]:
-    """Sidecars that do not tell how their image was acquired."""
+    """Problems of sidecars without acquisition parameters."""
     found: list[Problem] = []
     for run in runs:
         try:

@@ -1,9 +1,9 @@
 """Leave-one-out prediction of each diffusion volume from all others, over all shells.
 
-Every voxel's signal is fitted by a few components that tensors of many shapes and directions leave in this gradient
-table (their leading singular vectors). Predictions from the data themselves are what eddy and SHORELine compare volumes
-with (Andersson and Sotiropoulos 2016, doi:10.1016/j.neuroimage.2015.10.019; Cieslak et al. 2024,
-doi:10.1002/mrm.29973); a linear fit leaves one volume out in closed form.
+The signal of every voxel is fitted by a few components: the leading singular vectors of the signals of tensors of many
+shapes and directions for this gradient table. As in eddy and SHORELine, volumes are compared with predictions from the
+data (Andersson and Sotiropoulos 2016, doi:10.1016/j.neuroimage.2015.10.019; Cieslak et al. 2024,
+doi:10.1002/mrm.29973). For a linear fit, leave-one-out predictions have a closed form.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MOST_PER_VOLUME = 0.4  # components for each volume, so that enough is left ove
 
 
 def left_one_out(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """What the other volumes say about each, as a matrix (n_volumes, n_volumes) with zeros on its diagonal."""
+    """Matrix of leave-one-out predictions, (n_volumes, n_volumes), with zero diagonal."""
     basis = components(bvals, directions)
     hat = basis @ basis.T
-    own = np.minimum(np.diag(hat), 0.95)  # a volume alone at its b-value: nearly nothing predicts it
+    own = np.minimum(np.diag(hat), 0.95)  # a single volume of a b-value is hardly predicted by others
     return np.asarray((hat - np.diag(np.diag(hat))) / (1.0 - own)[:, None])
 
 
 def of_halves(bvals: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each half of the volumes (every second one of rising b-value) says about all, as two such matrices."""
+    """Matrices of the predictions from each half of the volumes (every second one by b-value)."""
     basis = components(bvals, directions)
     order = np.argsort(bvals, kind="stable")
     found = []

@@ -1,10 +1,9 @@
 """Shrink estimated head positions by their estimation noise.
 
-Volumes of high b-value hold little signal, and a pose estimated from one scatters although the head lay still. How
-much it scatters by noise is known from the fit; how much heads really moved is estimated from all volumes together:
-a random walk, for drift and changes that last, and around it a mixture of normal distributions of many widths
-(adaptive shrinkage, Stephens 2017, doi:10.1093/biostatistics/kxw041). What is left is the expected pose: noise is drawn
-to rest, and a jump that noise does not explain stays as it is.
+Volumes of high b-value have little signal, so that their estimated poses are noisy. The noise is known from the fit.
+The distribution of true motion is estimated from all volumes: a random walk for drift and lasting changes, plus a
+mixture of normal distributions of many widths (adaptive shrinkage, Stephens 2017, doi:10.1093/biostatistics/kxw041).
+The result is the posterior mean: noise is shrunk, and jumps that noise does not explain are preserved.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from scipy.special import erf
 
 _WIDTHS = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8])  # mm
 _STEPS = 200
-_ANYWHERE_MM = 30.0  # how far from the origin the walk may start
-_AT_REST = 2.0  # volumes' worth of prior belief in the smallest width
-RADIUS_MM = 50.0  # at which turns count in mm (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)
+_ANYWHERE_MM = 30.0  # standard deviation of the start of the walk
+_AT_REST = 2.0  # prior weight of the smallest width, in volumes
+# radius for the conversion of rotations to mm (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)
+RADIUS_MM = 50.0
 
 
 def as_mm(poses: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def as_poses(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def shrunk(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected values given noisy ones, and how uncertain they are.
+    """Posterior means and variances of noisy values.
 
     Args:
         values: (n, 6) mm, as `as_mm`. noise: (n, 6, 6) covariance of their errors.
@@ -71,9 +71,9 @@ def shrunk(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _walk(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Where a random walk most likely went, (n, 6), given values with independent errors around it.
+    """Most likely random walk, (n, 6), given values with independent errors.
 
-    The widths of its steps and of what scatters around it are those under which the values are likeliest.
+    The standard deviations of its steps and of deviations from it maximise the likelihood.
 
     Args:
         noise: (n, 6) variances of the errors.
@@ -98,7 +98,7 @@ def _walk(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def displacement(values: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Framewise displacement in mm, (n,): the expected sum of what the six numbers change by; NaN for the first.
+    """Framewise displacement in mm, (n,): expected sum of absolute changes of the six parameters; NaN for the first.
 
     Power et al. 2012 (doi:10.1016/j.neuroimage.2011.10.018).
     """

@@ -1,4 +1,4 @@
-"""Brain masks by median filter and Otsu's threshold (dipy), where none is given."""
+"""Brain masks by median filter and Otsu's threshold (dipy), if none is given."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume
 
-_AROUND_MM = 3.0  # how far from a brain known roughly the edge is looked for
+_AROUND_MM = 3.0  # search distance for the edge around a rough mask
 
 
 def brain_mask(image: Volume, near: np.ndarray | None = None) -> np.ndarray:
     """Brain of an image of any contrast, (x, y, z) bool.
 
     Args:
-        near: (x, y, z) bool, a rough mask (of the diffusion data, which show no scalp). Without it the image must
-            be skull-stripped, or nearly so: intensities cannot tell brain from scalp.
+        near: (x, y, z) bool, a rough mask (from diffusion data, which show no scalp). Without it the image must be
+            (nearly) skull-stripped, since intensities do not separate brain and scalp.
 
     Raises:
-        DataError: nothing, or nearly everything, would be brain.
+        DataError: the mask is empty or covers nearly the whole image.
     """
     from dipy.segment.mask import median_otsu
     from scipy.ndimage import distance_transform_edt
@@ -37,7 +37,7 @@ def dwi_mask(dwi: Dwi, extract: Callable[[Volume], np.ndarray] | None = None) ->
     """Brain of diffusion data, from the mean of the unweighted volumes, (x, y, z) bool; raises as `brain_mask`.
 
     Args:
-        extract: the user's own way from an image to its brain.
+        extract: user-supplied brain extraction.
     """
     mean = dwi.data[..., dwi.is_b0].mean(axis=3)
     return (extract or brain_mask)(Volume(mean, dwi.affine, dwi.subject, dwi.file))
@@ -56,10 +56,10 @@ def _solid(mask: np.ndarray) -> np.ndarray:
 
 
 def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
-    """The mask, where it may be a brain.
+    """Return the mask if its volume is plausible for a brain.
 
     Raises:
-        DataError: its volume is none that a brain has.
+        DataError: its volume is implausible.
     """
     litres = mask.sum() * float(np.prod(image.zooms)) / 1e6
     if not 0.02 <= litres <= 2.5:

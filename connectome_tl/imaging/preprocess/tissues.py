@@ -1,8 +1,8 @@
 """Tissue maps: read (5TT, Draw-EM, probability maps) or segmented from the image.
 
-The simple way is k-means over one image's intensities (scikit-learn) and the Gaussians of its three classes, which know
-no anatomy: whatever rests on it is exploratory. A mixture fitted to the end jumped between solutions when one voxel of
-twenty was left out; dipy's Markov random field gave NaN where a class ran empty.
+The segmentation uses k-means over the intensities of one image (scikit-learn) and Gaussians of its three classes. It
+uses no anatomical prior, so that results based on it are exploratory. A converged Gaussian mixture was unstable when
+one voxel in twenty was omitted; dipy's Markov random field gave NaN for empty classes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tissues:
         return np.asarray((self.cortex + self.deep).clip(0, 1))
 
     def on_grid(self, target: Volume, warp: Warp | None = None) -> Tissues:
-        """The same maps on the grid of `target`, trilinear; `warp` maps its mm to theirs (default: the same)."""
+        """Resample the maps to the grid of `target` (trilinear); `warp` maps its mm to theirs (default: identity)."""
         chain = Warp(np.eye(4)) if warp is None else warp
         moved = [carry_image(chain, Volume(part, self.affine), target).data.clip(0, 1) for part in self.parts]
         white, cortex, deep, fluid = moved
@@ -95,13 +95,14 @@ def read_tissues(files: Sequence[Path], *, subject: str | None = None) -> Tissue
 
 
 def segment_tissues(image: Volume, brain: np.ndarray, contrast: str, *, months: float | None = None) -> Tissues:
-    """Three tissues from one T2w or T1w image; deep grey matter is not told from cortex.
+    """Segment three tissues from one T2w or T1w image; deep grey matter is not separated from cortex.
 
     Args:
-        months: age from term; a newborn where it is not known.
+        months: age from term; None for a newborn.
 
     Raises:
-        DataError: no T2w or T1w, fewer than three intensities, or an age at which white and grey matter look alike.
+        DataError: not T2w or T1w, fewer than three intensities, or an age at which white and grey matter are
+            isointense.
     """
     from scipy.stats import norm
     from sklearn.cluster import KMeans

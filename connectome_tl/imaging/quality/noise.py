@@ -9,14 +9,14 @@ from connectome_tl.imaging.read.dwi import Dwi
 
 
 def noise_measures(dwi: Dwi, bad: np.ndarray) -> dict[str, float]:
-    """Median over the brain of signal to noise, and contrast to noise, of each shell, by name.
+    """Median signal-to-noise and contrast-to-noise ratios over the brain for each shell, by name.
 
-    `b0_snr` is mean by standard deviation of the unweighted volumes. Of a shell, `snr_b*` is the mean, and `cnr_b*` the
-    standard deviation over volumes of the fitted signal, by that of what the fit leaves (as eddy's quality control:
-    Bastiani et al. 2019, doi:10.1016/j.neuroimage.2018.09.073).
+    `b0_snr` is mean divided by standard deviation of the unweighted volumes. For a shell, `snr_b*` and `cnr_b*` are the
+    mean and the standard deviation over volumes of the fitted signal, divided by the standard deviation of the
+    residuals (as in eddy's quality control: Bastiani et al. 2019, doi:10.1016/j.neuroimage.2018.09.073).
 
     Args:
-        bad: (n_volumes,) bool, volumes to leave out.
+        bad: (n_volumes,) bool, volumes to exclude.
     """
     found: dict[str, float] = {}
     unweighted = np.flatnonzero(dwi.is_b0 & ~bad)
@@ -39,7 +39,7 @@ def noise_measures(dwi: Dwi, bad: np.ndarray) -> dict[str, float]:
 
 
 def neighbour_correlation(dwi: Dwi, bad: np.ndarray) -> np.ndarray:
-    """Correlation over the brain of each weighted volume with its nearest in q-space, (n_volumes,); NaN of others.
+    """Correlation over the brain of each weighted volume with its nearest in q-space, (n_volumes,); NaN for others.
 
     Yeh et al. 2019 (doi:10.1016/j.neuroimage.2019.116131).
     """

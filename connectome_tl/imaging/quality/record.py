@@ -39,11 +39,11 @@ COLUMNS = {  # of the table: what they are, and their unit
 
 @dataclass(frozen=True, eq=False)
 class ScanQuality:
-    """Quality of one scan's diffusion data as they came.
+    """Quality of the original diffusion data of one scan.
 
     Attributes:
-        volumes: a row per volume, columns as `COLUMNS`.
-        numbers: of the whole scan, by name.
+        volumes: one row per volume with the columns `COLUMNS`.
+        numbers: summary numbers of the scan, by name.
     """
 
     volumes: pd.DataFrame
@@ -52,13 +52,13 @@ class ScanQuality:
 
 
 def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, SignalCheck]:
-    """The data without volumes that hold nothing, which these are, and how the signal goes with the table.
+    """The data without empty volumes, a mask of empty volumes, and the check of the signal against the table.
 
     Args:
-        refuse: raise where the table cannot be right; else that is a warning.
+        refuse: raise an error if the table is wrong, else warn.
 
     Raises:
-        DataError: the table cannot be right, or too little is left.
+        DataError: the table is wrong, or too few volumes remain.
     """
     empty = empty_volumes(dwi)
     left = ~empty
@@ -79,7 +79,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
 
 
 def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:
-    """Measure the quality of data as they came.
+    """Measure the quality of the original data.
 
     Args:
         dwi: without the empty volumes.

@@ -1,8 +1,8 @@
 """Check b-values and gradient directions against the signal.
 
-The logarithm of a volume's mean signal falls as b rises, but for what its direction changes. A fit of both (a falling
-step function of b, and a tensor) leaves little where the table is right. Directions alone are compared with the
-tensor's own fit in many voxels, with the table as it stands and moved by a few volumes.
+The logarithm of a volume's mean signal decreases with b and depends on the direction. A fit of both (a decreasing step
+function of b, and a tensor) has small residuals if the table is correct. Directions are also checked by tensor fits in
+many voxels, with the original table and with the table shifted by a few volumes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class SignalCheck:
     """Agreement of the signal with the gradient table.
 
     Attributes:
-        expected: (n_volumes,) mean signal in the mask that each volume's b-value and direction let expect.
-        measured: (n_volumes,) what it is.
-        problem: why the table cannot be right; None where that is not sure.
-        warnings: what a reader should know.
+        expected: (n_volumes,) expected mean signal in the mask for each volume's b-value and direction.
+        measured: (n_volumes,) measured mean signal.
+        problem: reason why the table is wrong; None if it is not certain.
+        warnings: warnings for the user.
     """
 
     measured: np.ndarray
@@ -73,7 +73,7 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
 
 
 def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Log signal by b-value (never rising with it) and by direction, robustly, (n_volumes,)."""
+    """Robust fit of the log signal by b-value (non-increasing) and direction, (n_volumes,)."""
     from scipy.optimize import isotonic_regression
 
     g = directions
@@ -99,7 +99,7 @@ def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.n
 
 
 def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
-    """A table that goes with the signal only when it is moved by a few volumes."""
+    """Detect a table that matches the signal only if shifted by a few volumes."""
     found = {0: _left(logs, dwi, used, 0)} | {k: _left(logs, dwi, used, k) for k in _SHIFTS}
     best = min(found, key=lambda k: (found[k], abs(k)))
     if best == 0 or found[0] < _TABLE_WRONG or found[best] * _SURE_TABLE > found[0]:
@@ -125,7 +125,7 @@ def _volumes(shift: int) -> str:
 
 
 def _groups(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
-    """Volumes of one b-value whose signals lie in several groups, or shells whose signals do not fall."""
+    """Detect b-values with several groups of signals, or shells whose signals do not decrease."""
     shells = [(b, np.intersect1d(v, used)) for b, v in ((0.0, np.flatnonzero(dwi.is_b0)), *dwi.shells())]
     told: list[str] = []
     for bval, own in shells:
@@ -157,7 +157,7 @@ def _relabelled(dwi: Dwi, what: str, got: str) -> Problem:
 
 
 def _split(values: np.ndarray) -> list[np.ndarray]:
-    """Values in groups with wide gaps between and little spread within; one group where there are no such."""
+    """Split values into groups with wide gaps and small spread, if any; otherwise one group."""
     ordered = np.sort(values)
     cuts = np.flatnonzero(np.diff(ordered) > _GROUP_GAP) + 1
     parts = [part for part in np.split(ordered, cuts) if len(part) >= _GROUP_SIZE]
@@ -166,7 +166,7 @@ def _split(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
-    """Directions that fit the signal better when moved by a few volumes, b-values staying as they are."""
+    """Detect directions that match the signal better if shifted by a few volumes, with unchanged b-values."""
     weighted = used[(~dwi.is_b0)[used] & (dwi.bvals[used] <= 1600)]
     if len(weighted) < 12:
         return None

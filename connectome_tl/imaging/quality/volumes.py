@@ -23,10 +23,10 @@ _ROUNDS = 2
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Every slice of every volume against its prediction. Axis 2 of the image counts the slices.
+    """Comparison of every slice of every volume with its prediction. Slices are along axis 2.
 
     Attributes:
-        ratio: (n_volumes, n_slices) mean signal, of the predicted one; NaN where the slice shows too little brain.
+        ratio: (n_volumes, n_slices) ratio of mean to predicted signal; NaN for slices with too little brain.
         lost, gained, rough: (n_volumes, n_slices) bool: signal dropout; too bright; stripes or spikes.
         correlation: (n_volumes,) with the prediction, over the brain.
     """
@@ -38,22 +38,22 @@ class Slices:
     correlation: np.ndarray
 
     def warnings(self, original: np.ndarray) -> tuple[str, ...]:
-        """What is wrong, a line for each kind; `original` are the places of the volumes in their file."""
+        """Warnings, one line for each kind; `original` are the positions of the volumes in their file."""
         told = ((self.lost, "signal dropout"), (self.gained, "too bright"), (self.rough, "stripes or spikes"))
         return tuple(f"{what} in {_where(found, self.ratio, original)}" for found, what in told if found.any())
 
 
 def empty_volumes(dwi: Dwi) -> np.ndarray:
-    """(n_volumes,) bool: volumes that hold one number everywhere."""
+    """Constant volumes, (n_volumes,) bool."""
     values = dwi.data[dwi.mask]
     return np.asarray(values.min(axis=0) == values.max(axis=0))
 
 
 def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
-    """Compare each slice with what the other volumes predict in its place.
+    """Compare each slice with its prediction from the other volumes.
 
     Args:
-        poses: (n_volumes, 4, 4) where the head lay, as `Motion` has them; at rest without them.
+        poses: (n_volumes, 4, 4) poses of the head, as in `Motion`; default: at rest.
     """
     here = np.tile(np.eye(4), (dwi.n_volumes, 1, 1)) if poses is None else poses
     data = dwi.data.astype(np.float32)
@@ -67,13 +67,13 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
         if (again == bad).all():
             break
         bad = again
-        for volume, z in np.argwhere(bad):  # what is wrong must not predict others
+        for volume, z in np.argwhere(bad):  # exclude outliers from the prediction of others
             data[:, :, z, volume] = predicted[:, :, z, volume]
     return found
 
 
 def _masks(dwi: Dwi, poses: np.ndarray) -> np.ndarray:
-    """The brain where it lay in each volume, (n_volumes, x, y, z) bool."""
+    """Brain mask in the pose of each volume, (n_volumes, x, y, z) bool."""
     if np.allclose(poses, np.eye(4)):
         return np.broadcast_to(dwi.mask, (len(poses), *dwi.mask.shape))
     points, mask = points_of(dwi), dwi.mask.astype(np.float32)
@@ -82,7 +82,7 @@ def _masks(dwi: Dwi, poses: np.ndarray) -> np.ndarray:
 
 
 def _predicted(data: np.ndarray, dwi: Dwi, poses: np.ndarray) -> np.ndarray:
-    """Each volume as the others let expect it, where its own head lay, (x, y, z, n_volumes)."""
+    """Prediction of each volume from the others, in its own pose, (x, y, z, n_volumes)."""
     points, shape = points_of(dwi), data.shape[:3]
     still = np.allclose(poses, np.eye(4))
 
@@ -110,7 +110,7 @@ def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> Slices:
             seen, wanted = dwi.data[:, :, z, v][inside].astype(float), predicted[:, :, z, v][inside].astype(float)
             scale = max(float(wanted.mean()), 1e-12)
             ratio[v, z] = seen.mean() / scale
-            # Stripes are differences within a slice that its brightness does not explain.
+            # Stripes are residuals within a slice after correction of its brightness.
             rough[v, z] = np.sqrt(np.mean((seen - wanted * ratio[v, z]) ** 2)) / scale
         correlation[v] = _correlation(dwi.data[..., v][masks[v]], predicted[..., v][masks[v]])
     low, high, wild = (np.zeros((n, n_slices), dtype=bool) for _ in range(3))

@@ -9,14 +9,14 @@ from connectome_tl.imaging.read.names import IMAGES, FoundFile
 
 
 def belongs(found: FoundFile, image: FoundFile | None) -> bool:
-    """Whether a mask or parcellation is not of another diffusion image of the same session."""
+    """Whether a mask or parcellation does not belong to another diffusion image of the session."""
     if image is None or found.path.parent.name != "dwi":
         return True
     return all(found.entities.get(key) in (None, image.entities.get(key)) for key in ("acq", "dir", "run"))
 
 
 def the_only(found: list[FoundFile], what: str, name: str, problems: list[Problem]) -> FoundFile | None:
-    """The file, None where there is none; a problem where there are several, since nobody can guess."""
+    """The only file, or None; several files are a problem, since the choice is ambiguous."""
     if len(found) > 1:
         remedy = "Leave one."
         if what == "diffusion image":
@@ -54,7 +54,7 @@ def anatomical_of(found: list[FoundFile]) -> FoundFile | None:
 
 
 def repeated_anatomy(found: list[FoundFile], name: str) -> list[Problem]:
-    """Of several raw images of one contrast the first is taken, which is said."""
+    """Note that the first of several raw images of one contrast is used."""
     problems = []
     for kind in ("T2w", "T1w"):
         ranked = _ranked([f for f in found if f.suffix == kind and f.ending in IMAGES and "space" not in f.entities])

@@ -45,10 +45,10 @@ class Dwi:
         bvals: (n_volumes,) s/mm2.
         directions: (n_volumes, 3) unit vectors in the world's axes (RAS+), or zero where not weighted.
         mask: (x, y, z) bool.
-        subject, file: whose it is, for messages.
-        warnings: what a reader should know.
-        b0_max: s/mm2; up to here a volume counts as not weighted.
-        runs: (n_volumes,) number of the run that each volume is of, from 0; None where there is one run.
+        subject, file: subject and file, for messages.
+        warnings: warnings for the user.
+        b0_max: largest b-value of an unweighted volume, s/mm2.
+        runs: (n_volumes,) number of the run of each volume, from 0; None with a single run.
     """
 
     data: np.ndarray
@@ -78,7 +78,7 @@ class Dwi:
 
     @property
     def voxel_directions(self) -> np.ndarray:
-        """Directions along the image's own axes, as dipy takes them, (n_volumes, 3)."""
+        """Directions in the image's axes, as used by dipy, (n_volumes, 3)."""
         return self.directions @ (self.affine[:3, :3] / self.zooms)
 
     def shells(self) -> tuple[tuple[float, np.ndarray], ...]:
@@ -117,15 +117,15 @@ def read_dwi(
     b0_max: float = B0_MAX,
     lengths: BvecLengths = "auto",
 ) -> Dwi:
-    """Read diffusion volumes with their gradients, and list everything that is wrong with them.
+    """Read diffusion volumes with their gradient table, and report all problems.
 
     Args:
         bval, bvec: FSL files; not needed with `table`.
         table: MRtrix's gradient table (`.b`): x y z b in world axes, one row per volume.
         bvec_axes: `fsl`, or `image` for QSIPrep's files.
-        mask: brain mask on the same grid; all of the image without it.
-        b0_max: s/mm2; up to here a volume counts as not weighted.
-        lengths: of the b-vectors, as `unit_directions` takes them.
+        mask: brain mask on the same grid; default: the whole image.
+        b0_max: largest b-value of an unweighted volume, s/mm2.
+        lengths: treatment of the lengths of b-vectors, see `unit_directions`.
 
     Raises:
         MissingInputError, DataError: as the readers, or every fault of the table at once.
@@ -170,7 +170,7 @@ def read_dwi(
 
 
 def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | None, str | None]:
-    """What makes the image unusable, and what a reader should know, from the mean unweighted volume."""
+    """Error and warning from the mean unweighted volume, each or None."""
     values = unweighted[region].astype(float)
     if not values.size:
         return "no voxel holds a number in every volume", None

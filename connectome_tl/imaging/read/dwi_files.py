@@ -12,7 +12,7 @@ from connectome_tl.provenance import write_text
 
 
 def write_dwi(folder: Path, stem: str, dwi: Dwi) -> list[Path]:
-    """Write `STEM_dwi.nii.gz`, `.bval` and `.bvec`; `read_dwi` gives the same data and directions back."""
+    """Write `STEM_dwi.nii.gz`, `.bval` and `.bvec`; `read_dwi` returns the same data and directions."""
     vectors = dwi.voxel_directions.copy()
     if np.linalg.det(dwi.affine[:3, :3]) > 0:
         vectors[:, 0] *= -1

@@ -1,7 +1,7 @@
 """BIDS filter files (`--bids-filter-file`), as fMRIPrep and QSIPrep read them.
 
-A JSON object of queries, `{"dwi": {"acquisition": "b2600", "run": 1}, "t2w": {"reconstruction": null}}`: a file of the
-kind is kept where every entity is as asked; null asks that it is not there, a list that it is one of several.
+A JSON object of queries, `{"dwi": {"acquisition": "b2600", "run": 1}, "t2w": {"reconstruction": null}}`. A file is kept
+if every entity matches the query of its kind; null matches an absent entity, and a list any of its values.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Filters = Mapping[str, Mapping[str, Any]]
 
 
 def read_filters(path: Path) -> Filters:
-    """Queries by the suffix of the files they are for.
+    """Read queries, by the suffix of the files that they apply to.
 
     Raises:
-        MissingInputError, DataError: not there, no JSON object. UsageError: an unknown kind, or a query that is none.
+        MissingInputError, DataError: no such file, or not a JSON object. UsageError: unknown kind, or invalid query.
     """
     found: dict[str, dict[str, Any]] = {}
     for kind, query in read_json_object(path).items():
@@ -40,7 +40,7 @@ def read_filters(path: Path) -> Filters:
 
 
 def is_meant(found: FoundFile, filters: Filters) -> bool:
-    """Whether a file passes; only images of the kinds asked for can fail."""
+    """Whether a file matches; files of kinds without a query always do."""
     query = filters.get(found.suffix)
     if query is None or found.ending not in IMAGES:
         return True

@@ -12,12 +12,12 @@ from connectome_tl.imaging.read.text import read_number_rows
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import BvecLengths
 
-B0_MAX = 50.0  # s/mm2; up to here a volume counts as not weighted, unless the settings say otherwise
+B0_MAX = 50.0  # default largest b-value of an unweighted volume, s/mm2
 _MAX_B = 20_000.0
-_MAX_LOW = 200.0  # s/mm2; a volume beyond it is not one that was meant without weighting
-_ALIKE = 0.05  # lengths and b-values that differ by this share are one
+_MAX_LOW = 200.0  # s/mm2; larger b-values are not unweighted volumes
+_ALIKE = 0.05  # relative tolerance of equal lengths and b-values
 _SCALED = "b-values are scaled by the squared lengths of the b-vectors: shells at {} s/mm2"
-_MIN_SHELL = 3  # volumes of a length of its own; fewer are damage
+_MIN_SHELL = 3  # smallest number of volumes of a shell
 
 
 def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
@@ -43,7 +43,7 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
 
 
 def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
-    """Rows of a b-vector file as they stand, (n, 3), from 3 rows (FSL) or n rows of 3.
+    """Read a b-vector file with 3 rows (FSL) or n rows of 3; returns (n, 3).
 
     Raises:
         MissingInputError, DataError: not there; not numbers; neither 3 rows nor 3 columns.
@@ -58,10 +58,10 @@ def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
 
 
 def fsl_to_world(bvecs: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """FSL's b-vectors to world axes (RAS+), (n, 3).
+    """Convert FSL's b-vectors to world axes (RAS+), (n, 3).
 
-    FSL counts along the image's axes, with the first one turned around where the affine has a positive
-    determinant (FSL's documentation of b-vectors; MRtrix3 reads them alike).
+    FSL uses the axes of the image, with the first one flipped if the affine has a positive determinant (FSL's
+    documentation of b-vectors; also used by MRtrix3).
     """
     along = bvecs.copy()
     if np.linalg.det(affine[:3, :3]) > 0:
@@ -70,27 +70,27 @@ def fsl_to_world(bvecs: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def image_to_world(vectors: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Vectors along the image's own axes (as QSIPrep's `.bvec` holds them) to world axes, (n, 3)."""
+    """Convert vectors in the image's axes (as in QSIPrep's `.bvec`) to world axes, (n, 3)."""
     return vectors @ (affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))).T
 
 
 def unit_directions(
     bvals: np.ndarray, vectors: np.ndarray, b0_max: float = B0_MAX, lengths: BvecLengths = "auto"
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """b-values and vectors of length 1 from vectors of any length, and what to say where lengths had a meaning.
+    """Convert vectors of any length to unit vectors and, if lengths encode the weighting, scale the b-values.
 
-    Vectors of one length are directions on a scale. Under one b-value, lengths that form shells up to 1 are how
-    scanners write several shells: the weighting goes with the square of the length, as MRtrix3 takes it. Lengths
-    that go with the root of the b-values repeat what these say.
+    Vectors of equal length are directions. With a single b-value, lengths that form shells up to 1 encode several
+    shells: the weighting is proportional to the squared length, as in MRtrix3. Lengths proportional to the root of
+    the b-values are redundant.
 
     Args:
         bvals: (n,) s/mm2.
         vectors: (n, 3).
-        lengths: what they mean: `auto` as above; `ignore` takes all as directions; `scale` always scales the b-values
-            by the squared length, as scanners do that write the largest b-value and shorter vectors.
+        lengths: interpretation: `auto` as above; `ignore` for directions only; `scale` always scales the b-values by
+            the squared length, for scanners that write the largest b-value and shorter vectors.
 
     Returns:
-        b-values, (n,); vectors, (n, 3), as they came where they have no such pattern; a note or None.
+        b-values, (n,); vectors, (n, 3), unchanged without such a pattern; a note or None.
     """
     weighted = bvals > b0_max
     norms = np.linalg.norm(vectors, axis=1)
@@ -145,11 +145,11 @@ def gradient_problems(
     files: tuple[str | Path | None, str | Path | None],
     b0_max: float = B0_MAX,
 ) -> list[Problem]:
-    """Everything that is wrong with a gradient table: counts, norms, too few directions.
+    """Problems of a gradient table: counts, norms, too few directions.
 
     Args:
-        files: of the b-values and of the b-vectors.
-        b0_max: s/mm2; up to here a volume counts as not weighted.
+        files: files of the b-values and of the b-vectors.
+        b0_max: largest b-value of an unweighted volume, s/mm2.
     """
 
     def problem(

@@ -1,8 +1,8 @@
 """Check image headers against file contents before voxels are read.
 
-NIfTI-1 and NIfTI-2 in one file (nifti.nimh.nih.gov), FreeSurfer's MGH. Space without orientation, lengths
-that are not in mm, and a file longer or shorter than its header says are errors: a default in their place
-would give numbers that look right.
+NIfTI-1 and NIfTI-2 in one file (nifti.nimh.nih.gov), FreeSurfer's MGH. A missing orientation, lengths that are not in
+mm, and files longer or shorter than stated in their header are errors, since defaults would give plausible but wrong
+results.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MGH_LAST_TAG = 100  # FreeSurfer's go up to 51
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """An image whose bytes are all there.
+    """A complete image.
 
     Attributes:
-        voxels: read when they are asked for.
+        voxels: voxels, read on access.
         affine: (4, 4) voxel indices to mm, RAS+.
-        step: between neighbouring values where whole numbers are stored on a scale; else 0.
+        step: difference of neighbouring values for scaled integers; else 0.
     """
 
     voxels: ArrayProxy
@@ -85,7 +85,7 @@ def _start(file: Path, n_bytes: int, *, compressed: bool) -> bytes:
 
 
 def _claimed(shape: list[int], itemsize: int, max_bytes: int, file: Path) -> int:
-    """Bytes of the voxels that a header claims."""
+    """Size of the voxels in bytes, according to the header."""
     if not shape or min(shape) < 1:
         raise DataError("the image has no voxels according to its header", got=str(tuple(shape)), file=file)
     n_bytes = int(itemsize)
@@ -103,7 +103,7 @@ def _claimed(shape: list[int], itemsize: int, max_bytes: int, file: Path) -> int
 
 
 def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file: Path) -> None:
-    """Header and file agree; zeros that fill up a block behind the voxels are no voxels."""
+    """Check that header and file size agree; trailing zeros of a block are ignored."""
     needed = offset + n_bytes
     _check_cut(raw, needed, file)
     extra = len(raw) - needed
@@ -129,7 +129,7 @@ def _check_cut(raw: bytes, needed: int, file: Path) -> None:
 
 
 def _check_footer(footer: bytes, smallest: int, file: Path) -> None:
-    """Behind an MGH's voxels lie five numbers of the scan and tagged blocks, and no further voxels."""
+    """Check that the voxels of an MGH file are followed only by scan parameters and tagged blocks."""
     tag = int.from_bytes(footer[_MGH_SCAN : _MGH_SCAN + 4], "big")
     blank = not footer[_MGH_SCAN:].strip(b"\0") and len(footer) < smallest + _MGH_SCAN
     if len(footer) > _MGH_SCAN and not (1 <= tag <= _MGH_LAST_TAG or blank):
@@ -197,7 +197,9 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
 
 
 def _make_sizes_positive(header: nib.Nifti1Header, file: Path) -> None:
-    """Voxel sizes below 0 change nothing beside an sform; a qform under them is read differently by every tool."""
+    """Handle negative voxel sizes: ignored with an sform; an error with a qform, whose reading differs between
+    tools.
+    """
     sizes = header["pixdim"][1:4]
     if not (sizes < 0).any():
         return
@@ -213,13 +215,13 @@ def _make_sizes_positive(header: nib.Nifti1Header, file: Path) -> None:
 
 
 def _zeroed(header: nib.Nifti1Header) -> bool:
-    """Whether the sform claims a space and holds nothing, beside a qform that holds one (ANTs, QSIPrep)."""
+    """Whether the sform has a code but is zero, while the qform is valid (ANTs, QSIPrep)."""
     rows = np.array([header[row] for row in ("srow_x", "srow_y", "srow_z")])
     return int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0 and not rows.any()
 
 
 def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
-    """sform and qform of one space must be one place; those of two spaces, at least one handedness."""
+    """Check that sform and qform of one space agree; those of different spaces must have the same handedness."""
     sform, s_code = header.get_sform(coded=True)
     qform, q_code = header.get_qform(coded=True)
     if sform is None or qform is None or not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
@@ -241,7 +243,7 @@ def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
 
 
 def _content(file: Path, limit: int, *, compressed: bool) -> bytes:
-    """All bytes of a file, its checksum verified; never more than `limit`."""
+    """Read all bytes of a file, at most `limit`, and verify its checksum."""
     too_long = DataError("the file is much longer than its header says", expected=f"{limit} bytes", file=file)
     if not compressed:
         if file.stat().st_size > limit:
@@ -266,7 +268,7 @@ def _open_mgh(file: Path, max_bytes: int) -> OpenedImage:
     header = nib.MGHImage.header_class(start, check=False)
     if int(header["version"]) != 1:
         raise DataError("not an MGH file", expected="version 1", got=str(int(header["version"])), file=file)
-    if int.from_bytes(start[28:30], "big") != 1:  # nibabel puts an orientation of its own in the place of none
+    if int.from_bytes(start[28:30], "big") != 1:  # nibabel replaces a missing orientation by a default
         raise DataError(
             "the image has no orientation (goodRASFlag is 0)",
             expected="a scanner or template space",

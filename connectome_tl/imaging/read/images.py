@@ -1,7 +1,7 @@
 """Read images with checks of size, checksum and orientation.
 
-NIfTI readers accept a wrong checksum, a missing orientation and a NaN scale without a word, and try to
-allocate whatever a header claims. Each of these is one error here, naming subject and file.
+NIfTI readers silently accept a wrong checksum, a missing orientation and a NaN scale, and try to allocate any size that
+a header states. Here, each of these is an error with subject and file.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MAX_STEP = 0.25  # a coarser scale of stored whole numbers cannot tell a label 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels and where they lie.
+    """An image: voxels and affine.
 
     Attributes:
         data: (x, y, z) or (x, y, z, n).
         affine: (4, 4) voxel indices to mm, RAS+.
-        subject, file: whose it is, for messages.
+        subject, file: subject and file, for messages.
     """
 
     data: np.ndarray
@@ -58,12 +58,12 @@ def read_volume(
     dtype: type[np.generic] | None = np.float32,
     max_bytes: int = MAX_BYTES,
 ) -> Volume:
-    """Read a NIfTI (or FreeSurfer MGH) image, whole and checked.
+    """Read and check a NIfTI (or FreeSurfer MGH) image.
 
     Args:
-        n_dimensions: how many axes are allowed; trailing axes of length 1 do not count.
-        dtype: of the result; None keeps what the file holds.
-        max_bytes: what the uncompressed voxels may take; asked of the header before any memory is taken.
+        n_dimensions: allowed numbers of axes, without trailing axes of length 1.
+        dtype: type of the result; None for that of the file.
+        max_bytes: largest size of the uncompressed voxels, checked in the header before allocation.
 
     Raises:
         MissingInputError: no such file.
@@ -80,7 +80,7 @@ def _read(
     dtype: type[np.generic] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> tuple[Volume, float]:
-    """A volume, and the step between its values where it is stored as scaled whole numbers; else 0."""
+    """A volume, and the step between its values if it is stored as scaled integers; else 0."""
     file = regular_file(path, what="image", subject=subject)
     try:
         image = open_image(file, max_bytes)
@@ -112,7 +112,7 @@ def _read(
 def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
     """Read a parcellation: (x, y, z) int32, 0 is background.
 
-    Scaled whole numbers are the labels they stand for, as long as the scale tells neighbours apart.
+    Scaled integers are converted to labels if the scale separates neighbouring labels.
 
     Raises:
         MissingInputError, DataError: as `read_volume`; fractional, negative or NaN labels; no label at all.
@@ -121,7 +121,7 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
     data = volume.data
     if not np.issubdtype(data.dtype, np.integer):
         rounded = np.rint(data)
-        # Whole numbers stored on a scale (MINC, SPM) come back within half a step of what they were.
+        # Scaled integers (MINC, SPM) are within half a step of their original values.
         tolerance = _WHOLE + (0.5 * step if step <= _MAX_STEP else 0.0)
         wrong = ~(np.abs(data - rounded) <= tolerance)
         if wrong.any():
@@ -157,10 +157,10 @@ def read_mask(path: str | Path, *, subject: str | None = None) -> Volume:
 
 
 def with_contrast(image: Volume) -> Volume:
-    """The image, with 0 where it holds no numbers.
+    """The image, with NaN and infinity replaced by 0.
 
     Raises:
-        DataError: it holds no number at all, or one value everywhere.
+        DataError: it contains no finite value, or is constant.
     """
     known = np.isfinite(image.data)
     values = image.data[known]
@@ -180,13 +180,13 @@ def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 1e-2) -> bool:
 
 
 def write_volume(path: str | Path, data: np.ndarray, affine: np.ndarray, *, intent: str | None = None) -> Path:
-    """Write a NIfTI from a fresh header, atomically, with the same bytes every time.
+    """Write a NIfTI file with a new header, atomically and reproducibly.
 
-    Nothing of the source's header is kept: free text there may name a patient. The gzip stream holds
-    no time and no name.
+    The source's header is not copied, since its text fields may contain a patient's name. The gzip stream contains no
+    time and no name.
 
     Args:
-        intent: NIfTI's code for what the values are, such as `vector`; none by default.
+        intent: NIfTI intent code, such as `vector`; none by default.
     """
     array = data.astype(np.uint8) if data.dtype == bool else data
     image = nib.Nifti1Image(array, affine)

@@ -1,7 +1,6 @@
 """List the scans of a BIDS folder, QSIPrep derivatives or a dHCP release, with their problems.
 
-One walk over the folder, names only: nothing is opened but small tables. All faults are listed before
-anything is computed.
+The folder is searched once by names; only small tables are opened. All problems are listed before anything is computed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Inventory:
 
     Attributes:
         kind: bids, qsiprep, dhcp, or subject for one subject's own folder.
-        problems: faults of the folder that stop no scan: misnamed files, tables that disagree.
+        problems: problems of the folder that do not affect single scans: misnamed files, inconsistent tables.
     """
 
     root: Path
@@ -63,18 +62,18 @@ def take_inventory(
     join: bool = False,
     b0_max: float = B0_MAX,
 ) -> Inventory:
-    """List the scans of a folder and everything that is missing, doubled or misnamed.
+    """List the scans of a folder, and missing, duplicate or misnamed files.
 
     Args:
         participants, sessions: labels to keep, with or without `sub-` and `ses-`; all by default.
         diffusion: whether a scan without diffusion data, or with two of them, has a problem.
-        meant: entities of the diffusion image to take where a scan has several, such as {"acq": "b2600", "run": 1}.
-        join: whether all diffusion images of a session are meant, as runs of one scan.
-        b0_max: s/mm2; an image without a b-value above it holds unweighted volumes alone.
-        filters: which images are meant, as `read_filters` gives them; all others are as if they were not there.
+        meant: entities that select one of several diffusion images, such as {"acq": "b2600", "run": 1}.
+        join: whether to use all diffusion images of a session as runs of one scan.
+        b0_max: s/mm2; images without a larger b-value contain only unweighted volumes.
+        filters: selection of images, from `read_filters`; others are ignored.
 
     Raises:
-        MissingInputError: no such folder, no subject in it, or an asked-for label that is not there.
+        MissingInputError: no such folder, no subjects in it, or a requested label does not exist.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -149,7 +148,7 @@ def _kind(folder: Path) -> tuple[str, list[Path]]:
 
 
 def _by_scan(files: list[FoundFile]) -> dict[tuple[str, str | None], list[FoundFile]]:
-    """Files of each subject and session; what a subject has beside its sessions belongs to each that has no own.
+    """Files of each subject and session; files of a subject outside sessions belong to sessions without such files.
 
     QSIPrep writes one anatomical image for all sessions of a subject.
     """
@@ -193,7 +192,7 @@ def usable(inventory: Inventory) -> tuple[Scan, ...]:
     """Scans without problems.
 
     Raises:
-        DataError: there is none, with all that is wrong.
+        DataError: there is none; lists all problems.
     """
     good = tuple(scan for scan in inventory.scans if not scan.problems)
     if not good:

@@ -25,9 +25,9 @@ def read_runs(
     b0_max: float = B0_MAX,
     lengths: BvecLengths = "auto",
 ) -> Dwi:
-    """Read the runs of one scan and put their volumes one after the other.
+    """Read and concatenate the runs of one scan.
 
-    A scanner may scale runs differently: each is multiplied so that its mean unweighted signal is the first one's.
+    Scanners may scale runs differently: each run is scaled to the mean unweighted signal of the first.
 
     Raises:
         MissingInputError, DataError: as `read_dwi`; a run on another grid.
@@ -43,10 +43,10 @@ def read_runs(
 
 
 def join(runs: Sequence[Dwi]) -> Dwi:
-    """Runs of one scan as one.
+    """Concatenate the runs of one scan.
 
     Raises:
-        DataError: they do not lie on one grid.
+        DataError: the runs have different grids.
     """
     first = runs[0]
     here = Volume(first.data, first.affine, first.subject, first.file)

@@ -13,14 +13,14 @@ from connectome_tl.errors import Problem
 IMAGES = (".nii.gz", ".nii")
 _NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ending>\..+)$")
 _GRADIENTS = (".bval", ".bvec", ".b")
-_WANTED = (*IMAGES, ".mgz", *_GRADIENTS)  # of other files a name that is not BIDS is nobody's trouble
-_ASIDE = ("xfm", "figures", "log", "logs")  # of pipelines; nothing there is an input
+_WANTED = (*IMAGES, ".mgz", *_GRADIENTS)  # other files need no BIDS name
+_ASIDE = ("xfm", "figures", "log", "logs")  # folders of pipelines that contain no inputs
 _SUFFIXES = {suffix.lower(): suffix for suffix in ("dwi", "T1w", "T2w")}
 
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file with a BIDS name, taken apart."""
+    """A file with a parsed BIDS name."""
 
     path: Path
     entities: dict[str, str]
@@ -29,7 +29,7 @@ class FoundFile:
 
 
 def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
-    """Files below `sub-*` (or of one subject's own folder), with faults of their names noted."""
+    """Yield files below `sub-*` (or of one subject's folder), and collect problems of their names."""
     tops = ("sub-",) if any(place.glob("sub-*/")) else ("dwi", "anat")
     above = frozenset((os.path.realpath(place),))
     stack = sorted(
@@ -39,7 +39,7 @@ def walk(place: Path, problems: list[Problem]) -> Iterator[FoundFile]:
     )
     while stack:
         here, above = stack.pop()
-        if (real := os.path.realpath(here)) in above:  # a link back to a folder that it lies in
+        if (real := os.path.realpath(here)) in above:  # a link to one of its parent folders
             continue
         try:
             entries = [entry for entry in _entries(here) if not entry.name.startswith(".")]
@@ -79,7 +79,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
-    """Subjects' folders that offer nothing."""
+    """Problems for subjects' folders without usable files."""
     return [
         Problem("there is no image of this subject", subject=entry.name, file=entry.path)
         for entry in _entries(place)
@@ -88,7 +88,7 @@ def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
 
 
 def miscalled_folders(place: Path) -> list[Problem]:
-    """Folders that are a subject's but for a capital letter: a walk for `sub-` would pass them by in silence."""
+    """Problems for subjects' folders with capital letters in `sub-`, which would otherwise be ignored silently."""
     return [
         Problem(
             "BIDS tells small letters from large ones",
@@ -103,7 +103,7 @@ def miscalled_folders(place: Path) -> list[Problem]:
 
 
 def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
-    """Tables of scans or sessions of one name in two folders: which one is right cannot be known."""
+    """Problems for tables of scans or sessions with the same name in two folders."""
     places: dict[str, list[FoundFile]] = {}
     for found in files:
         if found.suffix in ("scans", "sessions") and found.ending == ".tsv":
@@ -116,7 +116,7 @@ def doubled_tables(files: Sequence[FoundFile]) -> list[Problem]:
 
 
 def shared_gradients(place: Path) -> list[FoundFile]:
-    """Gradient files and sidecars at the top of a dataset, which scans may inherit."""
+    """Gradient files and sidecars in the root of a dataset, which scans may inherit."""
     found = (_parse(Path(entry.path)) for entry in _entries(place) if not _is_folder(entry))
     return [f for f in found if f is not None and f.suffix in ("dwi", "epi") and f.ending in (*_GRADIENTS, ".json")]
 
@@ -124,7 +124,7 @@ def shared_gradients(place: Path) -> list[FoundFile]:
 def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Path | None:
     """The gradient file of an image by BIDS's inheritance principle.
 
-    It lies in the image's folder or above, has no entity that the image has not, and the nearest such file counts.
+    It is in the image's folder or above, and the image has all of its entities; the nearest such file is used.
     """
     near = [
         f for f in offered
@@ -136,7 +136,7 @@ def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Pa
 
 
 def sidecars_of(image: FoundFile, offered: Sequence[FoundFile]) -> tuple[Path, ...]:
-    """JSON files that describe an image by the same principle, all of them: the nearest one last."""
+    """JSON files that apply to an image by the same principle, the nearest last."""
     said = [
         f for f in offered
         if f.ending == ".json" and f.suffix == image.suffix and f.path.parent in image.path.parents
@@ -146,7 +146,7 @@ def sidecars_of(image: FoundFile, offered: Sequence[FoundFile]) -> tuple[Path, .
 
 
 def _parse(path: Path) -> FoundFile | None:
-    # fMRIPrep asks for a lesion as sub-01_T1w_label-lesion_roi.nii.gz, with the image's suffix in the middle.
+    # fMRIPrep expects a lesion as sub-01_T1w_label-lesion_roi.nii.gz, with the image's suffix in the middle.
     match = _NAME.match(re.sub(r"_T[12]w(?=_label-lesion_roi\.)", "", path.name))
     if match is None:
         return None
@@ -156,7 +156,7 @@ def _parse(path: Path) -> FoundFile | None:
 
 
 def _misnamed(name: str, found: FoundFile | None) -> tuple[str, str] | None:
-    """What is wrong with the name of a file that looks like an input, and what it should be."""
+    """Problem of the name of a probable input file, and the correct name."""
     if not name.lower().endswith(_WANTED):
         return None
     if found is None or "sub" not in found.entities:

@@ -1,6 +1,6 @@
 """Select and order the diffusion runs of a session, with their companion files.
 
-Unweighted volumes of the other phase direction lie in `fmap/*_epi.nii.gz` or beside the data in `dwi/`.
+Unweighted volumes of the other phase direction are in `fmap/*_epi.nii.gz` or, with the data, in `dwi/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectome_tl.imaging.read.tables import is_unweighted
 
 @dataclass(frozen=True)
 class RunFiles:
-    """One image with its gradients and sidecars (the farthest first); `bval` and all others where there are any."""
+    """One image with its gradients and sidecars (the nearest last), where available."""
 
     image: Path
     bval: Path | None = None
@@ -30,19 +30,19 @@ class RunFiles:
     sidecars: tuple[Path, ...] = ()
 
     def files(self, number: int) -> dict[str, Path]:
-        """Its inputs by role, for the run of that number."""
+        """Input files by role, for the run of that number."""
         roles = {"dwi": self.image, "bval": self.bval, "bvec": self.bvec, "table": self.table}
         return {f"{role}_{number}": path for role, path in roles.items() if path is not None}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which diffusion images of a session are meant.
+    """Selection of the diffusion images of a session.
 
     Attributes:
-        entities: of the image to take where there are several, such as {"acq": "b2600", "run": "1"}.
-        join: whether all that are left are meant, as runs of one scan.
-        b0_max: s/mm2; an image without a b-value above it holds unweighted volumes alone.
+        entities: entities of the selected image where there are several, such as {"acq": "b2600", "run": "1"}.
+        join: use all remaining images, as runs of one scan.
+        b0_max: s/mm2; an image without larger b-values has unweighted volumes only.
     """
 
     entities: Mapping[str, str] = field(default_factory=dict)
@@ -59,10 +59,10 @@ class Runs:
 
 
 def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
-    """What the sidecars of one image say together: the nearest one has the last word.
+    """Merge the sidecars of one image; the nearest takes precedence.
 
     Raises:
-        MissingInputError, DataError: not there, no JSON object.
+        MissingInputError, DataError: no such file, or not a JSON object.
     """
     said: dict[str, Any] = {}
     for path in paths:
@@ -77,7 +77,7 @@ def find_runs(
     name: str,
     problems: list[Problem],
 ) -> Runs:
-    """The images to use: preprocessed before raw, those that are meant of several; one, or all where runs are joined.
+    """Select images: preprocessed before raw, by the selection; one image, or all if runs are joined.
 
     Args:
         offered: gradients and sidecars that images may inherit.
@@ -101,7 +101,7 @@ def find_runs(
         problems.append(Problem("no diffusion image matches `dwi`", expected=asked, got=got, subject=name))
         return Runs((), ())
     unweighted: list[FoundFile] = []
-    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are for correction alone
+    if len(candidates) > 1:  # unweighted volumes of the other phase encoding are used for correction only
         weighted = [f for f in candidates if not alone(f)]
         unweighted = [f for f in candidates if f not in weighted] if weighted else []
         candidates = weighted or candidates
@@ -129,7 +129,7 @@ def find_runs(
 
 
 def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, problems: list[Problem]) -> RunFiles:
-    """An image with what it inherits; a problem for each half of its gradients that is missing."""
+    """An image with inherited files; adds a problem for missing b-values or b-vectors."""
     bval, bvec, table = (inherited(image, ending, offered) for ending in (".bval", ".bvec", ".b"))
     if table is None:
         stem = image.path.name.removesuffix(image.ending)
@@ -143,7 +143,7 @@ def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, proble
 
 
 def phases_of(runs: Sequence[RunFiles]) -> set[str]:
-    """Phase directions of runs, as far as sidecars or names (`dir-`) tell them."""
+    """Phase directions of runs, where known from sidecars or names (`dir-`)."""
     found: set[str] = set()
     for run in runs:
         named = re.search(r"_dir-([a-zA-Z0-9]+)_", run.image.name)
@@ -156,13 +156,13 @@ def phases_of(runs: Sequence[RunFiles]) -> set[str]:
 
 
 def _in_order(found: FoundFile) -> tuple[int, str]:
-    """Runs by their number, where they have one; then by name."""
+    """Sort key: number of the run, if any, then name."""
     run = found.entities.get("run", "")
     return (int(run) if run.isdigit() else 0, found.path.name)
 
 
 def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[FoundFile]) -> bool:
-    """Whether unweighted volumes are meant for these images: by `IntendedFor`, and by another phase direction."""
+    """Whether unweighted volumes apply to these images, by `IntendedFor` and another phase direction."""
     said = _said(found, offered)
     intended = said.get("IntendedFor")
     names = [str(one) for one in intended] if isinstance(intended, list) else [intended] if intended else []

@@ -1,4 +1,4 @@
-"""One session of one subject: the role of each file, and why a session cannot be used."""
+"""One session of one subject: files by role, and problems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectome_tl.imaging.read.choice import anatomical_of, belongs, the_only, 
 from connectome_tl.imaging.read.names import IMAGES, FoundFile, sidecars_of
 from connectome_tl.imaging.read.runs import RunFiles, Wanted, find_runs, with_files
 
-_LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images with regions of their own
+_LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images that define regions
 _CONTRASTS = ("T2w", "T1w")
 _ANATOMICAL_SPACES = (None, "T2w", "T1w")
 
@@ -21,23 +21,23 @@ class Scan:
     """One session of one subject.
 
     Attributes:
-        subject, session: labels with `sub-` and `ses-`; session None where there are none.
+        subject, session: labels with `sub-` and `ses-`; session None without sessions.
         dwi, bval, bvec, table: image and gradients (`table` is MRtrix's `.b`).
         bvec_axes: `image` for QSIPrep, whose vectors are not FSL's; else `fsl`.
-        preprocessed: susceptibility, eddy and motion were corrected before.
-        anatomical: T2w if there is one (newborns), else T1w.
-        other_anatomical: the T1w beside a T2w.
-        parcellation: label image in the subject's space, where the folder has one.
-        parcellation_in: the space it lies in, `dwi` or `anat`; or where else labels come from, `surfaces` or `hook`.
-        further: runs that are joined to the first, in their order.
+        preprocessed: True if susceptibility, eddy currents and motion are already corrected.
+        anatomical: T2w if available (newborns), else T1w.
+        other_anatomical: the T1w if `anatomical` is a T2w.
+        parcellation: label image in the subject's space, if available.
+        parcellation_in: its space, `dwi` or `anat`; or another source of labels, `surfaces` or `hook`.
+        further: runs that are joined to the first, in order.
         sidecars: JSON files of the first run, the nearest last.
         opposite: unweighted volumes of another phase direction.
         surfaces: files of cortical surfaces with regions, by role.
         labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
         tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
-        tissues_in: the space they lie in, `dwi` or `anat`.
-        lesion: mask of what is left out of the cost of a registration, on the grid of `anatomical`.
-        problems: why it cannot be used; empty when it can.
+        tissues_in: space of `tissues`, `dwi` or `anat`.
+        lesion: mask excluded from the cost of a registration, on the grid of `anatomical`.
+        problems: reasons that prevent processing; empty for usable scans.
     """
 
     subject: str
@@ -74,7 +74,7 @@ class Scan:
 
     @property
     def runs(self) -> tuple[RunFiles, ...]:
-        """The diffusion images, in the order of their runs."""
+        """Diffusion images, in the order of their runs."""
         if self.dwi is None:
             return ()
         return (RunFiles(self.dwi, self.bval, self.bvec, self.table, self.sidecars), *self.further)
@@ -90,7 +90,7 @@ class Scan:
         return found | dict(self.surfaces)
 
     def files_for_correction(self) -> dict[str, Path]:
-        """What a correction of distortions takes beside them: unweighted volumes of another phase, and sidecars."""
+        """Further inputs of a distortion correction by role: unweighted volumes of another phase, and sidecars."""
         found = {f"opposite_{k}": run.image for k, run in enumerate(self.opposite, 1)}
         said = dict.fromkeys(path for run in (*self.runs, *self.opposite) for path in run.sidecars)
         return found | {f"sidecar_{k}": path for k, path in enumerate(said, 1)}
@@ -106,11 +106,11 @@ def scan_of(
     diffusion: bool,
     wanted: Wanted,
 ) -> Scan:
-    """Sort the files of a session into roles.
+    """Assign the files of a session to roles.
 
     Args:
         gradients: files of b-values and b-vectors, and sidecars, that the session may inherit.
-        kind: of the folder, as `Inventory` has it.
+        kind: kind of the folder, as in `Inventory`.
         diffusion: whether missing diffusion data are a problem.
     """
     problems: list[Problem] = []
@@ -168,7 +168,7 @@ def _prepared(files: Iterable[FoundFile]) -> list[FoundFile]:
 
 
 def _anatomy(files: list[FoundFile], space: str | None) -> list[FoundFile]:
-    """T2w before T1w, in the subject's own space: of a template's nothing is the subject's."""
+    """Anatomical images in the subject's own space, T2w before T1w."""
     native = (*_ANATOMICAL_SPACES, space)
     found = (
         anatomical_of([f for f in _images(files, kind) if f.entities.get("space") in native]) for kind in _CONTRASTS
@@ -179,7 +179,7 @@ def _anatomy(files: list[FoundFile], space: str | None) -> list[FoundFile]:
 def _label_images(
     files: list[FoundFile], chosen: FoundFile | None, space: str | None, name: str, problems: list[Problem]
 ) -> tuple[FoundFile | None, Path | None]:
-    """The parcellation in the space of the diffusion data, and the one in that of the anatomical image."""
+    """Parcellations in the spaces of the diffusion data and of the anatomical image."""
     named = [f for f in _images(files, "dseg") if "atlas" in f.entities or "seg" in f.entities]
     own = [f for f in _images(files, "dseg") if f in named or f.entities.get("desc") in _LABELLED]
     own = [f for f in own if f.path.parent.name == "anat" and f.entities.get("space") in _ANATOMICAL_SPACES]

@@ -14,9 +14,9 @@ from connectome_tl.errors import DataError
 from connectome_tl.files import regular_file
 from connectome_tl.imaging.read.images import Volume
 
-_FAR_MM = 5.0  # a voxel of the ribbon farther from all vertices is none of theirs
-_INSIDE = 0.8  # share of the vertices that lie in the head
-_NEXT = 1000  # numbers of the right hemisphere are counted from a multiple of this
+_FAR_MM = 5.0  # voxels of the ribbon farther from all vertices get no label
+_INSIDE = 0.8  # smallest fraction of vertices inside the head
+_NEXT = 1000  # the offset of the right hemisphere's numbers is a multiple of this
 _MAX_BYTES = 500_000_000
 
 
@@ -27,8 +27,8 @@ class Cortex:
     Attributes:
         white, pial: (n_vertices, 3) mm, RAS+.
         faces: (n_faces, 3) vertices of each triangle.
-        labels: (n_vertices,) number of the region of each vertex; 0 and below are none.
-        names: of the regions, by number.
+        labels: (n_vertices,) number of the region of each vertex; 0 and below are no region.
+        names: names of the regions, by number.
     """
 
     white: np.ndarray
@@ -42,7 +42,7 @@ def read_cortex(white: Path, pial: Path, labels: Path, *, subject: str | None = 
     """Read the files of one hemisphere.
 
     Raises:
-        MissingInputError, DataError: not there, no GIFTI of this kind, or files of different meshes.
+        MissingInputError, DataError: no such file, not a GIFTI file of this type, or different meshes.
     """
     inner, faces = _mesh(white, subject)
     outer, _ = _mesh(pial, subject)
@@ -82,7 +82,7 @@ def _gifti(file: Path, subject: str | None) -> Any:
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError("too large for a surface")
         image = nib.load(file)
-    except Exception as error:  # a damaged file makes nibabel and the XML parser raise many kinds
+    except Exception as error:  # nibabel and the XML parser raise many types for a damaged file
         raise DataError(f"cannot be read as GIFTI: {error}", subject=subject, file=file) from error
     if not isinstance(image, nib.gifti.GiftiImage):
         raise DataError("not a GIFTI file", subject=subject, file=file)
@@ -103,19 +103,19 @@ def _mesh(file: Path, subject: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbers_apart(left: Mapping[int, str], right: Mapping[int, str]) -> int:
-    """What is added to the right hemisphere's numbers: 0, or the next thousand where both use one number."""
+    """Offset of the right hemisphere's numbers: 0, or the next thousand if the numbers overlap."""
     return -(-(max(left) + 1) // _NEXT) * _NEXT if set(left) & set(right) else 0
 
 
 def voxels_of(cortex: Cortex, image: Volume, ribbon: np.ndarray | None) -> np.ndarray:
-    """Number of the region of each voxel of the grey ribbon, (x, y, z) int32: that of the nearest vertex, midway.
+    """Region number of each voxel of the cortical ribbon, (x, y, z) int32, from the nearest midthickness vertex.
 
     Args:
         image: the anatomical image, 0 outside the head.
-        ribbon: (x, y, z) bool, voxels of this hemisphere's grey matter; by default those between the surfaces.
+        ribbon: (x, y, z) bool, grey matter of this hemisphere; default: voxels between the surfaces.
 
     Raises:
-        DataError: the surfaces lie elsewhere than the image.
+        DataError: surfaces and image are in different spaces.
     """
     from scipy.spatial import cKDTree
 
@@ -148,7 +148,7 @@ def _check_place(points: np.ndarray, image: Volume) -> None:
 
 
 def _between(cortex: Cortex, image: Volume) -> np.ndarray:
-    """Voxels that prisms between the two surfaces touch, found by points that lie closer than half a voxel."""
+    """Voxels between the two surfaces, found by sampling prisms at less than half a voxel."""
     inverse = np.linalg.inv(image.affine)
     half = float(image.zooms.min()) / 2
     edges = np.linalg.norm(cortex.pial[cortex.faces] - cortex.pial[np.roll(cortex.faces, 1, axis=1)], axis=2)

@@ -16,7 +16,7 @@ _MAX_BYTES = 50_000_000
 
 
 def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
-    """Disagreements between tables and files: participants.tsv, scans.tsv; tables that cannot be read."""
+    """Differences between tables (participants.tsv, scans.tsv) and files, and unreadable tables."""
     problems: list[Problem] = []
     participants = folder / "participants.tsv"
     listed = _column(participants, "participant_id", problems)
@@ -72,7 +72,7 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
 
 
 def unfetched(file: Path, subject: str | None = None) -> Problem | None:
-    """Why a file cannot be opened: in a DataLad dataset most often a link to content that was not fetched."""
+    """Problem of a file that cannot be opened, such as a DataLad link to content that is not fetched."""
     try:
         regular_file(file, subject=subject)
     except ConnectomeTLError as error:
@@ -84,7 +84,7 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
 
 
 def is_unweighted(bval: Path | None, b0_max: float) -> bool:
-    """Whether a file of b-values holds none that weights (above `b0_max` s/mm2); False where that cannot be read."""
+    """Whether no b-value of a file exceeds `b0_max` (s/mm2); False if it cannot be read."""
     try:
         values = read_number_rows(bval).ravel() if bval is not None else np.zeros(0)
     except ConnectomeTLError:
@@ -93,7 +93,7 @@ def is_unweighted(bval: Path | None, b0_max: float) -> bool:
 
 
 def padding_problems(subjects: set[str]) -> list[Problem]:
-    """sub-1 and sub-01 are two folders and hardly two children."""
+    """Problems for labels that differ only in zero padding, such as sub-1 and sub-01."""
     groups: dict[str, list[str]] = {}
     for subject in sorted(subjects):
         groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)

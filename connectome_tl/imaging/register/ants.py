@@ -1,7 +1,7 @@
 """Registration engine `ants`: affine and SyN by antspyx, seeded and single-threaded.
 
-Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps take mutual information, which does not
-mind an inverted contrast; on one thread its local correlation takes many times as long (`benchmarks/registration.py`).
+Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps use mutual information, which allows an inverted
+contrast; local correlation is many times slower on one thread (`benchmarks/registration.py`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def ants_is_installed() -> bool:
 
 
 def has_right_angles(volume: Volume) -> bool:
-    """Whether ITK can hold the axes of an image."""
+    """Whether the axes of an image are orthogonal, as ITK requires."""
     direction = volume.affine[:3, :3] / volume.zooms
     return bool(np.abs(direction.T @ direction - np.eye(3)).max() <= 1e-3)
 
 
 def n4_field(image: Volume, mask: np.ndarray, iterations: list[int], tolerance: float) -> np.ndarray:
-    """The bias field of N4, (x, y, z), of an image in a mask."""
+    """Bias field, (x, y, z), of an image within a mask, by N4."""
     ants = _ants()
-    plain = np.diag([*image.zooms, 1.0])  # a field does not depend on how the axes lie
+    plain = np.diag([*image.zooms, 1.0])  # the field does not depend on the orientation of the axes
     field = ants.n4_bias_field_correction(
         _image(ants, Volume(image.data, plain)),
         mask=_image(ants, Volume(mask.astype(np.float32), plain)),
@@ -52,16 +52,16 @@ def register_with_ants(
     lesion: np.ndarray | None = None,
     metric: Literal["mattes", "CC"] = "mattes",
 ) -> Warp:
-    """The map that brings `moving` onto `fixed`, on the voxels of `fixed`.
+    """Register `moving` to `fixed`; the map is defined on the voxels of `fixed`.
 
     Args:
         steps: iterations of SyN from the coarsest to the finest of its grids.
-        lesion: (x, y, z) bool of the fixed image; left out of the cost of all stages.
-        metric: of SyN; mutual information, or local correlation over windows of 5 voxels.
+        lesion: (x, y, z) bool of the fixed image; excluded from the cost of all stages.
+        metric: metric of SyN: mutual information, or local correlation in windows of 5 voxels.
 
     Raises:
         MissingInputError: antspyx is not installed.
-        DataError: an image whose axes are not at right angles, which ITK cannot hold.
+        DataError: an image with oblique axes, which ITK does not support.
     """
     ants = _ants()
     f, m = _image(ants, fixed), _image(ants, moving)
@@ -93,7 +93,8 @@ def _ants() -> Any:
             "registration.engine: ants needs antspyx",
             remedy="pip install 'connectome-tl[ants]', or take registration.engine: dipy.",
         ) from error
-    # One seed and one thread (more add up in another order); that it also seeds Python and numpy is undone.
+    # One seed and one thread (the order of summation depends on threads). antspyx also seeds Python and numpy; this is
+    # undone.
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     ants.config.set_ants_deterministic(True, 1)
     random.setstate(python)
@@ -127,7 +128,7 @@ def _moved(ants: Any, points: np.ndarray, transforms: list[str]) -> np.ndarray:
 
 
 def _affine(ants: Any, transforms: list[str]) -> np.ndarray:
-    """(4, 4) fixed mm to moving mm, RAS+, of the affine stages: beyond the fixed image nothing else is known."""
+    """(4, 4) map of the affine stages, fixed mm to moving mm, RAS+, which is used outside the fixed image."""
     corners = np.vstack([np.zeros(3), 100 * np.eye(3)])
     moved = _moved(ants, corners, transforms)
     affine = np.eye(4)

@@ -1,8 +1,8 @@
 """Estimate and correct the bias field of an image within the brain.
 
-N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) where antspyx or SimpleITK is installed. Else a cubic
-polynomial of place is fitted to log intensities less the mean of their class, in turn with the classes themselves
-(Wells et al. 1996, doi:10.1109/42.511747, with hard classes).
+Uses N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) if antspyx or SimpleITK is installed. Otherwise, a cubic
+polynomial of position is fitted to log intensities minus their class mean, in alternation with the classes (Wells et
+al. 1996, doi:10.1109/42.511747, with hard classes).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.registration import coarse_brain, side_mm
 
 Method = Literal["auto", "n4", "smooth", "none"]
-_ACROSS = 16  # voxels of the estimate across a brain; a field changes slowly
-_ITERATIONS = [50, 50, 50, 50]  # of N4, coarsest spline first
+_ACROSS = 16  # voxels of the estimate across a brain; the field is smooth
+_ITERATIONS = [50, 50, 50, 50]  # iterations of N4, coarsest spline first
 _CONVERGED = 1e-6  # of N4: change of the field from one iteration to the next; at 1e-3 a third of the field was found
 _DEGREE = 3
 _CLASSES = 3
 _ROUNDS = 12
-STRONG = 2.5  # ratio of a field; weaker ones were taken out at a cost of .004 to .01 of Dice
-_FEWEST = 500  # voxels that a field can be fitted to
+STRONG = 2.5  # ratio of a field; correction of weaker ones decreased Dice by .004 to .01
+_FEWEST = 500  # smallest number of voxels for a fit
 
 
 @dataclass(frozen=True)
 class BiasField:
-    """A field that was estimated.
+    """Estimate of a bias field.
 
     Attributes:
-        method: `N4 (antspyx)`, `N4 (SimpleITK)`, `smooth`, or `none` where the image was left as it is.
-        ratio: of its 98th to its 2nd percentile in the brain.
+        method: `N4 (antspyx)`, `N4 (SimpleITK)`, `smooth`, or `none` for an unchanged image.
+        ratio: ratio of the 98th to the 2nd percentile of the field in the brain.
     """
 
     method: str
@@ -48,17 +48,17 @@ class BiasField:
 
 
 def correct_bias(image: Volume, method: Method, left_out: np.ndarray | None = None) -> tuple[Volume, BiasField]:
-    """An image divided by its bias field, and what the field was.
+    """Divide an image by its bias field; returns the image and the estimate.
 
     Args:
         image: (x, y, z), 0 outside the brain.
-        method: `auto` leaves a weak field in (what is estimated of it is mostly anatomy) and takes a strong one out, by
-            N4 where antspyx or SimpleITK is installed, else by the smooth fit. With `none` the field is estimated by
-            the smooth fit and left in.
-        left_out: (x, y, z) bool; a lesion, which teaches nothing of the field.
+        method: `auto` corrects only a strong field (the estimate of a weak one is mostly anatomy), by N4 if antspyx or
+        SimpleITK is installed, else by the smooth fit. `none` estimates the field by the smooth fit without
+        correction.
+        left_out: (x, y, z) bool; a lesion, excluded from the fit.
 
     Raises:
-        MissingInputError: N4 was asked for and neither package is installed.
+        MissingInputError: N4 is requested and neither package is installed.
     """
     inside = image.data > 0 if left_out is None else (image.data > 0) & ~left_out
     library = _library() if method in ("auto", "n4") else None
@@ -83,7 +83,7 @@ def correct_bias(image: Volume, method: Method, left_out: np.ndarray | None = No
 
 
 def _scaled(log_field: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:
-    """A log field with a mean of 0, and the ratio of the field's percentiles."""
+    """Log field with a mean of 0, and the ratio of the field's percentiles."""
     low, high = np.percentile(log_field[used], [2, 98])
     return log_field - log_field[used].mean(), float(np.exp(high - low))
 
@@ -93,7 +93,7 @@ def _library() -> str | None:
 
 
 def _at(field: np.ndarray, affine: np.ndarray, image: Volume) -> np.ndarray:
-    """A field on a coarse grid at the voxels of an image; beyond its edge as at the edge."""
+    """Resample a coarse field to the voxels of an image, with constant extrapolation."""
     from scipy.ndimage import affine_transform
 
     to_coarse = np.linalg.inv(affine) @ image.affine
@@ -128,7 +128,7 @@ def _by_sitk(image: Volume, used: np.ndarray) -> np.ndarray:
 
 
 def _smooth(image: Volume, used: np.ndarray) -> np.ndarray:
-    """Log of a field that is a cubic polynomial of place, (x, y, z)."""
+    """Log field as a cubic polynomial of position, (x, y, z)."""
     place = np.moveaxis(np.indices(image.shape, dtype=np.float64), 0, -1) * image.zooms
     inside = place[used]
     place = (place - inside.mean(axis=0)) / np.maximum(inside.std(axis=0), 1e-6) / 2
@@ -144,14 +144,14 @@ def _smooth(image: Volume, used: np.ndarray) -> np.ndarray:
         spread = 3 * np.median(np.abs(off - np.median(off)))
         middle = np.median(off - terms @ weights)
         weights = back @ np.clip(off, terms @ weights + middle - spread, terms @ weights + middle + spread)
-    # Beyond the brain a cubic runs away: coordinates are held to those of the brain.
+    # A cubic diverges outside the brain: coordinates are clipped to those of the brain.
     reach = place[used]
     place = np.clip(place, reach.min(axis=0), reach.max(axis=0))
     return np.asarray(sum(w * np.prod(place**p, axis=-1) for w, p in zip(weights, powers, strict=True)))
 
 
 def _class_means(values: np.ndarray) -> np.ndarray:
-    """The mean of each value's class, of three found by k-means."""
+    """Mean of the class of each value, for three classes found by k-means."""
     centres = np.quantile(values, (np.arange(_CLASSES) + 0.5) / _CLASSES)
     for _ in range(20):
         of = np.digitize(values, (centres[1:] + centres[:-1]) / 2)

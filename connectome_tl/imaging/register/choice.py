@@ -1,6 +1,6 @@
 """Choose the registration engine of a scan (`registration.engine: auto`).
 
-`benchmarks/registration.py` holds the numbers that the choice rests on, docs/decisions/0016-gate.md the reasons.
+`benchmarks/registration.py` has the measurements, docs/decisions/0016-gate.md the reasons.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from connectome_tl.settings.imaging import RegistrationSettings
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, and why it was taken."""
+    """An engine, and the reason for its choice."""
 
     name: Literal["dipy", "ants"]
     why: str
@@ -34,13 +34,13 @@ def choose_engine(
     *,
     lesion: bool = False,
 ) -> Engine:
-    """The engine of the settings; for `auto`, ANTs where it is installed and both images have one contrast.
+    """The engine of the settings; for `auto`, ANTs if installed and both images have the same contrast.
 
     Args:
-        contrasts: T1w or T2w of the scan and of its template, None where not known.
-        bias: of the scan.
-        images: what is registered; ITK holds only axes at right angles.
-        lesion: whether one is left out of the cost.
+        contrasts: T1w or T2w of the scan and of its template, None if unknown.
+        bias: bias field of the scan.
+        images: images to register; ITK requires orthogonal axes.
+        lesion: whether a lesion is excluded from the cost.
     """
     if settings.engine != "auto":
         return Engine(settings.engine, "as the settings say")

@@ -2,8 +2,8 @@
 
 Intensity transformation between the steps of a registration (Guimond et al. 2001, doi:10.1109/42.906425; the
 correlation ratio of Roche et al. 1998, doi:10.1007/BFb0056301, is its case of one intensity): regression trees from
-the template's intensity, and on request its surroundings, onto the subject's. Places are no features, or the trees
-would learn the present map's mistakes by heart.
+the template's intensity, and optionally its surroundings, to the subject's. Positions are not features, since trees
+would fit the errors of the current alignment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 
-_FEWEST = 1000  # voxels that a regression is worth
+_FEWEST = 1000  # smallest number of voxels for a regression
 _SCALES_MM = (1.0, 2.0, 4.0, 8.0)
 _EDGES_MM = (1.0, 2.0)
 
@@ -21,11 +21,11 @@ _EDGES_MM = (1.0, 2.0)
 def in_contrast_of(
     fixed: Volume, moving: Volume, warp: Warp, left_out: np.ndarray | None, *, surroundings: bool
 ) -> Volume:
-    """The moving image as it would look with the contrast of the fixed one.
+    """The moving image with the contrast of the fixed image.
 
     Args:
-        left_out: (x, y, z) bool of the fixed image; teaches nothing.
-        surroundings: beside a voxel's intensity use means and edges around it, and how deep it lies in the brain.
+        left_out: (x, y, z) bool of the fixed image; voxels excluded from the fit.
+        surroundings: also use means and edges around a voxel, and its depth in the brain.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
 

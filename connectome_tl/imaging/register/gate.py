@@ -17,10 +17,10 @@ _OTHER_TEMPLATE = "Check the age of the scan, the template's age, and the brain 
 
 @dataclass(frozen=True)
 class Gate:
-    """How well labels were carried: overlap of the brains and what became of the labels.
+    """Quality of transferred labels: overlap of the brains and changes of the labels.
 
     Attributes:
-        fit: of the template; None where labels came from another image of the same head.
+        fit: fit of the template; None if labels are from another image of the same head.
     """
 
     mask_dice: float
@@ -29,7 +29,7 @@ class Gate:
     fit: TemplateFit | None = None
 
     def numbers(self) -> dict[str, float]:
-        """For the cohort."""
+        """Numbers for the cohort table."""
         found = {"mask_dice": self.mask_dice}
         return found if self.fit is None else found | {"likeness": round(self.fit.likeness, 4)}
 
@@ -55,15 +55,15 @@ def check(
     """Compare a subject's labels with the template's, and refuse a bad fit.
 
     Args:
-        labels: carried into the subject.
-        template: the template's own labels.
+        labels: labels transferred to the subject.
+        template: labels of the template.
         mask: the subject's brain, on the grid of `labels`.
-        brain: the template's brain, carried there.
-        fit: of the template's image; without it likeness and size are not asked for.
+        brain: the template's brain, transferred to this grid.
+        fit: fit of the template's image; without it similarity and size are not checked.
 
     Raises:
-        DataError: brains overlap too little or differ too much in size, the images are not alike inside them, too many
-            labels are lost, or a label grew or shrank beyond reason.
+        DataError: brains overlap too little or differ too much in size, the images are too dissimilar, too many labels
+            are lost, or the volume of a label changes implausibly.
     """
     dice = 2 * float((mask & brain).sum()) / max(float(mask.sum() + brain.sum()), 1.0)
     numbers, before = np.unique(template.data[template.data > 0], return_counts=True)

@@ -1,7 +1,7 @@
 """Read and write ITK transforms: affine text files and displacement fields.
 
-ITK counts to the left, the back and the top (LPS). A file `from-A_to-B` resamples images of A onto B: it maps points
-of B to points of A, as `Warp` does for its fixed and moving image.
+ITK uses LPS axes. A file `from-A_to-B` resamples images of A to B: it maps points of B to points of A, as `Warp` does
+for its fixed and moving image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HEAD = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_
 def write_transform(stem: Path, warp: Warp) -> Path:
     """Write `STEM.txt` where the warp is affine, else `STEM.nii.gz`, a displacement field in mm.
 
-    The field has the voxels of the registration; where nothing is known it holds the affine part.
+    The field has the voxels of the registration; where it is undefined, it contains the affine part.
     """
     if warp.places is None or warp.grid is None:
         matrix = warp.affine if warp.before is None else warp.affine @ warp.before

@@ -15,11 +15,10 @@ _LEAST_SHARE = 0.3  # of a window that must lie in both brains
 def local_likeness(fixed: Volume, carried: Volume, left_out: np.ndarray | None = None) -> float:
     """Mean squared correlation of two images within small windows, over the brain of `fixed`; 0 to 1.
 
-    The squared correlation is that of Avants et al. 2008 (doi:10.1016/j.media.2007.06.004). It does not change with
-    the contrast or with a gain that varies slowly, as a bias field does. Windows are of 5 voxels a side and hold only
-    voxels of both brains, so that the outline counts for nothing. Each variance is raised by the square of 2 % of the
-    local mean, so that windows without structure count as unlike. Voxels of the brain that `carried` does not reach
-    count as unlike, too.
+    The squared correlation is that of Avants et al. 2008 (doi:10.1016/j.media.2007.06.004). It is invariant to contrast
+    and to slowly varying gain such as a bias field. Windows have 5 voxels per side and contain only voxels of both
+    brains, so that the outline has no effect. The square of 2 % of the local mean is added to each variance, so that
+    windows without structure count as dissimilar, as do voxels of the brain outside `carried`.
 
     Args:
         fixed: (x, y, z), 0 outside the brain.

@@ -12,11 +12,11 @@ from connectome_tl.imaging.register.likeness import local_likeness
 from connectome_tl.imaging.register.registration import coarse_brain, cut, head_box, side_mm
 from connectome_tl.imaging.register.warps import Warp, carry_image
 
-CLEAR = 0.36  # likeness from which no other turn is tried; wrong turns of adults reach 0.33
-MARGIN = 0.08  # by which another turn, or the mirror image, must be more alike than the plain start
-_ACROSS = 20  # voxels across a brain: the grid follows its size, so that a fetus is seen as well as an adult
+CLEAR = 0.36  # similarity above which no other rotation is tried; wrong rotations of adults reach 0.33
+MARGIN = 0.08  # by which the similarity of another rotation, or of the mirror image, must be larger
+_ACROSS = 20  # voxels across a brain, so that the grid is scaled to its size
 _STEPS = 40
-_TRIED = 8  # turns whose registration is carried out, of 24
+_TRIED = 8  # number of the 24 rotations that are registered
 _MIRROR = np.diag([-1.0, 1.0, 1.0])  # of the template, whose right is on the right
 _SIDES = (("right", "left"), ("front", "back"), ("top", "bottom"))
 
@@ -26,10 +26,10 @@ class Orientation:
     """Orientation of a head in its image, relative to a template.
 
     Attributes:
-        turn: (3, 3) signed permutation that brings directions of the image's header to those of the template.
-        likeness: at that turn, after an affine registration on a coarse grid.
-        plain: with the header as it is. mirrored: of the best mirror image that was tried.
-        searched: whether other turns were tried.
+        turn: (3, 3) signed permutation from directions of the image's header to those of the template.
+        likeness: similarity with that rotation, after an affine registration on a coarse grid.
+        plain: similarity with the header's orientation. mirrored: similarity of the best mirror image.
+        searched: whether other rotations were tried.
     """
 
     turn: np.ndarray
@@ -44,7 +44,7 @@ class Orientation:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether the mirror image fits clearly better; a brain that is nearly symmetric never shows it."""
+        """Whether the mirror image fits clearly better; not detectable for nearly symmetric brains."""
         return self.mirrored > self.likeness + MARGIN
 
     def said(self) -> str:
@@ -67,7 +67,7 @@ class Orientation:
 
 
 def all_turns() -> list[np.ndarray]:
-    """The 24 signed permutations of three axes that mirror nothing, (3, 3) each; the first turns nothing."""
+    """The 24 proper rotations among signed permutations of three axes, (3, 3) each; the first is the identity."""
     found = []
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
         turn = np.zeros((3, 3))
@@ -79,9 +79,9 @@ def all_turns() -> list[np.ndarray]:
 def find_orientation(fixed: Volume, moving: Volume, *, left_out: np.ndarray | None = None) -> Orientation:
     """Find the rotation of `fixed` that matches the orientation of `moving`.
 
-    An affine registration by mutual information starts from each turn on a grid of a twentieth of the brain, and the
-    local squared correlation afterwards is compared. The plain start and its mirror image are always tried; where both
-    are poor, so are the best of the other turns and of their mirror images.
+    Affine registrations by mutual information start from each rotation, on a grid of 20 voxels across the brain, and
+    are compared by local squared correlation. The header's orientation and its mirror image are always tried; if both
+    are poor, the best of the other rotations and of their mirror images are tried, too.
 
     Args:
         fixed, moving: (x, y, z), 0 outside the brain.
@@ -96,14 +96,14 @@ def find_orientation(fixed: Volume, moving: Volume, *, left_out: np.ndarray | No
         other, likeness = search.best(turns[1:])
         if likeness > plain + MARGIN:
             best, found = other, likeness
-        # A mirror image is a turn behind the mirror; where no turn fits, each may be.
+        # Mirror images are rotations of the mirrored template; if no rotation fits, try all.
         behind = [other] if found >= CLEAR else turns[1:]
         mirrored = max(mirrored, search.best([_MIRROR @ turn for turn in behind])[1])
     return Orientation(best, found, plain, mirrored, searched)
 
 
 def turned_about(turn: np.ndarray, image: Volume) -> np.ndarray:
-    """(4, 4) map of mm that turns about the middle of an image's brain."""
+    """Rotation about the centre of an image's brain, (4, 4) in mm."""
     middle = _middle(image)
     out = np.eye(4)
     out[:3, :3] = turn
@@ -112,21 +112,21 @@ def turned_about(turn: np.ndarray, image: Volume) -> np.ndarray:
 
 
 class _Search:
-    """Both images on their grids, and how alike they become from a start."""
+    """Both images on their grids, with the similarity after registration from a start."""
 
     def __init__(self, fixed: Volume, moving: Volume, left_out: np.ndarray | None) -> None:
         self.fixed = _small(fixed if left_out is None else Volume(np.where(left_out, 0, fixed.data), fixed.affine))
         self.moving = _small(moving)
 
     def best(self, turns: list[np.ndarray]) -> tuple[np.ndarray, float]:
-        """The turn that ends most alike, of the few that are most alike to begin with."""
+        """The rotation with the largest similarity after registration, among those with the best start."""
         before = [self._likeness(_start(self.fixed, self.moving, turn)) for turn in turns]
         few = [turns[k] for k in np.argsort(before, kind="stable")[::-1][:_TRIED]]
         after = [self.likeness(turn) for turn in few]
         return few[int(np.argmax(after))], max(after)
 
     def likeness(self, turn: np.ndarray) -> float:
-        """After an affine registration from a turn."""
+        """Similarity after an affine registration from a rotation."""
         return self._likeness(_affine_from(self.fixed, self.moving, turn))
 
     def _likeness(self, affine: np.ndarray) -> float:
@@ -135,7 +135,7 @@ class _Search:
 
 
 def _start(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
-    """(4, 4) fixed mm to moving mm by a turn, with the brains' middles and sizes alike."""
+    """Initial map from fixed mm to moving mm, (4, 4), by a rotation with matched centres and sizes of the brains."""
     start = np.eye(4)
     start[:3, :3] = turn * (side_mm(moving) / side_mm(fixed))
     start[:3, 3] = _middle(moving) - start[:3, :3] @ _middle(fixed)
@@ -170,6 +170,6 @@ def _small(image: Volume) -> Volume:
 
 
 def _middle(image: Volume) -> np.ndarray:
-    """Of a brain, in mm, (3,)."""
+    """Centre of a brain in mm, (3,)."""
     inside = np.argwhere(image.data > 0).mean(axis=0)
     return np.asarray(image.affine[:3, :3] @ inside + image.affine[:3, 3])

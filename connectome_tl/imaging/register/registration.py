@@ -1,9 +1,9 @@
-"""Register a template with a subject: affine, then SyN, by dipy or ANTs.
+"""Register a template to a subject: affine, then SyN, by dipy or ANTs.
 
 dipy's affine: Mattes mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072) on a coarse grid. Its SyN
-with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) after the template has taken on
-the subject's contrast (`contrast.py`), and again when the two lie better on each other.
-A lesion is left out of the cost of both (cost function masking, Brett et al. 2001, doi:10.1006/nimg.2001.0845).
+with local cross-correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) follows after transfer of the
+subject's contrast to the template (`contrast.py`), and is repeated with the improved alignment. Lesions are excluded
+from the cost of both (cost function masking, Brett et al. 2001, doi:10.1006/nimg.2001.0845).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from connectome_tl.imaging.register.contrast import in_contrast_of
 from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
 
-_MARGIN_MM = 12.0  # of air kept around a brain: SyN's time goes with the voxels
-_NOISE = 1e-4  # variance, brain about 1, that a window needs: in an even one the correlation is of noise alone
-_REACH = 3  # voxels around a lesion that have no say either: windows, and the blur of coarse levels, touch it
+_MARGIN_MM = 12.0  # margin of air around a brain, small since SyN's time is proportional to the voxels
+_NOISE = 1e-4  # smallest variance of a window (brain intensity about 1), below which the correlation is noise
+_REACH = 3  # voxels around a lesion that are also excluded, since windows and smoothing reach the lesion
 
 
 class _Round(NamedTuple):
-    """One learning of the contrast, and the SyN that rests on it.
+    """One contrast transfer and the subsequent SyN.
 
-    `coarser` is its grid against `nonlinear_mm`, `window` and `smooth` (of each step) are voxels, `levels` of SyN's
-    three; `surroundings` says whether they tell the contrast.
+    `coarser` is its grid relative to `nonlinear_mm`; `window` and `smooth` (of each step) are in voxels; `levels` is
+    the number of SyN's three levels; `surroundings`: whether they are used for the contrast.
     """
 
     coarser: float
@@ -38,7 +38,7 @@ class _Round(NamedTuple):
     surroundings: bool
 
 
-# What a template's intensities become is the better known the better the images lie on each other.
+# The contrast transfer improves with the alignment.
 _ROUNDS = (
     _Round(1.4, window=2, levels=2, smooth=6.0, surroundings=False),
     _Round(1.4, window=1, levels=2, smooth=6.0, surroundings=True),
@@ -59,8 +59,8 @@ def register_affine(
     """Affine (or rigid) map from fixed mm to moving mm, by dipy.
 
     Args:
-        near: the images lie on each other but for small movements; no search for their centres.
-        lesion: (x, y, z) bool of the fixed image; left out of the cost.
+        near: the images are approximately aligned, so that centres are not searched.
+        lesion: (x, y, z) bool of the fixed image, excluded from the cost.
     """
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric, transform_centers_of_mass
     from dipy.align.transforms import AffineTransform3D, RigidTransform3D, TranslationTransform3D
@@ -95,11 +95,11 @@ def register(
     engine: Literal["dipy", "ants"],
     lesion: np.ndarray | None = None,
 ) -> Warp:
-    """Affine, then SyN: the map that brings `moving` (a template) onto `fixed`.
+    """Affine, then SyN registration of `moving` (a template) to `fixed`.
 
     Args:
-        engine: `settings.engine`, or what `choice.choose_engine` took for `auto`.
-        lesion: (x, y, z) bool of the fixed image; left out of the cost of both steps.
+        engine: `settings.engine`, or the choice of `choice.choose_engine` for `auto`.
+        lesion: (x, y, z) bool of the fixed image, excluded from the cost of both steps.
 
     Raises:
         MissingInputError: the engine is ANTs and antspyx is not installed. DataError: dipy, and too few voxels.
@@ -117,7 +117,7 @@ def register(
         steps = tuple(n if level < turn.levels else 0 for level, n in enumerate(settings.nonlinear_steps))
         try:
             warp = _syn(f, alike, affine, steps, turn, left_out)
-        except ValueError as error:  # dipy's: an image smaller than a window at the coarsest level
+        except ValueError as error:  # raised by dipy for images smaller than a window at the coarsest level
             if "too small" not in str(error):
                 raise
             raise DataError(
@@ -131,7 +131,7 @@ def register(
 def _on_grid(
     voxel_mm: float, fixed: Volume, moving: Volume, lesion: np.ndarray | None
 ) -> tuple[Volume, Volume, np.ndarray | None]:
-    """Both images, and the lesion, on voxels of that size, cut to the heads."""
+    """Both images, and the lesion, resampled to this voxel size and cropped to the heads."""
     f, m = coarse(fixed, voxel_mm), coarse(moving, voxel_mm)
     box = head_box(f)
     left_out = None if lesion is None else _coarse_mask(lesion, fixed, voxel_mm)[box]
@@ -141,13 +141,13 @@ def _on_grid(
 def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], turn: _Round, left_out: np.ndarray | None) -> Warp:
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
 
-    # dipy stops a level when its energy rises once, far too early here.
+    # dipy stops a level at the first increase of the energy, which is too early here.
     search = SymmetricDiffeomorphicRegistration(_correlation(turn, left_out), level_iters=list(steps), opt_tol=-1e9)
     search.verbosity = 0
     found = search.optimize(
         _scaled(f.data), _scaled(m.data), static_grid2world=f.affine, moving_grid2world=m.affine, prealign=affine.affine
     )
-    # Where each fixed voxel finds itself in the moving image: carry the moving image's own coordinates over.
+    # Resample the coordinates of the moving image to get the position of each fixed voxel.
     grid = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in m.shape), indexing="ij"), axis=-1)
     within = np.asarray(found.transform(np.ones(m.shape)))
     voxels = np.stack([np.asarray(found.transform(grid[..., axis].copy())) for axis in range(3)], axis=-1)
@@ -157,7 +157,7 @@ def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], turn: _Roun
 
 
 def _correlation(turn: _Round, left_out: np.ndarray | None) -> Any:
-    """dipy's local cross-correlation with a floor of noise; windows that touch what is left out pull nowhere."""
+    """dipy's local cross-correlation with a noise floor and without windows that touch excluded voxels."""
     from dipy.align.metrics import CCMetric
     from scipy.ndimage import maximum_filter
 
@@ -165,7 +165,7 @@ def _correlation(turn: _Round, left_out: np.ndarray | None) -> Any:
 
     class AboveNoise(CCMetric):
         def use_static_image_dynamics(self, original: np.ndarray, transformation: Any) -> None:  # noqa: ARG002
-            """Where the lesion lies half-way, where the two images of this iteration meet."""
+            """Transform the lesion to the midpoint space of this iteration."""
             self.left_out = near
             if near is not None and transformation is not None:
                 self.left_out = np.asarray(
@@ -190,7 +190,7 @@ def _correlation(turn: _Round, left_out: np.ndarray | None) -> Any:
 
 
 def coarse(image: Volume, voxel_mm: float) -> Volume:
-    """The image on isotropic voxels no finer than its own, smoothed before it is thinned."""
+    """Downsample an image to isotropic voxels, with smoothing."""
     from scipy.ndimage import affine_transform, gaussian_filter
 
     factor = np.maximum(voxel_mm / image.zooms, 1.0)
@@ -205,7 +205,7 @@ def coarse(image: Volume, voxel_mm: float) -> Volume:
 
 
 def coarse_brain(image: Volume, voxel_mm: float) -> Volume:
-    """A brain, 0 outside, on coarser voxels: at its rim as bright as it is, where `coarse` would mix it with air."""
+    """Downsample a brain, 0 outside, without mixing its rim with air."""
     brain = image.data > 0
     share = coarse(Volume(brain.astype(np.float32), image.affine), voxel_mm)
     small = coarse(Volume(np.where(brain, image.data, 0), image.affine), voxel_mm)
@@ -213,7 +213,7 @@ def coarse_brain(image: Volume, voxel_mm: float) -> Volume:
 
 
 def side_mm(image: Volume) -> float:
-    """Of a cube as large as the brain."""
+    """Side in mm of a cube with the volume of the brain."""
     return float(max((image.data > 0).sum(), 1) * np.prod(image.zooms)) ** (1 / 3)
 
 
@@ -228,14 +228,14 @@ def head_box(image: Volume, air_mm: float = _MARGIN_MM) -> tuple[slice, ...]:
 
 
 def cut(image: Volume, box: tuple[slice, ...]) -> Volume:
-    """The part of an image in a box, where it was."""
+    """Crop an image to a box, keeping world coordinates."""
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return Volume(np.ascontiguousarray(image.data[box]), affine)
 
 
 def _without(image: Volume, lesion: np.ndarray | None) -> Volume:
-    """The image with the lesion as bright as the rest on average: neither its centre nor its blur is the lesion's."""
+    """The image with the lesion filled with the mean intensity, so that it has no effect on centre and smoothing."""
     if lesion is None:
         return image
     rest = image.data[(image.data > 0) & ~lesion]

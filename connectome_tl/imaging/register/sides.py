@@ -1,8 +1,7 @@
-"""Whether two images of one head have their left and right on the same side.
+"""Check that two images of one head agree on left and right.
 
-The mirror image of another person's brain fits a template nearly as well as the right one; that of the same person
-does not fit, since folds and vessels of the two sides differ. So the headers of diffusion data and anatomical image
-are held against each other.
+A mirrored brain fits a template nearly as well as the correct one, but it does not fit another image of the same
+person, since folds and vessels of both sides differ. Therefore, diffusion data and anatomical image are compared.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.warps import Warp, carry_image
 from connectome_tl.settings.imaging import RegistrationSettings
 
-_CLEAR = 0.4  # likeness from which the mirror image is not tried; mirrored adults reach 0.3
+_CLEAR = 0.4  # similarity above which the mirror image is not tried; mirrored adults reach 0.3
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 
 def refuse_mirrored(b0: Volume, brain: Volume, warp: Warp, settings: RegistrationSettings) -> None:
-    """Compare a registration of one head with that of the mirrored image, where the first is none too good.
+    """Compare a registration of one head with that of the mirrored image, unless the first is good.
 
     Args:
         b0: mean of the unweighted volumes, 0 outside the brain. brain: the anatomical image, 0 outside the brain.
         warp: mm of `b0` to mm of `brain`.
-        settings: nothing is compared where `orientation` is `header`.
+        settings: no comparison if `orientation` is `header`.
 
     Raises:
-        DataError: the mirror image is clearly more alike.
+        DataError: the mirror image is clearly more similar.
     """
     if settings.orientation == "header":
         return

@@ -21,13 +21,13 @@ _LIKENESS_MM = 1.5  # voxels on which images are compared, unless their own are 
 
 @dataclass(frozen=True, eq=False)
 class TemplateFit:
-    """How a template was brought into a scan.
+    """Result of the registration of a template to a scan.
 
     Attributes:
         warp: mm of the scan to mm of the template.
-        likeness: local squared correlation of the scan and the carried template.
-        size_ratio: volume of the scan's brain to that of the template, as the affine map has it.
-        orientation: None where the header was believed.
+        likeness: local squared correlation of the scan and the transformed template.
+        size_ratio: ratio of brain volumes of scan and template, from the affine map.
+        orientation: None if the orientation of the header was used without a check.
     """
 
     warp: Warp
@@ -71,15 +71,15 @@ def fit_template(
     contrasts: tuple[str | None, str | None] = (None, None),
     lesion: np.ndarray | None = None,
 ) -> TemplateFit:
-    """Correct the bias field of a scan, find how the head lies, and register a template with it.
+    """Correct the bias field of a scan, determine its orientation, and register a template to it.
 
     Args:
         fixed, moving: the scan and the template, 0 outside the brain.
-        contrasts: T1w or T2w of either, None where not known.
-        lesion: (x, y, z) bool of the scan; has no say in anything.
+        contrasts: T1w or T2w of scan and template, None if unknown.
+        lesion: (x, y, z) bool of the scan, excluded from all steps.
 
     Raises:
-        MissingInputError: what the settings ask for is not installed.
+        MissingInputError: a required package is not installed.
         DataError: the head is a mirror image, or the image cannot be registered.
     """
     even, bias = correct_bias(fixed, settings.bias_field, lesion)
@@ -98,7 +98,7 @@ def fit_template(
 
 
 def likeness_of(fixed: Volume, moving: Volume, warp: Warp, left_out: np.ndarray | None = None) -> float:
-    """Local likeness of an image and another one carried onto it, on voxels of 1.5 mm or their own larger ones."""
+    """Local similarity of an image and a transformed one, on voxels of 1.5 mm, or larger if the images are coarser."""
     if (fixed.zooms > _LIKENESS_MM / 1.2).all():
         return local_likeness(fixed, carry_image(warp, moving, fixed), left_out)
     small = coarse_brain(fixed, _LIKENESS_MM)

@@ -1,7 +1,7 @@
 """Find the template for an age. Nothing is downloaded unless the user asks for it.
 
-Cohorts as TemplateFlow's descriptions have them (ages there are postmenstrual weeks for dHCP, months after birth for
-MNIInfant); https://www.templateflow.org. Licences are those of each template; the images are the user's to get.
+Cohorts follow the descriptions of TemplateFlow (https://www.templateflow.org), with postmenstrual weeks for dHCP and
+months after birth for MNIInfant. Each template has its own licence; users obtain the images themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _T2W_MONTHS = 3  # from term; newborns' white and grey matter differ more on T2w
 
 @dataclass(frozen=True)
 class Template:
-    """A template of TemplateFlow: its name, its cohort (None where it has none) and the contrast to register with."""
+    """A template of TemplateFlow: name, cohort (None without cohorts) and contrast for the registration."""
 
     name: str
     cohort: str | None
@@ -37,7 +37,7 @@ class Template:
 
 
 def weeks_of(age: float, unit: str, reference: str) -> float:
-    """Postmenstrual weeks; an age from birth is taken as that of a term-born child, as a corrected age is."""
+    """Postmenstrual weeks; ages from birth are treated as those of term-born children, like corrected ages."""
     return age * UNITS[unit] / 7 + (0.0 if reference == "postmenstrual" else _TERM_WEEKS)
 
 
@@ -47,19 +47,20 @@ def months_of(age: float, unit: str, reference: str) -> float:
 
 
 def contrast_for_age(months: float) -> Literal["T1w", "T2w"]:
-    """T2w up to three months from term, T1w then."""
+    """T2w up to three months from term, T1w later."""
     return "T2w" if months < _T2W_MONTHS else "T1w"
 
 
 def template_for_age(age: float, unit: str, reference: str) -> Template:
     """The template for an age at scan; `unit` is one of UNITS, `reference` one of REFERENCES.
 
-    Postmenstrual ages of 36 to 44 weeks (rounded) take dHCP's weekly volumes and T2w, whose contrast newborns have;
-    after that, up to 60 months from term, MNIInfant's cohorts (T2w below 3 months, T1w then); from 60 months to 18.5
-    years MNIPediatricAsym's cohort 1, the one of all ages; beyond, MNI152NLin2009cAsym.
+    Postmenstrual ages of 36 to 44 weeks (rounded): weekly volumes of dHCP, T2w, which has more contrast in newborns. Up
+    to
+    60 months from term: cohorts of MNIInfant (T2w below 3 months, else T1w). From 60 months to 18.5 years: cohort 1 of
+    MNIPediatricAsym, which includes all ages. Above: MNI152NLin2009cAsym.
 
     Raises:
-        DataError: below 35.5 weeks postmenstrual, where there is none, or not an age.
+        DataError: below 35.5 postmenstrual weeks, for which there is no template, or not an age.
     """
     weeks, months = weeks_of(age, unit, reference), months_of(age, unit, reference)
     if not _DHCP_WEEKS[0] - 0.5 <= weeks < _OLDEST_WEEKS:
@@ -81,7 +82,7 @@ def template_for_age(age: float, unit: str, reference: str) -> Template:
 
 @dataclass(frozen=True)
 class TemplateImages:
-    """Files of one template on one grid; `labels` None where none were asked for, `table` where none names them."""
+    """Files of one template on one grid; `labels` is None if not requested, `table` if the labels have no names."""
 
     image: Path
     mask: Path
@@ -93,10 +94,10 @@ class TemplateImages:
 
 
 def find_template(template: Template, labels: str | None = None) -> TemplateImages | None:
-    """The finest resolution whose image, brain mask and labels are all in TemplateFlow's cache; None where none is.
+    """The template at the finest resolution with all files in TemplateFlow's cache, or None.
 
-    Goes by the names of files, needs no client and downloads nothing. The client leaves an empty file, or a link to
-    nowhere, for what it has not fetched.
+    Files are found by name, without the client and without downloads. The client creates empty files or broken links
+    for files that it has not fetched.
 
     Args:
         labels: entities of the label image: `desc-structures`, `atlas-Schaefer2018_desc-400Parcels7Networks`.
@@ -132,7 +133,7 @@ def _is_there(path: Path) -> bool:
 
 
 def fetch_template(template: Template, labels: str | None = None) -> TemplateImages:
-    """The template's image, brain mask and labels, by TemplateFlow's own client, into its cache.
+    """Download the template's image, brain mask and labels by TemplateFlow's client to its cache.
 
     Raises:
         MissingInputError: the client is not installed. UsageError: TemplateFlow has no such image or labels.

@@ -11,13 +11,13 @@ from connectome_tl.imaging.read.images import Volume
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """How to find, for a point of the fixed image, its place in the moving one.
+    """Map from points of the fixed image to points of the moving image.
 
     Attributes:
         affine: (4, 4) fixed mm to moving mm.
         places: (x, y, z, 3) moving mm of every voxel of `grid`, NaN where unknown; None when all is affine.
         grid: (4, 4) voxel indices of `places` to fixed mm.
-        before: (4, 4) applied to a point before all else.
+        before: (4, 4) transform that is applied first.
     """
 
     affine: np.ndarray
@@ -27,7 +27,7 @@ class Warp:
 
 
 def carry_labels(warp: Warp, labels: Volume, target: Volume) -> Volume:
-    """Labels of the moving space on the grid of `target`, by nearest neighbour; integers stay what they are."""
+    """Resample labels of the moving space to the grid of `target` by nearest neighbour."""
     voxels = _moving_voxels(warp, target, labels.affine)
     index = np.floor(voxels + 0.5).astype(np.int64)
     inside = ((index >= 0) & (index < labels.shape)).all(axis=1)
@@ -37,7 +37,7 @@ def carry_labels(warp: Warp, labels: Volume, target: Volume) -> Volume:
 
 
 def carry_image(warp: Warp, image: Volume, target: Volume) -> Volume:
-    """An image of the moving space on the grid of `target`, trilinear, 0 outside."""
+    """Resample an image of the moving space to the grid of `target`, trilinear, 0 outside."""
     from scipy.ndimage import map_coordinates
 
     voxels = _moving_voxels(warp, target, image.affine)
@@ -46,7 +46,7 @@ def carry_image(warp: Warp, image: Volume, target: Volume) -> Volume:
 
 
 def compose(first: Warp, then: Warp) -> Warp:
-    """Fixed to middle (affine only), then middle to moving."""
+    """Compose a map from fixed to middle (affine only) with one from middle to moving."""
     if first.places is not None:
         raise ValueError("the first map must be affine")
     if then.places is None and then.before is None:

@@ -1,10 +1,9 @@
 """Streamline weights that match fibre density, similar to SIFT2 with another penalty.
 
-Each lobe of an orientation density (a fixel) has an integral, the volume of fibre in the voxel. Streamlines that
-cross the voxel along the lobe have to fill it: the sum of weight times length within the voxel should be that
-volume, so a weight is a cross-section in mm2. Weights are found by least squares and stay near their common mean
-where the data do not tell streamlines apart (Smith et al. 2015, doi:10.1016/j.neuroimage.2015.06.092; Pestilli et
-al. 2014, doi:10.1038/nmeth.3098).
+The integral of each lobe of an orientation density (a fixel) is the fibre volume in the voxel. The sum of weight times
+length of the streamlines along the lobe should equal this volume, so that a weight is a cross-section in mm2. Weights
+are estimated by least squares with shrinkage to their common mean (Smith et al. 2015,
+doi:10.1016/j.neuroimage.2015.06.092; Pestilli et al. 2014, doi:10.1038/nmeth.3098).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from connectome_tl.imaging.track.orientation_field import half_sphere, order_of
 from connectome_tl.imaging.track.reconstruction import Orientations, harmonics
 
 _LOBES = 3  # of one voxel
-_APART = np.cos(np.radians(35.0))  # lobes of order 8 are told apart from there on
+_APART = np.cos(np.radians(35.0))  # smallest angle between separable lobes of order 8
 _PENALTY = 0.01  # of a weight that is far from the mean, relative to the data; .003 to .3 do equally well
 _BLOCK = 20_000
 
@@ -79,9 +78,9 @@ def streamline_weights(
 
     Args:
         streamlines: (n_points, 3) arrays in mm, RAS+.
-        cutoff: amplitude below which a lobe is no fibre, as in tracking.
-        used: (n_streamlines,) bool, those that are to fill the fibres; all by default. A fibre runs from region to
-            region: one that ends on its way would take volume from those that go on. The others weigh 0.
+        cutoff: smallest amplitude of a lobe, as in tracking.
+        used: (n_streamlines,) bool, streamlines to be weighted; all by default. Streamlines that do not connect two
+            regions would take volume from others; their weight is 0.
 
     Raises:
         DataError: no streamline runs along a fibre.
@@ -120,13 +119,13 @@ def _lengths(streamlines: list[np.ndarray], fixels: Fixels, affine: np.ndarray) 
 
 
 def _fitted(lengths: csr_array, volumes: np.ndarray) -> np.ndarray:
-    """Weights, at least 0, whose volumes are those of the fixels, near one another where that is open."""
+    """Non-negative weights that match the volumes of the fixels, shrunk to their mean."""
     from scipy.optimize import minimize
 
     matrix = lengths.T.tocsr()
     total = np.asarray(lengths.sum(axis=0)).ravel()
     mean = float((total * volumes).sum() / (total**2).sum())
-    # Twice as many streamlines of half the weight leave the solution as it is.
+    # The penalty is scaled so that twice as many streamlines of half the weight give the same solution.
     penalty = _PENALTY * float((total**2).sum()) / lengths.shape[0]
 
     def cost(relative: np.ndarray) -> tuple[float, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 
-MAX_POINTS = 10_000_000  # of one streamline; a longer one is damage, and would be held in memory whole
+MAX_POINTS = 10_000_000  # of one streamline; longer ones indicate a damaged file
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class Streamlines:
     Attributes:
         points: (n_points, 3) mm, RAS+; rows outside every streamline (separators) may lie in between.
         first: (n_streamlines,) row of the first point.
-        n_points: (n_streamlines,) points of each; 0 is allowed.
-        file: where they come from, for messages.
-        notes: what a reader of the file should know; said with its last block.
+        n_points: (n_streamlines,) number of points of each; may be 0.
+        file: file of the streamlines, for messages.
+        notes: notes on the file, given with its last block.
     """
 
     points: np.ndarray
@@ -93,7 +93,7 @@ def from_list(streamlines: Sequence[np.ndarray]) -> Streamlines:
 
 
 def too_long(file: Path) -> DataError:
-    """A streamline that no tractogram has."""
+    """Error for a streamline that is too long."""
     return DataError("a streamline is too long", expected=f"at most {MAX_POINTS} points", file=file)
 
 
@@ -103,10 +103,10 @@ def packed(points: np.ndarray, n_points: np.ndarray) -> Streamlines:
 
 
 def finite(streamlines: Streamlines, file: Path) -> Streamlines:
-    """The streamlines of a file, whose every coordinate is a number.
+    """Check that all coordinates are finite.
 
     Raises:
-        DataError: one is not.
+        DataError: a coordinate is not finite.
     """
     if not np.isfinite(streamlines.points).all():
         raise DataError("a coordinate is not a finite number", file=file)

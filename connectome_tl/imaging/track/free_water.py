@@ -1,7 +1,7 @@
 """Free-water fraction and the anisotropy of tissue, by a two-compartment tensor model.
 
 A thin call to dipy's free-water tensor (Hoy et al. 2014, doi:10.1016/j.neuroimage.2014.09.053; Henriques et al.
-2017, doi:10.5281/zenodo.1069540). With one shell fluid and tissue cannot be told apart, so one is refused.
+2017, doi:10.5281/zenodo.1069540). A single shell is refused, since fluid and tissue cannot be separated.
 """
 
 from __future__ import annotations

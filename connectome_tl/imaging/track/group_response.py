@@ -13,16 +13,16 @@ _SAME_SHELL = 100.0  # s/mm2
 
 
 def mean_response(responses: Mapping[str, Response]) -> Response:
-    """Mean of several subjects' responses, after each is scaled as a whole to the group's mean at order 0.
+    """Mean of several subjects' responses, each scaled to the group's mean at order 0.
 
-    The scaling is the geometric mean over shells of what brings a subject's to the group's (MRtrix3 3.0's
-    `responsemean`; Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137), so that scanner gain has no say.
+    The scale is the geometric mean over shells of the ratios of group to subject (MRtrix3 3.0's `responsemean`;
+    Tournier et al. 2019, doi:10.1016/j.neuroimage.2019.116137), which removes scanner gain.
 
     Args:
         responses: by the scan's name.
 
     Raises:
-        DataError: none, or some differ in shells, tissues or orders from the first.
+        DataError: there are no responses, or shells, tissues or orders differ.
     """
     if not responses:
         raise DataError("there is no response to average")

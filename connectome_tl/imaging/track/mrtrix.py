@@ -1,9 +1,9 @@
 """Tractography engine `mrtrix3`: MRtrix3's own FODs, iFOD2 and SIFT2.
 
 Tournier et al. 2019 (doi:10.1016/j.neuroimage.2019.116137); SIFT2: Smith et al. 2015
-(doi:10.1016/j.neuroimage.2015.06.092). Weights come multiplied by mu. Their sum is called a fibre bundle
-capacity only with a common response and normalised intensities (Smith et al. 2022,
-doi:10.52294/ApertureNeuro.2022.2.NEOD9565); `weight_name` is the one place that decides.
+(doi:10.1016/j.neuroimage.2015.06.092). Weights are multiplied by mu. Their sum is called a fibre bundle capacity only
+with a common response and normalised intensities (Smith et al. 2022, doi:10.52294/ApertureNeuro.2022.2.NEOD9565), see
+`weight_name`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def commands_of(settings: ConnectomesSettings) -> tuple[str, ...]:
 
 
 def version_of(commands: tuple[str, ...]) -> dict[str, str]:
-    """MRtrix3's version, for the record of what it made; empty where none of its commands is called.
+    """MRtrix3's version, for provenance; empty if none of its commands is used.
 
     Raises:
         MissingInputError: it is not installed.
@@ -52,10 +52,10 @@ def version_of(commands: tuple[str, ...]) -> dict[str, str]:
 
 
 def require(commands: tuple[str, ...]) -> None:
-    """Say at once which commands are missing.
+    """Check that all commands are installed.
 
     Raises:
-        MissingInputError: with their names.
+        MissingInputError: lists missing commands.
     """
     absent = [command for command in commands if shutil.which(command) is None]
     if absent:
@@ -68,7 +68,7 @@ def require(commands: tuple[str, ...]) -> None:
 
 
 def changed_by_mrtrix(command: str, dwi: Dwi, n_threads: int = 1) -> Dwi:
-    """The volumes as a command (dwidenoise, mrdegibbs) gives them back.
+    """The volumes processed by a command (dwidenoise, mrdegibbs).
 
     Raises:
         MissingInputError: it is not installed. DataError: it failed.
@@ -83,7 +83,7 @@ def changed_by_mrtrix(command: str, dwi: Dwi, n_threads: int = 1) -> Dwi:
 
 
 def weight_name(settings: ConnectomesSettings) -> str:
-    """What the sum of an edge's weights is."""
+    """Name of the sum of an edge's weights."""
     if settings.engine != "mrtrix3":
         if settings.tracking.weights == "fibre_density":
             return "cross-section in mm2 of fibre like the response"
@@ -102,13 +102,12 @@ def track_with_mrtrix(
 ) -> tuple[list[np.ndarray], np.ndarray, Orientations | None]:
     """Streamlines (n_points, 3) in mm, their SIFT2 weights times mu, (n_streamlines,), and the densities.
 
-    Step and angle are iFOD2's own defaults; number, lengths, cut and seed are the settings'. Streamlines
-    are made on one thread, so that the same seed gives the same ones. Densities come only where they are kept
-    (`keep_orientations`).
+    Step and angle are iFOD2's defaults; number, lengths, cut-off and seed are from the settings. Tracking uses one
+    thread, so that it is reproducible. Densities are returned only if they are kept (`keep_orientations`).
 
     Args:
-        tissues: on the grid of the data; streamlines then end where anatomy lets them (`-act`).
-        n_threads: of the steps whose result does not depend on it.
+        tissues: tissue maps on the grid of the data, for anatomically constrained tracking (`-act`).
+        n_threads: number of threads of the steps whose result does not depend on it.
 
     Raises:
         MissingInputError: MRtrix3 is not installed. DataError: one of its commands failed, or intensities
@@ -170,7 +169,7 @@ def track_with_mrtrix(
 
 
 def _densities(folder: Path, dwi: Dwi, normalised: bool) -> Orientations:
-    """What dwi2fod, or mtnormalise, has written."""
+    """Read the output of dwi2fod or mtnormalise."""
     fluid_file = folder / ("f.nii" if normalised else "fluid.nii")
     fibres = read_volume(folder / "fod.nii", subject=dwi.subject, n_dimensions=(4,)).data
     fluid = read_volume(fluid_file, subject=dwi.subject).data if fluid_file.is_file() else None

@@ -1,8 +1,8 @@
 """Interpolate fibre orientation densities between voxels and directions.
 
 A density of even order L on the sphere is a homogeneous polynomial of degree L in the three components of the
-direction. Written so, its value in any direction costs a few multiplications and no sphere of sampled
-directions is needed: memory is that of the coefficients inside the mask, whatever the size of the image.
+direction. In this form it can be evaluated in any direction with a few multiplications and without a sampled sphere.
+Memory is that of the coefficients inside the mask and does not depend on the size of the image.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def grid_values(
     """Keep `values`, (n_voxels, n_columns) in the order of `np.nonzero(mask)`, for interpolation.
 
     Args:
-        empty: (x, y, z) bool, voxels that hold 0 but are `inside`; together they take one row.
+        empty: (x, y, z) bool, voxels with value 0 that count as `inside`; they share one row.
     """
     rows = np.zeros(np.add(mask.shape, 2), dtype=np.int32)
     within = rows[1:-1, 1:-1, 1:-1]
@@ -72,7 +72,7 @@ def grid_values(
 
 
 def order_of(n_coefficients: int) -> int:
-    """Even order whose real harmonics are that many."""
+    """Even order with this number of real harmonics."""
     return next(order for order in range(0, 30, 2) if (order + 1) * (order + 2) // 2 == n_coefficients)
 
 

@@ -1,7 +1,7 @@
-"""One tracking step of many streamlines through a field of orientation densities.
+"""One tracking step of many streamlines in a field of orientation densities.
 
-Probabilistic: an arc is drawn with the density along it as its likelihood (second-order integration, iFOD2;
-Tournier et al. 2010, Proc. ISMRM 18, 1670). Deterministic: the nearest peak of the density is followed
+Probabilistic: an arc is drawn with a probability given by the density along it (second-order integration, iFOD2;
+Tournier et al. 2010, Proc. ISMRM 18, 1670). Deterministic: the step follows the nearest peak of the density
 (SD_STREAM; Tournier et al. 2012, doi:10.1002/ima.22005). Directions are continuous in both.
 """
 
@@ -23,12 +23,12 @@ _LARGEST_TURN = 0.2  # radians in one round
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """The moving ends of n streamlines.
+    """The current ends of n streamlines.
 
     Attributes:
         points: (n, 3) mm.
         directions: (n, 3) unit vectors, world axes.
-        density: (n,) amplitude at the point in the direction; 0 where there is no way on.
+        density: (n,) amplitude at the point in the direction; 0 at the end of a streamline.
     """
 
     points: np.ndarray
@@ -56,10 +56,11 @@ def seeds(field: GridValues, points: np.ndarray, cutoff: float, rng: np.random.G
 def probabilistic(field: GridValues, step: float, max_angle: float, cutoff: float) -> Step:
     """Arcs of `step` mm that turn by at most `max_angle` radians.
 
-    Arcs are drawn evenly within the cone, and one is taken by its likelihood. The density is read at equal
-    distances along the straight continuation, which lies within max_angle / 2 of a step's length of every arc.
+    Arcs are drawn uniformly within the cone, and one is selected by its likelihood. The density is sampled at equal
+    distances along the straight continuation, which is within max_angle / 2 of a step's length of every arc.
     """
-    n_arcs = int(np.clip(16 * (max_angle / 0.2) ** 2, 16, 64))  # the wider the cone, the less even the density in it
+    # more arcs for wider cones, where the density varies more
+    n_arcs = int(np.clip(16 * (max_angle / 0.2) ** 2, 16, 64))
 
     def advance(front: Front, rng: np.random.Generator) -> Front:
         n = len(front.points)

@@ -26,7 +26,7 @@ _CONVERGENCE = 50
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What a single fibre population and, with two tissues, free fluid look like in each shell.
+    """Response of a single fibre population and, with two tissues, of free fluid in each shell.
 
     Attributes:
         bvals: (n_shells,) s/mm2, the unweighted one first.
@@ -64,14 +64,14 @@ class Orientations:
 
 
 def response_from_record(record: object, file: str | Path | None = None) -> Response:
-    """A response from JSON, as `Response.as_record` makes it.
+    """Create a response from JSON, the inverse of `Response.as_record`.
 
     Args:
         record: the parsed JSON.
-        file: where it was read, for messages.
+        file: file of the record, for messages.
 
     Raises:
-        DataError: it is not the record of a response, or its shapes do not fit, or a number is not finite.
+        DataError: not the record of a response, inconsistent shapes, or non-finite numbers.
     """
     try:
         given = cast("dict[str, Any]", record)
@@ -105,7 +105,7 @@ def _no_response(got: str, file: str | Path | None) -> DataError:
 
 
 def used_shells(dwi: Dwi, settings: ReconstructionSettings) -> tuple[list[tuple[float, np.ndarray]], int]:
-    """Shells to deconvolve, the unweighted first, and the number of tissues they allow.
+    """Shells to deconvolve, the unweighted first, and the possible number of tissues.
 
     One tissue uses the highest shell alone; two tissues need two weighted shells.
     """
@@ -123,10 +123,10 @@ def used_shells(dwi: Dwi, settings: ReconstructionSettings) -> tuple[list[tuple[
 def estimate_response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> Response:
     """Response of this subject, from the voxels of highest FA and, for fluid, of highest diffusivity.
 
-    Voxels at the mask's rim are left out. No threshold on FA.
+    Voxels at the rim of the mask are excluded. There is no threshold on FA.
 
     Raises:
-        DataError: too few voxels, or directions too few for any harmonic.
+        DataError: too few voxels or directions.
     """
     from scipy.ndimage import binary_erosion
 
@@ -166,7 +166,7 @@ def deconvolve(dwi: Dwi, response: Response, settings: ReconstructionSettings) -
     """Fibre orientation densities in every voxel of the mask.
 
     Raises:
-        DataError: the response is of other shells than the data.
+        DataError: the shells of the response and of the data differ.
     """
     from dipy.reconst.csdeconv import csdeconv
 

@@ -1,4 +1,4 @@
-"""Ends, lengths and mean image values of streamlines, as assembly needs them."""
+"""Ends, lengths and mean image values of streamlines, for the assembly of connectomes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """Streamlines reduced to what a connectome is made of.
+    """Properties of streamlines that a connectome needs.
 
     Attributes:
         head, tail: (n_streamlines, 3) mm, NaN for an empty streamline.
         n_points: (n_streamlines,).
-        lengths: (n_streamlines,) mm; None when not asked for.
-        means: by name, (n_streamlines,) mean of an image along each, NaN where it has no voxel.
+        lengths: (n_streamlines,) mm; None if not requested.
+        means: mean of an image along each streamline, (n_streamlines,), by name; NaN outside the image.
         file, sources: the tractogram, and the image of each mean, for messages.
-        notes: what the reader of the tractogram had to say.
+        notes: notes of the reader of the tractogram.
     """
 
     head: np.ndarray
@@ -47,7 +47,7 @@ def reduce_streamlines(
     images: Mapping[str, Volume] | None = None,
     precise: bool = False,
 ) -> Ends:
-    """Go once through the streamlines, block by block.
+    """Reduce streamlines in one pass, block by block.
 
     Args:
         images: whose means are taken along each streamline, by name.
@@ -85,8 +85,8 @@ def reduce_streamlines(
 def mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
     """Mean of the image along each streamline, (n_streamlines,) float64, as `tcksample -stat_tck mean` takes it.
 
-    Trilinear at every point; a point counts by half the length of the steps beside it. Points outside the
-    image or where it is not a number have no part; NaN where nothing is left.
+    Values are interpolated at every point and weighted by half the length of the adjacent steps. Points outside the
+    image or with non-finite values are ignored; NaN if none remains.
     """
     values = np.zeros(len(streamlines.points))
     step = np.append(streamlines.steps().astype(float), 0.0)
@@ -116,8 +116,8 @@ def mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
 def precise_mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
     """Mean of the voxels that each streamline crosses, by the length within each, (n_streamlines,) float64.
 
-    As `tcksample -precise -stat_tck mean`: a voxel has one value, and steps are cut where they leave it. Voxels outside
-    the image or that hold no number have no part; NaN where nothing is left.
+    As in `tcksample -precise -stat_tck mean`: voxels are weighted by the length within them. Voxels outside the image
+    or with non-finite values are ignored; NaN if none remains.
     """
     sums, total = np.zeros(streamlines.n_streamlines), np.zeros(streamlines.n_streamlines)
     counts = np.maximum(streamlines.n_points - 1, 0)

@@ -1,7 +1,7 @@
 """Read tractograms, whole or in blocks; coordinates in mm, RAS+.
 
-A tractogram is read in blocks that stay in cache, so ten million streamlines need no more memory than ten.
-Header and content must agree: what a header leaves out (an affine, an order of axes) is not guessed.
+Tractograms are read in blocks, so that memory does not depend on the number of streamlines. Header and content must
+agree; missing entries of a header (affine, order of axes) are not guessed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def announced_count(path: str | Path) -> int | None:
 def read_blocks(path: str | Path) -> Iterator[Streamlines]:
     """Whole streamlines of a `.tck`, `.trk` or `.trx`, block by block; coordinates in mm, RAS+.
 
-    A block's points are overwritten when the next one is asked for.
+    The points of a block are overwritten by the next one.
 
     Raises:
         MissingInputError: no such file.

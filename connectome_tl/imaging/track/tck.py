@@ -14,8 +14,8 @@ from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, too_long
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import write_bytes
 
-_ROWS = 1 << 16  # points of one block
-_MAX_GAP = 4096  # bytes of filling before the points
+_ROWS = 1 << 16  # points per block
+_MAX_GAP = 4096  # bytes of padding before the points
 _TCK_TYPES = {
     "Float32LE": "<f4",
     "Float32BE": ">f4",
@@ -27,7 +27,7 @@ _TCK_TYPES = {
 
 
 def _tck_header(file: Path) -> tuple[np.dtype, int, int | None]:
-    """Number type, where the points begin, and how many streamlines the header promises."""
+    """Data type, offset of the points, and number of streamlines stated in the header."""
     fields: dict[str, str] = {}
     begun = 0
     with file.open("rb") as stream:
@@ -76,7 +76,8 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
             if stops.size:
                 first = np.concatenate([[0], stops[:-1] + 1])
                 whole = rows[: stops[-1] + 1]
-                # Only separators are no numbers. All three axes are counted: a view of two is not contiguous, and slow.
+                # Only separators are not finite. All three axes are tested, since a view of two is not contiguous and
+                # slow.
                 if np.count_nonzero(np.isfinite(whole)) != 3 * (len(whole) - len(stops)):
                     raise DataError("a coordinate is not a finite number", file=file)
                 points = rows if dtype.isnative else rows.astype(dtype.newbyteorder("="))
@@ -101,14 +102,14 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
             file=file,
         )
     if promised is not None and promised < found:
-        # MRtrix writes the count last: a run that was stopped leaves whole streamlines and an old count.
+        # MRtrix writes the count last: an interrupted run leaves complete streamlines and an outdated count.
         note = f"the header of {file.name} counts {counted(promised, 'streamline')}; all {found} of the file were read"
         nothing = np.zeros(0, dtype=np.int64)
         yield Streamlines(buffer[:0], nothing, nothing, str(file), (note,))
 
 
 def _check_gap(file: Path, begun: int, offset: int) -> None:
-    """Between the header and the points there is nothing but filling."""
+    """Check that only padding separates the header from the points."""
     with file.open("rb") as stream:
         stream.seek(begun)
         gap = stream.read(min(max(offset - begun, 0), _MAX_GAP + 1))
@@ -122,7 +123,7 @@ def _check_gap(file: Path, begun: int, offset: int) -> None:
 
 
 def _fill(stream: FileIO, rows: np.ndarray) -> int:
-    """Read until the rows are full or the file ends; the number of whole rows read."""
+    """Read until the rows are full or the file ends; returns the number of complete rows."""
     view = rows.view(np.uint8).reshape(-1).data
     at = 0
     while at < len(view) and (n_bytes := stream.readinto(view[at:])):

@@ -65,7 +65,7 @@ def fit_tensor(dwi: Dwi, volumes: np.ndarray | None = None, *, n_steps: int = 2)
     for start in range(0, len(voxels), _BLOCK):
         part = voxels[start : start + _BLOCK]
         signal = dwi.data[part[:, 0], part[:, 1], part[:, 2]][:, chosen].astype(float)
-        # Values at or below zero have no logarithm; they count next to nothing.
+        # Non-positive values have no logarithm and get a very small weight.
         floor = np.maximum(1e-6 * signal.max(axis=1, keepdims=True), 1e-12)
         signal = np.maximum(signal, floor)
         logs, weight = np.log(signal), signal

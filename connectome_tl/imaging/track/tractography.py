@@ -1,7 +1,7 @@
 """Tractography from seeds. Results depend on the seed only, not on threads or image size.
 
-A streamline ends where no density along its way reaches the cutoff, or at the mask. Where tissue maps exist, only
-streamlines with both ends in grey matter are kept (anatomically constrained tracking, Smith et al. 2012,
+A streamline ends where the density falls below the cutoff, or at the mask. With tissue maps, only streamlines with
+both ends in grey matter are kept (anatomically constrained tracking, Smith et al. 2012,
 doi:10.1016/j.neuroimage.2012.06.005).
 """
 
@@ -21,12 +21,12 @@ from connectome_tl.imaging.track.reconstruction import Orientations
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import TrackingSettings
 
-_BATCH = 1_000  # seeds followed together; part of the result, since each batch draws by its own number
+_BATCH = 1_000  # seeds per batch; affects the result, since each batch has its own random numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Tracking:
-    """Streamlines and how they came about.
+    """Result of tracking.
 
     Attributes:
         streamlines: arrays (n_points, 3) in mm, RAS+.
@@ -39,7 +39,7 @@ class Tracking:
 
 @dataclass(frozen=True, eq=False)
 class _Ground:
-    """Where streamlines may go and end.
+    """Densities and tissues that constrain streamlines.
 
     Attributes:
         field: polynomials of the densities inside the mask.
@@ -50,7 +50,7 @@ class _Ground:
     tissues: GridValues | None
 
     def ended(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which points are the last of their streamline, and which are valid ends, two (n,) bool."""
+        """Whether points end their streamline, and whether these are valid ends, two (n,) bool."""
         if self.tissues is None:
             nothing = np.zeros(len(points), dtype=bool)
             return nothing, nothing
@@ -71,15 +71,15 @@ def track(
 ) -> Tracking:
     """Track until enough streamlines of the allowed lengths are found, or the seeds are used up.
 
-    Beside its input it holds 4 bytes for each coefficient of a voxel that has any, and about 100 MB per thread.
+    Memory in addition to the input: 4 bytes per coefficient of each non-empty voxel, and about 100 MB per thread.
 
     Args:
-        mask: (x, y, z) bool; streamlines end where they leave it.
-        seed_mask: where seeds fall; the mask by default.
+        mask: (x, y, z) bool; streamlines end at its border.
+        seed_mask: voxels of the seeds; the mask by default.
         tissues: white matter, grey matter, fluid, each (x, y, z) in 0 to 1.
 
     Raises:
-        DataError: nowhere to seed, or no streamline at all.
+        DataError: no voxels for seeds, or no streamlines.
     """
     if not mask.any():
         raise DataError("the tracking mask is empty", subject=subject)
@@ -133,7 +133,7 @@ def track(
 def _in_order(
     batch: Callable[[int], tuple[list[np.ndarray], int]], n_batches: int, n_threads: int
 ) -> Iterator[tuple[list[np.ndarray], int]]:
-    """Batches 0, 1, 2, ... in this order, a few at a time in threads."""
+    """Yield batches in order, computed in parallel threads."""
     with ThreadPoolExecutor(max(n_threads, 1)) as pool:
         waiting = deque(pool.submit(batch, number) for number in range(min(max(n_threads, 1), n_batches)))
         try:
@@ -165,7 +165,7 @@ def _one_way(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Follow until all have ended: points (most_steps + 1, n, 3) float32, how many of each, and which ends are valid.
 
-    Without tissue maps every end is valid but one: a streamline that is still on its way after `most_steps` steps.
+    Without tissue maps all ends are valid, except those of streamlines that reach `most_steps` steps.
     """
     n = len(front.points)
     points = np.zeros((most_steps + 1, n, 3), dtype=np.float32)
@@ -202,7 +202,7 @@ def _tissues(tissues: tuple[np.ndarray, np.ndarray, np.ndarray], affine: np.ndar
 
 
 def density_map(streamlines: list[np.ndarray], shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """How many streamlines pass each voxel, (x, y, z) int32."""
+    """Number of streamlines through each voxel, (x, y, z) int32."""
     inverse = np.linalg.inv(affine)
     counts = np.zeros(int(np.prod(shape)), dtype=np.int32)
     for line in streamlines:

@@ -1,7 +1,7 @@
 """Read TrackVis files (.trk, trackvis.org/docs/?subsect=fileformat).
 
-nibabel takes the identity for a missing affine and LPS for a missing order of axes, and believes the
-number of streamlines; all three are checked here. The transformation itself is nibabel's.
+nibabel uses the identity for a missing affine and LPS for a missing order of axes, and does not check the number of
+streamlines; all three are checked here. The transformation itself is nibabel's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_trk(file: Path) -> Iterator[Streamlines]:
     """Streamlines of a `.trk`, block by block.
 
     Raises:
-        DataError: the header lacks affine, order of axes or voxel size, or the file is not as long as it says.
+        DataError: the header lacks affine, order of axes or voxel size, or does not match the length of the file.
     """
     header, order = _header(file)
     affine = np.asarray(get_affine_trackvis_to_rasmm(header), dtype=float)

@@ -12,9 +12,9 @@ import numpy as np
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.flat import MAX_POINTS, Streamlines, finite, packed, too_long
 
-_POINTS = 1 << 18  # of one block
+_POINTS = 1 << 18  # per block
 _MAX_HEADER = 1_000_000  # bytes
-_MAX_RATIO = 100  # of unpacked to packed; coordinates do not compress
+_MAX_RATIO = 100  # unpacked to packed size; coordinates compress little
 _MAX_STREAMLINES = 100_000_000
 _POSITIONS = {f"positions.3.float{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)}
 _OFFSETS = {
@@ -27,7 +27,7 @@ def read_trx(file: Path) -> Iterator[Streamlines]:
 
     Raises:
         DataError: header, offsets and positions disagree.
-        Exception: whatever zipfile raises for a damaged archive.
+        Exception: any exception of zipfile for a damaged archive.
     """
     with zipfile.ZipFile(file) as archive:
         n_points, n_vertices = _lengths(archive, file)
@@ -49,7 +49,7 @@ def read_trx(file: Path) -> Iterator[Streamlines]:
                 points = np.frombuffer(raw, dtype).reshape(-1, 3).astype(np.float32)
                 yield finite(packed(points, n_points[start:stop]), file)
                 start = stop
-            stream.read(1)  # past the end, where the checksum is compared
+            stream.read(1)  # reading past the end compares the checksum
 
 
 def _lengths(archive: zipfile.ZipFile, file: Path) -> tuple[np.ndarray, int]:
@@ -67,7 +67,7 @@ def _lengths(archive: zipfile.ZipFile, file: Path) -> tuple[np.ndarray, int]:
         _agree("positions", n_vertices, 0, file)
         return np.zeros(0, dtype=np.int64), 0
     size, itemsize = archive.getinfo(name).file_size, _OFFSETS[name].itemsize
-    if size != itemsize * (n_streamlines + 1):  # older writers leave the last border out
+    if size != itemsize * (n_streamlines + 1):  # older tools omit the last offset
         _agree("offsets", size, itemsize * n_streamlines, file)
     offsets = np.frombuffer(archive.read(name), _OFFSETS[name])
     if (offsets > n_vertices).any():

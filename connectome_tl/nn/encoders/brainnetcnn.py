@@ -29,7 +29,7 @@ class EdgeToNode(nn.Module):
 
 
 class EdgeToEdge(nn.Module):
-    """An edge gets the sum of what its two regions' connections give: symmetric edges to symmetric edges.
+    """Sum of the edge-to-node outputs of both regions of an edge, which preserves symmetry.
 
     Shapes: (batch, n_in, n_regions, n_regions) to (batch, n_out, n_regions, n_regions).
     """
@@ -46,7 +46,7 @@ class EdgeToEdge(nn.Module):
 class BrainNetBranch(Branch):
     """Edge-to-edge, edge-to-node and node-to-graph layers, leaky ReLU after each.
 
-    Regional measures stand beside the features of the nodes. What an absent region would give is 0.
+    Regional measures are concatenated to the node features. Contributions of missing regions are 0.
     """
 
     atlas_bound = True

@@ -13,7 +13,7 @@ from connectome_tl.settings.encoders import DualEncoder, GATv2Encoder
 
 
 class DualPathEncoder(Branch):
-    """The embeddings of both paths, one beside the other."""
+    """Concatenated embeddings of both paths."""
 
     atlas_bound = True
 

@@ -70,7 +70,7 @@ class MessageEncoder(Branch):
             nn.init.zeros_(self.project.bias)
 
     def forward(self, rows: ConnectomeRows) -> Encoded:
-        # Some subjects at a time, so that memory does not grow with features of all regions of all of them.
+        # Process a few subjects at a time, to limit the memory for features of all regions.
         n_regions = rows.edges.shape[2]
         masks = [self.dropout.mask((n_regions, self.channels), self.project.weight) for _ in self.convs]
         parts = [self._read(part, masks) for part in rows.parts(max(1, _NODES_AT_ONCE // n_regions))]
@@ -81,7 +81,7 @@ class MessageEncoder(Branch):
         return Encoded(embedding, tuple(nodes for _, nodes in parts))
 
     def _read(self, rows: ConnectomeRows, masks: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-        """Readouts of all layers side by side, and the features of the nodes after the last."""
+        """Concatenated readouts of all layers, and the node features after the last one."""
         graph = Graph(rows)
         h = self.nodes(rows, graph)
         read = []

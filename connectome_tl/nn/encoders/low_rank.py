@@ -12,9 +12,9 @@ from connectome_tl.settings.encoders import LowRankEncoder
 
 
 class LowRankEdgeEncoder(Branch):
-    """z = W s, s the forms u' E u of `rank` regional factors u per measure; linear in the edges E.
+    """z = W s, where s are the quadratic forms u' E u of `rank` regional factors u per measure; linear in the edges E.
 
-    Regional measures enter through a linear map of their own.
+    Regional measures have a separate linear map.
     """
 
     atlas_bound = True

@@ -32,7 +32,7 @@ class VolumeBranch(Branch):
     """Volumes to an embedding; `net` maps (batch, n_channels, depth, height, width) to (batch, net.width).
 
     Attributes:
-        run: how the network is applied to a batch; processes that share a fit divide it among them.
+        run: function that applies the network to a batch; processes that share a fit divide the batch.
     """
 
     run: Callable[[nn.Module, Tensor], Tensor] = staticmethod(_alone)
@@ -49,7 +49,7 @@ class VolumeBranch(Branch):
 
 
 class EmbeddingBranch(Branch):
-    """A dense layer on embeddings that were made beforehand."""
+    """A dense layer on precomputed embeddings."""
 
     def __init__(self, settings: EmbeddingEncoder, sizes: Sizes) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
-    """A convolution without normalisation, which would take the size of a deviation out of it."""
+    """A convolution without normalisation, which would remove the size of a deviation."""
     return nn.Sequential(nn.Conv3d(n_in, n_out, 3, stride, 1), nn.LeakyReLU(0.2))
 
 
@@ -49,7 +49,7 @@ class EncoderDecoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """Scores of patches: high where a volume looks real. Without normalisation, as its gradient penalty asks."""
+    """Scores of patches, high for real volumes. It has no normalisation, as required by the gradient penalty."""
 
     def __init__(self, n_channels: int = 1, *, width: int = 8, depth: int = 2) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Critic(nn.Module):
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
-    """Mean squared distance from 1 of the norm of the critic's gradient, between real and made volumes
+    """Mean squared deviation from 1 of the norm of the critic's gradient between real and synthetic volumes
     (Gulrajani et al. 2017, arXiv:1704.00028)."""
     share = torch.rand(len(real), *(1,) * (real.ndim - 1), device=real.device)
     between = (share * real + (1 - share) * made).detach().requires_grad_(True)
@@ -74,7 +74,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, made: Tensor) -> Tensor:
 
 
 class AgeGuide(nn.Module):
-    """A small convolutional network for one number per volume, with dense layers on a coarse map."""
+    """A small convolutional network with one output per volume, with dense layers on a coarse map."""
 
     def __init__(self, n_channels: int = 1, *, width: int = 8, depth: int = 2) -> None:
         super().__init__()

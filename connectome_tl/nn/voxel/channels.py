@@ -32,15 +32,15 @@ class Channels:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that several layers share, since their maps are added or read.
+    """Channels shared by several layers, since their maps are added or used as input.
 
     Attributes:
-        root: name of the layer whose output channels number the channels of the group.
-        n_channels: of the root.
+        root: name of the layer whose output channels define the numbers of the group's channels.
+        n_channels: number of channels of the root.
         unit: channels that are removed together: 1, or those of one group of a group normalisation.
-        gated: where a gate has to stand so that a closed gate equals removal: the last modules that write the
-            channels, normalisations where there are some.
-        layers: inputs and outputs of convolutions and dense layers that the channels pass.
+        gated: modules at which a closed gate is equivalent to removal: the last modules that write the channels,
+        preferably normalisations.
+        layers: inputs and outputs of convolutions and dense layers with these channels.
     """
 
     root: str
@@ -66,10 +66,10 @@ def dependency_graph(network: nn.Module, example: Tensor) -> Any:
 
 
 def channel_groups(network: nn.Module, example: Tensor) -> tuple[ChannelGroup, ...]:
-    """All groups of removable channels, those of the output excepted where the network ends in a layer.
+    """All groups of removable channels, except those of an output layer.
 
     Args:
-        example: (1, n_channels, depth, height, width), of the size that costs are counted for.
+        example: (1, n_channels, depth, height, width), of the size used for counting costs.
     """
     traced = copy.deepcopy(network).eval().requires_grad_(True)
     names = {module: name for name, module in traced.named_modules()}
@@ -94,7 +94,7 @@ def channel_groups(network: nn.Module, example: Tensor) -> tuple[ChannelGroup, .
 
 
 def _is_output(group: Any, graph: Any) -> bool:
-    """Whether a layer that makes the network's output is among the writers."""
+    """Whether the writers include a layer that computes the network's output."""
     return any(
         not item.dep.target.outputs
         for item in group
@@ -110,7 +110,7 @@ def _writes(item: Any, graph: Any) -> bool:
 
 
 def _followed(node: Any, nodes: set[Any], writers: set[Any]) -> bool:
-    """Whether another writer of the same channels comes after this one, with no layer that mixes channels between."""
+    """Whether another writer of the same channels follows without a channel-mixing layer in between."""
     ahead, seen = list(node.outputs), set()
     while ahead:
         following = ahead.pop()
@@ -161,7 +161,7 @@ class Costs:
     def _count(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             assert isinstance(module, LAYERS)
-            # A transposed convolution visits its kernel once per input voxel.
+            # A transposed convolution applies its kernel once per input voxel.
             places = (inputs[0] if isinstance(module, nn.ConvTranspose3d) else output)[0, 0].numel()
             if isinstance(module, nn.Linear):
                 places = output[0].numel() // module.out_features
@@ -178,7 +178,7 @@ class Costs:
 
     @property
     def total(self) -> float:
-        """Multiply-accumulates of what is left."""
+        """Multiply-accumulates of the remaining channels."""
         return sum(self._of(name) for name in self.full)
 
     def _of(self, name: str) -> float:
@@ -186,12 +186,12 @@ class Costs:
         return self.full[name] * float(live)
 
     def remove(self, group: ChannelGroup, units: Tensor) -> None:
-        """Take the channels of these units out of every layer they pass."""
+        """Remove the channels of these units from every layer."""
         for layer, own in self._parts(group, units):
             self.live[layer.module, layer.side][own] = False
 
     def saved(self, group: ChannelGroup) -> float:
-        """What the removal of one more unit of this group saves, units being alike; 0 where none is left."""
+        """Multiply-accumulates saved by removal of one more unit of this group; 0 without remaining units."""
         saving = 0.0
         for layer in group.layers:
             live = int(self.live[layer.module, layer.side].sum())

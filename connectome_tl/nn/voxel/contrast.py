@@ -12,7 +12,7 @@ from connectome_tl.settings.images.contrast import VoxelContrast
 
 
 def labels_on(labels: Tensor, size: Sequence[int], n_classes: int) -> Tensor:
-    """Label maps (batch, depth, height, width) on a coarser grid: the commonest label of each cell."""
+    """Label maps (batch, depth, height, width) on a coarser grid: the most frequent label of each cell."""
     if tuple(labels.shape[1:]) == tuple(size):
         return labels
     depth, height, width = size
@@ -23,15 +23,15 @@ def labels_on(labels: Tensor, size: Sequence[int], n_classes: int) -> Tensor:
 class VoxelContrastLoss(nn.Module):
     """A contrastive loss on voxels (InfoNCE with all positives, Khosla et al. 2020, arXiv:2004.11362).
 
-    It is used in training only and no part of the network that predicts.
+    It is used in training only and is not part of the network used for prediction.
 
     Args:
-        n_features: channels of the maps; None compares them as they are, without a projection.
-        n_classes: labels; label 0 is left out.
+        n_features: channels of the maps; None for no projection.
+        n_classes: number of labels; label 0 is excluded.
 
     Attributes:
         prototypes: (n_classes, width) running means of projected features. memory: (n_classes, size, width).
-        filled: (n_classes,) how many features of the memory, or batches of a prototype, there have been.
+        filled: (n_classes,) number of features in the memory, or of batches of a prototype.
     """
 
     prototypes: Tensor
@@ -49,14 +49,14 @@ class VoxelContrastLoss(nn.Module):
         self._empty(settings.width)
 
     def _empty(self, width: int) -> None:
-        """A bank without features of this width."""
+        """Create an empty bank for features of this width."""
         size = self.settings.size if self.settings.bank == "memory" else 0
         self.register_buffer("prototypes", torch.zeros(self.n_classes, width))
         self.register_buffer("memory", torch.zeros(self.n_classes, size, width))
         self.register_buffer("filled", torch.zeros(self.n_classes, dtype=torch.long))
 
     def forward(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Scalar loss; 0 where no voxel has another of its class to be compared with.
+        """Scalar loss; 0 if no voxel can be compared with another one of its class.
 
         Args:
             maps: (batch, n_features, depth, height, width).
@@ -69,7 +69,7 @@ class VoxelContrastLoss(nn.Module):
         features = maps.flatten(2)[volume, :, place]
         classes = labels.flatten(1)[volume, place]
         found = functional.normalize(self.project(features), dim=1)
-        if found.shape[1] != self.prototypes.shape[1]:  # without a projection the width is that of the maps
+        if found.shape[1] != self.prototypes.shape[1]:  # without projection the width equals that of the maps
             self._empty(found.shape[1])
             self.to(found.device)
         similarity = found @ found.T / self.settings.temperature
@@ -90,9 +90,9 @@ class VoxelContrastLoss(nn.Module):
         return loss
 
     def _drawn(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Volume and place of up to `per_class` voxels of each class and volume."""
+        """Volume and position of up to `per_class` voxels of each class and volume."""
         flat = labels.flatten(1)
-        # Random keys, then the first few of each class: one draw for all voxels.
+        # Random keys are sorted and the first ones of each class selected, with one draw for all voxels.
         keys = torch.rand(flat.shape, device=flat.device)
         volumes, places = [], []
         for v in range(len(flat)):
@@ -104,7 +104,7 @@ class VoxelContrastLoss(nn.Module):
         return torch.cat(volumes), torch.cat(places)
 
     def _bank(self) -> tuple[Tensor, Tensor]:
-        """What earlier batches left, and its classes."""
+        """Stored features of earlier batches, and their classes."""
         known = torch.nonzero(self.filled).flatten()
         if self.settings.bank == "none" or len(known) == 0:
             return self.prototypes[:0], known[:0]
@@ -129,7 +129,7 @@ class VoxelContrastLoss(nn.Module):
 
 
 def _info_nce(similarity: Tensor, positive: Tensor, compared: Tensor) -> Tensor:
-    """Mean over rows with positives of minus the mean log share of their positives among what they are compared to."""
+    """Mean InfoNCE loss over rows with positives: negative mean log softmax of the positives."""
     log_share = similarity - similarity.masked_fill(~compared, float("-inf")).logsumexp(dim=1, keepdim=True)
     count = positive.sum(dim=1)
     per_row = -(log_share.masked_fill(~positive, 0.0)).sum(dim=1) / count.clamp_min(1)
@@ -138,10 +138,10 @@ def _info_nce(similarity: Tensor, positive: Tensor, compared: Tensor) -> Tensor:
 
 
 def grey_classes(volumes: Tensor, n_classes: int) -> Tensor:
-    """(batch, depth, height, width) int64: 1 to `n_classes` by the rank of the smoothed grey level within each head.
+    """(batch, depth, height, width) int64: 1 to `n_classes` by the rank of the smoothed intensity within each head.
 
-    What is exactly 0 in all channels is outside and gets 0. Nothing is fitted: a subject's classes depend on its own
-    volume. In infants the same tissue may have another class at another age, since contrast turns round.
+    Voxels with 0 in all channels are outside and get 0. Classes depend on the subject's own volume only. In infants the
+    class of a tissue may change with age, since the contrast inverts.
 
     Args:
         volumes: (batch, n_channels, depth, height, width).

@@ -15,7 +15,7 @@ Norm = Literal["group", "batch"]
 
 
 class DenseFeatures(nn.Module):
-    """A DenseNet's maps, averaged over space."""
+    """Spatially averaged maps of a DenseNet."""
 
     def __init__(self, features: nn.Module, width: int) -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class DenseFeatures(nn.Module):
 
 
 def densenet(init: int, growth: int, layers: Sequence[int], n_channels: int, *, norm: Norm = "group") -> DenseFeatures:
-    """MONAI's DenseNet without its head, its norms replaced where they are not batch norms.
+    """MONAI's DenseNet without head; batch norms are replaced if `norm` differs.
 
-    Its transitions halve each axis, and its stem quarters it: maps of one voxel are not halved further.
+    The stem divides each axis by four, and transitions halve it; axes of one voxel are not reduced further.
     """
     from monai.networks.nets.densenet import DenseNet
 
@@ -108,7 +108,7 @@ class _ScaleBlock(nn.Module):
         super().__init__()
         self.first, self.second = _Asymmetric(n, 2 * n, norm), _Asymmetric(2 * n, 2 * n, norm)
         self.norms = nn.ModuleList([norm_of(norm, 2 * n), norm_of(norm, 2 * n)])
-        squeezed = max(4, 2 * n // 16)  # a single rectified unit may be silent for every volume
+        squeezed = max(4, 2 * n // 16)  # a single rectified unit may be 0 for every volume
         self.squeeze, self.excite = nn.Linear(2 * n, squeezed), nn.Linear(squeezed, 2 * n)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ from connectome_tl.nn.voxel.channels import ChannelGroup
 
 
 class Gates(nn.Module):
-    """One gate, a factor of one, for each unit of each channel group; it acts where the channels are last written.
+    """One gate, initially a factor of one, for each unit of each channel group, applied after the last writer.
 
-    In a residual network one gate therefore closes a channel in all layers that add to it.
+    In a residual network, a gate therefore closes a channel of all layers that add to it.
 
     Attributes:
-        values: the factors, (n_units,) per group; their gradient says what a unit contributes.
+        values: factors, (n_units,) per group; their gradient measures the contribution of a unit.
         open: buffers, (n_units,) per group, 0 where a unit is removed.
     """
 
@@ -37,7 +37,7 @@ class Gates(nn.Module):
         return tuple(self.get_buffer(f"open_{i}") for i in range(len(self.groups)))
 
     def close(self, group: int, units: Tensor) -> None:
-        """Close gates for good."""
+        """Close gates permanently."""
         self.get_buffer(f"open_{group}")[units] = 0.0
 
     @property
@@ -58,7 +58,7 @@ class Gates(nn.Module):
 
     @contextmanager
     def on(self, network: nn.Module) -> Iterator[nn.Module]:
-        """The network with these gates in it."""
+        """Context manager that applies these gates to the network."""
         handles = [
             module.register_forward_hook(self._hook(name))
             for name, module in network.named_modules()

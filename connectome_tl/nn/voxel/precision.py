@@ -1,8 +1,8 @@
 """Layers that a processor computes correctly in bfloat16.
 
-torch 2.13 gives wrong weight gradients of 3D convolutions in bfloat16 on processors with AVX-512 bfloat16 units
-where the input is thinner than the kernel along its first axis. Each convolution is therefore compared with
-float32 before it is trusted, at the size of input that it will get.
+On processors with AVX-512 bfloat16 units, torch 2.13 computes wrong weight gradients of 3D convolutions in bfloat16 if
+the input is thinner than the kernel along its first axis. Each convolution is therefore compared with float32 at the
+actual size of its input.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TOLERANCE = 0.02  # of the largest value; bfloat16 itself is off by about .004
+_TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about .004
 
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One convolution in bfloat16 beside float32: the largest deviation relative to the largest value.
+    """One convolution in bfloat16 and float32: the largest deviation relative to the largest value.
 
     Attributes:
-        shape: of its input. is_thin: whether that is thinner than the kernel along an axis.
+        shape: shape of its input. is_thin: whether the input is thinner than the kernel along an axis.
     """
 
     name: str
@@ -51,7 +51,7 @@ def check_layer(layer: nn.Conv3d, shape: tuple[int, ...], *, name: str = "", see
 
 
 def check_network(net: nn.Module, shape: tuple[int, ...]) -> list[LayerCheck]:
-    """Compare every convolution of a network at the input that a batch of this shape gives it."""
+    """Compare every convolution of a network at its input size for a batch of this shape."""
     shapes: dict[str, tuple[int, ...]] = {}
     hooks = [
         layer.register_forward_pre_hook(_recorder(name, shapes))
@@ -76,10 +76,10 @@ def check_network(net: nn.Module, shape: tuple[int, ...]) -> list[LayerCheck]:
 
 
 def in_float32(net: nn.Module) -> None:
-    """Let every 3D convolution decide by the size of its input: float32 where it is thinner than the kernel.
+    """Make every 3D convolution use float32 for inputs that are thinner than its kernel.
 
-    That is where bfloat16 goes wrong; larger inputs stay in the arithmetic around them. Weights and their names
-    do not change; calling it again changes nothing.
+    In bfloat16 such inputs give wrong gradients; larger inputs use the surrounding precision. Weights and their names
+    do not change. Repeated calls have no effect.
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv3d) and not isinstance(layer, _Guarded):
@@ -87,7 +87,7 @@ def in_float32(net: nn.Module) -> None:
 
 
 def is_thin(layer: nn.Conv3d, shape: tuple[int, ...]) -> bool:
-    """Whether an input of this shape is thinner along an axis than the kernel, dilation included."""
+    """Whether an input of this shape is thinner along an axis than the kernel, including dilation."""
     reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     return any(n < k for n, k in zip(shape[2:], reach, strict=True))
 
@@ -101,9 +101,9 @@ class _Guarded(nn.Conv3d):
 
 
 def fastest(net: nn.Module, shape: tuple[int, ...], *, tries: int = 3, gain: float = 1.1) -> str:
-    """`bf16` where a training step is faster by `gain` and every layer is right, else `float32`.
+    """`bf16` if a training step is faster by the factor `gain` and every layer is correct, else `float32`.
 
-    Layers that are thinner than their kernel stay in float32 either way (`in_float32`) and need not be right.
+    Layers with inputs thinner than their kernel always use float32 (`in_float32`) and are not checked.
     """
     in_float32(net)
     seconds = {kind: _seconds(net, shape, kind, tries) for kind in ("float32", "bf16")}

@@ -1,8 +1,7 @@
 """Ranking losses on ages: ranks and differences (TSAN, Cheng et al. 2021, doi:10.1109/TMI.2021.3085948).
-doi:10.1109/TMI.2021.3085948).
 
-The published rank term needs a sorter network trained beforehand for one batch size. The soft rank here needs none
-(Qin et al. 2010, doi:10.1007/s10791-009-9124-x).
+The published rank term requires a sorter network that is pretrained for one batch size. The soft rank used here does
+not (Qin et al. 2010, doi:10.1007/s10791-009-9124-x).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from connectome_tl.settings.images.cascade import RankedLoss
 
 
 def soft_ranks(values: Tensor, temperature: float) -> Tensor:
-    """(n,) differentiable ranks from 1 (the lowest); they approach tie-averaged ranks as the temperature falls to 0.
+    """(n,) differentiable ranks from 1 (lowest), which approach tie-averaged ranks for temperatures towards 0.
 
     Args:
         values: (n,). temperature: in units of the values.
@@ -29,7 +28,7 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def rank_error(predicted: Tensor, true: Tensor, temperature: float) -> Tensor:
-    """Mean squared error of soft ranks, as shares of the number of subjects."""
+    """Mean squared error of soft ranks divided by the number of subjects."""
     return ((soft_ranks(predicted, temperature) - ranks(true)) / len(true)).square().mean()
 
 

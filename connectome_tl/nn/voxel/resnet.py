@@ -1,8 +1,7 @@
 """3D residual networks in the layout of MedicalNet (Chen et al. 2019, arXiv:1904.00625), built by MONAI.
 
-MONAI 1.6 differs from MedicalNet, and from its own documentation, in ways that are set right here: its stem has
-stride 1 by default, its `norm` reaches the stem only, its shortcut A cuts the gradient, and its last two
-stages are never dilated.
+This module corrects differences of MONAI 1.6 from MedicalNet and from its own documentation: the stem has stride 1 by
+default, `norm` applies to the stem only, shortcut A stops the gradient, and the last two stages are not dilated.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ _GROUPS = 8
 
 
 class VoxelResNet(nn.Module):
-    """A residual network without a head: volumes to one embedding each.
+    """A residual network without a head, from volumes to embeddings.
 
     Parameters have the names and shapes of MedicalNet's files (`conv1`, `bn1`, `layerK.i.convJ`,
     `layerK.i.downsample.0`) for `width=1`.
 
     Args:
         depth: 10, 18, 34 or 50 layers.
-        n_channels: of the volumes.
+        n_channels: channels of the volumes.
         width: factor on the numbers of channels 64, 128, 256, 512; small nets have 1/8 or less.
-        norm: `group` does not depend on the batch; `batch` is what MedicalNet's weights were trained with.
+        norm: `group` does not depend on the batch; `batch` is required for MedicalNet's weights.
         stem_stride: 2 as in MedicalNet, 1 for small grids.
         dilated: the last two stages have stride 1 and dilation 2 and 4, as in MedicalNet; else stride 2.
-        shortcut: `A` pads with zeros, `B` is a convolution; by default as MedicalNet's files have it
-            (A for 18 and 34 layers).
+        shortcut: `A` pads with zeros, `B` is a convolution; default: as in MedicalNet's files (A for 18 and 34
+        layers).
 
     Attributes:
         width: of the embedding.
@@ -100,7 +99,7 @@ class VoxelResNet(nn.Module):
         """Feature maps after each stage; volumes (batch, n_channels, depth, height, width).
 
         Raises:
-            UsageError: instance normalisation of a map that is a single voxel, which would erase it.
+            UsageError: instance normalisation of a map of a single voxel, which would be 0.
         """
         shrunk = self.stem_stride * (4 if self.dilated else 16)
         if self.norm == "instance" and max(volumes.shape[2:]) <= shrunk:
@@ -145,7 +144,7 @@ def norm_of(kind: Norm, n_channels: int) -> nn.Module:
 
 
 def _ends(block: nn.Module) -> tuple[int, int, int]:
-    """Channels that enter and leave a block, and its stride."""
+    """Input and output channels of a block, and its stride."""
     convs = [layer for name, layer in block.named_children() if name.startswith("conv")]
     strides = [layer.stride[0] for layer in convs if isinstance(layer, nn.Conv3d)]
     assert isinstance(convs[0], nn.Conv3d)

@@ -14,7 +14,7 @@ from connectome_tl.nn.voxel.resnet import norm_of
 class Sfcn(nn.Module):
     """Blocks of 3 x 3 x 3 convolution, norm, max-pooling and ReLU; the last one is 1 x 1 x 1 and is not pooled.
 
-    A map that is one voxel along an axis is not pooled along it further, so that any grid will do.
+    Axes of one voxel are not pooled further, so that any grid size is allowed.
 
     Attributes:
         width: of the embedding, the last of `widths`.
@@ -48,6 +48,6 @@ class Sfcn(nn.Module):
 
 
 def halved(h: Tensor) -> Tensor:
-    """Max-pooling by 2 along every axis that has two voxels or more."""
+    """Max-pooling by 2 along every axis of two or more voxels."""
     steps = [2 if n > 1 else 1 for n in h.shape[2:]]
     return nn.functional.max_pool3d(h, steps, steps)

@@ -20,12 +20,12 @@ def shrink(network: nn.Module, removed: Mapping[str, Tensor], example: Tensor) -
     """A copy of the network without these channels, in evaluation mode.
 
     Args:
-        removed: output channels to remove, by the name of the layer that makes them; what else reads or adds to
-            them is cut by the dependency graph.
+        removed: output channels to remove, by the name of their layer; dependent layers are pruned by the dependency
+        graph.
         example: (1, n_channels, depth, height, width).
 
     Raises:
-        DataError: channels of a group normalisation that are not whole groups.
+        DataError: channels that are not complete groups of a group normalisation.
     """
     small = copy.deepcopy(network).eval()
     frozen = {name for name, parameter in small.named_parameters() if not parameter.requires_grad}
@@ -51,7 +51,7 @@ def shrink(network: nn.Module, removed: Mapping[str, Tensor], example: Tensor) -
 
 
 def _group_size(norm: nn.Module, channels: Sequence[int]) -> int:
-    """Channels of one group; refuses parts of groups, since what is left would have other statistics."""
+    """Number of channels of one group; refuses incomplete groups, which would change the statistics of the others."""
     if not isinstance(norm, nn.GroupNorm):
         return 1
     size = norm.num_channels // norm.num_groups
@@ -67,10 +67,10 @@ def _group_size(norm: nn.Module, channels: Sequence[int]) -> int:
 
 
 def removable(network: nn.Module, groups: Sequence[ChannelGroup], example: Tensor) -> dict[str, str]:
-    """Why a group cannot be removed from, by its root; groups that can are not named.
+    """Reasons why channels of a group cannot be removed, by root; other groups are not listed.
 
-    One unit of each group is taken out of a copy: the shape of the output has to stay, and the output has to equal
-    that of the network with that gate closed. Shortcuts that pad with zeros, for example, have a fixed width.
+    One unit of each group is removed from a copy. The output must keep its shape and equal that of the network with a
+    closed gate. Shortcuts that pad with zeros, for example, have a fixed width.
     """
     if any(isinstance(module, nn.InstanceNorm3d) for module in network.modules()):
         raise DataError(
@@ -80,7 +80,7 @@ def removable(network: nn.Module, groups: Sequence[ChannelGroup], example: Tenso
     refused = {}
     was_training = network.training
     network.eval()
-    # Norms of an untrained network have no bias, and zero maps hide a wrong removal behind them.
+    # Norms of an untrained network have zero bias, so that maps of zeros would hide a wrong removal.
     volume = torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example)
     for i, group in enumerate(groups):
         if group.n_units < 2:
@@ -119,10 +119,10 @@ def _shrunk(network: nn.Module, removed: Mapping[str, Tensor], example: Tensor) 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one volume.
+    """Computational cost of a network for one volume.
 
     Attributes:
-        macs: multiply-accumulates. parameters: weights. seconds: CPU seconds of a forward pass, the median.
+        macs: multiply-accumulates. parameters: number of weights. seconds: median CPU seconds of a forward pass.
     """
 
     macs: float

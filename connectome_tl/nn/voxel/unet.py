@@ -12,7 +12,7 @@ from connectome_tl.nn.voxel.resnet import norm_of
 
 
 def double_convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
-    """Two 3 x 3 x 3 convolutions with group normalisation; the first may halve the grid."""
+    """Two 3 x 3 x 3 convolutions with group normalisation; the first one has the stride."""
     return nn.Sequential(
         nn.Conv3d(n_in, n_out, 3, stride, 1, bias=False),
         norm_of("group", n_out),
@@ -24,7 +24,7 @@ def double_convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """One map of outputs per voxel (Çiçek et al. 2016, arXiv:1606.06650), with interpolation on the way up.
+    """A network with outputs for each voxel (Çiçek et al. 2016, arXiv:1606.06650), upsampled by interpolation.
 
     Args:
         width: filters at full resolution, doubled at each level. depth: levels below the first.
@@ -40,7 +40,7 @@ class UNet(nn.Module):
         self.width = width
 
     def features(self, volumes: Tensor) -> Tensor:
-        """(batch, width, depth, height, width of the grid): what the outputs are a linear function of."""
+        """(batch, width, depth, height, width of the grid): features before the linear output layer."""
         skips = [self.first(volumes)]
         for step in self.down:
             skips.append(step(skips[-1]))

@@ -38,7 +38,7 @@ def glass_brain(
         Inline SVG; None where no region has a finite value and coordinate.
 
     Raises:
-        ValueError: shapes do not fit, or an edge names a region that is not there.
+        ValueError: shapes do not match, or an edge refers to a region that does not exist.
     """
     points, size = np.asarray(coordinates, dtype=float), np.asarray(values, dtype=float)
     if points.ndim != 2 or points.shape[1] != 3 or size.shape != (len(points),):
@@ -54,7 +54,7 @@ def glass_brain(
     low = [outline.min(axis=0) for outline in outlines]
     extent = np.array([np.ptp(outline, axis=0) for outline in outlines]) + 8.0  # mm, with a margin
     with style():
-        # One scale for all three views: so many inches per millimetre.
+        # One scale, in inches per millimetre, for all three views.
         bottom, total = 0.3, 7.2
         inches = total / extent[:, 0].sum()
         height = extent[:, 1].max() * inches + bottom + (0.14 if stamp else 0.0)
@@ -79,7 +79,7 @@ def glass_brain(
 
 
 def _outline(points: np.ndarray) -> np.ndarray:
-    """The rounded hull of the centroids with a rim, (n_points, 2): it fits an adult's as a neonate's atlas."""
+    """Smoothed hull of the centroids with a margin, (n_points, 2); it adapts to adult and neonatal atlases."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
     outward = np.column_stack([np.cos(angle), np.sin(angle)])
     hull = points[(points @ outward.T).argmax(axis=0)] + _RIM * outward
@@ -92,7 +92,7 @@ def _outline(points: np.ndarray) -> np.ndarray:
 
 
 def _draw_regions(axes: Axes, points: np.ndarray, size: np.ndarray, shown: np.ndarray, across: int, up: int) -> None:
-    # Far regions first, so that near ones lie on top: depth is the axis that is not drawn. From behind,
+    # Draw distant regions first, so that near ones are on top. Depth is the axis that is not drawn. From behind,
     # near means a small y; from the right and from above, a large x and z.
     depth = ({0, 1, 2} - {across, up}).pop()
     order = np.flatnonzero(shown)[np.argsort(points[shown, depth] * (-1 if depth == 1 else 1), kind="stable")]

@@ -25,7 +25,7 @@ def outliers(measure: SubjectMeasure) -> np.ndarray:
 
 
 def measure_figure(measure: SubjectMeasure, name: str, *, stamp: str = "") -> str | None:
-    """One dot per subject; the limits as lines, those beyond them in orange. None without any value."""
+    """One dot per subject; limits as lines, subjects beyond them in orange. None without any value."""
     values = np.array(measure.values, dtype=float)
     finite = np.isfinite(values)
     if not finite.any():
@@ -53,7 +53,7 @@ def measure_figure(measure: SubjectMeasure, name: str, *, stamp: str = "") -> st
 
 
 def site_age_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "") -> str | None:
-    """Age of every subject, one row per site: does site tell age? None without ages."""
+    """Age of every subject, one row per site, to show whether site and age are confounded. None without ages."""
     ages = np.array(quality.ages, dtype=float)
     if not np.isfinite(ages).any():
         return None
@@ -76,10 +76,10 @@ def site_age_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "")
 
 
 def missing_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "") -> str | None:
-    """Which subject lacks which region: a square for each, only those subjects and regions that are concerned.
+    """Missing regions: a square for each missing region of a subject; complete subjects and regions are omitted.
 
-    None where nothing is missing. The subjects that lack most come first; beyond 40 subjects or 60
-    regions the rest is left out (the tables beside it count them).
+    None if nothing is missing. Subjects with most missing regions come first. At most 40 subjects and 60
+    regions are drawn; the tables give the full counts.
     """
     if not quality.missing:
         return None
@@ -102,7 +102,7 @@ def missing_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "") 
 
 
 def matrix_pngs(matrices: Sequence[MatrixImage]) -> list[str]:
-    """Connectomes as `data:` URLs on one colour range: square pictures, one pixel per edge.
+    """Connectomes as `data:` URLs of square images with one pixel per edge and a common colour range.
 
     Raises:
         ValueError: the number of values is not `n_rows` squared.
@@ -113,14 +113,14 @@ def matrix_pngs(matrices: Sequence[MatrixImage]) -> list[str]:
             raise ValueError(f"matrix {matrix.title!r}: expected {matrix.n_rows}² values, got {len(matrix.values)}")
         squares.append(np.array(matrix.values, dtype=float).reshape(matrix.n_rows, matrix.n_rows))
     finite = np.concatenate([square[np.isfinite(square)] for square in squares]) if squares else np.empty(0)
-    # A few huge edges must not make everything else pale.
+    # Limit the colour range, so that a few very large edges do not make all others pale.
     high = float(np.quantile(np.abs(finite), 0.998)) if len(finite) else 0.0
     low = -high if len(finite) and finite.min() < 0 else 0.0
     return [_png(square, low, high) for square in squares]
 
 
 def volume_pngs(volumes: Sequence[VolumeImage]) -> list[str]:
-    """Cuts through volumes as `data:` URLs, grey.
+    """Slices through volumes as `data:` URLs of grey images.
 
     Raises:
         ValueError: the number of pixels is not height times width.

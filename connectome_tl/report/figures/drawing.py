@@ -1,7 +1,7 @@
 """Panels and their SVG output, deterministic and with one style for all figures.
 
-Text stays text (selectable, in the page's font); mathematics in names is not parsed; every id is
-made unique; nothing refers to anything outside.
+Text stays selectable and uses the font of the page. Mathematics in names is not parsed. Ids are unique, and
+there are no external references.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, ACCENT = "#1F2A37", "#5F6B7A", "#E5E9EF", "#0072B2"
 _STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same layout on every machine
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same on every machine
     "font.size": 8.0,
-    "text.parse_math": False,  # a name with a dollar sign is a name
+    "text.parse_math": False,  # names may contain dollar signs
     "text.usetex": False,
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
@@ -58,7 +58,7 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def style() -> AbstractContextManager[None]:
-    """The look of all figures, as a context."""
+    """Context manager with the style of all figures."""
     import matplotlib
 
     return matplotlib.rc_context(cast(Any, _STYLE))
@@ -67,7 +67,7 @@ def style() -> AbstractContextManager[None]:
 def panel(
     width: float = 3.6, height: float = 2.75, *, left: float = 0.49, bottom: float = 0.43, top: float = 0.18
 ) -> tuple[Figure, Axes]:
-    """One axes; sizes and margins in inches. Call it, and draw, within `style()`."""
+    """A figure with one axes; sizes and margins in inches. Call it, and draw, within `style()`."""
     figure = figure_of(width, height)
     right = 0.09
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
@@ -75,14 +75,14 @@ def panel(
 
 
 def figure_of(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches, tied to no window."""
+    """An empty figure without a window; sizes in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
 def swarm(values: np.ndarray, *, dot: float, step: float = 0.085, top: float = 0.6) -> np.ndarray:
-    """Heights, at most `top`, at which dots `dot` wide do not lie upon each other, in the order of `values`."""
+    """Heights, at most `top`, at which dots of width `dot` do not overlap, in the order of `values`."""
     heights = np.zeros(len(values))
     last_in_row: list[float] = []
     for i in np.argsort(values, kind="stable"):
@@ -96,7 +96,7 @@ def swarm(values: np.ndarray, *, dot: float, step: float = 0.085, top: float = 0
 
 
 def clean(text: str, longest: int = 40) -> str:
-    """Text that may stand in a figure: one line, no control characters, shortened with an ellipsis."""
+    """Text for a figure: one line, no control characters, shortened with an ellipsis."""
     text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
@@ -107,9 +107,9 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
 
     Args:
         name: unique on the page; ids are made from it.
-        description: what a screen reader says.
-        stamp: what is printed into the figure itself ("simulated", ...), so that it stays there
-            when the figure is copied out.
+        description: text for screen readers.
+        stamp: text printed into the figure itself ("simulated", ...), so that a copied figure still
+            shows it.
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.text import Text
@@ -124,7 +124,7 @@ def to_svg(figure: Figure, name: str, *, description: str, stamp: str = "") -> s
         save(file, figure)
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # The page's own font draws the text; that DejaVu lacks a sign only makes a width inexact.
+        # The font of the page draws the text; a sign that DejaVu lacks only makes its width inexact.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         import matplotlib
 
@@ -139,7 +139,7 @@ _exported: ContextVar[tuple[Saver, str] | None] = ContextVar("exported", default
 
 @contextmanager
 def exporting(save: Saver | None, name: str) -> Iterator[None]:
-    """Hand drawings that are made meanwhile to `save` under this name as well; nothing where it is None."""
+    """Within this context, also pass drawings to `save` under this name; no effect if `save` is None."""
     token = _exported.set(None if save is None else (save, name))
     try:
         yield
@@ -148,7 +148,7 @@ def exporting(save: Saver | None, name: str) -> Iterator[None]:
 
 
 def drawing_bytes(figure: Figure, kind: Literal["svg", "pdf"]) -> bytes:
-    """A drawing as a file of its own; equal drawings give equal bytes."""
+    """Contents of an SVG or PDF file with the drawing; equal drawings give equal bytes."""
     import matplotlib
 
     buffer = io.BytesIO()

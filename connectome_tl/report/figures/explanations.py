@@ -16,7 +16,7 @@ from connectome_tl.settings.records.explanations import ExplanationMap, Explanat
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BRAIN_EDGES, CIRCLE_EDGES, BARS = 30, 50, 12  # what is drawn; the tables have all
+BRAIN_EDGES, CIRCLE_EDGES, BARS = 30, 50, 12  # numbers of items drawn; the tables contain all
 UP, DOWN = "#C2410C", "#1D4ED8"
 LOBE_COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B57B00", "#56B4E9", "#332288", "#882255", "#117733", "#7A7A7A",
@@ -24,11 +24,11 @@ LOBE_COLOURS = (
 
 
 def brain_figure(one: ExplanationMap, whole: ExplanationRecord, name: str, stamp: str) -> str | None:
-    """Regions and the strongest edges: nilearn's glass brain in MNI space, the outline of the centroids elsewhere."""
+    """Regions and strongest edges on nilearn's glass brain in MNI space, else on the outline of the centroids."""
     if not whole.coordinates or not one.regions:
         return None
     values = np.array([item.value for item in one.regions])
-    values = np.maximum(values - np.nanmedian(values), 0.0)  # all regions have some; the picture is of the largest
+    values = np.maximum(values - np.nanmedian(values), 0.0)  # every region has a value; show the largest only
     points = np.array(whole.coordinates, dtype=float)
     edges = [(item.first, item.second, item.value) for item in one.edges[:BRAIN_EDGES] if item.value]
     if "MNI" in whole.space and np.isfinite(points).all():
@@ -59,12 +59,12 @@ def _nilearn_brain(
             display_mode="lyrz",
         )
         svg = to_svg(figure, name, description="Glass brain with the strongest regions and edges", stamp=stamp)
-    # The outline has thousands of points; a hundredth of a point is finer than any printer.
+    # The outline has thousands of points; a precision of 0.01 pt is sufficient and keeps the file small.
     return re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
 
 
 def lobe_order(whole: ExplanationRecord) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
-    """Regions sorted by lobe and hemisphere, and where each lobe begins and ends."""
+    """Order of the regions by lobe and hemisphere, and name, start and end of each lobe."""
     lobes = whole.lobes or ("",) * len(whole.regions)
     sides = whole.hemispheres or ("",) * len(whole.regions)
     order = np.array(sorted(range(len(whole.regions)), key=lambda i: (lobes[i], sides[i], i)), dtype=int)
@@ -78,7 +78,7 @@ def lobe_order(whole: ExplanationRecord) -> tuple[np.ndarray, list[tuple[str, in
 
 
 def matrix_of(one: ExplanationMap, n_regions: int) -> np.ndarray:
-    """(n_regions, n_regions) as the summary holds it."""
+    """Edges of the summary as a matrix, (n_regions, n_regions)."""
     flat = np.frombuffer(base64.b64decode(one.matrix), dtype=np.int8).astype(float)
     return flat.reshape(n_regions, n_regions) * one.matrix_scale / 127
 
@@ -159,7 +159,7 @@ def _rim(axes: Axes, angles: np.ndarray, spans: Sequence[tuple[str, np.ndarray]]
 
 
 def _end_labels(axes: Axes, edges: Sequence[MapItem], whole: ExplanationRecord, angles: np.ndarray) -> None:
-    """Names of the regions with the most of the drawn edges."""
+    """Label the regions with most of the drawn edges."""
     total = np.zeros(len(whole.regions))
     for item in edges:
         total[[item.first, item.second]] += abs(item.value)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def permutation_figure(test: PermutationResult, name: str, *, stamp: str = "") -> str | None:
-    """Histogram of the null with the observed value; None without a null or an observed value."""
+    """Histogram of the null distribution with the observed value; None if either is missing."""
     null = np.array([value for value in test.null if np.isfinite(value)])
     if not len(null) or not np.isfinite(test.observed):
         return None
@@ -55,7 +55,7 @@ def permutation_figure(test: PermutationResult, name: str, *, stamp: str = "") -
 def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = "") -> str | None:
     """Training loss of one stage: median over fits with quartiles, one line per model.
 
-    Models that share their fits (a stage is trained once for all that need it) share a line.
+    Models that share fits of a stage share a line.
     """
     shared: dict[tuple[object, ...], list[TrainingCurve]] = {}
     for curve in sorted(curves, key=lambda c: model_order(c.model)):
@@ -65,7 +65,7 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
         return None
     from matplotlib.ticker import MaxNLocator
 
-    below = 0.2 + 0.16 * len(shared)  # inches for the legend, which would lie on the lines elsewhere
+    below = 0.2 + 0.16 * len(shared)  # inches for the legend, which would cover the lines inside the axes
     with style():
         figure, axes = panel(3.6, 2.6 + below, left=0.6, bottom=0.43 + below)
         for curve, *others in shared.values():
@@ -92,7 +92,7 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
 
 
 def _loss_axis(axes: Axes, values: np.ndarray) -> None:
-    """Logarithmic where the loss falls far, with plain numbers."""
+    """Use a logarithmic axis with plain tick labels if the loss varies over a wide range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     values = values[np.isfinite(values)]

@@ -19,15 +19,15 @@ _ORDER = {"source": 0, "pool": 1, "target": 2}
 _TEXT, _SMALLEST = 6.8, 5.0  # points; a long name is smaller, so that it ends before the number
 _LETTER = 0.053  # inches, of a letter of that size on average
 _LINE = "#9AA5B1"
-_LINE_LENGTH, _LINES = 48, 3  # characters, and lines beside an arrow
+_LINE_LENGTH, _LINES = 48, 3  # characters per line, and lines next to an arrow
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One box: its text and number, what happened before it, and whether it is one of several side by side.
+    """One box: its text and number, the exclusion before it, and whether it is one of several branches.
 
     Attributes:
-        n_lines: that the text beside the arrow may take.
+        n_lines: largest number of lines of the text next to the arrow.
     """
 
     text: str
@@ -42,7 +42,7 @@ class _Step:
 
 
 def flow_figure(record: RunRecord, name: str, stamp: str) -> str | None:
-    """Boxes of those left, beside the arrows those who went and why; the target's column branches to its outcomes."""
+    """Boxes of remaining subjects, with exclusions next to the arrows; the target's column branches to its outcomes."""
     cohorts = sorted((c for c in record.cohorts if c.flow), key=lambda c: _ORDER.get(c.role, 3))
     if not cohorts:
         return None
@@ -67,7 +67,7 @@ def _steps(cohort: CohortRecord, record: RunRecord) -> list[_Step]:
     found = []
     for step in cohort.flow:
         gone = f"−{step.n_excluded} {step.reason}".strip() if step.n_excluded else step.reason
-        n_lines = 1 if step.n_excluded else _LINES  # why somebody who stays lacks something is told in full
+        n_lines = 1 if step.n_excluded else _LINES  # reasons of subjects who stay are printed in full
         found.append(_Step(step.label, f"n = {step.n_left}", gone, n_lines=n_lines))
     named = {task.name: labels.task_title(task) for task in record.tasks}
     for row in cohort.outcomes if cohort.role == "target" else ():
@@ -84,7 +84,7 @@ def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None
     for k, step in enumerate(steps):
         _box(axes, left + (0.28 if step.branch else 0.0), left + _COLUMN - 0.3, top, step)
         following = steps[k + 1] if k + 1 < len(steps) else None
-        if step.branch:  # outcomes stand side by side: each hangs on the line that comes from the last step
+        if step.branch:  # outcomes are drawn side by side, each connected to the last step
             axes.plot([spine, left + 0.28], [top - _BOX / 2] * 2, color=_LINE, lw=1.0)
             if following is not None:
                 axes.plot([spine] * 2, [top - _BOX / 2, top - step.height - _BOX / 2], color=_LINE, lw=1.0)
@@ -100,7 +100,7 @@ def _column(axes: Axes, left: float, top: float, steps: Sequence[_Step]) -> None
 
 
 def _lines(step: _Step) -> str:
-    """A reason on as many lines as it may take; lines break at words."""
+    """Wrap a reason at words to at most `n_lines` lines."""
     if step.n_lines == 1:
         return clean(step.gone, 46)
     return "\n".join(textwrap.wrap(clean(step.gone, (_LINE_LENGTH - 4) * step.n_lines), _LINE_LENGTH)[: step.n_lines])

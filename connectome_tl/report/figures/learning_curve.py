@@ -28,10 +28,10 @@ def shown_models(points: Sequence[LearningPoint]) -> list[str]:
 
 
 def curve_figure(points: Sequence[LearningPoint], name: str, *, stamp: str = "") -> str | None:
-    """Lines of the telling models, with the interval of the full model as a band; None without points.
+    """Lines of the main models, with the interval of the full model as a band; None without points.
 
     Args:
-        points: of one task.
+        points: points of one task.
     """
     points = [point for point in points if np.isfinite(point.value)]
     if not points:

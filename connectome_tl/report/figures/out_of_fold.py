@@ -1,4 +1,4 @@
-"""Out-of-fold predictions per repeat, fold and subject, as the figures need them."""
+"""Out-of-fold predictions per repeat, fold and subject, for the figures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from connectome_tl.settings.records.results import Prediction
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """The predictions of one model for one task, one row per subject and repeat; rows without a
-    true value are left out.
+    """Predictions of one model for one task, one row per subject and repeat, without rows that lack a true value.
 
     Attributes:
-        subject, repeat, fold: (n_rows,) codes.
-        y_true, y_score: (n_rows,).
+        subject, repeat, fold: integer codes, (n_rows,).
+        y_true, y_score: true values and scores, (n_rows,).
     """
 
     subject: np.ndarray
@@ -33,7 +32,7 @@ class OutOfFold:
 
 @dataclass(frozen=True, eq=False)
 class SubjectScores:
-    """One row per subject: the truth, and mean, lowest and highest score over the repeats."""
+    """One row per subject: true value, and mean, minimum and maximum score over the repeats."""
 
     y_true: np.ndarray
     mean: np.ndarray
@@ -42,7 +41,7 @@ class SubjectScores:
 
 
 def group_predictions(predictions: Iterable[Prediction]) -> dict[tuple[str, str], OutOfFold]:
-    """`predictions` by (task, model), without rows whose truth or score is undefined."""
+    """Group `predictions` by (task, model), without rows whose true value or score is undefined."""
     rows: dict[tuple[str, str], list[tuple[int, int, int, float, float]]] = {}
     codes: dict[str, int] = {}
     for p in predictions:
@@ -81,12 +80,12 @@ def roc_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.
 def fold_averaged_roc(rows: OutOfFold) -> tuple[np.ndarray, np.ndarray]:
     """One ROC curve per repeat that compares subjects within a test fold only.
 
-    Scores of different folds come from different fits and must not be ranked against each other, so
-    each fold has its own curve and the curves are averaged vertically, weighted by their number of
-    positive-negative pairs. The area under the average is then the pair-weighted AUC itself.
+    Scores of different folds come from different fits and are not comparable. Therefore, one curve is made
+    per fold, and the curves are averaged vertically, weighted by their number of positive-negative pairs.
+    The area under the average is the pair-weighted AUC.
 
     Returns:
-        Common false positive rates (n_points,), each value twice (before and after its jump), and
+        Common false positive rates (n_points,), each value twice (before and after its step), and
         true positive rates (n_repeats, n_points). Repeats without any pair are left out; both
         arrays are empty where no fold has both classes.
     """

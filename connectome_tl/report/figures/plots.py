@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class RunPlots:
     """Figures of a finished run, drawn as in its report. Each method returns a `matplotlib.figure.Figure`.
 
-    The outcome may be left out where the run has one that the figure suits; the first is taken.
+    If the outcome is omitted, the first outcome for which the figure is defined is used.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -72,7 +72,7 @@ class RunPlots:
         return _drawn(lambda: scatter_figure(rows, "scatter", unit=one.unit, levels=levels))
 
     def permutations(self, task: str | None = None) -> Figure:
-        """The score beside those of permuted outcomes."""
+        """The score and the scores under permuted outcomes."""
         one = self._task(task)
         tests = [test for test in self._record.permutations if test.task == one.name]
         if not tests:
@@ -84,7 +84,7 @@ class RunPlots:
         return _drawn(lambda: training_figure(self._record.curves, "training"))
 
     def scores(self, task: str | None = None) -> Figure:
-        """The leading score of every model with its interval."""
+        """The primary score of every model with its interval."""
         one = self._task(task)
         metric = one.spec.primary
         found = [s for s in self._record.scores if s.task == one.name and s.metric == metric]
@@ -92,7 +92,7 @@ class RunPlots:
         return _forest(rows, METRICS[metric].label, METRICS[metric].chance)
 
     def differences(self, task: str | None = None) -> Figure:
-        """The full model less each control and baseline, with intervals; right of 0 the full model is better."""
+        """Full model minus each control and baseline, with intervals; right of 0 the full model is better."""
         one = self._task(task)
         metric = one.spec.primary
         found = [c for c in self._record.comparisons if (c.task, c.metric, c.model) == (one.name, metric, FULL)]
@@ -115,7 +115,7 @@ class RunPlots:
 
 
 def _drawn(make: Callable[[], str | None]) -> Figure:
-    """The figure that a function of the report draws.
+    """The matplotlib figure that a function of the report draws.
 
     Raises:
         UsageError: there is nothing to draw.

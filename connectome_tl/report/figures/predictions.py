@@ -27,7 +27,7 @@ ROC_MODELS = ("full", "clinical_only", "nuisance_only", "ridge")
 def roc_figure(by_model: Mapping[str, OutOfFold], name: str, *, stamp: str = "") -> str | None:
     """Fold-averaged ROC: median over repeats, range over repeats as a band for the first model.
 
-    None where no test fold holds both classes.
+    None if no test fold contains both classes.
     """
     with style():
         figure, axes = panel()
@@ -68,7 +68,7 @@ def risk_figure(
 ) -> str:
     """One dot per subject: mean predicted risk over repeats, with the range over repeats, by class.
 
-    Below them the quartiles of each rival's risks, one bar per class.
+    Below, quartiles of the risks of each other model, one bar per class.
     """
     scores = subject_scores(rows)
     classes = ((0.0, negative, "#56789A"), (1.0, positive, "#D55E00"))
@@ -114,14 +114,15 @@ def calibration_figure(
     recalibrated: Recalibrated | None = None,
     stamp: str = "",
 ) -> str | None:
-    """Observed share against predicted risk in groups of subjects, with intervals and a rug; rivals as thin lines.
+    """Observed share against predicted risk in groups of subjects, with intervals and a rug; other models as thin
+    lines.
 
-    With inner folds, the recalibrated risks lie beside the raw ones. None without a curve of the full model.
+    With inner folds, raw and recalibrated risks are drawn. None without a curve of the full model.
     """
     if "full" not in curves:
         return None
     subjects = subject_scores(rows)
-    below = 0.16 * (1 + (len(curves) + (recalibrated is not None)) // 2)  # inches of the legend, two entries a line
+    below = 0.16 * (1 + (len(curves) + (recalibrated is not None)) // 2)  # inches for the legend, two entries per line
     with style():
         figure, axes = panel(height=2.75 + below, bottom=0.43 + below)
         axes.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.9, ls=(0, (4, 3)))
@@ -168,7 +169,7 @@ def curve_figure(curve: CalibrationCurve, name: str, *, stamp: str = "") -> str:
 
 
 def instability_figure(record: Instability, name: str, *, stamp: str = "") -> str:
-    """Each infant's risk by the fitted model against the 95 % range of its risks by bootstrap refits."""
+    """Risk of each subject by the fitted model against the 95 % range of its risks over bootstrap refits."""
     look = model_label(record.model)
     with style():
         figure, axes = panel()

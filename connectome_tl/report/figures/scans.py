@@ -12,21 +12,21 @@ import numpy as np
 
 from connectome_tl.report.figures.drawing import ACCENT, INK, figure_of, panel, style, to_svg
 
-# Each with the directions it looks along, from left to right, and from bottom to top.
+# For each view: viewing direction, direction from left to right, direction from bottom to top.
 _VIEWS = (("axial", "IS", "LR", "PA"), ("coronal", "PA", "LR", "IS"), ("sagittal", "LR", "PA", "IS"))
 _FLAGGED = "#D55E00"
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row of cuts: an image on the grid of the brain mask.
+    """A row of slices of an image on the grid of the brain mask.
 
     Attributes:
         image: (x, y, z), or (x, y, z, 3) of colours in 0 to 1.
         colours: name of the colour map.
-        most: the value that is brightest.
-        with_labels: draw the regions over it.
-        outline: (x, y, z) of another image, whose edges are drawn over it; None without.
+        most: value of the brightest colour.
+        with_labels: whether to overlay the regions.
+        outline: another image, (x, y, z), whose edges are overlaid; None for no overlay.
     """
 
     title: str
@@ -38,13 +38,13 @@ class Row:
 
 
 def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequence[str]) -> str:
-    """Axial, coronal and sagittal cuts through the middle of the brain as a PNG in a data URL.
+    """Axial, coronal and sagittal slices through the centre of the brain, as a data URL of a PNG.
 
-    The subject's left is on the left, however the voxels are stored.
+    The subject's left is on the left for every voxel order.
 
     Args:
         mask, parcels: (x, y, z) bool and int.
-        codes: direction in which each axis of the images runs, as nibabel's `aff2axcodes` tells it.
+        codes: direction of each axis of the images, as returned by nibabel's `aff2axcodes`.
     """
     centre = np.rint(np.argwhere(mask).mean(axis=0)).astype(int)
     along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
@@ -87,7 +87,7 @@ def _edges(box: Any, image: np.ndarray) -> None:
 
 
 def matrix_image(shown: np.ndarray, regions: Sequence[str], legend: str) -> str:
-    """A matrix as a PNG in a data URL; NaN is grey."""
+    """A matrix as a data URL of a PNG; NaN is grey."""
     figure = figure_of(5.4, 4.5)
     figure.set_layout_engine("constrained")
     figure.set_facecolor("white")
@@ -102,7 +102,7 @@ def matrix_image(shown: np.ndarray, regions: Sequence[str], legend: str) -> str:
 
 
 def motion_figure(displacement: np.ndarray, flagged: np.ndarray, name: str, *, stamp: str = "") -> str | None:
-    """Framewise displacement over volumes, (n_volumes,) mm, flagged ones marked; None where none was estimated."""
+    """Framewise displacement in mm, (n_volumes,), with flagged volumes marked; None if it was not estimated."""
     if not np.isfinite(displacement).any():
         return None
     volumes = np.arange(1, len(displacement) + 1)
@@ -118,7 +118,7 @@ def motion_figure(displacement: np.ndarray, flagged: np.ndarray, name: str, *, s
 
 
 def sphere_figure(bvals: np.ndarray, directions: np.ndarray, name: str, *, stamp: str = "") -> str | None:
-    """Gradient directions on half a sphere, seen from above with equal areas, a colour for each b-value."""
+    """Gradient directions on a hemisphere in equal-area projection from above, one colour per b-value."""
     weighted = np.linalg.norm(directions, axis=1) > 0.5
     if not weighted.any():
         return None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 Export = Callable[[str, "Drawing"], None]
-"""What saves a drawing under a name."""
+"""Function that saves a drawing under a name."""
 
 
 class Figure:
@@ -21,17 +21,17 @@ class Figure:
     def __init__(self, svg: str, title: str, note: str, wide: bool = False) -> None:
         from markupsafe import Markup
 
-        self.svg = Markup(svg)  # made by us; names in it are escaped by the XML writer
+        self.svg = Markup(svg)  # generated here; the XML writer escapes names in it
         self.title = title
         self.note = note
         self.wide = wide
 
 
 class Sheet:
-    """Draws figures under running names, so that every id on a page is used once.
+    """Draw figures under numbered names, so that every id on a page is unique.
 
     Args:
-        stamp: printed into every figure. prefix: of the names. export: is handed every drawing as well.
+        stamp: text printed into every figure. prefix: prefix of the names. export: also called with every drawing.
     """
 
     def __init__(self, stamp: str, prefix: str = "f", export: Export | None = None) -> None:
@@ -39,7 +39,7 @@ class Sheet:
         self._drawn = 0
 
     def draw(self, make: Callable[[str], str | None], title: str, note: str = "", wide: bool = False) -> list[Figure]:
-        """The figure in a list, or an empty list where there is nothing to draw."""
+        """A list with the figure, or an empty list if there is nothing to draw."""
         self._drawn += 1
         with exporting(self._export, f"{self._drawn:02d}-{slug(title)}"):
             svg = make(f"{self._prefix}{self._drawn}")

@@ -30,7 +30,7 @@ RIVALS = ("clinical_only", "nuisance_only", "site_only")
 def task_figures(
     view: TaskView, record: RunRecord, by_key: dict[tuple[str, str], OutOfFold], sheet: Sheet
 ) -> list[Figure]:
-    """What is drawn of one task: risks or values of the full model, and its permutation tests."""
+    """Figures of one task: risks or values of the full model, and its permutation tests."""
     task = view.task
     by_model = {model: rows for (name, model), rows in by_key.items() if name == task.name}
     full = by_model.get(FULL)
@@ -54,7 +54,7 @@ def task_figures(
             "of them. Band: 95 % interval of the full model. Dashed: the baselines that end best.",
         )
     for test in record.permutations:
-        if test.task == task.name and not is_of_baseline(test):  # those stand in the table
+        if test.task == task.name and not is_of_baseline(test):  # baselines are in the table only
             found += _permutation(test, sheet)
     return found
 
@@ -80,7 +80,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
         lambda name: risk_figure(full, name, positive=positive, negative=negative, rivals=rivals, stamp=stamp),
         "Predicted risk by outcome",
         f"Full model, {view.n_text}. A dot is one {who} (mean over {_repeats(full)}), its line the range over "
-        f"repeats; black: median of the class.{' Below: quartiles of the rivals.' if rivals else ''}",
+        f"repeats; black: median of the class.{' Below: quartiles of the other models.' if rivals else ''}",
     )
     found += sheet.draw(
         lambda name: calibration_figure(full, name, curves=curves, recalibrated=fixed, stamp=stamp),
@@ -92,7 +92,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     found += sheet.draw(
         lambda name: decision_figure(decisions, name, stamp=stamp),
         "Net benefit",
-        f"{view.n_text}. A model is of use at a threshold where it lies above both treating all and treating none; "
+        f"{view.n_text}. A model is useful at thresholds where it is above both treating all and treating none; "
         "band: 95 % interval.",
     )
     for one in sorted(unstable, key=lambda one: model_order(one.model))[:1]:
@@ -107,13 +107,13 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
 
 
 def _range(n_refits: int) -> str:
-    """What the ends of an instability interval are."""
+    """Description of the ends of an instability interval."""
     few = n_refits < ENOUGH_FOR_QUANTILES
     return f"the range of the risks that {n_refits}" if few else f"95 % of the risks that {n_refits}"
 
 
 def _calibration_note(scores: dict[str, Score], fixed: Recalibrated | None) -> str:
-    """Intercept and slope of the raw risks, and of the recalibrated ones where there are inner folds."""
+    """Intercept and slope of the raw risks and, with inner folds, of the recalibrated risks."""
 
     def said(found: dict[str, Score]) -> str:
         parts = [
@@ -141,7 +141,7 @@ def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:
 
 
 def class_names(task: Task) -> tuple[str, str]:
-    """What the positive and the negative class of a binary task are called."""
+    """Names of the positive and the negative class of a binary task."""
     if task.operator is not None and task.cutoff is not None:
         opposite = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}[task.operator]
         shown = {"<=": "≤", ">=": "≥"}.get(task.operator, task.operator)

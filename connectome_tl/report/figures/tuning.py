@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
-_FEW, _MOST_SLICES = 4, 8  # folds with a line each; settings with a panel each
-_ENOUGH = 4  # completed trials below which importance says nothing
+_FEW, _MOST_SLICES = 4, 8  # folds drawn as separate lines; settings drawn as separate panels
+_ENOUGH = 4  # completed trials needed to estimate importance
 
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """Figures of a search: small ones, which stand side by side, and wide ones."""
+    """Figures of a search: small figures, drawn side by side, and wide figures."""
 
     small: list[Figure]
     wide: list[Figure]
@@ -35,7 +35,7 @@ class SearchFigures:
 def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
     """Scores in the order of trials, importance of each setting, slices and parallel coordinates.
 
-    All but the first take the trials of all outer folds together.
+    All but the first pool the trials of all outer folds.
     """
     folds = sorted({(trial.repeat, trial.fold) for trial in record.trials})
     by_fold = [[t for t in record.trials if (t.repeat, t.fold) == fold and t.values] for fold in folds]
@@ -58,7 +58,7 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
             )
 
         if len(record.space) > 1:
-            note = "Share of each setting in the differences between trials (PED-ANOVA), all outer folds together."
+            note = "Relative importance of each setting (PED-ANOVA), all outer folds pooled."
             title = f"What mattered for {name}"
             found.small.extend(drawn("plot_param_importances", title, f"{note} With few trials it is uncertain."))
             note = "One line per completed trial, all outer folds together."
@@ -72,7 +72,7 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
             sheet.draw(
                 lambda at: _svg("plot_pareto_front", at, sheet.stamp, merged, target_names=names),
                 "Both objectives",
-                "Red: trials that no other one beats in both. All outer folds together.",
+                "Red: Pareto-optimal trials. All outer folds pooled.",
             )
         )
     return found
@@ -97,7 +97,7 @@ def _history(
         ),
         f"{name} on the inner folds, in the order of trials",
         ("Mean and standard deviation over outer folds. " if many else "One colour per outer fold. ")
-        + "The best of many inner scores is too good: what counts is the outer score of the run.",
+        + "The best of many inner scores is optimistic; report the outer score of the run.",
     )
 
 
@@ -126,7 +126,7 @@ def _distribution(one: Dimension) -> BaseDistribution:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Optuna's notes that its plots are experimental."""
+    """Suppress Optuna's warnings that its plots are experimental."""
     import optuna
 
     level = optuna.logging.get_verbosity()
@@ -144,7 +144,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **options: Any) -> str | None:
-    """One of Optuna's matplotlib plots, redrawn in our colours."""
+    """One of Optuna's matplotlib plots in the style of the report."""
     import matplotlib
     from optuna.visualization import matplotlib as plots
 
@@ -152,7 +152,7 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
         from matplotlib import pyplot
 
         backend = matplotlib.get_backend()
-        pyplot.switch_backend("agg")  # no window, whatever the machine has
+        pyplot.switch_backend("agg")  # never open a window
         try:
             made = getattr(plots, plot)(study, **options)
             panels: list[Axes] = list(made.flat) if hasattr(made, "flat") else [made]
@@ -188,7 +188,7 @@ def _lay_out(figure: MatplotlibFigure, plot: str, n_panels: int) -> None:
 
 
 def _restyle(axes: Axes) -> None:
-    """Our background, lines and sizes instead of the style that Optuna switches to."""
+    """Replace Optuna's style by the background, lines and sizes of the report."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_facecolor("white")
@@ -202,7 +202,7 @@ def _restyle(axes: Axes) -> None:
     axes.tick_params(colors=MUTED, labelsize=7.0, length=2.5)
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         axis.label.set(color=INK, fontsize=8.0, text=_LABELS.get(axis.label.get_text(), axis.label.get_text()))
-        if scale == "log":  # plain numbers: powers would need a second font
+        if scale == "log":  # plain numbers, since powers would need a second font
             axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.set_minor_formatter(NullFormatter())
@@ -217,7 +217,7 @@ def _restyle(axes: Axes) -> None:
 
 
 def _recolour(axes: Axes) -> None:
-    """Few folds: one of our colours each, with the line of its best; a short legend in the panel."""
+    """Give each of a few folds its own colour and a line of its best value, with a short legend in the panel."""
     handles, names = axes.get_legend_handles_labels()
     folds = list(dict.fromkeys(name.rpartition(" of ")[2] for name in names))
     if len(folds) > _FEW or not all(" of repeat " in name for name in names):

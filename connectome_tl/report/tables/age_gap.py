@@ -7,7 +7,7 @@ from connectome_tl.settings.records.results import RunRecord
 
 Row = tuple[str, ...]
 _CORRECTIONS = {
-    "gap": "The corrected gap is what a line of the gap by age leaves over",
+    "gap": "The corrected gap is the residual of a linear fit of the gap on age",
     "prediction": "The corrected age was divided by the slope of predicted age on age",
     "none": "The gap was not corrected for age",
 }
@@ -42,12 +42,12 @@ def age_gap_table(record: RunRecord) -> tuple[tuple[str, ...], list[Row]]:
 
 
 def age_gap_note(record: RunRecord) -> str:
-    """What the table means and what it does not."""
+    """Note on the interpretation of the table."""
     first = record.age_gaps[0]
     fitted = "" if first.correction == "none" else ", fitted on out-of-fold predictions of each fold's training rows"
     cases = (
-        " Cases were told from controls by a linear support vector machine on the corrected gap, trained on the other "
-        "folds. A difference may have other causes than the brain's age: scanner, motion, head size."
+        " Cases were classified against controls by a linear support vector machine on the corrected gap, trained on "
+        "the other folds. A difference may have causes other than brain age: scanner, motion, head size."
         if first.case
         else ""
     )

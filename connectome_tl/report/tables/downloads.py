@@ -22,7 +22,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class PlainTable:
-    """A table of the page, every cell a text."""
+    """A table of the page; every cell is text."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,13 +30,13 @@ class PlainTable:
 
     @property
     def tsv(self) -> str:
-        """Tab separated; tabs and line ends inside cells become blanks."""
+        """The table as tab-separated text; tabs and line ends inside cells become spaces."""
         lines = [self.columns, *self.rows]
         return "".join("\t".join(" ".join(cell.split()) for cell in line) + "\n" for line in lines)
 
     @property
     def latex(self) -> str:
-        """A booktabs table with a caption; its first column is ragged, the others too."""
+        """The table as a LaTeX booktabs table with a caption and ragged columns."""
         width = max([len(self.columns), *map(len, self.rows)])
         lines = [
             r"\begin{table}", rf"\caption{{{latex_text(self.title)}}}", rf"\begin{{tabular}}{{{'l' * width}}}",
@@ -51,7 +51,7 @@ _collected: ContextVar[list[PlainTable] | None] = ContextVar("collected", defaul
 
 @contextmanager
 def collected() -> Iterator[list[PlainTable]]:
-    """All tables that pages drawn meanwhile offer for download, in their order."""
+    """Collect the tables that pages rendered within this context offer for download, in order."""
     found: list[PlainTable] = []
     token = _collected.set(found)
     try:
@@ -61,7 +61,7 @@ def collected() -> Iterator[list[PlainTable]]:
 
 
 def download(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]]) -> Markup:
-    """A link that saves the table as TSV; the data are in the link, so that nothing is loaded."""
+    """A link that saves the table as TSV; the data are embedded in the link."""
     from markupsafe import Markup, escape
 
     table = PlainTable(title, tuple(map(str, columns)), tuple(tuple(map(str, row)) for row in rows))
@@ -80,7 +80,7 @@ def slug(text: str, longest: int = 60) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text in which nothing means anything to LaTeX."""
+    """Escape text for LaTeX."""
     return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
 
 

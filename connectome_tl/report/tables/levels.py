@@ -11,7 +11,7 @@ Row = tuple[str, ...]
 
 
 def level_table(record: RunRecord, task: Task, model: str = FULL) -> tuple[Row, list[Row]]:
-    """Header, and a row per observed level: how many were called which, mean over repeats.
+    """Header, and a row per observed level with the numbers of subjects by predicted level, mean over repeats.
 
     No rows for a binary task or a regression, or without predictions of the model.
     """

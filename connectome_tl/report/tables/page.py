@@ -39,7 +39,7 @@ def _said(row: DifferenceRow | None) -> str:
 
 
 def forest_table(view: TaskView) -> Table:
-    """The leading metric of all models of one task."""
+    """The primary metric of all models of one task."""
     rows: list[tuple[str, ...]] = [
         (row.model.label, row.value, row.interval, row.count, row.reason) for row in view.forest
     ]
@@ -47,7 +47,7 @@ def forest_table(view: TaskView) -> Table:
 
 
 def difference_table(view: TaskView) -> Table:
-    """Differences of the full model to the others in one task."""
+    """Differences between the full model and the others in one task."""
     rows: list[tuple[str, ...]] = [
         (row.model.label, row.control.label, row.value, row.interval, row.verdict, row.count)
         for row in view.differences
@@ -65,7 +65,7 @@ def score_table(scores: ScoreTable) -> Table:
 
 
 def outcome_table(cohort: CohortRecord, task_labels: dict[str, str]) -> Table:
-    """Outcomes of a cohort, and why they are missing."""
+    """Outcomes of a cohort and the reasons why values are missing."""
     rows = [
         (
             task_labels.get(row.task, row.task),

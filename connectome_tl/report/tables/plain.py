@@ -33,13 +33,13 @@ _CALIBRATION = ("brier", "scaled_brier", "calibration_intercept", "calibration_s
 
 
 def cohort_rows(cohort: CohortRecord) -> list[Row]:
-    """The cohort table, every row as long as its header."""
+    """Rows of the cohort table, padded to the length of the header."""
     n_columns = len(cohort.table_groups) or 1
     return [(row.variable, *(row.values + (UNDEFINED,) * n_columns)[:n_columns]) for row in cohort.table]
 
 
 def subgroup_table(groups: Iterable[SubgroupScore]) -> tuple[Row, list[Row]]:
-    """Header, and one row per group with a cell per model; a group that is too small is named without its score."""
+    """Header, and one row per group with a cell per model; groups that are too small have no score."""
     cells: dict[tuple[str, str], dict[str, SubgroupScore]] = {}
     for group in groups:
         cells.setdefault((group.variable, group.group), {})[group.model] = group
@@ -66,14 +66,14 @@ def _group_cell(group: SubgroupScore | None) -> str:
 
 
 def _with_interval(score: Score | None) -> str:
-    """`0.71 [0.50, 0.88]`; with the reason where the score or its interval is undefined."""
+    """Score as `0.71 [0.50, 0.88]`, or with the reason if the score or its interval is undefined."""
     if score is None:
         return UNDEFINED
     return " ".join(part for part in (number(score.value), interval_of(score), score.reason) if part)
 
 
 def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
-    """Header and rows: sets of classes for a binary task, intervals for a value."""
+    """Header and rows: sets of classes for a binary task, intervals for a regression."""
     header: Row = ("Model", "Level asked for", "Coverage")
     header += ("of positives", "of negatives", "Sets with both classes", "Empty sets") if binary else ()
     header += () if binary else (f"Half width ({unit})" if unit else "Half width",)
@@ -103,7 +103,7 @@ def sample_size_rows(record: RunRecord) -> list[Row]:
 
 
 def power_rows(record: RunRecord) -> list[Row]:
-    """A row per task and test: how often it finds each AUC; and how wide the interval is."""
+    """A row per task and finding: its probability at each true AUC, and the width of the interval."""
     names = {task.name: task.label for task in record.tasks}
     return [
         (names.get(one.task, one.task), count(one.n, one.n_positive), test, *(number(share) for share in shares))
@@ -147,7 +147,7 @@ def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
 
 
 def threshold_rows(record: RunRecord, task: str) -> list[Row]:
-    """Per model: the thresholds that the inner folds chose, and what they gave in the test folds."""
+    """Per model: the thresholds chosen on the inner folds, and their performance in the test folds."""
     rows: list[Row] = []
     for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
         found = {s.metric: s for s in one.scores}
@@ -211,7 +211,7 @@ def _missing_cell(one: MissingOutcomes | None) -> str:
 
 
 def importance_rows(importance: RegionImportance, longest: int = 10) -> list[Row]:
-    """The regions of largest magnitude; undefined ones are left out."""
+    """The regions of largest magnitude; undefined values are omitted."""
     value = np.array(importance.value, dtype=float)
     order = [i for i in np.argsort(-np.nan_to_num(np.abs(value)), kind="stable") if np.isfinite(value[i])]
     stability = importance.stability

@@ -21,16 +21,16 @@ from connectome_tl.settings.records.results import LearningPoint, Score
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One task's scores: a row per model, a cell per metric."""
+    """Scores of one task: a row per model, a cell per metric."""
 
     metrics: tuple[str, ...]
     rows: tuple[tuple[ModelSpec, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
-    methods: tuple[tuple[str, str], ...]  # for which metrics, how the intervals were made
-    estimand: str  # what the intervals are for
+    methods: tuple[tuple[str, str], ...]  # metrics, and the method of their intervals
+    estimand: str  # estimand of the intervals
 
 
 def layers(scores: Sequence[Score]) -> list[list[Score]]:
-    """Scores in layers of one per model and metric: a second interval of the same number is a second layer."""
+    """Split scores into layers with one score per model and metric; a second interval goes to a second layer."""
     found: list[list[Score]] = []
     seen: Counter[tuple[str, str]] = Counter()
     for score in scores:
@@ -77,7 +77,7 @@ def _score_table(scores: Sequence[Score], estimand: str) -> ScoreTable:
 
 
 def _methods(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
-    """Each method once, with the metrics it was used for, and the model where it was used for one only."""
+    """Each method once, with its metrics, and with the model if it was used for only one."""
     uses: dict[str, list[Score]] = {}
     for score in scores:
         if score.method:
@@ -91,7 +91,7 @@ def _methods(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
 
 
 def interval_of(score: Score | LearningPoint) -> str:
-    """The interval of a score as text; nothing where the score itself is undefined."""
+    """The interval of a score as text; empty if the score itself is undefined."""
     if not math.isfinite(score.value):
         return ""
     if score.low == score.high == score.value:

@@ -55,14 +55,14 @@ def shown(value: Any) -> str:
 
 
 def optimism_sentences(found: Sequence[Optimism], task_labels: Mapping[str, str]) -> list[str]:
-    """What the inner scores of the best trials promised, and what the outer folds gave."""
+    """Compare the inner scores of the best trials with the outer scores."""
     sentences = []
     for one in found:
         metric = METRICS[one.metric]
         sentences.append(
             f"{task_labels.get(one.task, one.task)}, {metric.label}: {labels.number(one.inner)} on the inner folds "
             f"that chose the settings (mean of the best trials), {labels.number(one.outer)} [{labels.number(one.low)}, "
-            f"{labels.number(one.high)}] on the outer test folds. Optimism: {labels.signed(one.difference, 3)}. Only "
-            "the second number is a score; the first was chosen as the largest of many."
+            f"{labels.number(one.high)}] on the outer test folds. Optimism: {labels.signed(one.difference, 3)}. Report "
+            "only the second number; the first is the largest of many and therefore optimistic."
         )
     return sentences

@@ -15,13 +15,13 @@ _TRANSFER = {
     "helps": "transfer helps",
     "harms": "transfer harms",
     "no benefit": "transfer brings no benefit",
-    "cannot tell": "whether transfer helps cannot be told",
-    "not applicable": "transfer of the network does not matter (weight 0)",
+    "cannot tell": "it remains unclear whether transfer helps",
+    "not applicable": "transfer does not affect the result (the network has weight 0)",
 }
 
 
 def answer(record: RunRecord) -> str:
-    """`Language and Motor score: predicted better than chance; ...`; what a baseline does better is said first."""
+    """Summary of a run in one sentence; outcomes with a better baseline come first."""
     mains = [(task, main) for task in record.tasks if (main := _main(task, record.scores)) is not None]
     if not mains:
         return "No score of the full model: there is no answer."
@@ -56,7 +56,7 @@ def _transfer(record: RunRecord) -> list[tuple[str, Task]]:
 
 
 def _grouped(said: object) -> list[str]:
-    """Outcomes of which the same is said stand together."""
+    """Join the outcomes that share a phrase."""
     groups: dict[str, list[str]] = {}
     for phrase, task in said:  # type: ignore[attr-defined]
         groups.setdefault(phrase, []).append(task_title(task))

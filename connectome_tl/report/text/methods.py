@@ -18,22 +18,22 @@ from connectome_tl.tasks import Task
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What the methods section needs to know of a study's cohorts.
+    """Facts about a study and its cohorts that the methods section states.
 
     Attributes:
-        version: of this package.
-        noun: what the target's subjects are (infants, children, subjects).
-        sizes: subjects by role of the cohort.
-        n_train: training rows of a fold, the fewest and the most.
-        n_regions, atlas, measures: of the target; no regions without connectomes.
-        modalities: what the models see. source_tasks: outcomes of stage 1.
-        families: whether the target declares any. sites: number of declared sites.
+        version: version of this package.
+        noun: name of the target's subjects (infants, children, subjects).
+        sizes: number of subjects by role of the cohort.
+        n_train: smallest and largest number of training rows of a fold.
+        n_regions, atlas, measures: of the target's connectomes; `n_regions` is 0 without connectomes.
+        modalities: inputs of the models. source_tasks: outcomes of stage 1.
+        families: whether the target declares families. sites: number of declared sites.
         tangent: whether the closed-form core has a block in tangent space.
         source_scores: whether the core has a block of source scores.
-        regressions: whether an outcome of any stage is a value.
-        baselines: models of that role that were fitted, by name. permuted: those under permuted outcomes too.
-        origins: how the connectomes of the cohorts were made, a sentence each.
-        probes: what the embedding tells before and after stage 2.
+        regressions: whether an outcome of any stage is a regression.
+        baselines: names of the fitted baselines. permuted: names of those also fitted to permuted outcomes.
+        origins: one sentence per cohort on how its connectomes were made.
+        probes: scores of a probe of the embedding before and after stage 2.
     """
 
     version: str
@@ -57,7 +57,7 @@ class StudyFacts:
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
-    """Plain sentences for a paper's methods section."""
+    """Sentences for the methods section of a paper."""
     n, noun = facts.sizes["target"], facts.noun
     what = f"Clinical covariates of {n} {noun}"
     if "connectome" in facts.modalities:
@@ -96,16 +96,18 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
     networks = settings.stages.finetune.ensemble.networks
     share = settings.model.modality_dropout
-    hiding = f", which lacked each modality at random with a chance of {share:g} in training" if share else ""
+    hiding = f"; each modality was dropped with probability {share:g} during training" if share else ""
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen by leaving out "
-        "whole families of the training rows.",
+        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen on "
+        "leave-one-family-out predictions of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
-        f"{networks} networks were each trained without one part of the training rows, which chose the number of "
-        "steps, and averaged.",
-        "The weight of the network was chosen per outcome by held-out training rows, and is 0 unless it improves on "
-        "the core by more than one standard error.",
+        f"the predictions of {networks} networks were averaged; each was trained without one part of the training "
+        "rows, which was used to choose the number of steps.",
+        "Predicted values of the network were shrunk towards the mean by the slope of the outcome on held-out "
+        "predictions.",
+        "The weight of the network was chosen per outcome on held-out training rows; it is 0 unless the network "
+        "improves on the core by more than one standard error.",
         *_heads_and_embeddings(settings, facts),
     ]
 
@@ -125,8 +127,8 @@ def _tuning(settings: StudySettings) -> list[str]:
     names = listed([METRICS[metric].words for metric in tuned.objectives])
     return [
         f"For each outer fold, {listed(list(tuned.folds[0].settings))} were chosen by {tuned.trials} completed trials "
-        f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; what is said of these "
-        "settings elsewhere in this paragraph are the values before the search. Controls took the same settings, "
+        f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; elsewhere in "
+        "this paragraph these settings have their values before the search. Controls used the same settings, "
         "baselines those of the study. Permutation tests did not repeat the search."
     ]
 
@@ -136,10 +138,10 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     images = "image" in facts.modalities
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
-            " The core takes the scores of a core fitted on the same subjects: that of the outcome itself as the mean "
-            "of fits with it (slope 1, and a free slope without a penalty) and without it, weighted by their errors on "
-            "families left out, others as the mean of fits with and without them. Its control has the source's "
-            "outcomes permuted."
+            " The core also uses the scores of a core fitted on the same subjects. It is a weighted mean of the fit "
+            "without them and of fits in which they replace the data from which they are computed: ridge on all "
+            "scores, each score alone, and the score of the outcome itself at slope 1; the weights follow the "
+            "leave-one-family-out errors. In its control the source's outcomes are permuted."
             if facts.source_scores
             else ""
         )
@@ -150,15 +152,15 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}"
         )
     if stages.adapt is not None and "pool" in facts.sizes:
-        sight = (
-            f"with the images of the tested {facts.noun} (transductive)"
+        included = (
+            f"including the images of the tested {facts.noun} (transductive)"
             if stages.adapt.transductive
-            else f"without any of the tested {facts.noun} or their family"
+            else f"excluding the tested {facts.noun} and their families"
         )
         n = facts.sizes["pool"]
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
-            f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {sight} "
+            f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {included} "
             f"({training_text(stages.adapt.training, n, n, images=images)})."
         )
         found += probes_text(facts.probes)
@@ -166,17 +168,22 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         "Last stage: joint training on all outcomes, missing ones masked "
         f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
     )
+    if stages.pretrain is not None and "source" in facts.sizes and "heads" in stages.finetune.carry:
+        found.append(
+            "Heads of values and binary outcomes that stage 1 does not have start as the linear combination of its "
+            "heads that predicts the training rows best (ridge regression)."
+        )
     if len(found) > 1:
         found.append(
             "Controls without a stage start from random weights, train all of them at the full rate for the same "
-            "number of steps, and differ in nothing else; part rates, frozen parts and pulls apply only to weights "
-            "that were taken over."
+            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and pulls towards "
+            "earlier weights apply only to transferred weights."
         )
     return found + _only_stage(settings, facts)
 
 
 def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:
-    """Which controls are not there because a single earlier stage makes them the model from scratch."""
+    """Name the controls that are omitted because a single earlier stage makes them the model from scratch."""
     stages = settings.stages
     one, two = (
         stages.pretrain is not None and "source" in facts.sizes,
@@ -189,8 +196,8 @@ def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:
         return []
     missing = "" if "scratch" in settings.controls else ", which is not among the controls of this study"
     return [
-        f"Stage {1 if one else 2} is the only earlier stage, so that a model without it is the one from scratch"
-        f"{missing}; it has no control of its own."
+        f"Stage {1 if one else 2} is the only earlier stage; the model without it is the model from scratch"
+        f"{missing}. It therefore has no control of its own."
     ]
 
 
@@ -198,19 +205,18 @@ def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
     if not facts.baselines:
         return []
     described = [describe_baseline(name, settings.baseline_settings) for name in facts.baselines]
-    text = f"Simple models learnt from the same training rows: {'; '.join(described)}."
+    text = f"Baselines fitted on the same training rows: {'; '.join(described)}."
     if facts.permuted:
         named = listed([model_named(name).label for name in facts.permuted])
         text += (
-            f" {named} were fitted again under {counted(settings.baseline_permutations, 'permutation')} of the "
-            f"outcomes (first "
-            "repeat)."
+            f" {named} were also fitted to {counted(settings.baseline_permutations, 'permutation')} of the "
+            "outcomes (first repeat)."
         )
     return [text]
 
 
 def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
-    """What a linear probe of the embedding said before and after stage 2: a sentence, or none."""
+    """One sentence on a linear probe of the embedding before and after stage 2; no sentence without probes."""
     if not probes:
         return []
     parts = [
@@ -220,16 +226,16 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
     ]
     fits = probes[0].n_fits
     return [
-        f"A ridge probe of the network's embedding, scored on subjects that it was not fitted on, read {listed(parts)} "
+        f"A ridge probe of the network's embedding predicted, on held-out subjects, {listed(parts)} "
         f"(mean over {fits} {'fit' if fits == 1 else 'fits'} of stage 2)."
     ]
 
 
 def training_text(training: Training, fewest: int, most: int, *, images: bool = False) -> str:
-    """How a network was trained on so many rows; `images` says whether it sees volumes."""
+    """Training settings of a network for `fewest` to `most` rows; `images`: whether volumes are an input."""
     steps = {training.steps_for(n) for n in (fewest, most)}
     sizes = {training.batch_for(n, images=images) for n in (fewest, most)}
-    falling = " falling to 0 as a cosine" if training.schedule == "cosine" else ""
+    falling = " with cosine decay to 0" if training.schedule == "cosine" else ""
     weighted = ", classes weighted by their frequency" if training.class_weights == "balanced" else ""
     return (
         f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
@@ -239,25 +245,24 @@ def training_text(training: Training, fewest: int, most: int, *, images: bool = 
 
 
 def _options(training: Training) -> list[str]:
-    """What is not the default of how a network is trained, each with a comma before it."""
+    """Training settings that differ from their defaults, each preceded by a comma."""
     found = []
     if training.part_learning_rates:
         rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
-        found.append(f", factors on the learning rate of carried weights ({rates})")
+        found.append(f", factors on the learning rate of transferred weights ({rates})")
     if training.rate_decay < 1:
         found.append(
-            f", learning rates of carried weights falling by {training.rate_decay:g} from heads to fusion to branches"
+            f", learning rates of transferred weights decreasing by a factor of {training.rate_decay:g} from heads to "
+            "fusion to branches"
         )
     if training.freeze:
-        found.append(f", carried weights of {listed(list(training.freeze))} frozen")
+        found.append(f", transferred weights of {listed(list(training.freeze))} frozen")
     if training.unfreeze:
-        found.append(
-            f", carried weights unfrozen one part after another over the first {training.unfreeze:.0%} of the steps"
-        )
+        found.append(f", transferred weights unfrozen part by part over the first {training.unfreeze:.0%} of the steps")
     if training.anchor:
         found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
     if training.edge_noise:
-        found.append(f", noise of {training.edge_noise:g} SD added to the edges")
+        found.append(f", Gaussian noise of {training.edge_noise:g} SD added to the edges")
     if training.task_weights != "equal":
         how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
         found.append(f", outcomes weighted by {how}")
@@ -279,7 +284,7 @@ def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:
 
 
 def _volumes(settings: StudySettings) -> list[str]:
-    """What was done to volumes: grid, grey levels, augmentation, mirror images, arithmetic."""
+    """Processing of volumes: grid, intensities, augmentation, mirrored copies, precision."""
     image, augment = settings.image, settings.image.augment
     chances = {
         "flips": augment.flip,
@@ -292,9 +297,9 @@ def _volumes(settings: StudySettings) -> list[str]:
     }
     used = [name for name, chance in chances.items() if chance]
     found = [image.describe()]
-    found += [f"Training volumes were changed at random by {listed(used)}."] if used else []
+    found += [f"Training volumes were augmented at random by {listed(used)}."] if used else []
     if image.flip_test:
-        found.append("Predictions are the mean of those from a volume and from its mirror image.")
+        found.append("Predictions are averaged over each volume and its mirror image.")
     if image.precision == "bf16":
         found.append("The networks on volumes were trained in bfloat16.")
     return found
@@ -305,7 +310,7 @@ def _features(settings: StudySettings) -> list[str]:
     tangent = settings.edges.tangent
     if tangent is not None:
         found.append(
-            f"Edges were displacements in tangent space from the {tangent.mean} mean of the training {tangent.values}s."
+            f"Edges were projected to the tangent space at the {tangent.mean} mean of the training {tangent.values}s."
         )
     if settings.confounds is not None:
         found.append(
@@ -315,9 +320,9 @@ def _features(settings: StudySettings) -> list[str]:
         name = "ComBat" if settings.harmonise.method == "combat" else "a log-link gamma model"
         found.append(f"Site effects were removed by {name}, fitted on training rows.")
     if settings.edges.consensus is not None:
-        found.append(f"Only edges that {settings.edges.consensus:.0%} of the training rows have were kept.")
+        found.append(f"Only edges present in at least {settings.edges.consensus:.0%} of the training rows were kept.")
     if settings.edges.n_edges is not None:
-        found.append(f"Only the {settings.edges.n_edges} edges that vary most over the training rows were kept.")
+        found.append(f"Only the {settings.edges.n_edges} edges of highest variance over the training rows were kept.")
     return found
 
 
@@ -327,28 +332,28 @@ def _recalibration(settings: StudySettings, tasks: Sequence[Task]) -> str:
         return "Scalers and imputation were fitted on the training rows of each fold."
     start = "Scalers and imputation were fitted on the training rows of each fold."
     if not inner:
-        return f"{start} Classes are those at the threshold {settings.threshold:g}, fixed in advance."
+        return f"{start} Risks were classified at the threshold {settings.threshold:g}, fixed in advance."
     name = "Platt scaling" if given.method == "platt" else "temperature scaling"
     return (
         f"{start} {name} and the threshold with a specificity of {given.specificity:g} were fitted on held-out risks "
-        "of the training rows of each outer fold and applied to its test fold. Raw risks are reported beside them, "
-        f"with classes at {settings.threshold:g}."
+        "of the training rows of each outer fold and applied to its test fold. Raw risks are also reported and "
+        f"classified at {settings.threshold:g}."
     )
 
 
 def _splits(settings: StudySettings, facts: StudyFacts) -> str:
     splits, stratum = settings.splits, settings.splits.stratum
     by = f", stratified by {stratum}" if stratum else ""
-    kin = "; families stayed on one side" if facts.families else ""
+    kin = "; members of a family were assigned to the same fold" if facts.families else ""
     if splits.scheme == "site_out":
         return f"Each of {facts.sites} sites was held out in turn{kin}."
     if splits.scheme == "few_labels":
         return (
-            f"In {splits.repeats} draws, {splits.n_labelled} subjects{by} were labelled and the others cut into "
-            f"{splits.outer} test parts, each tested once{kin}."
+            f"In each of {splits.repeats} draws, {splits.n_labelled} labelled subjects{by} were used for training and "
+            f"the others were divided into {splits.outer} test folds{kin}."
         )
-    times = "once" if splits.repeats == 1 else f"{splits.repeats} times"
-    return f"Cross-validation had {counted(splits.outer, 'fold')} and was done {times}{by}{kin}."
+    times = "" if splits.repeats == 1 else f", repeated {splits.repeats} times"
+    return f"Models were evaluated by {splits.outer}-fold cross-validation{times}{by}{kin}."
 
 
 def _learning_curve(settings: StudySettings) -> list[str]:
@@ -356,19 +361,19 @@ def _learning_curve(settings: StudySettings) -> list[str]:
         return []
     sizes = listed([str(n) for n in settings.learning_curve])
     return [
-        f"For the learning curve all models were fitted again on stratified draws of {sizes} labelled subjects from "
-        "the training rows of each fold, smaller draws part of larger ones, and tested on the same folds."
+        f"For the learning curve, all models were refitted on stratified, nested subsets of {sizes} labelled subjects "
+        "of the training rows of each fold and tested on the same folds."
     ]
 
 
 def _judgement(tasks: Sequence[Task]) -> list[str]:
     found = []
     if any(task.is_binary for task in tasks):
-        found.append("AUC counts pairs of a positive and a negative subject within one repeat and test fold.")
+        found.append("AUC is computed over pairs of a positive and a negative subject within one repeat and test fold.")
     found.append(
-        "A stage is said to help or harm when the 95 % interval of the paired difference to the model without it "
-        "excludes 0, to bring no benefit when the interval lies within the margin given with each comparison, and "
-        "otherwise nothing is concluded."
+        "A stage helps or harms when the 95 % interval of the paired difference to the model without it "
+        "excludes 0. It brings no benefit when the interval lies within the margin given with each comparison. "
+        "Otherwise, no conclusion is drawn."
     )
     return found
 

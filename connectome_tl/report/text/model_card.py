@@ -1,6 +1,7 @@
 """Model card of a bundle, as Markdown and JSON.
 
-After Mitchell et al. 2019 (doi:10.1145/3287560.3287596); the head is that of a Hugging Face card.
+Follows Mitchell et al. 2019 (doi:10.1145/3287560.3287596). The Markdown starts with the metadata block of a
+Hugging Face card.
 """
 
 from __future__ import annotations
@@ -15,40 +16,40 @@ from connectome_tl.settings.records.bundles import BundledTask, BundleFacts, Exp
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!])")
 _FITS = {
     "mean": "The prediction is the mean over the {n} fits of the cross-validation (every fold, repeat and seed); each "
-    "fit learned from a part of the {noun}.",
+    "fit was trained on a part of the {noun}.",
     "refit": "The prediction is that of one refit on all {noun} of the study ({n} seed{s}); the scores below are those "
-    "of the cross-validation, since no {noun} are left to test the refit on.",
+    "of the cross-validation, since no {noun} remain to test the refit.",
 }
 _CLINICAL = {
     "helps": "better than clinical covariates alone",
     "harms": "worse than clinical covariates alone",
     "no benefit": "no benefit over clinical covariates alone",
-    "cannot tell": "cannot tell whether it is better than clinical covariates alone",
+    "cannot tell": "unclear whether it is better than clinical covariates alone",
     "not applicable": "not compared with clinical covariates alone",
     "not compared": "not compared with clinical covariates alone",
 }
 
 
 def card_sections(facts: BundleFacts) -> list[dict[str, Any]]:
-    """Sections with `title`, `lines` and, where there is one, a table (`columns`, `rows`)."""
+    """Sections with `title`, `lines` and, for some, a table (`columns`, `rows`)."""
     return [
-        {"title": "What it is", "lines": _what(facts)},
+        {"title": "Model", "lines": _what(facts)},
         {
             "title": "Use",
             "lines": [
-                "For research only, not for care. Nothing it says may guide the treatment of a child.",
-                "Meant for: external validation, and comparison of groups of subjects within the limits below.",
-                "Not meant for: decisions about single subjects; subjects outside the limits; other measures, "
-                "atlases, transforms of the edges or contrasts of the volumes, which are refused.",
+                "For research only, not for care. Its predictions must not guide the treatment of a child.",
+                "Intended use: external validation, and comparison of groups of subjects within the limits below.",
+                "Out of scope: decisions about single subjects; subjects outside the limits; other measures, "
+                "atlases, transforms of the edges or contrasts of the volumes (these are refused).",
                 "Risks of single subjects are withheld unless the model was better than clinical covariates alone "
-                "and a validation on another cohort lies in the bundle (`connectome-tl validate`).",
+                "and the bundle contains a validation on another cohort (`connectome-tl validate`).",
             ],
         },
         {"title": "Expected scores", "lines": _score_lines(facts), **_score_table(facts)},
         {"title": "Limits", "lines": _limit_lines(facts), **_limit_table(facts)},
         {"title": "Calibration", "lines": [_calibration(one) for one in facts.tasks]},
-        {"title": "What is inside, and what is not", "lines": _inside(facts)},
-        {"title": "Made with", "lines": [f"{name} {value}" for name, value in sorted(facts.versions.items())]},
+        {"title": "Contents and privacy", "lines": _inside(facts)},
+        {"title": "Software versions", "lines": [f"{name} {value}" for name, value in sorted(facts.versions.items())]},
     ]
 
 
@@ -87,9 +88,9 @@ def card_markdown(facts: BundleFacts) -> str:
 
 def _stamps(facts: BundleFacts) -> list[str]:
     flags = {
-        "Simulated data: no real subject took part": facts.simulated,
-        "Exploratory: not fixed beforehand, or scans without the usual corrections": facts.exploratory,
-        "Transductive: adaptation saw the scans of the tested subjects": facts.transductive,
+        "Simulated data: no real subjects": facts.simulated,
+        "Exploratory: not specified in advance, or scans without the usual corrections": facts.exploratory,
+        "Transductive: adaptation used the scans of the tested subjects": facts.transductive,
     }
     return ["Research only, not for care", *(text for text, is_set in flags.items() if is_set)]
 
@@ -108,7 +109,7 @@ def _what(facts: BundleFacts) -> list[str]:
     found = [
         f"{facts.model_label} of a study of {facts.n_subjects} {facts.noun}, for: "
         f"{', '.join(one.task.label for one in facts.tasks)}.",
-        fits + f" The smallest fit learned from {facts.n_train} {facts.noun}.",
+        fits + f" The smallest training set of a fit had {facts.n_train} {facts.noun}.",
     ]
     if facts.inputs.regions:
         measures = ", ".join(
@@ -116,15 +117,15 @@ def _what(facts: BundleFacts) -> list[str]:
             for measure, transform in zip(facts.inputs.measures, facts.inputs.transforms, strict=True)
         )
         found.append(
-            f"It takes connectomes of {len(facts.inputs.regions)} regions of {facts.inputs.atlas}, edges: {measures}."
+            f"Input: connectomes of {len(facts.inputs.regions)} regions of {facts.inputs.atlas}, edges: {measures}."
         )
     image = facts.inputs.image
     if image is not None:
-        contrast = f"contrast {image.contrast or 'not said'}"
-        found.append(f"It takes a volume of each subject, {contrast}. {image.grid.describe()}")
+        contrast = f"contrast {image.contrast or 'not stated'}"
+        found.append(f"Input: a volume of each subject, {contrast}. {image.grid.describe()}")
     needed = [one.column for one in facts.limits.covariates if one.needed]
     if needed:
-        found.append(f"It takes the covariates {', '.join(needed)}.")
+        found.append(f"Input: the covariates {', '.join(needed)}.")
     if facts.n_without_network:
         found.append(
             f"In {facts.n_without_network} of {facts.n_fits} fits the network has weight 0, and only the closed-form "
@@ -132,8 +133,8 @@ def _what(facts: BundleFacts) -> list[str]:
         )
     if facts.linear_core:
         found.append(
-            "The closed-form core of the study also has radial kernels, which hold training rows. They were left out, "
-            "and every fold was fitted and scored again without them: fits and scores here are those of that model."
+            "The closed-form core of the study also has radial kernels, which contain training rows. They were "
+            "removed, and every fold was refitted and scored without them; this card describes that model."
         )
     return found
 
@@ -141,7 +142,7 @@ def _what(facts: BundleFacts) -> list[str]:
 def _score_lines(facts: BundleFacts) -> list[str]:
     return [
         "Cross-validated in the study, with 95 % intervals for this procedure on a new cohort of this size. "
-        "On other subjects than those of the study (other sites, ages, scanners) expect less.",
+        "Expect lower scores on other populations (other sites, ages, scanners).",
         *(f"{one.task.label}: {_CLINICAL[one.against_clinical]}{_difference(one.difference)}." for one in facts.tasks),
     ]
 
@@ -149,7 +150,7 @@ def _score_lines(facts: BundleFacts) -> list[str]:
 def _difference(found: ExpectedScore | None) -> str:
     if found is None:
         return ""
-    return f" ({metric_label(found.metric).label} {number(found.value)} {interval(found.low, found.high)} apart)"
+    return f" ({metric_label(found.metric).label} difference {number(found.value)} {interval(found.low, found.high)})"
 
 
 def _score_table(facts: BundleFacts) -> dict[str, Any]:
@@ -169,11 +170,11 @@ def _score_table(facts: BundleFacts) -> dict[str, Any]:
 
 def _limit_lines(facts: BundleFacts) -> list[str]:
     n, names = facts.limits.n_sites, facts.limits.sites
-    sites = f"{n} site{'' if n == 1 else 's'}" if n else "no site declared"
+    sites = f"{n} site{'' if n == 1 else 's'}" if n else "an unknown number of sites (none declared)"
     return [
         f"Trained on data of {sites}{': ' + ', '.join(names) if names else ''}.",
-        "Limits are rounded outwards. A subject outside is flagged; a cohort of which nobody lies within the limits "
-        "of age, density, mean weight or head volume is refused.",
+        "Limits are rounded outwards. Subjects outside are flagged; a cohort is refused if none of its subjects is "
+        "within the limits of age, density, mean weight or head volume.",
     ]
 
 
@@ -217,19 +218,19 @@ def _calibration(one: BundledTask) -> str:
             "out-of-fold risks"
         )
     if one.held_from:
-        parts.append(f"conformal sets hold the true class for {100 * one.level:.0f} % of subjects of each class")
+        parts.append(f"conformal sets contain the true class for {100 * one.level:.0f} % of subjects of each class")
     elif one.half_width is not None:
         parts.append(f"conformal interval of {100 * one.level:.0f} %: +- {one.half_width:g} {one.task.unit}".strip())
-    return f"{one.task.label}: {'; '.join(parts) or 'nothing is known of it'}."
+    return f"{one.task.label}: {'; '.join(parts) or 'not available'}."
 
 
 def _inside(facts: BundleFacts) -> list[str]:
     return [
-        "Inside: weights, settings, names of regions, means and spreads of scalers over all training subjects (of "
-        "volumes: on a coarse grid), medians of covariates, the lowest and highest training value of an outcome that "
-        "is a number, calibration, limits, simulated subjects for the self-test.",
-        "Not inside: rows of training subjects, their ids, predictions, hashes or dates; paths; counts under 10; "
-        + ("names of sites were allowed by the makers." if facts.limits.sites else "names of sites."),
-        "Weights are learned from people's data. Whoever holds the data of a subject may find out from the weights, "
-        "with some certainty, whether the subject took part: ask your ethics board or data owner before sharing.",
+        "Included: weights, settings, names of regions, means and standard deviations of scalers over all training "
+        "subjects (of volumes: on a coarse grid), medians of covariates, the minimum and maximum training value of "
+        "regression outcomes, calibration, limits, simulated subjects for the self-test.",
+        "Not included: rows of training subjects, their ids, predictions, hashes or dates; paths; counts under 10; "
+        + ("names of sites were allowed by the authors." if facts.limits.sites else "names of sites."),
+        "Weights are learned from personal data. Anyone who has the data of a subject may be able to infer from the "
+        "weights whether the subject took part: consult your ethics board or data owner before sharing.",
     ]

@@ -25,7 +25,7 @@ class Reference:
     @property
     def bibtex(self) -> str:
         authors = " and ".join(self.authors.split("; "))
-        title = f"{{{self.title}}}"  # braces keep its capitals
+        title = f"{{{self.title}}}"  # braces preserve capitals
         fields = {"author": authors, "title": title, "journal": self.where, "year": str(self.year), "doi": self.doi}
         inner = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
         return f"@article{{{self.key},\n{inner}\n}}\n"
@@ -76,7 +76,7 @@ REFERENCES: tuple[Reference, ...] = (
         "NeuroImage",
         2020,
         "10.1016/j.neuroimage.2019.116276",
-        "kernel ridge beside networks",
+        "kernel ridge regression compared with networks",
         _says("closed-form core"),
     ),
     Reference(
@@ -251,7 +251,7 @@ OF_EXPLANATIONS: tuple[Reference, ...] = (
 
 
 def references_of(record: RunRecord, explained: ExplanationRecord | None = None) -> list[Reference]:
-    """What a paper on this run cites, by key."""
+    """References of the methods that this run used, sorted by key."""
     found = [one for one in REFERENCES if one.used(record)] if record.scores else []
     found += OF_EXPLANATIONS if explained is not None and explained.maps else ()
     return sorted(found, key=lambda one: one.key)

@@ -1,8 +1,8 @@
 """Reporting checklists, filled in from a run; items that a run cannot answer stay open.
 
-The topics are in our own short words and follow TRIPOD+AI (Collins et al. 2024, doi:10.1136/bmj-2023-078378, CC BY 4.0,
+The topics are paraphrased from TRIPOD+AI (Collins et al. 2024, doi:10.1136/bmj-2023-078378, CC BY 4.0,
 numbers of its items), PROBAST+AI (Moons et al. 2025, doi:10.1136/bmj-2024-082505) and CLAIM (Tejani et al. 2024,
-doi:10.1148/ryai.240300, without numbers). They help to fill in the originals and do not replace them.
+doi:10.1148/ryai.240300, without numbers). They help to complete the original checklists and do not replace them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from connectome_tl.settings.records.results import RunRecord
 
 OPEN = "open: for the authors"
 
-# (number or section, topic, name of the answer; "" where only people can know)
+# (number or section, topic, name of the answer; "" where a run cannot provide it)
 _TRIPOD = (
     ("1", "Title names the model, its population and outcome", ""),
     ("2", "Structured abstract", ""),
@@ -31,7 +31,7 @@ _TRIPOD = (
     ("12", "Analysis: partition, model, tuning, measures", "analysis"),
     ("13", "Class imbalance", "imbalance"),
     ("14", "Fairness", "fairness"),
-    ("15", "What the model puts out", "output"),
+    ("15", "Output of the model", "output"),
     ("16", "Differences between development and evaluation data", "evaluation_data"),
     ("17", "Ethical approval", ""),
     ("18", "Open science: funding, conflicts, protocol, registration", ""),
@@ -52,10 +52,10 @@ _PROBAST = (
     ("Participants and data sources", "Suitable data sources", "sources"),
     ("Participants and data sources", "Inclusion and exclusion", "eligibility"),
     ("Participants and data sources", "Applicability to the intended users", ""),
-    ("Predictors", "Defined and measured alike in all", "predictors"),
-    ("Predictors", "Known when the model is to be used", ""),
+    ("Predictors", "Defined and measured in the same way for all participants", "predictors"),
+    ("Predictors", "Available when the model is used", ""),
     ("Predictors", "Assessed without knowledge of the outcome", ""),
-    ("Outcome", "Defined and determined alike in all", "outcome"),
+    ("Outcome", "Defined and determined in the same way for all participants", "outcome"),
     ("Outcome", "Determined without knowledge of the predictors", ""),
     ("Outcome", "Time between predictors and outcome", ""),
     ("Analysis, development", "Enough participants with the outcome", "sample_size"),
@@ -115,7 +115,7 @@ class Checklist:
 
 
 def checklists(record: RunRecord, explained: ExplanationRecord | None = None) -> list[Checklist]:
-    """The three checklists as far as the run knows the answers."""
+    """The three checklists, completed as far as the record of the run allows."""
     known = answers_of(record, explained)
 
     def filled(topics: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
@@ -124,13 +124,13 @@ def checklists(record: RunRecord, explained: ExplanationRecord | None = None) ->
     return [
         Checklist(
             "TRIPOD+AI",
-            "Topics of TRIPOD+AI 2024 (doi:10.1136/bmj-2023-078378, CC BY 4.0) in our words; numbers of its items.",
+            "Topics of TRIPOD+AI 2024 (doi:10.1136/bmj-2023-078378, CC BY 4.0), paraphrased, with its numbers.",
             filled(_TRIPOD),
         ),
         Checklist(
             "PROBAST+AI",
-            "Topics of PROBAST+AI 2025 (doi:10.1136/bmj-2024-082505) in our words. The judgement is the reader's.",
+            "Topics of PROBAST+AI 2025 (doi:10.1136/bmj-2024-082505), paraphrased. The reader judges the risk of bias.",
             filled(_PROBAST),
         ),
-        Checklist("CLAIM 2024", "Topics of CLAIM 2024 (doi:10.1148/ryai.240300) in our words.", filled(_CLAIM)),
+        Checklist("CLAIM 2024", "Topics of CLAIM 2024 (doi:10.1148/ryai.240300), paraphrased.", filled(_CLAIM)),
     ]

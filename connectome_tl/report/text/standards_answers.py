@@ -11,14 +11,14 @@ from connectome_tl.settings.records.results import CohortRecord, RunRecord
 
 
 def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[str, str]:
-    """Answers by name; one that is empty is open."""
+    """Answers by name; an empty answer leaves the item open."""
     target = next((c for c in record.cohorts if c.role == "target"), None)
     made = bool(record.scores)
     return {
-        "objective": "Development and internal evaluation; the verdict answers each outcome." if made else "",
+        "objective": "Development and internal evaluation; see the verdict of each outcome." if made else "",
         "sources": _sources(record),
         "eligibility": _eligibility(target),
-        "preparation": "See Methods (features), and the cohorts' sidecars." if record.methods else "",
+        "preparation": "See Methods (features) and the sidecar files of the cohorts." if record.methods else "",
         "outcome": _outcomes(record),
         "predictors": _predictors(target),
         "sample_size": _sample_size(record),
@@ -32,15 +32,15 @@ def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[s
         "code": f"connectome_tl {record.versions['connectome-tl']}; versions in Provenance."
         if record.versions.get("connectome-tl")
         else "",
-        "data_hashes": "Hashes of the cohorts in Provenance; availability is for the authors to say."
+        "data_hashes": "Hashes of the cohorts in Provenance; availability is to be stated by the authors."
         if any(key.startswith("cohort ") for key in record.provenance)
         else "",
-        "flow": "Drawn in Cohorts." if any(cohort.flow for cohort in record.cohorts) else "",
+        "flow": "Flow diagram in Cohorts." if any(cohort.flow for cohort in record.cohorts) else "",
         "numbers": _numbers(record, target),
         "model": "Settings in study.yaml, fits in models/ of the run folder." if made else "",
         "performance": _performance(record),
         "limitations": _limitations(record),
-        "leakage": "Folds hold out whole families; every fitted step is checked for test rows (split plan "
+        "leakage": "Families are never split between folds; every fitted step is checked for test rows (split plan "
         f"{record.split_hash[:12]})."
         if record.split_hash
         else "",
@@ -56,7 +56,7 @@ def _titles(record: RunRecord, names: set[str]) -> list[str]:
 
 def _robustness(record: RunRecord) -> str:
     names = _titles(record, {one.task for one in record.instability})
-    return f"Bootstrap refits of single risks for {listed(names)}." if names else ""
+    return f"Instability of individual risks over bootstrap refits for {listed(names)}." if names else ""
 
 
 def _sources(record: RunRecord) -> str:
@@ -64,7 +64,7 @@ def _sources(record: RunRecord) -> str:
         f"{c.people.text if c.people else counted(c.n_subjects, 'subject')} ({c.name}; {role_label(c.role).lower()})"
         for c in record.cohorts
     ]
-    return f"{'; '.join(parts)}. Places and dates are for the authors." if parts else ""
+    return f"{'; '.join(parts)}. Places and dates are to be stated by the authors." if parts else ""
 
 
 def _eligibility(target: CohortRecord | None) -> str:
@@ -74,7 +74,7 @@ def _eligibility(target: CohortRecord | None) -> str:
 
 def _outcomes(record: RunRecord) -> str:
     parts = [f"{task.label}{f', {task.edition}' if task.edition else ''}" for task in record.tasks]
-    return f"{'; '.join(parts)}. Assessors and timing are for the authors." if parts else ""
+    return f"{'; '.join(parts)}. Assessors and timing are to be stated by the authors." if parts else ""
 
 
 def _predictors(target: CohortRecord | None) -> str:
@@ -88,14 +88,14 @@ def _sample_size(record: RunRecord) -> str:
     if not record.sample_sizes:
         return ""
     few = sum(not size.enough for size in record.sample_sizes)
-    return f"Criteria in Cohorts: too few for {few} of {len(record.sample_sizes)}."
+    return f"Criteria in Cohorts: not met for {few} of {len(record.sample_sizes)}."
 
 
 def _missing(record: RunRecord, target: CohortRecord | None) -> str:
     if target is None or not target.outcomes:
         return ""
     lost = max(row.lost + row.died + row.untestable + row.unknown for row in target.outcomes)
-    what = "Missing outcomes are masked, never filled in"
+    what = "Missing outcomes are masked, not imputed"
     more = "; bounds and weighting in Cohorts" if record.missing_outcomes else ""
     return f"{what} (at most {lost} of {target.n_subjects} for an outcome){more}."
 
@@ -105,12 +105,12 @@ def _imbalance(record: RunRecord) -> str:
     if not rows:
         return ""
     low, high = min(p / n for p, n in rows), max(p / n for p, n in rows)
-    return f"Share of positives {low:.0%} to {high:.0%}; numbers stand beside every score."
+    return f"Share of positives {low:.0%} to {high:.0%}; numbers are given with every score."
 
 
 def _groups(record: RunRecord) -> str:
     names = list(dict.fromkeys(plain(group.variable) for group in record.subgroups))
-    return f"Scores by {listed(names)}; too small groups are named and not scored." if names else ""
+    return f"Scores by {listed(names)}; groups that are too small are not scored." if names else ""
 
 
 def _output(record: RunRecord) -> str:
@@ -123,7 +123,7 @@ def _output(record: RunRecord) -> str:
 
 
 def _numbers(record: RunRecord, target: CohortRecord | None) -> str:
-    return "In Cohorts and beside every score." if target is not None and record.scores else ""
+    return "In Cohorts and with every score." if target is not None and record.scores else ""
 
 
 def _performance(record: RunRecord) -> str:
@@ -133,7 +133,7 @@ def _performance(record: RunRecord) -> str:
 
 def _limitations(record: RunRecord) -> str:
     n = len(record.warnings)
-    return f"{n} warning{'' if n == 1 else 's'} of the run are listed; others are for the authors." if n else ""
+    return f"{counted(n, 'warning')} of the run; further limitations are to be stated by the authors." if n else ""
 
 
 def _explanation(explained: ExplanationRecord | None) -> str:
@@ -142,4 +142,4 @@ def _explanation(explained: ExplanationRecord | None) -> str:
     methods = list(dict.fromkeys(one.method for one in explained.maps))
     if not methods:
         return "Maps were withheld: no model was above chance."
-    return f"{plain(listed(methods))}, with stability and null; {len(explained.withheld)} withheld."
+    return f"{plain(listed(methods))}, with stability and null distribution; {len(explained.withheld)} withheld."

@@ -1,7 +1,7 @@
 """Verdict sentences: performance with interval, comparison with baselines, benefit of transfer.
 
-Words follow rules fixed beforehand and nothing else: intervals (`compare.verdict`) and, where a
-permutation test was run, its p value corrected over tasks.
+The wording follows rules that were fixed in advance. They use the intervals (`compare.verdict`) and, where
+a permutation test was run, its p value corrected over tasks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from connectome_tl.settings.records.results import Comparison, NetworkWeight, Pe
 from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.tasks import Task
 
-_FEW = 10  # of a class: below this a ranking score says next to nothing
+_FEW = 10  # subjects of a class; a ranking score of fewer is hardly informative
 _ALPHA = 0.05
 
 
@@ -32,8 +32,8 @@ def task_verdicts(
     """One verdict per task that `model` was scored on, in the order of the tasks.
 
     Args:
-        noun: what the subjects are called: infants, children, adults.
-        weights: of the network in the full model.
+        noun: name of the subjects: infants, children, adults.
+        weights: weights of the network in the full model.
     """
     found = []
     for task in tasks:
@@ -43,7 +43,7 @@ def task_verdicts(
             continue
         all_of_it = [c for c in comparisons if c.task == task.name and c.metric == main.metric]
         ours = {c.control: c for c in all_of_it if c.model == model}
-        # Chance tests of baselines stand in the table of permutation tests; the sentence is about the model.
+        # Chance tests of baselines are listed in the table of permutation tests; the sentence is about the model.
         tests = [p for p in permutations if p.task == task.name and not is_of_baseline(p)]
         best = better_baseline(main, mine)
         found.append(
@@ -75,11 +75,11 @@ def _weight(weight: NetworkWeight) -> str:
     spread = (
         f", {number(weight.low)} to {number(weight.high)} over {fits}" if weight.low < weight.high else f" in {fits}"
     )
-    return f"The network got weight {number(weight.mean)}{spread}, the closed-form core the rest."
+    return f"The network has weight {number(weight.mean)}{spread}; the closed-form core has the remaining weight."
 
 
 def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:
-    """The best of the baselines that score better than the model by the same metric, whatever the intervals say."""
+    """The best of the baselines that score better than the model by the same metric, regardless of intervals."""
     sign = metric_named(main.metric).sign
     rivals = [
         s
@@ -114,13 +114,13 @@ def _score(scores: Sequence[Score], model: str, metric: str) -> Score | None:
 
 
 def level(main: Score) -> str:
-    """What a score's own interval says: predicted better than, worse than, not distinguishable from chance."""
+    """Conclusion from a score's own interval: better than, worse than, not distinguishable from chance."""
     metric = metric_named(main.metric)
     if not math.isfinite(main.value):
-        reason = " (no fold held both classes)" if metric.chance == 0.5 else ""
+        reason = " (no test fold contains both classes)" if metric.chance == 0.5 else ""
         return f"could not be scored{reason}"
     if not (math.isfinite(main.low) and math.isfinite(main.high)):
-        return f"not distinguishable from {metric.uninformed}, since no interval can be made"
+        return f"not distinguishable from {metric.uninformed}, since its interval is not estimable"
     assert metric.chance is not None
     if main.low > metric.chance:
         return f"predicted better than {metric.uninformed}"
@@ -132,7 +132,8 @@ def level(main: Score) -> str:
 def reconciled(main: Score, tests: Sequence[PermutationResult]) -> str:
     """The score's interval and the permutation test in one phrase.
 
-    The test asks whether there is any signal, the interval how much: the first is easier to answer.
+    The test asks whether there is any signal; the interval quantifies it. A test can therefore detect a signal
+    whose interval still includes chance.
     """
     said, words = level(main), metric_named(main.metric).uninformed
     chance = [t for t in tests if t.model == main.model and "chance" in t.question and t.p_value_max == t.p_value_max]
@@ -140,9 +141,9 @@ def reconciled(main: Score, tests: Sequence[PermutationResult]) -> str:
         return said
     signal = any(t.p_value_max <= _ALPHA for t in chance)
     if signal and said.startswith("not distinguishable"):
-        return f"some signal (permutation test), but how much better than {words} cannot be told"
+        return f"some signal (permutation test), but how much better than {words} remains unclear"
     if not signal and said.startswith("predicted better"):
-        return f"{said} by its interval, which the permutation test does not confirm"
+        return f"{said} according to its interval, but not confirmed by the permutation test"
     return said
 
 
@@ -176,8 +177,8 @@ def _headline(main: Score, best: Score | None, ours: dict[str, Comparison], test
                 "helps": "transfer helps",
                 "harms": "transfer harms (negative transfer)",
                 "no benefit": "transfer brings no benefit",
-                "cannot tell": "whether transfer helps cannot be told",
-                "not applicable": "transfer of the network does not matter, since the network has weight 0",
+                "cannot tell": "it remains unclear whether transfer helps",
+                "not applicable": "transfer does not affect the result, since the network has weight 0",
             }[transfer.verdict]
         )
     return "; ".join(parts)
@@ -188,12 +189,12 @@ def _listed(names: Sequence[str], word: str) -> str:
 
 
 def _beaten(main: Score, best: Score, comparison: Comparison | None) -> str:
-    """A baseline with the better score, and whether the difference is one."""
+    """A baseline with a better score, and whether its interval excludes 0."""
     values = f"{metric_named(main.metric).words} {number(best.value)} against {number(main.value)}"
     what = model_named(best.model).words
     if comparison is not None and comparison.verdict == "harms":
         return f"worse than {what} ({values})"
-    return f"a lower score than {what} ({values}), which may be chance"
+    return f"a lower score than {what} ({values}), possibly by chance"
 
 
 def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[PermutationResult], noun: str) -> str:
@@ -245,12 +246,12 @@ def _difference(comparison: Comparison) -> str:
 
 def _against(comparison: Comparison | None, what: str) -> str:
     if comparison is None:
-        return f"Not compared with {what}: none are given."
+        return f"Not compared with {what}: none are available."
     words = {
         "helps": f"Better than {what}",
         "harms": f"Worse than {what}",
         "no benefit": f"No better than {what}",
-        "cannot tell": f"Whether it is better than {what} cannot be told from these subjects",
+        "cannot tell": f"Whether it is better than {what} remains unclear",
         "not applicable": f"Not applicable: {what}",
     }
     return f"{words[comparison.verdict]} ({_difference(comparison)})."
@@ -274,26 +275,29 @@ def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -
     found = []
     fewest, where = _smallest(task, main)
     if fewest is not None and fewest < _FEW:
-        found.append(f"Only {fewest} {noun} {where}: one more or less changes the result.")
+        found.append(f"Only {fewest} {noun} {where}: a single subject can change the result.")
     if math.isfinite(main.value) and not math.isfinite(main.high - main.low):
-        found.append("The interval is not estimable (too few families, or no variation): nothing can be concluded.")
+        found.append("The interval is not estimable (too few families, or no variation): no conclusion is possible.")
     if main.high - main.low > 0.3:
-        found.append(f"The interval is {number(main.high - main.low)} wide: these subjects cannot settle the question.")
+        found.append(f"The interval is {number(main.high - main.low)} wide: the data are inconclusive.")
     telling = [c for c in ours.values() if c.verdict in ("helps", "harms")]
     if len(ours) > 1 and telling:
-        found.append(f"{len(ours)} comparisons were made for this outcome, each at 95 %: one in twenty errs by chance.")
+        found.append(
+            f"{len(ours)} comparisons were made for this outcome, each at the 95 % level, without correction: one in "
+            "twenty is expected to be wrong by chance."
+        )
     if level(main).startswith("predicted better"):
         for name, words in (
             ("nuisance_only", "Nuisance variables (age at scan, sex, site, motion)"),
             ("site_only", "The site alone"),
         ):
             if name in ours and ours[name].verdict != "helps":
-                found.append(f"{words} may explain what it predicts.")
+                found.append(f"{words} may explain the prediction.")
     return found
 
 
 def _smallest(task: Task, main: Score) -> tuple[int | None, str]:
-    """Size of the smallest class or level, and where it is."""
+    """Size of the smallest class or level, and its name."""
     if main.n_positive is not None:
         return min(main.n_positive, main.n - main.n_positive), "in the smaller class"
     if not main.per_level:

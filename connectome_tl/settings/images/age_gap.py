@@ -10,13 +10,13 @@ from connectome_tl.settings.base import Settings
 
 
 class BrainAge(Settings):
-    """Predicted minus true age of every tested subject, and what it says of cases and controls.
+    """Brain-age gap, predicted minus true age, of every tested subject, optionally compared between cases and controls.
 
     Args:
         task: a regression of the study whose unit is one of age (years, months, weeks, days).
-        correction: of the dependence of the gap on age, by a line fitted on out-of-fold predictions of each fold's
-            training rows: `gap` (gap by age; uses the true age), `prediction` (predicted age by age) or `none`.
-        case: a binary outcome of the target cohort, 1 for a case; null compares nobody.
+        correction: linear correction of the gap's dependence on age, fitted on out-of-fold predictions of each fold's
+            training rows: `gap` (gap on age; uses the true age), `prediction` (predicted age on age) or `none`.
+        case: a binary outcome of the target cohort, 1 for a case; null for no comparison.
     """
 
     task: str = Field(default="age", min_length=1)

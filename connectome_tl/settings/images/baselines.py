@@ -9,24 +9,24 @@ from connectome_tl.settings.images.synthesis import TaskGuidedGan
 
 
 class TwoStageSettings(TwoStage):
-    """The two-stage age network as a baseline; its encoder is the study's encoder of volumes."""
+    """The two-stage age network as a baseline, with the study's volume encoder."""
 
     def describe(self) -> str:
         """A noun phrase for the methods section."""
         how = "out-of-fold" if self.first_estimates == "out_of_fold" else "in-sample"
         return (
             f"two networks on volumes, of which the second predicts what the rounded {how} estimate of the first "
-            f"leaves over, with errors of ranks and of differences (weight {self.loss.weight:g}; TSAN, Cheng et al. "
-            "2021, doi:10.1109/TMI.2021.3085948)"
+            f"misses, with losses on ranks and on pairwise differences (weight {self.loss.weight:g}; TSAN, Cheng et "
+            "al. 2021, doi:10.1109/TMI.2021.3085948)"
         )
 
 
 class SynthesisSettings(Settings):
-    """A network on volumes that is trained with synthetic ones as well; its encoder is the study's.
+    """A network on volumes, trained with additional synthetic volumes, with the study's volume encoder.
 
     Args:
-        synthesis: how volumes are made, from the training rows of each fold alone.
-        training: of the network.
+        synthesis: generation of volumes from the training rows of each fold only.
+        training: training of the network.
     """
 
     synthesis: TaskGuidedGan = TaskGuidedGan()

@@ -14,8 +14,8 @@ class RankedLoss(Settings):
     """Squared error + `weight` x (rank error + `differences` x squared error of pairwise age differences).
 
     Args:
-        weight, differences: the published code has 10 and 1.
-        temperature: of the soft rank, in standard deviations of age; small is near to the true rank.
+        weight, differences: 10 and 1 in the published code.
+        temperature: temperature of the soft rank, in standard deviations of age; small values approach the true rank.
     """
 
     weight: NonNegative = 10.0
@@ -24,16 +24,16 @@ class RankedLoss(Settings):
 
 
 class TwoStage(Settings):
-    """A second network predicts what the rounded estimate of the first leaves over (TSAN, Cheng et al. 2021,
+    """A second network predicts the residual of the rounded estimate of a first network (TSAN, Cheng et al. 2021,
     doi:10.1109/TMI.2021.3085948).
 
     Args:
         rounding: the first estimate is rounded to multiples of this, in units of age (published: 5 years); `auto` is
-            a twentieth of the range of age in the training rows.
-        first_estimates: `out_of_fold` makes those of the training rows by networks that did not see them;
-            `in_sample` is the published way.
-        folds: inner folds of `out_of_fold`; families stay together.
-        bias_correction: of the age gap, fitted on training rows (see `training.images.age_gap`).
+            1/20 of the age range of the training rows.
+        first_estimates: `out_of_fold` uses held-out predictions of the training rows; `in_sample` is the published
+            method.
+        folds: number of inner folds of `out_of_fold`; families are kept together.
+        bias_correction: correction of the age gap, fitted on training rows (see `training.images.age_gap`).
     """
 
     rounding: Positive | Literal["auto"] = "auto"

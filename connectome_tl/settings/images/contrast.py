@@ -14,17 +14,17 @@ from connectome_tl.settings.images.descent import Descent, NonNegative, Positive
 class VoxelContrast(Settings):
     """Pull features of voxels of one class together (Wang et al. 2021, arXiv:2108.06522).
 
-    The paper's form of the loss is not published, so it is a setting.
+    The exact form of the loss is not published and is therefore a setting.
 
     Args:
-        scope: `across` pulls voxels of different volumes together, `within` only those of one volume (the control).
-        bank: what a voxel is compared with besides the batch: running means of each class (`prototypes`), features
-            of earlier batches (`memory`), or nothing.
-        per_class: voxels drawn of each class and volume.
-        momentum: of the prototypes. size: features that the memory keeps per class.
-        temperature: of the softmax over cosine similarities.
-        width: of the projected features.
-        weight: of this term beside that of the task.
+        scope: `across` contrasts voxels of different volumes, `within` only those of one volume (the control).
+        bank: additional comparisons beyond the batch: running means of each class (`prototypes`), features of
+            earlier batches (`memory`), or none.
+        per_class: number of voxels drawn per class and volume.
+        momentum: momentum of the prototypes. size: number of features per class in the memory.
+        temperature: temperature of the softmax over cosine similarities.
+        width: width of the projected features.
+        weight: weight of this term relative to that of the task.
     """
 
     scope: Literal["across", "within"] = "across"
@@ -38,11 +38,11 @@ class VoxelContrast(Settings):
 
 
 class Segmentation(Settings):
-    """An encoder-decoder that names the class of each voxel, with or without contrast.
+    """An encoder-decoder for voxel classes, with or without contrastive learning.
 
     Args:
         width: filters of the first level. depth: levels.
-        contrast: null trains by Dice and cross-entropy alone.
+        contrast: null for training by Dice and cross-entropy only.
     """
 
     width: Count = 8

@@ -20,7 +20,7 @@ class Descent(Settings):
     Args:
         steps: optimiser steps.
         batch_size: volumes of a batch.
-        cosine: let the learning rate fall to zero along half a cosine.
+        cosine: cosine decay of the learning rate to zero.
     """
 
     steps: Steps = 200

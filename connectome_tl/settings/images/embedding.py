@@ -13,17 +13,17 @@ from connectome_tl.settings.records.scores import Number
 
 
 class EmbeddingUse(Settings):
-    """A file of `connectome-tl embed` in the place of volumes.
+    """Use a file of `connectome-tl embed` instead of volumes.
 
-    Each outer fold takes the first of its fits that saw neither a tested subject nor kin of one; where all did, the
-    study is refused.
+    Each outer fold uses the first fit of the file that was trained without its tested subjects and their relatives. If
+    there is none, the study is refused.
 
     Args:
         file: relative to study.yaml.
-        what: the `embedding`, or the `age_gap`: predicted minus true age, corrected by a line of the gap by age that
-            is fitted on the training rows of each fold.
-        hash: SHA-256 of the file; filled in by a run.
-        fit: which fit's; filled in for each fold.
+        what: the `embedding`, or the `age_gap`: predicted minus true age, corrected by a linear fit of the gap on
+            age in the training rows of each fold.
+        hash: SHA-256 of the file; set by a run.
+        fit: key of the fit; set for each fold.
     """
 
     file: str = Field(min_length=1)
@@ -38,13 +38,13 @@ class EmbeddingUse(Settings):
             "age_gap": "their brain-age gap, corrected for age on the training rows of each fold",
         }[self.what]
         return (
-            f"Instead of volumes the models saw {what}, made by networks of another study that had seen neither the "
-            "tested subjects nor their kin."
+            f"Instead of volumes, the models used {what}, computed by networks of another study that were trained "
+            "without the tested subjects and their relatives."
         )
 
 
 class EmbeddingEncoder(EncoderSettings):
-    """A dense layer on embeddings that were made beforehand (`image.embedding`)."""
+    """A dense layer on precomputed embeddings (`image.embedding`)."""
 
     modality: ClassVar[str] = "image"
     kind: Literal["embedding"] = "embedding"
@@ -60,13 +60,13 @@ class EmbeddingEncoder(EncoderSettings):
 
 
 class EmbeddedFit(Record):
-    """What one fit makes of the subjects.
+    """Embeddings of the subjects by one fit.
 
     Attributes:
         fit: its key. stage: finetune or pretrain.
-        seen, families: subjects that the fit, or one before it, learnt from, and their families.
-        age_unit: of the gap; empty where the fit predicts no age.
-        embedding: subject to (width,). gap: subject to predicted minus true age, where that is known.
+        seen, families: training subjects of the fit and of earlier fits, and their families.
+        age_unit: unit of the gap; empty if the fit does not predict age.
+        embedding: (width,) by subject. gap: predicted minus true age by subject, if known.
     """
 
     fit: str
@@ -83,7 +83,7 @@ class ImageEmbeddings(Record):
 
     Attributes:
         made_of: hashes of the study and the cohort, and versions.
-        images: SHA-256 of the image that each subject's embeddings were made of.
+        images: SHA-256 of the image of each subject.
     """
 
     made_of: dict[str, str]
@@ -102,15 +102,15 @@ class ImageEmbeddings(Record):
         return next((one for one in self.fits if one.fit == fit), None)
 
     def unseen_by(self, ids: frozenset[str], families: frozenset[str]) -> EmbeddedFit | None:
-        """The first fit that saw none of these subjects and none of their families.
+        """The first fit that was trained without these subjects and their families.
 
-        A family may be called by the id of a subject, as that of volumes made from its label map is.
+        A family may have the id of a subject as its name, for example for volumes generated from its label map.
         """
         kin = families | ids
         return next((one for one in self.fits if not ids & set(one.seen) and not kin & set(one.families)), None)
 
     def renamed(self, ids: Sequence[str], names: Sequence[str]) -> ImageEmbeddings:
-        """The embeddings of `ids` under these names; one subject may come under several."""
+        """The embeddings of `ids` under new names; a subject may get several names."""
         pairs = [(new, old) for new, old in zip(names, ids, strict=True) if old in self.images]
         fits = tuple(
             one.model_copy(

@@ -12,16 +12,17 @@ from connectome_tl.settings.images.descent import Descent, NonNegative, Positive
 
 
 class NoiseMap(Settings):
-    """As much noise per voxel as a frozen predictor survives (Bintsi et al. 2021, arXiv:2108.05388).
+    """Largest noise per voxel that preserves the output of a frozen predictor (Bintsi et al. 2021, arXiv:2108.05388).
 
-    The paper's loss weights and noise range are not published, so they are settings. With `weight: auto` the weight of
-    the noise term follows the error: it rises while the squared change of the prediction is below `tolerance`
-    (a share of the variance of the predictions over subjects) and falls above it.
+    Loss weights and noise range are not published and are therefore settings. With `weight: auto` the weight of the
+    noise
+    term is adapted: it increases while the squared change of the prediction is below `tolerance` (a share of the
+    variance of the predictions over subjects) and decreases above it.
 
     Args:
-        weight: of the noise term, minus the mean logarithm of the share of the largest noise.
-        tolerance: squared change of the prediction that `auto` aims at.
-        lowest, highest: standard deviation of the noise where a voxel matters most and least, in units of the
+        weight: weight of the noise term, which is the negative mean logarithm of the noise relative to its maximum.
+        tolerance: target of `auto` for the squared change of the prediction.
+        lowest, highest: noise at the most and the least important voxels, as a standard deviation in units of the
             standard deviation of the voxels.
         width: filters of the first level of the U-Net. depth: its levels.
     """
@@ -36,12 +37,12 @@ class NoiseMap(Settings):
 
 
 class ComparedMaps(Settings):
-    """The two other kinds of map, at about equal cost: 64 patches and 16 steps.
+    """Settings of occlusion and integrated gradients, at about equal cost: 64 patches and 16 steps.
 
     Args:
-        patches: occluding patches along each axis.
-        steps: of the integral of the gradient.
-        smoothing: standard deviation in voxels of the Gaussian that smooths integrated gradients.
+        patches: number of occluding patches along each axis.
+        steps: number of steps of the integral of the gradient.
+        smoothing: standard deviation, in voxels, of the Gaussian filter of integrated gradients.
     """
 
     patches: Count = 4

@@ -16,12 +16,12 @@ class TaylorPruning(Settings):
 
     Args:
         target: share of the multiply-accumulates to remove.
-        per_event: share of all filters that one removal takes away.
-        momentum: weight of the score up to the last removal.
-        order: 1 uses the gradient of each gate, 2 its second derivative as well (one more backward pass per filter).
-        per_cost: divide a score by the multiply-accumulates that its removal saves.
-        keep: removable units (filters; groups of filters under group normalisation) that a layer keeps at least.
-        between: fine-tuning from one removal to the next; scores are averaged over these batches.
+        per_event: share of all filters that each removal step takes away.
+        momentum: weight of the previous score after a removal step.
+        order: 1 uses the gradient of each gate, 2 also its second derivative (one more backward pass per filter).
+        per_cost: divide scores by the multiply-accumulates that the removal saves.
+        keep: smallest number of removable units per layer (filters, or groups of filters with group normalisation).
+        between: fine-tuning steps between removals; scores are averaged over these batches.
         after: fine-tuning steps after the last removal.
     """
 

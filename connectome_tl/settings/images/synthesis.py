@@ -12,23 +12,23 @@ from connectome_tl.settings.images.descent import Descent, NonNegative, Positive
 
 
 class TaskGuidedGan(Settings):
-    """An encoder-decoder that reconstructs volumes, judged by a critic and by an age network
-    (Li et al. 2021, arXiv:2108.01659).
+    """An encoder-decoder that reconstructs volumes, trained with a critic and an age network (Li et al. 2021,
+    arXiv:2108.01659).
 
     Args:
         width: filters of the first level. depth: levels, each halving the grid.
         latent: channels of the coarsest level, whose maps are mixed.
-        centred: the generator sees and makes deviations from the mean of the training volumes; the published one makes
-            whole volumes, which few volumes do not teach it.
+        centred: the generator works on deviations from the mean training volume; the published one generates whole
+            volumes, which needs more training data.
         reconstruction: weight of the mean absolute error.
-        age: weight of the squared age error of the synthetic volume; 0 is the GAN without guidance.
-        adversarial: weight of the critic's term (published: 1); 0 is a plain autoencoder.
+        age: weight of the squared age error of the synthetic volume; 0 for a GAN without guidance.
+        adversarial: weight of the adversarial term (published: 1); 0 for a plain autoencoder.
         penalty: weight of the critic's gradient penalty.
-        critic_steps: of the critic per step of the generator.
-        bin_width: volumes are mixed within bins of this width, in units of age; `auto` is a tenth of the range of the
-            training rows.
-        share: synthetic volumes per training volume.
-        source: `gan` mixes latent maps, `mixup` mixes the volumes themselves (the cheap control).
+        critic_steps: steps of the critic per step of the generator.
+        bin_width: volumes are mixed within age bins of this width; `auto` is 1/10 of the age range of the training
+            rows.
+        share: number of synthetic volumes per training volume.
+        source: `gan` mixes latent maps, `mixup` mixes voxels (the inexpensive control).
     """
 
     width: Count = 8
@@ -47,10 +47,10 @@ class TaskGuidedGan(Settings):
 
 
 class RandomContrast(Settings):
-    """Volumes with random grey levels per label (`simulation.volumes.random_contrast`).
+    """Volumes with random intensities per label (`simulation.volumes.random_contrast`).
 
     Args:
-        copies: of each label map. blur: of the volumes, in voxels.
+        copies: number of volumes per label map. blur: smoothing of the volumes, in voxels.
     """
 
     copies: Count = 1

@@ -16,17 +16,17 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Augmentation(Settings):
-    """Random changes of training volumes, drawn from the seed of the fit; a chance of 0 leaves one out.
+    """Random augmentation of training volumes, seeded by the fit; a probability of 0 disables an augmentation.
 
     Args:
-        flip: chance of a left-right flip.
-        affine: chance of a small rotation and shift. rotate: largest angle (degrees). shift: largest shift
-            (voxels). scale: largest relative change of size; 0 by default, since size tells age.
-        bias: chance of a smooth bias field. noise: chance of Gaussian noise. gamma: chance of a change of
-            contrast. invert: chance that grey levels within the head are turned round, for the contrast
-            inversion of the first year.
-        contrast: chance of a random contrast: a smooth random map of the grey levels within the head, which need not
-            rise. strength: largest share of it that is mixed with the volume's own.
+        flip: probability of a left-right flip.
+        affine: probability of a small rotation and shift. rotate: largest angle (degrees). shift: largest shift
+            (voxels). scale: largest relative change of size; 0 by default, since size is related to age.
+        bias: probability of a smooth bias field. noise: probability of Gaussian noise. gamma: probability of a change
+            of contrast. invert: probability of inverted intensities within the head, for the contrast inversion of the
+            first year.
+        contrast: probability of a random contrast, a smooth random (not necessarily monotonic) map of the intensities
+            within the head. strength: largest share of it that is mixed with the original.
     """
 
     flip: Share = 0.5
@@ -43,30 +43,30 @@ class Augmentation(Settings):
 
     @property
     def changes(self) -> bool:
-        """Whether a volume is changed at all."""
+        """Whether any augmentation is enabled."""
         return any((self.flip, self.affine, self.bias, self.noise, self.gamma, self.invert, self.contrast))
 
 
 class ImageSettings(Settings):
-    """How the volumes of all cohorts of a study become grids of one size.
+    """Conversion of the volumes of all cohorts of a study to grids of one size.
 
-    `grid: isotropic` resamples to `voxel` mm and crops or pads around the head, so that size is kept; `zoom`
-    resizes the whole volume to the grid, which loses size; `raw` takes the native voxels, cropped or padded
-    around the middle of the volume, without resampling. All are turned to RAS first.
+    `grid: isotropic` resamples to `voxel` mm and crops or pads around the head, which preserves size; `zoom` resizes
+    the whole volume to the grid, which does not; `raw` crops or pads the native voxels around the centre of the volume,
+    without resampling. All volumes are reoriented to RAS first.
 
     Args:
         size: voxels of the grid, one number or three.
-        voxel: mm, for `isotropic`.
+        voxel: voxel size in mm, for `isotropic`.
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
-        over: voxels whose mean, spread and percentiles are taken. The foreground is the head above the neck, bone and
-            air in it included, or the brain where an image has an empty background (`imaging.foreground`).
-        outside: what is not foreground becomes 0 (`zero`) or stays (`keep`).
-        nan: what becomes of voxels that are no numbers.
-        shape: a head that is much narrower or lower than heads are is refused or only noted.
-        spread: largest ratio of voxel edges between the volumes of a study before it is refused.
-        flip_test: the mean of predictions from each volume and its mirror image is taken.
-        embedding: precomputed embeddings in the place of volumes, for an encoder of kind `embedding`.
-        precision: of the arithmetic; `auto` is bfloat16 where a probe finds it right and faster.
+        over: voxels used for mean, standard deviation and percentiles. The foreground is the head above the neck,
+            including bone and air, or the brain if the background is empty (`imaging.foreground`).
+        outside: whether voxels outside the foreground are set to 0 (`zero`) or kept (`keep`).
+        nan: treatment of NaN voxels.
+        shape: whether a head of implausible proportions is refused or only noted.
+        spread: largest allowed ratio of voxel sizes between the volumes of a study.
+        flip_test: average the predictions of each volume and its mirror image.
+        embedding: precomputed embeddings instead of volumes, for an encoder of kind `embedding`.
+        precision: floating-point precision; `auto` is bfloat16 if a test shows that it is accurate and faster.
     """
 
     grid: Literal["isotropic", "zoom", "raw"] = "isotropic"
@@ -90,7 +90,7 @@ class ImageSettings(Settings):
 
     @property
     def gridding(self) -> ImageSettings:
-        """The same without what does not change a grid: what its cache is known by."""
+        """The settings that affect grids, used as the key of their cache."""
         rest = ImageSettings()
         return self.model_copy(
             update={"augment": rest.augment, "flip_test": rest.flip_test, "precision": rest.precision,
@@ -102,15 +102,15 @@ class ImageSettings(Settings):
         size = " x ".join(map(str, self.shape3))
         how = {
             "isotropic": f"resampled to {self.voxel:g} mm and cropped or padded around the head to {size} voxels",
-            "zoom": f"resized as a whole to {size} voxels, which loses the size of the head",
+            "zoom": f"resized as a whole to {size} voxels, which discards the size of the head",
             "raw": f"cropped or padded to {size} native voxels",
         }[self.grid]
         levels = {
-            "zscore": f"Grey levels were standardised over {_over(self.over)}.",
-            "minmax": f"Grey levels were scaled between the 1st and 99th percentile of {_over(self.over)}.",
-            "none": "Grey levels were left as they are.",
+            "zscore": f"Intensities were standardised over {_over(self.over)}.",
+            "minmax": f"Intensities were scaled between the 1st and 99th percentile of {_over(self.over)}.",
+            "none": "Intensities were not normalised.",
         }[self.normalise]
-        return f"Volumes were turned to RAS and {how}. {levels}"
+        return f"Volumes were reoriented to RAS and {how}. {levels}"
 
 
 def _over(which: str) -> str:
@@ -118,13 +118,13 @@ def _over(which: str) -> str:
 
 
 class ImageEncoder(EncoderSettings):
-    """What all encoders of volumes share.
+    """Settings shared by all encoders of volumes.
 
     Args:
-        dropout: of the embedding.
-        weights: a file of weights to start from (`.safetensors`, or `.pth` read by torch's weights-only reader),
-            relative to study.yaml.
-        weights_hash: SHA-256 of that file; filled in by a run, so that a changed file is another fit.
+        dropout: dropout of the embedding.
+        weights: file of initial weights (`.safetensors`, or `.pth`, read by torch's weights-only reader), relative to
+            study.yaml.
+        weights_hash: SHA-256 of that file; set by a run, so that a changed file changes the key of the fit.
     """
 
     modality: ClassVar[str] = "image"
@@ -144,8 +144,8 @@ class ImageEncoder(EncoderSettings):
 class ResNetEncoder(ImageEncoder):
     """A residual network in MedicalNet's layout (Chen et al. 2019, arXiv:1904.00625).
 
-    MedicalNet's own weights have `width: 1`, `norm: batch`, `stem_stride: 2` and were trained with `dilated: true`;
-    they load into the others of equal shapes, too, and then compute something else.
+    MedicalNet's weights have `width: 1`, `norm: batch`, `stem_stride: 2` and were trained with `dilated: true`. They
+    can be loaded with other settings of equal shapes, but the network then computes a different function.
     """
 
     kind: Literal["resnet"] = "resnet"

@@ -8,7 +8,7 @@ from connectome_tl.settings.base import Record
 
 
 class Finding(Record):
-    """One check. `failed` accuses; `warning` asks a human; `skipped` says why it was not made."""
+    """Result of one check. `warning` needs a human decision; `skipped` states why the check was not made."""
 
     check: str
     status: Literal["passed", "failed", "warning", "skipped"]

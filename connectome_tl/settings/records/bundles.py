@@ -14,17 +14,17 @@ from connectome_tl.settings.records.statistics import CalibrationCurve, Decision
 from connectome_tl.tasks import Task
 
 RESEARCH_ONLY = "research only, not for care"
-SMALLEST_COUNT = 10  # people; fewer are written as "< 10", and no number is released that is made from fewer
+SMALLEST_COUNT = 10  # people; smaller counts are written as "< 10", and no statistic of fewer people is released
 
 FitKind = Literal["mean", "refit"]
-Count = str  # "33", "< 10", or "> 30" where the exact number would give away that fewer than ten are left
+Count = str  # "33", "< 10", or "> 30" if the exact number would reveal a remainder below ten
 
 
 def count_text(n: int, of: int | None = None) -> Count:
-    """A number of people as a bundle may say it.
+    """A number of people as text that a bundle may contain.
 
     Args:
-        of: a total that is said beside it: the rest of it must not be a count under ten either.
+        of: a total that is also published; the remainder must not be a count under ten either.
     """
     if n < SMALLEST_COUNT:
         return f"< {SMALLEST_COUNT}"
@@ -32,7 +32,7 @@ def count_text(n: int, of: int | None = None) -> Count:
 
 
 class FileClaim(Record):
-    """What the manifest says of one file."""
+    """Entry of the manifest for one file."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
@@ -47,16 +47,16 @@ class Manifest(Record):
 
 
 class Span(Record):
-    """Lowest and highest value, rounded outwards so that no single value is given away."""
+    """Lowest and highest value, rounded outwards so that no individual value is disclosed."""
 
     low: Number
     high: Number
 
 
 class CovariateInput(Record):
-    """A covariate that the model needs, or that its limits speak of.
+    """A covariate of the model or of its limits.
 
-    `needed`: a cohort without the column cannot be predicted. `span`: of a numeric one in training; `levels`: of a
+    `needed`: whether the column is required. `span`: training range of a numeric covariate; `levels`: levels of a
     categorical one.
     """
 
@@ -69,8 +69,8 @@ class CovariateInput(Record):
 
 
 class ImageLimits(Record):
-    """What images the model was trained on: voxel edges and field of view (mm) as the files have them, volume of the
-    head (ml), and quantiles of its grey levels as multiples of their mean. `all_have_one`: no subject lacked one."""
+    """Properties of the training images: voxel edges and field of view (mm) of the files, volume of the head (ml), and
+    quantiles of its intensities relative to their mean. `all_have_one`: whether every subject had an image."""
 
     voxel: Span
     extent: Span
@@ -80,11 +80,11 @@ class ImageLimits(Record):
 
 
 class Limits(Record):
-    """On what subjects the model was trained and tested: the limits of its use.
+    """Properties of the subjects that the model was trained and tested on, as limits of its use.
 
-    `age` is in `age_unit` from `age_reference`; `density` and `mean_weight` (one per measure) are of the edges as the
-    model takes them; `most_missing` is the largest number of regions that a training subject lacked. `sites` has
-    names only where the makers allowed it.
+    `age` is in `age_unit` with origin `age_reference`; `density` and `mean_weight` (one per measure) are those of the
+    transformed edges; `most_missing` is the largest number of missing regions of a training subject. `sites` has names
+    only if the authors allowed it.
     """
 
     age: Span | None = None
@@ -100,14 +100,14 @@ class Limits(Record):
 
 
 class ImageInput(Record):
-    """How a volume becomes the grid that the fits see; `contrast` is empty where the study did not say it."""
+    """Conversion of a volume to the grid of the fits; `contrast` is empty if the study did not state it."""
 
     grid: ImageSettings
     contrast: str = ""
 
 
 class Inputs(Record):
-    """What a subject must have: regions in order, measures and their transforms, regional measures, modalities,
+    """Required inputs of a subject: regions in order, measures and their transforms, regional measures, modalities,
     volumes."""
 
     regions: tuple[str, ...]
@@ -137,13 +137,13 @@ class Scaling(Record):
 
 
 class BundledTask(Record):
-    """What the bundle knows of one outcome.
+    """Properties and scores of one outcome.
 
     `n` and `n_positive` are counts of subjects with the outcome. `against_clinical` is the verdict of the paired
-    difference to the model of the clinical covariates alone, or "not compared". `held_from` has, by level, the
-    probability from which a level is in the conformal set (0: it is always in it); `half_width` is that of the
-    conformal interval of a value, None where the subjects were too few. `spread` is the standard deviation of a
-    subject's predictions over repeats (of the logit for a risk), for the interval where a bundle holds one fit.
+    difference to the model of the clinical covariates alone, or "not compared". `held_from` is, by level, the smallest
+    probability at which a level is in the conformal set (0: always); `half_width` is the half-width of the conformal
+    interval of a regression, None with too few subjects. `spread` is the standard deviation of a subject's predictions
+    over repeats (of the logit for a risk), used for the interval if a bundle contains one fit.
     """
 
     task: Task
@@ -160,10 +160,10 @@ class BundledTask(Record):
 
 
 class BundleFacts(Record):
-    """Everything of a bundle that is no weight.
+    """All contents of a bundle except weights.
 
-    `n_train` is the smallest number of subjects that one of the `n_fits` fits learned from. `linear_core` says that
-    radial kernels, which hold training rows, were left out, and everything was cross-validated again without them.
+    `n_train` is the smallest number of training subjects of the `n_fits` fits. `linear_core` states that radial
+    kernels, which contain training rows, were removed, and cross-validation was repeated without them.
     """
 
     format_version: Literal[1]
@@ -189,7 +189,7 @@ class BundleFacts(Record):
 
 
 class SimulatedGrid(Record):
-    """Numbers of a simulated volume, as `imaging.grids.Gridded` has them; its voxels lie beside them as a tensor."""
+    """Numbers of a simulated volume, as in `imaging.grids.Gridded`; its voxels are stored as a tensor."""
 
     head_ml: Number
     tissue_ml: tuple[Number, Number, Number]
@@ -197,7 +197,7 @@ class SimulatedGrid(Record):
 
 
 class SelfTestRow(Record):
-    """The covariates of one simulated subject; its matrices and its volume lie beside them as tensors."""
+    """Covariates of one simulated subject; its matrices and its volume are stored as tensors."""
 
     covariates: dict[str, float | str | None]
     age: Number = float("nan")
@@ -205,7 +205,7 @@ class SelfTestRow(Record):
 
 
 class SelfTest(Record):
-    """Simulated subjects and what the bundle predicts of them, (n_rows, n_columns) row by row."""
+    """Simulated subjects and the bundle's predictions of them, (n_rows, n_columns) row by row."""
 
     simulated: Literal[True] = True
     rows: tuple[SelfTestRow, ...] = Field(min_length=1, max_length=64)
@@ -213,7 +213,7 @@ class SelfTest(Record):
 
 
 class ShiftRow(Record):
-    """How a new cohort lies against one limit; `outside` is a count of subjects."""
+    """A new cohort compared with one limit; `outside` is a count of subjects."""
 
     what: str
     limit: str
@@ -222,8 +222,8 @@ class ShiftRow(Record):
 
 
 class ValidatedTask(Record):
-    """What the external validation found of one outcome; `recalibrated` are the scores after the intercept alone
-    was moved by `shift` (recalibration in the large), on the same subjects."""
+    """Results of the external validation of one outcome; `recalibrated` are the scores after adding `shift` to the
+    intercept (recalibration in the large), on the same subjects."""
 
     task: Task
     n: Count
@@ -238,7 +238,7 @@ class ValidatedTask(Record):
 
 
 class ValidationRecord(Record):
-    """Everything the page of an external validation shows; it stays with those who validated."""
+    """Contents of the page of an external validation, which is not part of the bundle."""
 
     title: str
     cohort: str
@@ -265,7 +265,7 @@ class PassedTask(Record):
 
 
 class Validation(Record):
-    """`validation.json`: what goes back into the bundle. `bundle` is the hash of the bundle that was validated."""
+    """`validation.json`: results that are added to the bundle. `bundle` is the hash of the validated bundle."""
 
     format: Literal["connectome-tl validation"]
     bundle: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -16,8 +16,8 @@ class MapItem(Record):
     """One value of a map.
 
     `stability` is the share of test folds in which the item is among the `top` of its kind; `p` is corrected over
-    all items of its kind in the map, NaN without a null; `drop` is how much the outcome's primary metric falls
-    when the item is occluded. `first` and `second` are positions of regions, for edges.
+    all items of its kind in the map, NaN without a null distribution; `drop` is the drop in the outcome's primary
+    metric when the item is occluded. `first` and `second` are positions of regions, for edges.
     """
 
     name: str
@@ -30,11 +30,11 @@ class MapItem(Record):
 
 
 class Stability(Record):
-    """How alike the maps of several folds, repeats or seeds are.
+    """Agreement of the maps of several folds, repeats or seeds.
 
-    Means over pairs: Spearman correlation of the absolute values, and the shared part of the `top` largest, with a
-    95 % jackknife interval over the units; `chance` is that part for unrelated maps. Items that are 0 in all maps
-    (edges that nobody has) are left out.
+    Means over pairs: Spearman correlation of the absolute values, and the share of common items among the `top`
+    largest, with a 95 % jackknife interval over the units; `chance` is that share for unrelated maps. Items that are 0
+    in all maps (edges that are absent in all subjects) are ignored.
     """
 
     kind: ItemKind
@@ -63,11 +63,10 @@ class NullResult(Record):
 class ExplanationMap(Record):
     """One map: a model, an outcome, a method.
 
-    `items` has all regions, covariates, groups and modalities, and the strongest edges; `n_edges` is how many there
-    are. `matrix` holds all edges as base64 of int8 (n_regions, n_regions), scaled so that 127 is `matrix_scale`;
-    several measures are summed by magnitude. `unit` says what a value is, `explained` on which scale predictions
-    are; `gap` by how much the attributions of a subject fail to add up to its prediction, on average, in standard
-    deviations.
+    `items` contains all regions, covariates, groups and modalities, and the strongest edges; `n_edges` is the total
+    number of edges. `matrix` contains all edges as base64 of int8 (n_regions, n_regions), scaled so that 127 is
+    `matrix_scale`; magnitudes of several measures are summed. `unit` is the unit of the values, `explained` the scale
+    of the predictions; `gap` is the mean completeness error of attributions, in standard deviations.
     """
 
     task: str
@@ -107,7 +106,7 @@ class Agreement(Record):
 
 
 class Withheld(Record):
-    """A model that is not above chance for an outcome: no map is shown."""
+    """A model that is not above chance for an outcome and has no map."""
 
     task: str
     model: str
@@ -115,7 +114,7 @@ class Withheld(Record):
 
 
 class MapFile(Record):
-    """A table that was written, its size in bytes, its rows and its hash."""
+    """A written table with its size in bytes, number of rows and hash."""
 
     name: str
     n_rows: int
@@ -123,7 +122,7 @@ class MapFile(Record):
 
 
 class ExplanationRecord(Record):
-    """Everything `explain` found of a run; `configuration` is that of the run it belongs to."""
+    """Results of `explain` for a run; `configuration` is the hash of that run's configuration."""
 
     configuration: str
     models: tuple[str, ...]

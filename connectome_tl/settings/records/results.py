@@ -36,11 +36,11 @@ VerdictWord = Literal["helps", "harms", "no benefit", "cannot tell", "not applic
 class Comparison(Record):
     """A paired difference `model - control` of one metric on the same subjects and splits.
 
-    `sign` is +1 where larger values are better (AUC, R2), -1 where smaller are (Brier, MAE);
-    `verdict` follows the rule fixed beforehand: helps/harms when the interval excludes 0, *no
-    benefit* only when it lies within the equivalence margin, else *cannot tell*; *not applicable* where the
-    network that the question is about has weight 0 in the full model. `resampled_p` is that of
-    the corrected resampled t test on squared errors per test fold; NaN outside k-fold cross-validation.
+    `sign` is +1 if larger values are better (AUC, R2), -1 if smaller are (Brier, MAE). `verdict` follows a rule fixed
+    in advance: helps/harms if the interval excludes 0, *no benefit* if it is within the equivalence margin, else
+    *cannot tell*; *not applicable* if the comparison concerns a network that has weight 0 in the full model.
+    `resampled_p` is the p value of the corrected resampled t test on squared errors per test fold; NaN outside k-fold
+    cross-validation.
     """
 
     task: str
@@ -76,7 +76,7 @@ class PermutationResult(Record):
 
 
 class FlowStep(Record):
-    """One step of the flow of subjects: how many are left, how many went, why."""
+    """One step of the flow of subjects: numbers of remaining and excluded subjects, and the reason."""
 
     label: str
     n_left: int
@@ -85,7 +85,7 @@ class FlowStep(Record):
 
 
 class People(Record):
-    """Who the rows of a cohort are: what they are called, how many subjects, and of how many scans."""
+    """Rows of a cohort: noun, number of subjects and number of scans."""
 
     noun: Noun = "subjects"
     n_subjects: int
@@ -99,8 +99,8 @@ class People(Record):
 
 
 class OutcomeCounts(Record):
-    """How many rows of one task are observed, lost, died, untestable, or missing for an unknown reason; positives
-    for binary ones."""
+    """Numbers of rows of one task that are observed, lost, died, untestable, or missing for an unknown reason, and of
+    positives for binary tasks."""
 
     task: str
     observed: int
@@ -112,14 +112,14 @@ class OutcomeCounts(Record):
 
 
 class TableRow(Record):
-    """One row of the cohort table: a variable and how it is distributed, one text per group."""
+    """One row of the cohort table: a variable and its distribution, one text per group."""
 
     variable: str
     values: tuple[str, ...]
 
 
 class CohortRecord(Record):
-    """What the report says of one cohort."""
+    """Description of one cohort in the report."""
 
     name: str
     role: Literal["source", "pool", "target", "cohort"]
@@ -148,7 +148,7 @@ class TrainingCurve(Record):
 
 
 class Prediction(Record):
-    """One row of `predictions.tsv`: out of fold, one repeat.
+    """One row of `predictions.tsv`: an out-of-fold prediction of one repeat.
 
     `y_pred` is the class, the value, or the median level; `probabilities` has one number per level of an ordinal
     or multiclass task and is empty for others.
@@ -166,7 +166,7 @@ class Prediction(Record):
 
 
 class NetworkWeight(Record):
-    """Which share of the full model's prediction of one task comes from the network, over its fits."""
+    """Weight of the network in the full model for one task, over its fits."""
 
     task: str
     mean: Number
@@ -176,9 +176,9 @@ class NetworkWeight(Record):
 
 
 class TaskVerdict(Record):
-    """The sentences that lead the report, one set per task.
+    """Sentences at the start of the report, one set per task.
 
-    `better_baseline` names the baseline with the best score where that is better than the full model's, else "".
+    `better_baseline` is the name of the best baseline that scores better than the full model, or "".
     """
 
     task: str
@@ -193,7 +193,7 @@ class TaskVerdict(Record):
 
 
 class LearningPoint(Record):
-    """The leading score of one model with this many labelled subjects in every training fold, `n` tested."""
+    """Primary score of one model with a number of labelled subjects in every training fold and `n` tested subjects."""
 
     task: str
     model: str
@@ -207,7 +207,7 @@ class LearningPoint(Record):
 
 
 class ResultTable(Record):
-    """A table that is shown as it is: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
+    """A generic table of the report: sensitivity to missing outcomes, adequacy of n, the audit's ledger."""
 
     section: Literal["clinical", "missing", "adequacy", "audit"]
     title: str
@@ -217,7 +217,7 @@ class ResultTable(Record):
 
 
 class EdgeImportance(Record):
-    """How much one edge matters, by the positions of its two regions."""
+    """Importance of one edge, given by the positions of its two regions."""
 
     first: int
     second: int
@@ -225,10 +225,10 @@ class EdgeImportance(Record):
 
 
 class RegionImportance(Record):
-    """What one model uses for one task: a value per region, and the strongest edges.
+    """Importance of regions in one model for one task, and the strongest edges.
 
     `coordinates` are centroids in mm (RAS+), (n_regions, 3); `stability` is the share of fits in
-    which the region is among the most important, empty where it was not assessed.
+    which the region is among the most important, empty if it was not assessed.
     """
 
     task: str
@@ -242,7 +242,7 @@ class RegionImportance(Record):
 
 
 class RunRecord(Record):
-    """Everything the report shows of a run."""
+    """Contents of the report of a run."""
 
     title: str
     tasks: tuple[Task, ...]
@@ -253,7 +253,7 @@ class RunRecord(Record):
     permutations: tuple[PermutationResult, ...] = ()
     network_weights: tuple[NetworkWeight, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
-    noun: str = "subjects"  # what the target's subjects are: infants, children, adults
+    noun: str = "subjects"  # name of the target's subjects: infants, children, adults
     curves: tuple[TrainingCurve, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     methods: str = ""
@@ -269,11 +269,11 @@ class RunRecord(Record):
     instability: tuple[Instability, ...] = ()
     returners: tuple[GroupDifference, ...] = ()
     missing_outcomes: tuple[MissingOutcomes, ...] = ()
-    missingness: tuple[Score, ...] = ()  # of a model that knows only which values are missing
+    missingness: tuple[Score, ...] = ()  # of a model that uses only which values are missing
     importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
     optimism: tuple[Optimism, ...] = ()
-    tuned_folds: tuple[FoldChoice, ...] = ()  # what the inner folds chose for each outer fold
+    tuned_folds: tuple[FoldChoice, ...] = ()  # settings chosen on the inner folds of each outer fold
     learning_curve: tuple[LearningPoint, ...] = ()
     age_gaps: tuple[AgeGapScore, ...] = ()
     transductive: bool = False
@@ -285,7 +285,7 @@ class RunRecord(Record):
 
 
 class QualityFinding(Record):
-    """One thing a check found; `subject` is empty where it concerns the whole cohort."""
+    """One finding of a check; `subject` is empty if it concerns the whole cohort."""
 
     level: Literal["error", "warning", "note"]
     check: str
@@ -297,7 +297,7 @@ class QualityFinding(Record):
 class SubjectMeasure(Record):
     """One quality measure over all subjects, in the order of `CohortQualityRecord.subjects`.
 
-    `low` and `high` are the limits beyond which a subject is an outlier, where there are any.
+    `low` and `high` are the limits beyond which a subject is an outlier, if defined.
     """
 
     name: str
@@ -308,7 +308,7 @@ class SubjectMeasure(Record):
 
 
 class MatrixImage(Record):
-    """A connectome to look at: `values` is (n_rows * n_rows,) row by row, already scaled for viewing."""
+    """Image of a connectome: `values` is (n_rows * n_rows,) row by row, scaled for display."""
 
     title: str
     n_rows: int
@@ -317,10 +317,10 @@ class MatrixImage(Record):
 
 
 class VolumeImage(Record):
-    """Three cuts through one volume on its grid, side by side.
+    """Three slices through one volume on its grid, side by side.
 
     Attributes:
-        pixels: base64 of (height, width) bytes, row by row from the top. text: what was done to the volume.
+        pixels: base64 of (height, width) bytes, row by row from the top. text: processing of the volume.
     """
 
     subject: str
@@ -332,10 +332,10 @@ class VolumeImage(Record):
 
 
 class CohortQualityRecord(Record):
-    """What the cohort report shows beside the `CohortRecord`: checks, matrices, distributions.
+    """Contents of the cohort report in addition to the `CohortRecord`: checks, matrices, distributions.
 
-    `sites`, `ages` and each measure have one entry per subject; `missing` holds (position of the
-    subject, position of the region) of every region that a subject lacks.
+    `sites`, `ages` and each measure have one entry per subject; `missing` contains (position of the
+    subject, position of the region) for every missing region.
     """
 
     subjects: tuple[str, ...]

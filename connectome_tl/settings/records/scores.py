@@ -14,17 +14,17 @@ def _undefined(value: object) -> object:
     return math.nan if value is None else value
 
 
-NOT_ESTIMABLE = "not estimable"  # how sentences, and reasons beside a score, name an undefined number
+NOT_ESTIMABLE = "not estimable"  # text for an undefined number
 
-# A number that may be undefined: NaN in memory, null in JSON, and back again.
+# A number that may be undefined: NaN in memory, null in JSON.
 Number = Annotated[float, BeforeValidator(_undefined)]
 
 
 class Score(Record):
-    """One number with its intervals, as `scores.json` holds it. NaN is undefined (one class only, say).
+    """One score with its intervals, as in `scores.json`. NaN if undefined (for example, with a single class).
 
-    `low` and `high` are for this procedure on a new cohort of this size, `fitted_low` and `fitted_high`
-    for this fitted model on new subjects; the methods say so in full.
+    `low` and `high` are the interval for this procedure on a new cohort of this size, `fitted_low` and `fitted_high`
+    that for this fitted model on new subjects.
     """
 
     task: str
@@ -37,7 +37,7 @@ class Score(Record):
     n_positive: int | None = None
     per_level: tuple[int, ...] = ()  # subjects of each level, for ordinal and multiclass tasks
     method: str = ""
-    reason: str = ""  # why it is undefined, where it is
+    reason: str = ""  # reason why it is undefined
     fitted_low: Number = math.nan
     fitted_high: Number = math.nan
     fitted_method: str = ""

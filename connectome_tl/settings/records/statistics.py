@@ -10,7 +10,7 @@ from connectome_tl.settings.records.scores import Number, Score
 
 
 class CalibrationCurve(Record):
-    """Observed against predicted risk in groups of equal size, with 95 % intervals of the observed."""
+    """Observed against predicted risk in groups of equal size, with 95 % intervals of the observed share."""
 
     task: str
     model: str
@@ -23,11 +23,11 @@ class CalibrationCurve(Record):
 
 
 class Recalibrated(Record):
-    """Risks of one model after what the inner folds taught: calibrated, and cut at their threshold.
+    """Risks of one model, recalibrated and classified at a threshold, both fitted on the inner folds.
 
-    `scores` are those of the recalibrated risks, with sensitivity and specificity at the threshold that
-    had `specificity` on the inner folds; `intercept`, `slope`, `threshold` are one per outer fold, the
-    threshold on the scale of the raw risk.
+    `scores` are those of the recalibrated risks, with sensitivity and specificity at the threshold that has
+    `specificity` on the inner folds. `intercept`, `slope` and `threshold` have one value per outer fold; the threshold
+    is on the scale of the raw risk.
     """
 
     task: str
@@ -42,7 +42,7 @@ class Recalibrated(Record):
 
 
 class DecisionCurve(Record):
-    """Net benefit per infant at each threshold, of acting on the model, on everyone, on no one (0)."""
+    """Net benefit per subject at each threshold of acting on the model and on all subjects (on none: 0)."""
 
     task: str
     model: str
@@ -56,9 +56,9 @@ class DecisionCurve(Record):
 
 
 class SubgroupScore(Record):
-    """One score in one group; `score` is None where the group is too small to be shown, or hides one that is.
+    """One score in one group; `score` is None if the group is too small, or suppressed to protect such a group.
 
-    `n` is None where it is under 10, or would give such a one away.
+    `n` is None if it is under 10, or would reveal such a number.
     """
 
     variable: str
@@ -70,7 +70,7 @@ class SubgroupScore(Record):
 
 
 class ConformalCheck(Record):
-    """What prediction sets or intervals of this model held out of fold, and how large they were."""
+    """Out-of-fold coverage and size of a model's prediction sets or intervals."""
 
     task: str
     model: str
@@ -79,14 +79,14 @@ class ConformalCheck(Record):
     coverage_positive: float | None = None
     coverage_negative: float | None = None
     half_width: float | None = None
-    both: float | None = None  # share of sets that hold both classes and so say nothing
+    both: float | None = None  # share of uninformative sets with both classes
     empty: float | None = None
     n: int
     method: str = ""
 
 
 class SampleSize(Record):
-    """The size that Riley et al. ask for, per criterion, next to the size at hand."""
+    """Sample size required by Riley et al., per criterion, and available sample size."""
 
     kind: Literal["binary", "regression"]
     task: str = ""
@@ -103,7 +103,7 @@ class SampleSize(Record):
 
 
 class Power(Record):
-    """At each true AUC: how often the shipped interval excludes .5, and a permutation test rejects, at this size."""
+    """Power at this size: shares of studies whose interval excludes .5 or permutation test rejects, by true AUC."""
 
     task: str
     n: int
@@ -117,11 +117,11 @@ class Power(Record):
 
 
 class Plan(Record):
-    """What a study of this size could show of one outcome, before anything is trained.
+    """Expected precision and power for one outcome at this sample size, computed before training.
 
-    At each `truth` (true AUC or R2): median width of the 95 % interval, and how often it lies above chance and a
-    permutation test rejects (empty where none was simulated). At each `gain` over a control whose true value is
-    `base`: median width of the difference's interval, and how often the verdict is *helps*.
+    For each `truth` (true AUC or R2): median width of the 95 % interval, share of intervals above chance, and share of
+    permutation tests that reject (empty if not simulated). For each `gain` over a control with true value `base`:
+    median width of the interval of the difference, and share of verdicts *helps*.
     """
 
     task: str
@@ -140,15 +140,15 @@ class Plan(Record):
     method: str = ""
 
 
-ENOUGH_FOR_QUANTILES = 100  # refits; of fewer the range is given, and is called so
+ENOUGH_FOR_QUANTILES = 100  # refits; with fewer, the range is reported instead of quantiles
 
 
 class Instability(Record):
-    """Risks of the tested infants by the fitted model, and where 95 % of its bootstrap refits put them (all of
-    them, where they are fewer than 100).
+    """Risks of the tested subjects by the fitted model, and the central 95 % of their risks by bootstrap refits (the
+    range, with fewer than 100 refits).
 
-    `mean_absolute_error` is the mean distance of a refitted risk from the original, `classification` the
-    mean share of refits that call an infant otherwise than the original does.
+    `mean_absolute_error` is the mean absolute difference of a refitted risk to the original, `classification` the
+    mean share of refits that classify a subject differently.
     """
 
     task: str
@@ -165,11 +165,11 @@ class Instability(Record):
 class AgeGapScore(Record):
     """The brain-age gap of one model over the tested subjects, in the unit of age.
 
-    `mae` is that of the uncorrected predictions: a correction by the true age makes every error small. `slope` and
-    `corrected_slope` are changes of the gap per unit of age. `difference` is the mean corrected gap of cases minus
-    that of controls over subjects, with Welch's 95 % interval; `auc` that of cases by a linear support vector machine
-    on the corrected gap, trained on the other folds. Kin of one class count once in `difference`. NaN without cases, or
-    where one class is missing; `note` says why a value is missing.
+    `mae` refers to the uncorrected predictions, since a correction by the true age reduces every error. `slope` and
+    `corrected_slope` are changes of the gap per unit of age. `difference` is the mean corrected gap of cases minus that
+    of controls, with Welch's 95 % interval; relatives of one class count once. `auc` is the AUC for cases of a linear
+    support vector machine on the corrected gap, trained on the other folds. NaN without cases, or if one class is
+    missing; `note` states why a value is missing.
     """
 
     task: str
@@ -192,7 +192,7 @@ class AgeGapScore(Record):
 
 
 class GroupDifference(Record):
-    """One variable of those who returned against those who did not."""
+    """One variable compared between subjects with and without outcome."""
 
     variable: str
     n_returned: int
@@ -203,12 +203,12 @@ class GroupDifference(Record):
 
 
 class MissingOutcomes(Record):
-    """How much the missing outcomes of one task could change one model's score."""
+    """Sensitivity of one model's score to the missing outcomes of one task."""
 
     task: str
     model: str
     metric: str
-    filled: str  # which missing outcomes the best and worst case fill in
+    filled: str  # missing outcomes that best and worst case impute
     n_observed: int
     n_missing: int
     complete_cases: Number
@@ -219,9 +219,9 @@ class MissingOutcomes(Record):
 
 
 class AdaptationProbe(Record):
-    """How well an outcome of a cohort is read linearly from the network's embedding before and after stage 2.
+    """Score of a linear probe of an outcome on the network's embedding before and after stage 2.
 
-    `before` and `after` are means over `n_fits` fits, of scores on rows that the probe was not fitted on.
+    `before` and `after` are mean scores, over `n_fits` fits, on held-out rows of the probe.
     """
 
     cohort: Literal["pool", "source"]

@@ -14,11 +14,11 @@ class VolumeMap(Record):
 
     Attributes:
         n_subjects: held-out subjects with a map.
-        deletion, insertion: mean area under the curve of the change of the output, of the subjects' maps; and of
+        deletion, insertion: mean area under the curve of the change of the output, for the subjects' maps and for
             random maps.
-        agreement: mean rank correlation of the mean maps of the folds.
-        randomised: rank correlation of the mean map with that of the network with random weights (first fold).
-        file: of the mean map.
+        agreement: mean rank correlation between the mean maps of the folds.
+        randomised: rank correlation of the mean map with that of a network with random weights (first fold).
+        file: file of the mean map.
     """
 
     task: str
@@ -34,7 +34,7 @@ class VolumeMap(Record):
 
 
 class VolumeMapsRecord(Record):
-    """All maps of a run, and outcomes without, with the reason."""
+    """All maps of a run, and reasons for outcomes without maps."""
 
     model: str
     maps: tuple[VolumeMap, ...]

@@ -11,14 +11,14 @@ class PrunedNetwork(Record):
 
     Attributes:
         fold, network: numbers from 0.
-        macs, parameters, seconds: of one volume, unpruned and pruned.
-        loss, tuned_loss, pruned_loss: mean loss of the tested subjects (squared error of a regression, whatever its
-            head is trained with): as it was, after as many further steps
-            unpruned, and pruned.
-        removed: channels that are gone, by the layer that made them.
-        left_alone: why layers were not pruned, by name.
-        steps: of fine-tuning, in all.
-        file: its weights.
+        macs, parameters, seconds: cost for one volume, unpruned and pruned.
+        loss, tuned_loss, pruned_loss: mean loss of the tested subjects (squared error for a regression): of the
+            original network, of the unpruned network after the same number of further steps, and of the pruned
+            network.
+        removed: removed channels, by layer.
+        left_alone: reasons why layers were not pruned, by name.
+        steps: total number of fine-tuning steps.
+        file: file of its weights.
     """
 
     fold: int
@@ -39,9 +39,9 @@ class VolumePruningRecord(Record):
     """All pruned networks of a run for one outcome.
 
     Attributes:
-        relative_loss: mean over folds of pruned by unpruned loss minus 1, where both had the same further steps; `low`
-            and `high` its 95 % t interval over folds, NaN for one fold. Folds share training subjects, so that it is
-            too narrow.
+        relative_loss: mean over folds of the ratio of pruned to unpruned loss minus 1, both after the same number of
+            further steps; `low` and `high` are its 95 % t interval over folds, NaN for one fold. The interval is too
+            narrow, since folds share training subjects.
     """
 
     task: str

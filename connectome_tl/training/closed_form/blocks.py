@@ -37,6 +37,21 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
+class SourceScores:
+    """What a source model predicts for the training rows.
+
+    Attributes:
+        block: (n_rows, n_source_outcomes) predictions, each in the unit of its outcome.
+        own: (n_outcomes,), the column of the block with the same outcome, or None.
+        covered: names of the blocks from which the predictions are computed.
+    """
+
+    block: Block
+    own: tuple[int | None, ...]
+    covered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
 class Columns:
     """What is learned about a block's columns from training rows: the mean and the limits of clipping.
 

@@ -5,10 +5,10 @@ The fit is the mean of (S) ridge on the sum of the linear kernels, (G) a non-neg
 fits, and, for few families, (A) a likelihood-weighted mean over the scales of the blocks. All parts are linear
 in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
 
-Transfer: `scores` are a source model's predictions of these rows, one column per source outcome. An
-outcome that is itself among them (`own`) is a weighted mean of three fits: with its column at slope 1, with a free
-slope, and without it; the weights follow their errors without the family. Any other is the mean of fits with and
-without the block of scores. `predict` then needs the scores as one more block.
+Transfer: `source` has a source model's predictions of these rows, one column per source outcome. The fit is then a
+weighted mean of the fit without them and of fits in which they replace the blocks that they were computed from
+(`covered`): ridge on all scores, each score alone, and, for an outcome that the source has as well (`own`), its score
+at slope 1. The weights follow the leave-one-family-out errors. `predict` then needs the predictions as one more block.
 
 What calling code has to know:
 - rows have been through feature steps; the core itself only clips and centres, on training rows.
@@ -29,7 +29,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block, matched
+from connectome_tl.training.closed_form.blocks import Block, SourceScores, matched
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.risks import fit_risks
 from connectome_tl.training.closed_form.rows import TrainingRows
@@ -44,8 +44,7 @@ def fit_core(
     families: Sequence[str],
     settings: CoreSettings | None = None,
     *,
-    scores: Block | None = None,
-    own: Sequence[int | None] = (),
+    source: SourceScores | None = None,
 ) -> CoreFit:
     """Fit all outcomes on the same training rows.
 
@@ -54,8 +53,7 @@ def fit_core(
         y: (n_rows, n_outcomes), NaN where missing; that row is left out of that outcome only.
         kinds: (n_outcomes,), see the module.
         families: (n_rows,); rows of one family are left out together.
-        scores: predictions of source models for these rows, each in the unit of its outcome.
-        own: (n_outcomes,), the column of `scores` with the same outcome, or None; empty: all None.
+        source: predictions of a source model for these rows.
 
     Raises:
         DataError: fewer than two families with a known outcome, values not finite, labels not 0 or 1.
@@ -63,14 +61,14 @@ def fit_core(
     """
     settings = settings or CoreSettings()
     y = _checked(y, kinds)
-    own = tuple(own) or (None,) * y.shape[1]
+    own = (None,) * y.shape[1] if source is None else source.own
     given = list(blocks)
-    if scores is not None:
-        given.append(replace(scores, kernel="linear", relax=False, penalised=True))
+    if source is not None:
+        given.append(replace(source.block, kernel="linear", relax=False, penalised=True))
     matched(given, [block.name for block in given])
     if len(families) != len(y) or len(own) != y.shape[1] or any(len(block.values) != len(y) for block in given):
         raise InternalError("rows of blocks, outcomes and families differ", expected=str(y.shape))
-    rows = TrainingRows.of(given, families, None if scores is None else scores.name, settings)
+    rows = TrainingRows.of(given, families, source, settings)
     shrunk = np.array([kind != "binary" for kind in kinds], dtype=bool)
     coefficients = np.zeros((rows.z.shape[1], y.shape[1]))
     dual = [np.zeros(y.shape) for _ in rows.kernels]

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block, Columns, Kernel, choose_landmarks, kernels
+from connectome_tl.training.closed_form.blocks import (
+    Block,
+    Columns,
+    Kernel,
+    SourceScores,
+    choose_landmarks,
+    kernels,
+)
 from connectome_tl.training.closed_form.fitted import RadialPart
-from connectome_tl.training.closed_form.solve import Problem, Solution
+from connectome_tl.training.closed_form.solve import Problem, Solution, mean_of
 from connectome_tl.training.closed_form.spectrum import Design, Families
 
-# Of the fits without the score, with a free slope (one number more is fitted) and with slope 1.
-_PRIOR = np.array([[1.0], [0.5], [1.0]])
-# Errors of one set of rows go together; weights of the full likelihood would be too sure of the best fit.
+# Prior weights of fits with the source's scores; that without them has 1. A score of the same outcome at slope 1
+# needs no number from these rows, which is what few of them can afford.
+_ALL_SCORES, _SINGLE_SCORES, _OWN_SCORE = 1.0, 1.0, 2.0
+# Errors of one set of rows are correlated; weights of the full likelihood would be too sure of the best fit.
 _TEMPERED = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows with a known outcome: their numbers, outcomes (n_rows, n_outcomes) and families, see `TrainingRows.solve`.
+
+    `fixed` are the columns of `z` that enter without a penalty.
+    """
+
+    observed: np.ndarray
+    y: np.ndarray
+    shrunk: np.ndarray
+    families: Families
+    fixed: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +53,7 @@ class TrainingRows:
         z: (n_rows, 1 + n_unpenalised), the intercept, unpenalised blocks, then the scores.
         families: (n_rows,) names.
         scores: name of the block of source scores, if there is one.
+        covered: names of the blocks from which these scores are computed.
     """
 
     columns: tuple[Columns, ...]
@@ -41,17 +64,26 @@ class TrainingRows:
     unpenalised: tuple[str, ...]
     families: np.ndarray
     scores: str | None
+    covered: frozenset[str]
     settings: CoreSettings
 
     @staticmethod
     def of(
-        blocks: Sequence[Block], families: Sequence[str], scores: str | None, settings: CoreSettings
+        blocks: Sequence[Block],
+        families: Sequence[str],
+        source: SourceScores | None,
+        settings: CoreSettings,
     ) -> TrainingRows:
         """Fit clipping and centring, and compute the kernels.
+
+        Args:
+            blocks: those of the source's scores included.
 
         Raises:
             DataError: values that are not finite.
         """
+        scores = None if source is None else source.block.name
+        covered = frozenset() if source is None else source.covered
         columns = tuple(Columns.fit(block, settings.clip) for block in blocks)
         values = {block.name: fitted.apply(block) for block, fitted in zip(blocks, columns, strict=True)}
         scale = {name: np.ones(part.shape[1]) for name, part in values.items()}
@@ -68,7 +100,7 @@ class TrainingRows:
         names = (*unpenalised, *(() if scores is None else (scores,)))
         z = np.column_stack([np.ones(n_rows), *(values[name] for name in names)])
         names_of_rows = np.asarray(families, dtype=str)
-        return TrainingRows(columns, values, scale, tuple(found), z, names, names_of_rows, scores, settings)
+        return TrainingRows(columns, values, scale, tuple(found), z, names, names_of_rows, scores, covered, settings)
 
     def solve(
         self, observed: np.ndarray, y: np.ndarray, spread: np.ndarray, shrunk: np.ndarray, own: int | None
@@ -103,67 +135,58 @@ class TrainingRows:
             for k, kernel in enumerate(self.kernels)
             if kernel.block != self.scores and (kernel.gamma is None or families.n_families >= self.settings.rbf_from)
         ]
-        if own is not None:
-            return self._with_own(observed, y, spread, shrunk, families, chosen, fixed, own), families.n_families
-        solution = self._solve(observed, y, shrunk, families, chosen, fixed)
-        of_scores = [k for k, kernel in enumerate(self.kernels) if kernel.block == self.scores]
-        if of_scores:
-            with_scores = self._solve(observed, y, shrunk, families, [*chosen, *of_scores], fixed)
-            solution = solution.mean_with(with_scores)
-        return solution, families.n_families
+        part = _Part(observed, y, shrunk, families, fixed)
+        without = self._solve(part, chosen)
+        if not n_scores:
+            return without, families.n_families
+        fits, priors = self._with_scores(part, chosen, spread, own)
+        fits, priors = [without, *fits], [1.0, *priors]
+        losses = np.array([((y - one.left_out) ** 2).mean(axis=0) for one in fits])
+        return mean_of(fits, _shares(losses, np.array(priors), families.n_families)), families.n_families
 
-    def _with_own(
-        self,
-        observed: np.ndarray,
-        y: np.ndarray,
-        spread: np.ndarray,
-        shrunk: np.ndarray,
-        families: Families,
-        chosen: list[int],
-        fixed: np.ndarray,
-        own: int,
-    ) -> Solution:
-        """The mean of three fits: without the score, with slope 1, and with a free slope.
+    def _with_scores(
+        self, part: _Part, chosen: list[int], spread: np.ndarray, own: int | None
+    ) -> tuple[list[Solution], list[float]]:
+        """Fits in which the source's scores replace the blocks from which they are computed, and their prior weights.
 
-        With slope 1 the blocks learn what is left, in which "nothing" is allowed: a few rows know less than the
-        source. A free slope serves where the source's unit is another one. No score serves where the source does not
-        carry over (ages outside its range). Weights follow the errors without the family, see `_shares`.
+        These are ridge on all scores, one fit for each score with a free slope, and, for the score of the same
+        outcome, slope 1. The other blocks (covariates, say) are in all of them.
         """
         assert self.scores is not None
-        column = len(fixed) + own
-        without = self._solve(observed, y, shrunk, families, chosen, fixed)
-        free = self._solve(observed, y, shrunk, families, chosen, np.append(fixed, column))
-        slopes = self.scale[self.scores][own] / spread
-        offset = self.values[self.scores][observed, own][:, None] * slopes
-        rest = self._solve(observed, y - offset, np.ones_like(shrunk), families, chosen, fixed)
-        coefficients = rest.coefficients.copy()
-        coefficients[column] += slopes
-        whole = Solution(rest.dual, coefficients, rest.left_out + offset, rest.steady + offset)
-        losses = np.array([((y - one.left_out) ** 2).mean(axis=0) for one in (without, free, whole)])
-        shares = _shares(losses, families.n_families)
-        return without.mean_with(free.mean_with(whole, shares[2] / (shares[1] + shares[2])), 1.0 - shares[0])
+        rest = [k for k in chosen if self.kernels[k].block not in self.covered]
+        of_scores = [k for k, kernel in enumerate(self.kernels) if kernel.block == self.scores]
+        first = len(part.fixed)
+        single = range(first, self.z.shape[1])
+        fits = [self._solve(part, [*rest, *of_scores])] if of_scores else []
+        priors = [_ALL_SCORES] * len(fits)
+        fits += [self._solve(replace(part, fixed=np.append(part.fixed, column)), rest) for column in single]
+        priors += [_SINGLE_SCORES / len(single)] * len(single)
+        if own is not None:
+            slopes = self.scale[self.scores][own] / spread
+            offset = self.values[self.scores][part.observed, own][:, None] * slopes
+            # What is left of a label is not a label: it may be shrunk to nothing.
+            left = self._solve(replace(part, y=part.y - offset, shrunk=np.ones_like(part.shrunk)), rest)
+            coefficients = left.coefficients.copy()
+            coefficients[first + own] += slopes
+            fits.append(Solution(left.dual, coefficients, left.left_out + offset, left.steady + offset))
+            priors.append(_OWN_SCORE)
+        return fits, priors
 
-    def _solve(
-        self,
-        observed: np.ndarray,
-        y: np.ndarray,
-        shrunk: np.ndarray,
-        families: Families,
-        chosen: list[int],
-        fixed: np.ndarray,
-    ) -> Solution:
-        design = Design.of(self.z[np.ix_(observed, fixed)], families)
+    def _solve(self, part: _Part, chosen: list[int]) -> Solution:
+        """The fit with these kernels beside the unpenalised columns."""
+        observed, y = part.observed, part.y
+        design = Design.of(self.z[np.ix_(observed, part.fixed)], part.families)
         kernels = [self.kernels[k] for k in chosen]
         landmarks = self.landmarks(observed)
         crosses = [kernel.between(observed, landmarks) for kernel in kernels]
         places = np.searchsorted(observed, landmarks)
-        part = Problem.of(kernels, crosses, places, design, self.settings).solve(y, shrunk)
+        found = Problem.of(kernels, crosses, places, design, self.settings).solve(y, part.shrunk)
         dual = [np.zeros((len(self.z), y.shape[1])) for _ in self.kernels]
-        for k, weights in zip(chosen, part.dual, strict=True):
+        for k, weights in zip(chosen, found.dual, strict=True):
             dual[k][landmarks] = weights
         coefficients = np.zeros((self.z.shape[1], y.shape[1]))
-        coefficients[fixed] = part.coefficients
-        return Solution(dual, coefficients, part.left_out, part.steady)
+        coefficients[part.fixed] = found.coefficients
+        return Solution(dual, coefficients, found.left_out, found.steady)
 
     def landmarks(self, observed: np.ndarray) -> np.ndarray:
         """The rows that span a fit on the observed ones."""
@@ -198,13 +221,13 @@ class TrainingRows:
         return linear, radial
 
 
-def _shares(losses: np.ndarray, n_families: int) -> np.ndarray:
-    """Weights (n_fits, n_columns) of fits that sum to 1, by a tempered likelihood of errors without the family.
+def _shares(losses: np.ndarray, priors: np.ndarray, n_families: int) -> np.ndarray:
+    """Weights (n_fits, n_columns) of fits that sum to 1, by a tempered likelihood of leave-one-family-out errors.
 
     Args:
-        losses: (n_fits, n_columns) mean squared errors.
+        losses: (n_fits, n_columns) mean squared errors. priors: (n_fits,).
     """
     least = losses.min(axis=0)
     relative = (losses - least) / np.where(least > 0, least, 1.0)
-    weights = _PRIOR * np.maximum(np.exp(-0.5 * _TEMPERED * n_families * relative), 1e-12)
+    weights = priors[:, None] * np.maximum(np.exp(-0.5 * _TEMPERED * n_families * relative), 1e-12)
     return np.asarray(weights / weights.sum(axis=0))

@@ -32,15 +32,24 @@ class Solution:
     left_out: np.ndarray
     steady: np.ndarray
 
-    def mean_with(self, other: Solution, share: np.ndarray | float = 0.5) -> Solution:
-        """This one and a share (per column) of the other: both are linear in the same kernels and columns."""
-        own = 1.0 - share
-        return Solution(
-            [a * own + b * share for a, b in zip(self.dual, other.dual, strict=True)],
-            self.coefficients * own + other.coefficients * share,
-            self.left_out * own + other.left_out * share,
-            self.steady * own + other.steady * share,
-        )
+
+def mean_of(solutions: Sequence[Solution], shares: np.ndarray) -> Solution:
+    """Weighted mean of fits of the same kernels and columns, in which all of them are linear.
+
+    Args:
+        shares: (n_solutions, n_columns), summing to 1.
+    """
+    return Solution(
+        [_sum(duals, shares) for duals in zip(*(one.dual for one in solutions), strict=True)],
+        _sum([one.coefficients for one in solutions], shares),
+        _sum([one.left_out for one in solutions], shares),
+        _sum([one.steady for one in solutions], shares),
+    )
+
+
+def _sum(parts: Sequence[np.ndarray], shares: np.ndarray) -> np.ndarray:
+    """Sum of (n_rows, n_columns) arrays times shares (n_parts, n_columns)."""
+    return np.asarray(np.sum([part * share for part, share in zip(parts, shares, strict=True)], axis=0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Brain-age gap: age correction fitted on training rows, and group differences.
 
-Predicted ages lean towards the mean, so that the gap falls with age (de Lange and Cole 2020,
-doi:10.1016/j.nicl.2020.102229). A correction by the true age makes every error small and its mean absolute error says
-nothing about the model (Butler et al. 2021, doi:10.1002/hbm.25533): accuracy is always that of the uncorrected age.
+Predicted ages are biased towards the mean, so that the gap decreases with age (de Lange and Cole 2020,
+doi:10.1016/j.nicl.2020.102229). After a correction by the true age, the mean absolute error is not a measure of
+accuracy (Butler et al. 2021, doi:10.1002/hbm.25533); accuracy therefore refers to the uncorrected age.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from connectome_tl.errors import DataError
 from connectome_tl.plurals import counted
 
 Correction = Literal["none", "gap", "prediction"]
-_LEAST_SLOPE = 0.05  # a prediction that hardly follows age cannot be divided by its slope
+_LEAST_SLOPE = 0.05  # smallest slope of predicted age on age that can be used as a divisor
 
 
 @dataclass(frozen=True)
 class AgeBias:
-    """A line through training rows: the gap by age (`gap`) or the predicted age by age (`prediction`).
+    """A line fitted on training rows: the gap on age (`gap`) or the predicted age on age (`prediction`).
 
     Attributes:
         ids: the rows it was fitted on.
@@ -44,10 +44,10 @@ class AgeBias:
 
 
 def fit_age_bias(ids: Sequence[str], predicted: np.ndarray, age: np.ndarray, kind: Correction) -> AgeBias:
-    """Fit the line on predictions of training rows that were made without these rows.
+    """Fit the line on out-of-fold predictions of training rows.
 
     Raises:
-        DataError: fewer than 3 rows, equal ages, or a prediction that hardly follows age.
+        DataError: fewer than 3 rows, equal ages, or a slope of predicted age on age that is too small.
     """
     if kind == "none":
         return AgeBias(kind, 0.0, 0.0, tuple(ids))
@@ -85,7 +85,7 @@ def gap_table(
 
 
 def classify_by_gap(table: pd.DataFrame, case: np.ndarray, *, column: str = "corrected_gap") -> pd.DataFrame:
-    """Case against control by a linear support vector machine on the gap alone, trained on the other folds.
+    """Classify cases and controls by a linear support vector machine on the gap, trained on the other folds.
 
     Args:
         table: of `gap_table`, out-of-fold. case: (n,) 1 for a case, 0 for a control.
@@ -94,7 +94,7 @@ def classify_by_gap(table: pd.DataFrame, case: np.ndarray, *, column: str = "cor
         subject, fold, y_true, y_score (the distance from the boundary), y_pred.
 
     Raises:
-        DataError: the other folds of a fold hold one class only.
+        DataError: the other folds of a fold contain only one class.
     """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

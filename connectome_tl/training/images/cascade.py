@@ -1,7 +1,7 @@
 """Two-stage brain age: a second network predicts the residual of the first.
 
-After TSAN (Cheng et al. 2021, doi:10.1109/TMI.2021.3085948). The published second stage is trained on first
-estimates of the first network's own training rows; by default they are out-of-fold here.
+Follows TSAN (Cheng et al. 2021, doi:10.1109/TMI.2021.3085948). The published second stage is trained on in-sample
+estimates of the first network; by default they are out-of-fold here.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _HIDDEN = 32
 
 
 class AgeNetwork(nn.Module):
-    """Volume, sex and, in the second stage, the rounded first estimate to one standardised age.
+    """Predict a standardised age from volume, sex and, in the second stage, the rounded first estimate.
 
-    Widths of the branches beside the encoder are those of the published code: sex 2-16-8, estimate 1-32-16.
+    Widths of the other branches are those of the published code: sex 2-16-8, estimate 1-32-16.
     """
 
     def __init__(self, encoder: nn.Module, *, second: bool) -> None:
@@ -46,7 +46,7 @@ class AgeNetwork(nn.Module):
         self.head = nn.Sequential(nn.Linear(_HIDDEN + 8 + (16 if second else 0), 16), nn.ELU(), last)
 
     def forward(self, volumes: Tensor, sex: Tensor, estimate: Tensor | None = None) -> Tensor:
-        """(batch,) of volumes, sex (batch, 2) one-hot with zeros where unknown, and estimates (batch,)."""
+        """Ages (batch,) from volumes, sex (batch, 2), one-hot with zeros if unknown, and estimates (batch,)."""
         parts = [self.embed(self.encoder(volumes)), self.sex(sex)]
         if self.estimate is not None:
             assert estimate is not None
@@ -61,9 +61,9 @@ class TwoStageAge:
     Attributes:
         ids: the rows it was fitted on.
         first, second: networks of each inner fold (one each for `in_sample`), whose predictions are averaged.
-        centre, scale: of age in the training rows. rounding: in units of age.
-        bias: of the predicted age, fitted on training rows.
-        estimates: (n, 2) first and final prediction of the training rows, out-of-fold where folds were made.
+        centre, scale: mean and standard deviation of age in the training rows. rounding: in units of age.
+        bias: correction of the predicted age, fitted on training rows.
+        estimates: (n, 2) first and final prediction of the training rows, out-of-fold if there are folds.
     """
 
     ids: tuple[str, ...]
@@ -83,7 +83,7 @@ class TwoStageAge:
         return self.centre + self.scale * np.stack([first, final], axis=1)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything that was fitted, as arrays."""
+        """All fitted state, as arrays."""
         arrays = {
             f"{stage}.{k}.{name}": value.numpy()
             for stage, networks in (("first", self.first), ("second", self.second))
@@ -100,7 +100,7 @@ def fit_two_stage(
     """Fit both stages and the correction of the age bias on these rows.
 
     Args:
-        encoder: makes a new encoder, its weights drawn from torch's generator.
+        encoder: creates a new encoder with weights drawn from torch's generator.
 
     Raises:
         DataError: a training row without age, or too few rows or families for the inner folds.
@@ -133,7 +133,7 @@ def fit_two_stage(
 
 
 def _parts(rows: VolumeRows, settings: TwoStage, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rows to train on, rows to estimate) of each inner fold; all of both for in-sample estimates."""
+    """Pairs (training rows, rows to estimate) of the inner folds; all rows in both for in-sample estimates."""
     everyone = np.arange(len(rows))
     if settings.first_estimates == "in_sample":
         return [(everyone, everyone)]
@@ -169,7 +169,7 @@ def _train(
         at = train[index]
         estimate = None if known is None else known[at]
         found = network(rows.volumes[at], sex[at], estimate)
-        # The error of the residual is the error of the sum, so one call has both of the published second stage's terms.
+        # The error of the residual equals the error of the sum, so that one call gives both published terms.
         return ranked_loss(found if estimate is None else estimate + found, target[at], loss)
 
     network.train()

@@ -1,6 +1,6 @@
 """Voxel-wise contrastive adaptation of an encoder, alone or with a segmentation.
 
-After Wang et al. 2021 (arXiv:2108.06522), who segment with it. Nothing of it is used at inference.
+Follows Wang et al. 2021 (arXiv:2108.06522), who use it for segmentation. It is not used at inference.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Adapted:
     """An encoder after adaptation.
 
     Attributes:
-        ids: the rows it was adapted on. encoder: a changed copy of the one given.
-        contrast: projection and bank, which prediction does not need. losses: of each step.
+        ids: ids of the training rows. encoder: adapted copy of the original encoder.
+        contrast: projection and bank, not needed for prediction. losses: loss of each step.
     """
 
     ids: tuple[str, ...]
@@ -47,7 +47,7 @@ def adapt_by_contrast(
     descent: Descent,
     seed: int,
 ) -> Adapted:
-    """Train a copy of an encoder so that voxels of one label look alike in the maps of all volumes.
+    """Train a copy of an encoder so that voxels of one label have similar features in all volumes.
 
     Args:
         maps: which maps of the encoder are compared, `lambda net, volumes: net.maps(volumes)[2]` for example.
@@ -90,9 +90,9 @@ class Segmenter:
 def fit_segmenter(
     rows: VolumeRows, ids: Sequence[str], settings: Segmentation, seed: int, n_classes: int | None = None
 ) -> Segmenter:
-    """Train by soft Dice and cross-entropy, and by contrast where the settings ask for it.
+    """Train by soft Dice and cross-entropy, and optionally by contrast.
 
-    With and without contrast the network starts from the same weights and sees the same batches.
+    With and without contrast, initial weights and batches are the same.
 
     Args:
         n_classes: labels, 0 included; by default one more than the highest.

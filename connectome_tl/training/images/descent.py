@@ -31,7 +31,7 @@ def descend(
     Args:
         loss_of: called with the row numbers of a batch.
         before: called with the row numbers of a batch before its step (a critic's own steps).
-        after: called when the gradients of a batch are known and its weights have not moved.
+        after: called after the backward pass and before the update of the weights.
 
     Returns:
         The loss of each step.

@@ -21,16 +21,16 @@ _AT_ONCE = 8
 def image_embedding(
     fit: FitResult, cohort: Cohort, ids: Sequence[str], parts: Sequence[Sequence[str]] = ()
 ) -> np.ndarray:
-    """What the image branches of the fit's networks make of these subjects.
+    """Embeddings of these subjects by the image branches of the fit's networks.
 
-    (n_subjects, n_networks * width), one network beside the other, where no network was trained on any of the
-    subjects (or there is one network alone). Else (n_subjects, width), see `out_of_fold`.
+    If no network was trained on any of the subjects (or there is only one network): the concatenated embeddings
+    (n_subjects, n_networks * width). Otherwise (n_subjects, width), see `out_of_fold`.
 
     Args:
-        parts: ids that each network was trained without; empty where all networks saw all rows.
+        parts: held-out ids of each network; empty if all networks were trained on all rows.
 
     Raises:
-        UsageError: some training rows are here, but too few to bring the networks together.
+        UsageError: there are some training rows, but too few to align the networks.
     """
     model = NetworkModel.of(fit.arrays, fit.plain)
     rows = to_batch(model.features.rows(cohort, ids)).image
@@ -48,22 +48,22 @@ def image_embedding(
 
 
 def out_of_fold(made: Sequence[np.ndarray], held: Sequence[np.ndarray]) -> np.ndarray:
-    """(n_rows, width): of a training row what the network made that had not seen it; of any other row the mean.
+    """Embeddings (n_rows, width): for a training row by the network that held it out, for other rows the mean.
 
-    Each network has axes of its own, so all are turned to those of the first: orthogonal Procrustes (Schoenemann
-    1966, doi:10.1007/BF02289451) on the training rows that the network itself has seen, so that nothing that another
-    network learnt from a row comes into that row's embedding.
+    The axes of the networks differ and are aligned to those of the first by an orthogonal Procrustes transform
+    (Schoenemann 1966, doi:10.1007/BF02289451), fitted on the training rows of each network, so that the embedding of
+    a row contains no information that another network learned from it.
 
     Args:
-        made: one (n_rows, width) per network. held: row numbers that each network was trained without.
+        made: one (n_rows, width) per network. held: held-out row numbers of each network.
 
     Raises:
-        UsageError: a network has fewer than two rows to be turned by.
+        UsageError: a network has fewer than two rows for the alignment.
     """
     first, turned = made[0], [made[0]]
     training = np.concatenate(held)
     for own, without in zip(made[1:], held[1:], strict=True):
-        # Rows that the first network had not seen may be used: what it makes of them knows nothing of their outcome.
+        # Held-out rows of the first network may be used, since their embedding does not depend on their outcome.
         shared = np.setdiff1d(training, without)
         if len(shared) < 2:
             raise UsageError(
@@ -85,9 +85,8 @@ def out_of_fold(made: Sequence[np.ndarray], held: Sequence[np.ndarray]) -> np.nd
 def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndarray, str]:
     """Predicted minus true age (n_subjects,) in the unit of the cohort's ages, and that unit.
 
-    Of a row that the fit was trained on, the prediction is that of its networks that had not seen the row; NaN where
-    there is none.
-    All NaN and no unit where the fit sees more than images, or has no regression called `age` with a unit of age.
+    The prediction of a training row is that of networks that held it out; NaN if there is none. All values are NaN,
+    without a unit, if the fit uses other inputs than images, or has no regression `age` with a unit of age.
     """
     model = NetworkModel.of(fit.arrays, fit.plain)
     nothing = np.full(len(ids), np.nan), ""

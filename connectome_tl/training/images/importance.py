@@ -1,7 +1,7 @@
 """Voxel importance by learned noise (Bintsi et al. 2021, arXiv:2108.05388).
 
-A 3D U-Net says for each voxel how much noise is added; it is trained to add as much as it can while the prediction
-stays. Voxels that get little noise are important.
+A 3D U-Net predicts the standard deviation of noise added to each voxel. It is trained to maximise the noise while the
+prediction stays within a tolerance. Voxels with little noise are important.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 
 Predictor = Callable[[Tensor], Tensor]  # volumes (n, n_channels, ...) to (n,) or (n, n_outputs)
-_START, _RATE, _RANGE = 0.1, 0.1, (1e-4, 1e3)  # of the weight that follows the error
+_START, _RATE, _RANGE = 0.1, 0.1, (1e-4, 1e3)  # of the adaptive weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class NoiseMapper:
     """A fitted noise network.
 
     Attributes:
-        ids: the rows it was fitted on. network: volumes to the logit of the share of the largest noise.
-        weight: of the noise term at the end. error: squared change of the prediction as a share of its variance,
-            mean of the last tenth of the steps.
+        ids: ids of the training rows. network: maps volumes to the logit of the fraction of the largest noise.
+        weight: final weight of the noise term. error: squared change of the prediction divided by its variance, mean
+        of the last tenth of the steps.
     """
 
     ids: tuple[str, ...]
@@ -41,25 +41,27 @@ class NoiseMapper:
     error: float
 
     def maps(self, volumes: Tensor) -> np.ndarray:
-        """(n, depth, height, width) importance of each voxel of each subject: 1 where no noise is survived, else 0."""
+        """(n, depth, height, width) importance of each voxel of each subject: 1 without noise, 0 with the largest
+        noise.
+        """
         return 1 - in_batches(lambda part: torch.sigmoid(self.network(part))[:, 0], volumes).numpy()
 
     def population(self, volumes: Tensor) -> np.ndarray:
-        """(depth, height, width) mean map; it means something where the volumes share a space."""
+        """(depth, height, width) mean map, for volumes in a common space."""
         return self.maps(volumes).mean(axis=0)
 
     def noise(self, volumes: Tensor) -> Tensor:
-        """(n, 1, depth, height, width) standard deviation of the noise that a voxel survives."""
+        """(n, 1, depth, height, width) standard deviation of the noise of each voxel."""
         return in_batches(lambda part: _deviation(self.network(part), self.settings, self.scale), volumes)
 
 
 def fit_noise_map(
     predictor: nn.Module, rows: VolumeRows, ids: Sequence[str], settings: NoiseMap, seed: int
 ) -> NoiseMapper:
-    """Train the noise network on these rows; the predictor stays as it is.
+    """Train the noise network on these rows; the predictor is unchanged.
 
     Args:
-        predictor: volumes to (n,) or (n, n_outputs) numbers whose change is measured.
+        predictor: maps volumes to (n,) or (n, n_outputs) predictions, whose change is penalised.
     """
     rows = rows.of(ids)
     predictor.eval()
@@ -90,7 +92,7 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
         error = ((_columns(predictor(noisy)) - plain[index]).square() / spread).mean()
         errors.append(float(error.detach()))
         loss = error - weight * nn.functional.logsigmoid(logit).mean()
-        if settings.weight == "auto":  # towards the tolerance, by ratios
+        if settings.weight == "auto":  # multiplicative steps towards the tolerance
             step = _RATE * (1 - min(errors[-1] / settings.tolerance, 2.0))
             weight = min(max(weight * math.exp(step), _RANGE[0]), _RANGE[1])
         return loss

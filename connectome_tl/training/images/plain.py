@@ -30,7 +30,7 @@ class PlainNetwork(nn.Module):
         self.head = model.heads[task]
 
     def fused(self, volumes: Tensor) -> Tensor:
-        """(n, fused_width) what the head reads."""
+        """(n, fused_width) input of the head."""
         return torch.relu(self.norm(self.map(self.body(volumes))))
 
     def forward(self, volumes: Tensor) -> Tensor:
@@ -39,10 +39,10 @@ class PlainNetwork(nn.Module):
 
 
 def network_of(model: FittedModel) -> NetworkModel:
-    """The network of a fit, which has to see volumes alone.
+    """The network of a fit, which must have volumes as its only input.
 
     Raises:
-        UsageError: it sees something else, or there is none.
+        UsageError: it has other inputs, or there is no network.
     """
     found = model.network if isinstance(model, MixtureModel) else model
     if not isinstance(found, NetworkModel) or set(found.sizes) != {"image"}:
@@ -70,7 +70,7 @@ def loss_between(outputs: Tensor, goal: Tensor, task: Task) -> Tensor:
 
 
 def training_loss(network: nn.Module, volumes: Tensor, goal: Tensor, task: Task) -> Tensor:
-    """() mean of the loss that the head is trained with: of its distribution, where it gives one.
+    """() mean training loss of the head, from its predicted distribution if it has one.
 
     Args:
         network: a `PlainNetwork`, pruned or not. goal: as in `loss_between`.
@@ -85,7 +85,7 @@ def training_loss(network: nn.Module, volumes: Tensor, goal: Tensor, task: Task)
 def rebuilt(
     network: PlainNetwork, removed: Mapping[str, Sequence[int]], state: Mapping[str, np.ndarray], example: Tensor
 ) -> nn.Module:
-    """A pruned network from the unpruned one, what was removed, and its kept weights."""
+    """Rebuild a pruned network from the unpruned one, the removed channels and the remaining weights."""
     channels = {name: torch.tensor(list(which), dtype=torch.long) for name, which in removed.items()}
     small = shrink(network, channels, example)
     small.load_state_dict({name: torch.tensor(value) for name, value in state.items()})

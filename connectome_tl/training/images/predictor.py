@@ -13,14 +13,14 @@ from connectome_tl.training.interface import FittedModel
 
 
 class VolumePredictor(nn.Module):
-    """Volumes to the mean output of the networks' heads for one outcome: a standardised value, or a logit.
+    """Mean output of the networks' heads for one outcome: a standardised value, or a logit.
 
     Args:
-        model: a network on volumes alone, or a mixture, whose network is taken.
+        model: a network on volumes alone, or a mixture, whose network is used.
         task: name of the outcome.
 
     Raises:
-        UsageError: the model has no network, sees other modalities than volumes, or has no such outcome.
+        UsageError: the model has no network, uses modalities other than volumes, or has no such outcome.
     """
 
     def __init__(self, model: FittedModel, task: str) -> None:

@@ -18,13 +18,13 @@ from connectome_tl.nn.voxel.shrinking import Cost, cost, removable, shrink
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.training.images.descent import descend
 
-_OVERSHOOT = 0.1  # share of all multiply-accumulates that a removal may go beyond the target by
+_OVERSHOOT = 0.1  # share of all multiply-accumulates by which a removal may exceed the target
 BatchLoss = Callable[[nn.Module, np.ndarray], Tensor]  # network and row numbers to the mean loss of these rows
 
 
 @dataclass(frozen=True)
 class Removal:
-    """One removal: the loss and the score threshold at that time, what was removed, what is left.
+    """One removal step: loss, score threshold, removed units, remaining cost.
 
     Attributes:
         removed: units by the name of their group's root. macs: multiply-accumulates afterwards.
@@ -41,10 +41,10 @@ class Pruned:
 
     Attributes:
         network: smaller, in evaluation mode; equal to the masked one.
-        removed: channels that are gone, by the layer that made them.
-        removals: the history.
-        left_alone: why layers were not pruned, by name.
-        before, after: what one volume costs.
+        removed: removed channels, by layer.
+        removals: all removal steps.
+        left_alone: reasons why layers were not pruned, by name.
+        before, after: cost of one volume.
     """
 
     network: nn.Module
@@ -59,8 +59,8 @@ class Pruned:
 class GateScores:
     """Scores of all units, averaged over batches and smoothed over removals.
 
-    An instance is an importance for torch-pruning's pruners as well: called with one of their groups it returns
-    (n_channels,) scores.
+    An instance can also be used as an importance by torch-pruning's pruners: called with one of their groups, it
+    returns scores (n_channels,).
     """
 
     gates: Gates
@@ -72,7 +72,7 @@ class GateScores:
     _n: int = 0
 
     def bend(self, loss: Tensor) -> Tensor:
-        """Note the second derivatives of a batch's loss, where the order asks for them; returns the loss."""
+        """Add the second derivatives of a batch's loss if `order` is 2; returns the loss."""
         if self.order == 2:
             values = list(self.gates.values)
             gradients = torch.autograd.grad(loss, values, create_graph=True)
@@ -80,7 +80,7 @@ class GateScores:
         return loss
 
     def see(self) -> None:
-        """After a batch's backward pass: add the squared estimate of what its loss changes by without each unit."""
+        """After a backward pass, add the squared estimate of the change of the loss without each unit."""
         changes = []
         for i, value in enumerate(self.gates.values):
             assert value.grad is not None
@@ -93,7 +93,7 @@ class GateScores:
         self._n += 1
 
     def settle(self) -> list[Tensor]:
-        """End an average: smooth it with the one before and begin anew."""
+        """Finish an average, smooth it with the previous one, and reset."""
         if self._n == 0:
             raise InternalError("no batch was scored")
         new = [total / self._n for total in self._sums]
@@ -116,7 +116,7 @@ def _diagonal(gradient: Tensor, value: Tensor) -> Tensor:
 
 
 def removal_oracle(network: nn.Module, gates: Gates, loss: BatchLoss, index: Sequence[np.ndarray]) -> list[Tensor]:
-    """What the scores estimate: the squared change of the loss when each unit alone is closed, mean over batches.
+    """Exact value of the scores: squared change of the loss when each unit is closed, averaged over batches.
 
     Args:
         index: row numbers of each batch.
@@ -219,9 +219,9 @@ def _remove(
 
 
 def _too_much(gates: Gates, group: int, costs: Costs, settings: TaylorPruning, goal: float) -> bool:
-    """Whether a unit of this group would take far more than is still to go, and another one would not.
+    """Whether removing a unit of this group would far exceed the target, and another unit would not.
 
-    Units of wide maps, the stem's above all, cost so much that one of them can end far beyond the target.
+    A single unit of large maps, particularly of the stem, can be more expensive than the remaining target.
     """
     most = costs.total - goal + _OVERSHOOT * goal / (1 - settings.target)
     if costs.saved(gates.groups[group]) <= most:

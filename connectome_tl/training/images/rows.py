@@ -16,12 +16,12 @@ from connectome_tl.plurals import counted
 
 @dataclass(frozen=True, eq=False)
 class VolumeRows:
-    """Volumes of subjects on one grid, and what is known of them.
+    """Volumes of subjects on one grid, with ages and other variables.
 
     Attributes:
         ids: one per row. volumes: (n, n_channels, depth, height, width).
         ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
-        families: one per row; rows of a family stay together in inner folds. Empty: every row is its own.
+        families: one per row; rows of a family are kept in one inner fold. Empty: no families.
         labels: (n, depth, height, width) int64 class of each voxel, or None.
     """
 
@@ -52,7 +52,7 @@ class VolumeRows:
         """The rows of these subjects, in this order.
 
         Raises:
-            DataError: a subject is not there, or its volume is not finite.
+            DataError: a subject does not exist, or its volume is not finite.
         """
         place = {subject: i for i, subject in enumerate(self.ids)}
         missing = [subject for subject in ids if subject not in place]
@@ -100,10 +100,10 @@ class VolumeRows:
 
 
 def refuse_seen(fitted: Sequence[str], test: Sequence[str], what: str) -> None:
-    """Raise where something fitted saw a subject that it is to be judged on.
+    """Check that none of the test subjects was used for a fit.
 
     Raises:
-        LeakageError: with the subject.
+        LeakageError: a test subject was used; the message names it.
     """
     both = sorted(set(fitted) & set(test))
     if both:
@@ -112,7 +112,7 @@ def refuse_seen(fitted: Sequence[str], test: Sequence[str], what: str) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[np.random.Generator]:
-    """Torch's own generator from a seed, restored afterwards; and one of NumPy's of the same seed."""
+    """Context with torch's generator set to a seed, and restored afterwards; yields a NumPy generator of this seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield np.random.default_rng(seed)

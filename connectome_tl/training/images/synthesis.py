@@ -1,7 +1,7 @@
 """Synthetic training volumes, by mixing latent maps or voxels.
 
-After Li et al. 2021 (arXiv:2108.01659): a generator reconstructs volumes under a critic with a gradient penalty, an
-absolute error and the error of an age network; two training subjects of one age bin are then mixed.
+Follows Li et al. 2021 (arXiv:2108.01659): a generator reconstructs volumes with a critic (gradient penalty), an
+absolute error and the error of an age network as losses; two training subjects of one age bin are then mixed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Synthesiser:
 
     Attributes:
         ids: the rows it was fitted on.
-        mean: (n_channels, ...) of these rows, whose deviations the generator makes; zeros where it makes volumes.
+        mean: (n_channels, ...) mean of these rows if the generator works on deviations, else zeros.
         slope: change of the latent maps per unit of age, fitted by least squares on these rows.
         errors: mean absolute error of reconstruction at the end, and mean squared error of standardised age.
     """
@@ -48,16 +48,16 @@ class Synthesiser:
         return self.mean + in_batches(lambda part: self.generator.decode(part, self.mean.shape[1:]), latent)
 
     def reconstructed(self, volumes: Tensor) -> Tensor:
-        """The same volumes through the latent maps."""
+        """Reconstructions of volumes."""
         return self.volumes(self.latent(volumes))
 
     def mixed(self, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-        """Volumes from latent maps weight x first + (1 - weight) x second; weight (n,)."""
+        """Volumes from the latent maps weight * first + (1 - weight) * second; weight (n,)."""
         w = weight[:, None, None, None, None]
         return self.volumes(w * self.latent(first) + (1 - w) * self.latent(second))
 
     def at_age(self, volumes: Tensor, ages: np.ndarray, age: float) -> Tensor:
-        """The same subjects at another age: latent maps moved along the slope of age."""
+        """The same subjects at another age: latent maps are shifted along the slope on age."""
         steps = torch.tensor(age - ages, dtype=torch.float32)[:, None, None, None, None]
         return self.volumes(self.latent(volumes) + steps * self.slope)
 
@@ -137,7 +137,8 @@ class SyntheticRows:
     """Synthetic volumes and the training subjects each was mixed from.
 
     Attributes:
-        rows: ids begin with `synthetic`. parents: two subjects per row. weight: (n,) of the first.
+        rows: rows with ids that begin with `synthetic`. parents: two subjects per row. weight: weight of the first,
+            (n,).
     """
 
     rows: VolumeRows
@@ -154,7 +155,7 @@ def synthesise(
         model: a synthesiser of the same rows (`source: gan`); without one the volumes themselves are mixed.
 
     Raises:
-        DataError: no bin holds two subjects, or the model saw other rows.
+        DataError: no bin contains two subjects, or the model was fitted on other rows.
     """
     if model is not None and set(model.ids) != set(ids):
         raise DataError(
@@ -174,7 +175,7 @@ def synthesise(
     else:
         volumes = model.mixed(first.volumes, second.volumes, w)
     ages = weight * first.ages + (1 - weight) * second.ages
-    # Families of both parents would be needed to keep them apart; synthetic rows are never in an inner test part.
+    # A synthetic row belongs to the families of both parents; it is therefore never in an inner test part.
     made = VolumeRows(tuple(f"synthetic{i:04d}" for i in range(len(pairs))), volumes, ages)
     return SyntheticRows(made, tuple(zip(first.ids, second.ids, strict=True)), weight)
 
@@ -202,8 +203,8 @@ def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) 
 
 @dataclass(frozen=True)
 class Nearness:
-    """Root mean square distance to the nearest training volume, of synthetic volumes and, leaving themselves out, of
-    the training volumes: a synthesis that copies has values near 0."""
+    """Root mean square distance to the nearest training volume, of synthetic volumes and (leaving each one out) of
+    training volumes; values near 0 indicate copies."""
 
     synthetic: np.ndarray
     training: np.ndarray
@@ -215,7 +216,7 @@ class Nearness:
 
 
 def nearness(synthetic: Tensor, training: Tensor) -> Nearness:
-    """How near synthetic volumes (n, ...) lie to training volumes (m, ...)."""
+    """Distances of synthetic volumes (n, ...) to training volumes (m, ...)."""
     a, b = synthetic.flatten(1).double(), training.flatten(1).double()
     own = torch.cdist(b, b).fill_diagonal_(float("inf"))
     size = np.sqrt(a.shape[1])
@@ -249,7 +250,7 @@ def _standardised(volume: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def joined(rows: VolumeRows, added: VolumeRows) -> VolumeRows:
-    """Training rows with added ones; what either lacks is unknown in both."""
+    """Concatenate training and added rows; variables that either lacks are unknown in both."""
     both = rows.sex is not None and added.sex is not None
     return VolumeRows(
         (*rows.ids, *added.ids),

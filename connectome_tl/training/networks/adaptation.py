@@ -30,9 +30,9 @@ from connectome_tl.training.plans import FitPlan, RowSet
 
 
 def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
-    """Stage 2: an objective without outcomes on the pool; heads move only where the source is replayed.
+    """Stage 2: an unsupervised objective on the pool; heads are trained only with source replay.
 
-    A probe before and after says what the embedding tells of the pool's ages and the source's outcomes.
+    A linear probe before and after scores the embedding for the pool's ages and the source's outcomes.
     """
     setting = set_up(plan, context)
     if plan.objective is None:
@@ -61,7 +61,7 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
 
 
 def _scaled_ages(ages: np.ndarray) -> Tensor:
-    """(n, 1) ages of the rows in units of their own mean and standard deviation, NaN where unknown."""
+    """Standardised ages of the rows, (n, 1), NaN where unknown."""
     known = ages[np.isfinite(ages)]
     if not len(known):
         raise DataError("adaptation predicts the age, but no age of the pool is known")
@@ -70,7 +70,7 @@ def _scaled_ages(ages: np.ndarray) -> Tensor:
 
 
 def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> Pool:
-    """Rows of another cohort, in the fit's own features; of another atlas, in those of the stage before."""
+    """Rows of another cohort in the fit's features or, for another atlas, in those of the previous stage."""
     other, features = context.cohort(rows.cohort), setting.features
     if other.regions != setting.cohort.regions and setting.parent is not None:
         features = NetworkModel.of(setting.parent.arrays, setting.parent.plain).features
@@ -80,7 +80,7 @@ def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> 
 
 
 def _for_probe(setting: Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
-    """The source as the stage before saw it, and the outcomes that it learnt, classes without an order left out."""
+    """Features of the source in the previous stage, and its outcomes, without multiclass ones."""
     if setting.parent is None:
         raise InternalError("only a stage with a previous stage can be probed")
     other = context.cohort(rows.cohort)

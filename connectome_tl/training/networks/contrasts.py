@@ -1,8 +1,8 @@
-"""Random contrasts of volumes without label maps: a smooth random map of grey levels, the same for a whole head.
+"""Random contrasts of volumes without label maps: a smooth random map of intensities, constant within a head.
 
-Tissues are ranges of grey levels here, and the map gives each range a new one, in any order, so that contrast may be
-turned round or lost between some of them. Where label maps are at hand, `simulation.volumes.random_contrast` draws a
-level for each tissue instead (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
+Ranges of intensities stand for tissues. The map assigns a new intensity to each range, in any order, so that contrasts
+may be inverted or vanish. With label maps, `simulation.volumes.random_contrast` draws an intensity for each tissue
+instead (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-_KNOTS = np.linspace(0.02, 0.98, 6)  # quantiles of the foreground whose new levels are drawn
-_STEPS = 256  # of the table that the map is looked up in
+_KNOTS = np.linspace(0.02, 0.98, 6)  # quantiles of the foreground with new intensities
+_STEPS = 256  # entries of the lookup table of the map
 
 
 @dataclass(eq=False)
 class SoftContrast:
-    """Replace the contrast of the foreground, at random and in part.
+    """Randomly and partly replace the contrast of the foreground.
 
     Attributes:
-        chance: that a volume is changed.
-        strength: largest share of the new contrast; the share is drawn between 0 and it.
+        chance: probability that a volume is changed.
+        strength: largest share of the new contrast; the share is uniform between 0 and this value.
     """
 
     chance: float
@@ -32,7 +32,7 @@ class SoftContrast:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def __call__(self, volume: Tensor) -> Tensor:
-        """A volume (n_channels, depth, height, width) with mean and spread of its foreground kept; 0 stays 0."""
+        """Transform a volume (n_channels, depth, height, width), preserving zeros and the foreground's mean and SD."""
         if self.rng.random() >= self.chance:
             return volume
         share, levels = self.rng.uniform(0, self.strength), self.rng.uniform(0, 1, len(_KNOTS))

@@ -16,6 +16,7 @@ from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context, check_name
 from connectome_tl.training.fitted import outputs_of, to_batch
+from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of
 from connectome_tl.training.networks.setting import (
@@ -27,16 +28,17 @@ from connectome_tl.training.networks.setting import (
     state_of,
     work_of,
 )
+from connectome_tl.training.networks.shrinkage import shrink
 from connectome_tl.training.objectives.objective import TRAIN
 from connectome_tl.training.plans import RowSet
 
 
 def fit_ensemble(setting: Setting, context: Context) -> FitResult:
-    """One network per inner part, trained without it; held-out rows choose the step of each outcome."""
+    """One network per inner part, trained without it; the step of each outcome is chosen on held-out rows."""
     plan, place = setting.plan, {subject: i for i, subject in enumerate(setting.plan.train.ids)}
     n_rows, tasks = len(setting.batch), setting.tasks
     parts = [np.array([place[subject] for subject in part], dtype=int) for part in plan.inner]
-    # Parts may differ by a row or two; all networks take the same steps.
+    # Parts may differ by a row or two; all networks have the same number of steps.
     total = setting.training.steps_for(n_rows - min(map(len, parts)))
     steps = Ensemble(checkpoints=plan.checkpoints).steps_at(total)
     tested = None if plan.chosen_by is None else _tested(setting, plan.chosen_by)
@@ -51,21 +53,24 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     mean = _means(loss if tested is None else np.concatenate([look.tested_loss for look in looks], axis=1))
     best = {task.name: steps[int(mean[:, t].argmin())] for t, task in enumerate(tasks)}
     chosen = sorted(set(best.values()))
-    states = {f"{number}/{step}": look.states[step] for number, look in enumerate(looks) for step in chosen}
+    # Copies of the dictionaries: a network that stopped early has the same state at all later checkpoints.
+    states = {f"{number}/{step}": dict(look.states[step]) for number, look in enumerate(looks) for step in chosen}
     held_out = np.full(out.shape[1:], np.nan)
     for task in tasks:
         where = columns_of(tasks)[task.name]
         held_out[:, where] = out[steps.index(best[task.name])][:, where]
+    slopes = shrink(setting, parts, states, held_out)
     late = [name for name, step in best.items() if step == total and total > 0]
     notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
     length = max(map(len, curves))
     curve = np.array([np.pad(one, (0, length - len(one)), constant_values=np.nan) for one in curves])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no network came as far
+        warnings.simplefilter("ignore", RuntimeWarning)  # no network reached this step
         mean_curve = np.nanmean(curve, axis=0)
     result = result_of(setting, context, states, best, mean_curve, notes)
     result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
     result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
+    result.facts.update({f"slope {name}": slope for name, slope in slopes.items()})
     for number, losses in enumerate(looks[0].checked):
         result.facts.update({check_name(number, name): value for name, value in losses.items()})
     return result
@@ -75,27 +80,27 @@ Rows = tuple[Batch, Tensor]  # features, and scaled outcomes (n_rows, n_tasks) i
 
 
 def _tested(setting: Setting, rows: RowSet) -> Rows:
-    """The tested rows, where a study asks for them to choose the step."""
+    """The tested rows, if the settings choose the step on them."""
     batch = to_batch(setting.features.rows(setting.cohort, rows.ids)).prepared()
     values = setting.scaler.apply(outcomes_of(setting.cohort, rows.ids, setting.tasks))
     return batch, torch.from_numpy(values).double()
 
 
 def _means(loss: np.ndarray) -> np.ndarray:
-    """(n_steps, n_tasks) means over known rows of losses (n_steps, n_rows, n_tasks); 0 where none is known."""
+    """Means of losses (n_steps, n_rows, n_tasks) over known rows, (n_steps, n_tasks); 0 if none is known."""
     seen = np.isfinite(loss)
     return np.asarray(np.where(seen, loss, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1))
 
 
 class _HeldOut:
-    """Loss, predictions and weights at the checkpoints of one network, of the rows that it does not see.
+    """Loss, predictions and weights at the checkpoints of one network, for its held-out rows.
 
-    Training stops early where every outcome was predicted best in the first quarter of the steps taken; what
-    would have come later is taken to be as it is then.
+    Training stops early if the best step of every outcome is in the first quarter of the steps so far; later
+    checkpoints are assumed to equal the last one.
 
     Args:
-        told: whose `check` hears the mean loss of each outcome at each checkpoint, if anybody's.
-        tested: rows that choose the step instead, where a study asks for that leak.
+        told: context whose `check` is called with the mean loss of each outcome at each checkpoint, if any.
+        tested: rows used to choose the step instead, if the settings request this leak.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class _HeldOut:
         self.states: dict[int, State] = {}
 
     def look(self, model: OutcomeModel, step: int) -> bool:
-        """Record a checkpoint; whether training may stop."""
+        """Record a checkpoint; returns whether training may stop."""
         at = self.steps.index(step)
         outputs = outputs_of(model, self.batch)
         loss = self._losses(outputs, self.goal)
@@ -141,10 +146,11 @@ class _HeldOut:
 
 
 def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: Context) -> np.ndarray:
-    """Train one network without the rows that `held` looks at; its training curve."""
+    """Train one network without the held-out rows of `held`; returns its training curve."""
     plan = setting.plan
     model, carried = setting.fresh(number)
     others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
+    start_heads(model, setting, others.numpy(), carried)
     pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
     torch.manual_seed(seed_of(plan, "noise", number))
     return train(

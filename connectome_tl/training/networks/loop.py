@@ -18,13 +18,13 @@ from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.networks.volumes import Work
 from connectome_tl.training.objectives.objective import TRAIN, Objective
 
-StepHook = Callable[[int, float], None]  # (step, loss); a pruner raises its own exception to stop
-_CURVE = 100  # points of a training curve, at most
+StepHook = Callable[[int, float], None]  # (step, loss); may raise an exception to stop training
+_CURVE = 100  # largest number of points of a training curve
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows that batches of one role are drawn from; `targets` (n_rows, n_tasks) or None."""
+    """Rows of one role from which batches are drawn; `targets` (n_rows, n_tasks) or None."""
 
     batch: Batch
     targets: Tensor | None = None
@@ -33,7 +33,7 @@ class Pool:
         return len(self.batch)
 
     def drawing(self, order: Iterator[np.ndarray | None]) -> Iterator[tuple[Batch, Tensor | None]]:
-        """Batches of these row numbers (None for all), one after another; the next one takes the place of the last."""
+        """Yield batches of row numbers (None for all rows); the memory of a batch is reused by the next one."""
         place: Batch | None = None
         for index in order:
             if index is None:
@@ -47,10 +47,10 @@ class Pool:
 
 
 def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
-    """Row numbers of one batch after another without end; None for all rows.
+    """Infinite iterator over row numbers of batches; None for all rows.
 
-    Rows are shuffled once per pass and cut into batches of at most `size` (and one more where that would leave a
-    batch of one, since batch statistics need two rows); their sizes differ by one row at most.
+    Rows are shuffled once per epoch and divided into batches of at most `size` rows (one more, if a batch would
+    otherwise have a single row, since batch statistics need two). Batch sizes differ by at most one row.
     """
     n_batches = -(-n_rows // size)
     while size > 1 and n_batches > 1 and n_rows // n_batches < 2:
@@ -75,22 +75,22 @@ def train(
     watch: Callable[[int], bool] | None = None,
     hook: StepHook | None = None,
 ) -> np.ndarray:
-    """Train in place for a fixed number of steps, which follows the rows of the role `train`.
+    """Train in place for a fixed number of steps, which depends on the number of rows of the role `train`.
 
     Args:
         pools: rows by role; every step draws a batch of each.
-        rng: draws the batches.
-        carried: names of the parameters that were taken over from a parent. Part rates, freezing, unfreezing
-            and the pull towards the start act on these alone.
-        work: device, arithmetic and augmentation; on the processor in float32 by default.
-        watched: steps after which `watch` is called with the model in evaluation mode (0 is before the first);
-            training ends where it returns True.
+        rng: generator of the batches.
+        carried: names of the parameters transferred from a parent. Learning rates of parts, freezing, unfreezing and
+            the penalty on the distance to the initial weights apply only to these.
+        work: device, precision and augmentation; by default CPU and float32.
+        watched: steps after which `watch` is called with the model in evaluation mode (0: before the first step);
+            training stops if it returns True.
 
     Returns:
         Mean loss of consecutive blocks of steps, at most 100 values.
 
     Raises:
-        DataError: nothing is left to learn.
+        DataError: there are no trainable parameters.
     """
     n_rows = len(pools[TRAIN])
     images = "image" in pools[TRAIN].batch.modalities
@@ -168,7 +168,7 @@ def _look(model: OutcomeModel, watch: Callable[[int], bool], step: int, freezing
 
 
 def has_settled(curve: np.ndarray) -> bool:
-    """Whether a training curve has come to rest: its last tenth lies less than 5 % below the tenth before."""
+    """Whether a training curve has converged: its last tenth is less than 5 % below the previous tenth."""
     tenth = len(curve) // 10
     if not tenth:
         return True

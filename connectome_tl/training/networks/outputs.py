@@ -10,11 +10,11 @@ from scipy.special import expit, logit, softmax
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.tasks import Task
 
-_EDGE = 1e-6  # a probability mixed on the logit scale stays this far from 0 and 1
+_EDGE = 1e-6  # probabilities are clipped to [_EDGE, 1 - _EDGE] before mixing on the logit scale
 
 
 def columns_of(tasks: Sequence[Task]) -> dict[str, slice]:
-    """Where each outcome's prediction lies among the columns of all."""
+    """Columns of each outcome in the predictions of all outcomes."""
     found, start = {}, 0
     for task in tasks:
         found[task.name] = slice(start, start + task.n_columns)
@@ -40,9 +40,9 @@ def predictions_of(outputs: np.ndarray, tasks: Sequence[Task], scaler: TargetSca
 
 
 def level_probabilities(above: np.ndarray) -> np.ndarray:
-    """(n, n_levels) from the chance of lying above each level but the last, (n, n_levels - 1).
+    """Level probabilities (n, n_levels) from the probabilities to be above each level, (n, n_levels - 1).
 
-    The chances are made to fall from level to level first.
+    The cumulative probabilities are first made monotonically decreasing.
     """
     falling = np.minimum.accumulate(above, axis=1)
     ends = np.ones((len(above), 1)), np.zeros((len(above), 1))

@@ -1,10 +1,10 @@
-"""One fit of volumes by several processes, each with a share of every batch (Lightning Fabric).
+"""Fit a network on volumes with several processes that share every batch (Lightning Fabric).
 
-Every process runs the same fit with the same random draws, and passes only its own share of a batch through the 3D
-network. The embeddings are then gathered, so that each process computes the same losses on the whole batch: mixup,
-missing outcomes and the weights of outcomes stay what they are. Gradients are averaged before each step. With group
-or instance normalisation this is the fit of one process but for rounding; batch normalisation takes its statistics
-from each share, and is not. A fit that was killed begins anew, with the same result.
+Every process runs the same fit with the same random draws, but passes only its share of a batch through the 3D
+network. Embeddings are gathered, so that each process computes the same losses on the whole batch, including mixup,
+missing outcomes and weights of outcomes. Gradients are averaged before each step. With group or instance
+normalisation the result equals that of one process up to rounding; batch normalisation uses the statistics of each
+share and differs. An interrupted fit restarts from the beginning, with the same result.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from connectome_tl.training.plans import FitPlan
 
 _PORT = "MASTER_PORT"
-_here: list[Fabric] = []  # of a process that shares a fit with others
+_here: list[Fabric] = []  # set in a process that shares a fit
 
 
 def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitPlan, context: Context) -> FitResult:
     """Make a fit with `plan.devices` processes.
 
     Raises:
-        UsageError: fewer GPUs than asked for, a search that stops fits early, or a process that may not start others.
+        UsageError: fewer GPUs than requested, a search that stops fits early, or a process that cannot start others.
     """
     from lightning_fabric import Fabric
 
@@ -57,8 +57,8 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
             expected=f"at least {plan.devices}",
             got=str(torch.cuda.device_count()),
         )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it says of every fit that it starts
-    # A process with a GPU in use cannot be forked; elsewhere a fork spares the imports.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the start of every fit
+    # A process that uses a GPU cannot be forked; otherwise a fork avoids repeated imports.
     forks = plan.device == "cpu" and sys.platform == "linux"
     fabric = Fabric(
         accelerator="cpu" if plan.device == "cpu" else "cuda",
@@ -78,8 +78,8 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
 def _port_of_its_own() -> Iterator[None]:
     """Let Fabric find a free port for this fit.
 
-    It keeps the port in the environment, where later fits, and other processes that inherit it, would take the same
-    one again, which may still be in use.
+    Fabric stores the port in the environment, from which later fits and child processes would reuse it while it may
+    still be in use.
     """
     before = os.environ.pop(_PORT, None)
     try:
@@ -93,7 +93,7 @@ def _port_of_its_own() -> Iterator[None]:
 def _shared_fit(
     fabric: Fabric, fitter: Callable[[FitPlan, Context], FitResult], plan: FitPlan, context: Context, folder: str
 ) -> None:
-    """In each process; the first one keeps the result."""
+    """Fit in each process; the first process saves the result."""
     torch.set_num_threads(1)
     _here.append(fabric)
     try:
@@ -106,7 +106,7 @@ def _shared_fit(
 
 
 def share_volumes(model: nn.Module) -> None:
-    """Let each process of the fit compute its share of every batch of volumes; nothing for a single process."""
+    """Let each process compute its share of every batch of volumes; no effect with a single process."""
     if _here:
         for branch in model.modules():
             if isinstance(branch, VolumeBranch):
@@ -114,17 +114,17 @@ def share_volumes(model: nn.Module) -> None:
 
 
 def _shared(net: nn.Module, volumes: Tensor) -> Tensor:
-    """(batch, width) of `net` on all volumes, of which this process computes its share."""
+    """Embeddings (batch, width) of all volumes by `net`; this process computes its share."""
     fabric, n = _here[0], len(volumes)
     share = -(-n // fabric.world_size)
-    # The last share is filled up with its last volume, whose embedding is thrown away.
+    # The last share is padded with copies of its last volume, whose embeddings are discarded.
     at = (torch.arange(share, device=volumes.device) + fabric.global_rank * share).clamp_max(n - 1)
     gathered: Tensor = _Gathered.apply(net(volumes[at]), fabric)
     return gathered[:n]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean over the processes of the fit, in place; nothing for a single one."""
+    """Average gradients over the processes of the fit, in place; no effect with a single process."""
     if not _here:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -135,7 +135,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 class _Gathered(torch.autograd.Function):
-    """Rows of all processes, one after another; their losses are equal, so that each needs its own gradient alone."""
+    """Gather the rows of all processes. Since all compute the same loss, each needs only the gradient of its rows."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, fabric: Fabric) -> Tensor:
@@ -146,5 +146,5 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # The mean over processes that follows divides by their number.
+        # The subsequent mean over processes divides by their number.
         return gradients[0][ctx.first : ctx.first + ctx.n] * ctx.times, None

@@ -14,12 +14,12 @@ _DEEPEST = 2
 
 
 def depth_of(part: str) -> int:
-    """How far from the outcomes a part lies: heads 0, fusion 1, branches 2."""
+    """Depth of a part, counted from the outputs: heads 0, fusion 1, branches 2."""
     return {"heads": 0, "fusion": 1}.get(part, _DEEPEST)
 
 
 def parameter_groups(model: OutcomeModel, settings: Training, carried: frozenset[str]) -> list[dict[str, Any]]:
-    """Parameters by learning rate; frozen ones are left out and need no gradient any more."""
+    """Group parameters by learning rate; frozen parameters are excluded and get no gradient."""
     rates: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         part = part_of(name)
@@ -35,10 +35,10 @@ def parameter_groups(model: OutcomeModel, settings: Training, carried: frozenset
 
 @dataclass(frozen=True, eq=False)
 class Freezing:
-    """Which carried parts do not move yet.
+    """Schedule of frozen and unfrozen transferred parts.
 
     Attributes:
-        begins: step from which each carried part moves, by name; frozen parts have none.
+        begins: first step at which each transferred part is trained, by name; frozen parts have none.
     """
 
     model: OutcomeModel
@@ -48,14 +48,14 @@ class Freezing:
 
     @staticmethod
     def of(model: OutcomeModel, settings: Training, carried: frozenset[str], n_steps: int) -> Freezing:
-        """Heads move from the start, then the fusion, then the branches, over `unfreeze` of the steps."""
+        """Train heads from the start, then the fusion, then the branches, over a share `unfreeze` of the steps."""
         parts = {part_of(name) for name in carried} - set(settings.freeze)
         begins = {part: round(settings.unfreeze * n_steps * depth_of(part) / _DEEPEST) for part in parts}
         return Freezing(model, settings, carried, begins)
 
     def apply(self, step: int) -> None:
-        """Training mode with the parts that are not trained at this step in evaluation mode: they neither drop out nor
-        move running statistics, and have no gradient."""
+        """Set training mode, with the parts that are not trained at this step in evaluation mode (no dropout, no update
+        of running statistics) and without gradients."""
         self.model.train()
         for name, parameter in self.model.named_parameters():
             if name in self.carried and part_of(name) in self.begins:
@@ -67,7 +67,7 @@ class Freezing:
                 module.eval()
 
     def changes_at(self, step: int) -> bool:
-        """Whether a part begins to move at this step."""
+        """Whether training of a part starts at this step."""
         return step in self.begins.values()
 
     def _modules(self) -> dict[str, nn.Module]:

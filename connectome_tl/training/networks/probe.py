@@ -1,8 +1,7 @@
 """Linear probe of embeddings before and after adaptation.
 
-A probe is a ridge regression from the embedding, scored on rows that it has not seen. It trains nothing that
-is kept: it says whether adaptation helps (the pool's age is read better) or forgets (the source's outcomes are
-read worse).
+A probe is a ridge regression on the embedding, scored on held-out rows. It does not change the network. It shows
+whether adaptation helps (better prediction of the pool's age) or forgets (worse prediction of the source's outcomes).
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ _PENALTIES = np.logspace(-2, 4, 13)
 def probe(
     model: OutcomeModel, batch: Batch, outcomes: Mapping[str, np.ndarray], modality: str = "connectome"
 ) -> dict[tuple[str, str], float]:
-    """Score of each outcome, read from the embedding of one modality by 5-fold cross-validation.
+    """Score of each outcome, predicted from the embedding of one modality in 5-fold cross-validation.
 
     Args:
-        outcomes: (n_subjects,) values by name, NaN where missing. Two values 0 and 1 are a class.
+        outcomes: values (n_subjects,) by name, NaN where missing. Values 0 and 1 are classes.
 
     Returns:
-        By outcome and metric: R2, or AUC of a class. An outcome with fewer than 10 known rows, or 5 of a class,
-        is left out.
+        By outcome and metric: R2, or AUC for classes. Outcomes with fewer than 10 known rows, or 5 of a class,
+        are omitted.
     """
     if modality not in batch.modalities:
         return {}
@@ -63,9 +62,9 @@ def _score(x: np.ndarray, y: np.ndarray, *, binary: bool) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    order = np.random.default_rng(0).permutation(len(y))  # the order of ids may follow a site
+    order = np.random.default_rng(0).permutation(len(y))  # the order of ids may be related to the site
     fold = np.empty(len(y), dtype=int)
-    fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % _FOLDS  # each fold has the whole range
+    fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % _FOLDS  # each fold covers the whole range
     read = np.empty(len(y))
     for k in range(_FOLDS):
         ridge = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))

@@ -35,7 +35,7 @@ State = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What all networks of one fit share."""
+    """State shared by all networks of one fit."""
 
     plan: FitPlan
     cohort: Cohort
@@ -65,7 +65,7 @@ class Setting:
         return self.plan.training
 
     def supervised(self, rows: np.ndarray) -> Supervised:
-        """The loss of the heads; classes are weighted by their frequency among these training rows if asked for."""
+        """The loss of the heads, optionally with class weights from the frequencies in these training rows."""
         positives = {}
         if self.training.class_weights == "balanced":
             for t, task in enumerate(self.tasks):
@@ -75,7 +75,7 @@ class Setting:
         return Supervised(self.outcomes, self.training, positives)
 
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
-        """A network with random weights but for those that the parent gives, and the names of these."""
+        """A network with random and transferred weights, and the names of the latter."""
         torch.manual_seed(seed_of(self.plan, "weights", number))
         model = build_model(self.model, self.sizes, self.heads, regressions_of(self.tasks))
         for t, task in enumerate(self.tasks):
@@ -105,7 +105,7 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
         heads = {task.name: task.n_outputs for task in tasks}
     sizes = {name: modality.sizes for name, modality in batch.modalities.items()}
     if plan.stage == "adapt" and parent is not None:
-        # What the pool lacks is handed on as it is.
+        # Parts of modalities that the pool lacks are passed on unchanged.
         sizes = {name: dict(size) for name, size in known.sizes.items()} | sizes
     return Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
 
@@ -115,7 +115,7 @@ def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np
 
 
 def goal_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:
-    """Scaled outcomes of other rows, where their cohort has the outcomes."""
+    """Scaled outcomes of other rows, if their cohort has the outcomes."""
     known = {task.name for task in cohort.tasks}
     if not tasks or not all(task.name in known for task in tasks):
         return None
@@ -137,7 +137,7 @@ def trained(
 
 
 def work_of(plan: FitPlan, number: int) -> Work:
-    """Device, arithmetic and augmentation of one network."""
+    """Device, precision and augmentation of one network."""
     if "image" not in plan.modalities:
         return Work(torch.device(plan.device))
     image = plan.features.image
@@ -147,16 +147,16 @@ def work_of(plan: FitPlan, number: int) -> Work:
 
 
 def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
-    # The stage's name sets the stages' draws apart; nothing else does, so that a model and its control that
-    # share a stage start from the same weights.
+    # Draws depend on the stage's name only, so that a model and its control that share a stage start from the
+    # same weights.
     return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
 
 
 def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[str]:
-    """Take over the parent's weights of the carried parts, where name and shape agree; their names.
+    """Copy the parent's weights of the transferred parts if name and shape agree; returns their names.
 
     Raises:
-        DataError: a branch of the parent does not fit.
+        DataError: the shapes of a branch of the parent differ.
     """
     known = NetworkModel.of(parent.arrays, parent.plain)
     given = next(iter(known.states.values()))

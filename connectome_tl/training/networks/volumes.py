@@ -1,7 +1,7 @@
 """Device, precision and augmentation of volumes during training.
 
-There is one loop (`training.loop`). A `Work` prepares each batch that it draws: volumes are read and augmented
-there, by random numbers of the fit alone.
+A `Work` prepares each batch of the training loop (`training.loop`): it reads and augments volumes, with random numbers
+of the fit only.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Augment = Callable[[Tensor], Tensor]
 
 @dataclass(eq=False)
 class Work:
-    """How one network is trained: where, in which arithmetic, on which changes of its volumes.
+    """Device, precision and augmentation for the training of one network.
 
     Attributes:
-        device: where model and batches lie while training.
-        precision: float32 or bf16, of the networks on volumes.
-        augment: changes one volume (n_channels, depth, height, width), or None.
+        device: device of model and batches.
+        precision: float32 or bf16, for networks on volumes.
+        augment: transform of one volume (n_channels, depth, height, width), or None.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -40,7 +40,7 @@ class Work:
     augment: Augment | None = None
 
     def begin(self, model: nn.Module) -> None:
-        """Bring the model to the device, and layers that bfloat16 gets wrong to float32."""
+        """Move the model to the device; layers that are incorrect in bfloat16 stay in float32."""
         model.to(self.device)
         share_volumes(model)
         if self.precision == "bf16" and self.device.type == "cpu":
@@ -53,13 +53,13 @@ class Work:
         return nullcontext()
 
     def prepared(self, batch: Batch, goal: Tensor | None) -> tuple[Batch, Tensor | None]:
-        """A batch on the device, its volumes read and changed at random, and its targets."""
+        """A batch on the device, with volumes read and augmented, and its targets."""
         if "image" in batch.modalities and batch.image.embedding is None:
             volumes = batch.image.volumes
             if self.augment is not None:
                 volumes = torch.stack([self.augment(one) for one in volumes])
             if self.device.type == "cuda":
-                volumes = volumes.pin_memory()  # copied to the card without a detour
+                volumes = volumes.pin_memory()  # for a direct copy to the GPU
             batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None))
         if self.device.type == "cpu":
             return batch, goal
@@ -67,7 +67,7 @@ class Work:
 
 
 def device_of(asked: str) -> str:
-    """`cpu` or `cuda` for what a study asks for.
+    """`cpu` or `cuda` for the device setting of a study.
 
     Raises:
         UsageError: `cuda` where torch finds no GPU.
@@ -79,7 +79,7 @@ def device_of(asked: str) -> str:
 
 
 def augmentation(settings: Augmentation, seed: int) -> Augment | None:
-    """MONAI's random transforms of one volume after the other, drawn from this seed; None where nothing changes."""
+    """MONAI's random transforms for single volumes, with this seed; None without any augmentation."""
     if not settings.changes:
         return None
     from monai.data import set_track_meta
@@ -91,7 +91,7 @@ def augmentation(settings: Augmentation, seed: int) -> Augment | None:
         RandGaussianNoise,
     )
 
-    set_track_meta(False)  # plain tensors: nothing here needs where a voxel lies
+    set_track_meta(False)  # plain tensors, since coordinates are not needed
     angle = float(np.radians(settings.rotate))
     steps: list[Any] = []
     if settings.flip:
@@ -134,7 +134,7 @@ def augmentation(settings: Augmentation, seed: int) -> Augment | None:
 
 @dataclass(eq=False)
 class _Inside:
-    """A transform of grey levels that leaves an exact background of 0 at 0."""
+    """An intensity transform that preserves a background of 0."""
 
     transform: Any
 
@@ -144,7 +144,7 @@ class _Inside:
 
 @dataclass(eq=False)
 class _Invert:
-    """Turn the grey levels of the foreground round, at random."""
+    """Randomly invert the intensities of the foreground."""
 
     chance: float
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))

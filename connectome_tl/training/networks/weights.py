@@ -1,7 +1,7 @@
 """Read pretrained weight files of encoders.
 
-A `.pth` file is read by torch's weights-only reader here and nowhere else, checked and written as safetensors;
-everything later reads that.
+A `.pth` file is read only here, by torch's weights-only reader, then checked and written as safetensors, which is used
+afterwards.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.provenance import write_bytes
 from connectome_tl.settings.images.volumes import ImageEncoder
 
-LARGEST = 2 << 30  # bytes of a weight file
-LEAST_SHARE = 0.95  # of the encoder's entries that a file must fill
+LARGEST = 2 << 30  # largest size of a weight file in bytes
+LEAST_SHARE = 0.95  # smallest share of the encoder's entries that a file must contain
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "backbone.", "encoder.", "net.", "branches.image.net.")
 _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
@@ -29,11 +29,11 @@ _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a file gave to a network: names of entries.
+    """Result of loading a file into a network: names of entries.
 
     Attributes:
-        loaded: taken over. missing: of the network, not in the file. refused: in the file, not taken (another shape,
-            unknown, or a head).
+        loaded: loaded entries. missing: entries of the network that are not in the file. refused: entries of the
+            file that were not loaded (different shape, unknown, or a head).
     """
 
     loaded: tuple[str, ...]
@@ -42,7 +42,7 @@ class Loaded:
 
     @property
     def share(self) -> float:
-        """Share of the network's entries that were taken over."""
+        """Share of the network's entries that were loaded."""
         return len(self.loaded) / max(1, len(self.loaded) + len(self.missing))
 
 
@@ -66,7 +66,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader raises almost anything for a file that is no weights
+    except Exception as error:  # the reader raises many kinds of errors for other files
         raise DataError(
             f"not a file of weights only: {str(error).splitlines()[0][:200]}",
             expected=".safetensors, or what torch.save writes of a state_dict",
@@ -84,11 +84,11 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = "") -> Loaded:
-    """Take over every entry of the same name and shape.
+    """Load every entry with the same name and shape.
 
     Raises:
-        DataError: less than 95 % of the network's entries were found, or a value is not finite; nothing is then
-            changed.
+        DataError: less than 95 % of the network's entries were found, or a value is not finite; the network is then
+            not changed.
     """
     own = net.state_dict()
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
@@ -132,7 +132,7 @@ def keep_as_safetensors(source: str | Path, file: Path) -> Path:
 
 
 def start_from_files(model: OutcomeModel, branches: Mapping[str, object]) -> None:
-    """Load the weight files that encoder settings name into the branches of a fresh model."""
+    """Load the weight files of the encoder settings into the branches of a new model."""
     for name, branch in model.branches.items():
         settings = branches.get(name)
         if isinstance(settings, ImageEncoder) and settings.weights and isinstance(branch, VolumeBranch):

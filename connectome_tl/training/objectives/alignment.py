@@ -32,14 +32,14 @@ class Mmd(WithReplay):
 
 
 class AdversarialAlignment(WithReplay):
-    """A classifier learns to tell the cohorts apart, and the encoder, by the reversed gradient, to prevent it
+    """A classifier of the cohort whose reversed gradient trains the encoder to make the cohorts indistinguishable
     (Ganin et al. 2016, arXiv:1505.07818)."""
 
     def __init__(self, settings: Adversarial, sizes: ObjectiveSizes) -> None:
         super().__init__(settings, sizes)
         width = sizes.widths["connectome"]
         self.classify = nn.Sequential(nn.Linear(width, settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, 1))
-        self.reversal, self.weight = settings.weight, 1.0  # the classifier itself learns at the full rate
+        self.reversal, self.weight = settings.weight, 1.0  # the classifier itself is trained at the full rate
 
     def added(self, model: OutcomeModel, pool: Batch, source: Seen) -> tuple[str, Tensor]:
         losses = []
@@ -64,8 +64,8 @@ def _covariance(x: Tensor) -> Tensor:
 def mmd(one: Tensor, other: Tensor) -> Tensor:
     """Squared maximum mean discrepancy of two batches (n, width), () scalar, at least 0.
 
-    The kernel is the mean of Gaussians around the median squared distance of all pairs, through which no
-    gradient goes.
+    The kernel is the mean of Gaussians with widths around the median squared distance of all pairs, which is
+    detached from the gradient.
     """
     both = torch.cat([one, other])
     distance = (both[:, None] - both[None]).square().sum(dim=2)
@@ -88,7 +88,7 @@ class _Reversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, factor: float) -> Tensor:
-    """The same values; the gradient comes back times `-factor`."""
+    """Identity whose gradient is multiplied by `-factor`."""
     found: Tensor = _Reversal.apply(x, factor)
     return found
 

@@ -39,7 +39,7 @@ class ContrastOfViews(Objective):
 
 
 def info_nce(one: Tensor, other: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of finding the own other view by cosine similarity, both ways, () scalar.
+    """Mean cross-entropy of identifying the other view of a subject by cosine similarity, symmetric, () scalar.
 
     Args:
         one, other: (batch, width) of the same subjects in the same order.

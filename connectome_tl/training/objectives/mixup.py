@@ -14,11 +14,11 @@ from connectome_tl.nn.batch import Batch
 
 
 def partners(goal: Tensor, neighbours: int | None) -> Tensor:
-    """(n,) row number of each row's partner: anyone, or one of the rows that are nearest in outcome.
+    """Row number of each row's partner, (n,): any row, or one of the nearest in outcome.
 
     Args:
         goal: (n, n_tasks) scaled outcomes, NaN where missing.
-        neighbours: how many count as near; None for anyone.
+        neighbours: number of nearest rows; None for any row.
     """
     n_rows = len(goal)
     if neighbours is None:
@@ -31,10 +31,9 @@ def partners(goal: Tensor, neighbours: int | None) -> Tensor:
 
 
 def outcome_distances(goal: Tensor) -> Tensor:
-    """(n, n) mean squared difference over the outcomes that both rows have; infinite where they share none.
+    """Mean squared difference over the outcomes that both rows have, (n, n); infinite if they share none.
 
-    Differences are squared before they are added: a row that is higher in one outcome and lower in another is
-    not near.
+    Squared differences do not cancel between outcomes.
     """
     known = torch.isfinite(goal)
     both = known[:, None] & known[None]
@@ -45,7 +44,7 @@ def outcome_distances(goal: Tensor) -> Tensor:
 
 
 def shares(batch: Batch, other: Tensor, alpha: float) -> Tensor:
-    """(n,) share of the row itself, from Beta(alpha, alpha); 1 for a pair with other regions or modalities."""
+    """Weight of the row itself, (n,), from Beta(alpha, alpha); 1 for pairs with different regions or modalities."""
     rate = torch.full((len(batch),), alpha, device=other.device)
     share = torch.distributions.Beta(rate, rate).sample()
     alike = torch.ones(len(batch), dtype=torch.bool, device=other.device)

@@ -1,7 +1,7 @@
 """Interface of all objectives and of their inputs.
 
-An objective maps the model, a batch per role and its targets to named terms whose sum is minimised. It may
-own parameters; it sees no subject, file or cohort.
+An objective maps the model, a batch per role and its targets to named terms whose sum is minimised. It may have
+parameters and does not access subjects, files or cohorts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Objective(nn.Module):
     """Base of all objectives.
 
     Attributes:
-        decayed: whether weight decay acts on the objective's own parameters.
+        decayed: whether weight decay applies to the objective's own parameters.
     """
 
     decayed = True
@@ -40,11 +40,11 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class ObjectiveSizes:
-    """What an objective must know before its first batch.
+    """Sizes that an objective needs before its first batch.
 
     Attributes:
-        modalities: sizes by modality (`Modality.sizes`). widths: of each branch's embedding.
-        outcomes: of the stage before, whose heads are there.
+        modalities: sizes by modality (`Modality.sizes`). widths: width of each branch's embedding.
+        outcomes: outcomes of the previous stage, which have heads.
     """
 
     modalities: Mapping[str, Mapping[str, int]]

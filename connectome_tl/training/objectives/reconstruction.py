@@ -21,7 +21,7 @@ from connectome_tl.training.objectives.objective import TRAIN, Objective, Object
 
 
 class EdgeDecoder(nn.Module):
-    """An embedding to scaled edges: a symmetric low-rank form, regional factors weighted by the embedding."""
+    """Decode an embedding to scaled edges by a symmetric low-rank form with factors weighted by the embedding."""
 
     def __init__(self, rank: int, sizes: ObjectiveSizes) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class EdgeDecoder(nn.Module):
 
 
 class _Hiding(Objective):
-    """Hides a share of the connectome, and has a decoder for it."""
+    """Base of objectives that mask a share of the connectome and decode it."""
 
     def __init__(self, settings: MaskedEdges | MaskedNodes, sizes: ObjectiveSizes) -> None:
         super().__init__()

@@ -17,16 +17,16 @@ from connectome_tl.training.objectives.reconstruction import MaskedEdgeReconstru
 
 @dataclass(frozen=True)
 class Seen:
-    """Of a batch: the embedding of the connectomes (batch, width) and the outputs of all heads (batch, n_outputs)."""
+    """Embedding of the connectomes (batch, width) and outputs of all heads (batch, n_outputs) of a batch."""
 
     embedding: Tensor
     outputs: Tensor
 
 
 class WithReplay(Objective):
-    """Masked-edge reconstruction of the pool, the outcomes of the source, and what a subclass adds.
+    """Masked-edge reconstruction of the pool, supervised loss on the source, and the term of a subclass.
 
-    Without a source (the control without stage 1) the reconstruction is all there is.
+    Without a source (the control without stage 1) only the reconstruction is used.
     """
 
     def __init__(self, settings: ReplaySettings, sizes: ObjectiveSizes) -> None:
@@ -53,6 +53,6 @@ class WithReplay(Objective):
 
 
 def seen(model: OutcomeModel, batch: Batch) -> Seen:
-    """What the model makes of a batch, each branch run once."""
+    """Embedding and outputs of a batch, with one pass through each branch."""
     encoded = model.encode(batch)
     return Seen(encoded["connectome"].embedding, model.outputs(model.fusion(encoded, batch.present)))

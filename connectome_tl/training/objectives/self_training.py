@@ -17,15 +17,14 @@ from connectome_tl.training.objectives.replay import Seen, WithReplay
 
 
 class SoftPseudoLabels(WithReplay):
-    """The network as it was before the first step (the teacher) predicts the outcomes of stage 1 for the pool from
-    whole connectomes; the network learns these predictions from connectomes without a share of their edges
-    (noisy student, Xie et al. 2020, arXiv:1911.04252). Probabilities stay probabilities: no subject is forced
-    into a class."""
+    """The network before the first step (the teacher) predicts the outcomes of stage 1 for the pool from whole
+    connectomes; the network is trained on these predictions from connectomes with a share of edges removed
+    (noisy student, Xie et al. 2020, arXiv:1911.04252). Targets are probabilities, not hard classes."""
 
     def __init__(self, settings: SelfTraining, sizes: ObjectiveSizes) -> None:
         super().__init__(settings, sizes)
         self.drop = settings.drop
-        self._teacher: list[OutcomeModel] = []  # in a list, so that its parameters are not ours
+        self._teacher: list[OutcomeModel] = []  # in a list, so that its parameters are not registered
 
     def begin(self, model: OutcomeModel) -> None:
         self._teacher = [deepcopy(model).eval().requires_grad_(False)]

@@ -19,12 +19,12 @@ from connectome_tl.training.objectives.task_weights import weighting
 
 
 class Supervised(Objective):
-    """Masked multi-task loss of the heads; edges may be jittered, subjects mixed, outcomes and classes weighted.
+    """Masked multi-task loss of the heads, optionally with edge noise, mixup, and weights of outcomes and classes.
 
     Args:
-        positives: share of class 1 by binary outcome whose classes are weighted. The weighted loss is minimised by
-            outputs that are off by the logarithm of the ratio of the weights; this is added to the outputs before the
-            loss, so that the outputs themselves stay logits of the true risk.
+        positives: share of class 1 for each binary outcome with class weights. The weighted loss is minimised by
+            logits that are shifted by the logarithm of the ratio of the weights. This shift is added to the outputs
+            before the loss, so that the outputs themselves are logits of the true risk.
     """
 
     decayed = False
@@ -70,20 +70,20 @@ class Supervised(Objective):
     def _summed(
         self, model: OutcomeModel, fused: Tensor, outputs: Tensor, goal: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`summed_losses`, with the losses of soft labels where heads give distributions."""
+        """`summed_losses`, with soft-label losses for heads that are distributions."""
         places = {task: t for t, task in enumerate(self.outcomes.kinds)}
         soft = {task: head.losses(fused, goal[:, places[task]]) for task, head in model.soft_heads.items()}
         return summed_losses(outputs, goal, weights, self.outcomes, soft)
 
     def _shift(self, outputs: Tensor) -> Tensor:
-        """(n_outputs,) what the weights of the classes add to a logit."""
+        """Shift of the logits by the class weights, (n_outputs,)."""
         shift = outputs.new_zeros(outputs.shape[1])
         for task, share in self.positives.items():
             shift[self.outcomes.places[task]] = math.log((1 - share) / share)
         return shift
 
     def _class_weights(self, goal: Tensor) -> Tensor:
-        """(batch, n_tasks) inverse frequencies of the classes, 1 for outcomes without."""
+        """Inverse class frequencies, (batch, n_tasks); 1 for outcomes without class weights."""
         weights = torch.ones_like(goal)
         for t, task in enumerate(self.outcomes.kinds):
             if task in self.positives:

@@ -38,7 +38,7 @@ OBJECTIVES: dict[type[ObjectiveSettings], ObjectiveFactory] = {
 
 
 def register_objective(settings: type[ObjectiveSettings], factory: ObjectiveFactory) -> None:
-    """Say which objective these settings make."""
+    """Register the objective of a settings class."""
     OBJECTIVES[settings] = factory
 
 

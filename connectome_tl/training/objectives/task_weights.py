@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from connectome_tl.settings.training import TaskWeights
 
-_KEPT = 0.9  # of the running mean of a gradient's size
+_KEPT = 0.9  # momentum of the running mean of gradient norms
 
 
 class Weighting(nn.Module):
-    """Equal weights: the mean over the outcomes that somebody in the batch has.
+    """Equal weights: the mean over the outcomes that are observed in the batch.
 
-    Also the base of the others. Losses (n_tasks,), seen (n_tasks,) bool and the fused embedding
-    (batch, fused_width) to () scalar.
+    Also the base of other weightings. Maps losses (n_tasks,), observed (n_tasks,) bool and the fused embedding
+    (batch, fused_width) to a scalar ().
     """
 
     def forward(self, losses: Tensor, seen: Tensor, fused: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ class UncertaintyWeights(Weighting):
 
 
 class GradientBalance(Weighting):
-    """Weights under which the gradients of all outcomes on the fused embedding have the same size.
+    """Weights that give all outcomes equal gradient norms at the fused embedding.
 
-    It is what GradNorm (Chen et al. 2018, arXiv:1711.02257) with alpha 0 tends to, taken at once from a running
-    mean of the sizes; the mean weight is 1.
+    This is the limit of GradNorm (Chen et al. 2018, arXiv:1711.02257) with alpha 0, computed directly from a running
+    mean of the norms; the mean weight is 1.
     """
 
     size: Tensor
@@ -48,7 +48,7 @@ class GradientBalance(Weighting):
         self.register_buffer("size", torch.zeros(n_tasks), persistent=False)
 
     def forward(self, losses: Tensor, seen: Tensor, fused: Tensor) -> Tensor:
-        if not fused.requires_grad:  # only the heads move, and they share nothing
+        if not fused.requires_grad:  # only the heads are trained, which share no parameters
             return super().forward(losses, seen, fused)
         sizes = torch.stack([torch.autograd.grad(one, fused, retain_graph=True)[0].norm() for one in losses]).detach()
         known = self.size > 0
@@ -60,7 +60,7 @@ class GradientBalance(Weighting):
 
 
 def weighting(kind: TaskWeights, n_tasks: int) -> Weighting:
-    """The weighting of that name for so many outcomes."""
+    """The weighting of that name for `n_tasks` outcomes."""
     if kind == "uncertainty":
         return UncertaintyWeights(n_tasks)
     return GradientBalance(n_tasks) if kind == "gradient" else Weighting()

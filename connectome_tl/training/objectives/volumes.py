@@ -16,7 +16,7 @@ from connectome_tl.training.objectives.objective import TRAIN, Objective, Object
 
 
 class MaskedVolumeReconstruction(Objective):
-    """Hide blocks of voxels, predict block means of the clean volume from the embedding of the rest."""
+    """Mask blocks of voxels, and predict block means of the clean volume from the embedding of the rest."""
 
     def __init__(self, settings: MaskedVolume, sizes: ObjectiveSizes) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from connectome_tl.training.objectives.objective import TRAIN, Objective, Object
 
 
 class ContrastOfVoxels(Objective):
-    """Features of one grey-level class are pulled together over the volumes of a batch and over a bank."""
+    """Contrastive loss that aligns features of one intensity class over the volumes of a batch and a bank."""
 
     def __init__(self, settings: VolumeContrast, sizes: ObjectiveSizes) -> None:
         super().__init__()

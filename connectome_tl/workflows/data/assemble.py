@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class AssembledFile:
-    """What was written, and what there is to say about it."""
+    """Written files, and notes."""
 
     file: Path
     regions: Path
@@ -57,15 +57,15 @@ def assemble_files(
     """Assemble one measure and write it with sidecar and region table.
 
     Args:
-        out: a `.tsv`; beside it go `.json` and `_nodeindices.tsv`.
+        out: a `.tsv` file; `.json` and `_nodeindices.tsv` are written next to it.
         measure: count, length, invnodevol or mean=IMAGE.
         weights: text or `.npy`, one number per streamline (SIFT2).
-        labels, atlas: who the rows are; without either they are the labels of the image, by number.
+        labels, atlas: names of the rows; by default the labels of the image, by number.
         show_progress: draw bars, on a terminal only.
 
     Raises:
         UsageError: an unknown measure, labels and atlas together, or an `out` that is not `.tsv`.
-        MissingInputError, DataError: as the readers, for all inputs at once; or as `assemble`.
+        MissingInputError, DataError: problems of any input, listed together; or as in `assemble`.
     """
     if Path(out).suffix.lower() != ".tsv":
         raise UsageError("a connectome is written as a table", expected="--out FILE.tsv", got=str(out))
@@ -131,7 +131,7 @@ def _counted_blocks(tractogram: str | Path, progress: Callable[[int, int], None]
 def write_regions(
     path: Path, assembly: Assembly, regions: RegionTable, measures: Mapping[str, np.ndarray] | None = None
 ) -> Path:
-    """Write the table of the rows: position, name, label in the image, voxels, whether it is there, its `measures`."""
+    """Write the table of the rows: position, name, label in the image, voxels, presence, and `measures`."""
     table = pd.DataFrame(
         {
             "index": range(1, len(regions.names) + 1),
@@ -146,10 +146,10 @@ def write_regions(
 
 
 def read_weights(path: str | Path) -> np.ndarray:
-    """One number per streamline, (n_streamlines,): `.npy`, or text as `tcksift2` and `tcksample` write it.
+    """Read one number per streamline, (n_streamlines,), from `.npy` or text as written by `tcksift2` and `tcksample`.
 
     Raises:
-        MissingInputError, DataError: not there, or something that is not a list of numbers.
+        MissingInputError, DataError: no such file, or not a list of numbers.
     """
     if Path(path).suffix.lower() == ".npy":
         from connectome_tl.connectome.formats.arrays import load_array
@@ -170,7 +170,7 @@ def read_weights(path: str | Path) -> np.ndarray:
 
 
 def _number(word: str) -> float:
-    if "_" in word:  # Python takes 1_000 for a thousand; no tool writes it
+    if "_" in word:  # Python parses 1_000 as a thousand; no tool writes it
         raise ValueError(f"could not convert string to float: {word!r}")
     return float(word)
 
@@ -203,7 +203,7 @@ def _measure(text: str) -> tuple[str, str | None]:
 
 
 def region_table(parcels: Volume, labels: str | Path | None, atlas: str | None) -> RegionTable:
-    """Who the rows are: of a label table, of an atlas, or the labels of the image by number.
+    """Rows of the connectome, from a label table, an atlas, or the labels of the image by number.
 
     Raises:
         UsageError: labels and atlas together. DataError: the image is not one of the atlas.

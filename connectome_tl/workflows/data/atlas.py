@@ -22,7 +22,7 @@ from connectome_tl.provenance import file_hash, write_bytes, write_json, write_t
 
 @dataclass(frozen=True)
 class InstalledAtlas:
-    """An image that fits its atlas: where it lies, its hash, labels it holds beyond the table, what to know of it."""
+    """An installed label image: path, hash, labels that are not in the table, notes."""
 
     image: Path
     sha256: str
@@ -43,10 +43,10 @@ def list_atlases(console: Console | None = None) -> tuple[str, ...]:
 
 
 def show_atlas(name: str, console: Console | None = None) -> Atlas:
-    """Print one atlas: source, licence, where its image is had, and its regions in row order.
+    """Print one atlas: source, licence, where to obtain its image, and its regions in row order.
 
     Raises:
-        UsageError: no such atlas, with the nearest.
+        UsageError: no such atlas; the message lists similar names.
     """
     atlas = load_atlas(name)
     screen = console or Console()
@@ -75,16 +75,16 @@ def show_atlas(name: str, console: Console | None = None) -> Atlas:
 def install_atlas(name: str, image: str | Path, folder: str | Path | None = None) -> InstalledAtlas:
     """Check a label image against an atlas table and keep a copy with its hash.
 
-    Where the table has no centroids, those of this image are kept beside it, and later commands use them.
+    If the table has no centroids, those of the image are stored for later commands.
 
     Args:
-        folder: where the copy goes, as `NAME/labels.nii[.gz]` and a JSON beside it; None means the
-            user's data folder, or CONNECTOME_TL_ATLASES.
+        folder: folder of the copy, `NAME/labels.nii[.gz]` with a JSON file; None for the user's data folder, or
+            CONNECTOME_TL_ATLASES.
 
     Raises:
         UsageError: no such atlas. MissingInputError: no such image. DataError: labels of the table
-            that the image lacks, broken labels, left and right exchanged, or regions that lie elsewhere
-            than the table's (another atlas, or another numbering).
+            that the image lacks, invalid labels, left and right exchanged, or regions at other locations than in
+            the table (another atlas or numbering).
     """
     atlas, source = load_atlas(name), Path(image)
     labels = read_labels(source)
@@ -135,10 +135,10 @@ def _centroids(atlas: Atlas, labels: Volume) -> pd.DataFrame:
 
 
 def _check_labels(atlas: Atlas, labels: Volume, source: Path) -> None:
-    """Every label of the table is in the image."""
+    """Check that every label of the table is in the image."""
     there = set(np.unique(labels.data).tolist())
     absent = [r for r in atlas.regions if r.index not in there]
-    absent = [r for r in absent if r.lobe != "Background"]  # kept by some releases, emptied by others
+    absent = [r for r in absent if r.lobe != "Background"]  # present in some releases only
     problems = [
         Problem(f"label {region.index} ({region.name}) is not in the image", file=source) for region in absent[:10]
     ]
@@ -154,7 +154,7 @@ def _check_labels(atlas: Atlas, labels: Volume, source: Path) -> None:
 
 
 def _check_sides(atlas: Atlas, labels: Volume, source: Path) -> None:
-    """Left regions lie left of right ones in world coordinates."""
+    """Check that left regions are left of right regions in world coordinates."""
     places = centroids(labels)
     left, right = ([places[r.index][0] for r in atlas.regions if r.hemisphere == s and r.index in places] for s in "LR")
     if left and right and np.mean(left) > np.mean(right):

@@ -39,7 +39,7 @@ _READING = "reading"  # the check of findings that come from reading the files
 
 @dataclass(frozen=True, eq=False)
 class CheckedCohort:
-    """A cohort, what is in it, what the checks found, and the quality page where one was asked for."""
+    """A cohort, its description, the findings of the checks, and the quality page if requested."""
 
     cohort: Cohort
     record: CohortRecord
@@ -54,13 +54,13 @@ def check_cohort(
     study: str | Path | None = None,
     console: Console | None = None,
 ) -> CheckedCohort:
-    """Read a cohort, print what is in it, and write its quality page where one is asked for.
+    """Read a cohort, print its description, and optionally write its quality page.
 
     Args:
-        study: a study.yaml whose `image` settings the pictures of volumes are made with.
+        study: a study.yaml whose `image` settings are used for the figures of volumes.
 
     Raises:
-        UsageError, MissingInputError, DataError: everything wrong, in one list.
+        UsageError, MissingInputError, DataError: lists all problems.
     """
     screen = console or Console()
     waiting = Console(stderr=True, quiet=screen.quiet)
@@ -107,7 +107,7 @@ def _readings(notes: Sequence[str]) -> list[QualityFinding]:
 
 
 def _without_connectomes(cohort: Cohort) -> CohortQualityRecord:
-    """What the page shows of a cohort of volumes, the volumes apart."""
+    """Contents of the page of a cohort without connectomes, except its volumes."""
     return CohortQualityRecord(
         subjects=cohort.ids,
         regions=(),
@@ -132,7 +132,7 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
     """Checks, measures and pictures of a cohort's first edge measure, as the cohort report shows them.
 
     Args:
-        said: is told which step has begun.
+        said: called with the name of each step at its start.
     """
     weights, mask = cohort.weights[:, 0], cohort.node_mask
     atlas = load_atlas(cohort.atlas) if cohort.atlas in atlas_names() else None
@@ -158,7 +158,7 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
 
 
 def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
-    """Errors and warnings in full, but those of reading, which are printed already; notes counted."""
+    """Print errors and warnings, except those of reading, which are printed already; and the number of notes."""
     for one in found:
         if one.level != "note" and one.check != _READING:
             console.print(Text(f"{one.level}: {f'{one.subject}: ' if one.subject else ''}{one.message}"))
@@ -168,7 +168,7 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 
 
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
-    """The cohort as tables on a terminal. Names from files are shown as text, never as markup."""
+    """Print the cohort as tables. Names from files are printed as text, never as markup."""
     measures = ", ".join(record.measures) or "no connectomes"
     who = record.people.text if record.people is not None else counted(record.n_subjects, "subject")
     regions = f"{counted(record.n_regions, 'region')} ({record.atlas}), " if record.n_regions else ""

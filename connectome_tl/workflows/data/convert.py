@@ -33,7 +33,7 @@ def _silent(note: str) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """What was asked for, the same for every file."""
+    """Options of a conversion, the same for every file."""
 
     known: RowNames
     format: str = "auto"
@@ -59,17 +59,18 @@ def convert_file(
     """Convert one matrix file.
 
     Args:
-        out: its ending says what is written: .tsv (BIDS relmat style), .csv, .npy, .npz, .mat, .graphml.
+        out: output file; its extension determines the format: .tsv (BIDS relmat style), .csv, .npy, .npz, .mat,
+            .graphml.
         format: `auto`, a name of `formats.FORMATS`, or `NAME:CHOICE`.
-        labels: table of the rows, for files that do not name them; `numbered` goes without names.
-        atlas: lines the rows up with this atlas, and names them where the file does not.
-        measure: the one to keep of several; the name of the only one where the file does not tell.
-        layout: how a triangle is written, row by row; None means upper, which is said and checked.
+        labels: table of the rows, for files without names; `numbered` for rows without names.
+        atlas: atlas to align the rows with, and to name them if the file does not.
+        measure: measure to select, or name of the only measure of a file without names.
+        layout: layout of a triangle, row by row; None for upper, which is noted and checked.
         order: the order of unnamed rows; see `cohort.yaml`.
         say: called with each note and warning.
 
     Returns:
-        The files written; one per measure where the output holds one measure only.
+        The written files; one per measure for formats with one measure per file.
 
     Raises:
         UsageError: no such format, atlas or ending, or an output that would overwrite an input or another
@@ -107,19 +108,18 @@ def convert_folder(
 ) -> tuple[Path, ...]:
     """Convert every matrix file of a folder, or one file with everything in it, to BIDS-style tables in a folder.
 
-    Names keep their folders and BIDS entities and gain `atlas-` and `meas-`; each atlas and measure of a file
-    becomes a table of its own. What can be converted is, whatever else is wrong.
+    Folders and BIDS entities of names are kept, and `atlas-` and `meas-` are added; each atlas and measure of a file
+    is written to a separate table. Files that cannot be converted do not stop the conversion of others.
 
     Args:
         source: a folder, or one file. out: the folder to write to.
-        format, labels, atlas, measure, layout, order, say: as `convert_file`; each note is said once.
-        pattern: which files of the folder (`**/*_connectivity.mat`); None means those whose name alone says that
-            they are matrices, so that other tables are left alone.
+        format, labels, atlas, measure, layout, order, say: as in `convert_file`; each note is reported once.
+        pattern: pattern of the files (`**/*_connectivity.mat`); None for files whose name identifies them as matrices.
         track: wraps the list of files, to show progress.
 
     Raises:
-        UsageError: an output would overwrite an input. MissingInputError: nothing fits. DataError: every file that
-            could not be read, after the others were written.
+        UsageError: an output would overwrite an input. MissingInputError: no file matches. DataError: lists all files
+            that could not be read, after the others were written.
     """
     root = Path(source)
     job = _job(format, labels, atlas, measure, layout, order)
@@ -169,7 +169,7 @@ def _job(
 
 
 def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
-    """Files of the folder that fit, without hidden ones and what an earlier call has written."""
+    """Matching files of the folder, without hidden files and outputs of earlier calls."""
     if not root.is_dir():
         raise MissingInputError("file or folder not found", file=root)
     if pattern is not None and (Path(pattern).is_absolute() or ".." in Path(pattern).parts):
@@ -193,7 +193,7 @@ def _format_of(file: Path, job: _Job) -> Format | None:
 
 
 def _choices(file: Path, job: _Job) -> list[str]:
-    """The format, with a choice for each atlas or variable that the file holds."""
+    """The format, with a choice for each atlas or variable of the file."""
     known = _format_of(file, job)
     if ":" in job.format or known is None:
         return [job.format]

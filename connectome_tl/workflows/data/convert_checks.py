@@ -18,7 +18,7 @@ _LISTED = 10
 
 
 def only_measure(connectome: Connectome, measure: str, *, named: bool, file: Path) -> Connectome:
-    """The connectome with one of its measures; the only one of a file that does not name it takes the name."""
+    """Select one measure of a connectome; a single unnamed measure gets the name."""
     if measure in connectome.measures:
         at = connectome.measures.index(measure)
         return replace(connectome, weights=connectome.weights[at : at + 1], measures=(measure,))
@@ -34,13 +34,13 @@ def only_measure(connectome: Connectome, measure: str, *, named: bool, file: Pat
 
 
 def content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tuple[str, ...]:
-    """What is missing, isolated or the same everywhere.
+    """Notes on missing, isolated and constant data.
 
     Args:
-        estimated: made from time series, whose correlations shrinkage may take to 0.
+        estimated: whether the matrix was estimated from time series; shrinkage may give correlations of 0.
 
     Raises:
-        DataError: there is not a single edge.
+        DataError: there are no edges.
     """
     weights, there = connectome.weights, connectome.node_mask
     off_diagonal = ~np.eye(connectome.n_regions, dtype=bool)
@@ -71,7 +71,7 @@ def content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tup
 
 
 def chosen_layout(matrix: MatrixFile, asked: Layout | None) -> tuple[Layout, tuple[str, ...]]:
-    """A triangle is mirrored knowingly: a list of values, or a square with nothing in its other half."""
+    """Layout of a matrix given as a list of values, or as a square with one empty triangle."""
     if asked is not None:
         return asked, (f"the {asked} triangle was mirrored",) if asked != "full" else ()
     if matrix.values.ndim == 2:

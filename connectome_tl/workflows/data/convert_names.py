@@ -30,14 +30,14 @@ def bids_name(file: Path, atlas: str = "") -> str:
 
 
 def plain(label: str) -> str:
-    """Letters and digits only, as labels of BIDS entities are."""
+    """Remove all but letters and digits, for labels of BIDS entities."""
     return "".join(character for character in label if character.isalnum() and character.isascii())
 
 
 def cohort_patterns(files: Sequence[Path]) -> tuple[str, ...]:
-    """What `files` in a cohort.yaml has to be for these tables, one pattern per atlas and measure.
+    """Patterns for `files` in a cohort.yaml, one per atlas and measure.
 
-    `{id}` stands for the subject, and for subject and session where a subject has several.
+    `{id}` stands for the subject, or for subject and session if subjects have several sessions.
     """
     sessions: dict[str, set[str]] = {}
     for file in files:

@@ -11,17 +11,17 @@ from connectome_tl.errors import OutputError, UsageError
 def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
     """Fetch ABIDE I's region time series (AAL, CPAC, filtered) and phenotypes with nilearn.
 
-    The data are for research and not commercial (doi:10.1038/mp.2013.78); nothing is fetched unless
-    this is called. `connectome.functional.functional_connectome` makes connectomes of the series.
+    The data are for non-commercial research (doi:10.1038/mp.2013.78) and are downloaded only by this function.
+    `connectome.functional.functional_connectome` computes connectomes from the time series.
 
     Args:
-        n_subjects: how many; None means all.
+        n_subjects: number of subjects; None for all.
 
     Returns:
         The folder with what was fetched.
 
     Raises:
-        OutputError: no network, or the folder cannot be written; what came is kept and fetched no more.
+        OutputError: no network, or the folder cannot be written; downloaded files are kept and not fetched again.
     """
     from nilearn.datasets import fetch_abide_pcp
 
@@ -50,7 +50,7 @@ def fetch_abide(folder: str | Path, *, n_subjects: int | None = None) -> Path:
 def template_of_age(
     age: float, unit: str, reference: str, *, labels: str | None = None, contrast: str | None = None, fetch: bool
 ) -> str:
-    """Name, cohort and contrast of the template for an age; where its files lie, too, when they are fetched.
+    """Name, cohort and contrast of the template for an age, and the location of its files if they are fetched.
 
     Raises:
         UsageError: an unknown unit or reference, labels that are none of TemplateFlow's.

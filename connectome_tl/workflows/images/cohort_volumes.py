@@ -22,11 +22,11 @@ LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
 def volume_images(
     cohort: Cohort, settings: ImageSettings | None = None, *, done: Callable[[int, int], None] = lambda *_: None
 ) -> tuple[tuple[VolumeImage, ...], list[QualityFinding]]:
-    """Cuts through every volume, and an error for each that no grid can be made of.
+    """Slices through every volume, and an error for each volume that cannot be converted to a grid.
 
     Args:
-        settings: how volumes become grids; those of a study, or `LOOKED_AT`.
-        done: is told how many volumes were looked at, of how many.
+        settings: image settings of a study, or `LOOKED_AT`.
+        done: called with the number of processed volumes and the total number.
     """
     asked = settings or LOOKED_AT
     there = [(i, file) for i, file in zip(cohort.ids, cohort.volumes, strict=False) if file]
@@ -56,7 +56,7 @@ def volume_images(
 
 def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     values = made.values.astype(np.float32)
-    # What was made 0 around the head is shown black; standardised grey levels have dark tissue below 0.
+    # Show the zeroed background as black, since standardised intensities of dark tissue are below 0.
     inside = values != 0 if settings.outside == "zero" else find_foreground(values, np.array(made.zooms)).mask
     if not inside.any():
         inside = np.ones(values.shape, dtype=bool)
@@ -79,7 +79,7 @@ def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
 
 
 def _text(made: Gridded, settings: ImageSettings) -> str:
-    """What was done, in short."""
+    """Short description of the processing."""
     native = " x ".join(f"{edge:.2g}" for edge in made.native)
     grid = " x ".join(map(str, settings.shape3))
     how = {

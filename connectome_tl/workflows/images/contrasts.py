@@ -28,10 +28,10 @@ def contrast_cohort(
     settings: RandomContrast | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write volumes with random grey levels per label, and a cohort of them with the outcomes of the original.
+    """Write volumes with random intensities per label, and their cohort with the outcomes of the original.
 
-    The family of each volume is that of its subject, or its id, so that a study which pretrains on them refuses to be
-    tested on the subject (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
+    The family of each volume is that of its subject, or the subject's id, so that a study that pretrains on the volumes
+    cannot be tested on the subject (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
 
     Args:
         labels: label maps of the cohort's subjects, relative to its cohort.yaml, with `{id}` in the name; 0 is
@@ -43,7 +43,7 @@ def contrast_cohort(
 
     Raises:
         UsageError: `labels` has no `{id}`.
-        MissingInputError, DataError: label maps that are missing or are none, all of them in one list.
+        MissingInputError, DataError: lists all label maps that are missing or invalid.
     """
     if "{id}" not in labels:
         raise UsageError("labels needs {id} where the subject's id stands", got=repr(labels))
@@ -91,14 +91,14 @@ def _read(cohort: Cohort, files: list[Path]) -> list[tuple[np.ndarray, np.ndarra
         if len(known) > _MOST_LABELS:
             problems.append(Problem(f"more than {_MOST_LABELS} labels", subject=subject, file=str(file)))
             continue
-        shift = 0 if known[0] == 0 else 1  # where nothing is background, no label may become it
+        shift = 0 if known[0] == 0 else 1  # without background, shift labels so that none becomes background
         found.append((codes.reshape(whole.shape) + shift, volume.affine))
     raise_all("label maps cannot be used", problems, MissingInputError if missing == len(problems) else DataError)
     return found
 
 
 def _copies(cohort: Cohort, rows: list[tuple[int, str]], volumes: list[str]) -> Cohort:
-    """The cohort with one row per volume, without what is not of the image."""
+    """The cohort with one row per volume and without non-image data."""
     at, names = [i for i, _ in rows], [name for _, name in rows]
     family = [str(cohort.family[i]) or cohort.ids[i] for i in at]
     taken = cohort.drawn(np.array(at), names)

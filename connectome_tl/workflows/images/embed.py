@@ -43,18 +43,18 @@ def embed_cohort(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> ImageEmbeddings:
-    """Embeddings of each image by each fit of a run, with the subjects that the fit has seen, as one JSON file.
+    """Write the embeddings of each image by each fit of a run, with the training subjects of the fit, to a JSON file.
 
     Args:
-        stage: `finetune` takes the networks of each outer fold of the first repeat, of a training row the one that
-            had not seen it; `pretrain` that of stage 1, which saw the source cohort alone.
-        base: folder the cohort paths of the run's study.yaml are relative to; by default the run's own.
+        stage: `finetune` uses the networks of each outer fold of the first repeat, and for a training row the network
+            that held it out; `pretrain` uses that of stage 1, which was trained on the source cohort only.
+        base: folder that the cohort paths of the run's study.yaml are relative to; the run folder by default.
 
     Raises:
         UsageError: the run has no network on volumes, or no such stage; the cohort has no volumes, or too few of the
             fit's training rows (see `training.images.embedding.out_of_fold`).
         MissingInputError: no finished run, or a fit is not stored.
-        DataError: images that no grid can be made of.
+        DataError: images cannot be converted to grids.
     """
     folder = Path(run_dir)
     results = read_record(folder)
@@ -62,7 +62,7 @@ def embed_cohort(
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
-    # The grids lie elsewhere: a finished run stays as it is.
+    # Write grids to another folder, since a finished run must not change.
     with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
         with steps.step("reading cohorts"):
             known = read_cohorts(study, Path(base) if base is not None else folder)
@@ -98,7 +98,7 @@ def embed_cohort(
 
 
 def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[FitResult, Parts]]:
-    """Stored fits of one stage, each once, whose network sees volumes; and what each of its networks did not see."""
+    """Stored fits of one stage with networks on volumes, each once, and the held-out ids of their networks."""
     parts = {
         member.key: member.inner
         for plan in plans

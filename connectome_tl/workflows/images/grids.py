@@ -30,7 +30,7 @@ CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
 def with_grids(
     settings: StudySettings, cohorts: StudyCohorts, folder: Path, *, progress: Progress | None = None
 ) -> StudyCohorts:
-    """The cohorts with their volumes as grids under `folder`; the same where the study sees no volumes.
+    """The cohorts with their volumes as grids under `folder`; unchanged if the study has no volumes.
 
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
@@ -52,7 +52,7 @@ def with_grids(
 def made_grids(
     cohorts: Iterable[Cohort], settings: ImageSettings, folder: Path, *, progress: Progress | None = None
 ) -> dict[str, StoredGrid]:
-    """The grid of every volume of these cohorts, by image, made under `folder` where it is not there yet.
+    """The grid of every volume of these cohorts, by image; missing grids are computed under `folder`.
 
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
@@ -80,11 +80,11 @@ def made_grids(
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
-    """The study with what it leaves to the machine decided, and the content of weight files known.
+    """The study with `auto` settings resolved for this machine, and with hashes of weight files.
 
     Raises:
-        UsageError: `device: cuda` without a GPU. MissingInputError: a weight file is not there.
-        DataError: a weight file does not fit its encoder.
+        UsageError: `device: cuda` without a GPU. MissingInputError: a weight file does not exist.
+        DataError: a weight file does not match its encoder.
     """
     changes: dict[str, object] = {}
     if settings.device != "cpu":
@@ -102,7 +102,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
 
 
 def _precision(settings: StudySettings, folder: Path) -> str:
-    """What the run decided when it began, or what a probe of the study's own network finds now."""
+    """Precision recorded at the start of the run, or determined now by a test of the study's network."""
     begun = folder / "study.yaml"
     if begun.is_file():
         found = (yaml.safe_load(begun.read_text("utf-8")) or {}).get("image", {}).get("precision")
@@ -127,7 +127,7 @@ def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettin
         if not isinstance(encoder, ImageEncoder) or not encoder.weights:
             return encoder
         source = home / encoder.weights
-        if source.stem == encoder.weights_hash:  # a run's own settings, which name what it kept
+        if source.stem == encoder.weights_hash:  # settings of a run, which name its copy of the file
             return encoder.model_copy(update={"weights": str(source.resolve())})
         number = file_hash(source)
         file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
@@ -144,7 +144,7 @@ def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettin
 
 
 def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
-    """What the file gives to the encoder: names of entries, and what its shapes do not say."""
+    """Names of loaded entries, and notes on settings that shapes do not determine."""
     from connectome_tl.nn.branch import build_branch
     from connectome_tl.nn.encoders.volumes import VolumeBranch
     from connectome_tl.training.networks.weights import load_into, read_weights
@@ -157,7 +157,7 @@ def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
 
 
 def _check_voxels(settings: ImageSettings, cohorts: Sequence[Cohort], grids: dict[str, StoredGrid]) -> None:
-    """Native voxels of very different size cannot be laid side by side as they are."""
+    """Check that native voxel sizes are similar, since they are not resampled."""
     if settings.grid != "raw" or not grids:
         return
     edges = {path: float(np.prod(grid.native) ** (1 / 3)) for path, grid in grids.items()}

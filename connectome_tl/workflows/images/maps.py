@@ -42,18 +42,18 @@ def map_volumes(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumeMapsRecord:
-    """Mean maps as NIfTI, measures per subject and a summary in `volume_maps/` of the run's folder.
+    """Write mean maps as NIfTI, measures per subject and a summary to `volume_maps/` of the run folder.
 
-    Maps are of held-out subjects of each fold of the first repeat, and withheld where the model is not above chance.
-    A mean map means something only if the volumes were registered to one space.
+    Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
+    chance. Mean maps are meaningful only if the volumes are registered to one space.
 
     Args:
         model: a model of the run with a network on volumes alone.
-        n_subjects: of each fold. noise: of the map by learned noise.
-        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+        n_subjects: number of subjects per fold. noise: settings of the map by learned noise.
+        base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
-        UsageError: the study sees no volumes, or has no such model.
+        UsageError: the study has no volumes, or no such model.
         MissingInputError: no finished run, or a fit is not stored.
     """
     folder = Path(run_dir)

@@ -38,19 +38,19 @@ def prune_run(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumePruningRecord:
-    """Prune every network of the first repeat; weights and a summary go into `pruning/` of the run's folder.
+    """Prune every network of the first repeat, and write weights and a summary to `pruning/` of the run folder.
 
-    Each network is pruned and fine-tuned on the rows that it was trained on, and judged on the tested ones beside the
-    unpruned network with as many further steps.
+    Each network is pruned and fine-tuned on its training rows, and compared on the test rows with the unpruned network
+    after the same number of further steps.
 
     Args:
         task: outcome whose head is kept; the first of the study by default.
-        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+        base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
         UsageError: the study has no network on volumes alone, or no such outcome.
         MissingInputError: no finished run, or a fit is not stored.
-        DataError: nothing can be pruned, or not as much as asked.
+        DataError: nothing, or less than requested, can be pruned.
     """
     folder, settings = Path(run_dir), settings or TaylorPruning()
     read_record(folder)

@@ -18,12 +18,12 @@ from connectome_tl.workflows.progress import Steps
 
 @contextmanager
 def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> Iterator[tuple[Bundle, Cohort]]:
-    """The bundle after its self-test, and the cohort with the inputs that the bundle takes.
+    """The bundle after its self-test, and the cohort with the inputs of the bundle.
 
-    Grids of volumes lie in a temporary folder while the block runs: every fit of the bundle reads them.
+    Grids of volumes are stored in a temporary folder within the context.
 
     Raises:
-        MissingInputError: the bundle or a file of the cohort is not there.
+        MissingInputError: the bundle or a file of the cohort does not exist.
         DataError: the bundle is damaged, cannot be applied to this cohort, or was trained on it.
     """
     with steps.step("opening the bundle, self-test"):

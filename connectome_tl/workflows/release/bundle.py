@@ -44,12 +44,12 @@ _PACKAGES = ("connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "torch
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """What the makers of a bundle decide.
+    """Options of a bundle.
 
     Attributes:
-        model: of the study. fit: the mean over its fits, or one refit on all subjects.
-        site_names: whether names of sites, and what was fitted to each, may be released.
-        title, authors, licence: for the card; the title is the study's where it is empty.
+        model: name of the model. fit: the mean over its fits, or one refit on all subjects.
+        site_names: whether names of sites, and parameters of each site, may be released.
+        title, authors, licence: entries of the card; an empty title is replaced by that of the study.
     """
 
     model: str = "full"
@@ -68,16 +68,16 @@ def bundle_run(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> Path:
-    """Make a bundle of one model of a finished run.
+    """Create a bundle of one model of a finished run.
 
-    Nothing is written before everything was searched for ids, paths and dates; what was written is opened
-    again and predicts what the fits predict, to 1e-6.
+    All contents are searched for ids, paths and dates before anything is written. The written bundle is opened, and its
+    predictions are compared with those of the fits (tolerance 1e-6).
 
     Args:
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
-        MissingInputError: the run or a cohort is not there. UsageError: the study has no such model.
+        MissingInputError: the run or a cohort does not exist. UsageError: the study has no such model.
         DataError: a part of the model cannot be released, or the data of the run have changed.
     """
     wanted = options or BundleOptions()
@@ -200,7 +200,7 @@ def _atlas_hash(cohort: Cohort) -> str:
 
 
 def _check_same(models: Sequence[FittedModel], study: FinishedStudy, out: Path, options: BundleOptions) -> None:
-    """What was written predicts as the fits do, for subjects of a new site (or of the known ones, if named)."""
+    """Check that the bundle predicts like the fits, for subjects of a new site (or of known sites, if named)."""
     cohort = study.cohorts.target
     if not options.site_names:
         cohort = replace(cohort, site=np.full(cohort.n_subjects, "a site that no cohort has", dtype=object))

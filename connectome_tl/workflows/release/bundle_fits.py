@@ -29,8 +29,8 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
-SAME = 1e-6  # of a prediction, relative where it is above 1
-_NEVER = 1_000_000_000  # families from which radial kernels are used: none
+SAME = 1e-6  # tolerance of predictions, relative above 1
+_NEVER = 1_000_000_000  # value of `rbf_from` that disables radial kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class FinishedStudy:
 
 @dataclass(frozen=True, eq=False)
 class ReleasedFits:
-    """The fits that go in, and out-of-fold predictions of the same model."""
+    """The released fits, and out-of-fold predictions of the same model."""
 
     models: tuple[FittedModel, ...]
     predictions: pd.DataFrame
@@ -91,7 +91,7 @@ def fitted_scheme(study: FinishedStudy, name: str) -> Scheme:
 
 
 def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progress) -> ReleasedFits:
-    """Fits and out-of-fold predictions; without radial kernels where the fits have some."""
+    """Fits and out-of-fold predictions, refitted without radial kernels if necessary."""
     for linear in (False, True):
         found = _fitted(study, scheme, kind, linear=linear, progress=progress)
         if found is not None:
@@ -102,7 +102,7 @@ def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progr
 def _fitted(
     study: FinishedStudy, scheme: Scheme, kind: FitKind, *, linear: bool, progress: Progress
 ) -> ReleasedFits | None:
-    """None where a fit has a radial kernel."""
+    """Fits and predictions; None if a fit has a radial kernel."""
     settings = study.settings
     if linear:
         settings = settings.model_copy(update={"core": settings.core.model_copy(update={"rbf_from": _NEVER})})
@@ -135,7 +135,7 @@ def _fitted(
 
 
 def _refits(settings: StudySettings, study: FinishedStudy, scheme: Scheme) -> list[FitPlan]:
-    """One chain per seed on all subjects of the split plan; single tasks have one each.
+    """One chain per seed on all subjects of the split plan (for single-task models, one per task).
 
     Raises:
         UsageError: the study was tuned fold by fold.
@@ -155,7 +155,7 @@ def _has_radial(results: Mapping[str, FitResult], plan: FitPlan) -> bool:
 
 
 def _check_unchanged(study: FinishedStudy, own: pd.DataFrame, model: str) -> None:
-    """The fits predict their test folds as the run's table says."""
+    """Check that the predictions of the fits agree with the table of the run."""
     keys = ["subject", "task", "repeat", "fold"]
     told = study.predictions[study.predictions["model"] == model]
     both = own.merge(told, on=keys, suffixes=("", "_told"))

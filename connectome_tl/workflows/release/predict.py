@@ -16,11 +16,11 @@ from connectome_tl.workflows.release.application import opened_for
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What was written.
+    """Result of `predict`.
 
     Attributes:
-        file: the table. rows: its content. withheld: by outcome, why its values are not shown.
-        n_flagged: subjects with something outside the limits.
+        file: the written table. rows: its content. withheld: reasons for withheld values, by outcome.
+        n_flagged: number of subjects outside the limits.
     """
 
     file: Path
@@ -37,10 +37,10 @@ def predict_cohort(
     research_individual: bool = False,
     show_progress: bool = False,
 ) -> Predicted:
-    """Self-test, limits, then one row per subject and outcome.
+    """Run the self-test, check limits, and write one row per subject and outcome.
 
     Args:
-        research_individual: show values that would be withheld; each row is stamped.
+        research_individual: write values that would be withheld; each row is marked.
 
     Raises:
         MissingInputError: the bundle or a file of the cohort is not there.

@@ -19,11 +19,11 @@ from connectome_tl.workflows.release.application import opened_for
 
 @dataclass(frozen=True, eq=False)
 class Validated:
-    """What was found and written.
+    """Result of `validate`.
 
     Attributes:
-        record: everything the page shows. report: the HTML page.
-        validation: the file to put into the bundle.
+        record: contents of the page. report: the HTML page.
+        validation: the file to add to the bundle.
     """
 
     record: ValidationRecord
@@ -40,8 +40,8 @@ def validate_on(
 
     Raises:
         MissingInputError: the bundle or a file of the cohort is not there.
-        DataError: the bundle is damaged, cannot be applied here, or was trained on this cohort; or what goes back into
-            it would name a subject, a site, a path or a date.
+        DataError: the bundle is damaged, cannot be applied to this cohort, or was trained on it; or the file for the
+            bundle would contain a subject, a site, a path or a date.
     """
     folder = Path(out)
     with Steps(shown=show_progress) as steps, opened_for(bundle_dir, cohort_file, steps) as (bundle, cohort):

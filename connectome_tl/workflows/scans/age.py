@@ -17,15 +17,15 @@ from connectome_tl.imaging.register.templates import months_of
 from connectome_tl.settings.columns import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
-_PLACES = ("", "derivatives/*/", "*/")  # the last: pipelines of a dHCP release side by side
+_PLACES = ("", "derivatives/*/", "*/")  # the last one for the pipelines of a dHCP release
 
 
 @dataclass(frozen=True)
 class ScanAges:
-    """Ages by the scan's name, and why a scan has none.
+    """Ages by scan, and reasons for missing ages.
 
     Attributes:
-        column: what they are; None where no table tells an age.
+        column: specification of the ages; None if no table has ages.
     """
 
     column: AgeColumn | None = None
@@ -33,13 +33,13 @@ class ScanAges:
     problems: Mapping[str, Problem] = field(default_factory=dict)
 
     def months(self, scan: str) -> float | None:
-        """Months from term, None where the age is not known."""
+        """Months from term; None if the age is unknown."""
         if self.column is None or scan not in self.values:
             return None
         return months_of(self.values[scan], self.column.unit, self.column.reference)
 
     def of(self, scan: str) -> str:
-        """An age with its unit and reference, for people."""
+        """An age with its unit and reference, as text."""
         if self.column is None or scan not in self.values:
             return "age unknown"
         since = "from birth" if self.column.reference == "birth" else self.column.reference
@@ -47,11 +47,11 @@ class ScanAges:
 
 
 def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
-    """Age of every scan, also of those that this run leaves out, by the declared column.
+    """Age of every scan, including those not processed in this run, from the declared column.
 
-    Without one, by `scan_age` of sessions.tsv, as the dHCP writes it.
+    The default is `scan_age` of sessions.tsv, as in the dHCP.
 
-    An age of participants.tsv belongs to a subject with one session; with more it is not known to which.
+    Ages in participants.tsv are used only for subjects with one session, since the session is otherwise unknown.
 
     Raises:
         MissingInputError: no table has the declared column. DataError: an age is not a number.
@@ -112,7 +112,7 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
 
 
 def _table(file: Path, key: str, column: AgeColumn, doubts: Findings, seen: set[str]) -> pd.DataFrame:
-    """A table with ages; empty where it has no such column or, which is a problem, cannot be read as a table."""
+    """A table with ages; empty if it has no such column or, which is a problem, cannot be read."""
     try:
         table = read_table(file, notes=[])  # the inventory tells of its encoding
     except ConnectomeTLError as error:
@@ -131,7 +131,7 @@ def _ages(
     doubts: Findings,
     inherited: Path | None = None,
 ) -> dict[tuple[str, str | None], float]:
-    """Ages by subject and session, a unit that the JSON beside the table contradicts and two ages of one scan noted.
+    """Ages by subject and session; reports conflicting units in the JSON file and conflicting ages of a scan.
 
     Args:
         rows: subject and session of each row, as they are written.

@@ -32,15 +32,15 @@ def read_anatomical(
     *,
     extract: Callable[[Volume], np.ndarray] | None = None,
 ) -> Volume:
-    """The anatomical image, 0 outside the brain, which is the folder's mask where it has one.
+    """The anatomical image, 0 outside the brain mask (that of the folder, if available).
 
     Args:
-        rough: a rough mask of an image, (x, y, z) bool, for where the folder has none; without it the image must be
-            skull-stripped, or nearly so.
-        extract: the user's own way to the brain's mask, for where the folder has none.
+        rough: function that computes a rough mask, (x, y, z) bool, if the folder has none; without it the image must
+            be (nearly) skull-stripped.
+        extract: user-supplied brain extraction, if the folder has no mask.
 
     Raises:
-        DataError: the image holds no contrast, its mask lies on another grid, or no brain is found.
+        DataError: the image is constant, its mask has another grid, or no brain is found.
     """
     assert scan.anatomical is not None
     image = with_contrast(read_volume(scan.anatomical, subject=scan.name))
@@ -67,15 +67,15 @@ def template_labels(
     *,
     keep: Callable[[Warp], None] = lambda _: None,
 ) -> tuple[Volume, Gate]:
-    """The template's labels on `grid`, through the anatomical image, where the gate lets them pass.
+    """The template's labels on `grid`, by registration to the anatomical image, if the gate accepts it.
 
     Args:
         brain: (x, y, z) bool on `grid`, for the gate.
         to_anatomical: mm of `grid` to mm of the anatomical image; default: the same.
-        keep: is called with the map from the anatomical image to the template.
+        keep: called with the transform from the anatomical image to the template.
 
     Raises:
-        DataError: the registration does not fit, or template and mask, or image and lesion, lie on different grids.
+        DataError: the registration is refused, or template and mask, or image and lesion, have different grids.
     """
     template, labels = read_volume(chosen.image), read_labels(chosen.labels)
     whole = template.data > 0
@@ -98,7 +98,7 @@ def template_labels(
 
 
 def segmented(scan: Scan, anatomical: Volume, months: float | None, warnings: list[str]) -> Tissues:
-    """Tissues by intensities alone, which stamps the scan; `months` from term, None where the age is not known."""
+    """Tissues from intensities only, which makes the scan exploratory; `months` from term, None if unknown."""
     warnings.append(SEGMENTED)
     return segment_tissues(anatomical, anatomical.data > 0, contrast_of(scan.anatomical) or "", months=months)
 

@@ -1,7 +1,7 @@
 """Group level of an output folder: report, `cohort.yaml`, comparison of scans.
 
-Everything is read from what lies in the folder, so that scans may be made one by one, by many jobs, and the
-last command sees all of them.
+All data are read from the folder, so that scans may be processed by separate jobs, and the last command includes
+all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEAD = """\
 # participants.tsv holds what the folder's own table says of each subject.
 """
 _MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
-_ENOUGH = 5  # scans from which on one can be far off
+_ENOUGH = 5  # smallest number of scans for the detection of outliers
 
 
 def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | None, Path]:
@@ -47,7 +47,7 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
     typical = _typical(numbers) if len(done) >= _ENOUGH else {}
     for k, item in enumerate(done):
         with alone(plan.out, item.scan, wait=False) as held:
-            if held:  # else another process makes this page, and will set it beside the others
+            if held:  # otherwise another process writes this page
                 path = plan.file(item.scan, "report.html")
                 set_beside(path, item.numbers, typical, _neighbours(plan, done, k))
     stamps = Counter(stamp for item in done for stamp in stamps_of(item.warnings))
@@ -66,7 +66,7 @@ def finish(inventory: Inventory, plan: Plan[AnyScanSettings]) -> tuple[Path | No
 
 
 def _neighbours(plan: Plan[AnyScanSettings], done: list[Done], k: int) -> list[tuple[str, str]]:
-    """Scans before and after one, with links to their pages."""
+    """Previous and next scan, with links to their pages."""
     here = plan.file(done[k].scan, "report.html").parent
     near = [(word, done[i].scan) for word, i in (("Before", k - 1), ("After", k + 1)) if 0 <= i < len(done)]
     return [(f"{word}: {scan}", _link(plan.file(scan, "report.html"), here)) for word, scan in near]
@@ -137,7 +137,7 @@ def depth_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
 def result_files(
     plan: Plan[AnyScanSettings], scan: str, folder: Path, stem: str
 ) -> tuple[ConnectomeFiles, RegionFeatureFiles]:
-    """Where a cohort.yaml finds the connectomes and the regional measures.
+    """Entries of a cohort.yaml for connectomes and regional measures.
 
     Args:
         scan: one that worked; its table names the regions where no atlas does.
@@ -159,7 +159,7 @@ def result_files(
 
 
 def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
-    """How the connectomes were made, as a sentence for methods sections."""
+    """A sentence on the computation of the connectomes, for methods sections."""
     n = counted(len(done), "scan")
     settings = plan.settings
     if not isinstance(settings, ConnectomesSettings):
@@ -179,7 +179,7 @@ def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
 
 
 def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[str]) -> pd.DataFrame:
-    """What earlier runs wrote of scans that are not of this one stays, where this run's tables say nothing of it."""
+    """Keep entries of earlier runs for scans that are not part of this run and its tables."""
     before = _readable(plan.out / "participants.tsv")
     if "participant_id" not in before:
         return table
@@ -200,15 +200,15 @@ def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[s
 
 
 def _agreed(cells: pd.Series) -> object:
-    """What several rows say alike; None where they differ."""
+    """The common value of several rows; None if they differ."""
     return cells.iloc[0] if cells.nunique() == 1 else None
 
 
 def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
-    """What the folder's own participants.tsv says of each subject (under the output's names): covariates, outcomes.
+    """Columns of the folder's participants.tsv (covariates, outcomes) by the names of the output.
 
-    Some tables hold a row for each session, named in `session_id`. Cells in which several rows of one subject, or of
-    one session, differ are missing, since it is not known which is right; the inventory tells which subjects.
+    Some tables have a row for each session, named in `session_id`. Cells with conflicting values in several rows of a
+    subject or session are missing; the inventory lists the subjects.
 
     Raises:
         DataError: the table cannot be read.
@@ -237,7 +237,7 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
 
 
 def _readable(file: Path) -> pd.DataFrame:
-    """A table that an earlier run wrote; empty where it is missing or broken."""
+    """A table of an earlier run; empty if it is missing or damaged."""
     try:
         return read_table(file)
     except ConnectomeTLError:

@@ -33,21 +33,20 @@ def build_connectomes(
     dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Make the connectomes of every scan of a folder; what is done already is left as it is.
+    """Compute the connectomes of every scan of a folder; finished scans are not repeated.
 
-    Everything that is missing or doubled is listed before anything is computed. A scan that fails stops
-    no other.
+    Missing and duplicate files are listed before anything is computed. A failed scan does not stop the others.
 
     Args:
         atlas, engine: override the configuration.
-        filter_file: BIDS Apps' `--bids-filter-file`: which images are meant.
-        n_workers: scans at the same time; where there are fewer scans, threads of each.
-        dry_run: tell every file and choice, and compute and write nothing.
-        tell: is called with everything that was found wrong, line by line, before anything is computed.
+        filter_file: `--bids-filter-file` of BIDS Apps, which selects images.
+        n_workers: number of scans processed in parallel; with fewer scans, threads of each scan.
+        dry_run: list files and choices without computing or writing anything.
+        tell: called with each problem, line by line, before anything is computed.
 
     Raises:
         UsageError, MissingInputError: settings, folder or template.
-        DataError, MissingInputError: at the end, when scans failed: one line for each.
+        DataError, MissingInputError: at the end, if scans failed, with one line for each.
     """
     settings, base = folder_settings(config, ConnectomesSettings, atlas=atlas, engine=engine)
     filters = {} if filter_file is None else read_filters(Path(filter_file))
@@ -70,7 +69,7 @@ def build_connectomes(
 def plan_connectomes(
     settings: ConnectomesSettings, base: Path, inventory: Inventory, out: Path
 ) -> tuple[Plan[AnyScanSettings], list[Scan]]:
-    """`plan_folder` of diffusion data, after a look for the programs and the group response that they need.
+    """`plan_folder` for diffusion data, with checks of the required programs and group response.
 
     Raises:
         MissingInputError: a program or the response is not there. DataError: its file does not contain a response.

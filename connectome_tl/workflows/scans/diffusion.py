@@ -49,13 +49,13 @@ from connectome_tl.workflows.scans.template import contrast_note, contrast_of, s
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
-    """Compute and write everything of one scan but its mark.
+    """Compute and write all outputs of one scan except its completion mark.
 
     Args:
         inputs: hash of every input by its role, for the sidecars.
 
     Raises:
-        ConnectomeTLError: whatever is wrong with this scan, naming it.
+        ConnectomeTLError: a problem of this scan.
     """
     settings = plan.settings
     recon = settings.reconstruction
@@ -100,7 +100,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
 
 
 def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str]) -> tuple[Dwi, ScanQuality]:
-    """The data ready for reconstruction, and their quality before anything was done to them."""
+    """The preprocessed data, and the quality of the original data."""
     settings = plan.settings
     if scan.dwi is None:
         raise MissingInputError("there is no diffusion image", subject=scan.name)
@@ -119,7 +119,7 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
     raw, empty, check = usable_volumes(dwi, refuse=settings.wrong_table == "refuse")
     dwi, motion = raw, None
     if not scan.preprocessed:
-        # A generous mask, so that noise is looked for in the head and not in the air.
+        # A generous mask, so that noise is estimated within the head.
         generous = raw.with_mask(binary_dilation(raw.mask, iterations=3))
         hook = settings.hooks.distortion
         dwi, motion = preprocess(
@@ -139,7 +139,7 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
 
 
 def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings]) -> tuple[Volume, Warp]:
-    """The brain in the anatomical image, and where a point of the diffusion data lies in it."""
+    """The brain in the anatomical image, and the map from the diffusion data to it."""
     b0, settings = _mean_b0(dwi), plan.settings.registration
 
     def rough(head: Volume) -> np.ndarray:
@@ -166,11 +166,11 @@ def _parcels(
     warnings: list[str],
     transforms: dict[str, Warp],
 ) -> tuple[Volume, Gate | None]:
-    """Labels in the space of the diffusion data: found there, else carried in from the anatomical image or a template.
+    """Labels in diffusion space: from the folder, else from the anatomical image or a template.
 
     Raises:
         MissingInputError: neither parcellation nor template and anatomical image.
-        DataError: the registration does not fit.
+        DataError: the registration is refused.
     """
     grid = Volume(dwi.data[..., 0], dwi.affine, scan.name, dwi.file)
     own = segmentation().labels if scan.parcellation_in == "hook" else None
@@ -212,7 +212,7 @@ def _from_anatomy(
     grid: Volume,
     settings: RegistrationSettings,
 ) -> tuple[Volume, Gate]:
-    """Labels that lie on the anatomical image, in the diffusion data."""
+    """Resample labels of the anatomical image to the diffusion data."""
     brain, to_anatomical = anatomy()
     carried = carry_labels(to_anatomical, labels, grid)
     inside = Volume((brain.data > 0).astype(np.float32), brain.affine)
@@ -235,7 +235,7 @@ def _tissues(
     segmentation: Callable[[], Segmented],
     warnings: list[str],
 ) -> Tissues | None:
-    """Tissue maps on the grid of the diffusion data: those of the folder, else segmented where that is asked for."""
+    """Tissue maps on the grid of the diffusion data: from the folder, else segmented if requested."""
     wanted, hook = plan.settings.tissues, plan.settings.hooks.tissues
     if wanted == "none" or (not scan.tissues and hook is None and wanted == "given"):
         return None
@@ -270,7 +270,7 @@ def _response(dwi: Dwi, maps: TensorMaps, plan: Plan[ConnectomesSettings]) -> Re
 def _streamlines(
     dwi: Dwi, response: Response, plan: Plan[ConnectomesSettings], tissues: Tissues | None, labels: Volume
 ) -> tuple[list[np.ndarray], np.ndarray | None, Orientations | None]:
-    """Streamlines, their weights (None: each counts once), and the densities where the engine gives them back."""
+    """Streamlines, their weights (None for equal weights), and fibre densities if the engine returns them."""
     settings = plan.settings
     if settings.engine == "mrtrix3":
         return track_with_mrtrix(dwi, response, settings, tissues=tissues, n_threads=plan.n_threads)

@@ -23,7 +23,7 @@ from connectome_tl.workflows.scans.result import Plan, ScanResult, status_of
 
 
 def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:
-    """Write all files of a scan but the mark that says it is done; the same result gives the same bytes."""
+    """Write all files of a scan except its completion mark; the same result gives the same bytes."""
     name, settings = found.name, plan.settings
     units = {measure: UNITS[measure] for measure in settings.measures}
     summed = {"count": weight_name(settings), "invnodevol": f"{weight_name(settings)}, per voxel"}
@@ -64,7 +64,7 @@ def write_scan(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
 
 
 def _write_quality(path: Path, quality: ScanQuality) -> list[Path]:
-    """The table of volumes, with a description of each of its columns as BIDS asks for."""
+    """Write the table of volumes with descriptions of its columns, as required by BIDS."""
     said = {
         name: {"Description": text, **({"Units": unit} if unit else {})}
         for name, (text, unit) in COLUMNS.items()
@@ -89,7 +89,7 @@ def _regional(found: ScanResult, numbers: Sequence[int]) -> dict[str, np.ndarray
 
 
 def numbers_of(found: ScanResult) -> dict[str, float]:
-    """Numbers that a cohort is looked over by."""
+    """Numbers of a scan for the comparison within a cohort."""
     dwi, account = found.dwi, found.assembly.account
     matrix = found.assembly.connectome.weights[0]
     upper = matrix[np.triu_indices(len(matrix), 1)]
@@ -103,4 +103,4 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
     }
     numbers |= found.quality.numbers
     numbers |= {} if found.gate is None else found.gate.numbers()
-    return dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
+    return dict(sorted(numbers.items()))  # in the order of the stored file, so that a rerun writes the same page

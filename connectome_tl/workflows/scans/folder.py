@@ -1,7 +1,7 @@
 """Process all scans of a folder, one by one or in parallel.
 
-Everything that is missing or doubled is listed before anything is computed. A scan that fails stops no other. What
-is done already is left as it is.
+Missing and duplicate files are listed before anything is computed. A failed scan does not stop the others. Finished
+scans are not repeated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
 from connectome_tl.workflows.scans.template import contrast_note
 
-_NOT_BIDS = (  # names that BIDS does not know
+_NOT_BIDS = (  # names that BIDS does not define
     *(
         "settings.yaml",
         "cohort.yaml",
@@ -52,19 +52,19 @@ _NOT_BIDS = (  # names that BIDS does not know
     *(f"*_{suffix}.*" for suffix in ("dwimap", "tdi", "tractogram", "tractogram_weights", "xfm", "relmat_labels")),
     *("*_desc-preproc_dwi.bval", "*_desc-preproc_dwi.bvec"),  # the standard forgot them for derivatives (1.11)
 )
-_MAX_TOLD = 10  # scans whose gradient table is spoken of one by one
+_MAX_TOLD = 10  # largest number of scans with a separate note on their gradient table
 
 
 @dataclass(frozen=True)
 class FolderRun:
-    """What a run made.
+    """Result of processing a folder.
 
     Attributes:
-        done: scans of this run; page and cohort also hold those of earlier ones.
-        failed: (scan, problem, exit code) of those of this run that did not work.
-        cohort: `cohort.yaml` of the scans that worked; None when none did.
+        done: finished scans of this run; page and cohort also contain those of earlier runs.
+        failed: (scan, problem, exit code) of failed scans of this run.
+        cohort: `cohort.yaml` of the finished scans; None without any.
         page: `index.html`.
-        reasons: why a scan of this run did not work, in a few words, by its name.
+        reasons: short reasons for failures, by scan.
     """
 
     done: tuple[Done, ...]
@@ -81,7 +81,7 @@ def run_folder(
     n_workers: int,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """`process_folder`, and an error where a scan failed.
+    """Call `process_folder`, and raise an error if a scan failed.
 
     Raises:
         DataError, MissingInputError, InterruptedRunError, InternalError: at the end, when scans failed: one line for
@@ -106,18 +106,18 @@ def process_folder(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderRun:
-    """Process all scans, then write the page and `cohort.yaml`; scans that failed are told in the result.
+    """Process all scans, then write the page and `cohort.yaml`; failed scans are listed in the result.
 
-    Where there are more workers than scans, a scan has several threads; its results are the same.
+    With more workers than scans, a scan uses several threads; results do not depend on this.
 
     Args:
-        tell: is called with everything that was found wrong, line by line, before anything is computed; then with
-            what is to say about each scan's gradient table.
-        progress: is called with how many scans are through, and how many there are.
+        tell: called with each problem, line by line, before anything is computed; then with notes on each scan's
+            gradient table.
+        progress: called with the number of processed scans and the total number.
 
     Raises:
-        UsageError: the output folder holds other data. DataError: the table of participants cannot be read.
-        OutputError, InterruptedRunError: at once, when the output cannot be written or a worker was killed.
+        UsageError: the output folder contains other data. DataError: the table of participants cannot be read.
+        OutputError, InterruptedRunError: immediately, if the output cannot be written or a worker was killed.
     """
     said_of_subjects(inventory, plan.settings.id_prefix)  # a table that cannot be read is an error now, not at the end
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
@@ -152,7 +152,7 @@ def process_folder(
             reasons[name] = _in_words(result.problems)
     if tell is not None and turned > _MAX_TOLD:
         tell(f"the gradient tables of {counted(turned - _MAX_TOLD, 'scan')} more: see the report")
-    for name, problem, code in failed:  # what an earlier run made of other inputs is no result of these
+    for name, problem, code in failed:  # results of an earlier run with other inputs are invalid
         plan.file(name, "provenance.json").unlink(missing_ok=True)
         write_json(plan.file(name, "failure.json"), {"Problem": problem, "ExitCode": code})
     for item in done:
@@ -169,7 +169,7 @@ def preview(
     n_workers: int,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Tell what `run_folder` would do, and do nothing.
+    """Describe what `run_folder` would do, without doing it.
 
     Raises:
         DataError: the table of participants cannot be read.
@@ -183,10 +183,10 @@ def preview(
 
 
 def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
-    """The tables of another dataset are not written over.
+    """Refuse to overwrite tables of another dataset.
 
     Raises:
-        UsageError: the folder is the input, a subject of it, somebody else's results, or those of the other command.
+        UsageError: the folder is the input, a subject of it, or contains results of another program or command.
     """
     inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
@@ -204,10 +204,10 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
-    """Scans of one folder are made alike: all of them anew, or none.
+    """Refuse to mix scans of different settings in one folder.
 
     Raises:
-        UsageError: scans of other settings lie in the folder, and this run would leave some of them as they are.
+        UsageError: the folder contains scans of other settings that this run would not repeat.
     """
     others = scans_of_other_settings(plan)
     kept = sorted(set(others) - run)
@@ -224,7 +224,7 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
 
 
 def worst_of(run: FolderRun) -> type[ConnectomeTLError]:
-    """What a command with failed scans ends with: a fault of ours, not enough of the machine, bad data, no data."""
+    """Most severe error of a command with failed scans: internal error, interruption, bad data, missing input."""
     codes = {code for _, _, code in run.failed}
     if InternalError.exit_code in codes:
         return InternalError
@@ -234,17 +234,17 @@ def worst_of(run: FolderRun) -> type[ConnectomeTLError]:
 
 
 def _in_a_line(problems: Sequence[Problem]) -> str:
-    """Everything that is wrong with one scan."""
+    """All problems of one scan in one line."""
     return " | ".join(map(str, problems))
 
 
 def _in_words(problems: Sequence[Problem]) -> str:
-    """What is wrong with one scan, without its name, its files and what to do."""
+    """The problems of one scan, without its name, files and remedies."""
     return "; ".join(dict.fromkeys(problem.what for problem in problems))
 
 
 def _source(root: Path) -> dict[str, str]:
-    """What the input says it is, for `SourceDatasets`; no path, which says nothing elsewhere."""
+    """Description of the input for `SourceDatasets`, without paths, which are specific to this machine."""
     try:
         said = read_json_object(root / "dataset_description.json")
     except ConnectomeTLError:
@@ -254,7 +254,7 @@ def _source(root: Path) -> dict[str, str]:
 
 
 def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[Scan]) -> list[str]:
-    """Write what describes the folder; returns everything that was found wrong, as `inventory.txt` holds it."""
+    """Write the description of the folder; returns all problems, as in `inventory.txt`."""
     out, settings = plan.out, plan.settings
     write_json(
         out / "dataset_description.json",

@@ -21,7 +21,7 @@ _BYTES_PER_VALUE, _BYTES_AT_LEAST = 24, 600e6
 
 
 def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
-    """Lines that tell what is used of each scan, and what is wrong with the folder."""
+    """Lines with the files used for each scan, and the problems of the folder."""
     lines = [f"{inventory.kind} folder {inventory.root}: {counted(len(scans), 'scan')}"]
     for scan in scans:
         lines.append(f"{scan.name}: " + ("cannot be used" if scan.problems else _seconds_text(plan, scan)))
@@ -37,7 +37,7 @@ def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inven
 
 
 def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int) -> str:
-    """One line: how long the scans take, roughly, and how much memory they hold at the same time."""
+    """One line with rough estimates of time and memory for the scans."""
     costs = sorted((cost_of_scan(plan, scan) for scan in scans if not scan.problems), reverse=True)
     if not costs:
         return "nothing to compute"
@@ -53,7 +53,7 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
 
 
 def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
-    """Seconds on one core, and bytes that are held at once."""
+    """Seconds on one core, and peak memory in bytes."""
     settings = plan.settings
     images = [run.image for run in scan.runs] if isinstance(settings, ConnectomesSettings) else [scan.anatomical]
     size = sum(map(_size, images))
@@ -86,7 +86,7 @@ def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A rough length of time for people."""
+    """A rounded duration as text."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

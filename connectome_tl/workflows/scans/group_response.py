@@ -17,18 +17,18 @@ _OWN = "this subject"
 def write_group_response(
     out_dir: str | Path, *, participants: Sequence[str] = (), sessions: Sequence[str] = ()
 ) -> tuple[Path, int]:
-    """Average the responses that the sidecars of finished scans hold into `group_response.json`.
+    """Average the responses in the sidecars of finished scans, and write `group_response.json`.
 
-    Subjects of a later test fold would have a say in every connectome: give `participants` who are in none.
+    Subjects of later test folds would affect all connectomes: restrict `participants` to others.
 
     Args:
         participants, sessions: labels to average, with or without `sub-` and `ses-`; all by default.
 
     Returns:
-        The file for `reconstruction.response_file`, and of how many scans it is.
+        The file for `reconstruction.response_file`, and the number of scans.
 
     Raises:
-        MissingInputError: no finished scan, or none of those asked for.
+        MissingInputError: no finished scan, or none of the requested ones.
         DataError: scans were made with a group response, or responses are of different kinds.
     """
     out = Path(out_dir)

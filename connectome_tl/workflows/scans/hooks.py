@@ -31,7 +31,7 @@ _PAIRED = {"b0s", "acqp", "index"}
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What a tissue hook has left, on the grid of the anatomical image.
+    """Output of a tissue hook, on the grid of the anatomical image.
 
     Attributes:
         labels: regions, where the tool makes some.
@@ -50,22 +50,22 @@ def hooks_of(settings: AnyScanSettings) -> dict[str, Hook]:
 
 
 def require_hooks(settings: AnyScanSettings, base: Path) -> None:
-    """Say at once which programs are not there.
+    """Check that the programs of all hooks exist.
 
     Raises:
-        MissingInputError: with the name of the first.
+        MissingInputError: a program does not exist.
     """
     for name, hook in hooks_of(settings).items():
         require_hook(hook, name, base)
 
 
 def hook_versions(plan: AnyPlan) -> dict[str, str]:
-    """Version and hash of each hook, for the record of what it made."""
+    """Version and hash of each hook, for provenance."""
     return {f"hooks.{name}": hook_record(hook, name, plan.base) for name, hook in hooks_of(plan.settings).items()}
 
 
 def hook_problems(scan: Scan, plan: AnyPlan) -> list[Problem]:
-    """What a scan lacks of what the words of its hooks ask for."""
+    """Problems of a scan that lacks files for the placeholders of its hooks."""
     hooks = hooks_of(plan.settings)
     found: list[Problem] = []
     distortion, tissues = hooks.get("distortion"), hooks.get("tissues")
@@ -87,7 +87,7 @@ def hook_problems(scan: Scan, plan: AnyPlan) -> list[Problem]:
 
 
 def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook) -> Dwi:
-    """The data as the hook gives them back.
+    """The data corrected by the hook.
 
     Raises:
         MissingInputError, DataError: a name has no value, the command failed, or its output cannot be used.
@@ -130,7 +130,7 @@ def _paired(dwi: Dwi, scan: Scan, folder: Path) -> dict[str, str]:
 
 
 def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.ndarray:
-    """Directions as the hook has turned them; as they were where it wrote none and did not move volumes."""
+    """Rotated directions of the hook; unchanged if it wrote none and did not correct motion."""
     if not file.is_file():
         if "motion" in hook.corrects or "bvec" in hook.outputs:
             raise DataError(
@@ -150,7 +150,7 @@ def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.nd
 
 
 def brain_finder(scan: Scan, plan: AnyPlan, of: str) -> Callable[[Volume], np.ndarray] | None:
-    """What finds the brain in an image, (x, y, z) bool, where a hook is set for images `of` this kind."""
+    """Function that computes a brain mask, (x, y, z) bool, if a hook is set for images `of` this kind."""
     hook = plan.settings.hooks.brain
     if hook is None or of not in hook.of:
         return None

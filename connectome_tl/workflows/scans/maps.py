@@ -32,7 +32,7 @@ _ITK = "ITK's convention (LPS): maps points of the space `to` to points of the s
 
 
 def write_maps(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> list[Path]:
-    """Write maps, mask, labels and streamline density, and whatever the settings ask to keep."""
+    """Write maps, mask, labels and streamline density, and the optional files of the settings."""
     name, dwi, settings = found.name, found.dwi, plan.settings
     folder = plan.file(name, "").parent
     described = partial(
@@ -75,7 +75,7 @@ def write_maps(found: ScanResult, plan: Plan[ConnectomesSettings], inputs: Mappi
 
 
 def _densities(orientations: Orientations) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
-    """Fibres (white matter) and, with two tissues, fluid: values and what is to say about them."""
+    """Densities of fibres (white matter) and, with two tissues, of fluid, with fields for the sidecar."""
     n_coefficients = orientations.coefficients.shape[-1]
     encoding = {
         "Type": "sh",
@@ -95,7 +95,7 @@ def _densities(orientations: Orientations) -> list[tuple[str, np.ndarray, dict[s
 
 
 def _streamlines(found: ScanResult, file: Path, described: partial[Path], settings: ConnectomesSettings) -> list[Path]:
-    """The tractogram and, where streamlines weigh differently, their weights as `assemble --weights` takes them."""
+    """Write the tractogram and, if streamlines have weights, the file for `assemble --weights`."""
     said = {"Description": "streamlines in mm (RAS+), as MRtrix3 writes them", "units": "mm"}
     written = [write_tck(file, found.streamlines)]
     written.append(described(file, seed=settings.tracking.seed, Engine=settings.engine, **said))

@@ -23,7 +23,7 @@ def write_matrices(
     fields: Mapping[str, Any],
     seed: int | None = None,
 ) -> list[Path]:
-    """Write the table and the other formats of the settings; returns all files, sidecars among them."""
+    """Write the table and the other formats of the settings; returns all files, including sidecars."""
     written: list[Path] = []
     for ending in (*plan.settings.formats, "tsv"):  # the table last: files of one name share a sidecar, the table's
         written += write_connectome(

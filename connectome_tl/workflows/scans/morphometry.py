@@ -58,16 +58,16 @@ def build_networks(
     dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Make the network of every scan of a folder; what is done already is left as it is.
+    """Compute the network of every scan of a folder; finished scans are not repeated.
 
-    Everything that is missing is listed before anything is computed. A scan that fails stops no other.
+    Missing files are listed before anything is computed. A failed scan does not stop the others.
 
     Args:
         atlas, network: override the configuration.
-        filter_file: BIDS Apps' `--bids-filter-file`: which images are meant.
-        n_workers: scans at the same time.
-        dry_run: tell every file and choice, and compute and write nothing.
-        tell: is called with everything that was found wrong, line by line, before anything is computed.
+        filter_file: `--bids-filter-file` of BIDS Apps, which selects images.
+        n_workers: number of scans processed in parallel.
+        dry_run: list files and choices without computing or writing anything.
+        tell: called with each problem, line by line, before anything is computed.
 
     Raises:
         UsageError, MissingInputError: settings, folder or template.
@@ -85,7 +85,7 @@ def build_networks(
 
 
 def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
-    """The scan without its diffusion data, and with everything that it lacks for this."""
+    """The scan without its diffusion data, with the problems that prevent structural processing."""
     given = {contrast_of(scan.anatomical), contrast_of(scan.other_anatomical)}
     problems = [
         Problem(f"there is no {image} image", expected=f"anat/{scan.name}_{image}.nii.gz", subject=scan.name)
@@ -120,16 +120,16 @@ def morphometry_files(
     atlas: str | None = None,
     show_progress: bool = False,
 ) -> MorphometryFiles:
-    """One subject's network and measures, from images (T1w, T2w, FA, a tissue map) on the grid of its parcellation.
+    """Compute one subject's network and measures from images (T1w, T2w, FA, tissue map) on the parcellation's grid.
 
-    `divergence` compares the distributions of voxels over all images, `similarity` the regions' volume, mean, spread
-    and quantiles. No other subject enters, so nothing can leak between folds.
+    `divergence` compares the distributions of voxels over all images; `similarity` compares the regions' volume, mean,
+    standard deviation and quantiles. A single subject is used, so no information can leak between folds.
 
     Args:
         show_progress: draw bars, on a terminal only.
 
     Raises:
-        UsageError: an unknown network, no image, labels and atlas together, or an `out` that is not `.tsv`.
+        UsageError: unknown network, no image, both labels and atlas, or an `out` that is not `.tsv`.
         MissingInputError, DataError: as the readers; an image on another grid.
     """
     if Path(out).suffix.lower() != ".tsv":

@@ -41,7 +41,7 @@ ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 def folder_settings(
     config: str | Path | None, kind: type[ScanSettingsT], **given: str | None
 ) -> tuple[ScanSettingsT, Path]:
-    """Settings of a command, with what the command line gave, and the folder that their paths are relative to."""
+    """Settings of a command with overrides from the command line, and the base folder of their paths."""
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     if config is None:
         return parse_settings("", kind, overrides=overrides), Path.cwd()
@@ -56,14 +56,14 @@ def plan_folder(
     *,
     response: Path | None = None,
 ) -> tuple[Plan[AnyScanSettings], list[Scan]]:
-    """What all scans share, and the scans with their parcellation and everything that each lacks.
+    """Plan shared by all scans, and the scans with their parcellations and problems.
 
     Args:
-        base: folder that paths of the settings are relative to.
+        base: base folder of relative paths in the settings.
         response: file of the declared group response.
 
     Raises:
-        UsageError, MissingInputError: settings, template, ages. DataError: a template's labels are no atlas's.
+        UsageError, MissingInputError: settings, template, ages. DataError: a template's labels match no atlas.
     """
     if settings.template is None and settings.parcellation is None and settings.atlas is not None:
         image = find_image(settings.atlas)
@@ -84,7 +84,7 @@ def plan_folder(
         scans = [_with_surfaces(scan, settings.surfaces, inventory.root) for scan in scans]
         if regions is None:
             regions = _first_regions(scans)
-    if regions is not None and regions.atlas is not None:  # said once, and not again for each scan
+    if regions is not None and regions.atlas is not None:  # reported once for all scans
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
             check_places(read_label_image(file), regions.atlas, max_misplaced=most)
@@ -96,7 +96,7 @@ def plan_folder(
 def _regions(
     settings: AnyScanSettings, base: Path, templates: dict[str, ChosenTemplate]
 ) -> tuple[RegionTable | None, str]:
-    """Rows of every connectome and the name that files bear: of a table, an atlas, or the templates' own labels."""
+    """Rows of every connectome and the name for files, from a table, an atlas, or the templates' labels."""
     if settings.labels is not None:
         table = regions_of_table(read_labels(base / settings.labels), file=settings.labels)
         return table, _letters(settings.atlas or _name_of(settings.labels))
@@ -115,24 +115,24 @@ def _regions(
 
 
 def _name_of(labels: str) -> str:
-    """What a label table is about: its `atlas-` entity, else its file name."""
+    """Name of a label table: its `atlas-` entity, else its file name."""
     found = re.search(r"atlas-([a-zA-Z0-9+]+)", Path(labels).name)
     return found.group(1) if found else Path(labels).name.split(".")[0]
 
 
 def _letters(name: str) -> str:
-    """A name as an entity's value may be: without its own entity's key."""
+    """A name as a valid value of an entity, without the key."""
     return "".join(letter for letter in re.sub(r"(atlas|desc|seg)-", "", name) if letter.isalnum()) or "labels"
 
 
 def _fetched(scan: Scan, plan: Plan[AnyScanSettings]) -> Scan:
-    """The scan, with a problem for every file of it whose content is elsewhere, and for what its hooks lack."""
+    """The scan, with problems for files whose content is not fetched and for missing inputs of hooks."""
     absent = (unfetched(file, scan.name) for file in plan.inputs_of(scan).values())
     return replace(scan, problems=(*scan.problems, *filter(None, absent), *hook_problems(scan, plan)))
 
 
 def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> Scan:
-    """The scan with its parcellation, or with the problem that there is none."""
+    """The scan with its parcellation, or with a problem if there is none."""
     settings = plan.settings
     if settings.surfaces is not None:
         return scan
@@ -164,7 +164,7 @@ def _with_surfaces(scan: Scan, settings: SurfaceFiles, root: Path) -> Scan:
 
 
 def _first_regions(scans: list[Scan]) -> RegionTable | None:
-    """Rows by the label tables of the first scan whose tables can be read; the others fail on their own."""
+    """Rows from the first scan with readable label tables; scans with unreadable ones fail separately."""
     for scan in scans:
         if not scan.problems:
             with suppress(ConnectomeTLError):
@@ -173,6 +173,6 @@ def _first_regions(scans: list[Scan]) -> RegionTable | None:
 
 
 def _from_hook(settings: AnyScanSettings) -> bool:
-    """Whether the labels come from the user's own program, and no template is named."""
+    """Whether labels are from a user-supplied program, without a template."""
     hook = settings.hooks.tissues
     return hook is not None and bool(hook.outputs.get("labels")) and settings.template is None

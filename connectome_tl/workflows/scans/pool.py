@@ -21,12 +21,12 @@ from connectome_tl.workflows.scans.scan import Done, process_scan
 def process_scans(
     scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
 ) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
-    """Each scan's name with its result or its error, as they come; a scan that fails stops no other.
+    """Yield each scan's name with its result or error on completion; failed scans do not stop others.
 
-    However this ends, no worker goes on without it.
+    All workers are stopped when the generator ends for any reason.
 
     Raises:
-        OutputError: the output cannot be written; what other scans would make could not be, either.
+        OutputError: the output cannot be written, which affects all scans.
         InterruptedRunError: a worker was killed.
     """
     several = n_workers > 1 and len(scans) > 1
@@ -63,7 +63,7 @@ def _at_once(
 
 
 def _begin() -> None:
-    """A worker leaves interrupts to the process that started it, and ends when that is gone."""
+    """Initialise a worker: ignore interrupts, and end with the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -76,11 +76,11 @@ def _end_with_parent() -> None:
 
 
 def _guarded(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLError:
-    """One scan's result or its error; a fault of ours in one scan does not take the others with it."""
+    """Result or error of one scan; internal errors are caught, so that other scans continue."""
     from threadpoolctl import threadpool_limits
 
     try:
-        # More threads add in another order: another last digit, other streamlines, other bytes on a second run.
+        # The order of summation depends on the number of threads: results would differ between runs.
         with threadpool_limits(limits=1), alone(plan.out, scan.name):
             return process_scan(scan, plan)
     except ConnectomeTLError as error:

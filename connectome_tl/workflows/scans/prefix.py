@@ -14,14 +14,14 @@ _T = TypeVar("_T")
 
 
 def prefixed(subject: str, prefix: str) -> str:
-    """`sub-01` with the prefix `siteA` is `sub-siteA01`; also of names with a session."""
+    """Add a prefix to a name: `sub-01` with `siteA` is `sub-siteA01`, also for names with a session."""
     return f"sub-{prefix}{subject.removeprefix('sub-')}"
 
 
 def with_prefix(
     plan: Plan[AnyScanSettings], scans: list[Scan], inventory: Inventory
 ) -> tuple[Plan[AnyScanSettings], list[Scan], Inventory]:
-    """The same under the names of the output, once everything is found under those of the input."""
+    """Replace input names by output names, after all files are found."""
     prefix = plan.settings.id_prefix
     if not prefix:
         return plan, scans, inventory

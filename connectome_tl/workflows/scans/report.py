@@ -23,7 +23,7 @@ Typical = Mapping[str, tuple[float, float]]
 
 
 def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float], told: str, index: Path) -> Path:
-    """Write the page; the same scan gives the same bytes. The cohort's numbers come in later (`set_beside`)."""
+    """Write the page; the same scan gives the same bytes. `set_beside` adds the cohort's numbers later."""
     account = found.assembly.account
     lines = (
         f"{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
@@ -47,7 +47,7 @@ def page_of(
     path: Path,
     index: Path,
 ) -> ScanPage:
-    """A scan's page without figures. `pictures` are data URLs with what they show; all else is text."""
+    """A scan's page. `pictures` are data URLs with their descriptions; all other content is text."""
     stamped = stamps_of(warnings)
     return ScanPage(
         name=name,
@@ -67,7 +67,7 @@ def page_of(
 def set_beside(
     path: Path, numbers: Mapping[str, float], cohort: Typical, neighbours: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """Put the cohort's median and robust spread beside a page's numbers, where they are not there already."""
+    """Add the cohort's median and robust standard deviation to the numbers of a page, unless already present."""
     before = path.read_text("utf-8")
     head, _, rest = before.partition(BEGIN)
     _, _, tail = rest.partition(END)
@@ -77,19 +77,19 @@ def set_beside(
 
 
 def page_hash(path: Path) -> str:
-    """Hash of a page without what `set_beside` changes."""
+    """Hash of a page without the content that `set_beside` changes."""
     head, _, rest = path.read_text("utf-8").partition(BEGIN)
     return content_hash(head, rest.partition(END)[2])
 
 
 def slices(rows: Sequence[Row], mask: np.ndarray, labels: Volume, affine: np.ndarray) -> str:
-    """Cuts through the middle of the brain as a data URL; the labels may lie on another grid of the same space."""
+    """Slices through the centre of the brain as a data URL; the labels may have another grid in the same space."""
     parcels = carry_labels(Warp(np.eye(4)), labels, Volume(mask, affine)).data
     return cuts(rows, mask, parcels, aff2axcodes(affine))
 
 
 def matrix(connectome: Connectome) -> str:
-    """The first measure; on a logarithmic scale where it counts, as it is where it may be negative."""
+    """Image of the first measure, on a logarithmic scale for counts and a linear scale for signed values."""
     weights, name = connectome.weights[0], connectome.measures[0].replace("_", " ")
     if name.startswith("morphometric"):
         there = connectome.node_mask[:, None] & connectome.node_mask & ~np.eye(len(weights), dtype=bool)
@@ -100,7 +100,7 @@ def matrix(connectome: Connectome) -> str:
 
 
 def brightest(image: np.ndarray, mask: np.ndarray) -> float:
-    """The value that is drawn brightest."""
+    """Intensity at the upper end of the grey scale."""
     return max(float(np.quantile(image[mask], 0.995)), 1e-6)
 
 

@@ -35,7 +35,7 @@ _WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion":
 
 
 def status_of(preprocessed: bool, settings: ConnectomesSettings) -> str:
-    """What was corrected, of data that came raw; it begins with `exploratory` where distortions were not."""
+    """Corrections applied to raw data; starts with `exploratory` if distortions were not corrected."""
     if preprocessed:
         return "as preprocessed"
     hook = settings.hooks.distortion
@@ -52,7 +52,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def stamps_of(warnings: Sequence[str]) -> list[str]:
-    """Those of a scan's warnings that make it exploratory."""
+    """The warnings that make a scan exploratory."""
     return [warning for warning in warnings if warning.startswith(_STAMP)]
 
 
@@ -66,7 +66,7 @@ SettingsT = TypeVar("SettingsT", bound=AnyScanSettings, covariant=True)
 
 @dataclass(frozen=True)
 class Plan(Generic[SettingsT]):
-    """What all scans of a run share. Paths are absolute.
+    """Data shared by all scans of a run. Paths are absolute.
 
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
@@ -95,7 +95,7 @@ class Plan(Generic[SettingsT]):
         return "dwi" if isinstance(self.settings, ConnectomesSettings) else "anat"
 
     def step(self, scan: str) -> Callable[[str], None]:
-        """What to call with the name of each step of a scan as it begins; where wanted, a line on the terminal."""
+        """Function to be called at the start of each step of a scan; prints a line if `shown`."""
 
         def say(name: str) -> None:
             if self.shown:
@@ -108,12 +108,12 @@ class Plan(Generic[SettingsT]):
         return self.out / scan.replace("_", "/") / self.datatype / f"{scan}_{suffix}"
 
     def files(self, scan: str) -> dict[str, Path]:
-        """Inputs that are not the scan's own, by role."""
+        """Shared inputs, by role."""
         files = self.templates[scan].files() if scan in self.templates else {}
         return files if self.response is None else files | {"response": self.response}
 
     def inputs_of(self, scan: Scan) -> dict[str, Path]:
-        """Every input of a scan by role: its own, and those that it shares."""
+        """All inputs of a scan by role, including shared ones."""
         corrected = isinstance(self.settings, ConnectomesSettings) and self.settings.hooks.distortion is not None
         # Sidecars of several runs say their phase directions, of which a warning speaks.
         further = scan.files_for_correction() if (corrected or len(scan.runs) > 1) and not scan.preprocessed else {}
@@ -143,7 +143,7 @@ class Plan(Generic[SettingsT]):
 
 @dataclass(frozen=True)
 class Made:
-    """What was written for one scan, its numbers for the cohort page, and what there is to say."""
+    """Written files of one scan, its numbers for the cohort page, and warnings."""
 
     files: tuple[Path, ...]
     numbers: Mapping[str, float]
@@ -152,14 +152,14 @@ class Made:
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """Everything that was found for one scan.
+    """All results of one scan.
 
     Attributes:
         images: scalar maps by name, each (x, y, z) on the grid of `dwi`.
         streamlines: (n_points, 3) mm each.
         passed: (x, y, z) streamlines through each voxel.
-        quality: of the data as they came.
-        gate: what the registration was let through with; None without one.
+        quality: quality of the original data.
+        gate: scores of the accepted registration; None without registration.
         principal: (x, y, z, 3) main direction of the tensor.
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.

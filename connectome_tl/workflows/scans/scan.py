@@ -18,12 +18,12 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
-_CODE = 6  # of what is made of a scan: raised whenever the same scan gives other files
+_CODE = 6  # version of the outputs; increase it whenever the files of a scan change
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of one scan: `state` is computed or unchanged; numbers for the cohort page."""
+    """Outcome of one scan: `state` is computed or unchanged; numbers for the cohort page."""
 
     scan: str
     state: str
@@ -32,13 +32,13 @@ class Done:
 
 
 def process_scan(scan: Scan, plan: Plan[Any]) -> Done:
-    """Make all outputs of one scan, or find that they are there already.
+    """Compute all outputs of one scan, unless they are already complete.
 
-    A scan's key is the hash of its inputs, the settings and the versions; `provenance.json` is written last
-    and holds it with the hash of every output, so that a run that was killed makes the missing ones again.
+    The key of a scan is the hash of its inputs, settings and versions. It is stored in `provenance.json`, which is
+    written last, with the hash of every output, so that an interrupted run recomputes missing outputs.
 
     Raises:
-        ConnectomeTLError: whatever is wrong with this scan, naming it.
+        ConnectomeTLError: a problem of this scan.
     """
     mark = plan.file(scan.name, "provenance.json")
     for left in mark.parent.glob(".*.part"):  # of a run that was killed while writing
@@ -67,14 +67,14 @@ def process_scan(scan: Scan, plan: Plan[Any]) -> Done:
 
 
 def folder_key(plan: Plan[Any]) -> str:
-    """Hash of what all scans of one folder share: settings, rows, group response, versions."""
+    """Hash of the shared inputs of all scans: settings, rows, group response, versions."""
     response = None if plan.response is None else file_hash(plan.response)
     rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
     return content_hash(plan.settings, rows, plan.atlas_name, plan.filters, response, _versions(plan), _CODE)
 
 
 def finished_scans(plan: Plan[Any]) -> list[Done]:
-    """Scans that are done in the output folder with these settings, of this run or an earlier one."""
+    """Finished scans of the output folder with these settings, from this or earlier runs."""
     key = folder_key(plan)
     return [
         Done(scan, "unchanged", record["Numbers"], tuple(record["Warnings"]))
@@ -84,7 +84,7 @@ def finished_scans(plan: Plan[Any]) -> list[Done]:
 
 
 def scans_of_other_settings(plan: Plan[Any]) -> dict[str, str]:
-    """Scans that were made with other settings or versions, and what is different, by the scan's name."""
+    """Differences of scans that were made with other settings or versions, by scan."""
     key, now = folder_key(plan), plan.settings.model_dump(mode="json")
     found = {}
     for scan, record in _marks(plan):
@@ -130,7 +130,7 @@ def _finished(mark: Path, key: str) -> dict[str, Any] | None:
         record = read_json(mark)
         outputs = {mark.parent / name: digest for name, digest in record["Outputs"].items()}
         whole = record["Key"] == key and all(f.is_file() and _hash(f) == digest for f, digest in outputs.items())
-    except Exception:  # a damaged mark is no mark: everything is made again
+    except Exception:  # with a damaged mark, everything is recomputed
         return None
     return record if whole else None
 

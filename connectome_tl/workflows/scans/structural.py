@@ -42,16 +42,15 @@ _NO_MASK = "no brain mask: the brain was segmented by intensity, which includes 
 
 
 def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[str, str]) -> Made:
-    """Compute and write the network and the regional measures of one scan, but its mark.
+    """Compute and write the network and the regional measures of one scan, except its completion mark.
 
-    Intensities are divided by the brain's median, since a scanner's units differ from scan to scan; the networks do
-    not depend on that.
+    Intensities are divided by the brain's median, since their units vary between scans; networks do not depend on it.
 
     Args:
         inputs: hash of every input by its role, for the sidecars.
 
     Raises:
-        ConnectomeTLError: whatever is wrong with this scan, naming it.
+        ConnectomeTLError: a problem of this scan.
     """
     settings, warnings = plan.settings, list[str]()
     extract = brain_finder(scan, plan, "anatomical")
@@ -80,7 +79,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     numbers |= {"n_regions_present": float(made.node_mask.sum())}
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
     numbers |= {} if gate is None else gate.numbers()
-    numbers = dict(sorted(numbers.items()))  # as they come back from disk, so that a rerun writes the same page
+    numbers = dict(sorted(numbers.items()))  # in the order of the stored file, so that a rerun writes the same page
     files = write_matrices(
         made,
         scan.name,
@@ -115,7 +114,7 @@ def _parcels(
     segmentation: Callable[[], Segmented],
     warnings: list[str],
 ) -> tuple[Volume, Gate | None]:
-    """Labels on the grid of the image: found there, or carried in from the template."""
+    """Labels on the grid of the image, from the folder or from the template."""
     own = segmentation().labels if scan.parcellation_in == "hook" else None
     if plan.settings.surfaces is not None:
         own = labels_of_surfaces(scan, plan.settings.surfaces, image, plan.regions, given=plan.rows_are_given)
@@ -131,7 +130,7 @@ def _parcels(
 
 
 def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[Volume]:
-    """Further images on the grid of the first: as they are, or brought there by a rigid registration."""
+    """Further images on the grid of the first, rigidly registered if necessary."""
     if scan.other_anatomical is None:
         return []
     image = read_volume(scan.other_anatomical, subject=scan.name)
@@ -161,7 +160,7 @@ def _tissues(
     segmentation: Callable[[], Segmented],
     warnings: list[str],
 ) -> dict[str, Volume]:
-    """Shares of each tissue on the grid of the image, by name; none where none are asked for."""
+    """Share of each tissue on the grid of the image, by name; empty if not requested."""
     wanted = plan.settings.tissues
     if wanted == "none":
         return {}

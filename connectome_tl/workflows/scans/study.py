@@ -1,8 +1,8 @@
-"""Make connectomes from scans for cohorts of a study before it runs.
+"""Compute connectomes from scans for the cohorts of a study before it runs.
 
-A `cohort.yaml` with a `scans:` block becomes, in the folder of the run, one without: `scans/ROLE.yaml` names the
-connectomes that were made, and a table that says of each subject which scan it has and why it has no connectome.
-What comes later (the fits, `audit`, `explain`, `bundle`) reads that file, and knows nothing of scans.
+A `cohort.yaml` with a `scans:` block is converted to one without, `scans/ROLE.yaml` in the run folder. It refers to the
+connectomes and to a table with the scan of each subject and the reason for a missing connectome. Later steps (fits,
+`audit`, `explain`, `bundle`) read only that file.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _INTERRUPTED = InterruptedRunError.exit_code
 
 @dataclass(frozen=True)
 class ScanCohort:
-    """A cohort whose connectomes are made from scans.
+    """A cohort whose connectomes are computed from scans.
 
     Attributes:
-        role: in the study. source: its `cohort.yaml` with the `scans:` block. settings: what that says.
-        file: the `cohort.yaml` that is written. out: folder of the connectomes.
+        role: role in the study. source: its `cohort.yaml` with the `scans:` block. settings: contents of `source`.
+        file: the written `cohort.yaml`. out: folder of the connectomes.
     """
 
     role: str
@@ -95,7 +95,7 @@ def scan_cohorts(study: StudySettings, home: Path, folder: Path) -> tuple[ScanCo
 
 
 def with_connectomes(study: StudySettings, home: Path, made: Sequence[ScanCohort]) -> StudySettings:
-    """The study with the cohort files that are written in place of those with scans."""
+    """The study with the generated cohort files instead of those with scans."""
     places = {one.source: Path(os.path.relpath(one.file, home)).as_posix() for one in made}
     changed = {
         role: use.model_copy(update={"cohort": places[home / use.cohort]})
@@ -108,10 +108,10 @@ def with_connectomes(study: StudySettings, home: Path, made: Sequence[ScanCohort
 def make_cohort(
     one: ScanCohort, n_workers: int, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[set[Path], FolderRun]:
-    """Make the connectomes of a cohort that are not there yet, and write its `cohort.yaml`.
+    """Compute the missing connectomes of a cohort, and write its `cohort.yaml`.
 
     Returns:
-        Files and folders that the result was made from, and what was made. A folder changes when a scan is added.
+        Files and folders of the input (a folder changes when a scan is added), and the result of processing.
 
     Raises:
         UsageError, MissingInputError, DataError: settings, tables, the BIDS folder; or no scan worked.
@@ -140,7 +140,7 @@ def forecast_of(one: ScanCohort, n_workers: int) -> str:
 
 
 def planned(one: ScanCohort) -> tuple[Cohort, Plan[AnyScanSettings], list[Scan], Inventory]:
-    """The cohort without connectomes, and what is to be made of the scans of its subjects and of no others."""
+    """The cohort without connectomes, and the plan for the scans of its subjects."""
     home, scans = one.source.parent, one.scans
     subjects = assemble_cohort(without_scans(one.settings), home)
     settings, base = _connectome_settings(one)
@@ -179,10 +179,10 @@ def _connectome_settings(one: ScanCohort) -> tuple[ConnectomesSettings, Path]:
 
 
 def _scans_of(one: ScanCohort, subjects: Cohort, inventory: Inventory) -> dict[str, str]:
-    """The scan of each subject that has one, by its id in the table.
+    """The scan of each subject, by its id in the table.
 
     Raises:
-        DataError: a subject has several, and the id of the cohort does not tell which.
+        DataError: a subject has several scans, and the id of the cohort does not identify one.
     """
     by_name = {scan.name: scan.name for scan in inventory.scans}
     of_child: dict[str, list[str]] = {}
@@ -210,7 +210,7 @@ def _scans_of(one: ScanCohort, subjects: Cohort, inventory: Inventory) -> dict[s
 def _rows(
     one: ScanCohort, subjects: Cohort, plan: Plan[AnyScanSettings], run: FolderRun, inventory: Inventory
 ) -> pd.DataFrame:
-    """One row per subject: its scan, motion, image, and why there is no connectome."""
+    """One row per subject: its scan, motion, image, and the reason for a missing connectome."""
     of_subject = _scans_of(one, subjects, inventory)
     moved = {item.scan: item.numbers.get(MOTION) for item in run.done}
     images = _images(one.scans.volumes, plan, inventory, set(moved)) if one.scans.volumes else {}

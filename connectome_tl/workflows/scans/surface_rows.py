@@ -1,4 +1,4 @@
-"""Regions of one scan's surfaces as rows of a connectome: matched by name, by number only where there are no names."""
+"""Match regions of one scan's surfaces to rows of a connectome by name, or by number without names."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from connectome_tl.connectome.regions import RegionTable
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.inputs import Scan
 
-# What label tables of surfaces call vertices that are no region; L_ and R_ are ours.
+# Names of vertices outside all regions in label tables of surfaces; L_ and R_ are added by this package.
 _NO_REGION = re.compile(r"([LR]_)?(unknown|\?+|background|none|medial[ _]?wall|corpus[ _]?callosum)", re.IGNORECASE)
 _NUMBER = re.compile(r"([LR]_)?[0-9]+")
 
 
 def in_rows(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Scan, *, given: bool) -> np.ndarray:
-    """Labels with the numbers of the rows in place of the surfaces' own, (x, y, z).
+    """Replace the numbers of the surfaces by those of the rows, (x, y, z).
 
-    Case and separators of names do not matter. What no row has, and is no region by its name, becomes 0.
+    Names are compared without case and separators. Labels without a row whose name is no region become 0.
 
     Args:
         own: names and numbers by the scan's label tables.
-        given: whether a label table or an atlas of the user's gives the rows, else another scan's label tables.
+        given: whether the rows are from a label table or atlas of the user, else from label tables of another scan.
 
     Raises:
-        DataError: a region that no row has, while rows are left without one.
+        DataError: a region without a row, while there are rows without a region.
     """
     there = set(np.unique(labels).tolist())
     pairs = [(name, number) for name, number in zip(own.names, own.numbers, strict=True) if number in there]
@@ -38,7 +38,7 @@ def in_rows(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Sc
     known = RowNames(atlas=regions.atlas, table=LabelTable(regions.names, regions.numbers))
     names = dict(zip(own.names, resolved_names(own.names, known)[0], strict=True))
     numbers = dict(zip(regions.names, regions.numbers, strict=True))
-    count = Counter(names[name] for name, _ in pairs)  # two spellings of one row are not one region
+    count = Counter(names[name] for name, _ in pairs)  # two spellings of one row are different regions
     strange = [
         name
         for name, _ in pairs

@@ -31,7 +31,7 @@ def surface_files(settings: SurfaceFiles, root: Path, scan: Scan) -> tuple[tuple
 
 
 def surface_problems(files: tuple[tuple[str, Path], ...], scan: Scan) -> list[Problem]:
-    """Files that are not there, and an image that they lie on that is not."""
+    """Problems for missing files and a missing anatomical image."""
     found = [Problem("a file of the surfaces is missing", expected=str(path), subject=scan.name)
              for _, path in files if not path.is_file()]  # fmt: skip
     if scan.anatomical is None:
@@ -40,7 +40,7 @@ def surface_problems(files: tuple[tuple[str, Path], ...], scan: Scan) -> list[Pr
 
 
 def regions_of_surfaces(files: tuple[tuple[str, Path], ...], *, subject: str | None = None) -> RegionTable:
-    """Rows of a connectome by the label tables: names with their hemisphere where both have one.
+    """Rows of a connectome from the label tables; names used in both hemispheres get a prefix.
 
     Raises:
         MissingInputError, DataError: as `read_surface_labels`.
@@ -65,13 +65,13 @@ def labels_of_surfaces(
     """Labels on the grid of the anatomical image.
 
     Args:
-        regions: rows of all scans. This scan's regions get their numbers by name, since tools number the regions of
-            each subject anew.
-        given: whether a label table or an atlas of the user's gives the rows, else another scan's label tables.
+        regions: rows of all scans. Numbers are assigned to this scan's regions by name, since tools may number the
+        regions of each subject differently.
+        given: whether the rows are from a label table or atlas of the user, else from label tables of another scan.
 
     Raises:
-        MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces that lie elsewhere; no region;
-            names that do not go with those of the rows.
+        MissingInputError, DataError: as the readers; a ribbon on another grid; surfaces in another space; no region;
+        names that do not match those of the rows.
     """
     files = dict(scan.surfaces)
     ribbon = None

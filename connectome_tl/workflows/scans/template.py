@@ -26,9 +26,9 @@ class ChosenTemplate:
     """A scan's template.
 
     Attributes:
-        contrast: T1w, T2w, or None where neither settings nor the image's name tell it.
-        why: for the sidecar and the page.
-        table: names of the labels, where the template brings them.
+        contrast: T1w, T2w, or None if neither settings nor the image's name determine it.
+        why: reason for the choice, for the sidecar and the page.
+        table: names of the labels, if the template provides them.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ChosenTemplate:
 
 
 def contrast_of(image: Path | None) -> str | None:
-    """T1w or T2w, as the name of an image ends; None for any other."""
+    """T1w or T2w from the end of an image's name, else None."""
     ending = "" if image is None else image.name.split(".")[0].rsplit("_", 1)[-1]
     return ending if ending in ("T1w", "T2w") else None
 
@@ -65,14 +65,13 @@ def space_of(chosen: ChosenTemplate) -> str:
 def choose_templates(
     settings: ScanSettings, base: Path, scans: list[Scan], ages: ScanAges, *, contrast: Contrast | None = None
 ) -> tuple[list[Scan], dict[str, ChosenTemplate]]:
-    """Every scan with the anatomical image to use, and its template by its name.
+    """Scans with the anatomical image to use, and their templates by name.
 
-    Of T2w and T1w a scan takes the one its template shows; where no template says so, T2w up to three months from
-    term and T1w then, and T2w where the age is not known. A scan without an age, or without a template for its age,
-    has a problem.
+    Of T2w and T1w, a scan uses the contrast of its template; if it is unknown, T2w up to three months from term (or
+    with unknown age) and T1w later. A scan without an age or without a template for its age is a problem.
 
     Args:
-        contrast: the one that all scans take, whatever their template shows.
+        contrast: contrast for all scans, independent of their templates.
 
     Raises:
         MissingInputError: files of a template that are not there, or not in TemplateFlow's cache.
@@ -105,7 +104,7 @@ def choose_templates(
 
 
 def contrast_note(scan: Scan, chosen: ChosenTemplate | None) -> str | None:
-    """What there is to say where template and image differ in contrast."""
+    """Note on different contrasts of template and image."""
     own = contrast_of(scan.anatomical)
     if chosen is None or own is None or chosen.contrast in (None, own):
         return None
@@ -187,7 +186,7 @@ def _refuse_absent(chosen: Mapping[str, ChosenTemplate]) -> None:
 
 
 def _contrast(scan: Scan, ages: ScanAges) -> str | None:
-    """The contrast that the scan's age asks for; None where it is not known."""
+    """The contrast for the scan's age; None if unknown."""
     months = ages.months(scan.name)
     return None if months is None else contrast_for_age(months)
 

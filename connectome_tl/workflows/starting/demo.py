@@ -29,7 +29,7 @@ def demo_settings(seed: int = 0) -> StudySettings:
 
 
 def run_demo(out: Path, *, seed: int = 0, show_progress: bool = True) -> Path:
-    """Simulate, write, run; returns the report's path."""
+    """Simulate the cohorts and run the study; returns the path of the report."""
     study = simulate_study(seed=seed)
     for name, cohort in (("older", study.source), ("pool", study.pool), ("target", study.target)):
         write_cohort(cohort, out / "cohorts" / name)

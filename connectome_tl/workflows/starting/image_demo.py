@@ -1,7 +1,7 @@
 """`connectome-tl demo --images`: run a small AGE2HIE study on simulated volumes.
 
-Stage 1 learns the age of healthy infants on T1w volumes; the target are newborns with another contrast (ADC), some
-with an injury of the deep grey matter. The truth is known: `simulation.volumes`.
+Stage 1 predicts the age of healthy infants from T1w volumes. The target are newborns with another contrast (ADC), some
+with an injury of the deep grey matter, simulated by `simulation.volumes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEWBORNS = easy(VolumeSettings(size=SIZE, ages=(0.0, 1.0), contrast="ADC", lesio
 
 
 def image_demo_settings(seed: int = 0) -> StudySettings:
-    """The demo's study: pretraining on age, fine-tuning on injury, the twin from scratch and the image controls."""
+    """The demo's study: pretraining on age, fine-tuning on injury, control from scratch and image baselines."""
     return StudySettings(
         title="Demo: brain age to injury, simulated volumes",
         source=CohortUse(cohort="../cohorts/healthy/cohort.yaml", tasks=("age",)),

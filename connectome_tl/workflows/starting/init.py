@@ -19,13 +19,13 @@ EXAMPLES = (
 
 
 def configs_folder() -> Path:
-    """Where the commented examples lie: the installed copy, else the repository's configs."""
+    """Folder of the commented examples: the installed copy, else the repository's configs."""
     packaged = _PACKAGE / "_packaged" / "configs"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "configs"
 
 
 def write_examples(folder: Path) -> list[Path]:
-    """Write the examples, never over a file that is there.
+    """Write the examples without overwriting files.
 
     Raises:
         OutputError: a file of that name exists.

@@ -34,14 +34,14 @@ _TRIED = 5  # files of a pattern, until one can be read
 
 @dataclass(frozen=True)
 class Seen:
-    """What lies there.
+    """Content of the table and the folder.
 
     Attributes:
-        ids: the id columns. pattern: of the matrices, relative to the folder that is written to.
-        n_matched: rows that have a matrix. n_rows: of the table.
+        ids: id columns. pattern: pattern of the matrix files, relative to the output folder.
+        n_matched: number of rows with a matrix. n_rows: number of rows of the table.
         other_patterns: further files of the same subjects, as `pattern`.
-        n_regions: rows of the first matrix. atlases: those that have so many. named: whether it names its rows.
-        transform: what its values call for. columns: what each column of the table probably is.
+        n_regions: rows of the first matrix. atlases: atlases of this size. named: whether the matrix names its rows.
+        transform: transform suggested by its values. columns: probable meaning of each column of the table.
     """
 
     table: Path
@@ -59,11 +59,11 @@ class Seen:
 
 
 def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = None) -> Seen:
-    """Find the id column, the names of the files, and what the first readable matrix holds.
+    """Find the id column and the names of the files, and inspect the first readable matrix.
 
     Raises:
-        MissingInputError: no table, no folder, or no files in it. DataError: no column's ids are in the names, or
-            no file is a matrix.
+        MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
+            names, or no file is a matrix.
     """
     cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
     files = _files(matrices, table)
@@ -149,7 +149,7 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
 
 
 def _transform(values: np.ndarray) -> Transform:
-    """Negative values within 1 indicate correlations, a long tail counts or sums of weights."""
+    """Suggest a transform: negative values within 1 indicate correlations, a long tail counts or sums of weights."""
     known = values[np.isfinite(values)]
     if len(known) and known.min() < 0 and np.abs(known).max() <= 1.0 + 1e-6:
         return "fisher_z"

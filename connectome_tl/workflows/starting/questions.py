@@ -1,4 +1,4 @@
-"""Questions that the files leave open, and their answers."""
+"""Questions that cannot be answered from the files, and their answers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _REFERENCES = ("birth", "postmenstrual", "corrected")
 
 @dataclass(frozen=True)
 class Question:
-    """What the files do not say.
+    """A question that cannot be answered from the files.
 
     Attributes:
-        key: how `--answer key=value` names it. choices: accepted answers; empty for any text.
-        default: taken where nobody answers; None where there is none.
+        key: key in `--answer key=value`. choices: accepted answers; empty for any text.
+        default: answer used without a reply; None for no default.
     """
 
     key: str
@@ -37,12 +37,12 @@ Ask = Callable[[Question], str]
 
 
 def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[Seen, dict[str, str]]:
-    """Answers to all questions, from `--answer`, a person, or the default; and the columns as they then are.
+    """Get answers to all questions from `--answer`, the user, or defaults; returns updated columns and answers.
 
-    Which columns are outcomes and which is the age is asked first: the other questions are about these columns.
+    Outcomes and age are asked first, since the other questions concern these columns.
 
     Raises:
-        UsageError: an answer that is none of the choices, or questions that nobody answered.
+        UsageError: an answer outside the choices, or unanswered questions.
     """
     first = column_questions(seen)
     _refuse_dates(seen, answers.get("age"))
@@ -95,7 +95,7 @@ def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask
 
 
 def column_questions(seen: Seen) -> tuple[Question, ...]:
-    """Which columns are the outcomes, and which is the age at scan; the defaults are what their names say."""
+    """Questions on the columns of outcomes and of the age at scan, with defaults from the names of the columns."""
     outcomes = ", ".join(one.column for one in all_of(seen, "outcome"))
     age = first_of(seen, "age")
     numeric = tuple(one.column for one in seen.columns if one.numeric)
@@ -106,10 +106,10 @@ def column_questions(seen: Seen) -> tuple[Question, ...]:
 
 
 def with_roles(seen: Seen, roles: Mapping[str, str]) -> Seen:
-    """What lies there, with the outcomes and the age that were named.
+    """The content with the specified outcomes and age.
 
     Raises:
-        UsageError: a column that is not in the table, or one that can be no outcome.
+        UsageError: a column that is not in the table, or cannot be an outcome.
     """
     known = {one.column: one for one in seen.columns}
     named = _columns_in(roles["outcomes"], tuple(known))
@@ -132,7 +132,7 @@ def with_roles(seen: Seen, roles: Mapping[str, str]) -> Seen:
 
 
 def _columns_in(text: str, columns: Sequence[str]) -> list[str]:
-    """Names between commas; a column whose own name holds a comma is found whole."""
+    """Split names at commas, except within names of columns that contain a comma."""
     if text.strip() == _NONE:
         return []
     left, found = f",{text},", []
@@ -145,7 +145,7 @@ def _columns_in(text: str, columns: Sequence[str]) -> list[str]:
 
 
 def questions_of(seen: Seen) -> tuple[Question, ...]:
-    """What the files do not say."""
+    """Questions that cannot be answered from the files."""
     found: list[Question] = []
     age = first_of(seen, "age")
     if age is not None and age.unit is None:

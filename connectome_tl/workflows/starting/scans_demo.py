@@ -1,6 +1,6 @@
 """`connectome-tl demo --scans`: run from raw scans of phantom infants to the report.
 
-The study and the infants' cohort are those of `configs/images_to_report.yaml`; only the data are made up.
+The study and the infants' cohort are those of `configs/images_to_report.yaml`; the data are simulated.
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ def write_scans_demo(out: Path, *, n_infants: int = 24, seed: int = 0) -> Path:
 def run_scans_demo(
     out: Path, *, n_infants: int = 24, seed: int = 0, overrides: Sequence[str] = (), show_progress: bool = True
 ) -> StudyRun:
-    """Simulate, write, run; phantoms that are there already are written anew with the same content."""
+    """Simulate the data and run the study; existing phantoms are overwritten with the same content."""
     study = write_scans_demo(out, n_infants=n_infants, seed=seed)
     return run_study(study, out / "run", overrides=overrides, show_progress=show_progress)

@@ -24,10 +24,10 @@ def start_from(
     pattern: str | None = None,
     atlas: str | None = None,
 ) -> tuple[Seen, list[Path]]:
-    """Look, ask, write; see the functions above.
+    """Inspect the files, ask questions, and write the settings.
 
     Args:
-        atlas: the atlas of the rows, where the files do not name them.
+        atlas: atlas of the rows if the files do not name them.
     """
     seen = look(table, matrices, folder, pattern=pattern)
     if atlas is not None:
@@ -38,7 +38,7 @@ def start_from(
 
 
 def write_start(seen: Seen, answers: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write cohort.yaml and, where there are outcomes, study.yaml; never over a file that is there.
+    """Write cohort.yaml and, if there are outcomes, study.yaml, without overwriting files.
 
     Raises:
         OutputError: a file of that name exists.

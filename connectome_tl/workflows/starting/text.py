@@ -26,7 +26,7 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         "# Check it with: connectome-tl cohort cohort.yaml",
         f"name: {_quoted(seen.table.stem)}",
         f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
-        f"id: {_quoted(seen.ids)}                    # its values are in the names of the matrices",
+        f"id: {_quoted(seen.ids)}                    # its values occur in the names of the matrices",
     ]
     age = first_of(seen, "age")
     if age is not None:
@@ -40,16 +40,16 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         if columns:
             given = _quoted(columns[0]) if meaning == "site" or len(columns) == 1 else json.dumps(columns)
             said = (
-                "rows that share it are kept on one side of every split"
+                "rows that share it are kept in one fold"
                 if meaning == "family"
-                else "permutations stay within sites"
+                else "permutations are restricted to sites"
             )
             lines.append(f"{meaning}: {given}                 # {said}")
     lines += _covariate_lines(seen) + _outcome_lines(seen, answers) + _unused_lines(seen)
     lines += [
         "",
         "connectomes:",
-        f"  files: {_quoted(seen.pattern)}   # {seen.n_matched} of {seen.n_rows} rows have one",
+        f"  files: {_quoted(seen.pattern)}   # matrices of {seen.n_matched} of {seen.n_rows} rows",
     ]
     lines += [f"  # files: {_quoted(other)}   # of the same subjects" for other in seen.other_patterns[:_MOST_PATTERNS]]
     atlas = answers.get("atlas", seen.atlases[0] if seen.atlases else None)
@@ -59,19 +59,19 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         )
     else:
         how = (
-            "the matrices name their regions"
+            "regions are named in the matrices"
             if seen.named
-            else f"{counted(seen.n_regions, 'row')} without names, in its order"
+            else f"{counted(seen.n_regions, 'row')} without names, in the order of the atlas"
         )
         lines.append(f"  atlas: {atlas}              # {how}")
     if seen.n_matched < seen.n_rows:
-        lines.append("  unmatched: drop            # rows without a matrix are left out and counted")
+        lines.append("  unmatched: drop            # rows without a matrix are excluded and counted")
     lines.append(f"  transform: {seen.transform}         # none, log1p (counts) or fisher_z (correlations)")
     return "\n".join(lines) + "\n"
 
 
 def _covariate_lines(seen: Seen) -> list[str]:
-    lines = ["", "covariates:                        # known by the time of the scan; remove what is not"]
+    lines = ["", "covariates:                        # must be known by the time of the scan; remove others"]
     used: list[str] = []
     unsure: list[str] = []
     gestational = all_of(seen, "gestational_age")
@@ -88,7 +88,7 @@ def _covariate_lines(seen: Seen) -> list[str]:
         sure = one.known_at_birth or one.nuisance
         (used if sure else unsure).append(f"  {'' if sure else '# '}- {{{', '.join(parts)}}}")
     if unsure:
-        unsure = ["  # known when? Take the # away from those known by the time of the scan:", *unsure]
+        unsure = ["  # Remove the # from those known by the time of the scan:", *unsure]
     if not used:
         lines[-1] = "# covariates:                      # known by the time of the scan"
     return lines + used + unsure if used or unsure else []
@@ -157,11 +157,11 @@ def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
     if not lines:
         return [
             "",
-            "# outcomes:                        # none was recognised",
+            "# outcomes:                        # none was found",
             "#   - {name: NAME, column: COLUMN, kind: binary, levels: [no, yes]}",
         ]
     if status is not None:
-        lines.append(f"  # what a missing outcome means: status: {{column: {_quoted(status.column)}, died: missing}}")
+        lines.append(f"  # reasons of missing outcomes: status: {{column: {_quoted(status.column)}, died: missing}}")
     return ["", "outcomes:", *lines]
 
 
@@ -184,7 +184,7 @@ def study_text(seen: Seen) -> str:
             "# Written by `connectome-tl init`: check every line.",
             "# Run it with: connectome-tl run study.yaml --out results",
             "title: Outcome from the connectome",
-            "# source: {cohort: older.yaml, tasks: [age, sex]}    # stage 1: older subjects; another cohort file",
+            "# source: {cohort: older.yaml, tasks: [age, sex]}    # stage 1: older subjects, in another cohort file",
             "# pool: {cohort: neonates.yaml}                      # stage 2: scans without outcomes",
             "target: {cohort: cohort.yaml}",
             f"splits: {{repeats: {repeats}, outer: 5, seed: 0}}",

@@ -34,14 +34,14 @@ _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "re
 def audit_run(
     run_dir: str | Path, *, base: str | Path | None = None, repeat: int = 0, fold: int = 0, show_progress: bool = False
 ) -> AuditRecord:
-    """Every check of a finished run; written to `audit.json` in its folder.
+    """Run all checks of a finished run, and write `audit.json` to its folder.
 
     Args:
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
-        repeat, fold: which fold's test rows are wrecked to see whether anything fitted moves.
+        repeat, fold: fold whose test rows are corrupted to test whether any fitted state changes.
 
     Raises:
-        MissingInputError: a file of the run, or a cohort, is not there.
+        MissingInputError: a file of the run, or a cohort, does not exist.
         DataError: a file of the run cannot be read.
     """
     folder = Path(run_dir)
@@ -106,7 +106,7 @@ def _leaks(settings: StudySettings) -> Finding:
 
 
 def _ledger(folder: Path, record: RunRecord) -> Finding:
-    """How often (by runs and reports), and under how many configurations, test scores of these subjects were seen."""
+    """Numbers of times and of configurations with which test scores of these subjects were viewed."""
     check = "ledger of test scores"
     provenance = read_json_object(folder / "provenance.json")
     seen = [one for one in looks(folder, record) if one.how != "audit"]
@@ -129,7 +129,7 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
 
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
-    """The cohorts are those of the run."""
+    """Check that the cohorts are those of the run."""
     changed = changed_cohorts(folder, cohorts)
     if changed:
         text = f"changed since the run: {', '.join(changed)}"
@@ -138,7 +138,7 @@ def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
 
 
 def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:
-    """Tuned settings are those of this study, these data and these folds. The search itself is not repeated."""
+    """Check that tuned settings belong to this study, data and folds. The search is not repeated."""
     if settings.tuned is None:
         return []
     check = "tuned settings belong to this study"

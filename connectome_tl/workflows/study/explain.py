@@ -48,18 +48,18 @@ def explain_run(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> ExplanationRecord:
-    """Maps of a finished run: tables, a summary and a page in `explanations/` of its folder.
+    """Compute maps of a finished run; writes tables, a summary and a page to `explanations/` of its folder.
 
-    The same call resumes one that was stopped: fits under permuted outcomes are kept until the page is written.
+    The same call resumes an interrupted one: fits under permuted outcomes are kept until the page is written.
 
     Args:
         models: names of models of the run (full, core, network or a control).
-        n_permutations: of the outcomes, for the null of the core's maps, by algebra; 0 for none.
-        n_refitted: of the outcomes, for the null of the other models, whose last stage is fitted again; 0 for none.
-        base: folder the cohort paths of study.yaml are relative to; by default the run's own.
+        n_permutations: permutations for the null of the core's maps, in closed form; 0 for none.
+        n_refitted: permutations for the null of the other models, whose last stage is refitted; 0 for none.
+        base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
-        MissingInputError: no finished run, a cohort is not there, or a fit is not stored.
+        MissingInputError: no finished run, a cohort does not exist, or a fit is not stored.
         DataError: the data are not those of the run.
         UsageError: the study has no such model.
     """
@@ -107,7 +107,7 @@ def explain_run(
 
 def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:
     out = folder / FOLDER
-    for stale in (*out.glob("*.tsv"), *out.glob("*.json"), *out.glob("*.html")):  # of models that are shown no more
+    for stale in (*out.glob("*.tsv"), *out.glob("*.json"), *out.glob("*.html")):  # of models that are no longer shown
         stale.unlink()
     files = []
     for record, full in found.full:
@@ -116,7 +116,7 @@ def _write(folder: Path, found: Explanation, settings: StudySettings) -> Explana
                 files.append(_table(out, record, kind, items, found.record, settings))
     whole = found.record.model_copy(update={"files": tuple(files)})
     write_text(out / PAGE, render_explanations(whole, read_record(folder)))
-    write_json(out / SUMMARY, whole)  # last: the mark that all of it is there
+    write_json(out / SUMMARY, whole)  # written last, as the mark of completion
     return whole
 
 

@@ -1,6 +1,6 @@
 """Decide whether a run is finished and unchanged, without reading its data.
 
-Size and time stamp stand for the content of inputs and results. `--check` reads and hashes everything.
+Files are compared by size and time stamp. `--check` reads and hashes everything.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Stamp = list[int]
 
 
 def mark_finished(folder: Path, settings: str, inputs: Iterable[Path]) -> None:
-    """Note that the run is finished, what it was made from, and what it wrote."""
+    """Record that the run is finished, with its inputs and outputs."""
     write_json(folder / _MARK, {**_state(folder, settings), "inputs": _stamps(sorted(inputs))})
 
 
 def is_finished(folder: Path, settings: str) -> bool:
-    """Whether the folder holds the finished run of these settings, code and unchanged files."""
+    """Whether the folder contains a finished run of these settings and this code with unchanged files."""
     try:
         noted = json.loads((folder / _MARK).read_text("utf-8"))
         inputs = [Path(name) for name in noted.pop("inputs")]
@@ -69,7 +69,7 @@ def _stamps(paths: Iterable[Path], relative_to: Path | None = None) -> dict[str,
 
 @cache
 def package_code() -> str:
-    """Hash of all code and templates of the package: other code may give other results."""
+    """Hash of all code and templates of the package."""
     root = Path(connectome_tl.__file__).parent
     files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".html", ".css") and path.is_file())
     return content_hash([(path.relative_to(root).as_posix(), content_hash(path.read_bytes())) for path in files])

@@ -36,18 +36,18 @@ from connectome_tl.workflows.progress import Steps
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Everything that was fitted and predicted for a study.
+    """All fits and predictions of a study.
 
     Attributes:
-        predictions: out-of-fold predictions of all models. validation: the fits behind them.
+        predictions: out-of-fold predictions of all models. validation: their fits.
         permuted: statistics under permutations by model, (1 + n_permutations, n_tasks), the observed first.
-        beyond_clinical: tests of value beyond the covariates, or why there are none.
-        recalibrated: recalibrated predictions and what made them; None without inner folds.
-        instability: how risks move under bootstrap refits.
-        missingness: predictions of a model that knows only which values are missing.
+        beyond_clinical: tests of value beyond the covariates, or reasons for missing tests.
+        recalibrated: recalibrated predictions and their calibrators; None without inner folds.
+        instability: instability of risks over bootstrap refits.
+        missingness: predictions of a model of missingness indicators.
         permuted_baselines: by baseline, its tasks and their statistics.
         curve: scores at smaller numbers of labelled subjects.
-        gaps: between predicted and true age, or None.
+        gaps: brain-age gaps, or None.
     """
 
     predictions: pd.DataFrame
@@ -73,11 +73,11 @@ def fit_study(
     store_of: Callable[[Path], FitStore] = FitStore,
     validation: CrossValidation | None = None,
 ) -> Found:
-    """Everything that has to be fitted for the results of a study.
+    """Make all fits that the results of a study need.
 
     Args:
-        store_of: makes the store of fits in a folder.
-        validation: the outer folds' predictions and fits, where they are made already.
+        store_of: creates the store of fits in a folder.
+        validation: existing predictions and fits of the outer folds.
     """
     target, models = cohorts.target, folder / "models"
     if validation is None:
@@ -116,7 +116,7 @@ def _permute(
     counted: Callable[[str], AbstractContextManager[Progress]],
     store_of: Callable[[Path], FitStore],
 ) -> dict[str, np.ndarray]:
-    """Statistics of observed and permuted outcomes by model; empty where no permutation is asked for."""
+    """Statistics of observed and permuted outcomes by model; empty without permutations."""
     found = {}
     asked = {
         "core": (settings.permutations, core_statistics),
@@ -146,7 +146,7 @@ def _permute_baselines(
 
 
 def label_moves(settings: StudySettings, target: Cohort, n_permutations: int) -> np.ndarray:
-    """(n_permutations, n_subjects) from whom each subject gets its outcomes: within families and sites."""
+    """Permutations of outcome rows within families and sites, (n_permutations, n_subjects)."""
     families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
     sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
     return exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)

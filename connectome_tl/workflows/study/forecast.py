@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.evaluation.cost import Cost, Measured
     from connectome_tl.training.schemes import StudyCohorts
 
-WORTH_SAYING = 60.0  # CPU seconds; a shorter study is run without a word
-_STEP, _CORE = 0.004, 0.02  # CPU seconds of a step of one network and of a closed-form fit: no study is quicker
-_SAVES = 0.02  # share of the whole that a change must save to be named
+WORTH_SAYING = 60.0  # CPU seconds; no forecast is printed for shorter studies
+_STEP, _CORE = 0.004, 0.02  # smallest CPU seconds of a step of one network and of a closed-form fit
+_SAVES = 0.02  # smallest share of the total cost that a suggested change must save
 
 
 class FitCount(Record):
-    """Fits of one model and stage: how many, how many lie there already, CPU seconds of the others."""
+    """Fits of one model and stage: total number, number of finished ones, CPU seconds of the others."""
 
     model: str
     stage: str
@@ -41,19 +41,19 @@ class FitCount(Record):
 
 
 class Saving(Record):
-    """A change of the settings, as `--set` takes it, and the CPU seconds that it saves."""
+    """A change of the settings, in the syntax of `--set`, and the CPU seconds that it saves."""
 
     change: str
     seconds: float
 
 
 class Forecast(Record):
-    """What a study will cost from here on.
+    """Predicted remaining cost of a study.
 
     Attributes:
-        fits: by model and stage, a fit that several models share under the first. steps: CPU seconds beside the fits.
-        n_jobs: processes. memory: bytes at the peak, of all processes together. savings: largest first.
-        scans: lines about scans whose connectomes come first; with some the rest is not predicted.
+        fits: fits by model and stage; shared fits are listed under the first model. steps: CPU seconds of other steps.
+        n_jobs: number of processes. memory: peak memory of all processes, in bytes. savings: largest first.
+        scans: lines on scans to be processed first; if there are any, the rest is not predicted.
     """
 
     fits: tuple[FitCount, ...] = ()
@@ -70,7 +70,7 @@ class Forecast(Record):
 
     @property
     def line(self) -> str:
-        """The whole in one line."""
+        """Summary in one line."""
         if self.scans:
             return "The fits are predicted once the connectomes are there."
         n_left = sum(count.n_fits - count.n_done for count in self.fits)
@@ -90,13 +90,13 @@ def forecast_study(
     overrides: Sequence[str] = (),
     base: str | Path | None = None,
 ) -> Forecast:
-    """Predict what `run_study` of the same arguments would cost; nothing is written into its folder.
+    """Predict the cost of `run_study` with the same arguments, without writing to its folder.
 
-    A few short fits are made on the study's own rows and timed. Where connectomes are still to be made from scans,
-    only these are predicted; those of an earlier run are taken as they lie.
+    A few short fits on the study's rows are timed. If connectomes remain to be computed from scans, only their cost is
+    predicted; those of an earlier run are used.
 
     Raises:
-        UsageError, DataError, MissingInputError: as `run_study` does before it fits anything.
+        UsageError, DataError, MissingInputError: as raised by `run_study` before any fit.
     """
     folder = Path(out)
     if isinstance(study, StudySettings):
@@ -132,10 +132,10 @@ def forecast(
     *,
     brief: bool = False,
 ) -> Forecast:
-    """The forecast of a study whose cohorts are read; fits that lie in its folder are done.
+    """Forecast of a study from its cohorts; fits in its folder count as finished.
 
     Args:
-        brief: for its one line only: timed more roughly, and nothing on what would be cheaper.
+        brief: less accurate timing without suggestions, sufficient for the summary line.
     """
     from connectome_tl.evaluation.cost import measured, predicted
     from connectome_tl.evaluation.nested_cv import plan_folds
@@ -160,7 +160,7 @@ def forecast(
 
 
 def is_long(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]) -> bool:
-    """Whether a study may well take longer than is worth a word, told without timing anything."""
+    """Whether a study may take long enough for a forecast, estimated without timing."""
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
     from connectome_tl.training.timing import steps_of
@@ -195,7 +195,7 @@ def _savings(
     cost: Cost,
     done: frozenset[str],
 ) -> tuple[Saving, ...]:
-    """What each of some changes would save, alone."""
+    """Savings of several changes, each on its own."""
     from connectome_tl.evaluation.cost import predicted
 
     whole, found = cost.total(done), []
@@ -209,7 +209,7 @@ def _savings(
 
 
 def _changes(settings: StudySettings) -> list[tuple[str, str, object]]:
-    """Changes that make a study cheaper: how `--set` writes them, the key, the value."""
+    """Changes that make a study cheaper: text for `--set`, key, value."""
     networks = settings.stages.finetune.ensemble.networks
     wanted: list[tuple[str, object, bool]] = [
         ("splits.repeats", 1, settings.splits.repeats > 1),
@@ -232,7 +232,7 @@ def _time(seconds: float) -> str:
 
 
 def print_forecast(found: Forecast, console: Console | None = None) -> None:
-    """The tables of a forecast on a terminal; `Forecast.line` sums them up."""
+    """Print the tables of a forecast."""
     screen = console or Console()
     for line in found.scans:
         screen.print(Text(line))

@@ -1,4 +1,4 @@
-"""What a study reads: its cohorts, lined up by region; and where they lie, as seen from its run folder."""
+"""Read the cohorts of a study, aligned by region, and resolve their paths relative to the run folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # schemes import torch
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
-    """The study's cohorts, lined up by region name in the target's order.
+    """The study's cohorts, aligned by region name to the target's order.
 
     Raises:
-        DataError: a cohort is wrong, or its regions or measures do not fit the target's.
+        DataError: a cohort is invalid, or its regions or measures differ from the target's.
     """
     read: dict[Path, Cohort] = {}
 
@@ -45,7 +45,7 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
 
 
 def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
-    """The cohort with its regions lined up; one without connectomes stays as it is."""
+    """The cohort with aligned regions; unchanged without connectomes."""
     if not cohort.regions or not target.regions:
         return cohort
     if cohort.measures != target.measures:
@@ -74,7 +74,7 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
 
 
 def seen_from(folder: Path, settings: StudySettings, home: Path) -> StudySettings:
-    """The same settings with cohort paths relative to the run folder, so that its study.yaml runs as it lies."""
+    """The settings with cohort paths relative to the run folder, so that its study.yaml can be run."""
 
     def moved(use: CohortUse | None) -> CohortUse | None:
         if use is None or Path(use.cohort).is_absolute():

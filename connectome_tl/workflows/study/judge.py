@@ -1,6 +1,6 @@
 """Compute the results of a study: scores, comparisons, tests, verdicts, warnings.
 
-Nothing is fitted here: every fit that a result needs was made before (`workflows.run`).
+Nothing is fitted here: all fits have been made before (`workflows.run`).
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from connectome_tl.workflows.study.tuned import optimism
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Everything the report shows, and the provenance beside it."""
+    """Contents of the report, and provenance."""
 
     record: RunRecord
     provenance: dict[str, Any]
 
 
 def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> Judgement:
-    """Scores with intervals, paired differences, permutation tests and the verdicts by the fixed rule."""
+    """Compute scores with intervals, paired differences, permutation tests and verdicts by the fixed rule."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
     facts = _facts(settings, cohorts, splits, found)
@@ -63,7 +63,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
     kfold = settings.splits.scheme == "kfold"
     differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
-    # With network weight 0 a stage can still matter through the source's scores in the core.
+    # With network weight 0, a stage can still have an effect through source scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
     differences = without_network(differences, weights, network_only)
     tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
@@ -121,7 +121,7 @@ def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]
 def _curve(
     smaller: Sequence[LearningPoint], scored: Sequence[Score], tasks: Sequence[Task], splits: SplitPlan
 ) -> tuple[LearningPoint, ...]:
-    """The learning curve with the study's own scores as its last point; empty where none was asked for."""
+    """The learning curve with the study's scores as its last point; empty if not requested."""
     if not smaller:
         return ()
     whole = int(np.median([len(fold.train) for _, _, fold in splits.folds()]))
@@ -145,7 +145,7 @@ def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[Permu
 
 
 def _baseline_tests(found: Found) -> list[PermutationResult]:
-    """Of the simple models; the correction is over the outcomes of each."""
+    """Permutation tests of the baselines, each corrected over its outcomes."""
     question = "Does the model predict better than chance?"
     method = "outcome rows moved between exchangeable subjects, everything chosen and fitted again, first repeat"
     return [

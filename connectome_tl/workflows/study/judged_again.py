@@ -29,21 +29,21 @@ from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.report import timing_of
 from connectome_tl.workflows.study.results import as_frame
 
-_SPOT_CHECKS = 2  # permuted networks that are trained again
-_MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it
-_MAY_DIFFER = 0.02  # in AUC or R2: what another processor's float32 may do
+_SPOT_CHECKS = 2  # number of permuted networks that are retrained
+_MOST_PAGES = 8  # largest number of ledger states for which the page is rendered and compared
+_MAY_DIFFER = 0.02  # tolerance in AUC or R2 for float32 on another processor
 
 
 class StoredFits(FitStore):
     """Fits of a finished run, read and never written."""
 
     def save(self, result: FitResult, *, keep_state: bool) -> None:
-        """Keep nothing: an audit changes no fit of the run."""
+        """Do nothing, since an audit must not change the fits of a run."""
         del result, keep_state
 
 
 def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list[Finding]:
-    """`scores.json`, the tables and the page beside `results.json`."""
+    """Compare `scores.json`, the tables and the page with `results.json`."""
     again = RunRecord.model_construct(**{**vars(record), "scores": tuple(scores)})
     (listed, *_) = results_findings(again, record)
     findings = [listed.model_copy(update={"check": "scores.json is that of results.json"})]
@@ -62,8 +62,8 @@ def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list
 
 
 def _pages(folder: Path, record: RunRecord) -> Iterator[str]:
-    """The page as `run` drew it, then as `report` may have drawn it later: with what the ledger knew by then, the
-    times of the log, and the maps of `explain` where there are any."""
+    """Yield the page as rendered by `run`, then as `report` may have rendered it later: with later ledger states,
+    times of the log, and maps of `explain`, if any."""
     seen = looks(folder, record)
     yield render_report(with_ledger(record, seen, until_first=True))
     found, timing = read_explanations(folder, record.provenance.get("configuration", "")), timing_of(folder)
@@ -84,13 +84,13 @@ def judged_findings(
     recorded: RunRecord,
     steps: Steps,
 ) -> list[Finding]:
-    """Scores, comparisons, tests, verdicts and warnings made again, beside those of `results.json`.
+    """Recompute scores, comparisons, tests, verdicts and warnings, and compare them with `results.json`.
 
-    Permuted and resampled networks are read from the run's store, a few of the permuted ones trained again;
-    everything else is fitted again.
+    Permuted and resampled networks are read from the run's store, and a few permuted ones are retrained; everything
+    else is refitted.
 
     Args:
-        fits: all networks fitted again. predictions: the run's, which have been compared with these.
+        fits: all refitted networks. predictions: predictions of the run, already compared with the refits.
     """
     study, cohorts = replay.study, replay.cohorts
     validation = CrossValidation(predictions, replay.everything, fits)
@@ -115,7 +115,7 @@ def judged_findings(
 
 
 def _spot_check(replay: Replay, stored: np.ndarray) -> Finding:
-    """A few permuted networks trained again, beside the statistics (1 + n_permutations, n_tasks) of the stored ones."""
+    """Retrain a few permuted networks, and compare with the stored statistics, (1 + n_permutations, n_tasks)."""
     check = "permuted networks trained again"
     n = len(stored) - 1
     chosen = np.random.default_rng(int(content_hash(stored)[:12], 16)).permutation(n)[:_SPOT_CHECKS]
@@ -133,7 +133,7 @@ def _spot_check(replay: Replay, stored: np.ndarray) -> Finding:
 
 
 def _written(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells of a table as its file has them."""
+    """The cells of a table as written to its file."""
     buffer = io.StringIO(table.to_csv(sep="\t", index=False, na_rep=MISSING, lineterminator="\n"))
     return pd.read_csv(buffer, sep="\t", dtype=str, keep_default_na=False)
 
@@ -141,7 +141,7 @@ def _written(table: pd.DataFrame) -> pd.DataFrame:
 def _cells(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except ValueError:  # not a table any more: it differs from every table
+    except ValueError:  # not a valid table
         return pd.DataFrame()
 
 

@@ -1,10 +1,10 @@
 """Ledger of test scores: which configurations were evaluated on the same subjects.
 
-Choosing settings after a look at test scores makes the best of them too good, and no single run folder
-shows it. So each reveal is appended to `log/` of the run and to one file beside the run folders, which
-outlives a deleted run. Times and names stay there; the report shows configurations alone, so that the
-same study still gives the same bytes. Subjects are kept as keyed hashes, with a key per look: the ledger tells how many
-subjects two looks share, and no id can be read from it or followed from one line to the next.
+Choosing settings after viewing test scores makes the best score optimistic, which a single run folder does not show.
+Therefore, each view of test scores is appended to `log/` of the run and to a file next to the run folders, which
+persists when a run is deleted. Times and names are only stored there; the report lists configurations, so that the same
+study gives the same bytes. Subjects are stored as keyed hashes with a new key per entry: the number of subjects that
+two entries share can be computed, but ids cannot be recovered or linked between entries.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import ResultTable, RunRecord
 
 LEDGER = "test_scores.jsonl"
-SAME_SUBJECTS = 0.5  # share of the smaller set from which on two looks are at the same subjects
+SAME_SUBJECTS = 0.5  # smallest overlap, relative to the smaller set, of two entries on the same subjects
 _LENGTH = 10  # hexadecimal digits of a subject's hash
 
 
 class Reveal(Record):
-    """One look at test scores.
+    """One view of test scores.
 
-    `infants` is the hash of the target's ids; `subjects` holds a hash of each tested id under `key`, one after the
-    other, so that a cohort that has lost some is still known; `configuration` is the hash of all settings and data
-    that decide a result.
+    `infants` is the hash of the target's ids; `subjects` is the concatenation of hashes of the tested ids under `key`,
+    so that a subset of the cohort is recognised; `configuration` is the hash of all settings and data that affect
+    results.
     """
 
     time: str
@@ -52,11 +52,11 @@ class Reveal(Record):
         return frozenset(self.subjects[k : k + _LENGTH] for k in range(0, len(self.subjects), _LENGTH))
 
     def shared(self, record: RunRecord) -> int:
-        """How many of the record's tested subjects this look was at."""
+        """Number of the record's tested subjects in this entry."""
         return len(self.hashes & _hashes(tested(record), self.key)) if self.key else 0
 
     def is_at(self, record: RunRecord) -> bool:
-        """Whether this was a look at the record's subjects: the same ids, or at least half of the smaller set."""
+        """Whether this entry concerns the record's subjects: equal ids, or an overlap of half of the smaller set."""
         ids = tested(record)
         smaller = min(len(self.hashes), len(ids))
         return self.infants == record.provenance.get("infants", "") or (
@@ -65,12 +65,12 @@ class Reveal(Record):
 
 
 def tested(record: RunRecord) -> frozenset[str]:
-    """Ids whose predictions the record holds."""
+    """Ids with predictions in the record."""
     return frozenset(prediction.subject for prediction in record.predictions)
 
 
 def reveal(folder: Path, how: str, record: RunRecord) -> None:
-    """Append one look to the run's ledger and to the one beside it; nothing that is there is changed."""
+    """Append one entry to the ledgers of the run and of its parent folder; existing entries are not changed."""
     key = secrets.token_hex(16)
     look = Reveal(
         time=datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -88,13 +88,13 @@ def reveal(folder: Path, how: str, record: RunRecord) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "a", encoding="utf-8") as stream:
-                stream.write(line)  # one short write in append mode: two runs do not mix their lines
+                stream.write(line)  # a single short write in append mode, so that lines of two runs are not mixed
         except OSError as error:
             logging.getLogger("connectome_tl").warning("no entry in the ledger %s: %s", path.name, error.strerror)
 
 
 def looks(folder: Path, record: RunRecord) -> tuple[Reveal, ...]:
-    """Every recorded look at test scores of the record's subjects, the oldest first; damaged lines are left out."""
+    """All entries on the record's subjects, the oldest first, without damaged lines."""
     found: dict[str, Reveal] = {}
     for path in _files(folder):
         try:
@@ -110,11 +110,11 @@ def looks(folder: Path, record: RunRecord) -> tuple[Reveal, ...]:
 
 
 def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool) -> RunRecord:
-    """The record with what the ledger says of it: a table, and a warning where other configurations were seen.
+    """Add a table of the ledger to the record, and a warning if other configurations were viewed.
 
     Args:
-        until_first: only what was seen before this configuration was first; whatever is tried later, a
-            run that is resumed or repeated then ends with the same bytes.
+        until_first: use only entries before the first one of this configuration, so that a resumed or repeated run
+            gives the same bytes, independent of later entries.
     """
     own = record.provenance.get("configuration", "")
     order = list(dict.fromkeys(one.configuration for one in seen))

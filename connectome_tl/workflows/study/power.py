@@ -22,7 +22,7 @@ from connectome_tl.workflows.progress import Ticker
 
 
 def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list[Plan]:
-    """Plans of every outcome of a cohort, by the subjects whose outcome is known; printed as they come.
+    """Power and precision for every outcome of a cohort, from its numbers of known outcomes; prints each plan.
 
     Raises:
         UsageError: the cohort has no outcome.
@@ -45,7 +45,7 @@ def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list
 
 
 def power_of_size(n: int, share: float | None, *, console: Console | None = None) -> Plan:
-    """The plan of one outcome of `n` subjects: binary with this share of positives, or a score where it is None.
+    """Power and precision for `n` subjects: binary with this share of positives, or a regression if None.
 
     Raises:
         UsageError: a share outside (0, 1), or a size that is too small or too large to be simulated.
@@ -81,7 +81,7 @@ def _waiting(screen: Console, step: str) -> Iterator[None]:
 
 
 def summary(plan: Plan) -> str:
-    """One line: how wide the interval is, and how often it lies above chance, at the middle of the true values."""
+    """One line with the width of the interval and the power at the middle true value."""
     metric, middle = METRICS[plan.metric], len(plan.truth) // 2
     return (
         f"{plan.task}, n = {plan.n}: at a true {metric.words} of {plan.truth[middle]:.2f} the interval is "
@@ -90,7 +90,7 @@ def summary(plan: Plan) -> str:
 
 
 def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
-    """The plan of one outcome, or None and why there is none."""
+    """The plan of one outcome, or None and the reason."""
     known = cohort.targets[task.name].dropna().to_numpy(dtype=float)
     if task.is_binary:
         n_positive = int(known.sum())
@@ -102,7 +102,7 @@ def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
 
 
 def print_plan(task: Task, plan: Plan, screen: Console) -> None:
-    """Two small tables: the score itself, and a gain over a control."""
+    """Print two tables: the score itself, and a gain over a control."""
     metric = METRICS[plan.metric]
     size = f"n = {plan.n}" + ("" if plan.n_positive is None else f", {plan.n_positive} positive")
     columns = {f"true {metric.words}": plan.truth, "width of its interval": plan.width}

@@ -19,7 +19,7 @@ _STAGE_ORDER = ("pretrain", "adapt", "finetune")
 
 
 def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
-    """Loss of each stage of each network over its fits: median and quartiles along the training."""
+    """Training loss of each stage of each network: median and quartiles over its fits."""
     curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for item in validation.planned:
         for plan in item.plans:
@@ -61,7 +61,7 @@ def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
 
 
 def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
-    """What the embedding tells of pool and source before and after stage 2 of the full model, over its fits."""
+    """Mean probe scores for pool and source before and after stage 2 of the full model."""
     found: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
     for item in validation.planned:
         for plan in item.plans if item.model == FULL else ():
@@ -86,7 +86,7 @@ def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...
 
 
 def unsettled(validation: CrossValidation) -> tuple[str, ...]:
-    """A line per model and stage whose training had not come to rest."""
+    """A line per model and stage whose training has not converged."""
     counts: dict[tuple[str, str, str], set[str]] = {}
     totals: dict[tuple[str, str], set[str]] = {}
     for item in validation.planned:

@@ -26,18 +26,18 @@ _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
 def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False, dated: bool = False) -> Path:
-    """Write `report.html` anew, with all that the ledger of test scores knows by now; the results are not changed.
+    """Render `report.html` again with the current ledger of test scores; results are not changed.
 
-    It has the maps of `explain` where they were made for this run.
+    Maps of `explain` for this run are included.
 
     Args:
         figures: also write each figure to `figures/`, as SVG or PDF.
         tables: also write each table to `tables/` as TSV and LaTeX, and `references.bib`.
-        dated: print when the run ended and how long it took, from its log; without it, equal runs give equal bytes.
+        dated: include date and duration of the run from its log; otherwise equal runs give equal bytes.
 
     Raises:
-        MissingInputError: the folder holds no finished run.
-        DataError: its results were changed by hand, or by another version.
+        MissingInputError: the folder contains no finished run.
+        DataError: its results were edited, or are of another version.
     """
     record = read_record(run_dir)
     reveal(run_dir, "report", record)
@@ -54,9 +54,9 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
 
 
 def timing_of(run_dir: Path) -> list[tuple[str, str]]:
-    """When a run ended and how long its processes worked on it, from its logs; empty where there are none.
+    """Date and duration of a run from its logs; empty without logs.
 
-    A run that was stopped and resumed has a log per start; the time between them does not count.
+    A resumed run has a log per start; the time between them is not counted.
     """
     worked, last = 0.0, None
     for file in sorted((run_dir / "log").glob("*.txt")):

@@ -1,4 +1,4 @@
-"""The files of a finished run, read back; torch is not needed."""
+"""Read the files of a finished run, without torch."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def _check_present(table: pd.DataFrame, path: Path) -> None:
-    """Only the true outcome, and probabilities of other tasks' levels, may be missing.
+    """Check that only true outcomes and probabilities of other tasks' levels are missing.
 
     Raises:
-        DataError: another cell is missing or infinite; the first of them is named.
+        DataError: another cell is missing or infinite; the message names the first one.
         KeyError: a column is missing.
     """
     for column in ("subject", "task", "model", *_NUMBERS):

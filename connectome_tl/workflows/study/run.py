@@ -44,23 +44,23 @@ def run_study(
     scheduler: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> StudyRun:
-    """Run a study and write its folder; the same call resumes one that was stopped.
+    """Run a study and write its folder; the same call resumes an interrupted run.
 
-    Connectomes of cohorts with a `scans:` block are made first, in `scans/` of the folder where they state no other.
+    Connectomes of cohorts with a `scans:` block are computed first, by default in `scans/` of the folder.
 
     Args:
         study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
-        overrides: `key.sub=value` texts, as `--set` takes them.
+        overrides: `key.sub=value` texts, as for `--set`.
         show_progress: draw progress bars.
-        check: read and hash all inputs although the run is finished and no size or time stamp has changed.
-        tuned: folder of a finished `tune`; each outer fold then takes the settings that were found for it.
-        scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
-        tell: is called, before a study that takes more than a minute, with a line of what it costs (`forecast_study`).
+        check: read and hash all inputs even if the run is finished and no size or time stamp has changed.
+        tuned: folder of a finished `tune`, whose settings are used for each outer fold.
+        scheduler: address of a Dask scheduler for the fits; results do not depend on it.
+        tell: called before a study of more than a minute with a line on its cost (`forecast_study`).
 
     Raises:
-        UsageError: settings are wrong, the folder holds another study, or `tuned` belongs to another study.
-        DataError: a cohort is wrong (everything that is wrong is listed).
-        LeakageError: something fitted saw a test row.
+        UsageError: settings are wrong, the folder contains another study, or `tuned` belongs to another study.
+        DataError: a cohort is invalid; all problems are listed.
+        LeakageError: a fitted step used a test row.
     """
     folder = Path(out)
     if isinstance(study, StudySettings):
@@ -74,7 +74,7 @@ def run_study(
     seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
-        reveal(folder, "run", found_run.record)  # the scores are shown once more
+        reveal(folder, "run", found_run.record)  # record that the scores are shown again
         return found_run
     with (
         Steps(shown=show_progress) as steps,
@@ -133,7 +133,7 @@ def _tell_cost(
     if is_long(settings, cohorts, splits, tasks):
         try:
             found = forecast(settings, cohorts, splits, tasks, folder, brief=True)
-        except ConnectomeTLError as error:  # of a fit cut short to time it; the fits themselves may well succeed
+        except ConnectomeTLError as error:  # raised by a short timed fit; the actual fits may succeed
             tell(f"the cost was not predicted: {error}")
             return
         if found.seconds > WORTH_SAYING:
@@ -141,7 +141,7 @@ def _tell_cost(
 
 
 def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
-    """Write the resolved settings and the split plan, or find that they are those of the run to resume.
+    """Write the resolved settings and the split plan, or check that they equal those of the run to resume.
 
     Raises:
         UsageError: the folder contains a run with other settings or splits.
@@ -150,7 +150,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
     check_sizes(splits, settings.learning_curve)
-    begun = any((folder / "models").rglob("*.json"))  # settings that failed before the first fit bind nobody
+    begun = any((folder / "models").rglob("*.json"))  # settings may change if the run failed before its first fit
     if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
         raise UsageError(
             "the folder contains a run with other settings",
@@ -169,7 +169,7 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
 
 
 def _without_jobs(text: str) -> str:
-    # The number of processes changes no result, so a run may resume with another.
+    # Results do not depend on the number of processes, so that a resumed run may use another.
     return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
 
 

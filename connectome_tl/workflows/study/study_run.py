@@ -28,14 +28,14 @@ class StudyRun:
     """A finished run, as tables.
 
     Attributes:
-        folder: where it was written.
-        report: the HTML page.
+        folder: the run folder.
+        report: path of the HTML page.
         predictions: out-of-fold predictions, one row per subject, task, model and repeat.
         scores: one row per task, model and metric, with intervals.
         comparisons: paired differences to controls and baselines.
         permutations: label permutation tests.
-        verdicts: the sentences that lead the report.
-        record: everything the report shows.
+        verdicts: sentences at the start of the report.
+        record: contents of the report.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class StudyRun:
 
     @property
     def plot(self) -> RunPlots:
-        """The report's drawings as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
+        """The report's figures as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
         from connectome_tl.report.figures.plots import RunPlots
 
         return RunPlots(self.record)
@@ -67,7 +67,7 @@ class StudyRun:
         return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul><table><tr>{heads}</tr>{rows}</table>"
 
     def _leading_scores(self) -> list[tuple[str, str, str, str]]:
-        """Outcome, metric, value and interval of the full model's leading score."""
+        """Outcome, metric, value and interval of the full model's primary score."""
         wanted = {(task.name, task.spec.primary): task.label for task in self.record.tasks}
         return [
             (
@@ -88,15 +88,15 @@ class StudyRun:
         n_refitted: int = 0,
         base: str | Path | None = None,
     ) -> ExplanationRecord:
-        """Maps of what models of the run look at, as `connectome-tl explain` makes them; written into its folder.
+        """Compute maps of models of the run, like `connectome-tl explain`, and write them to its folder.
 
         Args:
-            n_permutations: of the outcomes, for the null of the core's maps; 0 for none.
-            n_refitted: of the outcomes, for the null of the other models, which are fitted again; 0 for none.
+            n_permutations: permutations for the null of the core's maps; 0 for none.
+            n_refitted: permutations for the null of the other models, which are refitted; 0 for none.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
-            UsageError: the study has no such model. MissingInputError: a fit or a cohort is not there.
+            UsageError: the study has no such model. MissingInputError: a fit or a cohort does not exist.
         """
         from connectome_tl.workflows.study.explain import explain_run
 
@@ -114,12 +114,12 @@ class StudyRun:
         licence: str = "",
         base: str | Path | None = None,
     ) -> Path:
-        """Pack a model of the run to share it, as `connectome-tl bundle` does; returns the folder.
+        """Create a bundle of a model, like `connectome-tl bundle`; returns the folder.
 
         Args:
             fit: "mean" over the fits of the cross-validation, or one "refit" on all subjects.
-            site_names: names of sites, and what was fitted to each, may be released.
-            title, authors, licence: for the card.
+            site_names: whether names of sites, and parameters of each site, may be released.
+            title, authors, licence: entries of the card.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:
@@ -132,11 +132,11 @@ class StudyRun:
 
 
 def read_run(folder: str | Path) -> StudyRun:
-    """A finished run from its folder.
+    """Read a finished run from its folder.
 
     Raises:
-        MissingInputError: the folder holds no finished run.
-        DataError: its results were changed by hand, or are of another version.
+        MissingInputError: the folder contains no finished run.
+        DataError: its results were edited, or are of another version.
     """
     where = Path(folder)
     record = read_record(where)

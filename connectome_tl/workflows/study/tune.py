@@ -1,6 +1,6 @@
 """`connectome-tl tune`: search settings for each outer fold on its inner folds.
 
-Any number of these commands may work on one folder, or on one database, at the same time; each may be killed.
+Any number of processes may share one folder or database; each may be interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.evaluation.tuning.search import FoldSearch
     from connectome_tl.training.schemes import StudyCohorts
 
-HEARTBEAT = 60  # seconds; shorter ones take living trials for dead on a busy machine
+HEARTBEAT = 60  # seconds; with shorter intervals, running trials may be considered dead on a busy machine
 _POLL = 1.0
 
 
@@ -49,23 +49,23 @@ def tune_study(
     base: str | Path | None = None,
     scheduler: str | None = None,
 ) -> Tuned:
-    """Search settings for every outer fold of a study; the same call goes on with a search that was stopped.
+    """Search settings for every outer fold of a study; the same call resumes an interrupted search.
 
     Args:
         study: path of study.yaml, or settings made in Python (then cohort paths are relative to `base`).
         storage: SQLAlchemy URL of the database of trials; a SQLite file in the folder by default.
         trials: completed trials per outer fold, instead of `tune.trials`.
-        space: a file with what would stand below `tune:` in study.yaml.
-        overrides: `key.sub=value` texts, as `--set` takes them.
-        heartbeat: seconds between two signs of life; three without one and a worker's trial is queued again.
-        scheduler: address of a Dask scheduler whose workers make the fits; results do not depend on it.
+        space: a file with the contents of `tune:` in study.yaml.
+        overrides: `key.sub=value` texts, as for `--set`.
+        heartbeat: seconds between heartbeats; after three missed ones a worker's trial is requeued.
+        scheduler: address of a Dask scheduler for the fits; results do not depend on it.
 
     Returns:
-        What was found, as `run --tuned` takes it.
+        The tuned settings, as used by `run --tuned`.
 
     Raises:
-        UsageError: the study has no search space or no inner folds, or the folder holds another search.
-        DataError: a cohort is wrong, or an inner fold has no score.
+        UsageError: the study has no search space or no inner folds, or the folder contains another search.
+        DataError: a cohort is invalid, or an inner fold has no score.
         OutputError: the database cannot be reached.
     """
     folder = Path(out)
@@ -86,7 +86,7 @@ def tune_study(
         from connectome_tl.training.checks import check_embedded
 
         check_embedded(cohorts.target, splits)
-        cohorts = with_grids(settings, cohorts, folder / CACHE)  # grids of other settings are added to it by trials
+        cohorts = with_grids(settings, cohorts, folder / CACHE)  # trials add grids of other settings
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)
         from connectome_tl.evaluation.tuning.storage import open_storage
@@ -122,10 +122,10 @@ def _tune(settings: StudySettings) -> TuneSettings:
 
 
 def _with_space(settings: StudySettings, space: str | Path | None, trials: int | None) -> StudySettings:
-    """The study with the space that is meant.
+    """The study with the search space.
 
     Raises:
-        UsageError: there is none, the study has no inner folds, or it is a tuned one.
+        UsageError: there is no space, the study has no inner folds, or it is already tuned.
     """
     if space is not None:
         settings = settings.model_copy(update={"tune": load_settings(space, TuneSettings)})
@@ -145,7 +145,7 @@ def _with_space(settings: StudySettings, space: str | Path | None, trials: int |
 
 
 def _identity(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> str:
-    """What a search is of: study, data, splits, space. More trials of the same are the same search."""
+    """Hash that identifies a search: study, data, splits and space, but not the number of trials."""
     tune = _tune(settings).model_dump(mode="json", exclude={"trials"})
     return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, tune)
 
@@ -164,7 +164,7 @@ def _refuse_other(folder: Path, identity: str) -> None:
 
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
-    """A database that fails on the way is said in one line."""
+    """Convert database errors to one-line messages."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -221,7 +221,7 @@ def _searches(
 
 
 def _search(searches: Sequence[FoldSearch], progress: Callable[[int], None]) -> None:
-    """Run trials until every fold has enough; wait for other workers, and take over from those that died."""
+    """Run trials until every fold has enough; wait for other workers, and requeue trials of dead ones."""
     while True:
         idle, open_folds = True, 0
         for search in searches:

@@ -46,16 +46,16 @@ _DECISIVE = (
 
 
 def tuned_from(settings: StudySettings) -> str:
-    """Hash of everything that decides the inner scores of a trial; places and reported extras apart."""
+    """Hash of all settings that affect the inner scores of a trial."""
     own = settings.nameless
     return content_hash({name: getattr(own, name) for name in (*_DECISIVE, "n_seeds", "seed", "threshold")})
 
 
 def read_tuned(folder: str | Path) -> Tuned:
-    """What `tune` found.
+    """Read the result of `tune`.
 
     Raises:
-        MissingInputError: the folder holds no finished search.
+        MissingInputError: the folder contains no finished search.
         DataError: the file was changed or is of another version.
     """
     file = Path(folder) / TUNED
@@ -79,10 +79,10 @@ def read_tuned(folder: str | Path) -> Tuned:
 
 
 def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> None:
-    """Refuse tuned settings that were found on something else.
+    """Check that tuned settings belong to this study, data and splits.
 
     Raises:
-        UsageError: with everything that differs.
+        UsageError: lists all differences.
     """
     tuned = settings.tuned
     if tuned is None:
@@ -108,7 +108,7 @@ def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPla
 def write_tuned(
     folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, searches: Sequence[FoldSearch]
 ) -> Tuned:
-    """Result, table of trials and page of a finished search; the same bytes by whichever worker."""
+    """Write result, table of trials and page of a finished search; all workers write the same bytes."""
     from connectome_tl.report.tuning import render_search
 
     inner, tune = searches[0].inner, searches[0].tune
@@ -176,7 +176,7 @@ def _table(trials: Sequence[TrialRecord], tuned: Tuned, keys: Sequence[str]) -> 
 
 
 def optimism(tuned: Tuned | None, scores: Sequence[Score]) -> tuple[Optimism, ...]:
-    """What the inner scores of the best trials promised, and what the outer folds gave, per metric."""
+    """Inner scores of the best trials compared with outer scores, per metric."""
     if tuned is None:
         return ()
     found = []

@@ -9,7 +9,7 @@ from connectome_tl.training.schemes import StudyCohorts
 
 
 def changed_cohorts(folder: Path, cohorts: StudyCohorts) -> list[str]:
-    """Names of the cohorts whose content is not what the run's provenance says."""
+    """Names of the cohorts whose content differs from the run's provenance."""
     provenance = read_json_object(folder / "provenance.json")
     return [
         name

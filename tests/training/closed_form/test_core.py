@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 from core_cases import KINDS, case
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block
+from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
@@ -193,23 +195,77 @@ def test_risks_keep_the_base_rate_and_the_order_of_scores() -> None:
     assert base[1] == pytest.approx(np.mean([(np.delete(rate, k).mean() - rate[k]) ** 2 for k in range(200)]))
 
 
-def test_a_score_of_the_same_outcome_enters_unpenalised_and_others_as_half_a_block() -> None:
-    given = case(120, twins=False)
-    rng = np.random.default_rng(8)
-    signal = given.wide[:, :20].sum(axis=1) / 4 + given.narrow[:, 0]
-    scores = Block("scores", np.column_stack([1e3 * signal, rng.normal(size=120)]))
-    train = slice(0, 40)
+@pytest.mark.parametrize("kind", ["regression", "binary"])
+def test_a_source_score_gains_whatever_its_outcome_is_called(kind: str) -> None:
+    """40 rows know little of 60 columns; a score in another unit knows their sum, beside another one of noise."""
+    found: dict[str, list[float]] = {"without": [], "other outcome": [], "same outcome": []}
+    for seed in range(6):
+        given, rng = case(240, seed=seed, twins=False), np.random.default_rng(seed)
+        signal = given.wide[:, :20].sum(axis=1) / 4
+        values = np.column_stack([signal if kind == "binary" else 100 + 15 * signal, rng.normal(size=240)])
+        train, test = slice(0, 40), slice(40, 240)
+        y = given.y[:, [KINDS.index(kind)]]
+        for name, own in (("without", (None,)), ("other outcome", (None,)), ("same outcome", (0,))):
+            source = SourceScores(Block("scores", values[train]), own, frozenset({"tangent"}))
+            without = name == "without"
+            blocks, families = given.blocks(train), given.families[train]
+            fit = fit_core(blocks, y[train], [kind], families, source=None if without else source)
+            new = given.blocks(test) if without else [*given.blocks(test), Block("scores", values[test])]
+            score = r2_score if kind == "regression" else roc_auc_score
+            found[name].append(float(score(y[test, 0], fit.predict(new)[:, 0])))
+    means = {name: np.mean(values) for name, values in found.items()}
+    gain = {"regression": 0.15, "binary": 0.05}[kind]
+    assert means["other outcome"] > means["without"] + gain
+    assert means["same outcome"] > means["without"] + gain
 
-    def test_r2(own: list[int | None], given_scores: bool = True) -> float:
-        block = [Block("scores", scores.values[train])][0] if given_scores else None
-        fit = fit_core(given.blocks(train), given.y[train], KINDS, given.families[train], scores=block, own=own)
-        new = [*given.blocks(slice(40, 120)), *([Block("scores", scores.values[40:])] if given_scores else [])]
-        if given_scores:
-            assert (fit.weights()["scores"][1, 0] == 0) == (own == [0, None])
-        return float(r2_score(given.y[40:, 0], fit.predict(new)[:, 0]))
 
-    without, half, whole = test_r2([], given_scores=False), test_r2([None, None]), test_r2([0, None])
-    assert without < half < whole
+def test_scores_replace_the_blocks_that_they_are_computed_from_and_no_others() -> None:
+    """Where the scores say all, the weights of the covered block are small and those of the covariates stay."""
+    given = case(60, twins=False)
+    signal = given.wide[:, :20].sum(axis=1) / 4
+    y = (3 * signal + 3 * given.narrow[:, 0])[:, None]
+    scores = Block("scores", np.column_stack([signal, np.random.default_rng(0).normal(size=60)]))
+    fits = [
+        fit_core(given.blocks(), y, ["regression"], given.families, source=SourceScores(scores, (None,), covered))
+        for covered in (frozenset({"tangent"}), frozenset({"tangent", "clinical"}))
+    ]
+    wide, narrow = ([fit.weights()[name] for fit in fits] for name in ("tangent", "clinical"))
+    np.testing.assert_allclose(fits[0].weights()["scores"][:, 0], [3, 0], atol=0.3)
+    assert np.linalg.norm(wide[0]) < 0.1
+    np.testing.assert_allclose(narrow[0][:, 0], [3, 0, 0], atol=0.3)
+    # Without the covariates the scores predict little, and the fit without scores has most of the weight.
+    assert np.linalg.norm(wide[1]) > 5 * np.linalg.norm(wide[0])
+
+
+def test_a_fit_with_scores_is_the_weighted_mean_of_its_parts() -> None:
+    """Single scores by scikit-learn, the prior weights and the likelihood written out."""
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(30, 2)) * [1.0, 20.0]
+    y = 2 + scores @ [1.0, 0.02] + 2 * rng.normal(size=30)
+    wide, block = Block("tangent", rng.normal(size=(30, 40))), Block("scores", scores)
+    rest = (y[:, None], ["regression"], [str(k) for k in range(30)])
+    plain = CoreSettings(clip=None)
+    fit = fit_core([wide], *rest, plain, source=SourceScores(block, (None,), frozenset({"tangent"})))
+    without = fit_core([wide], *rest, plain)
+    ridge = fit_core([Block("scores", scores / scores.std(axis=0))], *rest, plain)
+    parts = [
+        (without.left_out[:, 0], 1.0, np.zeros(2)),
+        (ridge.left_out[:, 0], 1.0, ridge.weights()["scores"][:, 0] / scores.std(axis=0)),
+    ]
+    for column in range(2):
+        one = scores[:, [column]]
+        slopes = np.zeros(2)
+        slopes[column] = LinearRegression().fit(one, y).coef_[0]
+        parts.append((cross_val_predict(LinearRegression(), one, y, cv=LeaveOneOut()), 0.5, slopes))
+    losses = np.array([np.mean((y - left) ** 2) for left, _, _ in parts])
+    shares = np.array([prior for _, prior, _ in parts]) * np.exp(-30 / 8 * (losses / losses.min() - 1))
+    shares /= shares.sum()
+    assert shares.max() < 0.9
+    expected = sum(share * slopes for share, (_, _, slopes) in zip(shares, parts, strict=True))
+    np.testing.assert_allclose(fit.weights()["scores"][:, 0], expected, rtol=1e-6)
+    left = shares @ [left for left, _, _ in parts]
+    inside = (left > y.min()) & (left < y.max())
+    np.testing.assert_allclose(fit.left_out[inside, 0], left[inside], rtol=1e-6)
 
 
 def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
@@ -221,8 +277,8 @@ def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
         signal = 100 + 15 * (given.wide[:, :20].sum(axis=1) / 4 + given.narrow[:, 0])
         for name, values in (("same unit", signal), ("other unit", 40 * signal), ("without", rng.normal(size=300))):
             blocks, scores = given.blocks(slice(0, 33)), Block("scores", values[:33, None])
-            own = [None] if name == "without" else [0]
-            fit = fit_core(blocks, given.y[:33, [0]], ["regression"], given.families[:33], scores=scores, own=own)
+            source = SourceScores(scores, (None if name == "without" else 0,))
+            fit = fit_core(blocks, given.y[:33, [0]], ["regression"], given.families[:33], source=source)
             predicted = fit.predict([*given.blocks(slice(33, 300)), Block("scores", values[33:, None])])[:, 0]
             errors[name].append(float(np.mean((predicted - given.y[33:, 0]) ** 2)))
     # The noise of the outcome has a variance of 225.
@@ -248,10 +304,8 @@ def test_a_score_that_does_not_carry_over_costs_next_to_nothing(kind: str) -> No
         train, test = slice(0, 33), slice(33, 233)
         found = []
         for block in (None, Block("scores", score[train, None])):
-            own = [] if block is None else [0]
-            fit = fit_core(
-                given.blocks(train), y[train, None], ["regression"], given.families[train], scores=block, own=own
-            )
+            source = None if block is None else SourceScores(block, (0,))
+            fit = fit_core(given.blocks(train), y[train, None], ["regression"], given.families[train], source=source)
             new = [*given.blocks(test), *([] if block is None else [Block("scores", score[test, None])])]
             found.append(float(r2_score(y[test], fit.predict(new)[:, 0])))
         losses.append(found[0] - found[1])

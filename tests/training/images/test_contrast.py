@@ -21,7 +21,7 @@ def maps(encoder: nn.Module, volumes: Tensor) -> Tensor:
     return encoder.layers[:3](volumes)
 
 
-def test_an_adapted_encoder_tells_tissues_apart_better_across_subjects() -> None:
+def test_an_adapted_encoder_separates_tissues_better_across_subjects() -> None:
     rows = rows_of(simulated())
     torch.manual_seed(0)
     encoder = SmallEncoder()

@@ -1,6 +1,6 @@
 """Ridge on one kernel, or on the best of several, for many labelings at once.
 
-The penalty, and the kernel, have the least squared error of predictions that leave out whole families.
+Penalty and kernel minimise the squared error of leave-one-family-out predictions.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from connectome_tl.training.closed_form import spectrum as closed_form
 from connectome_tl.training.closed_form.combine import best_fit
 from connectome_tl.training.closed_form.spectrum import Families, Spectrum
 
-_AT_ONCE = 128  # labelings: a bound on memory
+_AT_ONCE = 128  # labelings per batch, to limit memory
 Kernel = tuple[np.ndarray, np.ndarray]  # (n_train, n_train), (n_test, n_train)
 
 
 @dataclass(frozen=True, eq=False)
 class KernelFit:
-    """Ridge of one kernel under many labelings.
+    """Ridge regression on one kernel for many labelings.
 
     Attributes:
-        dual: (n_rows, n_labelings), 0 where the label is missing. offset: (n_labelings,).
-        left_out: (n_rows, n_labelings) without the row's family, around the mean of all rows (the mean of the others
-            runs against the label and would turn the ranking of a weak score); NaN where the label is missing.
-        loss: (n_labelings,) mean squared error of predictions that leave out the family.
+        dual: dual coefficients, (n_rows, n_labelings); 0 for a missing label. offset: (n_labelings,).
+        left_out: leave-one-family-out scores, (n_rows, n_labelings), centred at the mean of all rows (the mean of
+            the remaining rows is negatively correlated with the label and would reverse the ranking of a weak score);
+            NaN for a missing label.
+        loss: mean squared error of the leave-one-family-out predictions, (n_labelings,).
     """
 
     dual: np.ndarray
@@ -38,14 +39,14 @@ class KernelFit:
     loss: np.ndarray
 
     def scores(self, cross: np.ndarray) -> np.ndarray:
-        """(n_test, n_labelings) from the kernel between test and training rows (n_test, n_rows)."""
+        """Scores (n_test, n_labelings) from the kernel between test and training rows, (n_test, n_rows)."""
         return cross @ self.dual + self.offset
 
 
 def fit_kernel(
     gram: np.ndarray, y: np.ndarray, families: np.ndarray, penalties: Sequence[float] = PENALTIES
 ) -> KernelFit:
-    """Ridge with an unpenalised intercept.
+    """Fit ridge regression with an unpenalised intercept.
 
     Args:
         gram: (n_rows, n_rows), centred or not. y: (n_rows, n_labelings), NaN where missing.
@@ -56,7 +57,7 @@ def fit_kernel(
     grid = np.asarray(penalties, dtype=float)
     for rows, columns in missing_patterns(y):
         groups = Families.of([str(code) for code in families[rows]])
-        if groups.n_families < 2:  # nothing can be left out: the mean
+        if groups.n_families < 2:  # no family can be left out: predict the mean
             target = y[np.ix_(rows, columns)]
             offset[columns], left_out[np.ix_(rows, columns)] = target.mean(axis=0), target.mean(axis=0)
             continue
@@ -82,7 +83,7 @@ def best_kernel(
     families: np.ndarray,
     penalties: Sequence[float] = PENALTIES,
 ) -> Scored:
-    """Scores of the kernel that leaves the least error, per labelling."""
+    """Scores of the kernel with the smallest leave-one-family-out error, per labelling."""
     fits = [fit_kernel(gram, y, families, penalties) for gram, _ in kernels]
     chosen = np.argmin([fit.loss for fit in fits], axis=0)
     columns = np.arange(y.shape[1])
@@ -92,7 +93,7 @@ def best_kernel(
 
 
 def linear_kernel(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gram matrices of columns centred on the training rows, divided so that the mean eigenvalue is 1."""
+    """Gram matrices of columns centred on the training rows, scaled to a mean eigenvalue of 1."""
     center = train.mean(axis=0)
     train, test = train - center, test - center
     scale = max(float(np.einsum("ij,ij->", train, train)) / len(train), 1e-300)
@@ -100,11 +101,11 @@ def linear_kernel(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def unit_scale(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel divided so that the mean eigenvalue of its centred form is 1."""
+    """Scale a kernel so that the mean eigenvalue of its centred form is 1."""
     scale = max(float(np.trace(gram) - gram.mean() * len(gram)) / len(gram), 1e-300)
     return gram / scale, cross / scale
 
 
 def solve_gram(design: Design, y: np.ndarray) -> Scored:
-    """Ridge on columns that keep their scale."""
+    """Ridge regression on columns that are not rescaled."""
     return best_kernel([linear_kernel(design.train, design.test)], y, design.families)

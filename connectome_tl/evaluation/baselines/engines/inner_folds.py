@@ -10,9 +10,9 @@ from connectome_tl.evaluation.baselines.design import Design, Scored
 from connectome_tl.evaluation.baselines.engines.linear import missing_patterns
 
 N_PARTS = 5
-# Training rows, labels (n_rows, n_labelings), other rows; gives (n_settings, n_others, n_labelings).
+# Takes training rows, labels (n_rows, n_labelings) and other rows; returns (n_settings, n_others, n_labelings).
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-# (n_settings, n_rows, n_labelings) left-out scores, labels; gives (n_settings, n_labelings), the least is taken.
+# Takes left-out scores (n_settings, n_rows, n_labelings) and labels; returns losses (n_settings, n_labelings).
 Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -21,16 +21,16 @@ def squared_error(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def inner_parts(families: np.ndarray, n_parts: int = N_PARTS) -> np.ndarray:
-    """(n_rows,) number of the part that each row is held out in; fewer parts where families are fewer."""
+    """Inner fold of each row, (n_rows,); at most as many folds as families."""
     names, code = np.unique(families, return_inverse=True)
     order = np.random.default_rng(0).permutation(len(names))
     return np.asarray(order[code] % min(n_parts, len(names)))
 
 
 def chosen_by_inner_folds(fit: Fit, design: Design, y: np.ndarray, loss: Loss = squared_error) -> Scored:
-    """Test scores of the setting with the least loss on inner folds, and those left-out scores.
+    """Test scores, and held-out scores, of the setting with the smallest loss on inner folds.
 
-    With one family nothing can be left out: the first setting is taken, and its scores are in-sample.
+    With a single family, the first setting is used and its scores are in-sample.
     """
     test, left_out = np.empty((len(design.test), y.shape[1])), np.full(y.shape, np.nan)
     for rows, columns in missing_patterns(y):

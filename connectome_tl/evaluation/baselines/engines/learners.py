@@ -16,16 +16,16 @@ from connectome_tl.training.closed_form.risks import fit_risks
 from connectome_tl.training.networks.outputs import level_probabilities
 
 COVARIATE_ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
-MIN_PER_CLASS = 2  # fewer training rows of a class than this and a baseline falls back to the prevalence
+MIN_PER_CLASS = 2  # with fewer training rows of a class, a baseline predicts the prevalence
 _RISKS_FROM, _LEAST_SLOPE = 100, 0.05
 Solver = Callable[[Design, np.ndarray], Scored]
 
 
 def calibrated(solve: Solver, *, shares_work: bool = True, refits: Refit | None = None) -> Learner:
-    """Scores of a solver; risks by logistic regression of the label on scores that left the row's family out.
+    """A learner from a solver; risks by logistic regression of the label on leave-one-family-out scores.
 
     Args:
-        shares_work: many labelings cost little more than one.
+        shares_work: whether many labelings cost little more than one.
         refits: see `Learner`.
     """
 
@@ -40,7 +40,7 @@ def calibrated(solve: Solver, *, shares_work: bool = True, refits: Refit | None 
 
 
 def risks_of(found: Scored, y: np.ndarray, families: np.ndarray) -> np.ndarray:
-    """(n_test,) risks by logistic regression of labels (n_train,), 0 and 1, on the left-out scores of one labelling."""
+    """Risks (n_test,) by logistic regression of labels (n_train,), 0 and 1, on the left-out scores of one labelling."""
     sizes = np.array([len(np.unique(families))])
     risks = fit_risks(found.left_out, y[:, None], sizes, _RISKS_FROM, _LEAST_SLOPE)
     return np.asarray(risks.apply(found.test)[:, 0])
@@ -65,9 +65,9 @@ GRAM = calibrated(solve_gram)
 
 
 def predict_baseline(task: Task, design: Design, y_train: np.ndarray, learner: Learner) -> np.ndarray:
-    """(n_test, n_columns) probabilities or values of one task, fitted on the training rows with a known outcome.
+    """Probabilities or values of one task, (n_test, n_columns), fitted on the training rows with a known outcome.
 
-    An ordinal task is a chain of "above level k", a multiclass one each class against the rest.
+    An ordinal task is split into binary tasks "above level k", a multiclass task into one class against the rest.
 
     Raises:
         DataError: no training row has the outcome.
@@ -88,7 +88,7 @@ def predict_baseline(task: Task, design: Design, y_train: np.ndarray, learner: L
 
 
 def _predict(design: Design, y_train: np.ndarray, binary: bool, learner: Learner) -> np.ndarray:
-    """(n_test,) probability of class 1, or value."""
+    """Probability of class 1, or value, (n_test,)."""
     seen = np.isfinite(y_train)
     x_train = design.train
     varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train, axis=0) > 0).any())

@@ -1,7 +1,7 @@
 """Ridge for few rows and many edges: one eigendecomposition per fold for all labelings.
 
-Label permutations share the rows and so the kernel: after one decomposition of the (n, n) kernel
-every permutation and every alpha is a matrix product. Scores equal scikit-learn's `RidgeClassifierCV`
+Label permutations share the kernel: after one decomposition of the (n, n) kernel, every permutation
+and every alpha is a matrix product. Scores equal scikit-learn's `RidgeClassifierCV`
 and `RidgeCV` with their closed-form leave-one-out choice of alpha (Rifkin & Lippert 2007,
 MIT-CSAIL-TR-2007-025).
 """
@@ -24,9 +24,9 @@ class EdgeScaler:
     """Mean and standard deviation per edge, from training rows only.
 
     Attributes:
-        mean, scale: (n_edges,) of the training rows, NaN (masked edges) left out.
-        kept: (n_edges,) False where an edge is constant or never seen in training; it is dropped.
-        train_ids: the ids it was fitted on.
+        mean, scale: (n_edges,) of the training rows, ignoring NaN (masked edges).
+        kept: (n_edges,) False for an edge that is constant or always masked in training; it is dropped.
+        train_ids: ids of the training rows.
     """
 
     mean: np.ndarray
@@ -35,7 +35,7 @@ class EdgeScaler:
     train_ids: tuple[str, ...]
 
     def transform(self, x: np.ndarray) -> np.ndarray:
-        """(n_rows, n_edges) to (n_rows, n_kept); a masked edge (NaN) becomes 0, the training mean."""
+        """Scale (n_rows, n_edges) to (n_rows, n_kept); a masked edge (NaN) becomes 0, the training mean."""
         if x.ndim != 2 or x.shape[1] != self.kept.size:
             raise DataError("rows do not fit the scaler", expected=counted(self.kept.size, "edge"), got=str(x.shape))
         z = (x[:, self.kept] - self.mean[self.kept]) / self.scale[self.kept]
@@ -43,11 +43,11 @@ class EdgeScaler:
 
 
 def fit_edge_scaler(x_train: np.ndarray, train_ids: Sequence[str] = ()) -> EdgeScaler:
-    """Standardise each edge on the training rows; population standard deviation as scikit-learn has it.
+    """Standardise each edge on the training rows, with the population standard deviation as in scikit-learn.
 
     Args:
         x_train: (n_train, n_edges) float, NaN where an edge is masked in a subject.
-        train_ids: (n_train,) ids, recorded.
+        train_ids: (n_train,) ids, stored with the scaler.
 
     Raises:
         DataError: no rows, an infinite value, or no edge that varies.
@@ -65,7 +65,7 @@ def fit_edge_scaler(x_train: np.ndarray, train_ids: Sequence[str] = ()) -> EdgeS
     mean = filled.sum(axis=0) / np.maximum(n_seen, 1)
     centred = np.where(masked, 0.0, x_train - mean)
     scale = np.sqrt((centred**2).sum(axis=0) / np.maximum(n_seen, 1))
-    # Round-off leaves a constant edge a tiny spread; scaled up it would become a feature made of noise.
+    # By round-off a constant edge has a tiny standard deviation; scaling would turn it into noise.
     kept = scale > 10 * np.finfo(float).eps * np.maximum(np.abs(mean), 1e-300)
     if not kept.any():
         raise DataError("no edge varies over the training rows", got=f"{x_train.shape[1]} constant or masked edges")
@@ -115,10 +115,10 @@ class LinearFit:
 
 
 def probability_from_ridge(decision: np.ndarray) -> np.ndarray:
-    """Ridge on targets -1 and 1 estimates 2p - 1: p = (1 + f) / 2 within [.05, .95].
+    """Probabilities from ridge decision values; with targets -1 and 1, p = (1 + f) / 2 within [.05, .95].
 
-    Beyond, exponential tails of the same value and slope keep it inside (0, 1) and strictly
-    increasing, so that no ties arise and the AUC is that of the decision values.
+    Outside, exponential tails with the same value and slope keep p inside (0, 1) and strictly
+    increasing, so that there are no ties and the AUC equals that of the decision values.
     """
     inner = (1.0 + decision) / 2.0
     upper = 1.0 - 0.05 * np.exp(-np.maximum(decision - 0.9, 0.0) * 10.0)
@@ -132,15 +132,15 @@ def fit_ridge(
     alphas: Sequence[float] = DEFAULT_ALPHAS,
     train_ids: Sequence[str] = (),
 ) -> LinearFit:
-    """Ridge with unpenalised intercept; alpha by closed-form leave-one-out, per labelling.
+    """Ridge regression with unpenalised intercept; alpha by closed-form leave-one-out, per labelling.
 
     Args:
         x_train: (n_train, n_edges), NaN where an edge is masked.
         y_train: (n_train, n_labelings) or (n_train,); -1 and 1 for a classifier, values for a
-            regression; NaN is a missing outcome and that row is left out of that labelling. (The
-            scaler still uses every training row, so all labelings share it.)
-        alphas: penalties to choose from, on standardised edges.
-        train_ids: recorded with the fit.
+            regression. Rows with NaN, a missing outcome, are excluded from that labelling. (The
+            scaler uses every training row, so that all labelings share it.)
+            alphas: candidate penalties, on standardised edges.
+            train_ids: stored with the fit.
 
     Raises:
         DataError: a labelling with fewer than two observed rows; unusable edges.
@@ -177,7 +177,7 @@ def solve_ridge(kernel: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[
 def decompose(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (n - 1,) and vectors (n, n - 1) of the centred kernel, without the constant vector."""
     centred = kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
-    # Lifted far above the rest, the constant vector (the intercept) comes out alone and last.
+    # Adding a large multiple of the constant vector (the intercept) makes it the last eigenvector.
     lifted = centred + (np.trace(centred) + 1.0) / len(kernel)
     values, vectors = np.linalg.eigh(lifted)
     return np.maximum(values[:-1], 0.0), vectors[:, :-1]
@@ -207,7 +207,7 @@ def prepare(
 
 
 def missing_patterns(y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(observed rows, columns) for each set of labelings that miss the same rows."""
+    """Pairs (observed rows, columns) for each set of labelings with the same missing rows."""
     observed = ~np.isnan(y)
     if observed.all():
         yield np.arange(len(y)), np.arange(y.shape[1])

@@ -1,7 +1,7 @@
 """L2-penalised logistic regression for few rows, by Newton's method in the row space.
 
-The penalised solution lies in the span of the rows, so n edges-to-n rows coordinates are enough; the
-Hessians of all labelings come from one matrix product. Scores equal scikit-learn's
+The penalised solution is in the span of the rows, so that n coordinates suffice. The Hessians of all
+labelings are computed by one matrix product. Scores equal scikit-learn's
 `LogisticRegression(C=1 / alpha)`. Alpha is chosen by approximate leave-one-out log-loss (Rad &
 Maleki 2020, doi:10.1111/rssb.12374), per labelling.
 """
@@ -24,7 +24,7 @@ from connectome_tl.evaluation.baselines.engines.linear import (
 
 _CHUNK_BYTES = 2**26
 _MAX_STEPS = 60
-_TOLERANCE = 1e-5  # of a decision value; Newton's error after a step is about the square of that step
+_TOLERANCE = 1e-5  # of a decision value; the error after a Newton step is about the square of the step
 
 
 def fit_logistic(
@@ -34,15 +34,15 @@ def fit_logistic(
     train_ids: Sequence[str] = (),
     counts: np.ndarray | None = None,
 ) -> LinearFit:
-    """Logistic regression with unpenalised intercept, penalty alpha / 2 * |w|^2 on standardised edges.
+    """Fit logistic regression with unpenalised intercept and penalty alpha / 2 * |w|^2 on standardised edges.
 
     Args:
         x_train: (n_train, n_edges), NaN where an edge is masked.
         y_train: (n_train, n_labelings) or (n_train,) of 0, 1 and NaN (missing, left out).
-        alphas: penalties to choose from; a single one skips the choice.
-        train_ids: recorded with the fit.
-        counts: (n_labelings, n_train) how often each row counts in each labelling, 1 where not given. All copies
-            of a row are left out together where the penalty is chosen.
+        alphas: candidate penalties; a single one is used without selection.
+        train_ids: stored with the fit.
+        counts: (n_labelings, n_train) multiplicity of each row in each labelling, 1 by default. All copies of a
+            row are left out together when the penalty is chosen.
 
     Raises:
         DataError: labels other than 0, 1, NaN; a labelling with fewer than two observed rows.
@@ -64,7 +64,7 @@ def fit_logistic(
             labels = y_train[np.ix_(observed, some)].T
             weight = np.ones_like(labels) if counts is None else counts[np.ix_(some, observed)].astype(float)
             theta, chosen[some] = _choose(rows, labels, weight, np.asarray(alphas, float))
-            # beta lives in coordinates Q sqrt(v); the dual weights a solve K a = Q sqrt(v) beta.
+            # beta is in coordinates Q sqrt(v); the dual weights a solve K a = Q sqrt(v) beta.
             a = vectors[:, real] @ (theta[:, 1:] / root).T
             dual[np.ix_(observed, some)] = a
             intercept[some] = theta[:, 0] - (part @ a).mean(axis=0)
@@ -73,7 +73,7 @@ def fit_logistic(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Design (n, q) with the intercept first, and its rows' outer products (n, q * q)."""
+    """Design (n, q) with the intercept first, and the outer products of its rows (n, q * q)."""
 
     design: np.ndarray
     outer: np.ndarray
@@ -103,7 +103,7 @@ def _choose(rows: _Rows, y: np.ndarray, weight: np.ndarray, alphas: np.ndarray) 
         return _newton(rows, y, weight, theta, alpha), alpha
     best = np.full(n_labelings, np.inf)
     best_theta, best_alpha = theta.copy(), np.full(n_labelings, alphas.max())
-    for value in np.sort(alphas)[::-1]:  # from the stiffest, each start is near its end
+    for value in np.sort(alphas)[::-1]:  # from the largest, so that each start is close to the solution
         alpha = np.full(n_labelings, value)
         theta = _newton(rows, y, weight, theta, alpha)
         loss = _leave_one_out_loss(rows, y, weight, theta, alpha)
@@ -118,9 +118,9 @@ def _base_logit(y: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _newton(rows: _Rows, y: np.ndarray, weight: np.ndarray, start: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Damped Newton until every labelling's step is below the tolerance, in decision values.
+    """Damped Newton iterations until every step, in decision values, is below the tolerance.
 
-    A labelling with one class only keeps its start: no weights, and the shrunken base rate.
+    A labelling with a single class keeps its start: zero weights and the shrunken base rate.
     """
     theta = start.copy()
     both = ((weight * y).sum(axis=1) > 0) & ((weight * (1 - y)).sum(axis=1) > 0)
@@ -151,7 +151,7 @@ def _step_size(
     weight: np.ndarray,
     alpha: np.ndarray,
 ) -> np.ndarray:
-    """(n_labelings,) halved until the objective does not rise (near the end it may, by round-off)."""
+    """Step sizes (n_labelings,), halved until the objective does not increase, up to round-off."""
     size = np.ones(len(y))
     before = _objective(decision, now, y, weight, alpha)
     for _ in range(20):
@@ -173,7 +173,7 @@ def _objective(
 def _leave_one_out_loss(
     rows: _Rows, y: np.ndarray, weight: np.ndarray, theta: np.ndarray, alpha: np.ndarray
 ) -> np.ndarray:
-    """(n_labelings,) mean log-loss of the one-step decision values without the row (all its copies)."""
+    """Mean log-loss (n_labelings,) of the one-step decision values without the row (all its copies)."""
     decision = theta @ rows.design.T
     probability = _sigmoid(decision)
     inverse = np.linalg.inv(rows.hessians(probability, weight, alpha))

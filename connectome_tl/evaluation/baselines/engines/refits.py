@@ -1,8 +1,8 @@
 """Refit linear baselines on bootstrap samples of the training rows.
 
-A sample is a count per row. Copies of a row act as a weight, and leaving out a row leaves out all its copies, so that
-no penalty is chosen with a subject on both sides. For ridge and logistic regression scaling and inner products are
-made once per fold, and so are kernels; other learners get the sample as rows.
+A sample is a count per row, used as a weight. Leaving out a row leaves out all its copies, so that no subject is both
+in the training and the held-out part when a penalty is chosen. For ridge and logistic regression, scaling, inner
+products and kernels are computed once per fold; other learners get the sample as rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def ridge_refits(
     counts: np.ndarray,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
 ) -> np.ndarray:
-    """As `fit_ridge` with targets -1 and 1; the penalty by leaving out one subject."""
+    """Refit `fit_ridge` with targets -1 and 1; the penalty is chosen by leave-one-subject-out."""
     del families
     scaler = fit_edge_scaler(train)
     z_train, z_test = scaler.transform(np.asarray(train, dtype=float)), scaler.transform(np.asarray(test, dtype=float))
@@ -47,7 +47,7 @@ def logistic_refits(
     counts: np.ndarray,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
 ) -> np.ndarray:
-    """As `fit_logistic`, all samples at once; the penalty by leaving out one subject."""
+    """Refit `fit_logistic` on all samples at once; the penalty is chosen by leave-one-subject-out."""
     del families
     labels = np.repeat(y[:, None], len(counts), axis=1)
     return fit_logistic(train, labels, alphas, counts=counts).predict_probability(test).T
@@ -61,10 +61,10 @@ def kernel_refits(
     families: np.ndarray,
     counts: np.ndarray,
 ) -> np.ndarray:
-    """Ridge of the best kernel; kernel, penalty and risks by leaving out one family, all copies of a row being one.
+    """Ridge on the best kernel; kernel, penalty and risks by leave-one-family-out, all copies of a row together.
 
     Args:
-        kernels: of training and test rows, each (n_train, n_train) and (n_test, n_train).
+        kernels: function of training and test rows that returns pairs (n_train, n_train) and (n_test, n_train).
     """
     made, every = kernels(train, test), np.arange(len(train))
     found = np.empty((len(counts), len(test)))
@@ -78,16 +78,16 @@ def kernel_refits(
 def gram_refits(
     train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """As the learner `GRAM`."""
+    """Refits of the learner `GRAM`."""
     return kernel_refits(lambda one, two: [linear_kernel(one, two)], train, test, y, families, counts)
 
 
 def rows_refits(
     learner: Learner, train: np.ndarray, test: np.ndarray, y: np.ndarray, families: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Of any learner: copies are rows of one family, so that inner folds keep them together.
+    """Refits of any learner; copies are rows of one family, so that inner folds keep them together.
 
-    Rows without an outcome stay, since they too make the features' scales.
+    Rows without an outcome are kept, since they contribute to the scaling of features.
     """
     every, known = np.arange(len(train)), np.isfinite(y)
     found = np.empty((len(counts), len(test)))
@@ -100,16 +100,17 @@ def rows_refits(
 def _weighted_ridge(
     kernel: np.ndarray, cross: np.ndarray, y: np.ndarray, count: np.ndarray, alphas: np.ndarray
 ) -> np.ndarray:
-    """(n_test,) decision values of ridge with an unpenalised intercept on rows that count several times.
+    """Decision values (n_test,) of ridge regression with an unpenalised intercept on weighted rows.
 
-    In rows times the roots of their counts this is ordinary ridge whose intercept column is that root.
+    This is ordinary ridge regression on rows scaled by the square root of their counts, with that root as the
+    intercept column.
     """
     root = np.sqrt(count.astype(float))
     unit = root / np.linalg.norm(root)
     scaled = root[:, None] * kernel * root
     scaled -= np.outer(unit, unit @ scaled)
     scaled -= np.outer(scaled @ unit, unit)
-    # Lifted far above the rest, the intercept's direction comes out alone and last.
+    # Adding a large multiple of the intercept's direction makes it the last eigenvector.
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2 + (np.trace(scaled) + 1.0) * np.outer(unit, unit))
     values, vectors = np.maximum(values[:-1], 0.0), vectors[:, :-1]
     rotated = vectors.T @ (root * y)

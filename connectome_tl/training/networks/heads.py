@@ -1,0 +1,97 @@
+"""Initial weights of heads for outcomes that the stage before does not have."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.model import OutcomeModel
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.fitted import NetworkModel, embeddings_of
+from connectome_tl.training.networks.setting import Setting
+
+_PENALTIES = np.logspace(-3, 3, 25)  # per row
+_FEWEST = 5  # rows with a known outcome
+_LOGIT_SLOPE = 4.0  # of the logit where the risk is one half, per unit of risk
+
+
+def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried: frozenset[str]) -> None:
+    """Start each new head from the heads of the stage before, in place.
+
+    An older subject's outcomes rarely are those of an infant. A new linear head is set to the linear combination of the
+    parent's heads that predicts the training rows best (ridge regression, the penalty by leave-one-out errors), as
+    meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9). Training goes on from there.
+    Heads that were carried over, heads with distributions, classes and levels stay as they are.
+
+    Args:
+        rows: numbers of the training rows of this network.
+        carried: names of the parameters that come from the parent.
+    """
+    if setting.parent is None or "heads" not in setting.plan.transfer.carry:
+        return
+    weight, bias = _parent_heads(setting.parent, model)
+    new = [
+        (t, task)
+        for t, task in enumerate(setting.tasks)
+        if f"heads.{task.name}.weight" not in carried
+        and task.kind in ("binary", "regression")
+        and task.name not in model.soft_heads
+    ]
+    if not new or not len(weight):
+        return
+    at = torch.from_numpy(rows)
+    scores = _scores(model, setting.batch.rows(at), weight, bias)
+    for t, task in new:
+        goal = setting.goal[at, t].double().numpy()
+        known = np.isfinite(goal)
+        if known.sum() < _FEWEST or np.ptp(goal[known]) == 0:
+            continue
+        slopes, intercept = _combined(scores[known], goal[known])
+        if task.is_binary:
+            mean = goal[known].mean()
+            slopes, intercept = _LOGIT_SLOPE * slopes, _LOGIT_SLOPE * (intercept - mean) + np.log(mean / (1 - mean))
+        _set(model, task.name, slopes @ weight, float(intercept + slopes @ bias))
+
+
+def _parent_heads(parent: FitResult, model: OutcomeModel) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (n_outputs, fused_width) and biases (n_outputs,) of the parent's linear heads of the model's width."""
+    known = NetworkModel.of(parent.arrays, parent.plain)
+    given = next(iter(known.states.values()))
+    width = model.fusion.absent[next(iter(model.fusion.absent))].numel()
+    heads = [
+        (given[f"heads.{name}.weight"], given[f"heads.{name}.bias"])
+        for name in known.heads
+        if f"heads.{name}.weight" in given and given[f"heads.{name}.weight"].shape[1] == width
+    ]
+    if not heads:
+        return np.zeros((0, width)), np.zeros(0)
+    weights, biases = zip(*heads, strict=True)
+    return np.concatenate(weights).astype(float), np.concatenate(biases).astype(float)
+
+
+def _scores(model: OutcomeModel, batch: Batch, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """(n_rows, n_outputs) of the parent's heads on the model's embeddings."""
+    model.eval()
+    found = embeddings_of(model, batch) @ weight.T + bias
+    model.train()
+    return np.asarray(found)
+
+
+def _combined(scores: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, float]:
+    """Slopes (n_outputs,) and intercept of the ridge regression of a goal (n_rows,) on standardised scores."""
+    from sklearn.linear_model import RidgeCV
+
+    spread = scores.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    found = RidgeCV(_PENALTIES * len(goal)).fit(scores / spread, goal)
+    return found.coef_ / spread, float(found.intercept_)
+
+
+def _set(model: OutcomeModel, task: str, weight: np.ndarray, bias: float) -> None:
+    head = model.heads[task]
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight)[None])
+        head.bias.copy_(Tensor([bias]))
