@@ -28,7 +28,7 @@ class Problem:
         place = ", ".join(
             part
             for part in (
-                f"subject {self.subject}" if self.subject is not None else "",
+                f"subject {self.subject}" if self.subject else "",
                 f"file {self.file}" if self.file is not None else "",
                 f"line {self.line}" if self.line is not None else "",
             )

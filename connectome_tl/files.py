@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,33 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 
+
+_SIGNATURES = {  # first bytes of files that are given for text
+    b"$FL2": "an SPSS file",
+    b"$FL3": "an SPSS file",
+    b"<stata_dta>": "a Stata file",
+    b"\x00" * 12 + b"\xc2\xea\x81\x60": "a SAS file",
+    b"RDX": "an R file",
+    b"\x1f\x8b": "compressed with gzip, as R's .rds files are",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"PK\x03\x04": "a zip archive or office document",
+    b"\xd0\xcf\x11\xe0": "an old office document",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+}
+# Windows-1252, which a spreadsheet program in Western Europe writes as CSV: letters of its languages, and signs that
+# stand beside them. Bytes outside these sets are letters of other encodings.
+_LETTERS = bytes(set(range(0xC0, 0x100)) - {0xD0, 0xD7, 0xDD, 0xDE, 0xF0, 0xF7, 0xFD, 0xFE, 0xFF})
+_SIGNS = bytes([0x80, 0x82, 0x84, 0x85, *range(0x91, 0x98), 0x9C, 0xA0, 0xA7, 0xAB, 0xB0, 0xB1, 0xB2, 0xB3, 0xB5, 0xBB])
+_SIGN_WITHIN = re.compile(b"[a-zA-Z][\x80-\x91\x93-\x9b\x9d-\xbf][a-zA-Z]")  # a letter of DOS or the Macintosh
+_RUN_OF_LETTERS = re.compile(b"[\xc0-\xff]{3}")  # as in Cyrillic and Greek words
+_UTF8_PAIR = re.compile(b"[\xc2-\xdf][\x80-\xbf]")  # of a damaged UTF-8 file
+_SHOWN_WORDS = 3
 
 _traces: list[set[Path]] = []
 
@@ -109,6 +137,25 @@ def read_text(path: str | Path, *, limit: int | None = None) -> str:
     return _decoded(read_bytes(path, limit=limit), path)
 
 
+def read_table_text(path: str | Path, *, limit: int | None = None) -> tuple[str, str]:
+    """Text of a table as `read_text` reads it, or in Windows-1252 where its bytes leave no doubt; and a note on that.
+
+    A wrong guess would show wrong letters and change no number: two different cells stay different.
+
+    Raises:
+        MissingInputError: it is not there. DataError: no text, or larger than `limit` bytes.
+    """
+    data = read_bytes(path, limit=limit)
+    if not _is_western(data):
+        return _decoded(data, path), ""
+    text = _lines(data.decode("cp1252"))
+    words = [word for word in dict.fromkeys(re.findall(r"[^\W\d_]+", text)) if not word.isascii()]
+    return text, (
+        f"{Path(path).name} is not in UTF-8 and was read as Windows-1252 (Western European): "
+        f"{', '.join(words[:_SHOWN_WORDS])}"
+    )
+
+
 def read_json_object(path: str | Path, *, limit: int | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -129,9 +176,41 @@ def _decoded(data: bytes, file: str | Path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(
-            "not a text file in UTF-8", file=file, got=f"byte {error.start}", remedy="Save it again as UTF-8."
+        raise _no_text(data, file) or DataError(
+            "not a text file in UTF-8",
+            file=file,
+            got=f"byte 0x{data[error.start]:02x} after {_before(data, error.start)!r}",
+            line=data.count(b"\n", 0, error.start) + 1,
+            remedy="Save it again as UTF-8 (in Excel: CSV UTF-8).",
         ) from error
     if "\x00" in text:
-        raise DataError("not a text file: it holds zero bytes", file=file)
+        raise _no_text(data, file) or DataError("not a text file: it holds zero bytes", file=file)
+    return _lines(text)
+
+
+def _no_text(data: bytes, file: str | Path) -> DataError | None:
+    """The error for a file of a known kind that holds no text."""
+    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    if kind is None:
+        return None
+    return DataError(f"not a text file but {kind}", file=file, remedy="Export it as text (.csv or .tsv in UTF-8).")
+
+
+def _before(data: bytes, at: int) -> str:
+    """The last characters of a line before a byte."""
+    return data[max(at - 20, data.rfind(b"\n", 0, at) + 1) : at].decode("utf-8", "replace")
+
+
+def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_western(data: bytes) -> bool:
+    """Whether bytes are no UTF-8 and surely Windows-1252."""
+    with suppress(UnicodeDecodeError):
+        data.decode("utf-8")
+        return False
+    high = data.translate(None, bytes(range(0x80)))
+    if not high or high.translate(None, _LETTERS + _SIGNS) or not high.translate(None, _SIGNS) or b"\x00" in data:
+        return False
+    return not any(wrong.search(data) for wrong in (_SIGN_WITHIN, _RUN_OF_LETTERS, _UTF8_PAIR))

@@ -13,6 +13,7 @@ from connectome_tl.bundle.individual import prediction_table
 from connectome_tl.bundle.limits import shifts
 from connectome_tl.bundle.overlap import NEAR, likeness
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.people import people_of
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.evaluation.clinical.calibration import calibration_curve, logit
@@ -54,7 +55,7 @@ def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
     table = prediction_table(bundle, cohort)
     found = tuple(_task(bundle, one, table, families) for one in tasks)
     left_out = [one.task.label for one in bundle.facts.tasks if one not in tasks]
-    notes = [f"The cohort does not have: {', '.join(left_out)}."] if left_out else []
+    absent = [f"The cohort does not have: {', '.join(left_out)}."] if left_out else []
     return ValidationRecord(
         title=bundle.facts.title,
         cohort=cohort.name,
@@ -63,7 +64,8 @@ def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
         noun=people_of(cohort).noun,
         tasks=found,
         shifts=shifts(bundle.facts, cohort),
-        notes=(*notes, *cohort.notes),
+        warnings=(*absent, *(note for note in cohort.notes if not is_benign(note))),
+        notes=tuple(note for note in cohort.notes if is_benign(note)),
         simulated=cohort.simulated or bundle.facts.simulated,
         exploratory=cohort.exploratory or bundle.facts.exploratory,
         versions=versions(),

@@ -120,7 +120,15 @@ def assemble(
         sampling="precise" if precise else "trilinear",
     )
     made = assemble_files(
-        tractogram, parcellation, out, measure=measure, settings=settings, weights=weights, labels=labels, atlas=atlas
+        tractogram,
+        parcellation,
+        out,
+        measure=measure,
+        settings=settings,
+        weights=weights,
+        labels=labels,
+        atlas=atlas,
+        show_progress=terminal.shows_progress,
     )
     for warning in made.assembly.warnings:
         terminal.note(f"note: {warning}")

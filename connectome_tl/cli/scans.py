@@ -75,7 +75,15 @@ def morphometry(
         return
     if out is None:
         raise UsageError("one subject's network needs --out FILE.tsv", got=f"{first}, which is no folder")
-    made = morphometry_files(others, first, out, network=network or "divergence", labels=labels, atlas=atlas)
+    made = morphometry_files(
+        others,
+        first,
+        out,
+        network=network or "divergence",
+        labels=labels,
+        atlas=atlas,
+        show_progress=terminal.shows_progress,
+    )
     terminal.answer(written=[made.network, made.measures])
     terminal.say(f"wrote {made.network} and {made.measures}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from connectome_tl.cli.app import (
     app,
 )
 from connectome_tl.cli.terminal import command, terminal
-from connectome_tl.errors import DataError, UsageError
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 
 
@@ -78,10 +79,16 @@ def _wrote(paths: Sequence[Path]) -> None:
         terminal.say(f"wrote {path}")
 
 
+def _shell(*words: str | Path) -> str:
+    """A command as a shell takes it, blanks in paths included."""
+    return shlex.join(map(str, words))
+
+
 def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
     from connectome_tl.workflows.data.cohort import check_cohort
     from connectome_tl.workflows.starting.questions import Question
     from connectome_tl.workflows.starting.start import start_from
+    from connectome_tl.workflows.starting.text import notes_on
 
     def ask(question: Question) -> str:
         if question.choices:
@@ -101,9 +108,18 @@ def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern
         atlas=atlas,
     )
     _wrote(made)
-    check_cohort(made[0], console=terminal.console())
+    for note in notes_on(seen):
+        terminal.note(f"note: {note}")
+    try:
+        check_cohort(made[0], console=terminal.console())
+    except ConnectomeTLError:
+        terminal.note(
+            f"The files are written. Correct what follows, then: {_shell('connectome-tl', 'cohort', made[0])}"
+        )
+        raise
     if len(made) > 1:
-        terminal.say(f"Check both files, then: connectome-tl run {made[1]} --out {folder / 'results'}")
+        run = _shell("connectome-tl", "run", made[1], "--out", folder / "results")
+        terminal.say(f"Check both files, then: {run}")
     elif not any(one.meaning == "outcome" for one in seen.columns):
         terminal.say("No outcome column was recognised: add outcomes to cohort.yaml, then write a study.yaml.")
 
@@ -245,13 +261,18 @@ def report(
     dated: Annotated[bool, typer.Option("--dated", help="Show when the run ended and how long it took.")] = False,
 ) -> None:
     """Render the report of a finished run again, with explanations; save figures and tables for a paper."""
+    from connectome_tl.workflows.progress import Steps
     from connectome_tl.workflows.study.report import draw_report
 
     if figures not in (None, "svg", "pdf"):
         raise UsageError("unknown kind of figure", expected="--figures svg or --figures pdf", got=repr(figures))
     kind: Literal["svg", "pdf"] | None = "svg" if figures == "svg" else "pdf" if figures == "pdf" else None
-    page = draw_report(run_dir, figures=kind, tables=tables, dated=dated)
+    with Steps(shown=terminal.shows_progress, lines=False) as steps, steps.step("figures, tables, page"):
+        page = draw_report(run_dir, figures=kind, tables=tables, dated=dated)
     terminal.answer(folder=run_dir, report=page)
+    for wanted, name in ((kind is not None, "figures"), (tables, "tables")):
+        if wanted:
+            terminal.say(f"wrote {run_dir / name}")
     terminal.say(f"Report: {page}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import numpy as np
@@ -58,7 +59,8 @@ def _rows(cohort: Cohort, groups: list[np.ndarray]) -> list[TableRow]:
         since = "" if cohort.age_reference == "birth" else f", {cohort.age_reference}"
         rows.append(_numeric(f"age{since} ({cohort.age_unit})", cohort.age, groups))
     for spec in cohort.covariate_specs:
-        unit = f" ({spec.unit})" if spec.unit else ""
+        said = spec.unit in re.split(r"[^\w]+|_", spec.column)  # the column's own name has it
+        unit = f" ({spec.unit})" if spec.unit and not said else ""
         column = cohort.covariates[spec.column]
         if spec.type == "numeric":
             rows.append(_numeric(f"{spec.column}{unit}", column.to_numpy(dtype=float), groups))

@@ -14,6 +14,25 @@ _SHOWN = 12
 _MOST_LINES = 40
 _FEW = 3
 _QUOTED = re.compile(r"'[^']*'")
+# Ends of notes on how something was read that ask nothing of anybody. Every other note is shown as a warning.
+_BENIGN = re.compile(
+    r"decimal commas were read as points"
+    r"|was read as Windows-1252 \(Western European\): .*"
+    r"|the rows have no names and were taken in the order of .*"
+    r"|rows have no names and were numbered; their order is taken to be the same in all files"
+    r"|(?:was|were) read as missing|was read as no family|spellings of one category were read as one: .*"
+    r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), says \S+"
+    r"|missing cells were filled from .*|read from the column gender|stand in the participants table already"
+    r"|(?:is|are) missing in .*masked.*|further files fit the pattern of .*"
+    r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already|and were read as positions"
+    r"|covariate and outcome; a study may use it as one of them only"
+    r"|`run` makes them from the scans in .*"
+)
+
+
+def is_benign(note: str) -> bool:
+    """Whether a note only tells how something was read; what asks for a look or an action is not benign."""
+    return any(found.end() == len(note) for found in _BENIGN.finditer(note))
 
 
 @dataclass

@@ -36,7 +36,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash
-from connectome_tl.settings.cohort import CohortSettings
+from connectome_tl.settings.cohort import NUMBERED, CohortSettings, ConnectomeFiles
 from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.settings.scans import MOTION
 
@@ -88,7 +88,7 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
     findings = Findings()
     file = folder / settings.participants
     dictionary = Dictionary()
-    table = dictionary.add(read_table(file), file, findings)
+    table = dictionary.add(read_table(file, findings.notes), file, findings)
     sources = {Path(settings.participants).name: file_hash(file)}
     flow = [FlowStep(label="rows in the participants table", n_left=len(table))]
     everyone = whole_ids(table, settings.ids) if set(settings.ids) <= set(table.columns) else []
@@ -242,7 +242,7 @@ def _joined(
         return None
     spec, atlas = settings.connectomes, ""
     if spec is not None:
-        atlas = spec.atlas or _atlas_of(Path(spec.label_table or _where(settings, search.folder)).stem)
+        atlas = spec.atlas or _atlas_of(spec, _where(settings, search.folder))
     n_subjects = len(ids)
     index = pd.Index(list(ids), dtype="str")
     as_read = matrices.as_read if matrices is not None else None
@@ -296,6 +296,10 @@ def _region_features(
     return read_region_features(wanted, matrices, known, search, id_column=id_column, marks=marks), wanted.names
 
 
-def _atlas_of(stem: str) -> str:
-    """The BIDS entity `atlas-` of a file's name, else the name itself."""
-    return next((part.removeprefix("atlas-") for part in stem.split("_") if part.startswith("atlas-")), stem)
+def _atlas_of(spec: ConnectomeFiles, where: str | Path) -> str:
+    """What to call regions of no named atlas: by the entity `atlas-` of a file's name, else by that name."""
+    if spec.labels == NUMBERED:
+        return NUMBERED
+    stem = Path(spec.label_table or where).stem
+    entity = next((part.removeprefix("atlas-") for part in stem.split("_") if part.startswith("atlas-")), stem)
+    return entity if "{id}" not in entity else "own regions"

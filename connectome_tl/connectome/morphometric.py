@@ -7,7 +7,7 @@ can leak between folds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -91,7 +91,12 @@ def similarity_network(
 
 
 def divergence_network(
-    values: Sequence[np.ndarray], regions: Sequence[str], *, subject: str | None = None, file: str | None = None
+    values: Sequence[np.ndarray],
+    regions: Sequence[str],
+    *,
+    subject: str | None = None,
+    file: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Connectome:
     """1 / (1 + symmetrised Kullback-Leibler divergence) between the regions' distributions.
 
@@ -102,6 +107,7 @@ def divergence_network(
 
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
+        progress: is called with how many regions are through, and how many there are.
 
     Returns:
         A connectome of similarities from 0 to 1, diagonal 0; the measure is `morphometric_divergence`.
@@ -130,6 +136,8 @@ def divergence_network(
         for j in range(n):
             if i != j:
                 divergence[i, j] = _divergence(kept[i], own[i], trees[j])
+        if progress is not None:
+            progress(i + 1, n)
     symmetric = np.maximum(divergence, 0) + np.maximum(divergence.T, 0)
     return _connectome(1 / (1 + symmetric), present, regions, "morphometric_divergence", subject, file)
 

@@ -74,8 +74,10 @@ def _check_lengths(quality: CohortQualityRecord) -> None:
 def _figures(quality: CohortQualityRecord, sheet: Sheet) -> list[Figure]:
     found = sheet.draw(
         lambda name: site_age_figure(quality, name, stamp=sheet.stamp),
-        "Age by site",
-        "If sites differ in age, site and age effects cannot be separated.",
+        "Age by site" if any(quality.sites) else "Age at scan",
+        "If sites differ in age, site and age effects cannot be separated."
+        if any(quality.sites)
+        else "No site was declared.",
     )
     for measure in quality.measures:
         n_out, n_undefined = int(outliers(measure).sum()), int(np.isnan(measure.values).sum())

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from connectome_tl.report.figures.sheet import Figure
 from connectome_tl.report.pages import render, stamps_of
 
+_ORDER = (  # of the numbers: head and motion, signal, tensor, registration, connectome
+    *("brain_ml", "mean_fd", "max_fd", "n_volumes_flagged", "share_slices_lost", "b0_snr", "snr_b", "cnr_b"),
+    *("neighbour_correlation", "mean_fa", "mean_md", "mask_dice", "likeness", "n_regions_present", "share_assigned"),
+    *("density", "mean_weight"),
+)
 LABELS = {  # description and unit of each number
     "b0_snr": ("signal to noise, unweighted", ""),
     "brain_ml": ("brain", "ml"),
@@ -40,6 +45,7 @@ class ScanPage:
         matrix: data URL of the matrix. lines: sentences on the connectome.
         figures: figures of motion and of gradient directions.
         index: link to the index of all scans.
+        notes: what was done as the settings or the data said. stamps: why the scan is exploratory.
     """
 
     name: str
@@ -52,7 +58,8 @@ class ScanPage:
     numbers: Mapping[str, float]
     index: str
     figures: tuple[Figure, ...] = ()
-    exploratory: bool = False
+    stamps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,12 @@ class ScanIndex:
 def render_scan(page: ScanPage) -> str:
     """Render the page of one scan; the same scan gives the same bytes."""
     beside = beside_cohort(page.numbers, {})
-    return render("scan.html", page=page, beside=beside, stamps=stamps_of(exploratory=page.exploratory))
+    return render("scan.html", page=page, beside=beside, stamps=stamps_of(exploratory=bool(page.stamps)))
 
 
 def render_index(index: ScanIndex) -> str:
     """Render the index of all scans of a folder; outlying numbers are marked."""
-    columns = list(dict.fromkeys(key for _, _, numbers in index.scans for key in numbers))
+    columns = sorted({key for _, _, numbers in index.scans for key in numbers}, key=_rank)
     rows = [
         (name, link, [_cell(numbers.get(key, math.nan), index.typical.get(key)) for key in columns])
         for name, link, numbers in index.scans
@@ -100,9 +107,21 @@ def beside_cohort(
     Args:
         neighbours: labels of the previous and the next scan, and links to them.
     """
-    rows = [(title(key), f"{value:.4g}", _place(value, typical.get(key))) for key, value in numbers.items()]
+    rows = [(title(key), f"{value:.4g}", _place(value, typical.get(key))) for key, value in _ordered(numbers)]
     inner = render("scan_numbers.html", rows=rows, compared=bool(typical), neighbours=neighbours)
     return f"{BEGIN}{inner}{END}"
+
+
+def _ordered(numbers: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(numbers.items(), key=lambda item: _rank(item[0]))
+
+
+def _rank(key: str) -> tuple[int, float, str]:
+    """Place of a number among the others; those of shells by their b-value."""
+    shell = key[5:] if key[:5] in ("snr_b", "cnr_b") else ""
+    known = key[:5] if shell else key
+    place = _ORDER.index(known) if known in _ORDER else len(_ORDER)
+    return place, float(shell) if shell.isdecimal() else 0.0, key
 
 
 def title(key: str) -> str:

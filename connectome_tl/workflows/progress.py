@@ -90,11 +90,16 @@ class _Left(TimeRemainingColumn):
 
 
 class Steps:
-    """Progress of a long command: bars on a terminal, elsewhere a line per step and per tenth of a step."""
+    """Progress of a long command: bars on a terminal, elsewhere a line per step and per tenth of a step.
 
-    def __init__(self, *, shown: bool) -> None:
+    Args:
+        lines: whether these lines are printed where no bar can be drawn; commands that mostly take seconds omit them.
+    """
+
+    def __init__(self, *, shown: bool, lines: bool = True) -> None:
         self._console = Console(stderr=True, quiet=not shown)
-        self._lines = shown and not draws(self._console)
+        drawn = shown and draws(self._console)
+        self._lines = shown and lines and not drawn
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.description}"),
@@ -104,7 +109,7 @@ class Steps:
             TimeElapsedColumn(),
             _Left(),
             console=self._console,
-            disable=not shown or self._lines,
+            disable=not drawn,
         )
 
     def __enter__(self) -> Steps:

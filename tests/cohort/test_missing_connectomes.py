@@ -79,4 +79,4 @@ def test_they_go_with_one_file_per_subject_only(folder: Path) -> None:
 
 def test_the_quality_page_says_who_has_none(folder: Path) -> None:
     check_cohort(cohort_file(folder, "unmatched: missing"), folder / "page.html")
-    assert "without a matrix stay without one: p4" in (folder / "page.html").read_text("utf-8")
+    assert "without a matrix stays without one: p4" in (folder / "page.html").read_text("utf-8")

@@ -122,7 +122,7 @@ def test_where_the_unmatched_are_dropped_a_subject_without_regional_measures_is_
     cohort = on_disk.read()
     assert np.isnan(cohort.region_features[2]).all()
     np.testing.assert_array_equal(np.delete(cohort.region_features[:, :, 0], 2, axis=0), np.delete(values, 2, axis=0))
-    assert any("are unknown there: sub-03" in note for note in cohort.notes)
+    assert any("is unknown there: sub-03" in note for note in cohort.notes)
 
 
 @pytest.mark.parametrize(

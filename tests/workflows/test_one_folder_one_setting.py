@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, UsageError
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.workflows.scans import scan as scan_module
 from connectome_tl.workflows.scans.morphometry import build_networks
@@ -97,3 +98,32 @@ def test_another_version_of_the_method_is_another_setting(
     with pytest.raises(UsageError, match="one set of settings per folder"):
         run(folder, tmp_path, "01")
     assert run(folder, tmp_path) == ["computed"] * 3
+
+
+SEXES = "participant_id\tpma\tsex\nsub-01\t40\tweiblich\nsub-02\t41\tmännlich\nsub-03\t42\tmännlich\n"
+
+
+def test_a_table_that_cannot_be_read_stops_the_run_before_anything_is_made(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bids"
+    shutil.copytree(folder, root)
+    (root / "participants.tsv").write_text(SEXES, encoding="mac_roman")
+    (root / "ageless.yaml").write_text("labels: labels.tsv\nnetwork: similarity\n")
+    for config in ("plain.yaml", "ageless.yaml"):
+        with pytest.raises(DataError, match=r"participants.tsv, line 3: not a text file in UTF-8"):
+            run(root, tmp_path / "out", config=config)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="move it out of the folder to go on without its columns"):
+        run(root, tmp_path / "out", config="ageless.yaml")
+    (root / "participants.tsv").rename(tmp_path / "participants.tsv")
+    run(root, tmp_path / "out", "01", config="ageless.yaml")  # the remedy works
+
+
+def test_a_table_of_windows_keeps_its_columns_and_that_is_told(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bids"
+    shutil.copytree(folder, root)
+    (root / "participants.tsv").write_text(SEXES, encoding="cp1252")
+    run(root, tmp_path / "out", "01", "02")
+    table = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t")
+    assert table["sex"].tolist() == ["weiblich", "männlich"]
+    told = (tmp_path / "out" / "inventory.txt").read_text("utf-8")
+    assert "read as Windows-1252 (Western European): männlich; BIDS asks for UTF-8" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
     `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
-    folder or file name. Two files of one subject are a problem.
+    folder or file name. Hidden files (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those of
+    tables are, whatever the file system uses. Two files of one subject are a problem.
 
     Raises:
         MissingInputError: no such folder. UsageError: the pattern does not determine the id.
@@ -44,9 +46,10 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
         match = name.fullmatch(path.relative_to(root).as_posix())
-        if match is None or not path.is_file() or os.path.realpath(path) in tables:
+        hidden = path.name.startswith(".") and not parts[-1].startswith(".")
+        if match is None or hidden or not path.is_file() or os.path.realpath(path) in tables:
             continue
-        subject = match.group("id")
+        subject = unicodedata.normalize("NFC", match.group("id"))
         if not subject.isprintable():
             findings.problems.append(
                 Problem("a file name contains characters that cannot be displayed", got=ascii(path.name), file=root)
@@ -77,6 +80,13 @@ def _as_regex(tail: str) -> str:
         else:
             text += r"[^/]*" if piece == "*" else re.escape(piece)
     return text
+
+
+_SINGULAR = {
+    "were left out": "was left out",
+    "stay without one": "stays without one",
+    "are unknown there": "is unknown there",
+}
 
 
 @dataclass(frozen=True)
@@ -145,9 +155,10 @@ class Search:
         extra = [name for name in extra if name not in settled]
         if self.unmatched != "refuse":
             if without:
-                findings.notes.append(f"{counted(len(without), 'row')} without {what} {lacking}: {listed(without)}")
+                fate = _SINGULAR.get(lacking, lacking) if len(without) == 1 else lacking
+                findings.notes.append(f"{counted(len(without), 'row')} without {what} {fate}: {listed(without)}")
             if extra:
-                findings.notes.append(f"{len(extra)} {what} without a row in the table were left out: {listed(extra)}")
+                findings.notes.append(f"left out, because no row of the table has this id ({what}): {listed(extra)}")
             return found
         if without:
             remedy = f"Leave the rows out with select, or say {self.dropping}."

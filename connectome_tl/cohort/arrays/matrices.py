@@ -157,6 +157,7 @@ class _Gathered:
         self.node_mask = np.ones((len(wanted), 0), dtype=bool)
         self.regions: tuple[str, ...] = ()
         self.kept = np.zeros(0, dtype=int)
+        self.n_rows = self.first = 0
         self.unnamed = _Unnamed()
         self.as_read = {name: np.zeros(len(wanted)) for name in ("symmetry error", "diagonal")}
         self.hashes: list[str] = []
@@ -173,10 +174,19 @@ class _Gathered:
         matrix = replace(matrix, measures=()) if len(spec.keys) > 1 else matrix  # in the order of the keys
         connectome, rows = one_connectome(spec, self.known, matrix, path, subject, measures)
         if self.weights is None:
-            self.regions = connectome.regions
+            self.regions, self.n_rows, self.first = connectome.regions, rows.n_rows, i
             self.kept = kept_regions(spec.regions, self.regions, self.known.atlas)
             self.weights = room_for((len(self.wanted), len(spec.measures), len(self.kept), len(self.kept)))
             self.node_mask = np.ones((len(self.wanted), len(self.kept)), dtype=bool)
+        if rows.assumed and self.known.count_only and rows.n_rows != self.n_rows:
+            raise DataError(
+                "matrices without names of regions differ in size, so their rows are not the same regions",
+                expected=f"{counted(self.n_rows, 'row')}, as the first matrix has ({self.wanted[self.first]})",
+                got=str(rows.n_rows),
+                subject=subject,
+                file=path,
+                remedy="Write the region names into the files, or leave this subject out.",
+            )
         connectome = connectome.aligned_to(self.regions)
         if rows.needs_check(matrix):
             self.unnamed.add(matrix.values[0], rows.names, assumed=rows.assumed)

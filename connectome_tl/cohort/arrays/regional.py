@@ -195,7 +195,7 @@ def _from_wide(
     for name in spec.names:
         found: dict[str, np.ndarray] = {}
         for path in dict.fromkeys(search.folder / one.replace("{name}", name) for one in spec.tables):
-            table = read[path] if path in read else read_table(path)
+            table = read[path] if path in read else read_table(path, findings.notes)
             read[path] = table
             table, owners = _in_order(table, spec, id_column, owners, path)
             part = _measure_columns(table, spec.columns.replace("{name}", name), owners, path, findings, marks)

@@ -43,7 +43,7 @@ def read_stack(
     path, findings = search.folder / str(spec.stack), search.findings
     arrays, large = _conn(path) if path.suffix == ".mat" else open_arrays(path)
     values, several = stacked_values(large, spec, path)
-    owners = row_owners(arrays, spec, search.folder, values.shape[0], id_columns, path)
+    owners = row_owners(arrays, spec, search.folder, values.shape[0], id_columns, path, findings.notes)
     layout = stack_layout(arrays, values, spec, known, path)
     findings.notes += layout.notes
     found = search.owners(owners, what="a matrix", file=path)

@@ -116,6 +116,7 @@ def row_owners(
     n_rows: int,
     id_columns: Sequence[str],
     path: Path,
+    notes: list[str],
 ) -> tuple[str, ...]:
     """Ids of the rows of the stack, from the row table or the `ids` of the file.
 
@@ -134,7 +135,7 @@ def row_owners(
         )
     else:
         where = folder / spec.rows
-        table = read_table(where)
+        table = read_table(where, notes)
         columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
         columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
         if not columns:

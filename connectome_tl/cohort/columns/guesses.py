@@ -6,48 +6,56 @@ The unit of an age is taken from the name of the column or requested from the us
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.tables.cells import fold, texts
+from connectome_tl.cohort.columns.ids import bare
+from connectome_tl.cohort.columns.numeric import weeks_and_days
+from connectome_tl.cohort.tables.cells import fold, texts, whole
 
 Meaning = Literal["age", "gestational_age", "site", "family", "session", "covariate", "outcome", "status", "other"]
 
+# Words of column names, in English, German and French, without accents.
 _UNITS = {
-    "weeks": {"weeks", "week", "wks", "wk", "w"},
-    "months": {"months", "month", "mo", "mths"},
-    "years": {"years", "year", "yrs", "yr", "y"},
-    "days": {"days", "day", "d"},
+    "weeks": {"weeks", "week", "wks", "wk", "w", "wochen", "woche", "ssw", "semaines", "semaine"},
+    "months": {"months", "month", "mo", "mths", "monate", "monaten", "monat", "mois"},
+    "years": {"years", "year", "yrs", "yr", "y", "jahre", "jahren", "jahr", "ans", "annees"},
+    "days": {"days", "day", "d", "tage", "tagen", "tag", "jours"},
 }
+_AGE = {"age", "alter"}
+_PARENT = {"mother", "maternal", "father", "paternal", "parental", "mutter", "mutterlich", "vater", "mere", "pere"}
 _SITE = {"site", "centre", "center", "hospital", "scanner", "scannersite", "siteid"}
+_SITE |= {"zentrum", "klinik", "krankenhaus", "standort", "hopital"}
 _FAMILY = {"family", "familyid", "mother", "motherid", "twin", "twinid", "twinpair", "sibling", "pregnancy"}
+_FAMILY |= {"familie", "famille", "zwilling", "zwillinge", "zwillingspaar", "jumeaux"}
+_CODE = {"id", "ids", "code", "number", "nr", "no", "num", "pair", "group", "set", "of"}
 _SESSION = {"session", "sessionid", "visit", "timepoint", "event"}
 _STATUS = {"status", "outcomestatus", "followupstatus"}
-_FOLLOW_UP = re.compile(r"bayley|bsid|griffiths|cbcl|mchat|gmfcs|outcome|follow.?up|cerebral.?palsy")
-DEVELOPMENT = ("cognitive", "language", "motor", "bayley", "bsid")
-_FOLLOW_UP_WORDS = {*DEVELOPMENT, "iq", "fiq", "viq", "piq", "cp", "ndi", "diagnosis", "dx", "score"}
+_FOLLOW_UP = re.compile(
+    r"bayley|bsid|griffiths|cbcl|mchat|gmfcs|outcome|follow.?up|cerebral.?palsy|zerebralparese|paralysie.?cerebrale"
+    r"|nachuntersuchung|quotient.?developpemental"
+)
+DEVELOPMENT = ("cognitive", "language", "motor", "bayley", "bsid", "kognitiv", "cognitif", "langage", "developpemental")
+_FOLLOW_UP_WORDS = {*DEVELOPMENT, "iq", "fiq", "viq", "piq", "cp", "ndi", "diagnosis", "dx", "score", "diagnose"}
+_FOLLOW_UP_WORDS |= {"diagnostic", "qi", "sprache", "motorik", "moteur", "motricite"}
 _BIRTH = {"birth", "sex", "gender", "apgar", "twin", "multiple", "singleton", "ga", "gestational", "gestation", "bw"}
+_BIRTH |= {"geburt", "geburtsgewicht", "geburtslange", "geschlecht", "mehrling", "naissance", "sexe", "ssw"}
 _NUISANCE = {"fd", "motion", "meanfd", "icv", "tiv", "etiv", "snr", "cnr", "outliers"}
 _NEGATIVE = {
-    "0",
-    "no",
-    "n",
-    "false",
-    "control",
-    "controls",
-    "negative",
-    "normal",
-    "healthy",
-    "absent",
-    "none",
-    "typical",
+    *("0", "no", "n", "false", "control", "controls", "negative", "normal", "healthy", "absent", "none", "typical"),
+    *("nein", "kontrolle", "kontrollen", "negativ", "gesund", "keine", "unauffallig"),
+    *("non", "temoin", "temoins", "negatif", "sain", "sains", "aucun", "aucune"),
 }
-_COUNTERS = {"nr", "no", "row", "index", "unnamed0"}
+_COUNTERS = {"nr", "no", "row", "index", "unnamed0", "lfdnr", "laufendenummer", "numero"}
+_DATE = re.compile(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d\d))(?:[T ].*)?")
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # how letters with accents are stored in names of files
+_MOSTLY = 0.8  # share of the known cells that says what a column holds
 _MOST_LEVELS = 8
 
 
@@ -61,6 +69,7 @@ class ColumnGuess:
         unit: unit of an age, from the name of the column. reference: origin of an age, from the name.
         developmental: whether the name is that of a developmental score. edition: edition of the test, if named.
         known_at_birth, nuisance: of a covariate.
+        date: the first cell where the column holds dates, which are never read as ages; else empty.
     """
 
     column: str
@@ -73,6 +82,12 @@ class ColumnGuess:
     edition: str | None = None
     known_at_birth: bool = False
     nuisance: bool = False
+    date: str = ""
+
+    @property
+    def looks_like_age(self) -> bool:
+        """Whether the name is that of an age, whatever its cells hold."""
+        return bool(_AGE & set(_words(self.column)) or "pma" in _words(self.column))
 
 
 def guess_columns(table: pd.DataFrame, ids: Sequence[str]) -> tuple[ColumnGuess, ...]:
@@ -89,15 +104,23 @@ def _guess(column: pd.Series) -> ColumnGuess:
     words = _words(name)
     joined = "".join(words)
     known = [cell for cell in texts(column) if cell]
-    values = pd.to_numeric(pd.Series(known, dtype=str).str.replace(",", ".", regex=False), errors="coerce")
-    numeric = bool(known) and float(values.notna().mean()) >= 0.8
+    values = [_number(cell) for cell in known]
+    numeric = bool(known) and float(np.isfinite(values).mean()) >= _MOSTLY
+    dates = [cell for cell in known if _DATE.fullmatch(cell)]
     # As most rows write them: cells that differ by case are one level.
     counted = Counter(known)
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}
     levels = tuple(spelled[one] for one in sorted(spelled)) if 2 <= len(spelled) <= _MOST_LEVELS else ()
     unit = next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
+    if unit is None and sum(weeks_and_days(cell) is not None for cell in known) > len(known) / 2:
+        unit = "weeks"
     counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS
-    meaning, reference = _meaning(words, joined, numeric=numeric, levels=levels, n_known=len(known), counter=counter)
+    codes = not numeric or bool(np.equal(np.mod([v for v in values if np.isfinite(v)], 1), 0).all())
+    meaning, reference = _meaning(
+        words, joined, numeric=numeric, levels=levels, n_known=len(known), counter=counter, codes=codes
+    )
+    dated = bool(known) and len(dates) >= _MOSTLY * len(known)
+    meaning, reference = ("other", None) if dated else (meaning, reference)
     return ColumnGuess(
         name,
         meaning,
@@ -107,18 +130,26 @@ def _guess(column: pd.Series) -> ColumnGuess:
         reference=reference,
         developmental=any(word in joined for word in DEVELOPMENT),
         edition=_edition(joined),
-        known_at_birth=bool(_BIRTH & set(words)),
+        known_at_birth=bool(_BIRTH & set(words)) or meaning == "gestational_age",
         nuisance=bool(_NUISANCE & {*words, joined}),
+        date=dates[0] if dated else "",
     )
 
 
 def _meaning(
-    words: Sequence[str], joined: str, *, numeric: bool, levels: tuple[str, ...], n_known: int, counter: bool
+    words: Sequence[str],
+    joined: str,
+    *,
+    numeric: bool,
+    levels: tuple[str, ...],
+    n_known: int,
+    counter: bool,
+    codes: bool,
 ) -> tuple[Meaning, str | None]:
     """The meaning, and from when an age counts where the name says so.
 
     Args:
-        counter: the column numbers the rows of the sheet.
+        counter: the column numbers the rows of the sheet. codes: no cell is a number with decimals.
     """
     given = set(words)
     groups: tuple[tuple[set[str], Meaning], ...] = (
@@ -127,17 +158,21 @@ def _meaning(
         (_SESSION, "session"),
         (_STATUS, "status"),
     )
-    if _FOLLOW_UP.search(joined) and not {"status", "age"} & given:
+    if _FOLLOW_UP.search(joined) and not {"status", *_AGE} & given:
         return ("outcome", None) if numeric or levels else ("other", None)
+    of_parent, aged = bool(_PARENT & given), bool(_AGE & {*given, joined})
     for spelled, meaning in groups:
-        if spelled & {*words, joined} and not (meaning == "family" and levels and numeric):
+        if aged or not codes or not spelled & {*words, joined}:
+            continue
+        # The mother's height is no family; her number is.
+        if meaning != "family" or (given - _FAMILY <= _CODE and not (levels and numeric)):
             return meaning, None
     if numeric and ({"pma"} & given or "postmenstrual" in joined):
         return "age", "postmenstrual"
-    if numeric and ({"ga"} & given or "gestation" in joined or "birthage" in joined):
+    if numeric and ("ga" in given or "gestation" in joined or "birthage" in joined or ("ssw" in given and not aged)):
         return "gestational_age", None
-    if numeric and "age" in given | {joined} and not {"mother", "maternal", "father", "paternal"} & given:
-        return "age", "corrected" if "corrected" in given else None
+    if numeric and aged and not of_parent:
+        return "age", "corrected" if {"corrected", "korrigiert", "korrigiertes", "corrige"} & given else None
     if _FOLLOW_UP_WORDS & given and (numeric or levels):
         return "outcome", None
     if n_known and (numeric or levels) and len(set(levels)) != 1 and not counter:
@@ -146,9 +181,21 @@ def _meaning(
 
 
 def _words(name: str) -> list[str]:
-    """`birthWeight_g` as birth, weight, g."""
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    return [word for word in re.split(r"[^a-z0-9]+", fold(split)) if word]
+    """`birthWeight_g` as birth, weight, g; without accents."""
+    letters = unicodedata.normalize("NFKD", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name))
+    plain = "".join(c for c in letters if not unicodedata.combining(c))
+    return [word for word in re.split(r"[^a-z0-9]+", fold(plain)) if word]
+
+
+def _number(cell: str) -> float:
+    """A cell as a number or as weeks and days; NaN for anything else."""
+    weeks = weeks_and_days(cell)
+    if weeks is not None:
+        return weeks
+    try:
+        return float(cell.replace(",", "."))
+    except ValueError:
+        return float("nan")
 
 
 def _edition(joined: str) -> str | None:
@@ -168,18 +215,31 @@ def id_pattern(table: pd.DataFrame, files: Sequence[str]) -> tuple[str, tuple[tu
         None if there is no such column.
     """
     best: tuple[int, str, tuple[tuple[str, int], ...]] | None = None
-    there = set(files)
+    real = {unicodedata.normalize("NFC", file): file for file in files}  # cells have composed letters
+    there = set(real)
     for position, name in enumerate(table.columns):
         ids = [cell for cell in texts(table[name]) if cell]
         if len(set(ids)) < max(2, len(ids) // 2):
             continue
-        patterns = {pattern for one in ids[:20] for file in files for pattern in _patterns_of(file, one)}
+        patterns = {pattern for one in ids[:20] for file in there for pattern in _patterns_of(file, one)}
         counts = {p: sum(p.replace("{id}", _bare(one)) in there for one in set(ids)) for p in patterns}
         found = tuple(sorted(((p, n) for p, n in counts.items() if n > 1), key=lambda pair: (-pair[1], pair[0])))
         rank = (found[0][1] if found else 0) * 1000 - position
         if found and (best is None or rank > best[0]):
             best = rank, str(name), found
-    return None if best is None else best[1:]
+    if best is None:
+        return None
+    _, column, found = best
+    return column, tuple((_as_stored(p, texts(table[column]), real), n) for p, n in found)
+
+
+def _as_stored(pattern: str, ids: Sequence[str], real: Mapping[str, str]) -> str:
+    """A pattern with letters as the file system composes them."""
+    if pattern.isascii():
+        return pattern
+    one, file = next((one, real[name]) for one in ids if one and (name := pattern.replace("{id}", _bare(one))) in real)
+    spelled = [found for form in FORMS for found in _patterns_of(file, unicodedata.normalize(form, one))]
+    return spelled[0] if spelled else pattern
 
 
 def _patterns_of(file: str, subject: str) -> list[str]:
@@ -193,13 +253,32 @@ def _bare(subject: str) -> str:
     return subject.removeprefix("sub-")
 
 
+def ids_written_differently(table: pd.DataFrame, files: Sequence[str]) -> tuple[str, str, str] | None:
+    """Where `id_pattern` finds none: ids that match names of files but for zeros in front, capitals or `.0`.
+
+    Returns:
+        The column with the most of them, one of its cells, and the file of the same subject.
+    """
+    parts: dict[str, str] = {}
+    for file in files:
+        for part in re.split(r"[^\w]+|_", unicodedata.normalize("NFC", file)):
+            parts.setdefault(bare(part), file)
+    best: tuple[int, str, str, str] | None = None
+    for name in table.columns:
+        cells = list(dict.fromkeys(cell for cell in texts(table[name]) if cell))
+        hits = [(cell, parts[key]) for cell in cells if (key := bare(whole(cell))) in parts and key]
+        if len(hits) >= max(2, len(cells) // 2) and (best is None or len(hits) > best[0]):
+            best = len(hits), str(name), *hits[0]
+    return None if best is None else best[1:]
+
+
 def negative_level(levels: Sequence[str]) -> str | None:
     """The one of two levels that denotes absence; None if the words do not determine it."""
-    found = [level for level in levels if fold(level) in _NEGATIVE]
+    found = [level for level in levels if " ".join(_words(level)) in _NEGATIVE]
     return found[0] if len(found) == 1 else None
 
 
 def numbers_of(column: pd.Series) -> np.ndarray:
     """Its known numbers, for a first look; other cells are left out."""
-    known = pd.Series([cell for cell in texts(column) if cell], dtype=str).str.replace(",", ".", regex=False)
-    return pd.to_numeric(known, errors="coerce").dropna().to_numpy(dtype=float)
+    values = np.array([_number(cell) for cell in texts(column) if cell], dtype=float)
+    return values[np.isfinite(values)]

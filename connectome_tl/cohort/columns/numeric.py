@@ -29,10 +29,11 @@ _GROUPED = {
     ".": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
     ",": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+"),
 }
-_DAY = r"([0-6])\s*(?:d|days?|/\s*7)?"
+_DAY = r"([0-6])\s*(?:d|days?|tage?|j|jours?|/\s*7)?"
+_WEEK = r"(?:w|wks?|weeks?|wochen?|ssw|sa|semaines?)"  # in English, German and French
 _WEEKS_DAYS = (
-    re.compile(rf"([0-9]{{1,3}})\s*\+\s*{_DAY}", re.IGNORECASE),
-    re.compile(rf"([0-9]{{1,3}})\s*(?:w|wks?|weeks?)\.?\s*(?:(?:\+|,|and)?\s*{_DAY})?", re.IGNORECASE),
+    re.compile(rf"([0-9]{{1,3}})\s*\+\s*{_DAY}(?:\s*{_WEEK})?", re.IGNORECASE),
+    re.compile(rf"([0-9]{{1,3}})\s*{_WEEK}\.?\s*(?:(?:\+|,|and|und|et)?\s*{_DAY})?", re.IGNORECASE),
     re.compile(r"([0-9]{1,3})\s+([0-6])\s*/\s*7", re.IGNORECASE),
 )
 _BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
@@ -201,14 +202,20 @@ class _Reader:
         if self.decimal and _GROUPED[self.decimal].fullmatch(text):
             mark = "," if self.decimal == "." else "."
             return float(text.replace(mark, "").replace(",", "."))
-        if self.unit == "week":
-            match = next((m for pattern in _WEEKS_DAYS if (m := pattern.fullmatch(text))), None)
-            if match:
-                return int(match.group(1)) + int(match.group(2) or 0) / 7
+        if self.unit == "week" and (weeks := weeks_and_days(text)) is not None:
+            return weeks
         match = _WITH_UNIT.fullmatch(text)
         if match and self.unit and unit_word(match.group(2)) == self.unit:
             return self._number(match.group(1))
         return None
+
+
+def weeks_and_days(cell: str) -> float | None:
+    """`29+4`, `29 4/7` and `29 weeks 4 days` in weeks; None for anything else."""
+    if len(cell) > _LONGEST:
+        return None
+    match = next((m for pattern in _WEEKS_DAYS if (m := pattern.fullmatch(cell))), None)
+    return None if match is None else int(match.group(1)) + int(match.group(2) or 0) / 7
 
 
 def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarray:

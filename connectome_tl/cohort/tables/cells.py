@@ -35,6 +35,8 @@ MISSING_WORDS = frozenset(
         *("-", "--", "---", "–", "—", "missing", "unknown", "unk", "n/k", "not known", "not available", "not recorded"),
         *("not applicable", "not done", "not measured", "not collected", "not assessed", "missing value"),
         *("missing data", "no data", "#n/a", "#null!"),
+        *("k.a.", "k. a.", "keine angabe", "unbekannt", "nicht bekannt", "nicht erhoben", "fehlt", "fehlend"),
+        *("inconnu", "inconnue", "manquant", "manquante", "non disponible", "non renseigné", "non renseignée"),
     }
 )
 NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})

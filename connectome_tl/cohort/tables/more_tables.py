@@ -66,7 +66,7 @@ def _file_rows(
     path: Path, spec: MoreTable, id_columns: Sequence[str], findings: Findings, marks: Marks
 ) -> pd.DataFrame:
     """Rows of one table, by bare id, after its own `select`."""
-    rows = _records(path) if path.suffix == ".json" else read_table(path)
+    rows = _records(path) if path.suffix == ".json" else read_table(path, findings.notes)
     usual = [name for name in (id_columns[0], *_ID_COLUMNS) if name in rows.columns][:1]
     names = list((spec.id,) if isinstance(spec.id, str) else spec.id or ())
     names = names or (list(id_columns) if set(id_columns) <= set(rows.columns) else usual)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,26 +18,31 @@ from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet_rows
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, Problem
-from connectome_tl.files import read_text
+from connectome_tl.files import read_table_text, read_text
 from connectome_tl.plurals import counted
 
 _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
 _SHOWN = 60
+_MARKUP = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)|(?P<json>\{))", re.IGNORECASE)
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
     """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
 
-    Accepts byte order marks, UTF-16, CRLF, quotes, commas, semicolons or tabs, and empty lines above the header.
-    Invisible characters (zero width, direction marks) are removed from every cell.
+    Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons
+    or tabs, and empty lines above the header. Invisible characters (zero width, direction marks) are removed from
+    every cell.
+
+    Args:
+        notes: takes a line if the encoding was recognised. Without it a table must be in UTF-8 or UTF-16.
 
     Raises:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
             column name twice over different cells, or none over a filled column. UsageError: an Excel file
             without openpyxl.
     """
-    raw = spreadsheet_rows(path) if is_spreadsheet(path) else _text_rows(path)
+    raw = spreadsheet_rows(path) if is_spreadsheet(path) else _text_rows(path, notes)
     rows = [(i, [clean(cell) for cell in row]) for i, row in enumerate(raw, 1)]
     rows = [(i, row) for i, row in rows if any(row)]
     if not rows:
@@ -93,9 +99,17 @@ def _without_copies(
     return [header[k] for k in at], [(i, [row[k] for k in at]) for i, row in body]
 
 
-def _text_rows(path: str | Path) -> Sequence[Sequence[str]]:
+def _text_rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[str]]:
     """Cells of a text table; a first line `sep=;`, as Excel writes it, names the mark."""
-    lines = read_text(path, limit=_MAX_BYTES).split("\n")
+    if notes is None:
+        text = read_text(path, limit=_MAX_BYTES)
+    else:
+        text, note = read_table_text(path, limit=_MAX_BYTES)
+        notes += [note] if note and note not in notes else []
+    if found := _MARKUP.match(text):
+        kind = "JSON" if found["json"] else "a web page (HTML) or XML"
+        raise DataError(f"not a table but {kind}", file=path, remedy="Export it as a .csv or .tsv file (UTF-8).")
+    lines = text.split("\n")
     start = next((i for i, line in enumerate(lines) if line.strip(" \t,;\ufeff")), 0)
     said = lines[start].strip().lower() if lines else ""
     mark = "\t" if "\t" in lines[start] else max(",;", key=lines[start].count)

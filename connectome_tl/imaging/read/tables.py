@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.files import read_text, regular_file
+from connectome_tl.files import read_table_text, regular_file
 from connectome_tl.imaging.read.text import read_number_rows
 
 _MAX_BYTES = 50_000_000
@@ -53,10 +53,13 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
     if not os.path.lexists(table):
         return None
     try:
-        lines = read_text(table, limit=_MAX_BYTES).splitlines()
+        text, note = read_table_text(table, limit=_MAX_BYTES)
     except ConnectomeTLError as error:
         problems += error.problems
         return None
+    if note:
+        problems.append(Problem(f"{note}; BIDS asks for UTF-8", file=table))
+    lines = text.splitlines()
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:
         remedy = (

@@ -6,6 +6,7 @@ agree; missing entries of a header (affine, order of axes) are not guessed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from connectome_tl.imaging.track.trk import read_trk
 from connectome_tl.imaging.track.trx import read_trx
 
 __all__ = ["Streamlines", "from_list", "read_blocks", "read_streamlines", "write_tck"]
+_HEAD, _TRK_COUNT = 1000, 988  # bytes of the header of a .trk, and where it states the number of streamlines
 _READERS: dict[str, Callable[[Path], Iterator[Streamlines]]] = {".tck": read_tck, ".trk": read_trk, ".trx": read_trx}
 
 
@@ -39,6 +41,17 @@ def read_streamlines(path: str | Path) -> Streamlines:
     nothing = np.zeros(0, dtype=np.int64)
     first_of, n_of = np.concatenate([nothing, *first]), np.concatenate([nothing, *n_points])
     return Streamlines(points, first_of, n_of, str(path), notes)
+
+
+def announced_count(path: str | Path) -> int | None:
+    """Number of streamlines that the header of a `.tck` or `.trk` states; None where it states none. Not checked."""
+    file = regular_file(path, what="tractogram")
+    with file.open("rb") as stream:
+        head = stream.read(_HEAD)
+    if file.suffix.lower() == ".trk" and len(head) == _HEAD:
+        return max(int(np.frombuffer(head, "<i4", count=1, offset=_TRK_COUNT)[0]), 0) or None
+    found = re.search(rb"^count:\s*(\d{1,15})\s*$", head, re.MULTILINE) if file.suffix.lower() == ".tck" else None
+    return int(found.group(1)) or None if found else None
 
 
 def read_blocks(path: str | Path) -> Iterator[Streamlines]:

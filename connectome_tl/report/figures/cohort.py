@@ -67,7 +67,8 @@ def site_age_figure(quality: CohortQualityRecord, name: str, *, stamp: str = "")
             heights = row - 0.1 + swarm(ages[here], dot=0.022 * span, step=0.12, top=0.6)
             axes.plot(ages[here], heights, "o", ms=3.6, color=ACCENT, mec="white", mew=0.4)
         counts = [sum(s == site for s in sites) for site in order]
-        names = [f"{clean(site, 13) or 'unknown'} ({n})" for site, n in zip(order, counts, strict=True)]
+        unsaid = "unknown" if any(sites) else "all"
+        names = [f"{clean(site, 13) or unsaid} ({n})" for site, n in zip(order, counts, strict=True)]
         axes.set_yticks(range(len(order)), names)
         axes.set(ylim=(-0.4, len(order) - 0.2), xlabel=f"Age at scan ({clean(quality.age_unit, 18) or 'unit unknown'})")
         axes.tick_params(axis="y", length=0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ROW, _BRANCH, _BOX, _COLUMN, _HEAD = 0.78, 0.5, 0.42, 2.5, 0.62  # inches
 _ORDER = {"source": 0, "pool": 1, "target": 2}
+_TEXT, _SMALLEST = 6.8, 5.0  # points; a long name is smaller, so that it ends before the number
+_LETTER = 0.053  # inches, of a letter of that size on average
 _LINE = "#9AA5B1"
 _LINE_LENGTH, _LINES = 48, 3  # characters per line, and lines next to an arrow
 
@@ -112,7 +114,10 @@ def _box(axes: Axes, left: float, right: float, top: float, step: _Step) -> None
     axes.add_patch(box)
     middle = top - _BOX / 2
     below = step.branch and bool(step.gone)
-    axes.text(left + 0.08, middle + (0.075 if below else 0), clean(step.text, 30), fontsize=6.8, va="center", color=INK)
+    room = max(int((right - left - 0.26 - _LETTER * len(step.n)) / _LETTER), 8)  # letters beside the number
+    text = clean(step.text, int(room * _TEXT / _SMALLEST))
+    size = min(_TEXT, _TEXT * room / max(len(text), 1))
+    axes.text(left + 0.08, middle + (0.075 if below else 0), text, fontsize=size, va="center", color=INK)
     if below:
         axes.text(left + 0.08, middle - 0.09, clean(step.gone, 40), fontsize=5.6, va="center", color=MUTED)
     axes.text(right - 0.08, middle, step.n, fontsize=6.8, va="center", ha="right", fontweight="bold", color=INK)

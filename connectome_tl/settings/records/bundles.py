@@ -247,6 +247,7 @@ class ValidationRecord(Record):
     noun: Noun = "subjects"
     tasks: tuple[ValidatedTask, ...]
     shifts: tuple[ShiftRow, ...]
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     simulated: bool = False
     exploratory: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,9 +21,10 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.files import read_text
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume
 from connectome_tl.imaging.track.sampling import reduce_streamlines
-from connectome_tl.imaging.track.streamlines import read_blocks
+from connectome_tl.imaging.track.streamlines import Streamlines, announced_count, read_blocks
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import AssemblySettings
+from connectome_tl.workflows.progress import Steps
 
 MEASURES = ("count", "length", "invnodevol")
 UNITS = {"count": "streamlines", "length": "mm", "invnodevol": "streamlines per voxel", "FA": "1"}
@@ -51,6 +52,7 @@ def assemble_files(
     weights: str | Path | None = None,
     labels: str | Path | None = None,
     atlas: str | None = None,
+    show_progress: bool = False,
 ) -> AssembledFile:
     """Assemble one measure and write it with sidecar and region table.
 
@@ -59,6 +61,7 @@ def assemble_files(
         measure: count, length, invnodevol or mean=IMAGE.
         weights: text or `.npy`, one number per streamline (SIFT2).
         labels, atlas: names of the rows; by default the labels of the image, by number.
+        show_progress: draw bars, on a terminal only.
 
     Raises:
         UsageError: an unknown measure, labels and atlas together, or an `out` that is not `.tsv`.
@@ -80,16 +83,20 @@ def assemble_files(
     regions = named or regions_of_image(parcels)
     images = {} if image is None else {name: image}
     precise = settings is not None and settings.sampling == "precise"
-    ends = reduce_streamlines(read_blocks(tractogram), lengths=name == "length", images=images, precise=precise)
-    assembly = assemble(
-        ends,
-        parcels,
-        regions,
-        (name,),
-        settings=settings,
-        weights=given,
-        weights_file=None if weights is None else str(weights),
-    )
+    with Steps(shown=show_progress, lines=False) as steps:
+        with steps.counted("streamlines") as progress:
+            blocks = _counted_blocks(tractogram, progress)
+            ends = reduce_streamlines(blocks, lengths=name == "length", images=images, precise=precise)
+        with steps.step("regions of their ends"):
+            assembly = assemble(
+                ends,
+                parcels,
+                regions,
+                (name,),
+                settings=settings,
+                weights=given,
+                weights_file=None if weights is None else str(weights),
+            )
 
     sources = [tractogram, parcellation, *(p for p in (image_file, weights, labels) if p is not None)]
     written = Path(out)
@@ -109,6 +116,16 @@ def assemble_files(
     )
     table = write_regions(file.with_name(f"{file.stem}_nodeindices.tsv"), assembly, regions)
     return AssembledFile(file, table, assembly)
+
+
+def _counted_blocks(tractogram: str | Path, progress: Callable[[int, int], None]) -> Iterator[Streamlines]:
+    """Blocks of a tractogram; tells how many streamlines are through, of those that its header states."""
+    n, total = 0, announced_count(tractogram)
+    for block in read_blocks(tractogram):
+        yield block
+        n += len(block.n_points)
+        if total is not None:
+            progress(min(n, total), total)
 
 
 def write_regions(

@@ -16,6 +16,7 @@ from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.arrays.degenerate import degenerate
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
+from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.reading import read_subjects
 from connectome_tl.config import load_settings
 from connectome_tl.connectome.quality import (
@@ -32,6 +33,8 @@ from connectome_tl.settings.records.results import CohortQualityRecord, CohortRe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.workflows.images.cohort_volumes import volume_images
 from connectome_tl.workflows.progress import Ticker, bar
+
+_READING = "reading"  # the check of findings that come from reading the files
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +63,16 @@ def check_cohort(
         UsageError, MissingInputError, DataError: lists all problems.
     """
     screen = console or Console()
-    with Ticker(screen) as ticker:
+    waiting = Console(stderr=True, quiet=screen.quiet)
+    with Ticker(waiting) as ticker:
         ticker.say("reading the cohort")
-        cohort = read_subjects(path, track=bar(screen))
+        cohort = read_subjects(path, track=bar(waiting))
         record = describe(cohort)
         print_cohort(record, cohort.notes, screen)
         seen = [cohort.ids[i] for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
         connected = bool(cohort.n_regions) and len(seen) >= 2
         if not connected and (report is None or not any(cohort.volumes)):
-            found = tuple(degenerate(cohort))
+            found = (*degenerate(cohort), *_readings(cohort.notes))
             print_findings(found, screen)
             if report is not None:
                 raise UsageError(
@@ -95,14 +99,20 @@ def check_cohort(
     return CheckedCohort(cohort, record, tuple(quality.findings), page)
 
 
+def _readings(notes: Sequence[str]) -> list[QualityFinding]:
+    """What was said while the files were read, as warnings where it asks for a look or an action."""
+    return [
+        QualityFinding(level="note" if is_benign(note) else "warning", check=_READING, message=note) for note in notes
+    ]
+
+
 def _without_connectomes(cohort: Cohort) -> CohortQualityRecord:
     """Contents of the page of a cohort without connectomes, except its volumes."""
-    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
     return CohortQualityRecord(
         subjects=cohort.ids,
         regions=(),
         **_known(cohort),
-        findings=(*degenerate(cohort), *notes),
+        findings=(*degenerate(cohort), *_readings(cohort.notes)),
         simulated=cohort.simulated,
         versions=versions(),
     )
@@ -131,7 +141,6 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
     if cohort.as_read is not None:
         measures |= {str(name): values.to_numpy(dtype=float) for name, values in cohort.as_read.items()}
     limits = QualityLimits.fit(measures, cohort.ids)
-    notes = [QualityFinding(level="note", check="reading", message=note) for note in cohort.notes]
     said("checks of the connectomes")
     found = [*degenerate(cohort), *findings(weights, mask, cohort.ids, cohort.regions, measures, limits)]
     said("pictures of the connectomes")
@@ -141,7 +150,7 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
         **_known(cohort),
         missing=tuple((int(i), int(r)) for i, r in np.argwhere(~mask)),
         measures=measure_records(measures, limits),
-        findings=(*found, *notes),
+        findings=(*found, *_readings(cohort.notes)),
         matrices=matrix_images(weights, mask, cohort.ids, measures["typicality"], [one.subject for one in found]),
         simulated=cohort.simulated,
         versions=versions(),
@@ -149,9 +158,9 @@ def cohort_quality(cohort: Cohort, *, said: Callable[[str], None] = lambda _: No
 
 
 def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
-    """Print errors and warnings, and the number of notes."""
+    """Print errors and warnings, except those of reading, which are printed already; and the number of notes."""
     for one in found:
-        if one.level != "note":
+        if one.level != "note" and one.check != _READING:
             console.print(Text(f"{one.level}: {f'{one.subject}: ' if one.subject else ''}{one.message}"))
     outliers = sum(one.level == "note" and one.check == "outlier" for one in found)
     if outliers:
@@ -188,4 +197,4 @@ def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -
             outcomes.add_row(Text(one.task), *counts, positive)
         console.print(outcomes)
     for note in notes:
-        console.print(Text(f"note: {note}"))
+        console.print(Text(f"{'note' if is_benign(note) else 'warning'}: {note}"))

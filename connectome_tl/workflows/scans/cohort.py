@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.config import dump_settings
-from connectome_tl.errors import ConnectomeTLError, MissingInputError
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.imaging.read.inputs import Inventory
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.plurals import counted
@@ -208,8 +209,17 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
 
     Some tables have a row for each session, named in `session_id`. Cells with conflicting values in several rows of a
     subject or session are missing; the inventory lists the subjects.
+
+    Raises:
+        DataError: the table cannot be read.
     """
-    table = _readable(inventory.root / "participants.tsv")
+    file = inventory.root / "participants.tsv"
+    try:
+        table = read_table(file, notes=[]) if os.path.lexists(file) else pd.DataFrame()  # the inventory notes it
+    except DataError as error:
+        mend = "Mend it, or move it out of the folder to go on without its columns."
+        problems = [replace(one, remedy=" ".join(filter(None, (one.remedy, mend)))) for one in error.problems]
+        raise DataError("the table of participants cannot be read", problems=problems) from error
     if "participant_id" not in table:
         return pd.DataFrame({"subject": []}, dtype=str)
     subjects = [prefixed(str(name), prefix) for name in table["participant_id"]]
@@ -227,7 +237,7 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
 
 
 def _readable(file: Path) -> pd.DataFrame:
-    """A table of the folder; empty if it is missing or damaged, which the inventory reports."""
+    """A table of an earlier run; empty if it is missing or damaged."""
     try:
         return read_table(file)
     except ConnectomeTLError:

@@ -30,7 +30,7 @@ from connectome_tl.settings.imaging import (
     AnyScanSettings,
 )
 from connectome_tl.workflows.folder import alone
-from connectome_tl.workflows.scans.cohort import finish
+from connectome_tl.workflows.scans.cohort import finish, said_of_subjects
 from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
@@ -116,9 +116,10 @@ def process_folder(
         progress: called with the number of processed scans and the total number.
 
     Raises:
-        UsageError: the output folder contains other data.
+        UsageError: the output folder contains other data. DataError: the table of participants cannot be read.
         OutputError, InterruptedRunError: immediately, if the output cannot be written or a worker was killed.
     """
+    said_of_subjects(inventory, plan.settings.id_prefix)  # a table that cannot be read is an error now, not at the end
     _refuse_foreign(plan.out, inventory.root.resolve(), plan.datatype)
     _refuse_other_settings(plan, {scan.name for scan in scans})
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
@@ -168,7 +169,12 @@ def preview(
     n_workers: int,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:
-    """Describe what `run_folder` would do, without doing it."""
+    """Describe what `run_folder` would do, without doing it.
+
+    Raises:
+        DataError: the table of participants cannot be read.
+    """
+    said_of_subjects(inventory, plan.settings.id_prefix)
     for line in (*choices(plan, scans, inventory), forecast(plan, scans, n_workers)):
         if tell is not None:
             tell(line)

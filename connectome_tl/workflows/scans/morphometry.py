@@ -27,6 +27,7 @@ from connectome_tl.imaging.read.inputs import Scan, take_inventory
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.data.assemble import region_table
+from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.folder import FolderRun, preview, run_folder
 from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
 from connectome_tl.workflows.scans.prefix import with_prefix
@@ -117,11 +118,15 @@ def morphometry_files(
     network: str = "divergence",
     labels: str | Path | None = None,
     atlas: str | None = None,
+    show_progress: bool = False,
 ) -> MorphometryFiles:
     """Compute one subject's network and measures from images (T1w, T2w, FA, tissue map) on the parcellation's grid.
 
     `divergence` compares the distributions of voxels over all images; `similarity` compares the regions' volume, mean,
     standard deviation and quantiles. A single subject is used, so no information can leak between folds.
+
+    Args:
+        show_progress: draw bars, on a terminal only.
 
     Raises:
         UsageError: unknown network, no image, both labels and atlas, or an `out` that is not `.tsv`.
@@ -140,17 +145,21 @@ def morphometry_files(
     )
     regions = region_table(parcels, labels, atlas)
     table: dict[str, np.ndarray] = {}
-    for path, volume in zip(images, volumes, strict=True):
-        stem = Path(path).name.split(".")[0].rsplit("_", 1)[-1] if len(images) > 1 else ""
-        found = regional_features(volume, parcels, regions.numbers)
-        for k, name in enumerate(FEATURES):
-            table.setdefault(name if name == "volume_mm3" or not stem else f"{stem}_{name}", found[:, k])
-    if network == "similarity":
-        made = similarity_network(np.column_stack(list(table.values())), regions.names, file=str(parcellation))
-    else:
-        parts = [values_by_region(volume, parcels, regions.numbers) for volume in volumes]
-        joined = [np.column_stack(values) for values in zip(*parts, strict=True)]
-        made = divergence_network(joined, regions.names, file=str(parcellation))
+    with Steps(shown=show_progress, lines=False) as steps:
+        with steps.counted("measures of the regions") as progress:
+            for done, (path, volume) in enumerate(zip(images, volumes, strict=True), 1):
+                stem = Path(path).name.split(".")[0].rsplit("_", 1)[-1] if len(images) > 1 else ""
+                found = regional_features(volume, parcels, regions.numbers)
+                for k, name in enumerate(FEATURES):
+                    table.setdefault(name if name == "volume_mm3" or not stem else f"{stem}_{name}", found[:, k])
+                progress(done, len(images))
+        with steps.counted("network") as progress:
+            if network == "similarity":
+                made = similarity_network(np.column_stack(list(table.values())), regions.names, file=str(parcellation))
+            else:
+                parts = [values_by_region(volume, parcels, regions.numbers) for volume in volumes]
+                joined = [np.column_stack(values) for values in zip(*parts, strict=True)]
+                made = divergence_network(joined, regions.names, file=str(parcellation), progress=progress)
     sources = [*images, parcellation, *([] if labels is None else [labels])]
     (file,) = write_connectome(
         made,

@@ -17,7 +17,7 @@ from connectome_tl.provenance import content_hash, write_text
 from connectome_tl.report.figures.scans import Row, cuts, matrix_image, motion_figure, sphere_figure
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.scan_page import BEGIN, END, ScanPage, beside_cohort, render_scan
-from connectome_tl.workflows.scans.result import ScanResult, stamps_of
+from connectome_tl.workflows.scans.result import ScanResult, is_remark, stamps_of
 
 Typical = Mapping[str, tuple[float, float]]
 
@@ -48,9 +48,11 @@ def page_of(
     index: Path,
 ) -> ScanPage:
     """A scan's page. `pictures` are data URLs with their descriptions; all other content is text."""
+    stamped = stamps_of(warnings)
     return ScanPage(
         name=name,
-        warnings=tuple(warnings),
+        warnings=tuple(one for one in warnings if not is_remark(one) and one not in stamped),
+        notes=tuple(one for one in warnings if is_remark(one)),
         told=told,
         pictures=tuple(pictures),
         matrix=matrix(connectome),
@@ -58,7 +60,7 @@ def page_of(
         lines=lines,
         numbers=numbers,
         index=Path(os.path.relpath(index, path.parent)).as_posix(),
-        exploratory=bool(stamps_of(warnings)),
+        stamps=tuple(one[:1].upper() + one[1:] for one in stamped),
     )
 
 

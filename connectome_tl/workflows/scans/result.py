@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
 _STAMP = "exploratory"
+_REMARK = re.compile(
+    r"as preprocessed$|corrected by hooks\.distortion: |\d+ runs are joined: "
+    r"|labels of white matter, fluid and other tissue in the numbering of \S+ count as background"
+)
 UNLIKE_PHASES = f"{_STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
 _WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion": "motion within volumes"}
 
@@ -49,6 +54,11 @@ def _listed(words: Sequence[str]) -> str:
 def stamps_of(warnings: Sequence[str]) -> list[str]:
     """The warnings that make a scan exploratory."""
     return [warning for warning in warnings if warning.startswith(_STAMP)]
+
+
+def is_remark(warning: str) -> bool:
+    """Whether one of a scan's warnings only tells what was done as the settings or the data said."""
+    return _REMARK.match(warning) is not None
 
 
 SettingsT = TypeVar("SettingsT", bound=AnyScanSettings, covariant=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,23 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import atlas_names, load_atlas
-from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns, id_pattern, numbers_of
+from connectome_tl.cohort.columns.guesses import (
+    FORMS,
+    ColumnGuess,
+    guess_columns,
+    id_pattern,
+    ids_written_differently,
+    numbers_of,
+)
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import read_matrix
-from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
 
 _MOST_FILES = 200_000
+_TRIED = 5  # files of a pattern, until one can be read
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Seen:
     Attributes:
         ids: id columns. pattern: pattern of the matrix files, relative to the output folder.
         n_matched: number of rows with a matrix. n_rows: number of rows of the table.
-        other_patterns: further files of the same subjects.
+        other_patterns: further files of the same subjects, as `pattern`.
         n_regions: rows of the first matrix. atlases: atlases of this size. named: whether the matrix names its rows.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
     """
@@ -47,54 +59,92 @@ class Seen:
 
 
 def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = None) -> Seen:
-    """Find the id column and the names of the files, and inspect the first matrix.
+    """Find the id column and the names of the files, and inspect the first readable matrix.
 
     Raises:
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
-            names.
+            names, or no file is a matrix.
     """
-    cells = read_table(table)
-    if not matrices.is_dir():
-        raise MissingInputError("folder not found", file=matrices)
-    files = [path.relative_to(matrices).as_posix() for path in sorted(matrices.rglob("*")) if path.is_file()]
-    files = [name for name in files if not name.startswith(".") and (matrices / name).resolve() != table.resolve()]
-    if not files or len(files) > _MOST_FILES:
-        raise MissingInputError("no files, or too many of them", file=matrices, got=str(len(files)))
+    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
+    files = _files(matrices, table)
     found = id_pattern(cells, files)
     if found is None:
-        raise DataError(
-            "no column of the table holds ids that occur in the names of the files",
-            file=table,
-            expected=f"a column with the ids of names such as {files[0]}",
-            got=f"columns {', '.join(map(str, cells.columns[:12]))}",
-            remedy="Add a column with the id as the files write it, or rename the files.",
-        )
+        raise _no_ids(cells, files, table)
     ids, patterns = found
-    readable = [(p, n) for p, n in patterns if _readable(matrices, cells, ids, p)]
+    read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in patterns}
+    readable = [(one, n) for one, n in patterns if isinstance(read[one], MatrixFile)]
     if not readable:
-        first = patterns[0][0]
-        raise DataError("the files of the subjects cannot be read as matrices", file=matrices / first)
+        raise next(error for error in read.values() if isinstance(error, ConnectomeTLError))
     chosen, n_matched = _chosen(readable, pattern, matrices)
-    first_file = _first(matrices, cells, ids, chosen)
-    matrix = read_matrix(first_file)
+    matrix = read[chosen]
+    assert isinstance(matrix, MatrixFile)
     names = matrix.names
     if names is not None:
         fits = tuple(a for a in atlas_names() if set(load_atlas(a).resolved(names)) <= set(load_atlas(a).names))
     else:
         fits = tuple(a for a in atlas_names() if load_atlas(a).n_regions in matrix.row_counts)
+    place = Path(os.path.relpath(matrices, folder))
     return Seen(
         table,
         cells,
         ids,
-        (Path(os.path.relpath(matrices, folder)) / chosen).as_posix(),
+        (place / chosen).as_posix(),
         n_matched,
         len(cells),
-        tuple(p for p, _ in readable if p != chosen),
+        tuple((place / one).as_posix() for one, _ in readable if one != chosen),
         len(names) if names is not None else matrix.n_rows,
         fits,
         names is not None,
         _transform(matrix.values),
         guess_columns(cells, [ids]),
+    )
+
+
+def _files(matrices: Path, table: Path) -> list[str]:
+    """Names of the files in a folder and below it, without hidden ones and the table.
+
+    Raises:
+        MissingInputError: no such folder, or nothing in it. UsageError: a file. DataError: too many files.
+    """
+    if matrices.is_file():
+        raise UsageError(
+            "--matrices names a folder with one matrix per subject; this is a file",
+            file=matrices,
+            remedy="For one file of all subjects write cohort.yaml by hand: connectomes: {stack: FILE, rows: TABLE}; "
+            "`connectome-tl init FOLDER` writes a commented example.",
+        )
+    if not matrices.is_dir():
+        raise MissingInputError("folder not found", file=matrices)
+    names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
+    shown = [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+    files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
+    if not files:
+        raise MissingInputError("there is no file in this folder", expected="one matrix per subject", file=matrices)
+    if len(files) > _MOST_FILES:
+        got = counted(len(files), "file")
+        raise DataError("too many files to look through", expected=f"at most {_MOST_FILES}", got=got, file=matrices)
+    return files
+
+
+def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError:
+    """Why no file has a subject: ids that are written in another way, or none at all."""
+    alike = ids_written_differently(cells, files)
+    if alike is not None:
+        column, cell, file = alike
+        return DataError(
+            f"the ids in column {column!r} are written differently in the names of the files",
+            file=table,
+            got=f"{cell!r} in the table, {file} among the files",
+            remedy="Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the "
+            "id the same everywhere (in a spreadsheet: import the column as text).",
+        )
+    return DataError(
+        "no column of the table holds ids that occur in the names of the files",
+        file=table,
+        expected=f"a column with the ids of names such as {files[0]}",
+        got=f"columns {', '.join(map(str, cells.columns[:12]))}",
+        remedy="Add a column with the id as the files write it, or rename the files. One file of all subjects: "
+        "connectomes: {stack: FILE, rows: TABLE} in cohort.yaml.",
     )
 
 
@@ -120,16 +170,32 @@ def _chosen(patterns: Sequence[tuple[str, int]], wanted: str | None, matrices: P
     return wanted, found
 
 
-def _first(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Path:
-    names = (matrices / pattern.replace("{id}", str(one).removeprefix("sub-")) for one in cells[ids])
-    return next(path for path in names if path.is_file())
+def _first_matrix(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> MatrixFile | ConnectomeTLError:
+    """The first readable matrix among the first files of a pattern, else what is wrong with the first of them."""
+    wrong: list[ConnectomeTLError] = []
+    for file in itertools.islice(_files_of(matrices, cells, ids, pattern), _TRIED):
+        try:
+            matrix = read_matrix(file)
+            if matrix.n_rows > 1:
+                return matrix
+            wrong.append(DataError("not a matrix of regions", expected="at least 2 rows", got="1", file=file))
+        except (DataError, UsageError) as error:
+            wrong.append(error)
+    first = wrong[0].problems[0]
+    return DataError(
+        f"the files of the subjects cannot be read as matrices: {first.what}",
+        expected=first.expected,
+        got=first.got,
+        file=first.file,
+        remedy=first.remedy,
+    )
 
 
-def _readable(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> bool:
-    try:
-        return read_matrix(_first(matrices, cells, ids, pattern)).n_rows > 1
-    except (DataError, UsageError):
-        return False
+def _files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Iterator[Path]:
+    for one in cells[ids]:
+        bare = str(one).removeprefix("sub-")
+        spelled = (matrices / pattern.replace("{id}", unicodedata.normalize(form, bare)) for form in FORMS)
+        yield from itertools.islice((path for path in spelled if path.is_file()), 1)
 
 
 def span_of(seen: Seen, column: ColumnGuess) -> str:

@@ -45,11 +45,29 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[See
         UsageError: an answer outside the choices, or unanswered questions.
     """
     first = column_questions(seen)
+    _refuse_dates(seen, answers.get("age"))
     keys = {one.key for one in first}
     roles = _settled(first, {key: value for key, value in answers.items() if key in keys}, ask)
     seen = with_roles(seen, roles)
     later = {key: value for key, value in answers.items() if key not in keys}
     return seen, {**roles, **_settled(questions_of(seen), later, ask)}
+
+
+def _refuse_dates(seen: Seen, column: str | None) -> None:
+    """A column of dates is no age, though a person says so.
+
+    Raises:
+        UsageError: it is.
+    """
+    date = next((one.date for one in seen.columns if one.column == column), "")
+    if date:
+        raise UsageError(
+            f"age: column {column!r} holds dates",
+            expected="ages in one unit (weeks, months, years or days)",
+            got=date,
+            file=seen.table,
+            remedy="Add a column with the date of the scan minus the date of birth.",
+        )
 
 
 def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask | None) -> dict[str, str]:

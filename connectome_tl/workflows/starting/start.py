@@ -49,5 +49,6 @@ def write_start(seen: Seen, answers: Mapping[str, str], folder: Path) -> list[Pa
         texts["study.yaml"] = study_text(seen)
     for name in texts:
         if (folder / name).exists():
-            raise OutputError("this file exists already", file=folder / name, remedy="Give another folder.")
+            remedy = "Give another folder; or keep it, edit it, and check it with `connectome-tl cohort`."
+            raise OutputError("this file exists already", file=folder / name, remedy=remedy)
     return [write_text(folder / name, text) for name, text in texts.items()]

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.cohort.columns.guesses import numbers_of
+from connectome_tl.cohort.findings import listed
 from connectome_tl.plurals import counted
 from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
 
 _FEWEST_POSITIVE = 5
+_MOST_PATTERNS = 5
 
 
 def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
@@ -43,13 +45,13 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
                 else "permutations are restricted to sites"
             )
             lines.append(f"{meaning}: {given}                 # {said}")
-    lines += _covariate_lines(seen) + _outcome_lines(seen, answers)
+    lines += _covariate_lines(seen) + _outcome_lines(seen, answers) + _unused_lines(seen)
     lines += [
         "",
         "connectomes:",
         f"  files: {_quoted(seen.pattern)}   # matrices of {seen.n_matched} of {seen.n_rows} rows",
     ]
-    lines += [f"  # files: {_quoted(other)}" for other in seen.other_patterns[:5]]
+    lines += [f"  # files: {_quoted(other)}   # of the same subjects" for other in seen.other_patterns[:_MOST_PATTERNS]]
     atlas = answers.get("atlas", seen.atlases[0] if seen.atlases else None)
     if atlas in (None, "numbered"):
         lines.append(
@@ -90,6 +92,37 @@ def _covariate_lines(seen: Seen) -> list[str]:
     if not used:
         lines[-1] = "# covariates:                      # known by the time of the scan"
     return lines + used + unsure if used or unsure else []
+
+
+def _unused_lines(seen: Seen) -> list[str]:
+    """Comments on columns that are of no use as they are."""
+    dates = [f"{one.column!r} ({one.date})" for one in seen.columns if one.date]
+    text = [repr(one.column) for one in seen.columns if one.meaning == "other" and not one.numeric and not one.date]
+    lines = [f"# not used, text: {', '.join(text)}"] if text else []
+    if dates:
+        lines += [
+            f"# not used, dates: {', '.join(dates)}",
+            "#   an age needs a column of its own: the date of the scan minus the date of birth, in one unit",
+        ]
+    return ["", *lines] if lines else []
+
+
+def notes_on(seen: Seen) -> list[str]:
+    """What a person should know at once: other matrices of the same subjects, and ages that are dates."""
+    notes = []
+    if seen.other_patterns:
+        others = listed(seen.other_patterns, _MOST_PATTERNS)
+        notes.append(
+            f"the subjects have several matrices: {seen.pattern} was taken, not {others}; --pattern chooses another"
+        )
+    if first_of(seen, "age") is None:
+        notes += [
+            f"column {one.column!r} holds dates ({one.date}), not ages: add a column with the date of the scan minus "
+            f"the date of birth, in one unit"
+            for one in seen.columns
+            if one.date and one.looks_like_age
+        ]
+    return notes
 
 
 def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from connectome_tl import __version__
 from connectome_tl.cohort.describing import describe
+from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
@@ -96,6 +97,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         network_weights=weights,
         methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
         warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
+        notes=_notes(cohorts, benign=True),
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
@@ -183,9 +185,19 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
     )
 
 
+def _notes(cohorts: StudyCohorts, *, benign: bool) -> tuple[str, ...]:
+    """Notes of all cohorts, those that ask for nothing or the others."""
+    return tuple(
+        f"{cohort.name}: {note}"
+        for cohort in cohorts.by_name().values()
+        for note in cohort.notes
+        if is_benign(note) == benign
+    )
+
+
 def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
     target = cohorts.target
-    found = [f"{cohort.name}: {note}" for cohort in cohorts.by_name().values() for note in cohort.notes]
+    found = list(_notes(cohorts, benign=False))
     for task in tasks:
         values = target.targets[task.name]
         if task.is_binary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +18,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.statistics import Plan
 from connectome_tl.tasks import Task
+from connectome_tl.workflows.progress import Ticker
 
 
 def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list[Plan]:
@@ -31,7 +34,8 @@ def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list
         raise UsageError("the cohort has no outcome", file=path, remedy="Give `outcomes` in cohort.yaml.")
     plans = []
     for task in cohort.tasks:
-        plan, why = plan_of(cohort, task)
+        with _waiting(screen, f"{task.label}: simulating studies"):
+            plan, why = plan_of(cohort, task)
         if plan is None:
             screen.print(Text(f"{task.label}: no plan, {why}"))
         else:
@@ -48,13 +52,15 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
     """
     if share is not None and not 0 < share < 1:
         raise UsageError("the share of positives lies between 0 and 1", got=f"{share:g}")
-    if share is None:
-        task, plan = Task(name="score", kind="regression", column="score"), None
-        plan = plan_regression(task, n)
-    else:
-        task = Task(name="outcome", kind="binary", column="outcome")
-        n_positive = round(share * n)
-        plan = plan_binary(task, n_positive, n - n_positive)
+    screen = console or Console()
+    with _waiting(screen, "simulating studies"):
+        if share is None:
+            task, plan = Task(name="score", kind="regression", column="score"), None
+            plan = plan_regression(task, n)
+        else:
+            task = Task(name="outcome", kind="binary", column="outcome")
+            n_positive = round(share * n)
+            plan = plan_binary(task, n_positive, n - n_positive)
     if plan is None:
         what = counted(n, "subject") + ("" if share is None else f", {round(share * n)} of them positive")
         raise UsageError(
@@ -62,8 +68,16 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
             expected="20 to 500 subjects" if share is None else "at least 3 of each class, at most 500 subjects",
             got=what,
         )
-    print_plan(task, plan, console or Console())
+    print_plan(task, plan, screen)
     return plan
+
+
+@contextmanager
+def _waiting(screen: Console, step: str) -> Iterator[None]:
+    """A line on stderr every ten seconds of a step."""
+    with Ticker(Console(stderr=True, quiet=screen.quiet)) as ticker:
+        ticker.say(step)
+        yield
 
 
 def summary(plan: Plan) -> str:

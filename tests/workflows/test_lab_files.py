@@ -1,0 +1,224 @@
+"""`init` on folders and tables as laboratories have them: each is right, or one clear line."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from connectome_tl.cli.app import app
+from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.workflows.starting.start import start_from
+
+N, REGIONS = 12, 10
+IDS = [f"INF{i:02d}" for i in range(1, N + 1)]
+
+
+def sheet(ids: list[str], **more: object) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    columns = {
+        "Subject": ids,
+        "GA (weeks)": rng.uniform(24, 32, N).round(1),
+        "PMA at scan": rng.uniform(38, 44, N).round(1),
+        "Sex": ["female", "male"] * (N // 2),
+        "Bayley3 cognitive": rng.normal(85, 14, N).round().astype(int),
+    }
+    return pd.DataFrame({**columns, **more})
+
+
+def square(seed: int, n: int = REGIONS) -> np.ndarray:
+    upper = np.triu(np.random.default_rng(seed).poisson(30, (n, n)), 1)
+    return upper + upper.T
+
+
+def lay(folder: Path, names: list[str], table: pd.DataFrame | None = None, *, mats: str = "mats") -> None:
+    for i, name in enumerate(names):
+        path = folder / mats / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savetxt(path, square(i), "%d", ",")
+    (sheet(IDS) if table is None else table).to_csv(folder / "sheet.csv", index=False)
+
+
+def init(folder: Path, *more: str, mats: str = "mats", table: str = "sheet.csv") -> Result:
+    words = ["init", str(folder / "study"), "--from", str(folder / table), "--matrices", str(folder / mats)]
+    return CliRunner().invoke(app, [*words, "--answer", "atlas=numbered", *more])
+
+
+def start(folder: Path, **answers: str) -> str:
+    """The cohort file that is written, without reading the cohort."""
+    told = {"atlas": "numbered", **answers}
+    start_from(folder / "sheet.csv", folder / "mats", folder / "study", answers=told, ask=None)
+    return (folder / "study" / "cohort.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8-sig", "utf-16"])
+def test_a_german_sheet_with_semicolons_and_decimal_commas(tmp_path: Path, encoding: str) -> None:
+    names = ["Proband", "Gestationsalter (Wochen)", "Alter bei MRT (Wochen PMA)", "Geschlecht", "Bayley kognitiv"]
+    table = sheet(IDS).set_axis(names, axis=1).assign(Geschlecht=["männlich", "weiblich"] * (N // 2))
+    table = table.assign(Zentrum=["Köln", "Graz"] * (N // 2), **{"Größe der Mutter": 160.5 + np.arange(N)})
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    table.to_csv(tmp_path / "sheet.csv", sep=";", decimal=",", index=False, encoding=encoding)
+    done = init(tmp_path)
+    assert done.exit_code == 0, done.output
+    assert ("Windows-1252" in done.output) == (encoding == "cp1252")
+    cohort = read_cohort(tmp_path / "study" / "cohort.yaml")
+    assert sorted(set(cohort.site)) == ["Graz", "Köln"]
+    assert cohort.age_reference == "postmenstrual"
+    assert np.allclose(cohort.age, table["Alter bei MRT (Wochen PMA)"])
+    assert [spec.column for spec in cohort.covariate_specs] == ["Gestationsalter (Wochen)", "Geschlecht"]
+    assert {task.name for task in cohort.tasks} == {"Bayley_kognitiv_below_85", "Bayley_kognitiv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "meaning", "unit"),
+    [
+        ("Âge au scanner (semaines)", ["39,7", "40,1", "41"], "age", "weeks"),
+        ("Age at visit 1", ["3,1", "4", "5"], "age", None),
+        ("Âge gestationnel (SA)", ["29+4", "30+1", "28+0"], "gestational_age", "weeks"),
+        ("PMA at scan", ["38+2", "40+1", "41+6"], "age", "weeks"),
+        ("GA", ["29 4/7", "30 1/7", "28 0/7"], "gestational_age", "weeks"),
+        ("Mother age", ["30", "31", "25"], "covariate", None),
+        ("Mother's height", ["160.5", "171", "165"], "covariate", None),
+        ("Mother ID", ["M1", "M2", "M2"], "family", None),
+        ("Hôpital", ["Lyon", "Tours", "Lyon"], "site", None),
+        ("Scanner drift", ["0.31", "0.52", "0.73"], "covariate", None),
+        ("Diagnose", ["ja", "nein", "nein"], "outcome", None),
+        ("Date of scan", ["01.03.2019", "12.04.2019", "30.12.2018"], "other", None),
+        ("Age", ["2019-03-01", "2019-04-12 10:30", "2018-12-30"], "other", None),
+    ],
+)
+def test_columns_of_other_languages_and_notations(name: str, cells: list[str], meaning: str, unit: str | None) -> None:
+    found = guess_columns(pd.DataFrame({name: cells}, dtype=str), [])[0]
+    assert (found.meaning, found.unit) == (meaning, unit)
+
+
+def test_the_absence_of_something_in_other_languages() -> None:
+    assert negative_level(("ja", "nein")) == "nein"
+    assert negative_level(("Témoin", "malade")) == "Témoin"
+
+
+def test_weeks_and_days_become_ages(tmp_path: Path) -> None:
+    cells = [f"{38 + i % 5}+{i % 7}" for i in range(N)]
+    lay(tmp_path, [f"{one}.csv" for one in IDS], sheet(IDS, **{"PMA at scan": cells}))
+    assert init(tmp_path).exit_code == 0
+    age = read_cohort(tmp_path / "study" / "cohort.yaml").age
+    assert np.allclose(age, [38 + i % 5 + i % 7 / 7 for i in range(N)])
+
+
+def test_dates_are_no_ages_and_that_is_said(tmp_path: Path) -> None:
+    dates = [f"{i:02d}.03.2019" for i in range(1, N + 1)]
+    lay(tmp_path, [f"{one}.csv" for one in IDS], sheet(IDS, **{"PMA at scan": dates, "Born": dates}))
+    done = init(tmp_path)
+    assert done.exit_code == 0
+    assert "column 'PMA at scan' holds dates (01.03.2019), not ages" in done.output
+    text = (tmp_path / "study" / "cohort.yaml").read_text()
+    assert "# not used, dates: 'PMA at scan' (01.03.2019), 'Born' (01.03.2019)" in text
+    with pytest.raises(UsageError, match=r"column 'PMA at scan' holds dates.*date of birth"):
+        start(tmp_path, age="PMA at scan")
+
+
+@pytest.mark.parametrize(
+    ("cells", "files", "said"),
+    [
+        ([str(i) for i in range(1, N + 1)], [f"{i:03d}.csv" for i in range(1, N + 1)], "'1' in the table, 001.csv"),
+        ([f"{i}.0" for i in range(101, 101 + N)], [f"{i}_c.csv" for i in range(101, 101 + N)], "'101.0' in the"),
+        ([one.lower() for one in IDS], [f"sub-{one}/c.csv" for one in IDS], "'inf01' in the table, sub-INF01/c.csv"),
+    ],
+)
+def test_ids_that_a_spreadsheet_has_changed_are_named(
+    tmp_path: Path, cells: list[str], files: list[str], said: str
+) -> None:
+    lay(tmp_path, files, sheet(cells))
+    with pytest.raises(DataError, match=f"ids in column 'Subject' are written differently.*{said}.*as text"):
+        start(tmp_path)
+
+
+def test_ids_with_accents_are_found_however_the_file_system_composes_them(tmp_path: Path) -> None:
+    ids = [f"Mü{i:02d}" for i in range(1, N + 1)]
+    lay(tmp_path, [unicodedata.normalize("NFD", f"Größe/{one}_é.csv") for one in ids], sheet(ids))
+    done = init(tmp_path)
+    assert done.exit_code == 0, done.output
+    cohort = read_cohort(tmp_path / "study" / "cohort.yaml")
+    assert cohort.ids == tuple(ids)
+    assert np.array_equal(cohort.weights[3, 0], square(3))
+
+
+def test_session_ids_blanks_and_accents_in_paths(tmp_path: Path) -> None:
+    ids = [f"sub-{i:03d}_ses-1" for i in range(1, N + 1)]
+    folder = tmp_path / "Matrizen für Größe"
+    lay(folder, [f"{one}_conn.csv" for one in ids], sheet(ids), mats="alle Matrizen")
+    done = init(folder, mats="alle Matrizen")
+    assert done.exit_code == 0, done.output
+    assert "connectome-tl run '" in done.output  # the next command can be pasted
+    assert read_cohort(folder / "study" / "cohort.yaml").n_subjects == N
+
+
+def test_other_files_in_the_folder_do_no_harm(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    mats = tmp_path / "mats"
+    (mats / "README.txt").write_text("The matrices of INF01 to INF12.\n")
+    (mats / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (mats / ".DS_Store").write_bytes(b"\0\1")
+    (mats / "._INF01.csv").write_bytes(b"\0\5\x16\x07")
+    (mats / "labels.txt").write_text("\n".join("ABCDEFGHIJ"))
+    done = init(tmp_path)
+    assert done.exit_code == 0, done.output
+    assert read_cohort(tmp_path / "study" / "cohort.yaml").n_subjects == N
+
+
+def test_of_several_matrices_one_is_taken_and_the_others_can_be(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}_{measure}.csv" for one in IDS for measure in ("count", "fa")])
+    done = init(tmp_path)
+    assert "../mats/{id}_count.csv was taken, not ../mats/{id}_fa.csv; --pattern" in " ".join(done.output.split())
+    text = (tmp_path / "study" / "cohort.yaml").read_text()
+    taken, other = "  files: ../mats/{id}_count.csv", "  # files: ../mats/{id}_fa.csv"
+    (tmp_path / "study" / "cohort.yaml").write_text(
+        text.replace(taken, "  #").replace(other, "  files: ../mats/{id}_fa.csv")
+    )
+    assert np.array_equal(read_cohort(tmp_path / "study" / "cohort.yaml").weights[0, 0], square(1))
+
+
+def test_unnamed_matrices_of_another_size_are_refused(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    np.savetxt(tmp_path / "mats" / "INF04.csv", square(0, 5), "%d", ",")
+    done = init(tmp_path)
+    assert isinstance(done.exception, DataError)
+    assert "The files are written. Correct what follows, then: connectome-tl cohort " in done.output
+    with pytest.raises(DataError, match=r"INF04, .*differ in size.*expected 10 rows, as the first.*INF01.*got 5"):
+        read_cohort(tmp_path / "study" / "cohort.yaml")
+
+
+def test_a_damaged_first_file_is_named_as_itself(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    (tmp_path / "mats" / "INF01.csv").write_text("")
+    start(tmp_path)
+    with pytest.raises(DataError, match=r"INF01.csv: the file is empty"):
+        read_cohort(tmp_path / "study" / "cohort.yaml")
+
+
+def test_files_that_are_no_matrices_say_why(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    for one in IDS:
+        (tmp_path / "mats" / f"{one}.csv").write_text("time,signal\n" + "1,2\n" * 30)
+    with pytest.raises(DataError, match=r"INF01.csv: .*cannot be read as matrices: the matrix is not square"):
+        start(tmp_path)
+
+
+def test_one_file_for_all_subjects_is_told_its_way(tmp_path: Path) -> None:
+    lay(tmp_path, ["a.csv"])
+    with pytest.raises(UsageError, match=r"--matrices names a folder.*stack: FILE, rows: TABLE"):
+        start_from(tmp_path / "sheet.csv", tmp_path / "mats" / "a.csv", tmp_path, answers={}, ask=None)
+    with pytest.raises(DataError, match=r"no column of the table.*stack: FILE, rows: TABLE"):
+        start(tmp_path)
+
+
+def test_numbered_rows_are_called_so_whatever_the_files_are_called(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}_atlas-aal90.csv" for one in IDS])
+    done = init(tmp_path)
+    assert "10 regions (numbered)" in done.output
