@@ -67,7 +67,7 @@ def selected(
 
 
 def _parsed(expression: str) -> tuple[ast.expr, dict[str, str]]:
-    """The expression's tree, and the column that each of its names stands for."""
+    """The expression's tree, and the column of each of its names."""
     names: dict[str, str] = {}
 
     def placed(match: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from connectome_tl.errors import DataError
 
-_MAX_EXTRA = 64 << 20  # bytes beside the voxels: extensions of a NIfTI header, tags behind an MGH
+_MAX_EXTRA = 64 << 20  # bytes in addition to the voxels: extensions of a NIfTI header, tags after an MGH
 _BLOCK = 1 << 22
 _UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; nothing said counts as mm, as everywhere
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per fault: ours, with subject and file

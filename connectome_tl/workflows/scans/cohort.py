@@ -30,7 +30,7 @@ from connectome_tl.workflows.scans.result import Plan, stamps_of
 from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
-# Written anew by every run of the command: declare outcomes and covariates in a copy beside it.
+# Overwritten by every run of the command: declare outcomes and covariates in a copy in the same folder.
 # participants.tsv holds what the folder's own table says of each subject.
 """
 _MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
