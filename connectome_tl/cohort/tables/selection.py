@@ -79,7 +79,7 @@ def _parsed(expression: str) -> tuple[ast.expr, dict[str, str]]:
 
 
 def columns_of(expression: str) -> set[str]:
-    """The columns that an expression names; empty where it cannot be read (`selected` says why)."""
+    """The columns that an expression names; empty if it cannot be parsed (`selected` reports the reason)."""
     try:
         tree, names = _parsed(expression[:_MAX_LENGTH])
     except (SyntaxError, ValueError, RecursionError, MemoryError):

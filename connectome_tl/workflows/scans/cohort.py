@@ -31,7 +31,7 @@ from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
 # Overwritten by every run of the command: declare outcomes and covariates in a copy in the same folder.
-# participants.tsv holds what the folder's own table says of each subject.
+# participants.tsv contains the columns of the folder's own table for each subject.
 """
 _MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
 _ENOUGH = 5  # smallest number of scans for the detection of outliers
