@@ -181,4 +181,5 @@ def test_held_out_predictions_are_those_of_the_network_without_the_part() -> Non
         alone = replace(model, states=own)
         found = alone.predict(COHORTS.target, part)
         want = np.array([result.held_out[subject] for subject in part])
-        np.testing.assert_allclose(found, want, rtol=1e-5)
+        # Risks; the line by which values are shrunk is that of the other parts (test_shrinkage.py).
+        np.testing.assert_allclose(found[:, 0], want[:, 0], rtol=1e-5)

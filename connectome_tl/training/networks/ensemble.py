@@ -59,7 +59,7 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     for task in tasks:
         where = columns_of(tasks)[task.name]
         held_out[:, where] = out[steps.index(best[task.name])][:, where]
-    slopes = shrink(setting, states, held_out)
+    slopes = shrink(setting, parts, states, held_out)
     late = [name for name, step in best.items() if step == total and total > 0]
     notes = (f"still improving at the last step: {', '.join(late)}",) if late else ()
     length = max(map(len, curves))

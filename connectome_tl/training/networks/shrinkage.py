@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,9 @@ _FEWEST = 5  # rows with a known outcome
 _LEAST = 0.1
 
 
-def shrink(setting: Setting, states: Mapping[str, State], held_out: np.ndarray) -> dict[str, float]:
+def shrink(
+    setting: Setting, parts: Sequence[np.ndarray], states: Mapping[str, State], held_out: np.ndarray
+) -> dict[str, float]:
     """Shrink the linear heads of regressions, in place, and the held-out predictions with them.
 
     Values that a network predicts from few training rows spread more than the outcome allows. The slope of the outcome
@@ -21,7 +23,11 @@ def shrink(setting: Setting, states: Mapping[str, State], held_out: np.ndarray) 
     predictions is moved to that of the outcome. The slope stays within .1, which keeps the order of predictions and the
     gradients, and 1. Probabilities are calibrated elsewhere; heads with distributions stay as they are.
 
+    The held-out predictions of a part are shrunk by the line of the other parts, so that the weight of the network is
+    chosen on predictions that do not depend on the row's outcome.
+
     Args:
+        parts: row numbers that each network did not see.
         states: parameters by network and step.
         held_out: (n_rows, n_columns) predictions of rows that the network has not seen, in units of the outcomes.
 
@@ -43,9 +49,19 @@ def shrink(setting: Setting, states: Mapping[str, State], held_out: np.ndarray) 
         for state in states.values():
             state[f"{name}.weight"] = (slope * state[f"{name}.weight"]).astype(np.float32)
             state[f"{name}.bias"] = (slope * (state[f"{name}.bias"] - center) + middle).astype(np.float32)
-        held_out[:, places[task.name]] = ((slope * (predicted - center) + middle) * scale + mean)[:, None]
+        for part in parts:
+            others = known.copy()
+            others[part] = False
+            if others.sum() >= _FEWEST:
+                line = _line(predicted[others], goal[others])
+                held_out[part, places[task.name]] = (_on(line, predicted[part]) * scale + mean)[:, None]
         slopes[task.name] = slope
     return slopes
+
+
+def _on(line: tuple[float, float, float], predicted: np.ndarray) -> np.ndarray:
+    slope, center, middle = line
+    return slope * (predicted - center) + middle
 
 
 def _line(predicted: np.ndarray, goal: np.ndarray) -> tuple[float, float, float]:
