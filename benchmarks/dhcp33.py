@@ -1,4 +1,4 @@
-"""dHCP-33: what stage 2 on unlabelled newborns adds to 33 labelled ones, from regional measures of the cortex.
+"""dHCP-33: benefit of stage 2 on unlabelled newborns for 33 labelled ones, from regional measures of the cortex.
 
     python benchmarks/dhcp33.py --prepare FOLDER              # one table with ids out of the release's six files
     python benchmarks/dhcp33.py [--draws 10] [--keep FOLDER]  # the table of results

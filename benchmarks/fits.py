@@ -1,4 +1,4 @@
-"""What many fits cost: this engine beside PyG mini-batches, one thread, CPU time.
+"""CPU time of many fits on one thread, compared with PyG mini-batches.
 
     python benchmarks/fits.py            # both parts
     python benchmarks/fits.py --part a   # equal fits: same weights, batches and optimiser steps

@@ -1,4 +1,4 @@
-"""The gate behind a registration: how often it stops what lies wrong and passes what lies right.
+"""The gate of a registration: rates of refused wrong and accepted correct registrations.
 
     python benchmarks/gate.py [--bad 300] [--good 150] [--seed 1000] [--whole 80] [--state gate.jsonl] [--quick]
 

@@ -1,4 +1,4 @@
-"""Every step of one participant on a phantom of 52 x 64 x 56 x 65: CPU seconds beside MRtrix3's and ANTs' own.
+"""CPU seconds of every step for one phantom (52 x 64 x 56 x 65), compared with MRtrix3 and ANTs.
 
     python benchmarks/imaging_steps.py [--streamlines 20000] [--slow]
 

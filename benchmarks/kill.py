@@ -1,4 +1,4 @@
-"""A run killed at random moments, again and again: does it resume every time, to the same bytes?
+"""Kill a run repeatedly at random times, and check that it resumes to the same bytes.
 
 A study of about a minute is run twice undisturbed (same seed: same bytes), then under SIGKILL at
 moments drawn uniformly over the duration of the undisturbed run. A killed run is started again by the

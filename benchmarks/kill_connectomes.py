@@ -1,4 +1,4 @@
-"""`connectomes` killed at random moments and run again: do the same files come out?
+"""Kill and repeat `connectomes` at random times, and check that the files are the same.
 
     python benchmarks/kill_connectomes.py [--kills 20] [--seed 0]
 

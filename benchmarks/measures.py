@@ -1,4 +1,4 @@
-"""Graph measures of 1,000 connectomes of 116 regions: one sweep against a networkx loop.
+"""Graph measures of 1,000 connectomes of 116 regions, compared with a networkx loop.
 
 One thread, CPU time, medians. The loop is timed on a sample and extrapolated, as it says.
 

@@ -1,4 +1,4 @@
-"""Bundles damaged in bytes, shapes, JSON, path tricks and size claims: is each refused, and at what cost?
+"""Refusal, with time and memory, of bundles with damaged bytes, shapes, JSON, paths and stated sizes.
 
 A bundle of simulated infants (all regions of the neonatal atlas) is damaged again and again
 (`tests/properties/bundle_mutations.py`) and opened. Every mutant whose manifest was not written anew must be refused

@@ -1,4 +1,4 @@
-"""Structure-aware mutants of every matrix format, with an oracle that knows what is right from how each was made.
+"""Structure-aware mutants of every matrix format, with the correct result known from their construction.
 
 Prints how many were right, refused, warned about, refused although they could be read, and failures: wrong in
 silence, tracebacks, more than 5 s; and the peak memory of the whole process. Linux only (memory).

@@ -1,4 +1,4 @@
-"""Tables of a small study, damaged in ways whose right reading is known: how many are read wrong in silence?
+"""Damaged tables of a small study with known correct content: number of silent misreadings.
 
 Every mutant is a participants table (TSV, CSV or Excel), a phenotype table with its dictionary and a wide table of
 regional measures after one to three mutations (`tests/properties/table_mutations.py`), read by `read_cohort` and

@@ -1,4 +1,4 @@
-"""How often the intervals hold the truth of a network, and how often its permutation test rejects a true null.
+"""Coverage of the intervals for a network, and type I error of its permutation test.
 
 Of networks no truth is known in closed form. Each study draws a cohort of 24 regions, fits the whole model (core,
 network and their mixture) in 1 x 5 folds with one seed and no inner folds, and predicts a large test set with each

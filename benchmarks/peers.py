@@ -1,4 +1,4 @@
-"""Simple models and the closed-form core beside scikit-learn's kernel ridge: ABIDE, 5-fold and with sites held out.
+"""Compare simple models and the closed-form core with scikit-learn's kernel ridge on ABIDE, 5-fold and site-out.
 
     CONNECTOME_TL_DATA=../shared/data python benchmarks/peers.py --work FOLDER [--cohort children] [--quick]
 

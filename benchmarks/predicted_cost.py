@@ -1,4 +1,4 @@
-"""What `run --dry-run` predicts beside what a run takes: CPU time and memory of three small studies.
+"""Predicted (`run --dry-run`) and actual CPU time and memory of three small studies.
 
     python benchmarks/predicted_cost.py [--quick] [--out FOLDER]
 

@@ -1,4 +1,4 @@
-"""Labels carried between heads: mean Dice and CPU seconds of dipy, ANTs with two metrics, and `auto`, pair by pair.
+"""Transfer of labels between heads: mean Dice and CPU seconds of dipy, ANTs with two metrics, and `auto`, by pair.
 
     python benchmarks/registration.py [--adults 20] [--fetuses 8] [--bent 2] [--seed 0] [--out registration.tsv]
                                       [--methods dipy ants ants_cc auto] [--quick] [--report]

@@ -1,4 +1,4 @@
-"""Network training on large cohorts: CPU time, memory, and what bfloat16 does to predictions. One thread.
+"""Network training on large cohorts: CPU time, memory, and effect of bfloat16 on predictions. One thread.
 
     python benchmarks/scale.py [--subjects 400] [--regions 400] [--steps 60] [--precision bf16] [--quick]
     python benchmarks/scale.py --part fits [--before FOLDER] [--precision bf16] [--quick]

@@ -1,4 +1,4 @@
-"""Planted faults of diffusion scans on fresh seeds: how many are named, and what is said of clean data.
+"""Detection rate of planted faults of diffusion scans on new seeds, and false alarms on clean data.
 
     python benchmarks/scan_quality.py --seeds 100 101 102 [--motion | --only-motion]
 

@@ -1,4 +1,4 @@
-"""Age from ABIDE's functional connectomes with and without ComBat, beside the means of the sites.
+"""Age from ABIDE's functional connectomes with and without ComBat, compared with the means of the sites.
 
 Two questions: does it carry over to sites never seen (each site held out in turn), and does it tell
 subjects of one site apart (five folds inside sites)? ComBat is fitted on training rows; age is what is

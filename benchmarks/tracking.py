@@ -1,4 +1,4 @@
-"""Tracking beside MRtrix3 on the phantom: true bundles found, share of false edges, streamlines per CPU second.
+"""Compare tracking with MRtrix3 on the phantom: true bundles, fraction of false edges, streamlines per CPU second.
 
     python benchmarks/tracking.py [--streamlines 20000] [--seed 912]
     python benchmarks/tracking.py --curves       # quarter circles in boxes of 40 to 200 voxels

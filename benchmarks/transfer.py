@@ -1,4 +1,4 @@
-"""ABIDE-33: what 627 older subjects give to 33 labelled children, both arms, raw and residualised edges.
+"""ABIDE-33: benefit of 627 older subjects for 33 labelled children, both arms, raw and residualised edges.
 
     python benchmarks/transfer.py [--draws 30] [--network-draws 10] [--arm a|b] [--edges raw|residualised]
                                   [--core-alone] [--keep FOLDER] [--quick]

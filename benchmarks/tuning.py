@@ -1,4 +1,4 @@
-"""Flat against nested tuning on data without signal, and with some: what the best of many trials promises.
+"""Flat and nested tuning on data without and with signal: optimism of the best of many trials.
 
 Each draw is a simulated cohort. Flat: the settings with the best cross-validated AUC over all subjects, and that AUC,
 as a search without outer folds reports it. Nested: settings chosen on the inner folds of each outer fold, scored on

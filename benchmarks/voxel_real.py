@@ -1,4 +1,4 @@
-"""Real NIfTI volumes through the whole pathway: grids, age with subjects left out, another contrast.
+"""Real NIfTI volumes in the complete pipeline: grids, age of held-out subjects, another contrast.
 
     CONNECTOME_TL_DATA=DIR python benchmarks/voxel_real.py [--part grids|fetal|heads|contrast|all] [--quick]
 

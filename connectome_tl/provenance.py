@@ -95,7 +95,7 @@ def content_hash(*parts: Any) -> str:
             text = f"table{[str(kind) for kind in part.dtypes]}{part.to_csv(na_rep=MISSING)}"
             digest.update(text.encode("utf-8", "surrogatepass"))
         else:
-            digest.update(b"json" + canonical_json(part).encode("utf-8", "surrogatepass"))  # as file names may hold
+            digest.update(b"json" + canonical_json(part).encode("utf-8", "surrogatepass"))  # possible in file names
         digest.update(b"\x00")
     return digest.hexdigest()
 

@@ -55,7 +55,7 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
 
 
 def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndarray]]:
-    """Kind, names and values (n_subjects, n_values) of everything that a model may see of a subject."""
+    """Kind, names and values (n_subjects, n_values) of all inputs that a model may use."""
     columns = _columns(cohort, task)
     yield "column", list(columns), _stack(columns, cohort.n_subjects)
     if cohort.regions:

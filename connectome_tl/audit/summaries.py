@@ -19,7 +19,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.tasks import Task
 
 N_COMPONENTS = 3
-# share of subjects in the most common class of their level; share of variance between levels
+# fraction of subjects in the most common class of their level; fraction of variance between levels
 PURE, EXPLAINED = 0.95, 0.9
 _P = 0.001  # largest p value under the hypothesis of uninformative levels
 _FEWEST_KNOWN = 10
@@ -101,7 +101,7 @@ def _purity(codes: np.ndarray, classes: np.ndarray) -> float:
 
 
 def _explained(codes: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Adjusted share of the variance between levels, and its p value (F test)."""
+    """Adjusted fraction of the variance between levels, and its p value (F test)."""
     n, k = y.size, int(codes.max()) + 1
     means = np.bincount(codes, weights=y) / np.bincount(codes)
     within, whole = float(((y - means[codes]) ** 2).sum()), float(((y - y.mean()) ** 2).sum())

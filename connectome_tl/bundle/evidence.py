@@ -74,7 +74,7 @@ def _task(
 
 
 _SHARES = {"sensitivity": (True, False), "specificity": (False, True), "balanced_accuracy": (True, True)}
-"""Scores that are shares of the positive or of the negative class, or made of both."""
+"""Scores that are fractions of the positive or of the negative class, or combine both."""
 
 
 def released_scores(scores: Sequence[Score], n: int, n_positive: int | None) -> tuple[ExpectedScore, ...]:

@@ -21,7 +21,7 @@ from connectome_tl.simulation.volumes import Contrast, VolumeSettings, affine_of
 N_VOLUMES = 3  # simulated volumes of a self-test
 _SEED = 20
 _SIZE = 32  # voxels along each axis of a simulated volume
-_STRANGE = 0.5  # smallest share of intensity quantiles outside their limits for which a volume is flagged
+_STRANGE = 0.5  # smallest fraction of intensity quantiles outside their limits for which a volume is flagged
 
 
 def image_input(members: Members, cohort: Cohort) -> ImageInput | None:

@@ -9,7 +9,7 @@ import numpy as np
 from connectome_tl.settings.records.bundles import Span
 
 Flag = tuple[str, str, np.ndarray, str]
-"""What is limited, the limit, (n_subjects,) whether outside, what a cohort has."""
+"""Quantity, limit, whether outside (n_subjects,), and values of the cohort."""
 
 
 def outward(values: np.ndarray) -> Span | None:

@@ -150,7 +150,7 @@ def _named_columns(settings: CohortSettings) -> set[str]:
 
 
 def _one_column(settings: CohortSettings) -> str:
-    """The id column for tables that have a single one; "" where the ids of scans are made of several."""
+    """The id column of tables with a single one; "" if the ids of scans combine several."""
     return settings.id if isinstance(settings.id, str) else ""
 
 

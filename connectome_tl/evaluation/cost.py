@@ -155,7 +155,7 @@ def predicted(
 
 
 def _last_stages(planned: Sequence[PlannedFold], known: Measured) -> dict[str, float]:
-    """CPU seconds of the fits that see outcomes of the target: of the full model on one fold, of all on all folds."""
+    """CPU seconds of the fits on outcomes of the target: full model on one fold, and all models on all folds."""
     own = unique_plans(plan for item in planned for plan in item.plans)
     late = {key: cost_of(plan, known.fits) for key, plan in own.items() if plan.train.cohort == "target"}
     first = next(item for item in planned if item.model == FULL)

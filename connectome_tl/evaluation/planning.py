@@ -194,7 +194,7 @@ def _rows(y: np.ndarray, score: np.ndarray, fold: np.ndarray) -> OutOfFold:
 
 
 def _alone(study: Callable[[np.random.Generator], Rows], seed: int) -> tuple[float, float]:
-    """Median width of the interval of R2, and share of studies whose interval is above 0."""
+    """Median width of the interval of R2, and fraction of studies whose interval is above 0."""
     ends = []
     for k in range(N_STUDIES):
         model, mean = study(np.random.default_rng([seed, k]))
@@ -204,7 +204,7 @@ def _alone(study: Callable[[np.random.Generator], Rows], seed: int) -> tuple[flo
 
 
 def _gain(study: Callable[[np.random.Generator], Rows], task: Task, seed: int) -> tuple[float, float]:
-    """Median width of the interval of the difference, and share of studies with the verdict "helps"."""
+    """Median width of the interval of the difference, and fraction of studies with the verdict "helps"."""
     metric = METRICS[task.spec.primary]
     assert metric.margin is not None
     found = []

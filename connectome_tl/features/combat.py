@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-_TINY = 1e-8  # variances below this share of the edge's scale are treated as 0
+_TINY = 1e-8  # variances below this fraction of the edge's scale are treated as 0
 _EPS = 1e-8
 _MAX_STEPS = 100
 

@@ -48,7 +48,7 @@ def fit_edges(
 
 @dataclass(frozen=True, eq=False)
 class ConsensusMask:
-    """Edges present in a share of the training rows.
+    """Edges present in a fraction of the training rows.
 
     Attributes:
         keep: (n_measures, n_regions, n_regions) bool, symmetric.

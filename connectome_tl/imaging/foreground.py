@@ -15,10 +15,10 @@ from scipy import ndimage
 
 _UNIT, _ACROSS = 4.0, 40  # mm of a voxel of the coarse grid, about; less where the longest edge has not 40 of them
 _BLUR = 0.8  # voxels: least standard deviation of the neighbourhood whose mean and spread are taken; else a unit
-_PART = 0.25  # of the way from the grey level of air to that of tissue, on a square-root scale
+_PART = 0.25  # fraction of the way from the intensity of air to that of tissue, on a square-root scale
 _CLOSE = 3.0  # units: openings of sinuses and ear canals that are closed
-_REACH = 3.0  # units around the head in which a stripped image may hold faint voxels
-_STRAY = 0.05  # of the head's volume: other voxels that the surroundings of a stripped image may hold
+_REACH = 3.0  # units around the head in which a stripped image may contain faint voxels
+_STRAY = 0.05  # of the head's volume: other voxels that the surroundings of a stripped image may contain
 _FACES = 0.3  # share of the outer faces from which their most frequent value counts as the background
 _ASPECT = 1.1  # height of a head above the neck over its width: 170 mm and 155 mm in adults
 _CROWN = 0.8  # of that height, from the vertex: where the width is taken, above the shoulders
@@ -163,7 +163,7 @@ def _ball(radius: float, edges: np.ndarray) -> np.ndarray:
 
 
 def _repeated(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A coarse mask on the voxels it was made of, with the edges of its blocks."""
+    """A coarse mask on the original voxels, with the edges of its blocks."""
     for axis in range(3):
         mask = np.repeat(mask, step[axis], axis=axis)
     return mask[tuple(slice(n) for n in shape)]

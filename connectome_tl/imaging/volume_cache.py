@@ -77,7 +77,7 @@ def image_hash(path: str) -> str:
     try:
         state = Path(path).stat()
     except OSError:
-        return file_hash(path)  # says what is wrong
+        return file_hash(path)  # raises the error
     return _hash(path, state.st_size, state.st_mtime_ns)
 
 

@@ -95,7 +95,7 @@ class Metric:
 _INF = math.inf
 _PAIRS: dict[Estimand, Widening] = {"procedure": Widening(2.2, growth=0.5), "fitted": Widening(1.9)}
 _CALLS: dict[Estimand, Widening] = {"procedure": Widening(2.2), "fitted": Widening(2.2)}
-# Of a procedure, the least and the most: see `intervals.calls`.
+# Smallest and largest value for a procedure: see `intervals.calls`.
 _RECALL: dict[Estimand, Widening] = {"procedure": Widening(1.1, larger=Widening(2.2)), "fitted": Widening(1.3)}
 _BRIER: dict[Estimand, Widening] = {
     "procedure": Widening(1.0, 2.6, between=4.0, coefficient=0.8, larger=Widening(1.3, 1.6, coefficient=0.8)),

@@ -139,7 +139,7 @@ class Dimension(Settings):
         return self.choices or (self.low, self.high)
 
     def value(self, label: Any) -> Any:
-        """The setting that a value in the database of trials stands for."""
+        """The setting of a value in the database of trials."""
         return self.choices[self.labels.index(label)] if self.choices else label
 
 

@@ -242,7 +242,7 @@ def _back(shape: tuple[int, ...], affine: np.ndarray, placing: np.ndarray) -> np
 def _fibres(
     anatomy: Anatomy, strengths: np.ndarray, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """Brain mask, share of fibre per voxel, and for each bundle its voxels, shares and directions."""
+    """Brain mask, fraction of fibre per voxel, and for each bundle its voxels, fractions and directions."""
     from scipy.spatial import cKDTree
 
     mask = ((points / np.array(anatomy.settings.half_axes)) ** 2).sum(axis=-1) < 1

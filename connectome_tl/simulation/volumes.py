@@ -32,7 +32,7 @@ _LEVELS: dict[str, dict[str, tuple[float, float]]] = {
     "T2w": {"csf": (1.00, 1.00), "cortex": (0.52, 0.50), "white": (0.72, 0.32), "deep": (0.48, 0.45)},
     "ADC": {"csf": (1.00, 1.00), "cortex": (0.45, 0.36), "white": (0.60, 0.32), "deep": (0.42, 0.33)},
 }
-_LESION = {"T1w": 0.32, "T2w": -0.22, "ADC": -0.26}  # added grey level of an acute lesion
+_LESION = {"T1w": 0.32, "T2w": -0.22, "ADC": -0.26}  # added intensity of an acute lesion
 _LAG = 1.13  # months: standard deviation of the individual deviation; the optimal error is .9 months
 
 

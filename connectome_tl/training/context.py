@@ -15,7 +15,7 @@ from connectome_tl.training.networks.loop import StepHook
 from connectome_tl.training.plans import FitPlan
 
 Check = Callable[[FitPlan, int, Mapping[str, float]], None]
-"""(plan, number of the checkpoint, held-out loss by outcome); it raises an exception of its own to stop the fit."""
+"""(plan, number of the checkpoint, held-out loss by outcome); it raises its own exception to stop the fit."""
 _CHECK = "held-out loss"
 
 

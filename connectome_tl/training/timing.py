@@ -23,7 +23,7 @@ from connectome_tl.training.threads import one_thread
 Kind = tuple[str, tuple[str, ...], int, bool]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
 _WHOLE = 12.0  # CPU seconds; ensembles up to this time are trained completely, to find the step where they stop
-_STOPPED = 0.6  # assumed share of the steps of an ensemble if it was not measured
+_STOPPED = 0.6  # assumed fraction of the steps of an ensemble if it was not measured
 
 
 @dataclass(frozen=True)

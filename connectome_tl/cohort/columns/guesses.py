@@ -243,7 +243,7 @@ def _as_stored(pattern: str, ids: Sequence[str], real: Mapping[str, str]) -> str
 
 
 def _patterns_of(file: str, subject: str) -> list[str]:
-    """The name of a file with `{id}` where the id stands as a whole; `sub-` in front stays outside."""
+    """The name of a file with `{id}` in place of the complete id; a leading `sub-` is kept."""
     bare = _bare(subject)
     pattern = re.sub(rf"(?<![A-Za-z0-9]){re.escape(bare)}(?![A-Za-z0-9])", "{id}", file)
     return [pattern] if "{id}" in pattern else []

@@ -117,7 +117,7 @@ def _one_per_subject(
 def _rows_of(
     path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str], marks: Marks
 ) -> dict[str, dict[str, str]]:
-    """The rows of one subject's table by bare id: of the scan where the table tells scans apart, else of the child."""
+    """The rows of one subject's table by bare id: of the scan if the table distinguishes scans, else of the child."""
     rows = read_table(path)
     if spec.select is not None:
         rows = rows[selected(rows, spec.select, [path.name] * len(rows), marks=marks, file=path)]

@@ -67,7 +67,7 @@ def selected(
 
 
 def _parsed(expression: str) -> tuple[ast.expr, dict[str, str]]:
-    """The expression's tree, and the column that each of its names stands for."""
+    """The expression's tree, and the column of each of its names."""
     names: dict[str, str] = {}
 
     def placed(match: re.Match[str]) -> str:
@@ -79,7 +79,7 @@ def _parsed(expression: str) -> tuple[ast.expr, dict[str, str]]:
 
 
 def columns_of(expression: str) -> set[str]:
-    """The columns that an expression names; empty where it cannot be read (`selected` says why)."""
+    """The columns that an expression names; empty if it cannot be parsed (`selected` reports the reason)."""
     try:
         tree, names = _parsed(expression[:_MAX_LENGTH])
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -16,7 +16,7 @@ import numpy as np
 
 LARGEST = 20_000  # with more columns residual correlations are ignored, since time is quadratic in their number
 _RIDGE = 0.01  # relative to the mean squared singular value, for the linear weights of the prediction
-_FLOOR = 0.05  # smallest residual share of a column's variance
+_FLOOR = 0.05  # smallest residual fraction of a column's variance
 _BLOCK = 512  # columns whose correlations are in memory at once
 _ROUNDS = 10
 

@@ -44,7 +44,7 @@ class CallIntervals(NamedTuple):
 class _Situation(NamedTuple):
     """Properties of a model's calls that both classes share."""
 
-    near: bool  # the share of positives lies near the threshold
+    near: bool  # the fraction of positives is near the threshold
     swings: bool  # models of other cohorts may call a very different share
     open_ended: bool  # models of other cohorts may call no subject, or all subjects
     steady: bool  # a recall near 1 is assumed to be near 1 in other cohorts

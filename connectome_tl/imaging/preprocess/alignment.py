@@ -102,7 +102,7 @@ def aligned(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: 
 
 
 def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground, width: float) -> np.ndarray:
-    """Covariance of a pose's error, (6, 6), as `as_mm` tells poses, from what the target does not explain.
+    """Covariance of a pose's error, (6, 6), in the units of `as_mm`, from the residuals of the target.
 
     Noise of unlike voxels is allowed for (White 1980, doi:10.2307/1912934). Residuals are those of the smoothed volume:
     before smoothing they hold the fine structure that the smoothed target lacks, which is no noise. What smoothing and

@@ -16,7 +16,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.plurals import counted
 
 POSES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # as fMRIPrep and QSIPrep call them
-COLUMNS = {  # of the table: what they are, and their unit
+COLUMNS = {  # columns of the table: description and unit
     "volume": ("counted from 1", ""),
     "bval": ("b-value", "s/mm2"),
     "signal": ("mean signal in the brain", "arbitrary"),

@@ -15,7 +15,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 _LOST, _GAINED = 0.80, 1.25  # of the predicted mean of a slice
 _ROUGH = 2.0  # times the usual difference from the prediction
 _UNUSUAL = 6.0  # robust standard deviations of a shell's slices, beside
-_LEAST_VOXELS = 120  # of the mask in a slice; fewer tell nothing
+_LEAST_VOXELS = 120  # voxels of the mask per slice; fewer are uninformative
 _LEAST_SHARE = 0.15  # of the largest slice: at the edge of the head a small move is a large change
 _WHOLE = 0.5  # of the slices: then it is the volume
 _ROUNDS = 2

@@ -18,9 +18,9 @@ from nibabel.arrayproxy import ArrayProxy
 
 from connectome_tl.errors import DataError
 
-_MAX_EXTRA = 64 << 20  # bytes beside the voxels: extensions of a NIfTI header, tags behind an MGH
+_MAX_EXTRA = 64 << 20  # bytes in addition to the voxels: extensions of a NIfTI header, tags after an MGH
 _BLOCK = 1 << 22
-_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units; nothing said counts as mm, as everywhere
+_UNITS = {1: "metres", 3: "micrometres"}  # codes of xyzt_units; mm without a code
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per fault: ours, with subject and file
 _HEADERS = (
     (nib.Nifti1Header, 348, nib.Nifti1Image),
@@ -226,7 +226,7 @@ def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
     qform, q_code = header.get_qform(coded=True)
     if sform is None or qform is None or not np.isfinite(sform).all() or abs(np.linalg.det(sform[:3, :3])) < 1e-9:
         return
-    square = nib.Nifti1Header()  # a qform holds no shear: compare with the sform less its own
+    square = nib.Nifti1Header()  # a qform has no shear: compare with the sform without shear
     square.set_qform(sform, code=1, strip_shears=True)
     corners = np.array([(i, j, k, 1.0) for i in (0, 1) for j in (0, 1) for k in (0, 1)]).T
     corners[:3] *= np.array((*header.get_data_shape(), 1, 1)[:3], dtype=float)[:, None]

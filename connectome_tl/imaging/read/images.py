@@ -22,7 +22,7 @@ from connectome_tl.provenance import write_bytes
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
 _MAX_LABEL_BYTES = 1 << 30  # 0.25 mm voxels of a whole head
 _WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
-_MAX_STEP = 0.25  # a coarser scale of stored whole numbers cannot tell a label from its neighbour
+_MAX_STEP = 0.25  # with a coarser scale of stored integers, neighbouring labels cannot be distinguished
 
 
 @dataclass(frozen=True, eq=False)

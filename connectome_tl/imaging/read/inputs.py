@@ -131,7 +131,7 @@ def take_inventory(
 def _kind(folder: Path) -> tuple[str, list[Path]]:
     if any((folder / name).is_dir() for name in ("dwi", "anat")) and not any(folder.glob("sub-*/")):
         return "subject", [folder]
-    # A release as a whole, its derivatives, or its diffusion pipeline alone with the others beside it.
+    # A complete release, its derivatives, or its diffusion pipeline with the other pipelines in the same folder.
     places = (
         [folder] if _DHCP.fullmatch(folder.resolve().name) else [*folder.glob("*/"), *folder.glob("derivatives/*/")]
     )

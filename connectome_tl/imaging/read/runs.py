@@ -149,7 +149,7 @@ def phases_of(runs: Sequence[RunFiles]) -> set[str]:
         named = re.search(r"_dir-([a-zA-Z0-9]+)_", run.image.name)
         try:
             said = read_sidecars(run.sidecars).get("PhaseEncodingDirection")
-        except ConnectomeTLError:  # told when it is needed
+        except ConnectomeTLError:  # reported when the file is needed
             said = None
         found |= {str(said)} if said else {named.group(1)} if named else set()
     return found
@@ -181,5 +181,5 @@ def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[
 def _said(found: FoundFile, offered: Sequence[FoundFile]) -> dict[str, Any]:
     try:
         return read_sidecars(sidecars_of(found, offered))
-    except ConnectomeTLError:  # told when it is needed
+    except ConnectomeTLError:  # reported when the file is needed
         return {}

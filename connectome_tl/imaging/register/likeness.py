@@ -9,7 +9,7 @@ from connectome_tl.imaging.read.images import Volume
 _WINDOW = 5  # voxels
 _FLOOR = 0.02  # of the local mean: standard deviation below which a window shows nothing but noise
 _FEWEST = 500  # voxels that both images must show
-_LEAST_SHARE = 0.3  # of a window that must lie in both brains
+_LEAST_SHARE = 0.3  # smallest fraction of a window inside both brains
 
 
 def local_likeness(fixed: Volume, carried: Volume, left_out: np.ndarray | None = None) -> float:

@@ -208,7 +208,7 @@ def _constraint(forward: np.ndarray, order: int, *, two: bool) -> np.ndarray:
 
     points = get_sphere(name="symmetric362").vertices
     amplitude = harmonics(points[np.lexsort((points[:, 0], points[:, 1], points[:, 2]))][len(points) // 2 :], order)
-    # As strong as the data, and half the sphere stands for all of it.
+    # Weighted as strongly as the data; half the sphere represents all of it.
     weight = len(forward) * float(np.abs(forward[:, 0]).mean()) / 362.0 * np.sqrt(2.0)
     if not two:
         return amplitude * weight

@@ -96,7 +96,7 @@ def mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
     starts, ends = streamlines.first[some], streamlines.first[some] + streamlines.n_points[some] - 1
     change = np.zeros(len(streamlines.points) + 1, dtype=np.int8)
     change[starts] += 1
-    change[ends] -= 1  # the last point has no step of its own; two streamlines never share a row
+    change[ends] -= 1  # the last point has no step; two streamlines never share a row
     inner = np.cumsum(change[:-1], dtype=np.int8) > 0
     step[~inner] = 0.0
     share = 0.5 * step

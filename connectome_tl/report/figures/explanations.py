@@ -183,7 +183,7 @@ def _end_labels(axes: Axes, edges: Sequence[MapItem], whole: ExplanationRecord, 
 
 
 def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stamp: str, *, title: str) -> str | None:
-    """The largest values as bars, with the share of folds in which each is among the largest."""
+    """The largest values as bars, with the fraction of folds in which each is among the largest."""
     chosen = sorted((i for i, item in enumerate(items) if np.isfinite(item.value)), key=lambda i: -abs(items[i].value))
     chosen = [i for i in chosen[:BARS] if items[i].value]
     if not chosen:

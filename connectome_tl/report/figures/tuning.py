@@ -168,7 +168,7 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
 
 
 def _lay_out(figure: MatplotlibFigure, plot: str, n_panels: int) -> None:
-    """Sizes, margins and tick labels; the colour scale stands at the right."""
+    """Sizes, margins and tick labels; the colour scale is at the right."""
     if figure.get_suptitle():
         figure.suptitle("")
     scales = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]

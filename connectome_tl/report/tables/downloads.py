@@ -1,4 +1,4 @@
-"""Downloads of tables: data links in the page, and TSV and LaTeX files beside it."""
+"""Downloads of tables: data links in the page, and TSV and LaTeX files."""
 
 from __future__ import annotations
 

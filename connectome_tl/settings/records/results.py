@@ -123,7 +123,7 @@ class CohortRecord(Record):
 
     name: str
     role: Literal["source", "pool", "target", "cohort"]
-    n_subjects: int  # rows; they are scans where `people` says so
+    n_subjects: int  # rows; these are scans if `people` is given
     n_regions: int
     atlas: str
     measures: tuple[str, ...]

@@ -40,7 +40,7 @@ class AgeNetwork(nn.Module):
         self.sex = nn.Sequential(nn.Linear(2, 16), nn.ELU(), nn.Linear(16, 8), nn.ELU())
         self.estimate = nn.Sequential(nn.Linear(1, 32), nn.ELU(), nn.Linear(32, 16), nn.ELU()) if second else None
         last = nn.Linear(16, 1)
-        if second:  # it starts from the first estimate as it is
+        if second:  # the initial output equals the first estimate
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.Linear(_HIDDEN + 8 + (16 if second else 0), 16), nn.ELU(), last)

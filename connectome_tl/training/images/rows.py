@@ -119,7 +119,7 @@ def seeded(seed: int) -> Iterator[np.random.Generator]:
 
 
 def in_batches(function: object, volumes: Tensor, size: int = 16) -> Tensor:
-    """A function of volumes, called without gradients on a few at a time."""
+    """Apply a function to volumes in batches, without gradients."""
     assert callable(function)
     with torch.no_grad():
         return torch.cat([function(part) for part in volumes.split(size)])

@@ -106,7 +106,7 @@ def _shared_fit(
 
 
 def share_volumes(model: nn.Module) -> None:
-    """Let each process compute its share of every batch of volumes; no effect with a single process."""
+    """Make each process compute its part of every batch of volumes; no effect with a single process."""
     if _here:
         for branch in model.modules():
             if isinstance(branch, VolumeBranch):

@@ -21,7 +21,7 @@ from connectome_tl.provenance import write_bytes
 from connectome_tl.settings.images.volumes import ImageEncoder
 
 LARGEST = 2 << 30  # largest size of a weight file in bytes
-LEAST_SHARE = 0.95  # smallest share of the encoder's entries that a file must contain
+LEAST_SHARE = 0.95  # smallest fraction of the encoder's entries that a file must contain
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "backbone.", "encoder.", "net.", "branches.image.net.")
 _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")

@@ -37,7 +37,7 @@ class EdgeDecoder(nn.Module):
 
 
 class _Hiding(Objective):
-    """Base of objectives that mask a share of the connectome and decode it."""
+    """Base of objectives that mask a fraction of the connectome and decode it."""
 
     def __init__(self, settings: MaskedEdges | MaskedNodes, sizes: ObjectiveSizes) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Hiding(Objective):
 
 
 class MaskedEdgeReconstruction(_Hiding):
-    """Hide a random share of edges, predict their scaled values from the embedding of the rest."""
+    """Mask a random fraction of edges, and predict their scaled values from the embedding of the rest."""
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]
@@ -61,7 +61,7 @@ class MaskedEdgeReconstruction(_Hiding):
 
 
 class MaskedNodeReconstruction(_Hiding):
-    """Hide a random share of regions with all their edges and measures, predict those edges from the rest."""
+    """Mask a random fraction of regions with their edges and measures, and predict these edges from the rest."""
 
     def forward(
         self, model: OutcomeModel, batches: Mapping[str, Batch], targets: Mapping[str, Tensor | None]

@@ -185,9 +185,9 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
 
 
 def _format_of(file: Path, job: _Job) -> Format | None:
-    """The format of a file that is there."""
+    """The format of an existing file."""
     if not file.is_file():
-        return None  # reading it says so
+        return None  # the reader reports the problem
     name = job.format.partition(":")[0]
     return recognised(file) if name == "auto" else format_named(name)
 

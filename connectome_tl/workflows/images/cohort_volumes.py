@@ -16,7 +16,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
 
 LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
-"""Settings of the pictures where no study says others."""
+"""Default settings of the pictures, without a study."""
 
 
 def volume_images(

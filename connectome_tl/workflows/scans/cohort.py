@@ -31,8 +31,8 @@ from connectome_tl.workflows.scans.result import Plan, stamps_of
 from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
-# Written anew by every run of the command: declare outcomes and covariates in a copy beside it.
-# participants.tsv holds what the folder's own table says of each subject.
+# Overwritten by every run of the command: declare outcomes and covariates in a copy in the same folder.
+# participants.tsv contains the columns of the folder's own table for each subject.
 """
 _MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
 _ENOUGH = 5  # smallest number of scans for the detection of outliers

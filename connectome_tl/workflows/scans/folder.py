@@ -219,7 +219,7 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
             file=plan.out,
             remedy="Give another OUT_DIR, or run for all participants at once: then all are made again.",
         )
-    if others:  # they are made again, and until then no cohort holds them
+    if others:  # they are recomputed, and until then not part of a cohort
         (plan.out / "cohort.yaml").unlink(missing_ok=True)
 
 

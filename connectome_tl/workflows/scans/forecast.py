@@ -69,7 +69,7 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
 
 
 def _size(image: Path | None) -> int:
-    """Numbers that an image holds, as its header says; 0 where it cannot be read, which is told later."""
+    """Number of values of an image, from its header; 0 if it cannot be read, which is reported later."""
     try:
         shape = nib.load(image).shape if image is not None else (0,)
     except Exception:  # a damaged header makes nibabel raise almost anything

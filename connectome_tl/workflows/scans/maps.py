@@ -21,7 +21,7 @@ from connectome_tl.settings.imaging import ConnectomesSettings
 from connectome_tl.workflows.scans.result import Plan, ScanResult
 
 _TENSOR, _FREE = "tensor", "fwtensor"
-_MAPS = {  # by name: model, what it is, unit
+_MAPS = {  # by name: model, description, unit
     "FA": (_TENSOR, "fractional anisotropy", "1"),
     "MD": (_TENSOR, "mean diffusivity", "mm2/s"),
     "FW": (_FREE, "fraction of free water", "1"),

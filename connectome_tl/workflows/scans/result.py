@@ -115,13 +115,15 @@ class Plan(Generic[SettingsT]):
     def inputs_of(self, scan: Scan) -> dict[str, Path]:
         """All inputs of a scan by role, including shared ones."""
         corrected = isinstance(self.settings, ConnectomesSettings) and self.settings.hooks.distortion is not None
-        # Sidecars of several runs say their phase directions, of which a warning speaks.
+        # Sidecars of several runs contain their phase directions, which a warning reports.
         further = scan.files_for_correction() if (corrected or len(scan.runs) > 1) and not scan.preprocessed else {}
         return {**scan.files(), **further, **self.files(scan.name)}
 
     def said_of(self, scan: str) -> dict[str, object]:
-        """Template and why, for the sidecar. An age that chose nothing stays with the cohort: a job that sees no table
-        of ages makes the same scan."""
+        """Template with its reason, and the age, for the sidecar.
+
+        An age is included only if it affects the result, so that jobs without a table of ages give the same scan.
+        """
         said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
         hook = self.settings.hooks.tissues
         aged = self.settings.tissues == "segmented" or (hook is not None and "age" in hook.used)
@@ -129,7 +131,7 @@ class Plan(Generic[SettingsT]):
 
     @property
     def rows_are_given(self) -> bool:
-        """Whether a label table or an atlas of the user's says which the rows are."""
+        """Whether the rows are defined by a label table or an atlas of the user."""
         return self.settings.labels is not None or self.settings.atlas is not None
 
     def told(self, scan: str) -> str:

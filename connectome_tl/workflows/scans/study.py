@@ -248,7 +248,7 @@ def _images(
 
 
 def _write(one: ScanCohort, plan: Plan[AnyScanSettings], run: FolderRun, rows: pd.DataFrame) -> None:
-    """The cohort.yaml with the connectomes, its sidecar, and the table beside it."""
+    """The cohort.yaml with the connectomes, its sidecar, and the table in the same folder."""
     home, place, settings = one.source.parent, one.file.parent, one.settings
     table = one.file.with_name(f"{one.role}_scans.tsv")
     columns = [name for name in (_REASON, MOTION, _VOLUME) if name == _REASON or rows[name].notna().any()]

@@ -45,7 +45,7 @@ def power_of_cohort(path: str | Path, *, console: Console | None = None) -> list
 
 
 def power_of_size(n: int, share: float | None, *, console: Console | None = None) -> Plan:
-    """Power and precision for `n` subjects: binary with this share of positives, or a regression if None.
+    """Power and precision for `n` subjects: binary with this fraction of positives, or a regression if None.
 
     Raises:
         UsageError: a share outside (0, 1), or a size that is too small or too large to be simulated.
