@@ -235,14 +235,28 @@ def write_sidecar(
     units: Mapping[str, str] | str | None = None,
     **fields: Any,
 ) -> Path:
-    """The JSON that goes with a file: hashes of its inputs, settings, versions, seed, units.
+    """The JSON that goes with a file, written beside it: see `sidecar_record`."""
+    record = sidecar_record(path, inputs=inputs, settings=settings, seed=seed, units=units, **fields)
+    return write_json(sidecar_path(path), record)
+
+
+def sidecar_record(
+    path: str | Path,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    settings: Any = None,
+    seed: int | None = None,
+    units: Mapping[str, str] | str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Hashes of a file and its inputs, settings, versions, seed, units.
 
     Args:
         path: the file described (already written: its own hash goes in too).
         inputs: name (never an absolute path) to SHA-256 of every input.
         fields: further keys, written as they are (BIDS keys such as `Weighted`).
     """
-    record = {
+    return {
         **fields,
         "Sha256": file_hash(path),
         "Inputs": dict(inputs or {}),
@@ -252,4 +266,3 @@ def write_sidecar(
         "Versions": versions(),
         "Use": "research only, not for care",
     }
-    return write_json(sidecar_path(path), record)
