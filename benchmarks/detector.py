@@ -34,6 +34,7 @@ from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import Confounds, SplitSettings
 from connectome_tl.workflows.study.audit import audit_run
+from tests.audit.leaky_folders import LEAKY_FOLDERS
 from tests.audit.leaky_procedures import HONEST, KNOWN, LEAKY, study
 from tests.audit.leaky_runs import (
     LEAKY_RUNS,
@@ -57,7 +58,7 @@ KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-QUICK_RUNS = (a_table_edited, copies_times_1_2)  # of --quick: each takes one short run
+QUICK_RUNS = (a_table_edited, copies_times_1_2, LEAKY_FOLDERS[0])  # of --quick: each takes one short run
 
 
 class Kept:
@@ -232,7 +233,7 @@ def main() -> None:
         asked.leaky, asked.procedures, asked.runs, asked.ridge = 1, len(HONEST), 1, 1
     warnings.simplefilter("ignore")
     begun, kept = time.process_time(), Kept(asked.state)
-    runs = [run for run in (QUICK_RUNS if asked.quick else LEAKY_RUNS) if asked.only in run.__name__]
+    runs = [run for run in (QUICK_RUNS if asked.quick else (*LEAKY_RUNS, *LEAKY_FOLDERS)) if asked.only in run.__name__]
     procedures = [one for one in LEAKY if asked.only in one.__name__]
     leaky_table(kept, range(asked.seed, asked.seed + asked.leaky), procedures, runs)
     honest_table(kept, asked.seed, asked.procedures, asked.runs, asked.ridge)

@@ -240,14 +240,28 @@ def write_sidecar(
     units: Mapping[str, str] | str | None = None,
     **fields: Any,
 ) -> Path:
-    """Write the sidecar JSON of a file: hashes of its inputs, settings, versions, seed, units.
+    """The JSON that goes with a file, written beside it: see `sidecar_record`."""
+    record = sidecar_record(path, inputs=inputs, settings=settings, seed=seed, units=units, **fields)
+    return write_json(sidecar_path(path), record)
+
+
+def sidecar_record(
+    path: str | Path,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    settings: Any = None,
+    seed: int | None = None,
+    units: Mapping[str, str] | str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Hashes of a file and its inputs, settings, versions, seed, units.
 
     Args:
         path: the described file, already written, since its hash is included.
         inputs: SHA-256 of every input by name (never an absolute path).
         fields: further keys (BIDS keys such as `Weighted`).
     """
-    record = {
+    return {
         **fields,
         "Sha256": file_hash(path),
         "Inputs": dict(inputs or {}),
@@ -257,4 +271,3 @@ def write_sidecar(
         "Versions": versions(),
         "Use": "research only, not for care",
     }
-    return write_json(sidecar_path(path), record)

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from connectome_tl.audit.duplicates import edges_of
+from connectome_tl.audit.encodings import few_valued, gap_patterns, readings, taken_together
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
@@ -24,6 +25,9 @@ AUC_LIMIT, R2_LIMIT = 0.95, 0.9
 _CHANCE = 0.01  # probability that any value of a kind is reported by chance
 _FEWEST = 3  # in each class
 _ROUNDING = 1e-6  # below a limit, of what is told for all values at once
+_FEWEST_ROWS = 12  # of whom two columns taken together are asked
+_WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
+_PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
 _CHECK = "no single value gives the outcome away"
 
 
@@ -39,8 +43,10 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
         for kind, names, values in _kinds(cohort, task):
             found += [f"{task.name} from {kind} {text}" for text in _too_good(values, names, outcome, task)]
         for name, column in _categories(cohort, task):
-            text = telling_levels(column, outcome, task)
+            text = telling_levels(column, outcome, task) if len(column) else ""
             found += [f"{task.name} from column {name} ({text})"] if text else []
+        if not any(text.startswith(f"{task.name} from") for text in found):
+            found += _together(_columns(cohort, task), outcome, task)
     if not found:
         return [Finding(check=_CHECK, status="passed", what="no column, edge, region, missing value or summary does")]
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
@@ -58,6 +64,8 @@ def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndar
     """Kind, names and values (n_subjects, n_values) of all inputs that a model may use."""
     columns = _columns(cohort, task)
     yield "column", list(columns), _stack(columns, cohort.n_subjects)
+    read = readings(columns)
+    yield "column", list(read), _stack(read, cohort.n_subjects)
     if cohort.regions:
         rows, others = upper_indices(cohort.n_regions)
         pairs = [f"{cohort.regions[i]} - {cohort.regions[j]}" for i, j in zip(rows, others, strict=True)]
@@ -77,7 +85,37 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
     for spec in cohort.covariate_specs:
         if spec.type != "numeric" and spec.column != task.column:
             yield spec.column, cohort.covariates[spec.column]
+    for name, column in few_valued(cohort, cohort.n_subjects // _PER_LEVEL):
+        if name != task.column:
+            yield name, column
     yield "site", pd.Series([site or None for site in cohort.site])
+    yield (
+        "what is missing",
+        gap_patterns({str(name): cohort.covariates[name].isna().to_numpy() for name in cohort.covariates}),
+    )
+
+
+def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -> list[str]:
+    """Columns that no single one gives the outcome away in, but two or all of them do."""
+    seen = np.isfinite(outcome)
+    if not (task.is_binary or task.kind == "regression") or seen.sum() < _FEWEST_ROWS:
+        return []
+    made = taken_together({name: values[seen] for name, values in columns.items()}, outcome[seen])
+    allowed, names = _CHANCE / max(len(made), 1), list(made)
+    found = []
+    for name in names:
+        one, y = made[name], outcome[seen]
+        # Held out, so that the prediction must be as near in value, too: a correlation would forgive its sign.
+        if task.kind == "regression":
+            share = 1 - float(((y - one) ** 2).sum()) / max(float(((y - y.mean()) ** 2).sum()), 1e-300)
+            text, p = (f"R2 {share:.2f}" if share > R2_LIMIT else ""), 0.0
+        else:
+            text, p = "", 1.0
+            if np.ptp(one) > 0 and np.corrcoef(one, y)[0, 1] > _WORTH_A_LOOK:
+                text, p = _auc(one, y, task)
+        if text and p < allowed:
+            found.append(f"{task.name} from columns {name} ({text}, held out)")
+    return found
 
 
 def _columns(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
     """
     target = cohorts["target"]
     pairs = _pairs([target])
-    apart = [pair for pair in pairs if _stand_apart(pair, splits)]
+    apart = [pair for pair in pairs if stand_apart(pair, splits)]
     findings = [_found("a child under two names", apart, "in training and test of one fold")]
     together = [pair for pair in pairs if pair not in apart]
     if together:
@@ -73,7 +73,8 @@ def _pairs(cohorts: Sequence[Cohort]) -> list[Pair]:
     return alike_by_edges(np.concatenate([edges_of(cohort) for cohort in cohorts]), names, groups)
 
 
-def _stand_apart(pair: Pair, splits: SplitPlan) -> bool:
+def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
+    """Whether one of the pair trains a fold that tests the other."""
     return any(
         (pair.first in fold.train and pair.second in fold.test)
         or (pair.second in fold.train and pair.first in fold.test)

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from connectome_tl.audit.stored import TOLERANCE, equal_state
 from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
@@ -20,7 +21,6 @@ from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -28,10 +28,6 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.schemes import StudyCohorts
 
-# Typical change of float32 fits on another processor or library version (relative to the spread of scores).
-_TOLERANCE = 0.02
-# The class may change if a risk is within this distance of the threshold.
-_MAY_TURN = 0.1
 _KEY = ["task", "model", "repeat", "fold", "subject"]
 
 
@@ -166,13 +162,20 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classe
         wrong.append(f"{len(absent)} predictions are not in the table")
     for (task, model), rows in both.groupby(["task", "model"]):
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
-        turned = int((rows["y_pred"] != rows["y_pred_recorded"]).sum())
-        if classes and turned > _MAY_TURN * len(rows):
-            wrong.append(f"{model} on {task}: {counted(turned, 'subject is', 'subjects are')} in the other class")
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
         spread = max(float(everyone.std()), 1e-6)
+        turned = _turned(rows, TOLERANCE * spread) if classes else 0
+        if turned:
+            wrong.append(f"{model} on {task}: {counted(turned, 'subject is', 'subjects are')} in the other class")
+        levels = [c for c in rows.columns if c.startswith("p_") and f"{c}_recorded" in rows.columns]
+        for level in levels:
+            apart = (rows[level] - rows[f"{level}_recorded"]).abs().to_numpy(dtype=float)
+            if (apart[np.isfinite(apart)] > TOLERANCE).any() or (
+                rows[level].isna() != rows[f"{level}_recorded"].isna()
+            ).any():
+                wrong.append(f"{model} on {task}: recorded {level} differs by up to {float(np.nanmax(apart)):.3g}")
         largest = max(largest, float(gap.max()))
-        if not (gap <= _TOLERANCE * spread).all():
+        if not (gap <= TOLERANCE * spread).all():
             wrong.append(f"{model} on {task}: recorded scores differ by up to {float(gap.max()):.3g}")
     if wrong:
         return Finding(
@@ -183,6 +186,18 @@ def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classe
         )
     same = "exactly" if largest == 0 else f"up to {largest:.1e}"
     return Finding(check=check, status="passed", what=f"{len(both)} predictions are the same, {same}")
+
+
+def _turned(rows: pd.DataFrame, near: float) -> int:
+    """Subjects in another class whose risk is not as near to the cut of their fold as another processor may move it."""
+    found = 0
+    for _, fold in rows.groupby(["repeat", "fold"]):
+        score, cut = fold["y_score"].to_numpy(dtype=float), fold["y_pred"].to_numpy(dtype=float)
+        other = fold["y_pred_recorded"].to_numpy(dtype=float) != cut
+        below = np.max(score[cut == 0], initial=-np.inf)
+        above = np.min(score[cut == 1], initial=np.inf)
+        found += int((other & (score < below - near) | other & (score > above + near)).sum())
+    return found
 
 
 def _unknown(recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
@@ -209,7 +224,7 @@ def _poisoned(
     moved = []
     for before, after in zip(planned, poisoned):
         for one, two in zip(before.plans, after.plans):
-            if one.key != two.key or not _equal_state(results[one.key], again[two.key]):
+            if one.key != two.key or not equal_state(results[one.key], again[two.key]):
                 moved.append(before.model)
     if moved:
         return Finding(
@@ -233,7 +248,7 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     sung = replay.cohorts.with_role("target", other_outcomes(target, target.positions(canary)))
     other = next(item for item in replay.planned(sung) if item.model == "full").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
-    if _equal_state(results[plan.key], again):
+    if equal_state(results[plan.key], again):
         return Finding(check=check, status="warning", what="a training outcome does not move the model either")
     return Finding(check=check, status="passed", what="a training outcome moves the fit, so a leak would show")
 
@@ -252,7 +267,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
     moved, predicted = [], 0.0
     for before, after in zip(planned, items):
         for one, two in zip(before.plans, after.plans):
-            if not _equal_state(results[one.key], again[two.key]):
+            if not equal_state(results[one.key], again[two.key]):
                 moved.append(before.model)
             first, second = (np.array([r.predictions[i] for i in some]) for r in (results[one.key], again[two.key]))
             predicted = max(predicted, float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1.0)))
@@ -286,10 +301,3 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     return Finding(
         check=check, status="passed", what=f"the fits are the same without the {n_shared} test subjects in it"
     )
-
-
-def _equal_state(one: FitResult, two: FitResult) -> bool:
-    a, b = one.arrays, two.arrays
-    if a.keys() != b.keys() or any(a[name].tobytes() != b[name].tobytes() for name in a):
-        return False
-    return canonical_json(one.plain) == canonical_json(two.plain)

@@ -39,7 +39,7 @@ def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
     older: list[str] = []
     wrong: list[str] = []
     for name in RunRecord.model_fields:
-        if name == "versions" or (name == "importances" and not again.importances):
+        if name == "versions":
             continue
         wrong += _differences(name, getattr(recorded, name), getattr(again, name), _TOLERANCES.get(name, _EXACT), older)
     findings = [_finding(check, wrong, _other_version(recorded, again))]
@@ -81,19 +81,26 @@ def page_finding(page: str, candidates: Iterable[str]) -> Finding:
             return Finding(check=check, status="passed", what="drawn again, it is the same")
         expected = _pieces(again)
         one, two = _where_they_differ(shown, expected)
-        if not one and not two:
-            one, two = _where_they_differ(_marks(page), _marks(again))
+        for parts in (_marks, _frame):
+            if not one and not two:
+                one, two = _where_they_differ(parts(page), parts(again))
         if not one and not two:
             return Finding(
                 check=check,
                 status="passed",
-                what=f"its {len(expected)} pieces of text, drawings and tables are the same",
+                what=f"its {len(expected)} pieces of text, drawings, tables and styles are the same",
             )
         if closest is None or len(one) + len(two) < len(closest[0]) + len(closest[1]):
             closest = one, two
     remedy = "Draw it again from the results: connectome-tl report RUN_DIR."
     wrong = _page_differences(*closest) if closest else ["the page"]
     return _finding(check, list(wrong)).model_copy(update={"remedy": remedy})
+
+
+def same_drawing(one: bytes, two: bytes) -> bool:
+    """Whether two SVG files show the same texts and marks."""
+    first, second = (data.decode("utf-8", "replace") for data in (one, two))
+    return _pieces(first) == _pieces(second) and _marks(first) == _marks(second)
 
 
 def _differences(where: str, one: object, two: object, tolerance: float, older: list[str]) -> Iterator[str]:
@@ -171,6 +178,14 @@ def _marks(page: str) -> list[str]:
         _saved(match["file"]) if match["file"] else f"{match['name']} {_rounded(match['value'])}"
         for match in _SHOWN.finditer(_bare(page))
     ]
+
+
+def _frame(page: str) -> list[str]:
+    """What decides how a page is shown, outside of its figures: title, styles, scripts, tags and their attributes."""
+    own = re.sub(r"<svg\b.*?</svg>", " ", page, flags=re.DOTALL)
+    held = re.findall(r"<(?:style|script|title)\b.*?</(?:style|script|title)>", own, flags=re.DOTALL | re.IGNORECASE)
+    tags = (re.sub(r'base64,[^"]*', "base64", tag) for tag in re.findall(r"<[a-zA-Z!][^>]*>", _bare(own)))
+    return [" ".join(piece.split()) for piece in (*held, *tags)]
 
 
 def _rounded(value: str) -> str:

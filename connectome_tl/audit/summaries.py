@@ -7,7 +7,8 @@ shares and principal components of the data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ PURE, EXPLAINED = 0.95, 0.9
 _P = 0.001  # largest p value under the hypothesis of uninformative levels
 _FEWEST_KNOWN = 10
 _N_PERMUTATIONS = 1999
+_TINY = 1e-300
+_ROUND_OFF = 2e-3  # of float32, in units of the fourth digit
+_INVERSE: dict[str, Callable[[np.ndarray], np.ndarray]] = {"none": np.asarray, "log1p": np.expm1, "fisher_z": np.tanh}
 
 
 def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
@@ -32,10 +36,15 @@ def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
     if cohort.regions:
         for measure, edges in zip(cohort.measures, edges_of(cohort).transpose(1, 0, 2), strict=True):
             found |= {f"{name} ({measure})": values for name, values in _of_weights(edges)}
-        found |= _components(cohort)
+        found |= _precision(cohort) | _between_measures(cohort) | _components(cohort)
     if cohort.region_features is not None:
         for f, name in enumerate(cohort.region_feature_names):
-            found[f"mean {name}"] = _mean(cohort.region_features[:, :, f].astype(float))
+            regional = cohort.region_features[:, :, f].astype(float)
+            found[f"mean {name}"] = _mean(regional)
+            rows = (regional - _mean(regional.T)) / np.maximum(
+                np.sqrt(_mean(((regional - _mean(regional.T)) ** 2).T)), _TINY
+            )
+            found |= _first_components(np.nan_to_num(rows), name)
     return found
 
 
@@ -45,16 +54,54 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "mean weight", _mean(edges)
     yield "density", _mean(np.where(known, edges != 0, np.nan))
     yield "share of whole numbers", _mean(np.where(known, edges == np.round(edges), np.nan))
+    yield "others with the same largest weight", _shared(np.where(known, edges, -np.inf).max(axis=1, initial=-np.inf))
+    mean = _mean(edges)
+    yield "spread of weights", np.sqrt(_mean((edges - mean[:, None]) ** 2)) / np.maximum(np.abs(mean), _TINY)
+
+
+def _shared(values: np.ndarray) -> np.ndarray:
+    """How many others have the same value: all matrices that were divided by their largest weight share it."""
+    same = np.isclose(values[:, None], values[None], rtol=1e-6, atol=0)
+    return np.asarray(same.sum(axis=1) - 1.0)
+
+
+def _precision(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Share of weights, as their files have them, that four significant digits hold."""
+    found = {}
+    for m, measure in enumerate(cohort.measures):
+        kind = cohort.transforms[m] if m < len(cohort.transforms) else "none"
+        edges = _INVERSE[kind](edges_of(cohort)[:, m])
+        size = np.where(np.isfinite(edges) & (edges != 0), np.abs(edges), np.nan)
+        scaled = size / 10.0 ** (np.floor(np.log10(size)) - 3)
+        found[f"share of weights of four digits ({measure})"] = _mean(
+            np.where(np.isfinite(scaled), np.abs(scaled - np.round(scaled)) < _ROUND_OFF, np.nan)
+        )
+    return found
+
+
+def _between_measures(cohort: Cohort) -> dict[str, np.ndarray]:
+    """Mean weight of each measure over that of each other one."""
+    means = dict(zip(cohort.measures, (_mean(one) for one in edges_of(cohort).transpose(1, 0, 2)), strict=True))
+    return {
+        f"{one} over {two}": means[one] / np.where(means[two] == 0, np.nan, means[two])
+        for one, two in combinations(means, 2)
+    }
 
 
 def _components(cohort: Cohort) -> dict[str, np.ndarray]:
-    """The first principal components of the ranks of the edges, which are invariant to a subject's scale."""
-    rows = np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects))
+    """The first principal components of the ranks of the edges, which no scale of a subject moves."""
+    return _first_components(
+        np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects)), "the edges"
+    )
+
+
+def _first_components(rows: np.ndarray, what: str) -> dict[str, np.ndarray]:
+    """Scores of the rows (n_subjects, n_values) on their first principal components."""
     if min(rows.shape) <= N_COMPONENTS:
         return {}
     values, vectors = np.linalg.eigh(rows @ rows.T)
     largest = np.flatnonzero(values > 1e-9 * max(float(values[-1]), 1e-300))[::-1][:N_COMPONENTS]
-    return {f"principal component {k + 1} of the edges": vectors[:, i] for k, i in enumerate(largest)}
+    return {f"principal component {k + 1} of {what}": vectors[:, i] for k, i in enumerate(largest)}
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from connectome_tl.bundle.self_test import run_self_test, self_test_of
 from connectome_tl.bundle.shapes_of_fits import check_members
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
-from connectome_tl.provenance import canonical_json
+from connectome_tl.provenance import canonical_json, content_hash
 from connectome_tl.settings.records.bundles import BundleFacts, SelfTest, Validation
 from connectome_tl.training.checkpoint import tensor_bytes
 
@@ -99,5 +99,11 @@ def _validation(folder: BundleFolder) -> Validation | None:
             expected=folder.hash[:12],
             got=found.bundle[:12],
             remedy="Remove it, or validate this bundle.",
+        )
+    if found.content != content_hash(found.model_copy(update={"content": ""})):
+        raise DataError(
+            "validation.json was changed after it was made, or is of another version",
+            file=file,
+            remedy="Remove it, or validate this bundle again.",
         )
     return found

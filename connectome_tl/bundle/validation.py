@@ -20,7 +20,7 @@ from connectome_tl.evaluation.clinical.calibration import calibration_curve, log
 from connectome_tl.evaluation.clinical.net_benefit import decision_curve
 from connectome_tl.evaluation.scores.metrics import task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
-from connectome_tl.provenance import versions
+from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.bundles import (
     SMALLEST_COUNT,
@@ -182,8 +182,8 @@ def _method(metric: str, n: int) -> str:
 
 
 def passed(record: ValidationRecord) -> Validation:
-    """Results for the bundle: without counts under ten and the cohort's name, with scores to two decimals."""
-    return Validation(
+    """What goes back into the bundle: counts under ten hidden, scores to two decimals, no name of the cohort."""
+    found = Validation(
         format="connectome-tl validation",
         bundle=record.bundle,
         n_subjects=count_text(record.n_subjects),
@@ -201,6 +201,7 @@ def passed(record: ValidationRecord) -> Validation:
         simulated=record.simulated,
         versions={"connectome-tl": record.versions.get("connectome-tl", "")},
     )
+    return found.model_copy(update={"content": content_hash(found)})
 
 
 def _passed_shift(row: ShiftRow, n_subjects: int) -> ShiftRow:

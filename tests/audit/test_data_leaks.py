@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from connectome_tl.audit.alone import alone_findings
-from connectome_tl.audit.duplicates import duplicate_findings
+from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
+from connectome_tl.audit.same_rows import same_row_findings
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.settings.study import SplitSettings
@@ -29,7 +30,9 @@ def pointed_out(maker, seed):
         splits = make_split_plan(target, SplitSettings(repeats=1, outer=3, stratum="cognitive"))
         found = duplicate_findings(cohorts.by_name(), splits)
         return [f.what for f in found if f.status == "failed"]
+    splits = make_split_plan(target, SplitSettings(repeats=1, outer=3, stratum="cognitive"))
     found = alone_findings(target, tuple(target.task(name) for name in TASKS))
+    found += same_row_findings(target, splits, stand_apart)
     return [f.what for f in found if f.status == "warning"]
 
 

@@ -117,6 +117,16 @@ def test_a_validation_of_another_bundle_is_refused(home: Path, bundle_copy: Path
     assert not (tmp_path / "p.tsv").exists()
 
 
+def test_an_edited_validation_is_refused(home: Path, bundle_copy: Path, tmp_path: Path) -> None:
+    path = home / "elsewhere" / "cohort.yaml"
+    done = validate_on(bundle_copy, path, tmp_path / "v")
+    said = json.loads(done.validation.read_text())
+    said["tasks"][0]["above_chance"] = not said["tasks"][0]["above_chance"]
+    (bundle_copy / VALIDATION).write_text(json.dumps(said))
+    with pytest.raises(DataError, match=r"validation\.json was changed after it was made"):
+        predict_cohort(bundle_copy, path, tmp_path / "p.tsv")
+
+
 def test_a_validation_that_failed_opens_nothing(home: Path, tmp_path: Path) -> None:
     earned = earned_copy(home / "bundle", tmp_path / "earned")
     cohort = infants_elsewhere()

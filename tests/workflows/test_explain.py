@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,10 @@ from connectome_tl import run_study
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.explain import study as explaining
-from connectome_tl.provenance import canonical_json
+from connectome_tl.provenance import canonical_json, file_hash, sidecar_path, write_table
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
+from connectome_tl.workflows.study.drawn_again import explanation_findings
 from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
 from connectome_tl.workflows.study.report import draw_report
@@ -84,6 +88,42 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert read_explanations(run.folder, "another run") is None
     draw_report(run.folder)
     assert "Explanations of the models" in Page(run.report.read_text("utf-8")).visible
+
+
+def test_edited_explanations_are_named(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
+    explain_run(run.folder, models=("core",), n_permutations=0)
+
+    def failed(change: Callable[[Path], None] | None = None) -> list[str]:
+        folder = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(run.folder / FOLDER, folder / FOLDER)
+        if change is not None:
+            change(folder / FOLDER)
+        return [f.what for f in explanation_findings(folder, run.record) if f.status == "failed"]
+
+    def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+        def change(home: Path) -> None:
+            text = (home / name).read_text("utf-8")
+            assert old in text
+            (home / name).write_text(text.replace(old, new, 1), "utf-8")
+
+        return change
+
+    def value_and_sidecar(home: Path) -> None:
+        file = home / "motor_score_core_pattern_regions.tsv"
+        table = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
+        table.loc[0, "value"] = str(table.loc[0, "value"])[:-1] + "1"
+        write_table(file, table)
+        side = sidecar_path(file)
+        side.write_text(side.read_text().replace(json.loads(side.read_text())["Sha256"], file_hash(file)))
+
+    assert failed() == []
+    (text,) = failed(replaced("motor_score_core_pattern_edges.tsv", "\t0.", "\t9."))
+    assert text == "motor_score_core_pattern_edges.tsv is not the file that its sidecar describes"
+    (text,) = failed(value_and_sidecar)
+    assert text.startswith("motor_score_core_pattern_regions.tsv ")
+    assert "expected" in failed(replaced(PAGE, "Withheld", "Shown"))[0]
+    assert failed(replaced(SUMMARY, '"unit": "', '"unit": "mega'))
 
 
 def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,7 +265,8 @@ class PassedTask(Record):
 
 
 class Validation(Record):
-    """`validation.json`: results that are added to the bundle. `bundle` is the hash of the validated bundle."""
+    """`validation.json`: what goes back into the bundle. `bundle` is the hash of the bundle that was validated,
+    `content` that of everything else in the file."""
 
     format: Literal["connectome-tl validation"]
     bundle: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -274,3 +275,4 @@ class Validation(Record):
     shifts: tuple[ShiftRow, ...]
     simulated: bool = False
     versions: dict[str, str] = Field(default_factory=dict)
+    content: str = ""

@@ -24,7 +24,7 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool, has_settled, train
-from connectome_tl.training.networks.volumes import Work, augmentation
+from connectome_tl.training.networks.volumes import Work, augmentation, device_of
 from connectome_tl.training.networks.weights import start_from_files
 from connectome_tl.training.objectives.objective import Objective
 from connectome_tl.training.objectives.supervised import Supervised
@@ -139,11 +139,11 @@ def trained(
 def work_of(plan: FitPlan, number: int) -> Work:
     """Device, precision and augmentation of one network."""
     if "image" not in plan.modalities:
-        return Work(torch.device(plan.device))
+        return Work(torch.device(device_of(plan.device)))
     image = plan.features.image
     precision = "float32" if image.precision == "auto" else image.precision
     augment = augmentation(image.augment, seed_of(plan, "augmentation", number))
-    return Work(torch.device(plan.device), precision, augment)
+    return Work(torch.device(device_of(plan.device)), precision, augment)
 
 
 def seed_of(plan: FitPlan, purpose: str, number: int) -> int:

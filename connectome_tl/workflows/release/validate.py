@@ -48,10 +48,10 @@ def validate_on(
         with steps.step("predictions, scores, intervals"):
             record = validate_bundle(bundle, cohort)
         validation = passed(record)
-        regions = (*bundle.facts.inputs.regions, bundle.hash)
+        public = (*bundle.facts.inputs.regions, bundle.hash, validation.content)  # hashes of pooled numbers
         refuse_secrets(
             {VALIDATION: canonical_json(validation).encode()},
-            Secrets.of([cohort], site_names=False, public=regions),
+            Secrets.of([cohort], site_names=False, public=public),
             VALIDATION,
             "Rename what is named here in the cohort.yaml of this cohort, and validate again",
         )

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from connectome_tl.audit.alone import alone_findings
-from connectome_tl.audit.duplicates import duplicate_findings
+from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
+from connectome_tl.audit.same_rows import same_row_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import read_json, read_own_json_object, write_json
+from connectome_tl.provenance import file_hash, read_json, read_own_json_object, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
@@ -23,7 +24,7 @@ from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
-from connectome_tl.workflows.study.ledger import LEDGER, looks, reveal
+from connectome_tl.workflows.study.ledger import LEDGER, doubts, looks, reveal
 from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.tuned import check_tuned
 from connectome_tl.workflows.study.unchanged import changed_cohorts
@@ -58,12 +59,18 @@ def audit_run(
     reveal(folder, "audit", results)
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
-            cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            home = Path(base) if base is not None else folder
+            cohorts = read_cohorts(settings, home)
             cohorts = with_grids(settings, cohorts, folder / CACHE)
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
-        findings = [*_settled(folder, cohorts), _ledger(folder, results), *shown_findings(folder, results, recorded)]
+        findings = [
+            *_settled(folder, cohorts),
+            *_embedded(settings, home),
+            _ledger(folder, results),
+            *shown_findings(folder, results, recorded),
+        ]
         try:
             splits = SplitPlan.load(folder / "split_plan.json")
         except DataError as error:
@@ -79,6 +86,7 @@ def audit_run(
         findings += null_findings(results.permutations)
         with steps.step("searching for duplicate subjects"):
             findings += duplicate_findings(cohorts.by_name(), splits)
+            findings += same_row_findings(target, splits, stand_apart)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
             raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
         try:
@@ -117,6 +125,14 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
             status="warning",
             what=f"this run is not in its own ledger (log/{LEDGER}): it was removed, or another version made the run",
         )
+    strange = doubts(folder)
+    if strange:
+        return Finding(
+            check=check,
+            status="failed",
+            what="; ".join(strange),
+            remedy="The ledger was edited or damaged after it was written. Restore it, or say so beside the scores.",
+        )
     if len(configurations) > 1:
         return Finding(
             check=check,
@@ -135,6 +151,17 @@ def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
         text = f"changed since the run: {', '.join(changed)}"
         return [Finding(check="the data are those of the run", status="failed", what=text)]
     return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+
+
+def _embedded(settings: StudySettings, home: Path) -> list[Finding]:
+    """The file of image embeddings, which is no part of a cohort, is that of the run."""
+    use = settings.image.embedding
+    if use is None or not use.hash:
+        return []
+    check = "the embeddings are those of the run"
+    if file_hash(home / use.file) == use.hash:
+        return [Finding(check=check, status="passed", what="the file is unchanged")]
+    return [Finding(check=check, status="failed", what="the file of embeddings was changed since the run")]
 
 
 def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_row, table_name
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
@@ -34,9 +33,6 @@ COLUMNS = {
     "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
     "drop": "fall of the outcome's primary metric when the item is occluded",
 }
-_PLURAL = {
-    "edge": "edges", "region": "regions", "covariate": "covariates", "group": "groups", "modality": "modalities"
-}  # fmt: skip
 
 
 def explain_run(
@@ -128,10 +124,8 @@ def _table(
     whole: ExplanationRecord,
     settings: StudySettings,
 ) -> MapFile:
-    level = "_" + re.sub(r"[^A-Za-z0-9]+", "-", record.level) if record.level else ""
-    method = record.method.replace(" ", "-")
-    name = f"{record.task}{level}_{record.model}_{method}_{_PLURAL[kind]}.tsv"
-    rows = [_row(item, kind, whole) for item in items]
+    name = table_name(record, kind)
+    rows = [item_row(item, kind, whole) for item in items]
     path = write_table(out / name, pd.DataFrame(rows))
     write_sidecar(
         path,
@@ -146,22 +140,3 @@ def _table(
         Space=whole.space,
     )
     return MapFile(name=name, n_rows=len(rows), n_bytes=path.stat().st_size)
-
-
-def _row(item: MapItem, kind: str, whole: ExplanationRecord) -> dict[str, object]:
-    said: dict[str, object] = {kind: item.name}
-    if kind == "edge":
-        for end, at in (("first", item.first), ("second", item.second)):
-            said |= {end: whole.regions[at]} | {f"{end}_{key}": value for key, value in _place(at, whole).items()}
-    elif kind == "region":
-        said |= _place(whole.regions.index(item.name), whole)
-    said |= {"value": item.value, "stability": item.stability, "p_corrected": item.p}
-    return said if kind == "edge" else {**said, "drop": item.drop}
-
-
-def _place(at: int, whole: ExplanationRecord) -> dict[str, object]:
-    """Hemisphere, lobe and centroid of a region, where the atlas is known."""
-    if not whole.lobes:
-        return {}
-    x, y, z = whole.coordinates[at]
-    return {"hemisphere": whole.hemispheres[at], "lobe": whole.lobes[at], "x": x, "y": y, "z": z}

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import ResultTable, RunRecord
@@ -97,16 +98,50 @@ def looks(folder: Path, record: RunRecord) -> tuple[Reveal, ...]:
     """All entries on the record's subjects, the oldest first, without damaged lines."""
     found: dict[str, Reveal] = {}
     for path in _files(folder):
-        try:
-            lines = path.read_text("utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            try:
-                found.setdefault(line, Reveal.model_validate(json.loads(line)))
-            except (ValueError, ValidationError):
-                continue
+        found |= {line: look for line, look in _lines(path).items() if look is not None}
     return tuple(sorted((one for one in found.values() if one.is_at(record)), key=lambda one: one.time))
+
+
+def doubts(folder: Path) -> tuple[str, ...]:
+    """What in the two ledgers of a run cannot have been written as it is: damaged, edited and removed lines."""
+    inside, beside = (_lines(path) for path in _files(folder))
+    damaged = sum(look is None for look in {**inside, **beside}.values())
+    found = [f"{counted(damaged, 'line')} cannot be read"] if damaged else []
+    looks_inside, looks_beside = ([look for look in part.values() if look is not None] for part in (inside, beside))
+    if not looks_inside:
+        return tuple(found)
+    by_key: dict[str, set[Reveal]] = {}
+    for look in (*looks_inside, *looks_beside):
+        by_key.setdefault(look.key or look.time, set()).add(look)
+    edited = sum(len(versions) > 1 for versions in by_key.values())
+    if edited:
+        found.append(f"{counted(edited, 'look is', 'looks are')} told differently in log/ and beside the folder")
+    if not any(look.how == "run" for look in looks_inside):
+        found.append("the look of the run itself is not in log/")
+    # A folder that was moved has left its first looks behind; whatever came after one that is there must be there.
+    known = {look.time for look in looks_beside}
+    shared = [look.time for look in looks_inside if look.time in known]
+    gone = [look for look in looks_inside if shared and look.time > min(shared) and look.time not in known]
+    if gone:
+        found.append(
+            f"{counted(len(gone), 'look of log/ is', 'looks of log/ are')} not in the ledger beside the folder"
+        )
+    return tuple(found)
+
+
+def _lines(path: Path) -> dict[str, Reveal | None]:
+    """Lines of a ledger that is there, and what each says; None where it says nothing."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    found: dict[str, Reveal | None] = {}
+    for line in lines:
+        try:
+            found[line] = Reveal.model_validate(json.loads(line))
+        except (ValueError, ValidationError, RecursionError):
+            found[line] = None
+    return found
 
 
 def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool) -> RunRecord:

@@ -21,6 +21,7 @@ from connectome_tl.workflows.study.results import read_record
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES, TABLES = "figures", "tables"
 FigureKind = Literal["svg", "pdf"]
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
@@ -43,13 +44,13 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
     reveal(run_dir, "report", record)
     seen = looks(run_dir, record)
     found = read_explanations(run_dir, record.provenance.get("configuration", ""))
-    export = None if figures is None else _saver(run_dir / "figures", figures)
+    export = None if figures is None else _saver(run_dir / FIGURES, figures)
     with collected() as every:
         timing = timing_of(run_dir) if dated else []
         page = render_report(with_ledger(record, seen, until_first=False), found, timing=timing, export=export)
     if tables:
-        _write_tables(run_dir / "tables", every)
-        write_text(run_dir / "tables" / "references.bib", bibliography(references_of(record, found)))
+        _write_tables(run_dir / TABLES, every)
+        write_text(run_dir / TABLES / "references.bib", bibliography(references_of(record, found)))
     return write_text(run_dir / "report.html", page)
 
 
@@ -86,10 +87,17 @@ def _saver(folder: Path, kind: FigureKind) -> Export:
     return save
 
 
+def paper_tables(every: Sequence[PlainTable]) -> dict[str, str]:
+    """Names and texts of the files of these tables."""
+    found: dict[str, str] = {}
+    for number, table in enumerate(every, start=1):
+        name = f"{number:02d}-{slug(table.title)}"
+        found |= {f"{name}.tsv": table.tsv, f"{name}.tex": table.latex}
+    return found
+
+
 def _write_tables(folder: Path, every: Sequence[PlainTable]) -> None:
     for stale in (*folder.glob("*.tsv"), *folder.glob("*.tex")):
         stale.unlink()
-    for number, table in enumerate(every, start=1):
-        name = f"{number:02d}-{slug(table.title)}"
-        write_text(folder / f"{name}.tsv", table.tsv)
-        write_text(folder / f"{name}.tex", table.latex)
+    for name, text in paper_tables(every).items():
+        write_text(folder / name, text)

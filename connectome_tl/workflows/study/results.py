@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,3 +75,17 @@ def _check_present(table: pd.DataFrame, path: Path) -> None:
 def as_frame(records: Sequence[Record]) -> pd.DataFrame:
     """Records as a table, one row each."""
     return pd.DataFrame([record.model_dump() for record in records])
+
+
+def table_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells of a table as its file has them."""
+    buffer = io.StringIO(table.to_csv(sep="\t", index=False, na_rep=MISSING, lineterminator="\n"))
+    return pd.read_csv(buffer, sep="\t", dtype=str, keep_default_na=False)
+
+
+def table_cells(path: Path) -> pd.DataFrame:
+    """The cells of a table on disk; nothing where the file is not a table any more, which differs from every table."""
+    try:
+        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except ValueError:
+        return pd.DataFrame()

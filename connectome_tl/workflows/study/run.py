@@ -173,30 +173,6 @@ def _without_jobs(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
 
 
-PREDICTION_COLUMNS = {
-    "subject": "id of the subject",
-    "task": "outcome",
-    "model": "full model, control or baseline",
-    "repeat": "repeat of the cross-validation, from 0",
-    "fold": "outer fold in which the subject was tested, from 0",
-    "y_true": "observed outcome; n/a where missing (predicted, not scored)",
-    "y_score": "probability of the positive class, or the predicted value",
-    "y_pred": "class at the threshold fixed in the settings, or the predicted value",
-}
-AGE_GAPS = "age_gap.tsv"
-GAP_COLUMNS = {
-    "age": "true age, in the unit of the outcome",
-    "predicted": "predicted age, out of fold, mean over seeds",
-    "gap": "predicted minus true age",
-    "corrected_gap": "the gap after the correction for age, fitted on training rows of the fold",
-    "case": "1 for a case, 0 for a control; n/a where unknown",
-}
-CALIBRATED_COLUMNS = {
-    "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
-    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
-}
-
-
 def _write(
     folder: Path,
     settings: StudySettings,
@@ -205,19 +181,13 @@ def _write(
     found: Judgement,
 ) -> None:
     from connectome_tl.report.render import render_report
+    from connectome_tl.workflows.study.prediction_files import prediction_files
 
     reveal(folder, "run", found.record)
-    fixed = fitted.recalibrated
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
-    tables = {"predictions.tsv": (fitted.predictions, PREDICTION_COLUMNS)}
-    if fixed is not None:
-        tables["calibrated.tsv"] = (fixed.predictions, PREDICTION_COLUMNS | CALIBRATED_COLUMNS)
-    for name, (rows, columns) in tables.items():
-        table = write_table(folder / name, rows)
-        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=columns)
-    if fitted.gaps is not None:
-        table = write_table(folder / AGE_GAPS, fitted.gaps.table)
-        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=GAP_COLUMNS)
+    for file in prediction_files(fitted):
+        table = write_table(folder / file.name, file.rows)
+        write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=file.columns)
     write_json(folder / "scores.json", found.record.scores)
     for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))

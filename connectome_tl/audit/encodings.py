@@ -1,0 +1,94 @@
+"""Other readings of the columns of a cohort: what a number says besides its size, and columns taken together.
+
+A leak need not be monotone: impaired infants may be those whose record number is odd, whose value was typed with one
+more decimal, who lie far from the middle on either side, or whose two columns add up to the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from connectome_tl.cohort.cohort import Cohort
+
+_MOST_DECIMALS = 8
+_MOST_PAIRED = 40  # columns of which all pairs are looked at
+_ROWS_PER_COLUMN = 3
+
+
+def readings(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Further readings (n_subjects,) of numeric columns: distance from the median, decimals, parity."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        known = np.isfinite(values)
+        if np.unique(values[known]).size < 3:
+            continue
+        found[f"{name}: distance from the median"] = np.abs(values - np.median(values[known]))
+        if (values[known] == np.round(values[known])).all():
+            found[f"{name}: odd or even"] = np.mod(values, 2.0)
+        else:
+            found[f"{name}: decimals"] = _decimals(values)
+    return found
+
+
+def _decimals(values: np.ndarray) -> np.ndarray:
+    """Number of decimals with which each value was written; NaN where it is missing."""
+    found = np.full(values.shape, np.nan)
+    for decimals in range(_MOST_DECIMALS, -1, -1):
+        found = np.where(np.isclose(values, np.round(values, decimals), rtol=0, atol=1e-9), float(decimals), found)
+    return np.where(np.isfinite(values) & np.isnan(found), float(_MOST_DECIMALS + 1), found)
+
+
+def few_valued(cohort: Cohort, most: int) -> Iterator[tuple[str, pd.Series]]:
+    """Numeric covariates of three or more, but few values, which may be codes without an order."""
+    for spec in cohort.covariate_specs:
+        column = cohort.covariates[spec.column]
+        if spec.type == "numeric" and 3 <= column.nunique(dropna=True) <= most:
+            yield spec.column, column.map(lambda value: None if pd.isna(value) else f"{value:g}")
+
+
+def gap_patterns(gaps: Mapping[str, np.ndarray]) -> pd.Series:
+    """Which values each subject lacks, as one text."""
+    varying = [values for values in gaps.values() if np.unique(values).size > 1]
+    if len(varying) < 2:
+        return pd.Series([], dtype=object)
+    return pd.Series(["".join(str(int(bool(v))) for v in row) for row in np.column_stack(varying)], dtype=object)
+
+
+def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> dict[str, np.ndarray]:
+    """Predictions of each subject by a linear model of two columns, or of all, that was fitted without it.
+
+    Args:
+        columns: (n_subjects,) each, NaN where missing (the median is taken instead).
+        outcome: (n_subjects,) without NaN.
+    """
+    filled = {name: _standardised(values) for name, values in columns.items()}
+    names = [name for name, values in filled.items() if values.any()]
+    found: dict[str, np.ndarray] = {}
+    if len(names) <= _MOST_PAIRED:
+        for one, two in combinations(names, 2):
+            found[f"{one} and {two} together"] = _left_out(np.column_stack([filled[one], filled[two]]), outcome)
+    if len(names) > 2 and outcome.size >= _ROWS_PER_COLUMN * (len(names) + 1):
+        found["all columns together"] = _left_out(np.column_stack([filled[name] for name in names]), outcome)
+    return found
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(values.shape)
+    filled = np.where(known, values, np.median(values[known]))
+    spread = float(filled.std())
+    return (filled - filled.mean()) / spread if spread > 0 else np.zeros(values.shape)
+
+
+def _left_out(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Leave-one-out predictions of least squares with an intercept."""
+    design = np.column_stack([np.ones(len(x)), x])
+    q, _ = np.linalg.qr(design)
+    leverage = np.minimum((q**2).sum(axis=1), 1 - 1e-6)
+    residual = y - q @ (q.T @ y)
+    return np.asarray(y - residual / (1 - leverage))

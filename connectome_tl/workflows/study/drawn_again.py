@@ -1,0 +1,179 @@
+"""Draw the page of a run, its figures and tables again, and compare them with the files of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from connectome_tl.audit.results import page_finding, same_drawing
+from connectome_tl.plurals import counted
+from connectome_tl.provenance import file_hash, read_own_json_object, sidecar_path
+from connectome_tl.report.explanations import render_explanations
+from connectome_tl.report.figures.drawing import drawing_bytes
+from connectome_tl.report.render import render_report
+from connectome_tl.report.tables.downloads import collected
+from connectome_tl.report.text.references import bibliography, references_of
+from connectome_tl.settings.records.audit import Finding
+from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapFile
+from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, item_table, item_tables, read_explanations
+from connectome_tl.workflows.study.ledger import looks, with_ledger
+from connectome_tl.workflows.study.report import FIGURES, TABLES, FigureKind, paper_tables, timing_of
+from connectome_tl.workflows.study.results import table_cells, table_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it
+_REMEDY = "Write them again from the results: connectome-tl report RUN_DIR --tables --figures svg."
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The page as it may be, and the files that `report` writes beside it, by name."""
+
+    page: str
+    tables: dict[str, str]
+    figures: dict[str, bytes] = field(default_factory=dict)
+
+
+def drawings(folder: Path, record: RunRecord) -> Iterator[Drawn]:
+    """The page as `run` drew it, then as `report` may have drawn it later: with what the ledger knew by then, the
+    times of the log, and the maps of `explain` where there are any. Figures only where the folder holds some."""
+    seen = looks(folder, record)
+    first = _drawn(folder, with_ledger(record, seen, until_first=True), None, ())
+    yield first
+    figures = {False: first.figures}  # no figure shows the ledger or a time
+    found, timing = read_explanations(folder, record.provenance.get("configuration", "")), timing_of(folder)
+    done: list[RunRecord] = []
+    for k in range(len(seen), 0, -1):
+        shown = with_ledger(record, seen[:k], until_first=False)
+        if shown not in done and len(done) < _MOST_PAGES:
+            done.append(shown)
+            for explained, times in product(dict.fromkeys([found is not None, False]), ((), timing)):
+                one = _drawn(folder, shown, found if explained else None, times, figures.get(explained))
+                figures[explained] = one.figures
+                yield one
+
+
+def _drawn(
+    folder: Path,
+    record: RunRecord,
+    found: ExplanationRecord | None,
+    timing: Iterable[tuple[str, str]],
+    known: dict[str, bytes] | None = None,
+) -> Drawn:
+    figures: dict[str, bytes] = known or {}
+    every_kind: tuple[FigureKind, ...] = ("svg", "pdf")
+    kinds = [kind for kind in every_kind if any((folder / FIGURES).glob(f"*.{kind}"))]
+
+    def keep(name: str, figure: Figure) -> None:
+        figures.update({f"{name}.{kind}": drawing_bytes(figure, kind) for kind in kinds})
+
+    with collected() as every:
+        page = render_report(record, found, timing=list(timing), export=keep if kinds and not figures else None)
+    tables = {**paper_tables(every), "references.bib": bibliography(references_of(record, found))}
+    return Drawn(page, tables, figures)
+
+
+def paper_findings(folder: Path, drawn: Iterable[Drawn]) -> list[Finding]:
+    """The files of `report --tables` and `--figures` beside the same drawn again; nothing where there are none."""
+    tables, figures = _files(folder / TABLES, (".tsv", ".tex", ".bib")), _files(folder / FIGURES, (".svg", ".pdf"))
+    closest: dict[str, list[str]] = {}
+    for one in drawn if tables or figures else ():
+        unlike = {}
+        if tables:
+            unlike[TABLES] = _unlike_tables(tables, one.tables)
+        if figures:
+            unlike[FIGURES] = _unlike_figures(figures, one.figures)
+        for part, wrong in unlike.items():
+            if part not in closest or len(wrong) < len(closest[part]):
+                closest[part] = wrong
+        if not any(closest.values()):
+            break
+    return [_paper_finding(part, wrong) for part, wrong in closest.items()]
+
+
+def _paper_finding(part: str, wrong: list[str]) -> Finding:
+    check = f"{part}/ shows results.json"
+    if not wrong:
+        return Finding(check=check, status="passed", what="drawn again, every file is the same")
+    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    return Finding(check=check, status="failed", what="; ".join(wrong[:5]) + more, remedy=_REMEDY)
+
+
+def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, bytes]:
+    if not folder.is_dir():
+        return {}
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.suffix in endings}
+
+
+def _unlike_tables(recorded: dict[str, bytes], again: dict[str, str]) -> list[str]:
+    wrong = []
+    for name, data in recorded.items():
+        text = data.decode("utf-8", "replace")
+        if name not in again:
+            wrong.append(f"{name} is no table of this report")
+        elif text != again[name]:
+            pairs = zip(text.splitlines(), again[name].splitlines(), strict=False)
+            first = next((k for k, (one, two) in enumerate(pairs, start=1) if one != two), None)
+            wrong.append(f"{name} differs" + ("" if first is None else f" in line {first}"))
+    return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
+
+
+def _unlike_figures(recorded: dict[str, bytes], again: dict[str, bytes]) -> list[str]:
+    wrong = []
+    for name, data in recorded.items():
+        if name not in again:
+            wrong.append(f"{name} is no figure of this report")
+        elif data != again[name] and (name.endswith(".pdf") or not same_drawing(data, again[name])):
+            wrong.append(f"{name} differs")
+    return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
+
+
+def explanation_findings(folder: Path, record: RunRecord) -> list[Finding]:
+    """The page and the tables of `explain` beside its summary; the maps are not computed again."""
+    found = read_explanations(folder, record.provenance.get("configuration", ""))
+    home = folder / FOLDER
+    if found is None:
+        return []
+    findings = []
+    if (home / PAGE).is_file():
+        page = (home / PAGE).read_text("utf-8", "replace")
+        finding = page_finding(page, [render_explanations(found, record)])
+        findings.append(finding.model_copy(update={"check": f"{PAGE} shows its summary"}))
+    known = dict(item_tables(found))
+    wrong = [f"{one.name} {text}" for one in found.files if (text := _unlike_items(home / one.name, one, known, found))]
+    check = "tables of the explanations show their summary"
+    if wrong:
+        remedy = "Make them again: connectome-tl explain RUN_DIR."
+        return [*findings, Finding(check=check, status="failed", what="; ".join(wrong[:5]), remedy=remedy)]
+    text = f"{counted(len(found.files), 'table is', 'tables are')} the same; the maps were not computed again"
+    return [*findings, Finding(check=check, status="passed", what=text)]
+
+
+def _unlike_items(
+    file: Path, one: MapFile, known: Mapping[str, tuple[ExplanationMap, str]], found: ExplanationRecord
+) -> str:
+    """In what a table of items differs from its sidecar and from the summary, which has the strongest edges only."""
+    if not file.is_file() or not sidecar_path(file).is_file():
+        return "or its sidecar is not there"
+    side = read_own_json_object(sidecar_path(file))
+    if side.get("Sha256") != file_hash(file) or file.stat().st_size != one.n_bytes:
+        return "is not the file that its sidecar describes"
+    if one.name not in known:
+        return "is of no map of the summary"
+    shown, kind = known[one.name]
+    if side.get("Unit") != shown.unit:
+        return "has a sidecar with another unit"
+    rows = table_text(pd.DataFrame(item_table(shown, kind, found)))
+    cells = table_cells(file)
+    if len(cells) != one.n_rows or list(cells.columns) != list(rows.columns):
+        return "has other rows or columns"
+    lost = set(rows.itertuples(index=False, name=None)) - set(cells.itertuples(index=False, name=None))
+    return f"differs in {counted(len(lost), 'row')}" if lost else ""

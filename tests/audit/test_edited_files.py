@@ -1,0 +1,175 @@
+"""Files that stand beside the results of a run, edited by hand: each is named, and an honest folder passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from connectome_tl.audit.replay import _compared
+from connectome_tl.audit.results import page_finding
+from connectome_tl.audit.stored import unlike
+from connectome_tl.errors import DataError
+from connectome_tl.provenance import content_hash, write_json
+from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.study.drawn_again import drawings, paper_findings
+from connectome_tl.workflows.study.ledger import LEDGER, doubts
+from connectome_tl.workflows.study.report import draw_report
+from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.stored_fits import SpotCheckedFits
+
+FIT = FitResult(
+    key="f",
+    stage="core",
+    rows=frozenset("abcd"),
+    tasks=("cognitive",),
+    predictions={name: np.array([0.1 * k]) for k, name in enumerate("efgh")},
+    held_out={name: np.array([0.2 * k]) for k, name in enumerate("abcd")},
+    facts={"weight": 0.5},
+)
+
+
+def resealed(path, change):
+    """A stored record changed by `change`, its own hash made anew."""
+    record = json.loads(path.read_text())
+    record.pop("content")
+    change(record)
+    write_json(path, {**record, "content": content_hash(record)})
+
+
+def edited(path, old, new):
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def test_a_held_out_value_a_provenance_entry_and_a_sidecar_are_named(run_copy):
+    run = run_copy / "run"
+    kept = [f for f in sorted((run / "models").glob("*.json")) if json.loads(f.read_text())["held_out"]]
+
+    def another(record):
+        values = next(iter(record["held_out"].values()))
+        values[0] = (values[0] or 0.0) + 3.0
+
+    resealed(kept[0], another)
+    edited(run / "provenance.json", '"seed": 0', '"seed": 7')
+    edited(run / "predictions.json", "observed outcome", "certain outcome")
+    found = {f.check: f.what for f in audit_run(run).findings if f.status == "failed"}
+    assert set(found) == {"stored fits are those fitted again", "provenance and sidecars are those of the run"}
+    assert f"{kept[0].stem[:12]} (" in found["stored fits are those fitted again"]
+    assert "held_out differ by up to 3" in found["stored fits are those fitted again"]
+    for text in ("provenance.json, seed", "predictions.json, Columns"):
+        assert text in found["provenance and sidecars are those of the run"]
+
+
+def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
+    run = run_copy / "run"
+    record = read_record(run)
+    assert paper_findings(run, iter(())) == []
+    draw_report(run, figures="svg", tables=True)
+    drawn = list(drawings(run, record))[:2]
+    assert {f.status for f in paper_findings(run, drawn)} == {"passed"}
+    tables = sorted((run / "tables").glob("*.tsv"))
+    edited(tables[0], "\n", "\nmore\n")
+    edited(run / "tables" / "references.bib", "year", "yaer")
+    (run / "tables" / "99-mine.tsv").write_text("a\n")
+    tables[1].unlink()
+    figure = next(iter(sorted((run / "figures").glob("*roc.svg"))))
+    edited(figure, "</svg>", "<text>AUC 0.99</text></svg>")
+    by_tables, by_figures = paper_findings(run, drawn)
+    assert f"{tables[0].name} differs in line 2" in by_tables.what
+    assert "99-mine.tsv is no table of this report" in by_tables.what
+    assert by_figures.what == f"{figure.name} differs"
+    assert "references.bib differs" in by_tables.what
+    (run / "tables" / "99-mine.tsv").unlink()
+    assert f"{tables[1].name} is not there" in paper_findings(run, drawn)[0].what
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("</style>", ".warning{display:none}</style>"),
+        ("<section>", "<section hidden>"),
+        ("<title>A</title>", "<title>B</title>"),
+        ("</p>", "</p><script>document.body.remove()</script>"),
+        ('aria-label="a curve"', 'aria-label="a perfect curve"'),
+    ],
+    ids=["style", "hidden", "title", "script", "label"],
+)
+def test_how_a_page_is_shown_counts_as_much_as_its_text(change):
+    page = '<title>A</title><style>p{}</style><section><p aria-label="a curve">text</p></section>'
+    assert page_finding(page, [page]).status == "passed"
+    assert page.replace(*change) != page
+    assert page_finding(page.replace(*change), [page]).status == "failed"
+
+
+def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
+    run = run_copy / "run"
+    beside, inside = run_copy / LEDGER, run / "log" / LEDGER
+    honest = beside.read_text()
+    look = json.loads(honest.splitlines()[0])
+    later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
+    inside.write_text(inside.read_text() + later)
+    assert doubts(run) == ("1 look of log/ is not in the ledger beside the folder",)
+    beside.write_text(later)  # a folder that was moved has left its first looks behind
+    assert doubts(run) == ()
+    beside.write_text(json.dumps({**look, "configuration": "f" * 64}) + "\n" + later)
+    assert "1 look is told differently in log/ and beside the folder" in doubts(run)
+    beside.write_text(honest[:50] + "\n" + honest + later)
+    assert doubts(run) == ("1 line cannot be read",)
+    beside.write_text(honest + later)
+    inside.write_text(later)
+    assert doubts(run) == ("the look of the run itself is not in log/",)
+
+
+def test_fits_are_alike_up_to_what_another_processor_does():
+    assert unlike(FIT, FIT) == []
+    near = replace(FIT, predictions={name: value + 1e-4 for name, value in FIT.predictions.items()})
+    assert unlike(near, FIT) == []
+    assert unlike(replace(FIT, facts={"weight": 0.6}), FIT) == ["facts and notes"]
+    assert unlike(replace(FIT, rows=frozenset("abc")), FIT) == ["rows"]
+    far = {**FIT.held_out, "a": np.array([0.9])}
+    assert unlike(replace(FIT, held_out=far), FIT) == ["held_out differ by up to 0.9"]
+    fewer = {name: value for name, value in FIT.predictions.items() if name != "e"}
+    assert unlike(replace(FIT, predictions=fewer), FIT) == ["predictions of other subjects"]
+    more = {**FIT.predictions, "z": np.array([1.0])}
+    assert unlike(replace(FIT, predictions=more), FIT) == []  # asked for later
+
+
+def test_some_stored_fits_are_made_again_and_compared(tmp_path):
+    predicted = dict.fromkeys(FIT.predictions, "0")
+    for key, stage in (("f", "core"), ("m", "mixture"), ("k", "core")):
+        FitStore(tmp_path).save(replace(FIT, key=key, stage=stage, predicted=predicted), keep_state=False)
+    store = SpotCheckedFits(tmp_path, frozenset("k"))
+    assert store.chosen == {"f", "m"}
+    assert store.load("f", state=False) is None
+    assert store.load("m", state=False) is None
+    assert store.load("k", state=False) is not None  # compared elsewhere
+    store.save(replace(FIT, predicted=predicted), keep_state=False)
+    with pytest.raises(DataError, match=r"a stored fit .core. is not what the settings and data give: predictions"):
+        store.save(replace(FIT, predictions={**FIT.predictions, "e": np.array([0.9])}), keep_state=False)
+
+
+def test_one_class_turned_far_from_the_cut_is_named_and_one_at_the_cut_is_round_off():
+    risks = np.linspace(0.05, 0.95, 19)
+    again = pd.DataFrame(
+        {
+            "task": "cognitive",
+            "model": "core",
+            "repeat": 0,
+            "fold": 0,
+            "subject": [f"s{k}" for k in range(19)],
+            "y_score": risks,
+            "y_pred": (risks >= 0.5 - 1e-9).astype(float),
+        }
+    )
+    far, near = again.copy(), again.copy()
+    far.loc[2, "y_pred"] = 1.0
+    near.loc[9, "y_pred"] = 0.0  # its risk is the smallest that counts as positive
+    assert _compared("c", again, again, classes=True).status == "passed"
+    assert _compared("c", again, near, classes=True).status == "passed"
+    assert "1 subject is in the other class" in _compared("c", again, far, classes=True).what
