@@ -101,7 +101,7 @@ def test_tissues_of_intensities_bound_the_streamlines_and_stamp_the_scan(tmp_pat
     assert SEGMENTED in marks[0]["Warnings"]
     assert SEGMENTED not in marks[1]["Warnings"]
     page = next((tmp_path / "act").rglob("*_report.html")).read_text()
-    assert SEGMENTED in page
+    assert SEGMENTED[:1].upper() + SEGMENTED[1:] in page
     assert f"1 of 1 scan is {SEGMENTED}" in (tmp_path / "act" / "index.html").read_text()
     first, second = (next((tmp_path / name).rglob("*meas-count_relmat.tsv")).read_text() for name in ("act", "plain"))
     assert first != second

@@ -62,12 +62,12 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
     findings, doubts = Findings(), Findings()
     files = sorted(file for place in _PLACES for file in inventory.root.glob(f"{place}sub-*/sub-*_sessions.tsv"))
     for file in files:
-        table = _table(file, "session_id", column, doubts, seen)
+        table = _table(file, "session_id", column, findings, doubts, seen)
         rows = [(file.parent.name, session) for session in table.get("session_id", ())]
         found |= _ages(table, rows, file, column, findings, doubts, inventory.root / "sessions.tsv")
     shared = inventory.root / "participants.tsv"
     if declared is not None and shared.is_file():
-        table = _table(shared, "participant_id", column, doubts, seen)
+        table = _table(shared, "participant_id", column, findings, doubts, seen)
         names = [str(name) for name in table.get("participant_id", ())]
         visits_of = table.get("session_id", [None] * len(names))  # several rows of a subject, as nf-pediatric has them
         for key, age in _ages(
@@ -111,12 +111,15 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
     return ScanAges(column, values, problems)
 
 
-def _table(file: Path, key: str, column: AgeColumn, doubts: Findings, seen: set[str]) -> pd.DataFrame:
+def _table(
+    file: Path, key: str, column: AgeColumn, findings: Findings, doubts: Findings, seen: set[str]
+) -> pd.DataFrame:
     """A table with ages; empty if it has no such column or, which is a problem, cannot be read."""
     try:
         table = read_table(file, notes=[])  # the inventory tells of its encoding
     except ConnectomeTLError as error:
-        doubts.problems += error.problems
+        # What was not fetched (a broken link) or is no regular file is listed in the inventory, and the rest is used.
+        (doubts if file.is_file() else findings).problems += error.problems
         return pd.DataFrame()
     seen |= set(table.columns)
     return table if {key, column.column} <= set(table.columns) else pd.DataFrame()

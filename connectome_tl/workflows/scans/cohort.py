@@ -215,7 +215,8 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
     """
     file = inventory.root / "participants.tsv"
     try:
-        table = read_table(file, notes=[]) if os.path.lexists(file) else pd.DataFrame()  # the inventory notes it
+        # The inventory notes the encoding, a link to content that was not fetched, and a file that is none.
+        table = read_table(file, notes=[]) if file.is_file() else pd.DataFrame()
     except DataError as error:
         mend = "Mend it, or move it out of the folder to go on without its columns."
         problems = [replace(one, remedy=" ".join(filter(None, (one.remedy, mend)))) for one in error.problems]
