@@ -29,9 +29,9 @@ def written_findings(
     judged: Judgement,
     recorded: RunRecord,
 ) -> list[Finding]:
-    """What stands beside the results: provenance, versions, sidecars, gaps of age.
+    """Compare provenance, sidecars and the table of age gaps with those made again.
 
-    Versions are compared between the files only: nobody else knows what was installed.
+    Versions are compared between the files of the run only, since the installed ones may have changed.
     """
     made_with = dict(recorded.versions)
     expected = {**judged.provenance, "versions": made_with}
