@@ -106,7 +106,7 @@ def the_ordinal_score_beside_its_cut(cohorts: StudyCohorts, rng: np.random.Gener
     """The severity of which the outcome is the cut stands among the covariates under another name."""
     target = cohorts.target
     severity = np.where(impaired(target), 2, 0) + rng.integers(0, 2, target.n_subjects)
-    names = np.array(["none", "mild", "moderate", "severe"], dtype=object)
+    names = np.array(["absent", "mild", "moderate", "severe"], dtype=object)
     return with_column(cohorts, "grade", names[severity], "categorical")
 
 
