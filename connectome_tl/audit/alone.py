@@ -24,7 +24,7 @@ from connectome_tl.tasks import Task
 AUC_LIMIT, R2_LIMIT = 0.95, 0.9
 _CHANCE = 0.01  # probability that any value of a kind is reported by chance
 _FEWEST = 3  # in each class
-_ROUNDING = 1e-6  # below a limit, of what is told for all values at once
+_ROUNDING = 1e-6  # margin below a limit for values that are screened together
 _FEWEST_ROWS = 12  # of whom two columns taken together are asked
 _WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
 _PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
@@ -179,7 +179,7 @@ def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, tas
 
 
 def _may_be_beyond(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
-    """(n_values,) False where a value stays below the limit, told for all at once; True where a subject lacks it.
+    """(n_values,) False for values that are clearly below the limit; True if a subject lacks the value.
 
     A test of each value alone takes SciPy a millisecond, and a connectome has thousands of edges.
     """

@@ -10,7 +10,7 @@ from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel
+from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, UNPENALISED, CoreModel
 from connectome_tl.training.fitted import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
@@ -109,7 +109,7 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
             free = int(steps.encoder.made_of(model.unpenalised).sum()) if model.unpenalised else 0
             found[name] = len(steps.encoder.names) + 1 - free
             if free:
-                found[f"{name}, unpenalised"] = free
+                found[f"{name}{UNPENALISED}"] = free
         elif isinstance(steps, VolumeSteps) and sizes.grid is not None:
             found["image"], found["image voxels"] = n_summary() + 1, n_coarse(sizes.grid.shape3)
     if model.tangent is not None:
