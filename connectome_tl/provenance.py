@@ -36,6 +36,7 @@ _REPORTED = (
     "networkx",
     "nibabel",
     "nilearn",
+    "matplotlib",
     "dipy",
     "antspyx",
     "SimpleITK",

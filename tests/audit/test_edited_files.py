@@ -69,10 +69,10 @@ def test_a_held_out_value_a_provenance_entry_and_a_sidecar_are_named(run_copy):
 def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     run = run_copy / "run"
     record = read_record(run)
-    assert paper_findings(run, iter(())) == []
+    assert paper_findings(run, record, iter(())) == []
     draw_report(run, figures="svg", tables=True)
     drawn = list(drawings(run, record))[:2]
-    assert {f.status for f in paper_findings(run, drawn)} == {"passed"}
+    assert {f.status for f in paper_findings(run, record, drawn)} == {"passed"}
     tables = sorted((run / "tables").glob("*.tsv"))
     edited(tables[0], "\n", "\nmore\n")
     edited(run / "tables" / "references.bib", "year", "yaer")
@@ -80,13 +80,25 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     tables[1].unlink()
     figure = next(iter(sorted((run / "figures").glob("*roc.svg"))))
     edited(figure, "</svg>", "<text>AUC 0.99</text></svg>")
-    by_tables, by_figures = paper_findings(run, drawn)
+    by_tables, by_figures = paper_findings(run, record, drawn)
     assert f"{tables[0].name} differs in line 2" in by_tables.what
     assert "99-mine.tsv is no table of this report" in by_tables.what
     assert by_figures.what == f"{figure.name} differs"
     assert "references.bib differs" in by_tables.what
     (run / "tables" / "99-mine.tsv").unlink()
-    assert f"{tables[1].name} is not there" in paper_findings(run, drawn)[0].what
+    assert f"{tables[1].name} is not there" in paper_findings(run, record, drawn)[0].what
+
+
+def test_a_pdf_of_another_version_of_the_library_is_not_accused(run_copy):
+    run = run_copy / "run"
+    record = read_record(run)
+    draw_report(run, figures="pdf")
+    file = next(iter(sorted((run / "figures").glob("*.pdf"))))
+    file.write_bytes(file.read_bytes() + b"%")
+    drawn = list(drawings(run, record))[:2]
+    assert [f.status for f in paper_findings(run, record, drawn)] == ["failed"]
+    older = record.model_copy(update={"versions": {**record.versions, "matplotlib": "3.0"}})
+    assert [f.status for f in paper_findings(run, older, drawn)] == ["passed"]
 
 
 @pytest.mark.parametrize(

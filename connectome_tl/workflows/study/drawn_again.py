@@ -12,7 +12,7 @@ import pandas as pd
 
 from connectome_tl.audit.results import page_finding, same_drawing
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import file_hash, read_own_json_object, sidecar_path
+from connectome_tl.provenance import file_hash, read_own_json_object, sidecar_path, versions
 from connectome_tl.report.explanations import render_explanations
 from connectome_tl.report.figures.drawing import drawing_bytes
 from connectome_tl.report.render import render_report
@@ -29,6 +29,7 @@ from connectome_tl.workflows.study.results import table_cells, table_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LIBRARY = "matplotlib"
 _MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it
 _REMEDY = "Write them again from the results: connectome-tl report RUN_DIR --tables --figures svg."
 
@@ -81,8 +82,13 @@ def _drawn(
     return Drawn(page, tables, figures)
 
 
-def paper_findings(folder: Path, drawn: Iterable[Drawn]) -> list[Finding]:
-    """The files of `report --tables` and `--figures` beside the same drawn again; nothing where there are none."""
+def paper_findings(folder: Path, record: RunRecord, drawn: Iterable[Drawn]) -> list[Finding]:
+    """Compare the files of `report --tables` and `--figures` with the same drawn again; nothing if there are none.
+
+    Another version of Matplotlib writes other bytes of the same drawing. PDF files are then not compared; of SVG files
+    the texts and marks always are.
+    """
+    same_library = record.versions.get(_LIBRARY) == versions([_LIBRARY]).get(_LIBRARY)
     tables, figures = _files(folder / TABLES, (".tsv", ".tex", ".bib")), _files(folder / FIGURES, (".svg", ".pdf"))
     closest: dict[str, list[str]] = {}
     for one in drawn if tables or figures else ():
@@ -90,7 +96,7 @@ def paper_findings(folder: Path, drawn: Iterable[Drawn]) -> list[Finding]:
         if tables:
             unlike[TABLES] = _unlike_tables(tables, one.tables)
         if figures:
-            unlike[FIGURES] = _unlike_figures(figures, one.figures)
+            unlike[FIGURES] = _unlike_figures(figures, one.figures, pdf=same_library)
         for part, wrong in unlike.items():
             if part not in closest or len(wrong) < len(closest[part]):
                 closest[part] = wrong
@@ -126,12 +132,12 @@ def _unlike_tables(recorded: dict[str, bytes], again: dict[str, str]) -> list[st
     return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
 
 
-def _unlike_figures(recorded: dict[str, bytes], again: dict[str, bytes]) -> list[str]:
+def _unlike_figures(recorded: dict[str, bytes], again: dict[str, bytes], *, pdf: bool) -> list[str]:
     wrong = []
     for name, data in recorded.items():
         if name not in again:
             wrong.append(f"{name} is no figure of this report")
-        elif data != again[name] and (name.endswith(".pdf") or not same_drawing(data, again[name])):
+        elif data != again[name] and (pdf if name.endswith(".pdf") else not same_drawing(data, again[name])):
             wrong.append(f"{name} differs")
     return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
 

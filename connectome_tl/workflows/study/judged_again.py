@@ -49,7 +49,7 @@ def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list
         return [*findings, _absent(page.name)]
     drawn, once_more = tee(drawings(folder, record))
     findings.append(page_finding(page.read_text("utf-8", "replace"), (one.page for one in drawn)))
-    return [*findings, *paper_findings(folder, once_more), *explanation_findings(folder, record)]
+    return [*findings, *paper_findings(folder, record, once_more), *explanation_findings(folder, record)]
 
 
 def judged_findings(
