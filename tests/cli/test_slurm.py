@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,25 @@ def submit(slurm: Slurm, home: Path, *words: str) -> dict[str, str]:
     return outputs
 
 
+def _left_in(folder: Path) -> list[str]:
+    """Processes that still have this working directory after some seconds."""
+    end = time.monotonic() + 20
+    while True:
+        there = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cwd").readlink() == folder:
+                    there.append((process / "cmdline").read_text().replace("\0", " "))
+        if not there or time.monotonic() > end:
+            return there
+        time.sleep(0.2)
+
+
 def test_fits_go_to_the_nodes_and_later_jobs_find_the_run_finished(slurm: Slurm, home: Path) -> None:
     (_, said), *_ = submit(slurm, home, "nodes.sh").items()
     assert "Report: results/report.html" in said
     assert re.search(r"Register worker|Starting established connection", said)
+    assert not _left_in(home), "scheduler and workers end with the job"
     fits = {path: path.stat().st_mtime_ns for path in (home / "results" / "models").iterdir()}
     assert len(fits) >= 4
     (line,) = re.findall(r"^sbatch --array=1-3(%1 study.sh)$", PAGE.read_text("utf-8"), re.M)
