@@ -76,7 +76,7 @@ def test_a_run_is_explained_drawn_and_shared_as_the_pages_print(
     assert answer["exit_code"] == 0
     run = {"RUN_DIR": "results"}
     typed("howto/explain.md", run, {"--permutations 999 --refitted 49": "--permutations 19 --refitted 1"})
-    assert (home / "results" / "explanations" / "index.html").is_file()
+    assert (home / "results" / "explanations" / "explanations.html").is_file()
     typed("howto/paper.md", run)
     assert list((home / "results" / "figures").glob("*.pdf"))
     assert (home / "results" / "tables" / "references.bib").is_file()
