@@ -30,12 +30,13 @@ COLUMNS = ("cohort", "arm", "measure", "value")
 
 
 def arguments(doc: str | None, name: str, cohorts: int) -> argparse.Namespace:
-    """--cohorts, --first, --out and --quick."""
+    """--cohorts, --first, --out, --device and --quick."""
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=int, default=cohorts)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--out", type=Path, default=Path(f"{name}.tsv"))
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="of networks on volumes")
     parser.add_argument("--quick", action="store_true", help="two small cohorts, a few steps, nothing kept")
     found = parser.parse_args()
     if found.quick:
