@@ -1,6 +1,6 @@
 """Importance maps against planted regions: learned noise, occlusion, smoothed integrated gradients.
 
-    python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--quick]
+    python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--device cpu] [--quick]
 
 Simulated volumes at 32^3 where age shows in one region only: deep grey matter, cortex, ventricle rim, one hemisphere,
 or a ball on a random side of each subject. 200 training subjects; the cohort's number seeds volumes, predictor and map.
@@ -39,10 +39,10 @@ KINDS = ("noise", "occlusion", "gradients")
 class Scene:
     """A cohort whose age shows in one place, its predictor, and the truth of the subjects that are mapped."""
 
-    def __init__(self, place: Place, seed: int, quick: bool) -> None:
+    def __init__(self, place: Place, seed: int, quick: bool, device: str) -> None:
         size, n = (16, 24) if quick else (32, 200)
         sim = simulate_volumes(n + 100, VolumeSettings(size=size, place=place, site_effect=0.3), seed=seed)
-        rows = rows_of(sim)
+        rows = rows_of(sim, device)
         assert sim.region is not None
         self.train, self.test = rows.at(range(n)), rows.at(range(n, n + 100))
         self.regions = sim.region[n : n + N_SUBJECTS]
@@ -94,7 +94,7 @@ def main() -> None:
         given.cohorts = 1
     for seed in range(given.first, given.first + given.cohorts):
         for place in places:
-            scene = Scene(place, seed, given.quick)
+            scene = Scene(place, seed, given.quick, given.device)
             table.fill(
                 seed, f"{place} predictor", lambda s=scene: {"mae": mae(s.net.ages(s.test.volumes), s.test.ages)}
             )
