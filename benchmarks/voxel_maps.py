@@ -1,6 +1,7 @@
 """Importance maps against planted regions: learned noise, occlusion, smoothed integrated gradients.
 
     python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--device cpu] [--quick]
+        [--places deep cortex ...]
 
 Simulated volumes at 32^3 where age shows in one region only: deep grey matter, cortex, ventricle rim, one hemisphere,
 or a ball on a random side of each subject. 200 training subjects; the cohort's number seeds volumes, predictor and map.
@@ -12,6 +13,8 @@ that map over three seeds.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -87,9 +90,13 @@ def shuffled(scene: Scene, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
+    own, rest = parser.parse_known_args()
+    sys.argv = [sys.argv[0], *rest]
     given = arguments(__doc__, "voxel_maps", 3)
     table = Table(given.out)
-    places: tuple[Place, ...] = PLACES[:1] if given.quick else PLACES
+    places: tuple[Place, ...] = PLACES[:1] if given.quick else tuple(own.places)
     if given.quick:
         given.cohorts = 1
     for seed in range(given.first, given.first + given.cohorts):
