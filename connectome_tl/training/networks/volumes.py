@@ -59,7 +59,7 @@ class Work:
             if self.augment is not None:
                 volumes = torch.stack([self.augment(one) for one in volumes])
             if self.device.type == "cuda":
-                volumes = volumes.pin_memory()  # for a direct copy to the GPU
+                volumes = volumes.pin_memory().to(self.device, non_blocking=True)
             batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None))
         if self.device.type == "cpu":
             return batch, goal
@@ -76,6 +76,11 @@ def device_of(asked: str) -> str:
     if asked == "cuda" and not found:
         raise UsageError("device: cuda, and torch finds no GPU", remedy="Set device: auto or device: cpu.")
     return "cuda" if found else "cpu"
+
+
+def device_again(asked: str) -> torch.device:
+    """Device for further work on a finished study: that of its settings, or the CPU if torch finds no GPU here."""
+    return torch.device(device_of("cpu" if asked == "cpu" else "auto"))
 
 
 def augmentation(settings: Augmentation, seed: int) -> Augment | None:
