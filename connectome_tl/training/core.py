@@ -33,6 +33,10 @@ from connectome_tl.training.plans import FitPlan
 SCORES = "source scores"
 CONNECTOME_PRESENCE = "connectome presence"
 PREDICTABLE = "any outcome is predictable"
+UNUSED_SOURCE = (
+    "nothing of the source cohort was used: none of its outcomes is predicted better than by chance in held-out "
+    "subjects of it (stages.pretrain.use_if)"
+)
 CLINICAL, UNPENALISED = "clinical", ", unpenalised"
 
 
@@ -195,6 +199,8 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     held_out = model.from_scores(fitted.steady)
     predictions = model.predict(cohort, plan.predict) if plan.predict else np.zeros((0, 0))
     notes = () if fitted.form == "exact" else (f"the closed-form core was approximated ({fitted.form})",)
+    if source is None and context.parent(plan, "source") is not None:
+        notes += (UNUSED_SOURCE,)
     return FitResult(
         key=plan.key,
         stage=plan.stage,

@@ -55,7 +55,8 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
-    result.facts[PREDICTABLE] = float(setting.learnt)
+    if setting.parent is not None:
+        result.facts[PREDICTABLE] = float(setting.learnt)
     for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
         for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
             result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})

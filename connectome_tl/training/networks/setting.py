@@ -22,7 +22,7 @@ from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool, has_settled, train
 from connectome_tl.training.networks.volumes import Work, augmentation, device_of
@@ -219,6 +219,8 @@ def result_of(
     notes: tuple[str, ...],
 ) -> FitResult:
     plan = setting.plan
+    if not setting.learnt:
+        notes = (*notes, UNUSED_SOURCE)
     if not all(np.isfinite(value).all() for state in states.values() for value in state.values()):
         raise diverged(plan, "weights are not finite")
     fitted = NetworkModel(
