@@ -198,7 +198,9 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     arrays, plain = model.state()
     held_out = model.from_scores(fitted.steady)
     predictions = model.predict(cohort, plan.predict) if plan.predict else np.zeros((0, 0))
-    notes = () if fitted.form == "exact" else (f"the closed-form core was approximated ({fitted.form})",)
+    notes: tuple[str, ...] = ()
+    if fitted.form != "exact":
+        notes = (f"the closed-form core was approximated ({fitted.form})",)
     if source is None and context.parent(plan, "source") is not None:
         notes += (UNUSED_SOURCE,)
     return FitResult(
