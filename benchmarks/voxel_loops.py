@@ -56,7 +56,10 @@ class Stored:
         self.volumes = np.stack([(ball * (1 + 0.1 * i + 0.3 * noise)).astype(np.float16) for i in range(n)])
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
-        return self.volumes[list(rows)][:, None].astype(np.float32)
+        return self.stored(rows).astype(np.float32)
+
+    def stored(self, rows: Sequence[int]) -> np.ndarray:
+        return self.volumes[list(rows)][:, None]
 
 
 def network(norm: str) -> nn.Module:
