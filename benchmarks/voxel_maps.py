@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from voxel_tables import AgePredictor, Table, arguments, mae, rows_of, train_age
@@ -101,15 +102,15 @@ def main() -> None:
         given.cohorts = 1
     for seed in range(given.first, given.first + given.cohorts):
         for place in places:
-            scene = Scene(place, seed, given.quick, given.device)
+            scene = cache(partial(Scene, place, seed, given.quick, given.device))  # made only if something is missing
             table.fill(
-                seed, f"{place} predictor", lambda s=scene: {"mae": mae(s.net.ages(s.test.volumes), s.test.ages)}
+                seed, f"{place} predictor", lambda s=scene: {"mae": mae(s().net.ages(s().test.volumes), s().test.ages)}
             )
             for kind in KINDS:
-                table.fill(seed, f"{place} {kind}", lambda s=scene, k=kind: s.measures(k))
-            table.fill(seed, f"{place} shuffled", lambda s=scene: shuffled(s, s.seed))
+                table.fill(seed, f"{place} {kind}", lambda s=scene, k=kind: s().measures(k))
+            table.fill(seed, f"{place} shuffled", lambda s=scene: shuffled(s(), s().seed))
             if seed == given.first:
-                table.fill(seed, f"{place} stability", lambda s=scene: s.stability("noise"))
+                table.fill(seed, f"{place} stability", lambda s=scene: s().stability("noise"))
     print()
     for place in places:
         table.means([f"{place} predictor"], "mae", " months")

@@ -24,6 +24,7 @@ from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
+from connectome_tl.training.networks.parallel import fabric_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -82,6 +83,22 @@ def test_two_processes_lose_and_learn_what_one_does(cohort: Cohort, both: FitRes
         np.testing.assert_allclose(both.arrays[name], value, atol=2e-4, err_msg=name)
     for subject, value in one.predictions.items():
         np.testing.assert_allclose(both.predictions[subject], value, rtol=1e-3)
+
+
+def test_a_job_of_slurm_starts_its_processes_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fabric takes the processes of a job for its own, and warns where srun is installed and not used."""
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for job in ({}, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "study", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}):
+        for name, value in job.items():
+            monkeypatch.setenv(name, value)
+        fabric = fabric_of("cpu", 2)
+        assert isinstance(fabric._connector.cluster_environment, LightningEnvironment)
+        assert fabric.world_size == 2
 
 
 def test_batch_normalisation_is_another_fit(cohort: Cohort, capfd: pytest.CaptureFixture[str]) -> None:
