@@ -152,8 +152,10 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
         from matplotlib import pyplot
         from matplotlib.ticker import MaxNLocator
 
-        backend = matplotlib.get_backend()
-        pyplot.switch_backend("agg")  # never open a window
+        backend, theirs = matplotlib.get_backend(), set(pyplot.get_fignums())
+        opens_windows = backend.lower() != "agg" and "inline" not in backend
+        if opens_windows:  # in a notebook, a switch would end the display of figures
+            pyplot.switch_backend("agg")
         try:
             made = getattr(plots, plot)(study, **options)
             panels: list[Axes] = list(made.flat) if hasattr(made, "flat") else [made]
@@ -165,8 +167,10 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
                 panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             return to_svg(figure, name, description=options.get("target_name", "Both objectives"), stamp=stamp)
         finally:
-            pyplot.close("all")
-            pyplot.switch_backend(backend)
+            for number in set(pyplot.get_fignums()) - theirs:
+                pyplot.close(number)
+            if opens_windows:
+                pyplot.switch_backend(backend)
 
 
 def _lay_out(figure: MatplotlibFigure, plot: str, n_panels: int) -> None:
