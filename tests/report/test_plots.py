@@ -35,6 +35,15 @@ def test_differences_show_the_numbers_of_the_table() -> None:
     np.testing.assert_allclose(shown, sorted(c.difference for c in wanted))
 
 
+def test_training_curves_are_those_of_one_stage() -> None:
+    """The losses of different stages have different units."""
+    stages = {curve.stage for curve in example_record().curves}
+    shown = {stage: len(PLOTS.training(stage).axes[0].lines) for stage in stages}
+    assert all(shown.values())
+    with pytest.raises(UsageError, match="no training curves of stage 'nothing'"):
+        PLOTS.training("nothing")
+
+
 def test_an_outcome_that_does_not_suit_the_figure_is_refused() -> None:
     with pytest.raises(UsageError, match="does not exist for the outcome"):
         PLOTS.roc("nothing")

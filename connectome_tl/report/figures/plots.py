@@ -19,7 +19,7 @@ from connectome_tl.report.figures.predictions import (
     scatter_figure,
 )
 from connectome_tl.report.figures.tasks import class_names
-from connectome_tl.report.labels import model_label
+from connectome_tl.report.labels import model_label, stage_order
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.results import RunRecord
@@ -79,9 +79,20 @@ class RunPlots:
             raise UsageError(f"the run has no permutation test of {one.name}", remedy="Set permutations: 199.")
         return _drawn(lambda: permutation_figure(tests[0], "permutations"))
 
-    def training(self) -> Figure:
-        """Training curves by stage."""
-        return _drawn(lambda: training_figure(self._record.curves, "training"))
+    def training(self, stage: str | None = None) -> Figure:
+        """Training loss of one stage by model; the last stage by default.
+
+        Raises:
+            UsageError: the run has no curves of this stage.
+        """
+        stages = sorted({curve.stage for curve in self._record.curves}, key=stage_order)
+        wanted = stage or (stages[-1] if stages else "")
+        if wanted not in stages:
+            raise UsageError(
+                f"no training curves of stage {wanted!r}", expected=", ".join(stages) or "none in this run"
+            )
+        curves = [curve for curve in self._record.curves if curve.stage == wanted]
+        return _drawn(lambda: training_figure(curves, "training"))
 
     def scores(self, task: str | None = None) -> Figure:
         """The primary score of every model with its interval."""
