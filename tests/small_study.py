@@ -86,7 +86,8 @@ def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: A
             "pool": CohortUse(cohort="pool/cohort.yaml"),
             "target": CohortUse(cohort="target/cohort.yaml", tasks=TASKS),
             "stages": Stages(
-                pretrain=Pretrain(training=Training(steps=steps, batch_size=10)),
+                # so few older subjects teach nothing, and tests are about how it is passed on
+                pretrain=Pretrain(training=Training(steps=steps, batch_size=10), use_if="always"),
                 adapt=Adapt(training=Training(steps=steps, batch_size=8)),
                 finetune=FineTune(
                     training=Training(steps=steps, part_learning_rates={"connectome": 0.5}),

@@ -25,13 +25,14 @@ def maps(
     """Compute voxel maps of a finished image study: learned noise, occlusion, integrated gradients."""
     from connectome_tl.settings.images.descent import Descent
     from connectome_tl.settings.images.importance import NoiseMap
-    from connectome_tl.workflows.images.maps import FOLDER, map_volumes
+    from connectome_tl.workflows.images.maps import FOLDER, PAGE, map_volumes
 
     noise = NoiseMap(descent=Descent(steps=steps, learning_rate=3e-3))
     found = map_volumes(
         run_dir, model=model, n_subjects=subjects, noise=noise, base=base, show_progress=terminal.shows_progress
     )
-    terminal.answer(folder=run_dir / FOLDER, maps=found.maps, withheld=found.withheld)
+    page = run_dir / FOLDER / PAGE
+    terminal.answer(folder=run_dir / FOLDER, page=page, maps=found.maps, withheld=found.withheld)
     for task, reason in found.withheld.items():
         terminal.say(f"withheld: {task}, {model}: {reason}")
     for one in found.maps:
@@ -40,7 +41,7 @@ def maps(
             f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {one.agreement:.2f}, "
             f"randomised network {one.randomised:.2f}"
         )
-    terminal.say(f"\nMaps: {run_dir / FOLDER}")
+    terminal.say(f"\nPage: {page}")
 
 
 @command(app)
@@ -83,7 +84,7 @@ def prune(
 
     from connectome_tl.errors import UsageError
     from connectome_tl.settings.images.pruning import TaylorPruning
-    from connectome_tl.workflows.images.prune import FOLDER, prune_run
+    from connectome_tl.workflows.images.prune import FOLDER, PAGE, prune_run
 
     usual = TaylorPruning()
     try:
@@ -91,7 +92,8 @@ def prune(
     except ValidationError as error:
         raise UsageError("--target must be a fraction between 0 and 1", got=f"{target:g}") from error
     found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
-    terminal.answer(folder=run_dir / FOLDER, pruned=found)
+    page = run_dir / FOLDER / PAGE
+    terminal.answer(folder=run_dir / FOLDER, page=page, pruned=found)
     for one in found.networks:
         cost = ", ".join(
             f"{name} {100 * (after / before - 1):+.0f} %"
@@ -107,7 +109,7 @@ def prune(
         )
     terminal.say(
         f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
-        f"against the unpruned networks. Networks: {run_dir / FOLDER}"
+        f"against the unpruned networks.\n\nPage: {page}"
     )
 
 

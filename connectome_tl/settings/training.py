@@ -112,9 +112,15 @@ class Ensemble(Settings):
 
 class Pretrain(Settings):
     """Stage 1: supervised training on the source cohort. Strong weight decay transfers better than a close fit of the
-    source (chosen on the development children of ABIDE-33)."""
+    source (chosen on the development children of ABIDE-33).
+
+    `use_if: predictable` uses weights and scores of the source only if the closed-form core predicts at least one
+    outcome of held-out source rows (t >= 3; single scores likewise), since weights trained on noise are a worse start
+    than random ones. `always` uses them in any case.
+    """
 
     training: Training = Training(weight_decay=10.0)
+    use_if: Literal["predictable", "always"] = "predictable"
 
 
 class Adapt(Settings):

@@ -22,6 +22,7 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.predictable import predictable_scores
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
 from connectome_tl.training.context import Context
@@ -31,6 +32,11 @@ from connectome_tl.training.plans import FitPlan
 
 SCORES = "source scores"
 CONNECTOME_PRESENCE = "connectome presence"
+PREDICTABLE = "any outcome is predictable"
+UNUSED_SOURCE = (
+    "nothing of the source cohort was used: none of its outcomes is predicted better than by chance in held-out "
+    "subjects of it (stages.pretrain.use_if)"
+)
 CLINICAL, UNPENALISED = "clinical", ", unpenalised"
 
 
@@ -44,6 +50,7 @@ class CoreModel:
         source: the core of the source cohort whose scores are one more block, or None.
         source_key: its fit.
         unpenalised: clinical covariates that enter without a penalty.
+        predictable: (n_scores,), whether held-out rows of this core's own cohort were predicted better than by chance.
     """
 
     tasks: tuple[Task, ...]
@@ -55,6 +62,7 @@ class CoreModel:
     source: CoreModel | None = None
     source_key: str | None = None
     unpenalised: tuple[str, ...] = ()
+    predictable: tuple[bool, ...] = ()
 
     def blocks(self, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
         """Blocks of these subjects, source scores included."""
@@ -69,7 +77,7 @@ class CoreModel:
         """The same for the fit of these outcomes. Covariates do not count as covered: they differ between cohorts."""
         names = (columns.name for columns in self.fit.columns)
         covered = frozenset(name for name in names if name not in (CLINICAL, f"{CLINICAL}{UNPENALISED}", SCORES))
-        return SourceScores(self.scores(cohort, ids), own_scores(tasks, self.tasks), covered)
+        return SourceScores(self.scores(cohort, ids), own_scores(tasks, self.tasks), covered, self.predictable)
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
         check_regions(self, cohort)
@@ -107,6 +115,7 @@ class CoreModel:
             "source": self.source_key,
             "unpenalised": list(self.unpenalised),
             "thresholds": sorted(self.thresholds),
+            "predictable": list(self.predictable),
         }
         for name, features in (("features", self.features), ("tangent", self.tangent)):
             if features is not None:
@@ -137,7 +146,22 @@ class CoreModel:
             source=source,
             source_key=plain["source"],
             unpenalised=tuple(plain["unpenalised"]),
+            predictable=tuple(plain.get("predictable", ())),  # absent from older bundles
         )
+
+
+def source_core(plan: FitPlan, context: Context) -> tuple[CoreModel, str] | None:
+    """The core of the source and the key of its fit; None where a plan has none or uses none.
+
+    A core none of whose outcomes is predictable is not used, unless the settings ask for it.
+    """
+    parent = context.parent(plan, "source")
+    if parent is None:
+        return None
+    model = CoreModel.of(parent.arrays, parent.plain)
+    if plan.transfer.unpredictable:
+        model = replace(model, predictable=(True,) * len(model.predictable))
+    return (model, parent.key) if any(model.predictable) else None
 
 
 def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
@@ -149,8 +173,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     labels = plan.train.labels or ids
     raw = cohort.targets[[task.name for task in tasks]].to_numpy(float)[cohort.positions(labels)]
     families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
-    parent = context.parent(plan, "source")
-    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    source, source_key = source_core(plan, context) or (None, None)
     settings = plan.core or CoreSettings()
     fitted = fit_core(
         blocks_of(features, in_tangent, cohort, ids, settings.unpenalised),
@@ -168,13 +191,18 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         fitted,
         _thresholds(tasks, fitted, raw, settings),
         source,
-        None if parent is None else parent.key,
+        source_key,
         settings.unpenalised,
+        predictable_scores(fitted, families),
     )
     arrays, plain = model.state()
     held_out = model.from_scores(fitted.steady)
     predictions = model.predict(cohort, plan.predict) if plan.predict else np.zeros((0, 0))
-    notes = () if fitted.form == "exact" else (f"the closed-form core was approximated ({fitted.form})",)
+    notes: tuple[str, ...] = ()
+    if fitted.form != "exact":
+        notes = (f"the closed-form core was approximated ({fitted.form})",)
+    if source is None and context.parent(plan, "source") is not None:
+        notes += (UNUSED_SOURCE,)
     return FitResult(
         key=plan.key,
         stage=plan.stage,
@@ -184,7 +212,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         plain=plain,
         predictions=dict(zip(plan.predict, predictions, strict=True)),
         held_out=dict(zip(ids, held_out, strict=True)),
-        facts=_briers(tasks, fitted),
+        facts=_briers(tasks, fitted) | {PREDICTABLE: float(any(model.predictable))},
         notes=notes,
     )
 

@@ -47,11 +47,13 @@ class Transfer:
         carry: parts whose weights are transferred: `encoder` (branches), `fusion`, `heads`.
         scaling: whether feature steps are those of the previous stage, or fitted on the rows of this stage.
         fresh_heads: outcomes that had another kind in the previous stage and need new heads.
+        unpredictable: whether a source is used even if none of its outcomes is predictable from its own rows.
     """
 
     carry: tuple[str, ...] = ("encoder", "fusion", "heads")
     scaling: Literal["own", "parent"] = "own"
     fresh_heads: tuple[str, ...] = ()
+    unpredictable: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import (
-    CoreModel,
     blocks_of,
     kinds_of,
     labels_of,
     n_scores_of,
     own_scores,
+    source_core,
     tangent_features,
 )
 from connectome_tl.training.plans import FitPlan
@@ -64,8 +64,7 @@ def _refits(
 ) -> Iterator[RefittedCore]:
     cohort, ids = context.cohort(plan.train.cohort), plan.train.ids
     features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
-    parent = context.parent(plan, "source")
-    source = None if parent is None else CoreModel.of(parent.arrays, parent.plain)
+    source, _ = source_core(plan, context) or (None, None)
     known = () if source is None else source.tasks
     settings = plan.core or CoreSettings()
     blocks = blocks_of(features, in_tangent, cohort, ids, settings.unpenalised)
@@ -104,11 +103,11 @@ def refitted_scores(
     context = Context(cohorts, done)
     cohort = context.cohort(plan.train.cohort)
     features, in_tangent = context.features(plan, cohort), tangent_features(plan, context, cohort)
-    parent = context.parent(plan, "source")
+    source = source_core(plan, context)
     settings = plan.core or CoreSettings()
     blocks = blocks_of(features, in_tangent, cohort, predict, settings.unpenalised)
-    if parent is not None:
-        blocks.append(CoreModel.of(parent.arrays, parent.plain).scores(cohort, predict))
+    if source is not None:
+        blocks.append(source[0].scores(cohort, predict))
     found = {
         task.name: np.full((n_scores_of(task), len(predict), len(outcomes)), np.nan)
         for task in (cohort.task(name) for name in plan.tasks)

@@ -99,10 +99,16 @@ class _Chain:
             seed=0,  # the core is deterministic
             core=self.study.core,
             parents=() if source is None else (("source", source),),
+            transfer=self._transfer,
             label=self.scheme.name,
             predict=self.fold.test,
             keep=self.keep,
         )
+
+    @property
+    def _transfer(self) -> Transfer:
+        pretrain = self.study.stages.pretrain
+        return Transfer(unpredictable=pretrain is not None and pretrain.use_if == "always")
 
     def network(self) -> FitPlan:
         """The last stage of the network, an ensemble over inner parts of the training rows."""
@@ -123,7 +129,12 @@ class _Chain:
             inner=self._parts(finetune.ensemble.networks),
             chosen_by=self._tested() if finetune.ensemble.choose_on == "tested" else None,
             parents=() if parent is None else (("stage", parent),),
-            transfer=Transfer(finetune.carry, finetune.scaling, _other_kinds(self.cohorts, self.tasks, parent)),
+            transfer=replace(
+                self._transfer,
+                carry=finetune.carry,
+                scaling=finetune.scaling,
+                fresh_heads=_other_kinds(self.cohorts, self.tasks, parent),
+            ),
             label=self.scheme.name,
             predict=self.fold.test,
             keep=self.keep,
@@ -166,8 +177,9 @@ class _Chain:
     def _source_core(self) -> FitPlan | None:
         rows = self._source_rows()
         seen = tuple(m for m in scored_by_source(self.study, self.cohorts) if m in self.modalities)
-        if rows is None or not seen:
-            return None
+        return None if rows is None or not seen else self._core_of_source(rows, seen)
+
+    def _core_of_source(self, rows: RowSet, seen: tuple[str, ...]) -> FitPlan:
         return FitPlan(
             stage="source",
             train=rows,
@@ -196,6 +208,7 @@ class _Chain:
                 training=study.stages.pretrain.training,
                 device=study.device,
                 devices=study.devices if "image" in early else 1,
+                parents=(("source", self._core_of_source(rows, early)),),
                 label=self.scheme.name,
             )
         adapt, pool = study.stages.adapt, cohorts.pool
@@ -217,6 +230,7 @@ class _Chain:
             objective=adapt.objective,
             others=() if parent is None else ((role, parent.train),),
             parents=() if parent is None else (("stage", parent),),
+            transfer=self._transfer,
             label=self.scheme.name,
         )
 

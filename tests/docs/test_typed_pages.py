@@ -30,8 +30,9 @@ MARK = "tests/docs/test_typed_pages.py"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with study.yaml, its cohort, and the cohort of another hospital."""
     folder = tmp_path_factory.mktemp("typed")
-    write_cohort(small_cohorts(n_target=40, effect=3.0, seed=1).target, folder / "target")
-    write_cohort(small_cohorts(n_target=30, effect=3.0, seed=2).target, folder / "elsewhere")
+    everybody = small_cohorts(n_target=70, effect=3.0, seed=1).target
+    write_cohort(everybody.take(everybody.ids[:40]), folder / "target")
+    write_cohort(everybody.take(everybody.ids[40:]), folder / "elsewhere")
     study = small_settings(
         model=FLAT,
         steps=2,
@@ -81,6 +82,7 @@ def test_a_run_is_explained_drawn_and_shared_as_the_pages_print(
     assert list((home / "results" / "figures").glob("*.pdf"))
     assert (home / "results" / "tables" / "references.bib").is_file()
     shutil.copytree(home / "results", home / "runs" / "study")
+    shutil.copytree(home / "target", home / "runs" / "target")  # the run names its cohort relative to its own folder
     placeholders = {"RUN_DIR": "results", "DIR": "bundle", "COHORT.yaml": "elsewhere/cohort.yaml", " V ": " v "}
     typed("bundles.md", placeholders)
     assert (home / "validation" / "validation.json").is_file()

@@ -98,7 +98,7 @@ def test_a_source_of_permuted_outcomes_teaches_nothing() -> None:
 def test_stage_two_works_between_atlases_with_source_rows_in_their_own_features(objective: str) -> None:
     small = cohorts(n_source=20, n_target=20)
     plan = planned("network", study(steps=4, objective=objective), small)
-    assert [member.stage for member in plan.lineage()] == ["pretrain", "adapt", "finetune"]
+    assert [member.stage for member in plan.lineage()] == ["source", "pretrain", "adapt", "finetune"]
     results = fit([plan], small.by_name())
     assert all(np.isfinite(values).all() for values in results[plan.key].predictions.values())
     adapted = results[dict(plan.parents)["stage"].key]

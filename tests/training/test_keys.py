@@ -56,6 +56,7 @@ OF_TRANSFER: dict[str, Callable[[Transfer], Transfer]] = {
     "carry": lambda t: replace(t, carry=("encoder", "heads")),
     "scaling": lambda t: replace(t, scaling="parent"),
     "fresh_heads": lambda t: replace(t, fresh_heads=("motor_score",)),
+    "unpredictable": lambda t: replace(t, unpredictable=not t.unpredictable),
 }
 LEFT_OUT = {FitPlan: {"label", "predict", "keep"}, RowSet: {"cohort"}, Transfer: set()}
 

@@ -119,6 +119,8 @@ def test_the_command_says_what_a_network_costs_and_loses(
     said = capsys.readouterr().out
     assert "fold 1, network 1: multiply-accumulates -" in said
     assert "against the unpruned networks" in said
+    assert f"Page: {run_dir / 'pruning' / 'pruning.html'}" in said
+    assert "fold0_network0.safetensors" in (run_dir / "pruning" / "pruning.html").read_text("utf-8")
     with pytest.raises(SystemExit) as left:
         main(["prune", str(run_dir), "--target", "1.5"])
     assert left.value.code == 64

@@ -50,6 +50,7 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
         assert one.n_subjects == 4
         assert -1 <= one.agreement <= 1
         assert np.isfinite(one.randomised)
+    assert (run_dir / "volume_maps" / "maps.html").read_text("utf-8").count("<img") == 1
     table = pd.read_csv(run_dir / "volume_maps" / "subjects.tsv", sep="\t")
     assert len(table) == 12
     assert set(table["kind"]) == set(volume_maps.KINDS)

@@ -149,7 +149,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         found.append(
             f"Stage 1: supervised pretraining of the network on {counted(n, 'subject')} "
             f"({listed(list(facts.source_tasks))}; "
-            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}"
+            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}{_use_if(settings)}"
         )
     if stages.adapt is not None and "pool" in facts.sizes:
         included = (
@@ -180,6 +180,17 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             "earlier weights apply only to transferred weights."
         )
     return found + _only_stage(settings, facts)
+
+
+def _use_if(settings: StudySettings) -> str:
+    """When the results of stage 1 are used."""
+    pretrain = settings.stages.pretrain
+    if pretrain is None or pretrain.use_if == "always":
+        return ""
+    return (
+        " Weights and scores of stage 1 are used only if the closed-form core predicts at least one of the source's "
+        "outcomes in held-out subjects of the source (t >= 3), and single scores likewise."
+    )
 
 
 def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:

@@ -44,11 +44,13 @@ class SourceScores:
         block: (n_rows, n_source_outcomes) predictions, each in the unit of its outcome.
         own: (n_outcomes,), the column of the block with the same outcome, or None.
         covered: names of the blocks from which the predictions are computed.
+        usable: (n_source_outcomes,), whether a column is used; None for all.
     """
 
     block: Block
     own: tuple[int | None, ...]
     covered: frozenset[str] = frozenset()
+    usable: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,8 +88,11 @@ class TrainingRows:
         values = {block.name: fitted.apply(block) for block, fitted in zip(blocks, columns, strict=True)}
         scale = {name: np.ones(part.shape[1]) for name, part in values.items()}
         if scores is not None:
+            assert source is not None
             spread = values[scores].std(axis=0)
-            scale[scores] = np.where(spread > 0, spread, 1.0)
+            # Columns that are not used become 0, and their weights with them.
+            used = np.ones(len(spread), dtype=bool) if source.usable is None else np.array(source.usable)
+            scale[scores] = np.where(used, np.where(spread > 0, spread, 1.0), np.inf)
             values[scores] = values[scores] / scale[scores]
         n_rows = len(families)
         landmarks = choose_landmarks(list(values.values()), np.arange(n_rows), settings.exact_up_to, settings.landmarks)
@@ -156,12 +159,13 @@ class TrainingRows:
         rest = [k for k in chosen if self.kernels[k].block not in self.covered]
         of_scores = [k for k, kernel in enumerate(self.kernels) if kernel.block == self.scores]
         first = len(part.fixed)
-        single = range(first, self.z.shape[1])
+        used = np.isfinite(self.scale[self.scores])
+        single = first + np.flatnonzero(used)
         fits = [self._solve(part, [*rest, *of_scores])] if of_scores else []
         priors = [_ALL_SCORES] * len(fits)
         fits += [self._solve(replace(part, fixed=np.append(part.fixed, column)), rest) for column in single]
         priors += [_SINGLE_SCORES / len(single)] * len(single)
-        if own is not None:
+        if own is not None and used[own]:
             slopes = self.scale[self.scores][own] / spread
             offset = self.values[self.scores][part.observed, own][:, None] * slopes
             # What is left of a label is not a label: it may be shrunk to nothing.

@@ -11,6 +11,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
+from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool
 from connectome_tl.training.networks.probe import probe
@@ -54,6 +55,8 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    if setting.parent is not None:
+        result.facts[PREDICTABLE] = float(setting.learnt)
     for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
         for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
             result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,13 +22,14 @@ from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
+from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool, has_settled, train
 from connectome_tl.training.networks.volumes import Work, augmentation, device_of
 from connectome_tl.training.networks.weights import start_from_files
 from connectome_tl.training.objectives.objective import Objective
 from connectome_tl.training.objectives.supervised import Supervised
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import FitPlan, Transfer
 
 State = dict[str, np.ndarray]
 
@@ -64,6 +65,12 @@ class Setting:
             raise InternalError("a network needs training settings")
         return self.plan.training
 
+    @property
+    def learnt(self) -> bool:
+        """Whether stage 1 learned anything that the closed-form core can confirm on held-out rows of the source."""
+        known = self.parent is None or bool(self.parent.facts.get(PREDICTABLE, 1.0))
+        return known or self.plan.transfer.unpredictable
+
     def supervised(self, rows: np.ndarray) -> Supervised:
         """The loss of the heads, optionally with class weights from the frequencies in these training rows."""
         positives = {}
@@ -82,7 +89,12 @@ class Setting:
             if task.name in model.soft_heads and self.goal.shape[1]:
                 model.soft_heads[task.name].cover(self.goal[:, t])
         start_from_files(model, self.model.branches)
-        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
+        if self.parent is None or (self.parent.stage == "pretrain" and not self.learnt):
+            return model, frozenset()
+        transfer = self.plan.transfer
+        if not self.learnt:  # adapted branches are passed on, heads of the source are not
+            transfer = replace(transfer, carry=tuple(part for part in transfer.carry if part != "heads"))
+        return model, _carry(model, self.parent, transfer)
 
 
 def set_up(plan: FitPlan, context: Context) -> Setting:
@@ -152,7 +164,7 @@ def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
     return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
 
 
-def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[str]:
+def _carry(model: OutcomeModel, parent: FitResult, transfer: Transfer) -> frozenset[str]:
     """Copy the parent's weights of the transferred parts if name and shape agree; returns their names.
 
     Raises:
@@ -161,12 +173,12 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
     known = NetworkModel.of(parent.arrays, parent.plain)
     given = next(iter(known.states.values()))
     own = model.state_dict()
-    fresh = {f"heads.{task}" for task in plan.transfer.fresh_heads}
+    fresh = {f"heads.{task}" for task in transfer.fresh_heads}
 
     def wanted(name: str) -> bool:
         part = part_of(name)
         kind = part if part in ("fusion", "heads") else "encoder"
-        return kind in plan.transfer.carry and ".".join(name.split(".")[:2]) not in fresh
+        return kind in transfer.carry and ".".join(name.split(".")[:2]) not in fresh
 
     taken = {
         name: torch.tensor(value)
@@ -207,6 +219,8 @@ def result_of(
     notes: tuple[str, ...],
 ) -> FitResult:
     plan = setting.plan
+    if not setting.learnt:
+        notes = (*notes, UNUSED_SOURCE)
     if not all(np.isfinite(value).all() for state in states.values() for value in state.values()):
         raise diverged(plan, "weights are not finite")
     fitted = NetworkModel(

@@ -6,6 +6,7 @@ import numpy as np
 
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
+from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.networks.ensemble import fit_ensemble
 from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool
@@ -33,4 +34,8 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     curve = trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
-    return result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    judge = context.parent(plan, "source")
+    if judge is not None:
+        result.facts[PREDICTABLE] = judge.facts[PREDICTABLE]
+    return result

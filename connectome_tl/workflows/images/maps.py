@@ -17,7 +17,8 @@ from connectome_tl.evaluation.map_checks import agreement
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.study_maps import FoldMaps, fold_maps
 from connectome_tl.imaging.read.images import write_volume
-from connectome_tl.provenance import write_json, write_sidecar, write_table
+from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.report.volume_pages import render_maps
 from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.study import StudySettings
@@ -29,7 +30,7 @@ from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
 
-FOLDER, SUMMARY, SUBJECTS = "volume_maps", "maps.json", "subjects.tsv"
+FOLDER, SUMMARY, SUBJECTS, PAGE = "volume_maps", "maps.json", "subjects.tsv", "maps.html"
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
 
@@ -43,7 +44,7 @@ def map_volumes(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumeMapsRecord:
-    """Write mean maps as NIfTI, measures per subject and a summary to `volume_maps/` of the run folder.
+    """Write mean maps as NIfTI, measures per subject, a summary and a page to `volume_maps/` of the run folder.
 
     Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
     chance. Mean maps are meaningful only if the volumes are registered to one space.
@@ -72,7 +73,8 @@ def map_volumes(
         if not planned:
             raise UsageError(f"the study has no model {model!r}", expected="one of its models, such as network")
         withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
-        shown, tables = [], []
+        shown, tables, images = [], [], {}
+        inside = np.ones((1, 1, 1), dtype=bool)
         for task in tasks:
             if task.name in withheld:
                 continue
@@ -89,18 +91,25 @@ def map_volumes(
             for kind in kinds:
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
-                    shown.append(_write(folder / FOLDER, task.name, kind, found, study))
+                    inside = np.all([fold.inside for fold in found], axis=0)
+                    made, mean = _write(folder / FOLDER, task.name, kind, found, inside, study)
+                    shown.append(made)
+                    images[made.file] = mean
                     tables.append(pd.concat([one.subjects for one in found]).assign(task=task.name, kind=kind))
         record = VolumeMapsRecord(model=model, maps=tuple(shown), withheld=withheld)
         if tables:
             path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
         write_json(folder / FOLDER / SUMMARY, record)
+        page = render_maps(record, results, images, inside, {task.name: task.label for task in tasks})
+        write_text(folder / FOLDER / PAGE, page)
     return record
 
 
-def _write(out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], study: StudySettings) -> VolumeMap:
-    """The mean map over folds, weighted by their subjects."""
+def _write(
+    out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], inside: np.ndarray, study: StudySettings
+) -> tuple[VolumeMap, np.ndarray]:
+    """The mean map over folds, weighted by their subjects; `inside` is the head in all folds."""
     subjects = pd.concat([fold.subjects for fold in folds])
     weights = [len(fold.subjects) for fold in folds]
     mean = np.average([fold.mean for fold in folds], axis=0, weights=weights).astype(np.float32)
@@ -108,9 +117,8 @@ def _write(out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], study
     out.mkdir(parents=True, exist_ok=True)
     path = write_volume(out / f"{task}_{kind}.nii.gz", mean, np.diag([spacing] * 3 + [1.0]))
     write_sidecar(path, settings=study.decisive, seed=study.seed, Space="grid of the study", Kind=kind, Outcome=task)
-    inside = np.all([fold.inside for fold in folds], axis=0)
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
-    return VolumeMap(
+    made = VolumeMap(
         task=task,
         kind=kind,
         n_subjects=len(subjects),
@@ -119,3 +127,4 @@ def _write(out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], study
         file=path.name,
         **{str(name): float(value) for name, value in areas.items()},
     )
+    return made, mean

@@ -14,7 +14,8 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.study_pruning import pruned_fold
-from connectome_tl.provenance import write_bytes, write_json, write_sidecar
+from connectome_tl.provenance import write_bytes, write_json, write_sidecar, write_text
+from connectome_tl.report.volume_pages import render_pruning
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
 from connectome_tl.settings.study import StudySettings
@@ -28,7 +29,7 @@ from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
 
-FOLDER, SUMMARY = "pruning", "pruning.json"
+FOLDER, SUMMARY, PAGE = "pruning", "pruning.json", "pruning.html"
 
 
 def prune_run(
@@ -39,7 +40,7 @@ def prune_run(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumePruningRecord:
-    """Prune every network of the first repeat, and write weights and a summary to `pruning/` of the run folder.
+    """Prune every network of the first repeat, and write weights, a summary and a page to `pruning/` of the run.
 
     Each network is pruned and fine-tuned on its training rows, and compared on the test rows with the unpruned network
     after the same number of further steps.
@@ -54,7 +55,7 @@ def prune_run(
         DataError: nothing, or less than requested, can be pruned.
     """
     folder, settings = Path(run_dir), settings or TaylorPruning()
-    read_record(folder)
+    results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml")
@@ -93,6 +94,7 @@ def prune_run(
                     kept.append(found.model_copy(update={"file": name}))
         record = _record(chosen, settings, kept)
         write_json(folder / FOLDER / SUMMARY, record)
+        write_text(folder / FOLDER / PAGE, render_pruning(record, results, chosen.label))
     return record
 
 

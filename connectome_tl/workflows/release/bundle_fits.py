@@ -151,7 +151,9 @@ def _refits(settings: StudySettings, study: FinishedStudy, scheme: Scheme) -> li
 
 
 def _has_radial(results: Mapping[str, FitResult], plan: FitPlan) -> bool:
-    return any(name.startswith("core/radial.") for member in plan.lineage() for name in results[member.key].arrays)
+    core = plan.parent("core") if plan.stage == "mixture" else plan
+    members = core.lineage() if core is not None and core.stage == "core" else ()
+    return any(name.startswith("core/radial.") for member in members for name in results[member.key].arrays)
 
 
 def _check_unchanged(study: FinishedStudy, own: pd.DataFrame, model: str) -> None:

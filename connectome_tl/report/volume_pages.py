@@ -1,0 +1,129 @@
+"""Pages of `connectome-tl maps` and `connectome-tl prune`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from connectome_tl.report.figures.scans import Row, cuts
+from connectome_tl.report.labels import model_label, number
+from connectome_tl.report.pages import render, stamps_of
+from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
+from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
+
+_KINDS = {"noise": "learned noise", "occlusion": "occlusion", "gradients": "integrated gradients"}
+_BRIGHTEST = 99.5  # percentile of the values inside the head that has the brightest colour
+
+
+class Study(Protocol):
+    """What both pages say about the run."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def simulated(self) -> bool: ...
+
+    @property
+    def transductive(self) -> bool: ...
+
+    @property
+    def exploratory(self) -> bool: ...
+
+
+def render_maps(
+    record: VolumeMapsRecord,
+    study: Study,
+    images: Mapping[str, np.ndarray],
+    inside: np.ndarray,
+    task_labels: Mapping[str, str],
+) -> str:
+    """Render the page of `connectome-tl maps`. The same arguments give the same bytes.
+
+    Args:
+        images: mean maps, (x, y, z) from left to right, back to front and bottom to top, by file name.
+        inside: voxels of the head, (x, y, z) bool.
+        task_labels: label by name of the outcome.
+
+    Returns:
+        One HTML document with inline styles and pictures, without scripts or external resources.
+    """
+    tasks = list(dict.fromkeys(one.task for one in record.maps))
+    shown = []
+    for task in tasks:
+        own = [one for one in record.maps if one.task == task]
+        rows = [_row(one, images[one.file], inside) for one in own]
+        picture = cuts(rows, inside, np.zeros(inside.shape, dtype=int), ("R", "A", "S"))
+        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own]))
+    return render(
+        "volume_maps.html",
+        study=study,
+        stamps=_stamps(study),
+        model=model_label(record.model).label,
+        shown=shown,
+        withheld=[(task_labels.get(task, task), reason) for task, reason in record.withheld.items()],
+    )
+
+
+def render_pruning(record: VolumePruningRecord, study: Study, task_label: str) -> str:
+    """Render the page of `connectome-tl prune`. The same arguments give the same bytes.
+
+    Returns:
+        One HTML document with inline styles, without scripts or external resources.
+    """
+    removed = [1 - one.macs[1] / one.macs[0] for one in record.networks]
+    left = dict.fromkeys(f"{name}: {why}" for one in record.networks for name, why in one.left_alone.items())
+    return render(
+        "pruning.html",
+        study=study,
+        stamps=_stamps(study),
+        record=record,
+        task=task_label,
+        removed=f"{100 * float(np.mean(removed)):.0f} %",
+        change=_percent(record.relative_loss),
+        interval=f"[{_percent(record.low)}, {_percent(record.high)}]" if np.isfinite(record.low) else "",
+        rows=[_network(one) for one in record.networks],
+        left=list(left),
+    )
+
+
+def _stamps(study: Study) -> list[tuple[str, str]]:
+    return stamps_of(simulated=study.simulated, transductive=study.transductive, exploratory=study.exploratory)
+
+
+def _row(one: VolumeMap, image: np.ndarray, inside: np.ndarray) -> Row:
+    size = np.abs(np.where(inside, image, 0.0))
+    most = float(np.percentile(size[inside], _BRIGHTEST)) if inside.any() else 0.0
+    return Row(_KINDS[one.kind], size, colours="inferno", most=most or 1.0)
+
+
+def _measures(one: VolumeMap) -> Sequence[str]:
+    return (
+        _KINDS[one.kind],
+        str(one.n_subjects),
+        f"{number(one.deletion)} ({number(one.random_deletion)})",
+        f"{number(one.insertion)} ({number(one.random_insertion)})",
+        number(one.agreement),
+        number(one.randomised),
+        one.file,
+    )
+
+
+def _network(one: PrunedNetwork) -> Sequence[str]:
+    return (
+        str(one.fold),
+        str(one.network),
+        f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
+        f"{one.parameters[0]:,} → {one.parameters[1]:,}",
+        f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",
+        number(one.loss),
+        number(one.tuned_loss),
+        number(one.pruned_loss),
+        one.file,
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0f} %" if np.isfinite(share) else "n/a"

@@ -1,0 +1,94 @@
+"""Pages of voxel maps and of pruned networks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from connectome_tl.report.volume_pages import render_maps, render_pruning
+from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
+from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
+
+
+@dataclass
+class Study:
+    title: str = "newborns"
+    simulated: bool = False
+    transductive: bool = False
+    exploratory: bool = False
+
+
+def mean_map(kind: str = "noise", **changed: object) -> VolumeMap:
+    values = {"n_subjects": 20, "deletion": 0.314, "insertion": 0.526, "random_deletion": 0.22, "random_insertion": 0.4}
+    more = {"agreement": 0.61, "randomised": 0.12, "file": f"injury_{kind}.nii.gz"}
+    return VolumeMap.model_validate({"task": "injury", "kind": kind, **values, **more, **changed})
+
+
+def maps_page(*maps: VolumeMap, withheld: dict[str, str] | None = None, seed: int = 0) -> str:
+    inside = np.zeros((12, 14, 10), dtype=bool)
+    inside[2:-2, 2:-2, 2:-2] = True
+    images = {one.file: np.random.default_rng(seed).normal(size=inside.shape) for one in maps}
+    record = VolumeMapsRecord(model="network", maps=maps, withheld=withheld or {})
+    return render_maps(record, Study(simulated=True), images, inside, {"injury": "Injury on MRI"})
+
+
+def network(**changed: object) -> PrunedNetwork:
+    values = {"fold": 0, "network": 1, "macs": (2e6, 1e6), "parameters": (3000, 1200), "seconds": (0.004, 0.002)}
+    losses = {"loss": 0.71, "tuned_loss": 0.65, "pruned_loss": 0.68}
+    more = {
+        "removed": {},
+        "left_alone": {"head": "an output"},
+        "steps": 100,
+        "file": "injury_fold0_network1.safetensors",
+    }
+    return PrunedNetwork.model_validate({**values, **losses, **more, **changed})
+
+
+def pruning_page(*networks: PrunedNetwork, low: float = -0.1, high: float = 0.2) -> str:
+    record = VolumePruningRecord(task="injury", target=0.4, networks=networks, relative_loss=0.05, low=low, high=high)
+    return render_pruning(record, Study(), "Injury on MRI")
+
+
+def visible(page: str) -> str:
+    return " ".join(re.sub(r"<style.*?</style>|<[^>]*>", " ", page, flags=re.S).split())
+
+
+def test_a_map_is_drawn_with_its_checks_beside_those_of_random_maps() -> None:
+    page = maps_page(mean_map("noise"), mean_map("occlusion"))
+    (picture,) = re.findall(r'<img class="cuts" src="data:image/png;base64,([^"]+)"', page)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"))
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+    text = visible(page)
+    assert "Injury on MRI" in text
+    assert "learned noise 20 0.31 (0.22) 0.53 (0.40) 0.61 0.12 injury_noise.nii.gz" in text
+    assert "Simulated data" in text
+
+
+def test_another_map_gives_another_picture_and_equal_maps_equal_bytes() -> None:
+    assert maps_page(mean_map()) == maps_page(mean_map()) != maps_page(mean_map(), seed=1)
+
+
+def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> None:
+    page = maps_page(withheld={"injury": "AUC 0.38: not above <chance>"})
+    assert "Injury on MRI: AUC 0.38: not above" in visible(page)
+    assert "&lt;chance&gt;" in page
+    assert "<img" not in page
+
+
+def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
+    text = visible(pruning_page(network()))
+    assert "0 1 2.00 → 1.00 (-50 %) 3,000 → 1,200 4.00 → 2.00 0.71 0.65 0.68 injury_fold0" in text
+    assert "+5 % [-10 %, +20 %]" in text
+    assert "50 % of the multiply-accumulates removed" in text
+    assert "head: an output" in text
+
+
+def test_one_fold_has_no_interval() -> None:
+    text = visible(pruning_page(network(), low=float("nan"), high=float("nan")))
+    assert "+5 %" in text
+    assert "t interval" not in text
