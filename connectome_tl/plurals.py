@@ -1,8 +1,13 @@
-"""Format counts with a noun in singular or plural."""
+"""Format counts with a noun in singular or plural, and sizes of files."""
 
 from __future__ import annotations
 
 _IRREGULAR = {"child": "children", "matrix": "matrices", "atlas": "atlases", "class": "classes"}
+
+
+def file_size(n_bytes: int) -> str:
+    """Return a size in kB below 100 kB, else in MB: "12 kB" or "3.4 MB"."""
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 1e5 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:

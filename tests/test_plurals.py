@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import connectome_tl
-from connectome_tl.plurals import counted
+from connectome_tl.plurals import counted, file_size
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,10 @@ def test_messages_put_counts_of_subjects_and_files_into_words_in_one_place() -> 
         for line in _unguarded(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0 kB"), (12_345, "12 kB"), (99_400, "99 kB"), (100_000, "0.1 MB"), (3_440_000, "3.4 MB")]
+)
+def test_a_size_is_never_shown_as_no_megabytes(n_bytes: int, text: str) -> None:
+    assert file_size(n_bytes) == text

@@ -18,7 +18,7 @@ from connectome_tl.cli.app import (
 )
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
-from connectome_tl.plurals import counted
+from connectome_tl.plurals import counted, file_size
 
 
 @command(app)
@@ -244,8 +244,8 @@ def explain(
         terminal.say(f"withheld: {one.task}, {one.model}: {one.reason}")
     for note in found.notes:
         terminal.say(note)
-    size = sum(file.n_bytes for file in found.files) / 1e6
-    terminal.say(f"{counted(len(found.maps), 'map')}, {counted(len(found.files), 'table')} ({size:.1f} MB)")
+    size = file_size(sum(file.n_bytes for file in found.files))
+    terminal.say(f"{counted(len(found.maps), 'map')}, {counted(len(found.files), 'table')} ({size})")
     terminal.say(f"\nPage: {page}")
 
 

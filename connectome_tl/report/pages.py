@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.plurals import file_size
 from connectome_tl.report import labels
 from connectome_tl.report.figures.learning_curve import curve_table
 from connectome_tl.report.tables import age_gap
@@ -59,6 +60,7 @@ def environment() -> Environment:
     )
     made.globals["label"] = labels
     made.globals["download"] = download
+    made.globals["file_size"] = file_size
     for rows in (
         tables.cohort_rows,
         level_table,

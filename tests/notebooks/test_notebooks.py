@@ -32,3 +32,6 @@ def test_a_notebook_runs_with_small_settings(script: Path, tmp_path: Path, monke
     client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and ".plot." in cell.source.strip().splitlines()[-1]:
+            assert any("image/png" in one.get("data", {}) for one in cell.outputs), cell.source

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from report_example import example_record
 
@@ -12,6 +15,7 @@ from connectome_tl.report.figures.plots import RunPlots
 from connectome_tl.simulation.cohorts import simulate_study
 
 PLOTS = RunPlots(example_record())
+COHORT = simulate_study(n_source=4, n_pool=4, n_target=6).target
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,10 @@ def test_a_notebook_shows_names_as_text() -> None:
     from dataclasses import replace
 
     assert "<script>" not in replace(cohort, name="<script>")._repr_html_()
+
+
+@pytest.mark.parametrize("make", [PLOTS.roc, PLOTS.scores, COHORT.plot.ages, COHORT.plot.matrix])
+def test_ipython_shows_a_figure_though_nobody_imported_pyplot(make: Callable[[], Figure]) -> None:
+    """A formatter without registered figures is what a notebook starts with."""
+    shown, _ = DisplayFormatter().format(make())
+    assert shown["image/png"].startswith(b"\x89PNG")

@@ -76,9 +76,9 @@ def panel(
 
 def figure_of(width: float, height: float) -> Figure:
     """An empty figure without a window; sizes in inches."""
-    from matplotlib.figure import Figure
+    from connectome_tl.pictures import Picture
 
-    return Figure(figsize=(width, height))
+    return Picture(figsize=(width, height))
 
 
 def swarm(values: np.ndarray, *, dot: float, step: float = 0.085, top: float = 0.6) -> np.ndarray:

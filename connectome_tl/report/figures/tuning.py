@@ -150,6 +150,7 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
 
     with style(), _quietly():
         from matplotlib import pyplot
+        from matplotlib.ticker import MaxNLocator
 
         backend = matplotlib.get_backend()
         pyplot.switch_backend("agg")  # never open a window
@@ -161,6 +162,7 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
             _lay_out(figure, plot, len(panels))
             if plot == "plot_optimization_history":
                 _recolour(panels[0])
+                panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             return to_svg(figure, name, description=options.get("target_name", "Both objectives"), stamp=stamp)
         finally:
             pyplot.close("all")
